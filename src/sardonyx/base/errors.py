@@ -1,0 +1,83 @@
+"""The exceptions users catch: ONNX Runtime's names, codes and message format, all deriving from Exception directly."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SardonyxError(Exception):
+    """Common base of the coded errors; `str()` reads `[ONNXRuntimeError] : <code> : <NAME> : <detail>`."""
+
+    code: ClassVar[int] = 1
+    label: ClassVar[str] = "FAIL"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"[ONNXRuntimeError] : {self.code} : {self.label} : {detail}")
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[SardonyxError], tuple[str]]:
+        return type(self), (self.detail,)
+
+
+class Fail(SardonyxError):
+    code, label = 1, "FAIL"
+
+
+class InvalidArgument(SardonyxError):
+    code, label = 2, "INVALID_ARGUMENT"
+
+
+class NoSuchFile(SardonyxError):
+    code, label = 3, "NO_SUCHFILE"
+
+
+class NoModel(SardonyxError):
+    code, label = 4, "NO_MODEL"
+
+
+class EngineError(SardonyxError):
+    code, label = 5, "ENGINE_ERROR"
+
+
+class RuntimeException(SardonyxError):
+    code, label = 6, "RUNTIME_EXCEPTION"
+
+
+class InvalidProtobuf(SardonyxError):
+    code, label = 7, "INVALID_PROTOBUF"
+
+
+class ModelLoaded(SardonyxError):
+    code, label = 8, "MODEL_LOADED"
+
+
+class NotImplemented(SardonyxError):
+    code, label = 9, "NOT_IMPLEMENTED"
+
+
+class InvalidGraph(SardonyxError):
+    code, label = 10, "INVALID_GRAPH"
+
+
+class EPFail(SardonyxError):
+    code, label = 11, "EP_FAIL"
+
+
+class ModelLoadCanceled(SardonyxError):
+    code, label = 12, "MODEL_LOAD_CANCELED"
+
+
+class ModelRequiresCompilation(SardonyxError):
+    code, label = 13, "MODEL_REQUIRES_COMPILATION"
+
+
+class NotFound(SardonyxError):
+    code, label = 14, "NOT_FOUND"
+
+
+class Unsupported(Exception):  # noqa: N818
+    """The compiler has no way to express this (an operator, a dtype, a form of it). The message names it.
+
+    Raised while a graph is lowered; partitioning then gives the node to the next provider. It never reaches a user
+    unless every provider has refused.
+    """

@@ -1,0 +1,475 @@
+"""Symbolic integers: one class for shapes, indices, addresses, strides, offsets and loop bounds.
+
+A `Dim` is a Python `int` or an `Int`: a polynomial with integer coefficients over *atoms*, in a canonical form, so that equal is
+`==`. Every operation that comes out constant returns an `int`, hence fixed shapes cost nothing here.
+
+    atom       stands for                                           range, if known
+    Symbol     a size of the model, or a loop variable              [0, extent)
+    Derived    e // b, e % b, min(e, b), max(e, b), e == b (0 or 1) [0, b) for e % b
+    (others)   subclasses, such as an element of an index tensor    [0, extent)
+
+Symbols are never negative. Division is only formed with divisors that are positive wherever the quotient is used.
+Rewrites, with r in [0, f):  (q b + r) // b = q,  (q b + r) % b = r,  (f x + r) // (f d) = x // d,
+(f x + r) % (f d) = f (x % d) + r,  and  c b (e // b) + c (e % b) = c e.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias, Union
+
+Dim: TypeAlias = Union[int, "Int"]
+
+
+class Atom:
+    """A factor of a monomial. `key` identifies it, `symbols` are what it depends on; with `extent` its range is [0, extent)."""
+
+    __slots__ = ("_hash", "extent", "key", "symbols")
+
+    def __init__(self, key: str, symbols: frozenset[Symbol] | None, extent: Dim | None) -> None:
+        self.key = key
+        self.extent = extent
+        self._hash = hash(key)
+        self.symbols: frozenset[Symbol] = frozenset([self]) if symbols is None else symbols  # type: ignore[list-item]
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Atom) and self.key == other.key)
+
+    def __lt__(self, other: Atom) -> bool:
+        return self.key < other.key
+
+    def __repr__(self) -> str:
+        return self.key
+
+    def substitute(self, env: Mapping[Symbol, Dim]) -> Dim:
+        """The value of this atom with symbols replaced."""
+        raise NotImplementedError
+
+    def evaluate(self, env: Callable[[Symbol], int]) -> int:
+        """The number this atom stands for, given the symbols' numbers."""
+        raise NotImplementedError
+
+
+class Symbol(Atom):
+    """A named integer >= 0: a size (no extent) or a loop variable in [0, extent). Two symbols of one name are the same."""
+
+    __slots__ = ()
+
+    def __init__(self, name: str, extent: Dim | None = None) -> None:
+        super().__init__(name, None, extent)
+
+    @property
+    def name(self) -> str:
+        return self.key
+
+    def substitute(self, env: Mapping[Symbol, Dim]) -> Dim:
+        got = env.get(self)
+        return Int({(self,): 1}) if got is None else got
+
+    def evaluate(self, env: Callable[[Symbol], int]) -> int:
+        return env(self)
+
+
+class Derived(Atom):
+    """op(left, right) for op in "//", "%", "min", "max", "==" that did not simplify."""
+
+    __slots__ = ("left", "op", "right")
+
+    def __init__(self, op: str, left: Dim, right: Dim) -> None:
+        extent = right if op == "%" else 2 if op == "==" else None
+        super().__init__(f"({left} {op} {right})", symbols(left) | symbols(right), extent)
+        self.op, self.left, self.right = op, left, right
+
+    def substitute(self, env: Mapping[Symbol, Dim]) -> Dim:
+        return OPERATIONS[self.op](substitute(self.left, env), substitute(self.right, env))
+
+    def evaluate(self, env: Callable[[Symbol], int]) -> int:
+        left, right = evaluate(self.left, env), evaluate(self.right, env)
+        return OPERATIONS[self.op](left, right)  # type: ignore[return-value]
+
+
+Monomial: TypeAlias = tuple[Atom, ...]
+Terms: TypeAlias = dict[Monomial, int]
+
+
+class Int:
+    """A polynomial that is not constant. Built by arithmetic on `Symbol.value` and friends, never directly."""
+
+    __slots__ = ("_key", "_symbols", "terms")
+
+    def __init__(self, terms: Terms) -> None:
+        self.terms = terms
+        self._key: frozenset[tuple[Monomial, int]] | None = None
+        self._symbols: frozenset[Symbol] | None = None
+
+    @property
+    def key(self) -> frozenset[tuple[Monomial, int]]:
+        if self._key is None:
+            self._key = frozenset(self.terms.items())
+        return self._key
+
+    @property
+    def symbols(self) -> frozenset[Symbol]:
+        if self._symbols is None:
+            self._symbols = frozenset().union(*(a.symbols for m in self.terms for a in m))
+        return self._symbols
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Int) and (self is other or self.key == other.key)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __add__(self, other: Dim) -> Dim:
+        if isinstance(other, int):
+            if other == 0:
+                return self
+            terms = dict(self.terms)
+            terms[()] = terms.get((), 0) + other
+            return Int(terms) if terms[()] else polynomial(terms)
+        terms = dict(self.terms)
+        for monomial, factor in other.terms.items():
+            terms[monomial] = terms.get(monomial, 0) + factor
+        return polynomial(terms)
+
+    def __mul__(self, other: Dim) -> Dim:
+        if isinstance(other, int):
+            return 0 if other == 0 else self if other == 1 else Int({m: c * other for m, c in self.terms.items()})
+        terms: Terms = {}
+        for left, a in self.terms.items():
+            for right, b in other.terms.items():
+                monomial = tuple(sorted(left + right)) if left and right else left or right
+                terms[monomial] = terms.get(monomial, 0) + a * b
+        return polynomial(terms)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __neg__(self) -> Dim:
+        return self * -1
+
+    def __sub__(self, other: Dim) -> Dim:
+        return self + -other
+
+    def __rsub__(self, other: Dim) -> Dim:
+        return -self + other
+
+    def __floordiv__(self, other: Dim) -> Dim:
+        return divide(self, other)
+
+    def __rfloordiv__(self, other: int) -> Dim:
+        return divide(other, self)
+
+    def __mod__(self, other: Dim) -> Dim:
+        return remainder(self, other)
+
+    def __rmod__(self, other: int) -> Dim:
+        return remainder(other, self)
+
+    def __bool__(self) -> bool:
+        raise TypeError(f"the truth of {self} is not known before the run")
+
+    def __repr__(self) -> str:
+        def show(monomial: Monomial, factor: int) -> str:
+            names = [str(a) for a in monomial]
+            return "*".join(names if names and factor == 1 else [str(factor), *names])
+
+        return " + ".join(show(m, c) for m, c in sorted(self.terms.items()))
+
+
+def polynomial(terms: Terms) -> Dim:
+    """The canonical Dim of these terms: zeros dropped, e // b and e % b of one e merged, a constant as `int`."""
+    terms = {m: c for m, c in terms.items() if c}
+    if not terms:
+        return 0
+    if len(terms) == 1 and () in terms:
+        return terms[()]
+    return merge_quotients(Int(terms))
+
+
+def merge_quotients(e: Int) -> Dim:
+    """c b (x // b) + c (x % b) becomes c x."""
+    for monomial, factor in e.terms.items():
+        for atom in monomial:
+            if not isinstance(atom, Derived) or atom.op != "%":
+                continue
+            rest = list(monomial)
+            rest.remove(atom)
+            scale = Int({tuple(rest): factor}) if rest else factor
+            whole = scale * atom.right * divide(atom.left, atom.right)
+            if isinstance(whole, Int) and all(e.terms.get(m) == c for m, c in whole.terms.items()):
+                return e - whole - Int({monomial: factor}) + scale * atom.left
+    return e
+
+
+def value(atom: Atom) -> Int:
+    """The Dim that is this atom."""
+    return Int({(atom,): 1})
+
+
+def symbol(name: str) -> Int:
+    """A size named `name`, as a Dim."""
+    return value(Symbol(name))
+
+
+def symbols(e: Dim) -> frozenset[Symbol]:
+    """The symbols that e depends on, also inside atoms."""
+    return e.symbols if isinstance(e, Int) else frozenset()
+
+
+def terms(e: Dim) -> Terms:
+    """{monomial: factor}; a constant has the empty monomial."""
+    return e.terms if isinstance(e, Int) else {(): e} if e else {}
+
+
+def product(values: Iterable[Dim]) -> Dim:
+    out: Dim = 1
+    for v in values:
+        out = out * v
+    return out
+
+
+def round_up(e: Dim, to: int) -> Dim:
+    """The least multiple of `to` that is >= e >= 0."""
+    return ceil_divide(e, to) * to
+
+
+def ceil_divide(e: Dim, by: Dim) -> Dim:
+    return (e + (by - 1)) // by
+
+
+def coefficient(e: Dim, s: Symbol) -> Dim | None:
+    """The factor of s in e = factor * s + rest, or None if e is not linear in s (s inside an atom, or squared)."""
+    if not isinstance(e, Int) or s not in e.symbols:
+        return 0
+    found: Terms = {}
+    for monomial, factor in e.terms.items():
+        count = monomial.count(s)
+        if count == 0:
+            if any(s in a.symbols for a in monomial):
+                return None
+            continue
+        rest = list(monomial)
+        rest.remove(s)
+        if count > 1 or any(s in a.symbols for a in rest):
+            return None
+        found[tuple(rest)] = factor
+    return polynomial(found)
+
+
+def substitute(e: Dim, env: Mapping[Symbol, Dim]) -> Dim:
+    """e with symbols replaced, simplified again."""
+    if not isinstance(e, Int) or e.symbols.isdisjoint(env):
+        return e
+    out: Dim = 0
+    for monomial, factor in e.terms.items():
+        term: Dim = factor
+        for atom in monomial:
+            term = term * (value(atom) if atom.symbols.isdisjoint(env) else atom.substitute(env))
+        out = out + term
+    return out
+
+
+def evaluate(e: Dim, env: Callable[[Symbol], int]) -> int:
+    """The number e is, given each symbol's number."""
+    if not isinstance(e, Int):
+        return e
+    return sum(c * math.prod(a.evaluate(env) for a in m) for m, c in e.terms.items())
+
+
+def single(e: Dim) -> Symbol | None:
+    """The symbol that e is, if it is nothing else."""
+    if isinstance(e, Int) and len(e.terms) == 1:
+        ((monomial, factor),) = e.terms.items()
+        if factor == 1 and len(monomial) == 1 and isinstance(monomial[0], Symbol):
+            return monomial[0]
+    return None
+
+
+# ---- facts --------------------------------------------------------------------------------------------------------------
+
+
+def is_nonnegative(e: Dim) -> bool:
+    """Is e >= 0 for certain? (No negative factor; a quotient, minimum and so on of such.)"""
+    if not isinstance(e, Int):
+        return e >= 0
+    return all(c > 0 and all(atom_nonnegative(a) for a in m) for m, c in e.terms.items())
+
+
+def atom_nonnegative(atom: Atom) -> bool:
+    if not isinstance(atom, Derived) or atom.extent is not None:
+        return True
+    if atom.op == "max":
+        return is_nonnegative(atom.left) or is_nonnegative(atom.right)
+    return is_nonnegative(atom.left) and is_nonnegative(atom.right)
+
+
+def largest(e: Dim) -> Dim | None:
+    """The largest value of e over the ranges of its atoms with an extent, or None if e may decrease along one, or is negative."""
+    if not isinstance(e, Int):
+        return e if e >= 0 else None
+    top: Dim = 0
+    for monomial, factor in e.terms.items():
+        bounded = [a for a in monomial if a.extent is not None]
+        if factor < 0 or len(bounded) > 1 or not all(atom_nonnegative(a) for a in monomial):
+            return None
+        free = Int({tuple(a for a in monomial if a.extent is None): factor}) if len(monomial) > len(bounded) else factor
+        extent = bounded[0].extent if bounded else 2
+        assert extent is not None
+        top = top + free * (extent - 1)
+    return top
+
+
+def is_below(e: Dim, bound: Dim) -> bool:
+    """Is 0 <= e < bound for certain, from the extents of e's atoms?"""
+    if not isinstance(e, Int) and not isinstance(bound, Int):
+        return 0 <= e < bound
+    if e == 0:
+        return True  # a range that is entered at all is not empty
+    top = largest(e)
+    return top is not None and is_nonnegative(bound - 1 - top)
+
+
+# ---- operations that are not polynomial ----------------------------------------------------------------------------------
+
+
+def split(e: Dim, by: Dim) -> tuple[Dim, Dim]:
+    """(q, rest) with e = q * by + rest, taking every term that `by` (one monomial) divides."""
+    ((divisor, scale),) = terms(by).items()
+    quotient: Terms = {}
+    rest: Terms = {}
+    for monomial, factor in terms(e).items():
+        left = list(monomial)
+        fits = factor % scale == 0
+        for atom in divisor:
+            if atom in left:
+                left.remove(atom)
+            else:
+                fits = False
+        if fits:
+            quotient[tuple(left)] = factor // scale
+        else:
+            rest[monomial] = factor
+    return polynomial(quotient), polynomial(rest)
+
+
+def divide(e: Dim, by: Dim) -> Dim:
+    """e // by, rounding down, for by > 0."""
+    return quotient_and_remainder(e, by)[0]
+
+
+def remainder(e: Dim, by: Dim) -> Dim:
+    """e % by in [0, by), for by > 0."""
+    return quotient_and_remainder(e, by)[1]
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def quotient_and_remainder(e: Dim, by: Dim) -> tuple[Dim, Dim]:
+    if not isinstance(e, Int) and not isinstance(by, Int):
+        return divmod(e, by)
+    if by == 1:
+        return e, 0
+    if len(terms(by)) == 1:
+        q, rest = split(e, by)
+    else:
+        q, rest = (1, 0) if e == by else (0, e)
+    if is_below(rest, by):
+        return q, rest
+    if not isinstance(rest, Int) and not isinstance(by, Int):
+        return q + rest // by, rest % by
+    if reduced := reduce_common_factor(rest, by):
+        return q + reduced[0], reduced[1]
+    return q + value(Derived("//", rest, by)), value(Derived("%", rest, by))
+
+
+def reduce_common_factor(e: Dim, by: Dim) -> tuple[Dim, Dim] | None:
+    """(f x + r) divmod (f d) = (x // d, f (x % d) + r), for a factor f found in a term of e."""
+    if len(terms(by)) != 1:
+        return None
+    for monomial, factor in terms(e).items():
+        sizes = tuple(a for a in monomial if isinstance(a, Symbol) and a.extent is None)
+        divisor = next(iter(terms(by).values()))
+        common = math.gcd(factor, divisor)
+        f: Dim = Int({sizes: common}) if sizes else common
+        if f == 1:
+            continue
+        (d, none), (x, r) = split(by, f), split(e, f)
+        if none == 0 and x != 0 and is_below(r, f):
+            q, m = quotient_and_remainder(x, d)
+            return q, m * f + r
+    return None
+
+
+def minimum(a: Dim, b: Dim) -> Dim:
+    """min(a, b)"""
+    if not isinstance(a, Int) and not isinstance(b, Int):
+        return min(a, b)
+    if is_nonnegative(b - a):
+        return a
+    if is_nonnegative(a - b):
+        return b
+    return value(Derived("min", *ordered(a, b)))
+
+
+def maximum(a: Dim, b: Dim) -> Dim:
+    """max(a, b)"""
+    if not isinstance(a, Int) and not isinstance(b, Int):
+        return max(a, b)
+    if is_nonnegative(b - a):
+        return b
+    if is_nonnegative(a - b):
+        return a
+    return value(Derived("max", *ordered(a, b)))
+
+
+def equals(a: Dim, b: Dim) -> Dim:
+    """1 if a == b else 0"""
+    if not isinstance(a - b, Int):
+        return int(a == b)
+    return value(Derived("==", *ordered(a, b)))
+
+
+def ordered(a: Dim, b: Dim) -> tuple[Dim, Dim]:
+    return (a, b) if str(a) <= str(b) else (b, a)
+
+
+OPERATIONS: dict[str, Callable[[Dim, Dim], Dim]] = {
+    "//": divide,
+    "%": remainder,
+    "min": minimum,
+    "max": maximum,
+    "==": equals,
+}
+
+
+# ---- axes ---------------------------------------------------------------------------------------------------------------
+
+
+def strides(shape: Sequence[Dim], order: Sequence[int] | None = None) -> list[Dim]:
+    """Strides, in elements, of a dense buffer whose axes lie in `order`, outermost first (the axes' own order by default)."""
+    out: list[Dim] = [0] * len(shape)
+    step: Dim = 1
+    for axis in reversed(order if order is not None else range(len(shape))):
+        out[axis] = step
+        step = step * shape[axis]
+    return out
+
+
+def covering_loops(index: Dim) -> list[Symbol] | None:
+    """The loop variables, outermost first, if the index runs through 0, 1, 2, ... as they do (4 a + b with b < 4); else None."""
+    step: Dim = 1
+    out: list[Symbol] = []
+    total: Dim = 0
+    while left := [s for s in sorted(symbols(index)) if s not in out]:
+        found = next((s for s in left if s.extent is not None and coefficient(index, s) == step), None)
+        if found is None:
+            return None
+        assert found.extent is not None
+        total = total + step * value(found)
+        out.append(found)
+        step = step * found.extent
+    return out[::-1] if total == index else None

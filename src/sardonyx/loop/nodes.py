@@ -1,0 +1,471 @@
+"""The loop IR: what every kernel is, between tensor expressions and machine code.
+
+Expressions (`Expr`) have a dtype and are hash-consed: equal ones are one object, so a shared part is evaluated once. Statements
+(`Stmt`) say when. Offsets, bounds and extents are `Dim`s over loop variables and sizes (`base.symbolic`), in elements.
+
+    expr  = Const(value, dtype)                 a literal
+          | Index(dim)                          an integer expression as an i64 value
+          | Load(buffer, offset, guard)         an element; where guard is false memory is not touched and the value is zero
+          | Op(fn, args, dtype)                 arithmetic, see OPS
+          | Select(condition, then, otherwise)  both sides are evaluated
+          | Cast(x, dtype)                      ONNX Cast: float to int truncates and saturates; to bool is x != 0
+          | Bitcast(x, dtype)                   the same bits, the same width
+          | Reduce(fn, loops, body)             fn over all values of body, see REDUCTIONS; a loop is (variable, kind)
+    stmt  = Store(buffer, offset, value, combine)   buffer[offset] = value, or fn(buffer[offset], value) with combine=fn
+          | For(variable, lo, hi, kind, body)   kind: serial, parallel, vector, unrolled
+          | While(condition, body) | If(condition, then, otherwise) | Seq(body) | Alloc(buffer, size, body)
+          | Barrier() | Check(condition, code, details) | Tile(...)
+
+dtype rules. `Load` of bool gives bool (stored as a byte). Arithmetic is on f32, f64, integers of 8 to 64 bits and bool; f16, bf16 and
+the narrower floats, and 4- and 2-bit integers, are only loaded, stored, selected and cast: `cast` them to f32 (or i32) around it.
+
+A `parallel` For deals equal runs of its range to the threads of the team, in order; nothing else in a kernel knows the threads. Inside
+it `first(variable)` is the value at which this thread begins. Kernels hold no barrier unless they are called by the whole team.
+A `vector` For may run in any number of lanes: its body is made of Store, Seq and serial or unrolled For, no iteration depends on
+another, except through `Store(combine=...)` to an offset that does not move with the variable: that is a reduction over the lanes.
+Order of a reduction: lanes may be combined in any fixed order, so a kernel's bits don't depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from sardonyx.base.dtypes import DType, boolean, i64
+from sardonyx.base.symbolic import Atom, Dim, Symbol, evaluate, substitute, symbols, terms, value
+
+Kind: TypeAlias = Literal["serial", "parallel", "vector", "unrolled"]
+Space: TypeAlias = Literal["argument", "scratch", "local"]
+
+# fn: (number of arguments, result: "same" as the arguments or "bool")
+OPS: Mapping[str, tuple[int, str]] = {
+    # add, sub, mul wrap on integers. div: IEEE on floats; on integers towards zero, x / 0 = 0 and MIN / -1 = MIN.
+    **dict.fromkeys(("add", "sub", "mul", "div"), (2, "same")),
+    # rem: C's % and fmod (the sign of the dividend); x rem 0 = 0 on integers. mod: Python's (the sign of the divisor).
+    **dict.fromkeys(("rem", "mod"), (2, "same")),
+    # min, max: a NaN in either gives NaN (numpy.minimum).
+    **dict.fromkeys(("min", "max"), (2, "same")),
+    # bits: and, or, xor on integers and bool. shl, shr by >= width give 0; shr keeps the sign of signed integers.
+    **dict.fromkeys(("and", "or", "xor", "shl", "shr"), (2, "same")),
+    **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge"), (2, "bool")),
+    **dict.fromkeys(("neg", "abs", "not", "sqrt", "rint", "floor", "ceil", "trunc"), (1, "same")),
+    "copysign": (2, "same"),
+    "fma": (3, "same"),
+    # functions, expanded by loop.functions into the above; within 2 ulp in f32
+    **dict.fromkeys(("exp", "log", "log1p", "expm1", "tanh", "erf", "sin", "cos", "tan"), (1, "same")),
+    **dict.fromkeys(("asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh"), (1, "same")),
+    "pow": (2, "same"),
+}
+COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
+FUNCTIONS = frozenset(
+    ("exp", "log", "log1p", "expm1", "tanh", "erf", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh")
+) | frozenset(("asinh", "acosh", "atanh", "pow"))
+REDUCTIONS = frozenset(("add", "mul", "min", "max", "and", "or", "xor"))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Buffer:
+    """Memory of one dtype. argument: a pointer the caller gives; scratch: the thread's, from Alloc; local: registers or stack, from
+    Alloc with a constant size. Two buffers are the same only if they are one object. `readonly` arguments are never stored to by
+    anyone while the kernel runs. `aligned`: the first element lies on a 64-byte line."""
+
+    name: str
+    dtype: DType
+    space: Space = "argument"
+    readonly: bool = False
+    aligned: bool = False
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+# ---- expressions ----------------------------------------------------------------------------------------------------------
+
+_interned: weakref.WeakValueDictionary[tuple[Any, ...], Expr] = weakref.WeakValueDictionary()
+
+
+class Expr:
+    """A scalar value. Compare with `is` (or ==): equal expressions are one object."""
+
+    __slots__ = ("__weakref__", "_symbols", "dtype", "fields")
+    dtype: DType
+    fields: tuple[Any, ...]
+    _symbols: frozenset[Symbol] | None
+
+    def __new__(cls, *fields: Any, dtype: DType) -> Expr:
+        key = (cls, dtype.name, *fields)
+        found = _interned.get(key)
+        if found is None:
+            found = object.__new__(cls)
+            found.fields, found.dtype, found._symbols = fields, dtype, None
+            _interned[key] = found
+        return found
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self.fields))}, {self.dtype})"
+
+    @property
+    def args(self) -> tuple[Expr, ...]:
+        """The expressions it is directly made of (not those inside offsets)."""
+        return tuple(f for f in self.fields if isinstance(f, Expr))
+
+    @property
+    def symbols(self) -> frozenset[Symbol]:
+        """Loop variables and sizes that the value depends on (not those a Reduce binds)."""
+        if self._symbols is None:
+            self._symbols = self._find_symbols()
+        return self._symbols
+
+    def _find_symbols(self) -> frozenset[Symbol]:
+        return frozenset().union(*(a.symbols for a in self.args)) if self.args else frozenset()
+
+    def rebuild(self, args: tuple[Expr, ...]) -> Expr:
+        """The same node over other arguments."""
+        raise NotImplementedError
+
+
+class Const(Expr):
+    __slots__ = ()
+
+    def __new__(cls, value: float | int | bool, dtype: DType) -> Const:
+        if dtype.is_float:
+            value = float(value)
+        # repr tells 0.0 from -0.0 and makes NaN equal itself
+        return super().__new__(cls, repr(value), dtype=dtype)  # type: ignore[return-value]
+
+    @property
+    def value(self) -> float | int | bool:
+        text: str = self.fields[0]
+        if text in ("True", "False"):
+            return text == "True"
+        return float(text) if self.dtype.is_float else int(text)
+
+    def rebuild(self, args: tuple[Expr, ...]) -> Expr:
+        return self
+
+
+class Index(Expr):
+    __slots__ = ()
+
+    def __new__(cls, dim: Dim) -> Index:
+        return super().__new__(cls, dim, dtype=i64)  # type: ignore[return-value]
+
+    @property
+    def dim(self) -> Dim:
+        return self.fields[0]  # type: ignore[no-any-return]
+
+    def _find_symbols(self) -> frozenset[Symbol]:
+        return symbols(self.dim)
+
+    def rebuild(self, args: tuple[Expr, ...]) -> Expr:
+        return self
+
+
+class Load(Expr):
+    __slots__ = ()
+
+    def __new__(cls, buffer: Buffer, offset: Dim, guard: Expr | None = None) -> Load:
+        return super().__new__(cls, buffer, offset, guard, dtype=buffer.dtype)  # type: ignore[return-value]
+
+    @property
+    def buffer(self) -> Buffer:
+        return self.fields[0]  # type: ignore[no-any-return]
+
+    @property
+    def offset(self) -> Dim:
+        return self.fields[1]  # type: ignore[no-any-return]
+
+    @property
+    def guard(self) -> Expr | None:
+        return self.fields[2]  # type: ignore[no-any-return]
+
+    def _find_symbols(self) -> frozenset[Symbol]:
+        return symbols(self.offset) | (self.guard.symbols if self.guard is not None else frozenset())
+
+    def rebuild(self, args: tuple[Expr, ...]) -> Expr:
+        return Load(self.buffer, self.offset, args[0] if args else None)
+
+
+class Op(Expr):
+    __slots__ = ()
+
+    def __new__(cls, fn: str, *args: Expr) -> Op:
+        arity, result = OPS[fn]
+        if len(args) != arity or any(a.dtype is not args[0].dtype for a in args):
+            raise TypeError(f"{fn} of {', '.join(str(a.dtype) for a in args)}")
+        dtype = boolean if result == "bool" else args[0].dtype
+        return super().__new__(cls, fn, *args, dtype=dtype)  # type: ignore[return-value]
+
+    @property
+    def fn(self) -> str:
+        return self.fields[0]  # type: ignore[no-any-return]
+
+    def rebuild(self, args: tuple[Expr, ...]) -> Expr:
+        return Op(self.fn, *args)
+
+
+class Select(Expr):
+    __slots__ = ()
+
+    def __new__(cls, condition: Expr, then: Expr, otherwise: Expr) -> Select:
+        if condition.dtype is not boolean or then.dtype is not otherwise.dtype:
+            raise TypeError(f"select of {condition.dtype}, {then.dtype}, {otherwise.dtype}")
+        return super().__new__(cls, condition, then, otherwise, dtype=then.dtype)  # type: ignore[return-value]
+
+    def rebuild(self, args: tuple[Expr, ...]) -> Expr:
+        return Select(*args)
+
+
+class Cast(Expr):
+    __slots__ = ()
+
+    def __new__(cls, x: Expr, dtype: DType) -> Cast:
+        return super().__new__(cls, x, dtype=dtype)  # type: ignore[return-value]
+
+    def rebuild(self, args: tuple[Expr, ...]) -> Expr:
+        return Cast(args[0], self.dtype)
+
+
+class Bitcast(Expr):
+    __slots__ = ()
+
+    def __new__(cls, x: Expr, dtype: DType) -> Bitcast:
+        if x.dtype.bits != dtype.bits:
+            raise TypeError(f"bitcast of {x.dtype} to {dtype}")
+        return super().__new__(cls, x, dtype=dtype)  # type: ignore[return-value]
+
+    def rebuild(self, args: tuple[Expr, ...]) -> Expr:
+        return Bitcast(args[0], self.dtype)
+
+
+class Reduce(Expr):
+    """fn over body for all values of the loops, outermost first: ((symbol with an extent, kind), ...). Empty: fn's neutral element."""
+
+    __slots__ = ()
+
+    def __new__(cls, fn: str, loops: tuple[tuple[Symbol, Kind], ...], body: Expr) -> Reduce:
+        if fn not in REDUCTIONS:
+            raise TypeError(f"no reduction {fn}")
+        return super().__new__(cls, fn, loops, body, dtype=body.dtype)  # type: ignore[return-value]
+
+    @property
+    def fn(self) -> str:
+        return self.fields[0]  # type: ignore[no-any-return]
+
+    @property
+    def loops(self) -> tuple[tuple[Symbol, Kind], ...]:
+        return self.fields[1]  # type: ignore[no-any-return]
+
+    @property
+    def body(self) -> Expr:
+        return self.fields[2]  # type: ignore[no-any-return]
+
+    def _find_symbols(self) -> frozenset[Symbol]:
+        bound = {s for s, _ in self.loops}
+        extents = frozenset[Symbol]().union(*(symbols(s.extent) for s, _ in self.loops if s.extent is not None))
+        return frozenset(s for s in self.body.symbols if s not in bound) | extents
+
+    def rebuild(self, args: tuple[Expr, ...]) -> Expr:
+        return Reduce(self.fn, self.loops, args[0])
+
+
+class Element(Atom):
+    """An integer read from data, as an atom of an offset: the value of `expr` (an integer dtype), counted from the end if negative.
+
+    It must lie in [-bound, bound): the generated code checks it, records the error `code` (see Check; details are the value and the
+    bound) and goes on with the nearest element inside. So the atom's range is [0, bound).
+    """
+
+    __slots__ = ("code", "expr")
+
+    def __init__(self, expr: Expr, bound: Dim, code: int = 0) -> None:
+        super().__init__(f"[{id(expr):x}:{bound}:{code}]", expr.symbols | symbols(bound), bound)
+        self.expr, self.code = expr, code
+
+    def substitute(self, env: Mapping[Symbol, Dim]) -> Dim:
+        assert self.extent is not None
+        return value(Element(replace(self.expr, env), substitute(self.extent, env), self.code))
+
+    def evaluate(self, env: Any) -> int:
+        raise TypeError(f"{self.expr} is known only inside a kernel")
+
+
+def replace(expr: Expr, env: Mapping[Symbol, Dim], memo: dict[Expr, Expr] | None = None) -> Expr:
+    """expr with loop variables and sizes replaced."""
+    if expr.symbols.isdisjoint(env):
+        return expr
+    memo = {} if memo is None else memo
+    found = memo.get(expr)
+    if found is None:
+        args = tuple(replace(a, env, memo) for a in expr.args)
+        if isinstance(expr, Index):
+            found = Index(substitute(expr.dim, env))
+        elif isinstance(expr, Load):
+            found = Load(expr.buffer, substitute(expr.offset, env), args[0] if args else None)
+        else:
+            found = expr.rebuild(args)
+        memo[expr] = found
+    return found
+
+
+def walk(expr: Expr, seen: dict[Expr, None] | None = None) -> dict[Expr, None]:
+    """All nodes of expr in evaluation order, each once; also those inside offsets' Elements."""
+    seen = {} if seen is None else seen
+    if expr in seen:
+        return seen
+    for inner in (*elements_of(expr), *expr.args):
+        walk(inner, seen)
+    seen[expr] = None
+    return seen
+
+
+def elements_of(expr: Expr) -> Iterator[Expr]:
+    """The expressions of the Elements in a Load's offset or an Index."""
+    dim = expr.offset if isinstance(expr, Load) else expr.dim if isinstance(expr, Index) else 0
+    yield from dim_elements(dim)
+
+
+def dim_elements(dim: Dim) -> Iterator[Expr]:
+    for monomial in terms(dim):
+        for atom in monomial:
+            if isinstance(atom, Element):
+                yield atom.expr
+            elif not isinstance(atom, Symbol):
+                yield from dim_elements(getattr(atom, "left", 0))
+                yield from dim_elements(getattr(atom, "right", 0))
+
+
+# ---- statements -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    buffer: Buffer
+    offset: Dim
+    value: Expr
+    combine: str | None = None
+    guard: Expr | None = None  # where false, nothing is stored
+
+
+@dataclass(frozen=True, slots=True)
+class For:
+    """for variable in range(lo, hi): body. An unrolled For has constant bounds."""
+
+    variable: Symbol
+    lo: Dim
+    hi: Dim
+    kind: Kind
+    body: Stmt
+
+
+@dataclass(frozen=True, slots=True)
+class While:
+    """The condition is evaluated before each turn; it loads what the body stores."""
+
+    condition: Expr
+    body: Stmt
+
+
+@dataclass(frozen=True, slots=True)
+class If:
+    condition: Expr
+    then: Stmt
+    otherwise: Stmt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seq:
+    body: tuple[Stmt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Alloc:
+    """`size` elements, 64-byte aligned, contents undefined, for the time of `body`."""
+
+    buffer: Buffer
+    size: Dim
+    body: Stmt
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """All threads of the team arrive before one goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Where the condition is false, the first thread to find out records (call, code, up to three details); execution goes on."""
+
+    condition: Expr
+    code: int
+    details: tuple[Expr, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One loop over k of a Tile: its extent and how far A and B move per turn, in elements."""
+
+    extent: Dim
+    a: Dim
+    b: Dim
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """The contraction kernel: rows x width sums kept in registers, then stored.
+
+        for i < rows, j < width:  c[c_offset + i c_row + j] = sum over k of a[a_offset + i a_row + k . a] * b[b_offset + k . b + j]
+
+    k runs over `steps`, outermost first. `width` is a whole number of the target's vectors and b, c may be read and written for all
+    of it. `rows` is a Dim whose value at run time is one of `heights`. With `ahead` (an offset in b) the lines that the next panel
+    needs are prefetched meanwhile: 64 * width / 16 bytes per k step at the most.
+    The products are summed in `accumulate` (f32 for f32, i32 for 8-bit integers); c has that dtype.
+    """
+
+    rows: Dim
+    heights: tuple[int, ...]
+    width: int
+    a: Buffer
+    a_offset: Dim
+    a_row: Dim
+    b: Buffer
+    b_offset: Dim
+    c: Buffer
+    c_offset: Dim
+    c_row: Dim
+    steps: tuple[Step, ...]
+    ahead: Dim | None = None
+
+
+Stmt: TypeAlias = Store | For | While | If | Seq | Alloc | Barrier | Check | Tile
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A function over buffers and sizes. `sources` are the names of the ONNX nodes it came from."""
+
+    name: str
+    buffers: tuple[Buffer, ...]
+    sizes: tuple[Symbol, ...]
+    body: Stmt
+    sources: tuple[str, ...] = field(default=(), compare=False)
+
+
+def first(variable: Symbol) -> Symbol:
+    """The symbol for the value at which this thread begins the parallel loop over `variable`."""
+    return Symbol(f"{variable.name}.first", variable.extent)
+
+
+def sequence(statements: Iterable[Stmt]) -> Stmt:
+    """The statements one after the other, flattened."""
+    flat: list[Stmt] = []
+    for s in statements:
+        flat.extend(s.body if isinstance(s, Seq) else (s,))
+    return flat[0] if len(flat) == 1 else Seq(tuple(flat))
+
+
+def as_number(dim: Dim, env: Mapping[Symbol, int]) -> int:
+    """A Dim's value where all its symbols are known."""
+    return evaluate(dim, env.__getitem__)
