@@ -8,7 +8,7 @@ A `Dim` is a Python `int` or an `Int`: a polynomial with integer coefficients ov
     Derived    e // b, e % b, min(e, b), max(e, b), e == b (0 or 1) [0, b) for e % b
     (others)   subclasses, such as an element of an index tensor    [0, extent)
 
-Symbols are never negative. Division is only formed with divisors that are positive wherever the quotient is used.
+Symbols that are not `signed` are never negative. Division is only formed with divisors that are positive wherever the quotient is used.
 Rewrites, with r in [0, f):  (q b + r) // b = q,  (q b + r) % b = r,  (f x + r) // (f d) = x // d,
 (f x + r) % (f d) = f (x % d) + r,  and  c b (e // b) + c (e % b) = c e.
 """
@@ -24,13 +24,17 @@ Dim: TypeAlias = Union[int, "Int"]
 
 
 class Atom:
-    """A factor of a monomial. `key` identifies it, `symbols` are what it depends on; with `extent` its range is [0, extent)."""
+    """A factor of a monomial. `key` identifies it, `symbols` are what it depends on; with `extent` its range is [0, extent).
 
-    __slots__ = ("_hash", "extent", "key", "symbols")
+    `signed` ones may be negative (numbers read from data); all others are not.
+    """
+
+    __slots__ = ("_hash", "extent", "key", "signed", "symbols")
 
     def __init__(self, key: str, symbols: frozenset[Symbol] | None, extent: Dim | None) -> None:
         self.key = key
         self.extent = extent
+        self.signed = False
         self._hash = hash(key)
         self.symbols: frozenset[Symbol] = frozenset([self]) if symbols is None else symbols  # type: ignore[list-item]
 
@@ -302,7 +306,7 @@ def is_nonnegative(e: Dim) -> bool:
 
 def atom_nonnegative(atom: Atom) -> bool:
     if not isinstance(atom, Derived) or atom.extent is not None:
-        return True
+        return not atom.signed
     if atom.op == "max":
         return is_nonnegative(atom.left) or is_nonnegative(atom.right)
     return is_nonnegative(atom.left) and is_nonnegative(atom.right)

@@ -121,8 +121,13 @@ class Expr:
     def _find_symbols(self) -> frozenset[Symbol]:
         return frozenset().union(*(a.symbols for a in self.args)) if self.args else frozenset()
 
-    def rebuild(self, args: tuple[Expr, ...]) -> Expr:
-        """The same node over other arguments."""
+    @property
+    def dims(self) -> tuple[Dim, ...]:
+        """Its integer expressions: an offset, an index."""
+        return ()
+
+    def rebuild(self, args: tuple[Expr, ...], dims: tuple[Dim, ...] = ()) -> Expr:
+        """The same node over other arguments and integer expressions."""
         raise NotImplementedError
 
 
@@ -142,7 +147,7 @@ class Const(Expr):
             return text == "True"
         return float(text) if self.dtype.is_float else int(text)
 
-    def rebuild(self, args: tuple[Expr, ...]) -> Expr:
+    def rebuild(self, args: tuple[Expr, ...], dims: tuple[Dim, ...] = ()) -> Expr:
         return self
 
 
@@ -156,11 +161,15 @@ class Index(Expr):
     def dim(self) -> Dim:
         return self.fields[0]  # type: ignore[no-any-return]
 
+    @property
+    def dims(self) -> tuple[Dim, ...]:
+        return self.fields
+
     def _find_symbols(self) -> frozenset[Symbol]:
         return symbols(self.dim)
 
-    def rebuild(self, args: tuple[Expr, ...]) -> Expr:
-        return self
+    def rebuild(self, args: tuple[Expr, ...], dims: tuple[Dim, ...] = ()) -> Expr:
+        return Index(*dims)
 
 
 class Load(Expr):
@@ -181,11 +190,15 @@ class Load(Expr):
     def guard(self) -> Expr | None:
         return self.fields[2]  # type: ignore[no-any-return]
 
+    @property
+    def dims(self) -> tuple[Dim, ...]:
+        return (self.offset,)
+
     def _find_symbols(self) -> frozenset[Symbol]:
         return symbols(self.offset) | (self.guard.symbols if self.guard is not None else frozenset())
 
-    def rebuild(self, args: tuple[Expr, ...]) -> Expr:
-        return Load(self.buffer, self.offset, args[0] if args else None)
+    def rebuild(self, args: tuple[Expr, ...], dims: tuple[Dim, ...] = ()) -> Expr:
+        return Load(self.buffer, dims[0], args[0] if args else None)
 
 
 class Op(Expr):
@@ -202,7 +215,7 @@ class Op(Expr):
     def fn(self) -> str:
         return self.fields[0]  # type: ignore[no-any-return]
 
-    def rebuild(self, args: tuple[Expr, ...]) -> Expr:
+    def rebuild(self, args: tuple[Expr, ...], dims: tuple[Dim, ...] = ()) -> Expr:
         return Op(self.fn, *args)
 
 
@@ -214,7 +227,7 @@ class Select(Expr):
             raise TypeError(f"select of {condition.dtype}, {then.dtype}, {otherwise.dtype}")
         return super().__new__(cls, condition, then, otherwise, dtype=then.dtype)  # type: ignore[return-value]
 
-    def rebuild(self, args: tuple[Expr, ...]) -> Expr:
+    def rebuild(self, args: tuple[Expr, ...], dims: tuple[Dim, ...] = ()) -> Expr:
         return Select(*args)
 
 
@@ -224,7 +237,7 @@ class Cast(Expr):
     def __new__(cls, x: Expr, dtype: DType) -> Cast:
         return super().__new__(cls, x, dtype=dtype)  # type: ignore[return-value]
 
-    def rebuild(self, args: tuple[Expr, ...]) -> Expr:
+    def rebuild(self, args: tuple[Expr, ...], dims: tuple[Dim, ...] = ()) -> Expr:
         return Cast(args[0], self.dtype)
 
 
@@ -236,7 +249,7 @@ class Bitcast(Expr):
             raise TypeError(f"bitcast of {x.dtype} to {dtype}")
         return super().__new__(cls, x, dtype=dtype)  # type: ignore[return-value]
 
-    def rebuild(self, args: tuple[Expr, ...]) -> Expr:
+    def rebuild(self, args: tuple[Expr, ...], dims: tuple[Dim, ...] = ()) -> Expr:
         return Bitcast(args[0], self.dtype)
 
 
@@ -267,7 +280,7 @@ class Reduce(Expr):
         extents = frozenset[Symbol]().union(*(symbols(s.extent) for s, _ in self.loops if s.extent is not None))
         return frozenset(s for s in self.body.symbols if s not in bound) | extents
 
-    def rebuild(self, args: tuple[Expr, ...]) -> Expr:
+    def rebuild(self, args: tuple[Expr, ...], dims: tuple[Dim, ...] = ()) -> Expr:
         return Reduce(self.fn, self.loops, args[0])
 
 
@@ -300,13 +313,7 @@ def replace(expr: Expr, env: Mapping[Symbol, Dim], memo: dict[Expr, Expr] | None
     found = memo.get(expr)
     if found is None:
         args = tuple(replace(a, env, memo) for a in expr.args)
-        if isinstance(expr, Index):
-            found = Index(substitute(expr.dim, env))
-        elif isinstance(expr, Load):
-            found = Load(expr.buffer, substitute(expr.offset, env), args[0] if args else None)
-        else:
-            found = expr.rebuild(args)
-        memo[expr] = found
+        found = memo[expr] = expr.rebuild(args, tuple(substitute(d, env) for d in expr.dims))
     return found
 
 
@@ -322,9 +329,9 @@ def walk(expr: Expr, seen: dict[Expr, None] | None = None) -> dict[Expr, None]:
 
 
 def elements_of(expr: Expr) -> Iterator[Expr]:
-    """The expressions of the Elements in a Load's offset or an Index."""
-    dim = expr.offset if isinstance(expr, Load) else expr.dim if isinstance(expr, Index) else 0
-    yield from dim_elements(dim)
+    """The expressions of the Elements in the node's integer expressions."""
+    for dim in expr.dims:
+        yield from dim_elements(dim)
 
 
 def dim_elements(dim: Dim) -> Iterator[Expr]:

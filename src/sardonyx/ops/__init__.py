@@ -1,0 +1,23 @@
+"""The operators, one record each, by family."""
+
+from sardonyx.ops import linalg
+from sardonyx.ops.record import Op
+
+FAMILIES = (linalg.OPS,)
+"""Every family's records."""
+
+
+def find(domain: str, name: str, version: int) -> Op | None:
+    """The record of the operator in the given opset version of its domain, or None if there is none."""
+    return max((op for op in RECORDS.get((domain, name), ()) if op.since <= version), key=lambda op: op.since, default=None)
+
+
+def _by_name() -> dict[tuple[str, str], list[Op]]:
+    out: dict[tuple[str, str], list[Op]] = {}
+    for family in FAMILIES:
+        for op in family:
+            out.setdefault((op.domain, op.name), []).append(op)
+    return out
+
+
+RECORDS = _by_name()

@@ -1,0 +1,69 @@
+"""How tensors are read: with broadcasting, at a data-dependent index, reversed, shifted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sardonyx.base.errors import Fail
+from sardonyx.base.symbolic import Dim, equals, maximum, minimum, value
+from sardonyx.expr.tensor import Read, Tensor
+from sardonyx.loop.nodes import Element, Expr, Index, Op
+
+OUT_OF_BOUNDS = 0
+"""The Check code of a data-dependent index outside its axis; details are the index and the extent."""
+
+
+def at(x: Tensor, indices: Sequence[Dim], guard: Expr | None = None) -> Expr:
+    """x at the trailing indices, by ONNX's (numpy's) rules of broadcasting: an axis of one element has that one everywhere."""
+    own = list(indices)[len(indices) - x.rank :]
+    return Read(x, tuple(broadcast_index(i, n) for i, n in zip(own, x.shape, strict=True)), guard)
+
+
+def broadcast_index(index: Dim, extent: Dim) -> Dim:
+    """index, or 0 on an axis of extent 1; where the extent is known only at run time and the loop's is another, both at once."""
+    if isinstance(extent, int):
+        return 0 if extent == 1 else index
+    loops = [s.extent for s in sorted(index.symbols) if s.extent is not None] if not isinstance(index, int) else []
+    if any(e is not None and e != extent for e in loops) and len(loops) == 1:
+        return index * (1 - equals(extent, 1))
+    return index
+
+
+def broadcast(*shapes: Sequence[Dim]) -> list[Dim]:
+    """The common shape. Raises Fail naming the shapes if fixed sizes clash; unknown sizes that differ must be equal or 1 at run time."""
+    rank = max(map(len, shapes))
+    out: list[Dim] = []
+    for axis in range(rank):
+        extents = [s[axis - rank + len(s)] for s in shapes if axis - rank + len(s) >= 0]
+        out.append(broadcast_extent([e for e in extents if e != 1], shapes))
+    return out
+
+
+def broadcast_extent(extents: Sequence[Dim], shapes: Sequence[Sequence[Dim]]) -> Dim:
+    fixed = {e for e in extents if isinstance(e, int)}
+    if len(fixed) > 1:
+        raise Fail(f"[ShapeInferenceError] Incompatible dimensions: {' and '.join(str(list(s)) for s in shapes)}")
+    if fixed:
+        return fixed.pop()
+    different = list(dict.fromkeys(extents))
+    if not different:
+        return 1
+    out = different[0]
+    for e in different[1:]:
+        out = out + (e - out) * equals(out, 1)
+    return out
+
+
+def element(expr: Expr, bound: Dim) -> Dim:
+    """An integer read from data as an index into an axis of extent `bound`: negative ones count from the end, others are an error."""
+    return value(Element(expr, bound, OUT_OF_BOUNDS))
+
+
+def clamp(index: Dim, lo: Dim, hi: Dim) -> Dim:
+    """index limited to [lo, hi]"""
+    return maximum(lo, minimum(index, hi))
+
+
+def inside(index: Dim, extent: Dim) -> Expr:
+    """0 <= index < extent, as a bool."""
+    return Op("and", Op("ge", Index(index), Index(0)), Op("lt", Index(index), Index(extent)))

@@ -1,0 +1,314 @@
+"""Shape arithmetic: the elements of small integer tensors as `Dim`s, by evaluating their bodies symbolically.
+
+Shape, Gather, Concat, Slice, Mul, Cast, Where, Range and kin over sizes need no second definition: their meaning is an expression
+over indices, and an expression over known indices and known elements is a number or a formula.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from sardonyx.base.symbolic import Dim, Int, Symbol, evaluate, is_nonnegative, maximum, minimum, substitute, value
+from sardonyx.expr.tensor import Read, Tensor
+from sardonyx.loop.nodes import Cast, Const, Element, Expr, Index, Op, Reduce, Select, dim_elements
+
+MOST_ELEMENTS = 1024
+"""Tensors above this size are never shape arithmetic."""
+
+Number: TypeAlias = int | float | bool | Int
+
+
+class DataSymbol(Symbol):
+    """An element of an integer tensor that is known only once the tensor has been computed."""
+
+    __slots__ = ("position", "tensor")
+
+    def __init__(self, tensor: Tensor, position: int) -> None:
+        super().__init__(f"{tensor.name}[{position}]")
+        self.tensor, self.position, self.signed = tensor, position, True
+
+
+class Unknown(Exception):  # noqa: N818
+    """This element is not shape arithmetic."""
+
+
+def known(t: Tensor) -> npt.NDArray[Any] | None:
+    """t's elements as Dims, floats or bools (an object array of t's shape), or None where data decide."""
+    if t.known is None:
+        try:
+            t.known = evaluate_tensor(t)
+        except Unknown:
+            return None
+    return t.known
+
+
+def elements(t: Tensor) -> npt.NDArray[Any]:
+    """t's elements as Dims; those that only data decide are new symbols, bound when t has been computed. t has a fixed shape."""
+    found = known(t)
+    if found is None:
+        shape = fixed_shape(t)
+        found = np.empty(shape, object)
+        found[...] = np.array([value(DataSymbol(t, i)) for i in range(math.prod(shape))], object).reshape(shape)
+    return found
+
+
+def fixed_shape(t: Tensor) -> tuple[int, ...]:
+    if not all(isinstance(n, int) for n in t.shape):
+        raise Unknown(f"{t} has no fixed shape")
+    return tuple(n for n in t.shape if isinstance(n, int))
+
+
+def evaluate_tensor(t: Tensor) -> npt.NDArray[Any]:
+    shape = fixed_shape(t)
+    if not t.dtype.is_number or math.prod(shape) > MOST_ELEMENTS:
+        raise Unknown
+    out = np.empty(shape, object)
+    if t.data is not None:
+        out[...] = t.data.load().astype(object) if t.dtype.is_integer or t.dtype.kind == "bool" else t.data.load().astype(float)
+        return out
+    if t.parts:
+        return assemble_known(t, out)
+    if t.body is None:
+        raise Unknown
+    for at in itertools.product(*map(range, shape)):
+        env = {s: i for a, i in zip(t.axes, at, strict=True) if isinstance(a, Int) for s in a.symbols}
+        out[at] = reduce_known(t, env) if t.fn else evaluate_expr(t.body, env)
+    return out
+
+
+def assemble_known(t: Tensor, out: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    for part in t.parts:
+        numbers = known(part)
+        if numbers is None or part.into is None:
+            raise Unknown
+        for at in itertools.product(*map(range, numbers.shape)):
+            env = {s: i for a, i in zip(part.axes, at, strict=True) if isinstance(a, Int) for s in a.symbols}
+            where = [substitute(i, env) for i in part.into[1]]
+            if not all(isinstance(w, int) for w in where):
+                raise Unknown
+            out[tuple(int(w) for w in where)] = numbers[at]  # type: ignore[arg-type]
+    return out
+
+
+def reduce_known(t: Tensor, env: Mapping[Symbol, Dim]) -> Number:
+    assert t.fn and t.body is not None
+    extents = [substitute(s.extent, env) for s in t.loops if s.extent is not None]
+    if not all(isinstance(e, int) for e in extents):
+        raise Unknown
+    result: Number | None = None
+    for at in itertools.product(*(range(evaluate(e, dict[Symbol, int]().__getitem__)) for e in extents)):
+        term = evaluate_expr(t.body, {**env, **dict(zip(t.loops, at, strict=True))})
+        result = term if result is None else operate(t.fn, (result, term))
+    if result is None:
+        raise Unknown
+    return result
+
+
+def evaluate_expr(e: Expr, env: Mapping[Symbol, Dim]) -> Number:
+    if isinstance(e, Const):
+        return e.value
+    if isinstance(e, Index):
+        return known_dim(e.dim, env)
+    if isinstance(e, Read):
+        return read_known(e, env)
+    if isinstance(e, Select):
+        condition, then, otherwise = e.args
+        chosen = evaluate_expr(condition, env)
+        if isinstance(chosen, Int):
+            raise Unknown
+        return evaluate_expr(then if chosen else otherwise, env)
+    if isinstance(e, Cast):
+        return cast_known(evaluate_expr(e.args[0], env), e)
+    if isinstance(e, Op):
+        return operate(e.fn, tuple(evaluate_expr(a, env) for a in e.args))
+    raise Unknown(f"{type(e).__name__}" if isinstance(e, Reduce) else str(e))
+
+
+def known_dim(dim: Dim, env: Mapping[Symbol, Dim]) -> Dim:
+    """dim with the loop variables replaced, and its data-dependent indices too."""
+    if not any(True for _ in dim_elements(dim)):
+        return substitute(dim, env)
+    total: Dim = 0
+    for monomial, factor in (dim.terms if isinstance(dim, Int) else {(): dim}).items():
+        term: Dim = factor
+        for atom in monomial:
+            if isinstance(atom, Element):
+                term = term * element_known(atom, env)
+            elif isinstance(atom, Symbol):
+                term = term * substitute(value(atom), env)
+            else:
+                raise Unknown
+        total = total + term
+    return total
+
+
+def element_known(atom: Element, env: Mapping[Symbol, Dim]) -> Dim:
+    number = evaluate_expr(atom.expr, env)
+    if not isinstance(number, int) or atom.extent is None:
+        raise Unknown
+    return number + substitute(atom.extent, env) if number < 0 else number
+
+
+def read_known(e: Read, env: Mapping[Symbol, Dim]) -> Number:
+    if e.guard is not None:
+        allowed = evaluate_expr(e.guard, env)
+        if isinstance(allowed, Int):
+            raise Unknown
+        if not allowed:
+            return 0
+    numbers = known(e.tensor)
+    where = [known_dim(i, env) for i in e.indices]
+    if numbers is None or not all(isinstance(w, int) for w in where):
+        raise Unknown
+    at = tuple(w for w in where if isinstance(w, int))
+    if not all(0 <= w < n for w, n in zip(at, numbers.shape, strict=True)):
+        raise Unknown
+    return numbers[at]  # type: ignore[no-any-return]
+
+
+def cast_known(x: Number, e: Cast) -> Number:
+    if e.dtype.is_integer:
+        return x if isinstance(x, Int) else int(x) if math.isfinite(x) else _unknown()
+    if e.dtype.is_float:
+        return x if isinstance(x, Int) else float(x)  # a size stays exact as a formula
+    return bool(x) if not isinstance(x, Int) else _unknown()
+
+
+def _unknown() -> Number:
+    raise Unknown
+
+
+def operate(fn: str, args: tuple[Number, ...]) -> Number:
+    """fn on numbers and formulas; Unknown where a formula would have to be more than an integer polynomial."""
+    if not any(isinstance(a, Int) for a in args):
+        return operate_numbers(fn, args)
+    whole = tuple(int(a) if isinstance(a, float) and a.is_integer() else a for a in args)
+    dims: list[Dim] = [a for a in whole if isinstance(a, (int, Int))]
+    rule = DIM_RULES.get(fn)
+    if rule is None or len(dims) < len(whole):
+        raise Unknown
+    return rule(*dims)
+
+
+def divide_known(a: Dim, b: Dim) -> Dim:
+    """Integer division towards zero; of formulas only where both are known not to be negative."""
+    if not is_nonnegative(a) or not is_nonnegative(b - 1):
+        raise Unknown
+    return a // b
+
+
+def remainder_known(a: Dim, b: Dim) -> Dim:
+    return a - divide_known(a, b) * b
+
+
+def compare(decide: Callable[[Dim], bool | None]) -> Callable[[Dim, Dim], bool]:
+    def rule(a: Dim, b: Dim) -> bool:
+        answer = decide(a - b)
+        if answer is None:
+            raise Unknown
+        return answer
+
+    return rule
+
+
+def less(d: Dim) -> bool | None:
+    """Is d < 0?"""
+    if is_nonnegative(d):
+        return False
+    return True if is_nonnegative(-1 - d) else None
+
+
+def at_most(d: Dim) -> bool | None:
+    """Is d <= 0?"""
+    if is_nonnegative(-d):
+        return True
+    return False if is_nonnegative(d - 1) else None
+
+
+def same(d: Dim) -> bool | None:
+    """Is d == 0?"""
+    if not isinstance(d, Int):
+        return d == 0
+    return False if is_nonnegative(d - 1) or is_nonnegative(-1 - d) else None
+
+
+def negated(decide: Callable[[Dim], bool | None]) -> Callable[[Dim], bool | None]:
+    def flipped(d: Dim) -> bool | None:
+        answer = decide(d)
+        return None if answer is None else not answer
+
+    return flipped
+
+
+DIM_RULES: Mapping[str, Callable[..., Number]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": divide_known,
+    "rem": remainder_known,
+    "mod": remainder_known,
+    "min": minimum,
+    "max": maximum,
+    "neg": lambda a: -a,
+    "floor": lambda a: a,
+    "ceil": lambda a: a,
+    "rint": lambda a: a,
+    "trunc": lambda a: a,
+    "eq": compare(same),
+    "ne": compare(negated(same)),
+    "lt": compare(less),
+    "ge": compare(negated(less)),
+    "le": compare(at_most),
+    "gt": compare(negated(at_most)),
+}
+
+
+def operate_numbers(fn: str, args: tuple[Any, ...]) -> Number:
+    rule = NUMBER_RULES.get(fn)
+    if rule is None or (fn in ("div", "rem", "mod") and args[1] == 0):
+        raise Unknown
+    return rule(*args)  # type: ignore[no-any-return]
+
+
+def _quotient(a: Any, b: Any) -> Any:
+    return (
+        a / b
+        if isinstance(a, float)
+        else int(math.trunc(a / b))
+        if abs(a) < 1 << 52
+        else abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
+    )
+
+
+NUMBER_RULES: Mapping[str, Callable[..., Any]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": _quotient,
+    "rem": lambda a, b: math.fmod(a, b) if isinstance(a, float) else a - _quotient(a, b) * b,
+    "mod": lambda a, b: a % b,
+    "min": min,
+    "max": max,
+    "and": lambda a, b: a & b,
+    "or": lambda a, b: a | b,
+    "not": lambda a: not a if isinstance(a, bool) else ~a,
+    "neg": lambda a: -a,
+    "abs": abs,
+    "floor": lambda a: float(math.floor(a)),
+    "ceil": lambda a: float(math.ceil(a)),
+    "trunc": lambda a: float(math.trunc(a)),
+    "rint": lambda a: float(round(a)),
+    "sqrt": lambda a: math.sqrt(a) if a >= 0 else math.nan,
+    "eq": lambda a, b: a == b,
+    "ne": lambda a, b: a != b,
+    "lt": lambda a, b: a < b,
+    "le": lambda a, b: a <= b,
+    "gt": lambda a, b: a > b,
+    "ge": lambda a, b: a >= b,
+}
