@@ -97,7 +97,8 @@ def assemble_known(t: Tensor, out: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def reduce_known(t: Tensor, env: Mapping[Symbol, Dim]) -> Number:
-    assert t.fn and t.body is not None
+    assert t.fn
+    assert t.body is not None
     extents = [substitute(s.extent, env) for s in t.loops if s.extent is not None]
     if not all(isinstance(e, int) for e in extents):
         raise Unknown
@@ -280,7 +281,7 @@ def _quotient(a: Any, b: Any) -> Any:
     return (
         a / b
         if isinstance(a, float)
-        else int(math.trunc(a / b))
+        else math.trunc(a / b)
         if abs(a) < 1 << 52
         else abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
     )

@@ -8,6 +8,7 @@ from sardonyx.base.symbolic import Dim
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, broadcast
 from sardonyx.expr.tensor import Tensor
+from sardonyx.loop.nodes import Expr
 from sardonyx.ops.pointwise import add, full_like, mul, reduce, view
 from sardonyx.ops.record import Op
 
@@ -32,7 +33,7 @@ def product(a: Tensor, b: Tensor, dtype: DType) -> Tensor:
     k = common_size(a, b)
     batch = broadcast(a.shape[:-2], b.shape[:-2]) if a.rank > 2 or b.rank > 2 else []
 
-    def body(*i: Dim) -> scalar.Expr:
+    def body(*i: Dim) -> Expr:
         left, right = at(a, (*i[:-2], i[-1])), at(b, (*i[:-3], i[-1], i[-2]))
         carrier = scalar.wide(dtype)
         return scalar.mul(scalar.cast(left, carrier), scalar.cast(right, carrier))
