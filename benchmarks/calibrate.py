@@ -1,0 +1,87 @@
+"""Scales the generators of a weightless model so that its numbers stay tame through all of its layers.
+
+The model is run once, node by node; each weight of a convolution or matrix product is scaled so that the output has a standard
+deviation of one, before the next node sees it (layer-sequential unit variance, Mishkin and Matas 2015). The scales are stored in
+the records; nothing of this runs when a model is filled.
+"""
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import helper, numpy_helper
+
+from benchmarks.strip import VIEWS
+from benchmarks.weightless import fill, record, set_record
+
+SCALED = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
+
+
+def calibrate(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> None:
+    """Scales, in place, the records of the weights of `model` by running it on `feeds`.
+
+    ValueError: the output of a scaled node is constant or not finite. Nodes with sub-graphs are not supported.
+    """
+    filled = onnx.ModelProto()
+    filled.CopyFrom(model)
+    fill(filled)
+    records = {tensor.name: tensor for tensor in model.graph.initializer if record(tensor) is not None}
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in filled.graph.initializer} | feeds
+    origins = {name: name for name in records}
+    unscaled = set(records)
+    reads = Counter(name for node in filled.graph.node for name in node.input)
+    for node in filled.graph.node:
+        outputs = _run(node, values, filled)
+        weight = next((origins[name] for name in node.input if origins.get(name) in unscaled), None)
+        if node.op_type in SCALED and weight is not None:
+            factor = 1.0 / _spread(node, outputs[0])
+            _scale(records[weight], factor)
+            for name in (name for name, origin in origins.items() if origin == weight and name in values):
+                values[name] = values[name] * np.float32(factor)
+            unscaled.discard(weight)
+            outputs = _run(node, values, filled)
+        if node.op_type in VIEWS and node.input[0] in origins:
+            origins[node.output[0]] = origins[node.input[0]]
+        values.update(zip((name for name in node.output if name), outputs, strict=True))
+        _release(node, reads, values)
+
+
+def _scale(tensor: onnx.TensorProto, factor: float) -> None:
+    """Scales the record of `tensor`."""
+    generator = record(tensor)
+    if generator is None:
+        raise ValueError(f"tensor {tensor.name!r} has no record to scale")
+    set_record(tensor, generator.scaled(factor))
+
+
+def _spread(node: onnx.NodeProto, output: np.ndarray) -> float:
+    """The standard deviation of `output`. ValueError where it is zero or not finite."""
+    spread = float(output.std(dtype=np.float64))
+    if not np.isfinite(spread) or spread == 0.0:
+        raise ValueError(f"{node.op_type} node {node.name!r}: output has standard deviation {spread}")
+    return spread
+
+
+def _run(node: onnx.NodeProto, values: dict[str, np.ndarray], model: onnx.ModelProto) -> list[np.ndarray]:
+    """The outputs of one node, run as a model of its own; omitted outputs are left out."""
+    names = sorted({name for name in node.input if name})
+    inputs = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(values[name].dtype), values[name].shape)
+        for name in names
+    ]
+    outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
+    graph = helper.make_graph([node], "node", inputs, outputs)
+    single = helper.make_model(graph, opset_imports=model.opset_import, ir_version=max(model.ir_version, 8))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(single.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(None, {name: values[name] for name in names})
+
+
+def _release(node: onnx.NodeProto, reads: Counter[str], values: dict[str, np.ndarray]) -> None:
+    """Drops the values that `node` was the last to read."""
+    for name in node.input:
+        reads[name] -= 1
+        if reads[name] == 0:
+            values.pop(name, None)

@@ -1,0 +1,265 @@
+"""Makes the graphs of `benchmarks.models` again: `python -m benchmarks.export [NAME ...]`.
+
+Needs the `export` extra. Nothing is downloaded: the networks come from their default configurations with random weights, which
+are dropped at once; scikit-learn's models are trained on its own digits and keep their few weights.
+"""
+
+import io
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import onnx
+import torch
+import transformers
+import typer
+from onnx.backend.test import data as onnx_data
+from torch import Tensor, nn
+from transformers.cache_utils import DynamicCache
+
+from benchmarks import architectures, models, weightless
+from benchmarks.calibrate import calibrate
+from benchmarks.strip import strip
+
+GPT2_LAYERS = 12
+
+
+class HiddenState(nn.Module):
+    """A transformers encoder: (i64[n, s] tokens, i64[n, s] mask) -> f32[n, s, width]."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+
+class Logits(nn.Module):
+    """A transformers picture classifier: f32[n, 3, 224, 224] -> f32[n, classes]."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.model(pixel_values=pixels).logits
+
+
+class Decoder(nn.Module):
+    """A transformers decoder with its cache laid open.
+
+    (i64[n, s] tokens, i64[n, p + s] mask, key and value f32[n, heads, p, width] of each layer)
+    -> (f32[n, s, vocabulary], key and value f32[n, heads, p + s, width] of each layer)
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
+        cache = DynamicCache()
+        for layer in range(len(past) // 2):
+            cache.update(past[2 * layer], past[2 * layer + 1], layer)
+        result = self.model(
+            input_ids=input_ids, attention_mask=attention_mask, past_key_values=cache, use_cache=True
+        )
+        present = (part for layer in result.past_key_values.layers for part in (layer.keys, layer.values))
+        return (result.logits, *present)
+
+
+@dataclass(frozen=True)
+class TorchNetwork:
+    """How a torch network is built and traced.
+
+    `build` takes the attention implementation (only transformers' models heed it). `example` and `axes` stand in the order of
+    the arguments; axes names the dynamic dimensions of each.
+    """
+
+    build: Callable[[str], nn.Module]
+    example: tuple[Tensor, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    axes: tuple[dict[int, str], ...]
+    output_axes: tuple[dict[int, str], ...]
+
+
+def _picture_network(build: Callable[[str], nn.Module], side: int = 224, dynamic_sides: bool = False) -> TorchNetwork:
+    axes = {0: "batch", 2: "height", 3: "width"} if dynamic_sides else {0: "batch"}
+    output_axes = {0: "batch", 1: "boxes"} if dynamic_sides else {0: "batch"}
+    example = (torch.randn(2, 3, side, side),)
+    return TorchNetwork(build, example, ("input",), ("output",), (axes,), (output_axes,))
+
+
+def _encoder_network(build: Callable[[str], nn.Module]) -> TorchNetwork:
+    axes = {0: "batch", 1: "sequence"}
+    example = (torch.randint(0, 1000, (2, 7)), torch.ones(2, 7, dtype=torch.int64))
+    return TorchNetwork(
+        build, example, ("input_ids", "attention_mask"), ("last_hidden_state",), (axes, axes), (axes,)
+    )
+
+
+def _decoder_network() -> TorchNetwork:
+    parts = [f"{layer}.{part}" for layer in range(GPT2_LAYERS) for part in ("key", "value")]
+    tokens, total = {0: "batch", 1: "sequence"}, {0: "batch", 1: "total"}
+    return TorchNetwork(
+        build=lambda attention: Decoder(
+            transformers.GPT2LMHeadModel(transformers.GPT2Config(attn_implementation=attention))
+        ),
+        example=(
+            torch.randint(0, 1000, (2, 7)),
+            torch.ones(2, 12, dtype=torch.int64),
+            *(torch.randn(2, 12, 5, 64) for _ in parts),
+        ),
+        inputs=("input_ids", "attention_mask", *(f"past.{part}" for part in parts)),
+        outputs=("logits", *(f"present.{part}" for part in parts)),
+        axes=(tokens, total, *({0: "batch", 2: "past"} for _ in parts)),
+        output_axes=(tokens, *({0: "batch", 2: "total"} for _ in parts)),
+    )
+
+
+def _networks() -> dict[str, TorchNetwork]:
+    """The torch networks by name."""
+    rows = {0: "batch"}
+    tokens = {0: "batch", 1: "sequence"}
+    return {
+        "resnet50": _picture_network(lambda _: architectures.ResNet50()),
+        "mobilenet_v2": _picture_network(lambda _: architectures.MobileNetV2()),
+        "convnext_tiny": _picture_network(lambda _: architectures.ConvNextTiny()),
+        "detector": _picture_network(lambda _: architectures.Detector(), side=320, dynamic_sides=True),
+        "vit_b16": _picture_network(
+            lambda attention: Logits(
+                transformers.ViTForImageClassification(
+                    transformers.ViTConfig(num_labels=1000, attn_implementation=attention)
+                )
+            )
+        ),
+        "bert_base": _encoder_network(
+            lambda attention: HiddenState(
+                transformers.BertModel(transformers.BertConfig(attn_implementation=attention), add_pooling_layer=False)
+            )
+        ),
+        "distilbert": _encoder_network(
+            lambda attention: HiddenState(
+                transformers.DistilBertModel(transformers.DistilBertConfig(attn_implementation=attention))
+            )
+        ),
+        "gpt2": _decoder_network(),
+        "lstm_tagger": TorchNetwork(
+            lambda _: architectures.LstmTagger(),
+            (torch.randint(0, 1000, (2, 7)),),
+            ("input",),
+            ("output",),
+            (tokens,),
+            (tokens,),
+        ),
+        "mlp": TorchNetwork(
+            lambda _: architectures.mlp(), (torch.randn(2, 784),), ("input",), ("output",), (rows,), (rows,)
+        ),
+    }
+
+
+def _torchscript(network: TorchNetwork) -> onnx.ModelProto:
+    """Exported by tracing; attention in its plain form."""
+    buffer = io.BytesIO()
+    names = (*network.inputs, *network.outputs)
+    axes = (*network.axes, *network.output_axes)
+    torch.onnx.export(
+        _perturbed(network.build("eager")),
+        network.example,
+        buffer,
+        dynamo=False,
+        input_names=list(network.inputs),
+        output_names=list(network.outputs),
+        dynamic_axes=dict(zip(names, axes, strict=True)),
+    )
+    return onnx.load_model_from_string(buffer.getvalue())
+
+
+def _dynamo(network: TorchNetwork) -> onnx.ModelProto:
+    """Exported through torch.export; attention as torch's own scaled dot product."""
+    shapes = network.axes if len(network.axes) <= 2 else (*network.axes[:2], network.axes[2:])
+    program = torch.onnx.export(
+        _perturbed(network.build("sdpa")),
+        network.example,
+        dynamo=True,
+        input_names=list(network.inputs),
+        output_names=list(network.outputs),
+        dynamic_shapes=shapes,
+        verbose=False,
+    )
+    return program.model_proto
+
+
+def _perturbed(module: nn.Module) -> nn.Module:
+    """`module` ready for inference, its vectors made unequal, since exporters merge tensors of equal content."""
+    with torch.no_grad():
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.ndim == 1 and tensor.is_floating_point():
+                tensor += 0.1 * torch.rand_like(tensor)
+    return module.eval()
+
+
+def _from_torch(name: str) -> onnx.ModelProto:
+    network = _networks()[name.removesuffix("_dynamo")]
+    torch.manual_seed(0)
+    with torch.no_grad():
+        model = _dynamo(network) if name.endswith("_dynamo") else _torchscript(network)
+    strip(model)
+    calibrate(model, models.feeds(name, models.MODELS[name].cases[0].name))
+    return model
+
+
+def _from_sklearn(name: str) -> onnx.ModelProto:
+    """A classifier of scikit-learn's digits: f32[n, 64] -> (i64[n] label, f32[n, 10] probabilities)."""
+    from skl2onnx import to_onnx
+    from sklearn.datasets import load_digits
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    estimators = {
+        "logistic_regression": LogisticRegression(max_iter=5000),
+        "scaler_mlp": make_pipeline(StandardScaler(), MLPClassifier((64,), random_state=0, max_iter=500)),
+    }
+    pixels, labels = load_digits(return_X_y=True)
+    pixels = pixels.astype("float32")
+    estimator = estimators[name].fit(pixels, labels)
+    return to_onnx(estimator, pixels[:1].copy(), options={"zipmap": False})
+
+
+def _from_onnx_package(name: str) -> onnx.ModelProto:
+    """One of the `light_*` models of the onnx package, its constant weights replaced by drawn ones."""
+    model = onnx.load(Path(onnx_data.__path__[0]) / "light" / f"{name}.onnx")
+    strip(model)
+    calibrate(model, models.feeds(name, "1"))
+    return model
+
+
+def export(name: str) -> onnx.ModelProto:
+    """The weightless graph of the model `name`. KeyError: no such model."""
+    if name not in models.MODELS:
+        raise KeyError(f"no model {name!r}, only {list(models.MODELS)}")
+    if name.startswith("light_"):
+        return _from_onnx_package(name)
+    if name.removesuffix("_dynamo") in _networks():
+        return _from_torch(name)
+    return _from_sklearn(name)
+
+
+def main(names: Annotated[list[str] | None, typer.Argument(help="models to export, all if none is named")] = None) -> None:
+    """Exports models and stores their graphs without weights."""
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    for name in names or models.MODELS:
+        path = models.MODELS[name].path
+        weightless.write(export(name), path)
+        typer.echo(f"{name}: {path.stat().st_size / 1000:.1f} kB")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,153 @@
+"""Turns an exported model into a weightless one: which tensors are replaced, and how each will be drawn.
+
+What a tensor is drawn like follows from its use in the graph (a table below), not from its name: exporters rename, fold and
+transpose. Tensors used as parameters are replaced whatever their size from `SMALL` elements on, so that no trivial statistics
+(zeros, ones) survive; anything else only above `LARGE` bytes.
+"""
+
+import math
+from collections import defaultdict
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from benchmarks.weightless import Generator, record, set_record, tensors
+
+SMALL = 16
+LARGE = 1024
+
+# A weight is drawn with standard deviation 1 and then scaled by `calibrate`.
+WEIGHT = Generator("normal", 0.0, 1.0)
+BIAS = Generator("normal", 0.0, 0.1)
+SCALE = Generator("uniform", 0.5, 1.5)
+MEAN = Generator("normal", 0.0, 0.2)
+VARIANCE = Generator("uniform", 0.5, 1.5)
+EMBEDDING = Generator("normal", 0.0, 1.0)
+RECURRENT = Generator("normal", 0.0, 0.05)
+
+# (operator, input index) -> generator. Where a tensor has several uses, the first of them in this order decides.
+USES: dict[tuple[str, int], Generator] = {
+    ("Conv", 1): WEIGHT,
+    ("ConvTranspose", 1): WEIGHT,
+    ("MatMul", 0): WEIGHT,
+    ("MatMul", 1): WEIGHT,
+    ("Gemm", 0): WEIGHT,
+    ("Gemm", 1): WEIGHT,
+    ("BatchNormalization", 1): SCALE,
+    ("BatchNormalization", 2): BIAS,
+    ("BatchNormalization", 3): MEAN,
+    ("BatchNormalization", 4): VARIANCE,
+    ("LayerNormalization", 1): SCALE,
+    ("LayerNormalization", 2): BIAS,
+    ("LSTM", 1): RECURRENT,
+    ("LSTM", 2): RECURRENT,
+    ("LSTM", 3): BIAS,
+    ("Conv", 2): BIAS,
+    ("ConvTranspose", 2): BIAS,
+    ("Gemm", 2): BIAS,
+    ("Gather", 0): EMBEDDING,
+    ("Mul", 0): SCALE,
+    ("Mul", 1): SCALE,
+    ("Add", 0): BIAS,
+    ("Add", 1): BIAS,
+}
+RANK = {use: position for position, use in enumerate(USES)}
+
+# Operators that hand their first input on: the tensor's use is that of their output.
+VIEWS = frozenset({"Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Slice", "Concat", "Flatten", "Expand"})
+
+
+def strip(model: onnx.ModelProto) -> None:
+    """Replaces the weights of `model` by records, in place, and drops what only names the machine that exported it.
+
+    ValueError: a tensor above `LARGE` bytes for which there is no generator.
+    """
+    _drop_remarks(model)
+    _constants_of_shape_to_initializers(model.graph)
+    consumers = _consumers(model.graph)
+    for tensor in tensors(model.graph):
+        generator = _generator(tensor, consumers)
+        if generator is not None:
+            set_record(tensor, generator)
+
+
+def _drop_remarks(model: onnx.ModelProto) -> None:
+    """Removes doc strings and metadata (exporters write stack traces with local paths there)."""
+    graph = model.graph
+    for item in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        item.doc_string = ""
+        item.ClearField("metadata_props")
+
+
+def _constants_of_shape_to_initializers(graph: onnx.GraphProto) -> None:
+    """Turns ConstantOfShape over a stored shape (how the `light_*` models state their weights) into a tensor of that shape."""
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    kept: list[onnx.NodeProto] = []
+    used_shapes: set[str] = set()
+    for node in graph.node:
+        if node.op_type != "ConstantOfShape" or node.input[0] not in stored or not node.attribute:
+            kept.append(node)
+            continue
+        shape = numpy_helper.to_array(stored[node.input[0]])
+        value = numpy_helper.to_array(node.attribute[0].t)
+        used_shapes.add(node.input[0])
+        graph.initializer.append(numpy_helper.from_array(np.full(shape, value[0]), node.output[0]))
+    shapes_still_read = {name for node in kept for name in node.input}
+    unread = used_shapes - shapes_still_read
+    _keep(graph.node, kept)
+    _keep(graph.initializer, [tensor for tensor in graph.initializer if tensor.name not in unread])
+    _keep(graph.input, [value for value in graph.input if value.name not in stored])
+
+
+def _keep(field: "list", items: list) -> None:
+    """Makes `items` the content of a repeated protobuf field."""
+    copies = [type(item).FromString(item.SerializeToString()) for item in items]
+    del field[:]
+    field.extend(copies)
+
+
+def _consumers(graph: onnx.GraphProto) -> dict[str, list[tuple[onnx.NodeProto, int]]]:
+    """For each value, the nodes that read it and at which input."""
+    found: dict[str, list[tuple[onnx.NodeProto, int]]] = defaultdict(list)
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            found[name].append((node, index))
+    return found
+
+
+def _uses(name: str, consumers: dict[str, list[tuple[onnx.NodeProto, int]]]) -> set[tuple[str, int]]:
+    """Where the value `name` is used, looking through views and constants."""
+    uses: set[tuple[str, int]] = set()
+    for node, index in consumers.get(name, []):
+        if node.op_type in VIEWS:
+            uses |= _uses(node.output[0], consumers)
+        else:
+            uses.add((node.op_type, index))
+    return uses
+
+
+def _generator(tensor: onnx.TensorProto, consumers: dict[str, list[tuple[onnx.NodeProto, int]]]) -> Generator | None:
+    """The generator that replaces `tensor`, or None where the data stays."""
+    if record(tensor) is not None or tensor.data_type == onnx.TensorProto.STRING:
+        return None
+    elements = math.prod(tensor.dims)
+    values = numpy_helper.to_array(tensor)
+    is_float = np.issubdtype(values.dtype, np.floating)
+    known = sorted((use for use in _uses(tensor.name, consumers) if use in RANK), key=RANK.__getitem__)
+    if is_float and known and elements >= SMALL:
+        return USES[known[0]]
+    if values.nbytes <= LARGE:
+        return None
+    return _exact(tensor.name, values)
+
+
+def _exact(name: str, values: np.ndarray) -> Generator:
+    """A generator that yields exactly `values`. ValueError if no kind does."""
+    flat = values.ravel().astype(np.float64)
+    if (flat == flat[0]).all():
+        return Generator("fill", float(flat[0]))
+    step = flat[1] - flat[0]
+    if (np.diff(flat) == step).all():
+        return Generator("arange", float(flat[0]), float(step))
+    raise ValueError(f"tensor {name!r} ({values.dtype}{list(values.shape)}) has no generator and is too large to store")
