@@ -180,7 +180,10 @@ class PoolingPyramid(nn.Module):
 
 
 class DetectionHead(nn.Module):
-    """Anchor-based head: three feature maps -> f32[n, boxes, 5 + classes], boxes in pixels of the picture."""
+    """Anchor-based head: three feature maps -> (f32[n, boxes, 4], f32[n, boxes, 1 + classes]).
+
+    Boxes are centre and size in pixels of the picture, scores lie between 0 and 1.
+    """
 
     STRIDES = (8, 16, 32)
     ANCHORS = (
@@ -195,9 +198,10 @@ class DetectionHead(nn.Module):
         self.convs = nn.ModuleList(nn.Conv2d(c, 3 * self.values, 1) for c in channels)
         self.register_buffer("anchors", torch.tensor(self.ANCHORS, dtype=torch.float32).view(3, 1, 3, 1, 1, 2))
 
-    def forward(self, maps: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        boxes = [self._decode(conv(x), i) for i, (conv, x) in enumerate(zip(self.convs, maps, strict=True))]
-        return torch.cat(boxes, 1)
+    def forward(self, maps: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        levels = [self._decode(conv(x), i) for i, (conv, x) in enumerate(zip(self.convs, maps, strict=True))]
+        joined = torch.cat(levels, 1)
+        return joined[..., :4], joined[..., 4:]
 
     def _decode(self, x: Tensor, level: int) -> Tensor:
         n, _, h, w = x.shape
@@ -213,7 +217,7 @@ class DetectionHead(nn.Module):
 class Detector(nn.Module):
     """A one-stage detector: CSP backbone, path-aggregation neck, sigmoid head; sides are multiples of 32.
 
-    f32[n, 3, h, w] -> f32[n, 3 * (1/64 + 1/256 + 1/1024) * h * w, 85]
+    f32[n, 3, h, w] -> (f32[n, b, 4] boxes, f32[n, b, 81] scores), b = 3 * (1/64 + 1/256 + 1/1024) * h * w
     """
 
     def __init__(self, classes: int = 80, width: int = 32) -> None:
@@ -230,7 +234,7 @@ class Detector(nn.Module):
         self.down4, self.out5 = ConvSilu(c4, c4, 3, 2), CrossStage(2 * c4, c5, 1, False)
         self.head = DetectionHead((c3, c4, c5), classes)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x3 = self.stage3(self.stem(x))
         x4 = self.stage4(x3)
         top = self.lateral5(self.stage5(x4))

@@ -64,9 +64,7 @@ class Decoder(nn.Module):
         cache = DynamicCache()
         for layer in range(len(past) // 2):
             cache.update(past[2 * layer], past[2 * layer + 1], layer)
-        result = self.model(
-            input_ids=input_ids, attention_mask=attention_mask, past_key_values=cache, use_cache=True
-        )
+        result = self.model(input_ids=input_ids, attention_mask=attention_mask, past_key_values=cache, use_cache=True)
         present = (part for layer in result.past_key_values.layers for part in (layer.keys, layer.values))
         return (result.logits, *present)
 
@@ -87,28 +85,34 @@ class TorchNetwork:
     output_axes: tuple[dict[int, str], ...]
 
 
-def _picture_network(build: Callable[[str], nn.Module], side: int = 224, dynamic_sides: bool = False) -> TorchNetwork:
-    axes = {0: "batch", 2: "height", 3: "width"} if dynamic_sides else {0: "batch"}
-    output_axes = {0: "batch", 1: "boxes"} if dynamic_sides else {0: "batch"}
-    example = (torch.randn(2, 3, side, side),)
-    return TorchNetwork(build, example, ("input",), ("output",), (axes,), (output_axes,))
+def _picture_network(build: Callable[[str], nn.Module]) -> TorchNetwork:
+    axes = {0: "batch"}
+    return TorchNetwork(build, (torch.randn(2, 3, 224, 224),), ("input",), ("output",), (axes,), (axes,))
+
+
+def _detector_network() -> TorchNetwork:
+    axes, output_axes = {0: "batch", 2: "height", 3: "width"}, {0: "batch", 1: "boxes"}
+    return TorchNetwork(
+        build=lambda _: architectures.Detector(),
+        example=(torch.randn(2, 3, 320, 320),),
+        inputs=("input",),
+        outputs=("boxes", "scores"),
+        axes=(axes,),
+        output_axes=(output_axes, output_axes),
+    )
 
 
 def _encoder_network(build: Callable[[str], nn.Module]) -> TorchNetwork:
     axes = {0: "batch", 1: "sequence"}
     example = (torch.randint(0, 1000, (2, 7)), torch.ones(2, 7, dtype=torch.int64))
-    return TorchNetwork(
-        build, example, ("input_ids", "attention_mask"), ("last_hidden_state",), (axes, axes), (axes,)
-    )
+    return TorchNetwork(build, example, ("input_ids", "attention_mask"), ("last_hidden_state",), (axes, axes), (axes,))
 
 
 def _decoder_network() -> TorchNetwork:
     parts = [f"{layer}.{part}" for layer in range(GPT2_LAYERS) for part in ("key", "value")]
     tokens, total = {0: "batch", 1: "sequence"}, {0: "batch", 1: "total"}
     return TorchNetwork(
-        build=lambda attention: Decoder(
-            transformers.GPT2LMHeadModel(transformers.GPT2Config(attn_implementation=attention))
-        ),
+        build=lambda attention: Decoder(transformers.GPT2LMHeadModel(transformers.GPT2Config(attn_implementation=attention))),
         example=(
             torch.randint(0, 1000, (2, 7)),
             torch.ones(2, 12, dtype=torch.int64),
@@ -129,12 +133,10 @@ def _networks() -> dict[str, TorchNetwork]:
         "resnet50": _picture_network(lambda _: architectures.ResNet50()),
         "mobilenet_v2": _picture_network(lambda _: architectures.MobileNetV2()),
         "convnext_tiny": _picture_network(lambda _: architectures.ConvNextTiny()),
-        "detector": _picture_network(lambda _: architectures.Detector(), side=320, dynamic_sides=True),
+        "detector": _detector_network(),
         "vit_b16": _picture_network(
             lambda attention: Logits(
-                transformers.ViTForImageClassification(
-                    transformers.ViTConfig(num_labels=1000, attn_implementation=attention)
-                )
+                transformers.ViTForImageClassification(transformers.ViTConfig(num_labels=1000, attn_implementation=attention))
             )
         ),
         "bert_base": _encoder_network(
@@ -156,9 +158,7 @@ def _networks() -> dict[str, TorchNetwork]:
             (tokens,),
             (tokens,),
         ),
-        "mlp": TorchNetwork(
-            lambda _: architectures.mlp(), (torch.randn(2, 784),), ("input",), ("output",), (rows,), (rows,)
-        ),
+        "mlp": TorchNetwork(lambda _: architectures.mlp(), (torch.randn(2, 784),), ("input",), ("output",), (rows,), (rows,)),
     }
 
 
@@ -223,8 +223,8 @@ def _from_sklearn(name: str) -> onnx.ModelProto:
     from sklearn.preprocessing import StandardScaler
 
     estimators = {
-        "logistic_regression": LogisticRegression(max_iter=5000),
-        "scaler_mlp": make_pipeline(StandardScaler(), MLPClassifier((64,), random_state=0, max_iter=500)),
+        "logistic_regression": LogisticRegression(C=0.001, max_iter=5000),
+        "scaler_mlp": make_pipeline(StandardScaler(), MLPClassifier((64,), alpha=20.0, random_state=0, max_iter=500)),
     }
     pixels, labels = load_digits(return_X_y=True)
     pixels = pixels.astype("float32")

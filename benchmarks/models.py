@@ -114,7 +114,7 @@ _FROM_TORCH: dict[str, tuple[Case, ...]] = {
     "lstm_tagger": _TAGGER,
     "mlp": _rows("input", 784, "normal", 1, 64),
 }
-_FROM_SKLEARN = {name: _rows("input", 64, "pixels", 1, 64) for name in ("logistic_regression", "scaler_mlp")}
+_FROM_SKLEARN = {name: _rows("X", 64, "pixels", 1, 64) for name in ("logistic_regression", "scaler_mlp")}
 # The models inside the `onnx` package, and what each calls its picture.
 _LIGHT = {
     "light_bvlc_alexnet": "data_0",

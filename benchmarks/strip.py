@@ -10,7 +10,7 @@ from collections import defaultdict
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from benchmarks.weightless import Generator, record, set_record, tensors
 
@@ -64,7 +64,7 @@ def strip(model: onnx.ModelProto) -> None:
     ValueError: a tensor above `LARGE` bytes for which there is no generator.
     """
     _drop_remarks(model)
-    _constants_of_shape_to_initializers(model.graph)
+    _constants_of_shape_to_initializers(model)
     consumers = _consumers(model.graph)
     for tensor in tensors(model.graph):
         generator = _generator(tensor, consumers)
@@ -80,24 +80,30 @@ def _drop_remarks(model: onnx.ModelProto) -> None:
         item.ClearField("metadata_props")
 
 
-def _constants_of_shape_to_initializers(graph: onnx.GraphProto) -> None:
-    """Turns ConstantOfShape over a stored shape (how the `light_*` models state their weights) into a tensor of that shape."""
+def _constants_of_shape_to_initializers(model: onnx.ModelProto) -> None:
+    """Turns ConstantOfShape over a stored shape (how the `light_*` models state their weights) into a tensor of that shape.
+
+    Below IR version 4 every initializer is listed among the inputs, so the new ones are too.
+    """
+    graph = model.graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
     kept: list[onnx.NodeProto] = []
-    used_shapes: set[str] = set()
+    shapes: set[str] = set()
     for node in graph.node:
         if node.op_type != "ConstantOfShape" or node.input[0] not in stored or not node.attribute:
             kept.append(node)
             continue
-        shape = numpy_helper.to_array(stored[node.input[0]])
+        shapes.add(node.input[0])
         value = numpy_helper.to_array(node.attribute[0].t)
-        used_shapes.add(node.input[0])
-        graph.initializer.append(numpy_helper.from_array(np.full(shape, value[0]), node.output[0]))
-    shapes_still_read = {name for node in kept for name in node.input}
-    unread = used_shapes - shapes_still_read
+        weight = np.full(numpy_helper.to_array(stored[node.input[0]]), value[0])
+        graph.initializer.append(numpy_helper.from_array(weight, node.output[0]))
+        if model.ir_version < 4:
+            dtype = helper.np_dtype_to_tensor_dtype(weight.dtype)
+            graph.input.append(helper.make_tensor_value_info(node.output[0], dtype, weight.shape))
+    shapes -= {name for node in kept for name in node.input}
     _keep(graph.node, kept)
-    _keep(graph.initializer, [tensor for tensor in graph.initializer if tensor.name not in unread])
-    _keep(graph.input, [value for value in graph.input if value.name not in stored])
+    _keep(graph.initializer, [tensor for tensor in graph.initializer if tensor.name not in shapes])
+    _keep(graph.input, [value for value in graph.input if value.name not in shapes])
 
 
 def _keep(field: "list", items: list) -> None:
