@@ -6,7 +6,7 @@ only the graph. Pictures are f32[n, 3, h, w] everywhere.
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 
 def _conv_norm(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
@@ -32,7 +32,7 @@ class Bottleneck(nn.Module):
         self.shortcut = nn.Sequential(*_conv_norm(inputs, outputs, 1, stride)) if changes else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.branch(x) + self.shortcut(x))
+        return functional.relu(self.branch(x) + self.shortcut(x))
 
 
 class ResNet50(nn.Module):
@@ -52,7 +52,7 @@ class ResNet50(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.blocks(self.stem(x))
-        return self.classifier(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
+        return self.classifier(torch.flatten(functional.adaptive_avg_pool2d(x, 1), 1))
 
 
 class InvertedResidual(nn.Module):
@@ -116,7 +116,7 @@ class ConvNextBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
-        y = self.project(F.gelu(self.expand(y)))
+        y = self.project(functional.gelu(self.expand(y)))
         return x + self.scale * y.permute(0, 3, 1, 2)
 
 
@@ -135,7 +135,7 @@ class ConvNextTiny(nn.Module):
         self.classifier = nn.Linear(768, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.adaptive_avg_pool2d(self.features(x), 1)
+        x = functional.adaptive_avg_pool2d(self.features(x), 1)
         return self.classifier(torch.flatten(self.norm(x), 1))
 
 
@@ -246,7 +246,7 @@ class Detector(nn.Module):
 
     @staticmethod
     def _double(x: Tensor) -> Tensor:
-        return F.interpolate(x, scale_factor=2.0, mode="nearest")
+        return functional.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 class LstmTagger(nn.Module):
