@@ -1,0 +1,48 @@
+"""What compiled code and the runtime agree on: the run context, the sync area and the team's control block.
+
+An entry is `void run(ptr context, i64 tid, i64 nt)` or `void plan(ptr context)`. The context is an array of i64 slots,
+aligned to 64 bytes: a header, the sync area of the barrier, then the program's own slots.
+"""
+
+from __future__ import annotations
+
+SLOT_BYTES = 8
+CONTEXT_ALIGNMENT = 64
+
+# Slots of the context's header.
+STATUS = 0  # 0, else code << 32 | node index; set once a run, by compare-exchange
+DETAIL = 1  # three slots of detail on the failure
+SCRATCH = 4  # address of the threads' scratch, one piece after the other
+SCRATCH_BYTES = 5  # bytes of one thread's piece
+ARENA = 6  # address of the arena
+ARENA_BYTES = 7  # bytes of arena this run needs; written by plan
+SYNC = 8  # the sync area: zero before the first run, left fit for the next by every run
+SYNC_SLOTS = 32
+FIRST_SLOT = SYNC + SYNC_SLOTS  # the program's own slots start here
+
+# Byte offsets of i32 words in the sync area, each on a cache line of its own.
+SYNC_ARRIVED = 0  # threads that wait at the barrier
+SYNC_GENERATION = 64  # barriers passed so far, modulo 2**32; threads sleep on it
+SYNC_SLEEPERS = 128  # threads that sleep, or are about to
+
+# The team's control block: a header, then one record per worker. Byte offsets.
+CONTROL_WORKERS = 0  # i64: records to search for an idle worker
+CONTROL_STOP = 8  # i32: not 0 once the workers are to leave
+CONTROL_RECORDS = 128
+RECORD_BYTES = 128
+RECORD_STATE = 0  # i32, one of the states below; the worker sleeps on it
+RECORD_ENTRY = 8  # the job: address of its entry, its context, tid, nt
+RECORD_CONTEXT = 16
+RECORD_TID = 24
+RECORD_NT = 32
+RECORD_PENDING = 40  # address of the i32 count of workers that the dispatcher waits for
+RECORD_NEXT = 48  # next record that the same dispatcher has claimed
+
+# States of a worker. Claiming an idle or sleeping one adds CLAIM.
+ABSENT, IDLE, ASLEEP, CLAIMED, CLAIMED_ASLEEP, JOB = range(6)
+CLAIM = CLAIMED - IDLE
+
+
+def control_bytes(workers: int) -> int:
+    """Size of a control block with room for `workers` records."""
+    return CONTROL_RECORDS + workers * RECORD_BYTES

@@ -1,0 +1,66 @@
+"""Places an image in memory. Its pages are writable while they are filled, then executable or read-only, never both."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import platform
+import sys
+
+from sardonyx.runtime.image import Image, ImageError
+
+
+class LoadedImage:
+    """Machine code in memory. It stays there until `close` is called or the last reference is gone."""
+
+    def __init__(self, image: Image, memory: mmap.mmap, address: int) -> None:
+        self._symbols = image.symbols
+        self._memory = memory
+        self._address = address
+
+    def address(self, symbol: str) -> int:
+        """Where the symbol lies. Raises ImageError if the image has none of that name, or is closed."""
+        if self._memory.closed:
+            raise ImageError(f"symbol {symbol!r} of a closed image")
+        try:
+            return self._address + self._symbols[symbol]
+        except KeyError:
+            raise ImageError(f"the image has no symbol {symbol!r}") from None
+
+    def close(self) -> None:
+        """Give the memory back. The caller makes sure that no thread runs in it."""
+        self._memory.close()
+
+
+def load(image: Image) -> LoadedImage:
+    """Place an image. Raises ImageError if it is of another processor, or if the system has no way for it or forbids it."""
+    machine = host_architecture()
+    if image.arch != machine:
+        raise ImageError(f"machine code for {image.arch} does not run on {machine}")
+    if image.text_size % mmap.PAGESIZE:
+        raise ImageError(f"{image.text_size} bytes of text are no whole pages of {mmap.PAGESIZE} bytes")
+    if sys.platform != "linux":
+        raise ImageError(f"machine code can be placed on Linux only so far, not on {sys.platform}")
+    memory = mmap.mmap(-1, len(image.code), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.write(image.code)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    # Making pages executable for the first time, the kernel also brings the instruction cache up to date.
+    _protect(address, image.text_size, mmap.PROT_READ | mmap.PROT_EXEC)
+    if len(image.code) > image.text_size:
+        _protect(address + image.text_size, len(image.code) - image.text_size, mmap.PROT_READ)
+    return LoadedImage(image, memory, address)
+
+
+def host_architecture() -> str:
+    """The processor that this process runs on, by the name that target triples use."""
+    machine = platform.machine().lower()
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+
+
+def _protect(address: int, size: int, protection: int) -> None:
+    mprotect = ctypes.CDLL(None, use_errno=True).mprotect
+    mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    if mprotect(address, size, protection):
+        reason = os.strerror(ctypes.get_errno())
+        raise ImageError(f"the system does not let memory be made executable: {reason}")

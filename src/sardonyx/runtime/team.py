@@ -1,0 +1,113 @@
+"""The process's one team of threads: workers are Python threads that wait inside native code, without the GIL.
+
+The native half (worker, dispatch, stop) comes as an image; see runtime.abi for the control block they share with it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from sardonyx.runtime import abi
+from sardonyx.runtime.cores import available_cores
+from sardonyx.runtime.image import Image
+from sardonyx.runtime.loader import load
+from sardonyx.runtime.memory import allocate
+
+MOST_WORKERS = 1023
+ARRIVAL_SECONDS = 5.0  # the longest wait for new workers; a run that finds fewer goes on with fewer
+LEAVING_SECONDS = 5.0  # the longest wait at exit for workers that are in a run
+
+
+class Team:
+    """A team that starts and grows when a run asks for threads, and is rebuilt in a forked child.
+
+    A team lives as long as the process: one is enough, see `configure`.
+    """
+
+    def __init__(self, image: Image) -> None:
+        """image: has the entries worker, dispatch and stop. Raises ImageError if it can't be placed or lacks one."""
+        self._image = load(image)
+        self._worker = _native(self._image.address("worker"), ctypes.c_void_p, ctypes.c_int64)
+        self._dispatch = _native(self._image.address("dispatch"), ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
+        self._stop = _native(self._image.address("stop"), ctypes.c_void_p)
+        self._block = allocate(abi.control_bytes(MOST_WORKERS))
+        self._block[:] = 0
+        self._control = self._block.ctypes.data
+        self._workers = self._block[abi.CONTROL_WORKERS :][:8].view(np.int64)
+        self._states = self._block.view(np.int32)[abi.CONTROL_RECORDS // 4 :: abi.RECORD_BYTES // 4]
+        self._threads: list[threading.Thread] = []
+        self._closed = False
+        self._lock = threading.Lock()
+        self.size = available_cores()
+        os.register_at_fork(before=self._lock.acquire, after_in_parent=self._lock.release, after_in_child=self._restart_in_child)
+        atexit.register(self.close)
+
+    def run(self, entry: int, context: int, threads: int) -> None:
+        """Call entry(context, tid, nt) on this thread and on idle workers, on at most `threads`; return after all."""
+        if threads > len(self._threads) + 1:
+            self.grow(threads)
+        self._dispatch(self._control, entry, context, threads)
+
+    def grow(self, threads: int) -> None:
+        """Start what workers are missing for runs on this many threads. A closed team starts none."""
+        wanted = min(threads - 1, MOST_WORKERS)
+        with self._lock:
+            if self._closed:
+                return
+            for index in range(len(self._threads), wanted):
+                thread = threading.Thread(
+                    target=self._worker, args=(self._control, index), name=f"sardonyx-{index + 1}", daemon=True
+                )
+                thread.start()
+                self._threads.append(thread)
+                self._workers[0] = len(self._threads)
+            self._await_arrival()
+
+    def close(self) -> None:
+        """Send the workers home, each after its job. Later runs stay on their callers' threads."""
+        with self._lock:
+            self._closed = True
+            self._stop(self._control)
+            leaving, self._threads = self._threads, []
+        deadline = time.monotonic() + LEAVING_SECONDS
+        for thread in leaving:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _await_arrival(self) -> None:
+        """Wait until every new worker can be borrowed."""
+        states = self._states[: len(self._threads)]
+        deadline = time.monotonic() + ARRIVAL_SECONDS
+        while (states == abi.ABSENT).any() and time.monotonic() < deadline:
+            time.sleep(0)
+
+    def _restart_in_child(self) -> None:
+        """A forked child has none of the workers, and nobody's runs: begin anew. The lock is held, by this thread."""
+        self._block[:] = 0
+        self._threads = []
+        self._lock.release()
+
+
+_team: Team | None = None
+_team_lock = threading.Lock()
+
+
+def configure(image: Image) -> Team:
+    """The process's team; made from this image at the first call, which later calls find."""
+    global _team
+    with _team_lock:
+        if _team is None:
+            _team = Team(image)
+        return _team
+
+
+def _native(address: int, *arguments: type[Any]) -> Callable[..., None]:
+    """A native procedure; calls of it release the GIL."""
+    return ctypes.CFUNCTYPE(None, *arguments)(address)
