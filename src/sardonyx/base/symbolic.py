@@ -42,7 +42,11 @@ class Atom:
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (isinstance(other, Atom) and self.key == other.key)
+        return self is other or (type(self) is type(other) and self._same(other))  # type: ignore[arg-type]
+
+    def _same(self, other: Atom) -> bool:
+        """Is another atom of this class the same?"""
+        return self.key == other.key
 
     def __lt__(self, other: Atom) -> bool:
         return self.key < other.key
@@ -58,14 +62,21 @@ class Atom:
         """The number this atom stands for, given the symbols' numbers."""
         raise NotImplementedError
 
+    def rebuild(self, change: Callable[[Dim], Dim]) -> Dim:
+        """This atom with its inner Dims changed."""
+        return value(self)
+
 
 class Symbol(Atom):
-    """A named integer >= 0: a size (no extent) or a loop variable in [0, extent). Two symbols of one name are the same."""
+    """A named integer >= 0: a size (no extent) or a loop variable in [0, extent). Same name and same extent: the same symbol."""
 
     __slots__ = ()
 
     def __init__(self, name: str, extent: Dim | None = None) -> None:
         super().__init__(name, None, extent)
+
+    def _same(self, other: Atom) -> bool:
+        return self.key == other.key and self.extent == other.extent
 
     @property
     def name(self) -> str:
@@ -89,12 +100,19 @@ class Derived(Atom):
         super().__init__(f"({left} {op} {right})", symbols(left) | symbols(right), extent)
         self.op, self.left, self.right = op, left, right
 
+    def _same(self, other: Atom) -> bool:
+        assert isinstance(other, Derived)
+        return self.op == other.op and self.left == other.left and self.right == other.right
+
     def substitute(self, env: Mapping[Symbol, Dim]) -> Dim:
         return OPERATIONS[self.op](substitute(self.left, env), substitute(self.right, env))
 
     def evaluate(self, env: Callable[[Symbol], int]) -> int:
         left, right = evaluate(self.left, env), evaluate(self.right, env)
         return OPERATIONS[self.op](left, right)  # type: ignore[return-value]
+
+    def rebuild(self, change: Callable[[Dim], Dim]) -> Dim:
+        return OPERATIONS[self.op](change(self.left), change(self.right))
 
 
 Monomial: TypeAlias = tuple[Atom, ...]

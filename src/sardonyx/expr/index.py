@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim, equals, maximum, minimum, value
+from sardonyx.expr.require import require_equal
 from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import Element, Expr, Index, Op
 
@@ -44,12 +45,17 @@ def broadcast_extent(extents: Sequence[Dim], shapes: Sequence[Sequence[Dim]]) ->
     if len(fixed) > 1:
         raise Fail(f"[ShapeInferenceError] Incompatible dimensions: {' and '.join(str(list(s)) for s in shapes)}")
     if fixed:
-        return fixed.pop()
+        known = fixed.pop()
+        for e in extents:  # 1 is possible too, and then broadcast_index reads element 0
+            require_equal((e - known) * (e - 1), 0, f"cannot broadcast {' and '.join(str(list(s)) for s in shapes)}")
+        return known
     different = list(dict.fromkeys(extents))
     if not different:
         return 1
     out = different[0]
     for e in different[1:]:
+        message = f"cannot broadcast {' and '.join(str(list(s)) for s in shapes)}"
+        require_equal((e - out) * (e - 1) * (out - 1), 0, message)
         out = out + (e - out) * equals(out, 1)
     return out
 

@@ -44,7 +44,7 @@ class Tensor:
     )
 
     def __init__(self, dtype: DType, shape: Sequence[Dim], name: str = "") -> None:
-        self.id = next(_ids)
+        self.id: float = next(_ids)
         self.dtype = dtype
         self.shape: tuple[Dim, ...] = tuple(shape)
         self.origin = _origin.get()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from sardonyx.base.dtypes import DType
-from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, broadcast
+from sardonyx.expr.require import require_equal
 from sardonyx.expr.tensor import Tensor
 from sardonyx.loop.nodes import Expr
 from sardonyx.ops.pointwise import add, full_like, mul, reduce, view
@@ -44,8 +44,7 @@ def product(a: Tensor, b: Tensor, dtype: DType) -> Tensor:
 def common_size(a: Tensor, b: Tensor) -> Dim:
     """The size that both a's columns and b's rows have."""
     m, n = a.shape[-1], b.shape[-2]
-    if isinstance(m, int) and isinstance(n, int) and m != n:
-        raise Fail(f"[ShapeInferenceError] Incompatible dimensions for matrix multiplication: {list(a.shape)} and {list(b.shape)}")
+    require_equal(m, n, f"Incompatible dimensions for matrix multiplication: {list(a.shape)} and {list(b.shape)}")
     return m if isinstance(m, int) else n
 
 

@@ -1,0 +1,35 @@
+"""The sizes a statement depends on."""
+
+from __future__ import annotations
+
+from sardonyx.base.symbolic import Dim, Symbol, symbols
+from sardonyx.loop.nodes import Alloc, Barrier, Check, For, If, Seq, Stmt, Store, Tile, While
+
+
+def free_symbols(s: Stmt) -> frozenset[Symbol]:
+    """All symbols in s that no loop of s binds."""
+    if isinstance(s, For):
+        return (free_symbols(s.body) | of_dims(s.lo, s.hi)) - {s.variable}
+    if isinstance(s, Seq):
+        return frozenset().union(*map(free_symbols, s.body))
+    if isinstance(s, Store):
+        guard = s.guard.symbols if s.guard is not None else frozenset[Symbol]()
+        return of_dims(s.offset) | s.value.symbols | guard
+    if isinstance(s, Alloc):
+        return of_dims(s.size) | free_symbols(s.body)
+    if isinstance(s, While):
+        return s.condition.symbols | free_symbols(s.body)
+    if isinstance(s, If):
+        return s.condition.symbols | free_symbols(s.then) | (free_symbols(s.otherwise) if s.otherwise else frozenset())
+    if isinstance(s, Check):
+        return s.condition.symbols.union(*(d.symbols for d in s.details))
+    if isinstance(s, Tile):
+        steps = [d for q in s.steps for d in (q.extent, q.a, q.b)]
+        ahead = [] if s.ahead is None else [s.ahead]
+        return of_dims(s.rows, s.a_offset, s.a_row, s.b_offset, s.c_offset, s.c_row, *steps, *ahead)
+    assert isinstance(s, Barrier)
+    return frozenset()
+
+
+def of_dims(*dims: Dim) -> frozenset[Symbol]:
+    return frozenset().union(*map(symbols, dims))

@@ -1,0 +1,159 @@
+"""onnx_ir graph -> tensor expressions: each node's operator record, called with the node's inputs and attributes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir
+
+from sardonyx import ops
+from sardonyx.base.dtypes import BY_CODE, DType
+from sardonyx.base.errors import Fail, Unsupported
+from sardonyx.base.symbolic import Dim, symbol
+from sardonyx.expr.tensor import Tensor, input_tensor, lazy_constant, origin
+from sardonyx.ops.record import Op
+
+
+@dataclass
+class Imported:
+    """A graph as tensors. `tensors` has every value of the graph by name."""
+
+    inputs: list[Tensor] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+
+def import_graph(graph: onnx_ir.Graph, opsets: Mapping[str, int]) -> Imported:
+    """All of the graph as tensors. Raises Unsupported naming the first node that has no meaning here, Fail for one that is wrong."""
+    out = Imported()
+    scope: dict[onnx_ir.Value, Tensor] = {}
+    for v in graph.initializers.values():
+        scope[v] = weight(v)
+    for v in graph.inputs:
+        if v not in scope:
+            scope[v] = graph_input(v)
+        out.inputs.append(scope[v])
+    for node in graph:
+        import_node(node, scope, opsets)
+    for v in graph.outputs:
+        out.outputs.append(scope[v])
+    out.tensors = {v.name: t for v, t in scope.items() if v.name}
+    return out
+
+
+def import_node(node: onnx_ir.Node, scope: dict[onnx_ir.Value, Tensor], opsets: Mapping[str, int]) -> None:
+    """Adds the node's outputs to scope."""
+    op = find_op(node, opsets)
+    inputs = [scope[v] if v is not None else None for v in node.inputs]
+    with origin(node_name(node)):
+        try:
+            results = call(op, inputs, node)
+        except Fail as e:
+            raise Fail(f"Node ({node.name}) Op ({node.op_type}) {e.detail}") from None
+        except Unsupported as e:
+            raise Unsupported(f"{describe(node)}: {e}") from None
+    made = [results] if isinstance(results, Tensor) else list(results)
+    for v, t in zip(node.outputs, made, strict=False):
+        if t is not None:
+            scope[v] = t
+
+
+def find_op(node: onnx_ir.Node, opsets: Mapping[str, int]) -> Op:
+    """The node's operator record. Raises Unsupported if there is none, or if it runs on the host."""
+    version = node.version if node.version is not None else opsets.get(node.domain, 1)
+    op = ops.find(node.domain, node.op_type, version)
+    if op is None or op.meaning is None:
+        raise Unsupported(f"{describe(node)}: no compiled form of {node.domain or 'ai.onnx'}.{node.op_type}-{version}")
+    return op
+
+
+def call(op: Op, inputs: Sequence[Tensor | None], node: onnx_ir.Node) -> Any:
+    meaning = op.meaning
+    assert meaning is not None
+    attributes = {name: attribute_value(a) for name, a in node.attributes.items()}
+    taken = parameters(meaning)
+    if "outputs" in taken:
+        attributes["outputs"] = len(node.outputs)
+    unknown = [name for name in attributes if name not in taken and None not in taken]
+    if unknown:
+        raise Unsupported(f"attribute {unknown[0]}")
+    return meaning(*trimmed(inputs), **{("from_" if k == "from" else k): v for k, v in attributes.items()})
+
+
+def trimmed(inputs: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Without the missing ones at the end."""
+    out = list(inputs)
+    while out and out[-1] is None:
+        out.pop()
+    return out
+
+
+_parameters: dict[Callable[..., Any], frozenset[str | None]] = {}
+
+
+def parameters(meaning: Callable[..., Any]) -> frozenset[str | None]:
+    """The names a meaning takes; None stands for any (**attributes)."""
+    if meaning not in _parameters:
+        found = inspect.signature(meaning).parameters.values()
+        _parameters[meaning] = frozenset(None if p.kind is p.VAR_KEYWORD else p.name for p in found)
+    return _parameters[meaning]
+
+
+def attribute_value(a: onnx_ir.Attr) -> Any:
+    """An attribute as Python value: tensors as numpy arrays."""
+    kind = onnx_ir.AttributeType
+    if a.type == kind.TENSOR:
+        return a.value.numpy()
+    if a.type in (kind.INTS, kind.FLOATS, kind.STRINGS):
+        return list(a.value)
+    if a.type in (kind.INT, kind.FLOAT, kind.STRING):
+        return a.value
+    raise Unsupported(f"attribute {a.name} of kind {a.type.name}")
+
+
+def weight(v: onnx_ir.Value) -> Tensor:
+    """An initializer; its numbers are read later, scalars and shape arithmetic excepted."""
+    data = v.const_value
+    assert data is not None
+    dtype = element_type(data.dtype, v.name)
+    shape = tuple(int(n) for n in data.shape.numpy())
+
+    def load() -> npt.NDArray[Any]:
+        return np.ascontiguousarray(data.numpy()).reshape(shape)
+
+    return lazy_constant(v.name or "", dtype, shape, load)
+
+
+def graph_input(v: onnx_ir.Value) -> Tensor:
+    """A graph input; sizes without a name get one. Raises Unsupported if its type or rank is not known."""
+    if v.dtype is None or v.shape is None:
+        raise Unsupported(f"input {v.name} has no known element type and rank")
+    shape = [dimension(d, f"{v.name}.{i}") for i, d in enumerate(v.shape)]
+    return input_tensor(v.name or "", element_type(v.dtype, v.name), shape)
+
+
+def dimension(d: int | onnx_ir.SymbolicDim, name: str) -> Dim:
+    if isinstance(d, int):
+        return d
+    return symbol(d.value if d.value is not None else name)
+
+
+def element_type(dtype: onnx_ir.DataType, name: str | None) -> DType:
+    found = BY_CODE.get(int(dtype))
+    if found is None or not found.is_number:
+        raise Unsupported(f"{name} has elements of type {dtype.name}")
+    return found
+
+
+def node_name(node: onnx_ir.Node) -> str:
+    """The name a node goes by in messages, profiles and dumps."""
+    return node.name or next((v.name for v in node.outputs if v.name), None) or node.op_type
+
+
+def describe(node: onnx_ir.Node) -> str:
+    return f"{node.op_type} node {node_name(node)}"

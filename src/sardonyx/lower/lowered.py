@@ -1,0 +1,263 @@
+"""graph of tensors -> kernels, their order and memory: the compiler's middle, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from sardonyx.base.symbolic import Dim, Symbol, symbols, value
+from sardonyx.expr.known import DataSymbol
+from sardonyx.expr.region import Region
+from sardonyx.expr.tensor import KernelCall, Read, Tensor, compute, operands
+from sardonyx.loop.nodes import Const, Expr, Kernel
+from sardonyx.loop.printer import key
+from sardonyx.lower.machine import Machine
+from sardonyx.lower.nest import build
+from sardonyx.lower.pack import pack
+from sardonyx.lower.place import Nest, place, take_views
+from sardonyx.lower.repetition import expand
+from sardonyx.lower.schedule import Call, Repeat, Segment, Step, bytes_of, place_barriers, plan_memory
+from sardonyx.lower.values import Value, reads_of, transform
+
+
+@dataclass
+class Lowered:
+    """A program: kernels by key, the segments, and the tensors that come from outside or go there.
+
+    constants   read by the program: weights with their own data, and tensors that a program before it prepares once
+    probes      elements of integer tensors that are sizes of later segments
+    """
+
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    constants: list[Tensor]
+    probes: list[DataSymbol]
+    segments: list[Segment]
+    kernels: dict[str, Kernel]
+    nests: list[Nest]
+
+
+def lower(inputs: Sequence[Tensor], outputs: Sequence[Tensor], machine: Machine) -> tuple[Lowered, Lowered | None]:
+    """(the program, the program that prepares its constants once when the model is loaded, if there is anything to prepare)."""
+    results = own_buffers(inputs, outputs)
+    probes = data_symbols(results)
+    kept = [*results, *(p.tensor for p in probes)]
+    values = {t: Value(t) for t in reachable(kept)}
+    inline_scalars(values)
+    kept = list(dict.fromkeys([*kept, *expand(values), *call_inputs(values)]))
+    mark_constants(values)
+    take_views(values, kept, machine)
+    pack(values, machine)
+    run = {t: v for t, v in values.items() if not v.constant}
+    constants = leaves(run, values)
+    prepared = [t for t in constants if t.data is None]
+    program = lower_part(run, inputs, results, kept, probes, constants, machine)
+    if not prepared:
+        return program, None
+    before = {t: v for t, v in values.items() if v.constant}
+    return program, lower_part(before, [], prepared, prepared, [], leaves({}, before), machine)
+
+
+def own_buffers(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Tensor]:
+    """The outputs, each with memory of its own: a copy of those that are inputs, weights, parts of others, or asked for twice."""
+    out: list[Tensor] = []
+    for t in outputs:
+        plain = t.body is not None or t.parts or t.call is not None
+        if not plain or t.into is not None or t in inputs or t in out:
+            t = copy_of(t)
+        out.append(t)
+    return out
+
+
+def copy_of(t: Tensor) -> Tensor:
+    return compute(t.dtype, t.shape, lambda *i: Read(t, tuple(i)))
+
+
+def reachable(outputs: Iterable[Tensor]) -> list[Tensor]:
+    """All tensors that the outputs are made of, operands first."""
+    seen: set[Tensor] = set()
+    stack = list(outputs)
+    while stack:
+        t = stack.pop()
+        if t in seen:
+            continue
+        seen.add(t)
+        stack += operands(t)
+        if t.call is not None:
+            stack += t.call.outputs
+        if t.into is not None:
+            stack.append(t.into[0])
+        if t.region is not None:
+            stack += t.region.outputs
+    return sorted(seen, key=lambda t: t.id)
+
+
+def data_symbols(outputs: Sequence[Tensor]) -> list[DataSymbol]:
+    """The sizes that data decide, in the order in which their tensors are computed."""
+    found: dict[DataSymbol, None] = {}
+    waiting = list(outputs)
+    seen: set[Tensor] = set()
+    while waiting:
+        fresh = [t for t in reachable(waiting) if t not in seen]
+        waiting = []
+        for t in fresh:
+            seen.add(t)
+            for s in symbols_of(t):
+                if isinstance(s, DataSymbol) and s not in found:
+                    found[s] = None
+                    waiting.append(s.tensor)
+    return sorted(found, key=lambda s: (s.tensor.id, s.position))
+
+
+def symbols_of(t: Tensor) -> set[Symbol]:
+    """The symbols of t's shape and meaning."""
+    out: set[Symbol] = set().union(*map(symbols, t.shape))
+    if t.body is not None:
+        out |= t.body.symbols
+    for s in [*out, *t.loops]:
+        out |= symbols(s.extent) if s.extent is not None else set()
+    if t.call is not None:
+        out |= set().union(*map(symbols, t.call.sizes))
+    if t.into is not None:
+        out |= set().union(*map(symbols, t.into[1]))
+    return out
+
+
+def inline_scalars(values: dict[Tensor, Value]) -> None:
+    """Constants of one element become literals in the bodies that read them."""
+    literals: dict[Tensor, Expr] = {}
+    for t in values:
+        if t.data is not None and t.data.size == 1:
+            number = t.data.load().reshape(()).item()
+            plain = (t.dtype.is_integer and t.dtype.bits >= 8) or t.dtype.kind == "bool" or t.dtype.name in ("f32", "f64")
+            if plain:
+                literals[t] = Const(number, t.dtype)
+    for v in values.values():
+        if v.body is not None and not literals.keys().isdisjoint(r.tensor for r in reads_of(v)):
+            v.body = transform(v.body, lambda r: literals.get(r.tensor, r) if r.guard is None else r)
+
+
+def call_inputs(values: dict[Tensor, Value]) -> list[Tensor]:
+    """What hand-written kernels read: whole, dense buffers."""
+    calls = dict.fromkeys(t.call for t in values if t.call is not None)
+    return [t for call in calls for t in call.inputs]
+
+
+def mark_constants(values: dict[Tensor, Value]) -> None:
+    """A value is constant if it is made of weights alone."""
+    for t, v in sorted(values.items(), key=lambda item: item[1].id):
+        if t.data is not None:
+            v.constant = True
+            continue
+        sources = [r.tensor for r in reads_of(v)] + list(t.parts) + (list(t.call.inputs) if t.call else [])
+        fixed = all(isinstance(n, int) for n in t.shape) and (v.body is None or not sizes_in(v))
+        v.constant = bool(sources) and fixed and not v.region and t.region is None and all(values[s].constant for s in sources)
+    for t, v in values.items():  # a part is what its whole is
+        if v.into is not None and v.constant and not values[v.into[0]].constant:
+            v.constant = False
+        if t.parts and not v.constant:
+            for p in t.parts:
+                values[p].constant = False
+
+
+def sizes_in(v: Value) -> bool:
+    """Does v's body depend on anything but its own loops?"""
+    assert v.body is not None
+    return not v.body.symbols <= set(v.all_loops)
+
+
+def leaves(run: dict[Tensor, Value], values: dict[Tensor, Value]) -> list[Tensor]:
+    """The constants that `run` reads; they join it as values without a body. Without a run: those with data."""
+    if not run:
+        return [t for t in values if t.data is not None]
+    used: dict[Tensor, None] = {}
+    for t, v in list(run.items()):
+        for s in [r.tensor for r in reads_of(v)] + (list(t.call.inputs) if t.call else []):
+            if values[s].constant:
+                used[s] = None
+    for t in used:
+        leaf = run[t] = Value(t)
+        leaf.body, leaf.fn, leaf.into, leaf.loops, leaf.laid, leaf.constant = None, None, None, (), True, True
+    return list(used)
+
+
+def lower_part(
+    values: dict[Tensor, Value],
+    inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    kept: Sequence[Tensor],
+    probes: Sequence[DataSymbol],
+    constants: Sequence[Tensor],
+    machine: Machine,
+) -> Lowered:
+    nests = place(values, [t for t in kept if t in values], machine)
+    kernels: dict[str, Kernel] = {}
+    items = [(n.root.id, n.root.region, nest_call(n, values, machine, kernels)) for n in nests]
+    for call in dict.fromkeys(t.call for t in values if t.call is not None):
+        first = min(call.outputs, key=lambda t: t.id)
+        items.append((first.id, values[first].region, hand_written(call, kernels, first.origin)))
+    items.sort(key=lambda item: item[0])
+    external = {*inputs, *outputs, *constants}
+    probed = frozenset(p.tensor for p in probes)
+    levels: dict[Tensor, int] = {}
+    segments: list[Segment] = []
+    tree = in_regions(items, ())
+    for step in tree:
+        level = level_of(step, levels)
+        while len(segments) <= level:
+            segments.append(Segment())
+        segments[level].steps.append(step)
+        for t in step.writes:
+            levels[t] = max(level, levels.get(t, 0))
+    crossing = frozenset(t for s in segments for q in s.steps for t in q.reads if s is not segments[levels.get(t, 0)])
+    for segment in segments:
+        owned = {t: bytes_of(t) for q in segment.steps for t in q.writes if t not in external}
+        slots = plan_memory(segment, owned, probed | crossing)
+        place_barriers(segment.steps, slots)
+    return Lowered(list(inputs), list(outputs), list(constants), list(probes), segments, kernels, nests)
+
+
+def level_of(step: Step, levels: dict[Tensor, int]) -> int:
+    """The segment a step belongs to: after those it reads from, one later than those that decide its sizes."""
+    level = max((levels.get(t, 0) for t in step.reads), default=0)
+    for s in sizes_of(step):
+        if isinstance(s, DataSymbol):
+            level = max(level, levels.get(s.tensor, 0) + 1)
+    return level
+
+
+def sizes_of(step: Step) -> frozenset[Symbol]:
+    if isinstance(step, Repeat):
+        return symbols(step.region.trip).union(*map(sizes_of, step.steps))
+    return frozenset().union(*map(symbols, step.sizes), *(symbols(n) for t in step.writes for n in t.shape))
+
+
+Item = tuple[float, tuple[Region, ...], Call]
+
+
+def in_regions(items: Sequence[Item], path: tuple[Region, ...]) -> list[Step]:
+    """The steps at this depth; those deeper inside become a Repeat just before its region's first output."""
+    own: list[tuple[float, Step]] = [(at, call) for at, where, call in items if where == path]
+    inner: dict[Region, list[Item]] = {}
+    for at, where, call in items:
+        if len(where) > len(path) and where[: len(path)] == path:
+            inner.setdefault(where[len(path)], []).append((at, where, call))
+    for region, inside in inner.items():
+        own.append((min(t.id for t in region.outputs) - 0.25, Repeat(region, in_regions(inside, (*path, region)))))
+    return [step for _, step in sorted(own, key=lambda item: item[0])]
+
+
+def nest_call(nest: Nest, values: dict[Tensor, Value], machine: Machine, kernels: dict[str, Kernel]) -> Call:
+    kernel, arguments = build(nest, values, machine, "kernel")
+    name = f"k_{key(kernel)[:20]}"
+    kernels.setdefault(name, replace(kernel, name=name))
+    writes = frozenset((v.into[0] if v.into else v.tensor) for v in [nest.root, *(m for m in nest.members if m.stored)])
+    sizes: list[Dim] = [value(s) for s in kernel.sizes]
+    return Call(kernels[name], arguments, sizes, writes, kernel.sources, ("index {0} is out of bounds for an axis of {1}",))
+
+
+def hand_written(call: KernelCall, kernels: dict[str, Kernel], origin: str) -> Call:
+    name = f"k_{key(call.kernel)[:20]}"
+    kernels.setdefault(name, replace(call.kernel, name=name))
+    arguments = [*call.inputs, *call.outputs]
+    return Call(kernels[name], arguments, list(call.sizes), frozenset(call.outputs), (origin,), call.checks)

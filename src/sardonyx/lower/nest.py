@@ -1,0 +1,521 @@
+"""One nest as a kernel of the loop IR.
+
+    parallel for t over the outer loops x blocks of rows (the panels outermost, where B streams by)
+      a block is as many rows as M allows evenly, at most the tile's
+      the members in order:
+        a contraction    for each panel: Tile -> memory, or -> sums, then the statement's expression over the panel's rows
+        other statements for each row: one vector loop, shared by neighbours over equal loops
+
+A nest of one pointwise statement is simpler (`map_kernel`): its loops are folded where memory allows it, the innermost is the vector's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sardonyx.base.symbolic import (
+    Dim,
+    Symbol,
+    ceil_divide,
+    coefficient,
+    maximum,
+    minimum,
+    product,
+    round_up,
+    substitute,
+    symbols,
+    value,
+)
+from sardonyx.expr.tensor import Read, Tensor, variable
+from sardonyx.loop.nodes import (
+    Alloc,
+    Buffer,
+    Const,
+    Expr,
+    For,
+    Kernel,
+    Load,
+    Reduce,
+    Step,
+    Stmt,
+    Store,
+    Tile,
+    replace,
+    sequence,
+    walk,
+)
+from sardonyx.lower.free import free_symbols
+from sardonyx.lower.machine import Machine
+from sardonyx.lower.place import Nest, extent
+from sardonyx.lower.values import Operands, Value, address, operands, reads_of, transform
+
+MOST_UNROLLED = 32
+"""Terms of a reduction over a fixed window that are written out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """A ROW's memory for a block of rows: strides of its own axes, and of the row."""
+
+    buffer: Buffer
+    strides: tuple[Dim, ...]
+    row: Dim
+    size: Dim
+
+
+def build(nest: Nest, values: dict[Tensor, Value], machine: Machine, name: str) -> tuple[Kernel, list[Tensor]]:
+    """The kernel and the tensors its buffers stand for, in order."""
+    builder = NestBuilder(nest, values, machine)
+    body = builder.map_kernel() if builder.is_map() else builder.block_kernel()
+    arguments = list(builder.arguments)
+    buffers = tuple(builder.arguments.values())
+    origins = tuple(dict.fromkeys(v.tensor.origin for v in nest.statements))
+    return Kernel(name, buffers, tuple(sorted(free_symbols(body))), body, origins), arguments
+
+
+class NestBuilder:
+    def __init__(self, nest: Nest, values: dict[Tensor, Value], machine: Machine) -> None:
+        self.nest, self.values, self.machine = nest, values, machine
+        self.arguments: dict[Tensor, Buffer] = {}
+        self.scratch: dict[Tensor, Scratch] = {}
+        self.sums: dict[Tensor, tuple[Buffer, int]] = {}  # a contraction's sums of one panel: buffer, columns
+        self.env: dict[Symbol, Dim] = {}  # of the band's loops, inside a block
+        self.row: Dim = 0  # of the block
+        self.panel_column: Dim = 0
+
+    # ---- memory -----------------------------------------------------------------------------------------------------------
+
+    def buffer(self, t: Tensor) -> Buffer:
+        if t not in self.arguments:
+            writes = {(v.into[0] if v.into else v.tensor) for v in self.nest.statements}
+            self.arguments[t] = Buffer(f"b{len(self.arguments)}", t.dtype, readonly=t not in writes)
+        return self.arguments[t]
+
+    def place_of(self, t: Tensor, indices: Sequence[Dim]) -> tuple[Buffer, Dim]:
+        """The buffer that holds t and the offset of an element."""
+        v = self.values[t]
+        if t in self.scratch:
+            s = self.scratch[t]
+            return s.buffer, address(indices, s.strides) + self.row * s.row
+        if t in self.sums:
+            buffer, columns = self.sums[t]
+            return buffer, self.row * columns + self.panel_column
+        if v.into:
+            own = {s: i for a, i in zip(v.axes, indices, strict=True) for s in symbols(a)}
+            t, indices = v.into[0], [substitute(i, own) for i in v.into[1]]
+        return self.buffer(t), address(indices, self.values[t].strides)
+
+    def load(self, r: Read) -> Expr:
+        buffer, offset = self.place_of(r.tensor, r.indices)
+        return Load(buffer, substitute(offset, self.env), None if r.guard is None else replace(r.guard, self.env))
+
+    def expression(self, body: Expr, forward: dict[Tensor, Expr] | None = None) -> Expr:
+        """body with its reads as loads, at the band's present point; `forward` gives values that are at hand."""
+        known = forward or {}
+
+        def on_read(r: Read) -> Expr:
+            return known[r.tensor] if r.tensor in known else self.load(r)
+
+        return replace(transform(body, on_read), self.env)
+
+    def store(self, v: Value, x: Expr, combine: str | None = None) -> Store:
+        buffer, offset = self.place_of(v.tensor, v.axes)
+        return Store(buffer, substitute(offset, self.env), x, combine)
+
+    # ---- one pointwise statement -------------------------------------------------------------------------------------------
+
+    def is_map(self) -> bool:
+        return not self.nest.members and self.nest.root.fn is None and self.nest.root.tile is None
+
+    def map_kernel(self) -> Stmt:
+        """for the outer loops, in parallel: for the inner ones: for the vector's: one store"""
+        v = self.nest.root
+        assert v.body is not None
+        store = self.store(v, self.expression(v.body))
+        order = sorted(v.variables, key=lambda s: -self.machine.guess(coefficient(store.offset, s) or 0))
+        loops, store = fold(order, store)
+        if not loops:
+            return store
+        vector = self.vector_loop(loops, store)
+        outer = [s for s in loops if s is not vector]
+        ahead = 0
+        while ahead < len(outer) and self.machine.guess(product(extent(s) for s in outer[:ahead])) < 64:
+            ahead += 1
+        body: Stmt = store
+        length = extent(vector)
+        chunk = self.machine.chunk
+        chunks: list[Symbol] = []
+        if self.machine.guess(product(extent(s) for s in outer)) < 8 and self.machine.guess(length) > chunk // 4:
+            c = Symbol(f"{vector.name}.chunk", ceil_divide(length, chunk))
+            chunks = [c]
+            body = For(vector, value(c) * chunk, minimum(length, value(c) * chunk + chunk), "vector", body)
+        else:
+            body = For(vector, 0, length, "vector", body)
+        for s in reversed(outer[ahead:]):
+            body = For(s, 0, extent(s), "serial", body)
+        return parallel([*outer[:ahead], *chunks], body)
+
+    def vector_loop(self, loops: Sequence[Symbol], store: Store) -> Symbol:
+        spots = [store.offset] + [n.offset for n in walk(store.value) if isinstance(n, Load)]
+
+        def score(s: Symbol) -> tuple[bool, bool, int]:
+            long = self.machine.guess(extent(s)) >= min(self.machine.lanes, 8)
+            return long, coefficient(store.offset, s) == 1, sum(coefficient(o, s) == 1 for o in spots)
+
+        return max(reversed(list(loops)), key=score)
+
+    # ---- blocks of rows -----------------------------------------------------------------------------------------------------
+
+    def block_kernel(self) -> Stmt:
+        """parallel for t: the row block of this t: the members"""
+        nest = self.nest
+        outer, row, m, merged = self.fold_rows()
+        if isinstance(m, int) and m == 0:
+            return sequence([])
+        height = self.height(m)
+        self.give_scratch(height)
+        loops = list(outer)
+        if nest.stream:
+            assert nest.root.tile is not None
+            loops.insert(0, self.panels(self.contraction(nest.root)))
+        count = ceil_divide(m, height)
+        block = variable("block", count)
+        low, rest = m // count, m % count
+        rows = low + minimum(maximum(rest - block, 0), 1)
+        start = block * low + minimum(block, rest)
+        if isinstance(low, int) and isinstance(rest, int):
+            self.heights: tuple[int, ...] = (low, low + 1) if rest else (low,)
+        else:
+            self.heights = tuple(range(1, height + 1))
+        self.block_rows, self.start = rows, start
+        self.merged, self.row_symbol = merged, row
+        self.set_row(0)
+        statements: list[Stmt] = []
+        waiting: list[Value] = []
+        for v in nest.statements:
+            if v.tile is None:
+                waiting.append(v)
+                continue
+            statements += self.sweep_rows(waiting)
+            waiting = []
+            statements.append(self.contraction_tiles(v))
+        statements += self.sweep_rows(waiting)
+        body = sequence(statements)
+        for s in reversed(list(self.scratch.values())):
+            body = Alloc(s.buffer, s.size, body)
+        return parallel([*loops, *symbols(block)], body)
+
+    def set_row(self, r: Dim) -> None:
+        """Puts the band's point at row r of the block."""
+        self.row = r
+        self.env = dict(self.merged)
+        if self.row_symbol is not None:
+            self.env[self.row_symbol] = self.start + r
+
+    def fold_rows(self) -> tuple[list[Symbol], Symbol | None, Dim, dict[Symbol, Dim]]:
+        """(outer loops, the row loop, rows M, {loop merged away: 0}): outer loops join the rows where every address allows it."""
+        band = list(self.nest.band)
+        if not band:
+            return [], None, 1, {}
+        outer, row, m = band[:-1], band[-1], extent(band[-1])
+        inside = {v.tensor for v in self.nest.members if not v.stored} | {v.tile.tensor for v in self.nest.statements if v.tile}
+        spots: list[Dim] = []
+        indices: list[Dim] = []
+        for v in [*self.nest.statements, *(v.tile for v in self.nest.statements if v.tile)]:
+            for n in walk(v.body) if v.body is not None else ():
+                if not isinstance(n, Read):
+                    indices += n.dims
+                elif n.tensor not in inside:
+                    spots.append(self.place_of(n.tensor, n.indices)[1])
+            if v.tensor not in inside:
+                spots.append(self.place_of(v.tensor, v.axes)[1])
+        merged: dict[Symbol, Dim] = {}
+        while outer:
+            o = outer[-1]
+            steps = [(coefficient(a, o), coefficient(a, row)) for a in spots]
+            if any(x is None or y is None or x != y * m for x, y in steps) or any({o, row} & symbols(i) for i in indices):
+                break
+            merged[outer.pop()] = 0
+            m = m * extent(o)
+            spots = [substitute(a, {o: 0}) for a in spots]
+        return outer, row, m, merged
+
+    def height(self, m: Dim) -> int:
+        vectors = [self.contraction_vectors(v) for v in self.nest.statements if v.tile]
+        return min((self.machine.heights(m, n) for n in vectors), default=min(8, m) if isinstance(m, int) and m else 8)
+
+    def contraction_vectors(self, v: Value) -> int:
+        return self.panel_width(self.contraction(v)) // self.machine.lanes
+
+    def contraction(self, v: Value) -> Operands:
+        o = operands(v.tile) if v.tile else None
+        assert o is not None
+        return o
+
+    def panel_width(self, o: Operands) -> int:
+        return self.machine.vectors(extent(o.columns[0])) * self.machine.lanes
+
+    def panels(self, o: Operands) -> Symbol:
+        return Symbol("panel", ceil_divide(extent(o.columns[0]), self.panel_width(o)))
+
+    def give_scratch(self, height: int) -> None:
+        band = set(self.nest.band)
+        for v in self.nest.members:
+            if v.stored:
+                continue
+            step: Dim = 1
+            steps: list[Dim] = [0] * len(v.axes)
+            for a in reversed(range(len(v.axes))):
+                if symbols(v.axes[a]) and not symbols(v.axes[a]) <= band:
+                    steps[a] = step
+                    whole = self.panel_width(self.contraction(v)) if v.tile else self.machine.lanes
+                    step = step * (round_up(v.shape[a], whole) if step == 1 else v.shape[a])
+            buffer = Buffer(f"s{len(self.scratch)}", v.tensor.dtype, "scratch", aligned=True)
+            self.scratch[v.tensor] = Scratch(buffer, tuple(steps), step, step * height)
+
+    # ---- contractions -------------------------------------------------------------------------------------------------------
+
+    def contraction_tiles(self, v: Value) -> Stmt:
+        """for each panel: the tile, straight to v's memory or through a scratch and v's expression."""
+        assert v.tile is not None
+        o = self.contraction(v)
+        column, w = o.columns[0], self.panel_width(o)
+        n = extent(column)
+        streaming = self.nest.stream and v is self.nest.root
+        panel = self.panels(o) if streaming else Symbol(f"panel{v.id}", ceil_divide(n, w))
+        lane = Symbol(f"j{v.id}", w)
+        whole = isinstance(n, int) and n % w == 0
+        self.set_row(0)
+        at = {column: value(panel) * w + value(lane)}
+        direct = self.direct_target(v, at, lane, whole)
+        sums = Buffer(f"sums{v.id}", v.tile.tensor.dtype, "scratch", aligned=True)
+        target = direct or (sums, 0, w)
+        tile = self.tile_node(o, at, panel, lane, w, target)
+        if direct:
+            body: Stmt = tile
+        else:
+            body = Alloc(sums, w * max(self.heights), sequence([tile, self.epilogue(v, sums, at, lane, w, n, panel, whole)]))
+        self.set_row(0)
+        return body if streaming else For(panel, 0, extent(panel), "serial", body)
+
+    def direct_target(self, v: Value, at: dict[Symbol, Dim], lane: Symbol, whole: bool) -> tuple[Buffer, Dim, Dim] | None:
+        """(buffer, offset, row stride) if v is the plain sums and its memory takes whole vectors of columns."""
+        assert v.tile is not None
+        if not isinstance(v.body, Read) or v.body.tensor is not v.tile.tensor or v.body.indices != v.axes:
+            return None
+        if not whole and v.tensor not in self.scratch:
+            return None
+        offset = self.offset_over(v.tensor, v.axes, at)[1]
+        if coefficient(offset[0], lane) != 1 or offset[1] is None:
+            return None
+        return self.offset_over(v.tensor, v.axes, at)[0], substitute(offset[0], {lane: 0}), offset[1]
+
+    def offset_over(self, t: Tensor, indices: Sequence[Dim], at: dict[Symbol, Dim]) -> tuple[Buffer, tuple[Dim, Dim | None]]:
+        """The buffer of t; the offset at row 0 of the block, and its step per row."""
+        r = Symbol("lr", max(self.heights))
+        self.set_row(value(r))
+        buffer, offset = self.place_of(t, indices)
+        offset = substitute(substitute(offset, at), self.env)
+        self.set_row(0)
+        return buffer, (substitute(offset, {r: 0}), coefficient(offset, r))
+
+    def tile_node(
+        self, o: Operands, at: dict[Symbol, Dim], panel: Symbol, lane: Symbol, w: int, target: tuple[Buffer, Dim, Dim]
+    ) -> Tile:
+        a, (a_offset, a_row) = self.offset_over(o.a.tensor, o.a.indices, at)
+        b, (b_offset, _) = self.offset_over(o.b.tensor, o.b.indices, at)
+        assert a_row is not None
+        zero = dict.fromkeys([*o.k, lane], 0)
+        steps: list[Step] = []
+        for k in o.k:
+            step_a, step_b, count = coefficient(a_offset, k), coefficient(b_offset, k), extent(k)
+            assert step_a is not None
+            assert step_b is not None
+            if steps and steps[-1].a == step_a * count and steps[-1].b == step_b * count:
+                count = steps.pop().extent * count
+            steps.append(Step(count, step_a, step_b))
+        start = substitute(b_offset, zero)
+        jump = coefficient(start, panel)
+        ahead = start + jump if self.nest.stream and jump is not None else None
+        c, c_offset, c_row = target
+        a_start = substitute(a_offset, zero)
+        heights = self.heights
+        return Tile(self.block_rows, heights, w, a, a_start, a_row, b, start, c, c_offset, c_row, tuple(steps), ahead)
+
+    def epilogue(
+        self, v: Value, sums: Buffer, at: dict[Symbol, Dim], lane: Symbol, w: int, n: Dim, panel: Symbol, whole: bool
+    ) -> Stmt:
+        """for each row: v's expression over the panel's columns"""
+        assert v.tile is not None
+        assert v.body is not None
+        r = Symbol(f"lr{v.id}", max(self.heights))
+        self.sums[v.tile.tensor] = sums, w
+        self.panel_column = value(lane)
+        self.set_row(value(r))
+        self.env |= at
+        store = self.store(v, self.expression(v.body))
+        del self.sums[v.tile.tensor]
+        last: Dim = w if whole else minimum(w, n - value(panel) * w)
+        return For(r, 0, self.block_rows, "serial", For(lane, 0, last, "vector", store))
+
+    # ---- sweeps -------------------------------------------------------------------------------------------------------------
+
+    def free(self, v: Value) -> list[Symbol]:
+        return [s for s in v.all_loops if s not in self.nest.band]
+
+    def sweep_rows(self, statements: list[Value]) -> list[Stmt]:
+        """for each row of the block: the statements, neighbours over equal loops in one vector loop"""
+        if not statements:
+            return []
+        r = Symbol(f"lr{statements[0].id}", max(self.heights))
+        self.set_row(value(r))
+        body = [s for group in self.groups(statements) for s in self.sweep(group)]
+        self.set_row(0)
+        return [For(r, 0, self.block_rows, "serial", sequence(body))]
+
+    def groups(self, statements: list[Value]) -> list[list[Value]]:
+        out: list[list[Value]] = []
+        for v in statements:
+            if out and self.joins(v, out[-1]):
+                shared = self.free(out[-1][0])[0]
+                own = self.free(v)[0]
+                assert v.body is not None
+                env: dict[Symbol, Dim] = {own: value(shared)}
+                v.body, v.axes = replace(v.body, env), tuple(substitute(a, env) for a in v.axes)
+                v.loops = tuple(shared if s is own else s for s in v.loops)
+                v.into = v.into and (v.into[0], tuple(substitute(i, env) for i in v.into[1]))
+                out[-1].append(v)
+            else:
+                out.append([v])
+        return out
+
+    def joins(self, v: Value, group: list[Value]) -> bool:
+        """Does v run over the group's one free loop, reading of its members only what is at hand?"""
+        free, shared = self.free(v), self.free(group[0])
+        if len(free) != 1 or len(shared) != 1 or extent(free[0]) != extent(shared[0]):
+            return False
+        members = {m.tensor: m for m in group}
+        for read in reads_of(v):
+            m = members.get(read.tensor)
+            at = tuple(substitute(i, {free[0]: value(shared[0])}) for i in read.indices)
+            if m is not None and (m.fn is not None or at != m.axes):
+                return False
+        return True
+
+    def sweep(self, group: list[Value]) -> list[Stmt]:
+        free = self.free(group[0])
+        if len(group) == 1 and group[0].fn:
+            return [self.reduction(group[0], free)]
+        vector = self.best_vector(group, free)
+        before: list[Stmt] = []
+        inside: list[Stmt] = []
+        forward: dict[Tensor, Expr] = {}
+        for v in group:
+            assert v.body is not None
+            x = self.expression(v.body, forward)
+            if v.fn:
+                before.append(self.store(v, neutral(v.fn, x)))
+                inside.append(self.store(v, x, v.fn))
+            else:
+                forward[v.tensor] = x
+                inside.append(self.store(v, x))
+        return [*before, self.around([s for s in free if s is not vector], vector, sequence(inside))]
+
+    def around(self, loops: Sequence[Symbol], vector: Symbol | None, body: Stmt) -> Stmt:
+        if vector is not None:
+            body = For(vector, 0, extent(vector), "vector", body)
+        for s in reversed(loops):
+            body = For(s, 0, extent(s), "serial", body)
+        return body
+
+    def best_vector(self, group: list[Value], free: Sequence[Symbol]) -> Symbol | None:
+        spots: list[Dim] = []
+        for v in group:
+            spots += [self.place_of(r.tensor, r.indices)[1] for r in reads_of(v)] + [self.place_of(v.tensor, v.axes)[1]]
+
+        def score(s: Symbol) -> tuple[bool, int]:
+            long = self.machine.guess(extent(s)) >= min(self.machine.lanes, 8)
+            return long, sum(coefficient(a, s) == 1 for a in spots)
+
+        return max(reversed(list(free)), key=score, default=None)
+
+    def reduction(self, v: Value, free: list[Symbol]) -> Stmt:
+        """Vectors along the reduced loop: partial sums in lanes. Vectors along another: a serial reduction in each lane."""
+        assert v.fn is not None
+        assert v.body is not None
+        vector = self.best_vector([v], free)
+        x = self.expression(v.body)
+        if vector in v.loops:
+            around = [s for s in free if s not in v.loops]
+            inner = [s for s in v.loops if s is not vector]
+            start = self.store(v, neutral(v.fn, x))
+            return self.around(around, None, sequence([start, self.around(inner, vector, self.store(v, x, v.fn))]))
+        count = product(extent(s) for s in v.loops)
+        short = isinstance(count, int) and count <= MOST_UNROLLED
+        total = Reduce(v.fn, tuple((s, "unrolled" if short else "serial") for s in v.loops), x) if v.loops else x
+        return self.around([s for s in free if s not in v.loops and s is not vector], vector, self.store(v, total))
+
+
+def neutral(fn: str, like: Expr) -> Expr:
+    """What fn leaves unchanged, in like's dtype."""
+    dtype = like.dtype
+    if fn in ("min", "max"):
+        if dtype.is_float:
+            return Const(math.inf if fn == "min" else -math.inf, dtype)
+        if dtype.kind == "bool":
+            return Const(fn == "min", dtype)
+        lo, hi = (0, (1 << dtype.bits) - 1) if dtype.kind == "uint" else (-(1 << (dtype.bits - 1)), (1 << (dtype.bits - 1)) - 1)
+        return Const(hi if fn == "min" else lo, dtype)
+    if dtype.kind == "bool":
+        return Const(fn == "and", dtype)
+    return Const({"add": 0, "mul": 1, "or": 0, "xor": 0, "and": -1 if dtype.kind == "int" else (1 << dtype.bits) - 1}[fn], dtype)
+
+
+def parallel(loops: Sequence[Symbol], body: Stmt) -> Stmt:
+    """One parallel loop over all combinations of the loops, outermost first; each of them is bound by a loop of one turn inside."""
+    if not loops:
+        return body
+    if len(loops) == 1:
+        return For(loops[0], 0, extent(loops[0]), "parallel", body)
+    total = product(extent(s) for s in loops)
+    flat = Symbol(".".join(s.name for s in loops), total)
+    rest: Dim = value(flat)
+    for s in reversed(loops[1:]):
+        body = For(s, rest % extent(s), rest % extent(s) + 1, "serial", body)
+        rest = rest // extent(s)
+    body = For(loops[0], rest, rest + 1, "serial", body)
+    return For(flat, 0, total, "parallel", body)
+
+
+def fold(loops: list[Symbol], store: Store) -> tuple[list[Symbol], Store]:
+    """Merges neighbouring loops, outermost first, wherever every address allows it: i, j of extents m, n as one of m n."""
+    out: list[Symbol] = []
+    for s in loops:
+        if out and (merged := merge(out[-1], s, store)) is not None:
+            out[-1], store = merged
+        else:
+            out.append(s)
+    return out, store
+
+
+def merge(outer: Symbol, inner: Symbol, store: Store) -> tuple[Symbol, Store] | None:
+    n = extent(inner)
+    pair = {outer, inner}
+    for node in walk(store.value):
+        if isinstance(node, Load):
+            if not folds(node.offset, outer, inner, n):
+                return None
+        elif any(pair & symbols(d) for d in node.dims) or (isinstance(node, Reduce) and pair & node.symbols):
+            return None
+    if not folds(store.offset, outer, inner, n):
+        return None
+    both = Symbol(f"{outer.name}.{inner.name}", extent(outer) * n)
+    env: dict[Symbol, Dim] = {outer: 0, inner: value(both)}
+    return both, Store(store.buffer, substitute(store.offset, env), replace(store.value, env))
+
+
+def folds(offset: Dim, outer: Symbol, inner: Symbol, n: Dim) -> bool:
+    x, y = coefficient(offset, outer), coefficient(offset, inner)
+    return x is not None and y is not None and x == y * n

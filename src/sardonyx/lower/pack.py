@@ -1,0 +1,62 @@
+"""The right-hand side of each contraction as a placed copy: panels of whole vectors, in the order in which a tile reads them.
+
+    packed[batch, p, k, j] = B[batch, k, p W + j], zero past the last column
+
+It serves weights (copied once, when the model is loaded), transposed keys and narrow floats alike. No copy is made where B already
+lies so: unit stride along whole vectors of columns, and not a weight.
+"""
+
+from __future__ import annotations
+
+from sardonyx.base.symbolic import Dim, ceil_divide, coefficient, strides, substitute, symbols, value
+from sardonyx.expr.scalar import cast
+from sardonyx.expr.tensor import Read, Tensor
+from sardonyx.loop.nodes import Index, Op
+from sardonyx.lower.machine import Machine
+from sardonyx.lower.place import extent
+from sardonyx.lower.values import Operands, Value, operands
+
+
+def pack(values: dict[Tensor, Value], machine: Machine) -> None:
+    """Gives every contraction whose B does not lie well a packed copy to read instead."""
+    for v in list(values.values()):
+        o = operands(v) if v.fn and v.place is None else None
+        if o is not None and not lies_well(values, o, machine):
+            copy_panels(values, v, o, machine)
+
+
+def width(o: Operands, machine: Machine) -> int:
+    """Columns of a panel."""
+    return machine.vectors(extent(o.columns[0])) * machine.lanes
+
+
+def lies_well(values: dict[Tensor, Value], o: Operands, machine: Machine) -> bool:
+    b, column = values[o.b.tensor], o.columns[0]
+    n = extent(column)
+    if b.constant or not isinstance(n, int) or n % machine.lanes or b.body is None or b.into or b.tensor.dtype is not o.a.dtype:
+        return False
+    if coefficient(o.b.indices[-1], column) != 1 or any(column in symbols(i) for i in o.b.indices[:-1]):
+        return False
+    return n % width(o, machine) == 0
+
+
+def copy_panels(values: dict[Tensor, Value], v: Value, o: Operands, machine: Machine) -> None:
+    column = o.columns[0]
+    n, w = extent(column), width(o, machine)
+    batch = [s for s in o.batch if s in o.b.symbols]
+    shape: list[Dim] = [*(extent(s) for s in batch), ceil_divide(n, w), *(extent(s) for s in o.k), w]
+    assert v.body is not None
+    dtype = v.body.dtype
+    packed = Tensor(dtype, shape, f"{o.b.tensor.name}.panels")
+    packed.id, packed.origin = v.id, v.tensor.origin
+    copy = values[packed] = Value(packed)
+    copy.constant, copy.region, copy.laid = values[o.b.tensor].constant, v.region, True
+    copy.strides = strides(shape)
+    panel, lane = copy.axes[len(batch)], copy.axes[-1]
+    at = panel * w + lane
+    env = {column: at, **dict(zip(batch, copy.axes, strict=False)), **dict(zip(o.k, copy.axes[len(batch) + 1 : -1], strict=True))}
+    guard = None if isinstance(n, int) and n % w == 0 else Op("lt", Index(at), Index(n))
+    copy.body = cast(Read(o.b.tensor, tuple(substitute(i, env) for i in o.b.indices), guard), dtype)
+    here = value(column)
+    read = Read(packed, (*map(value, batch), here // w, *map(value, o.k), here % w))
+    v.body = Op("mul", cast(o.a, dtype), read)

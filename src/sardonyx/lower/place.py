@@ -1,0 +1,379 @@
+"""place(): where each value is computed and where it is kept. Consumers first; rules in order; no rule asks for an operator's name.
+
+A *statement* is a value that is materialised; a *site* of v is (statement, read): one that reads v, and where. Values placed VIEW or
+INLINE vanish into their readers' expressions, and what they read becomes read by the readers. Every statement is in one nest. A
+*nest* has a root, which has a buffer, and a `band`: the loops outside, the row last. Its members are computed inside the band.
+
+    VIEW    an index map and nothing else                              taken up by the readers' addresses; first of all
+    PART    writes through a view into a whole                         a nest of its own
+    INLINE  pointwise; each site reads every element once, and (operations + loads) x (sites - 1) is small
+    TILE    a contraction, read once, at a statement's own point       sums in registers, the statement is the epilogue
+    ROW     all sites at the same loops of one nest's band, scratch fits, a contraction's B fits in L2
+    ROOT    else: a buffer, in the order of its first reader's loops
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from sardonyx.base.symbolic import Derived, Dim, Int, Symbol, covering_loops, product, single, strides, substitute, symbols, value
+from sardonyx.expr.tensor import Read, Tensor
+from sardonyx.loop.nodes import replace, walk
+from sardonyx.lower.machine import Machine
+from sardonyx.lower.values import Operands, Value, address, cost, inlined, moves, operands, reads_of, transform
+
+_fresh = itertools.count()
+
+
+@dataclass(eq=False)
+class Nest:
+    """One root, the loops around its members (the row last), and the members, in order. stream: a column loop outermost."""
+
+    root: Value
+    band: list[Symbol] = field(default_factory=list)
+    members: list[Value] = field(default_factory=list)
+    tile: Value | None = None
+    stream: bool = False
+
+    @property
+    def statements(self) -> list[Value]:
+        return sorted([*self.members, self.root], key=lambda v: v.id)
+
+
+Site = tuple[Value, Read]
+
+
+def place(values: dict[Tensor, Value], outputs: Iterable[Tensor], machine: Machine) -> list[Nest]:
+    """Places every value that an output needs and returns the nests in the order of their roots."""
+    return Placer(values, set(outputs), machine).run()
+
+
+def take_views(values: dict[Tensor, Value], outputs: Iterable[Tensor], machine: Machine) -> None:
+    """Lets every reader of an index map read what it maps to; outputs stay."""
+    placer = Placer(values, set(outputs), machine)
+    for v in sorted(values.values(), key=lambda v: v.id):
+        placer.view(v)
+
+
+class Placer:
+    def __init__(self, values: dict[Tensor, Value], outputs: set[Tensor], machine: Machine) -> None:
+        self.values, self.outputs, self.machine = values, outputs, machine
+        self.nests: list[Nest] = []
+        self.readers: dict[Value, dict[Value, None]] = {}
+        for v in list(values.values()):
+            self.note(v)
+
+    def run(self) -> list[Nest]:
+        for v in sorted(self.values.values(), key=lambda v: -v.id):
+            if v.body is None or v.place is not None or not self.needed(v):
+                continue
+            for rule in (self.part, self.inline, self.tile, self.row, self.root):
+                if rule(v, self.sites(v)):
+                    break
+        for nest in self.nests:
+            nest.members.sort(key=lambda m: m.id)
+        return sorted(self.nests, key=lambda n: n.root.id)
+
+    # ---- who reads what ---------------------------------------------------------------------------------------------------
+
+    def note(self, statement: Value) -> None:
+        for r in reads_of(statement):
+            self.readers.setdefault(self.values[r.tensor], {})[statement] = None
+
+    def sites(self, v: Value) -> list[Site]:
+        """Statements that are placed and read v, and each of their reads of it."""
+        out = []
+        for reader in self.readers.get(v, ()):
+            if reader.body is not None and reader.place not in (None, "VIEW", "INLINE"):
+                out += [(reader, r) for r in reads_of(reader) if r.tensor is v.tensor]
+        return out
+
+    def needed(self, v: Value) -> bool:
+        if v.tensor in self.outputs or self.sites(v):
+            return True
+        return v.into is not None and (v.into[0] in self.outputs or bool(self.sites(self.values[v.into[0]])))
+
+    def substitute(self, v: Value, readers: Iterable[Value]) -> None:
+        """The readers take up v's body."""
+        for reader in dict.fromkeys(readers):
+            assert reader.body is not None
+            reader.body = transform(reader.body, lambda r: inlined(v, r) if r.tensor is v.tensor else r)
+            self.note(reader)
+
+    # ---- the rules: each returns whether it placed v ------------------------------------------------------------------------
+
+    def view(self, v: Value) -> bool:
+        """An index map and nothing else: the readers' addresses take it up."""
+        if v.fn or v.into or v.tensor in self.outputs or not isinstance(v.body, Read) or v.body.guard is not None:
+            return False
+        if any(r is not v.body for r in reads_of(v)):
+            return False  # an index that is data
+        self.substitute(v, self.readers.get(v, ()))
+        v.place = "VIEW"
+        return True
+
+    def part(self, v: Value, sites: Sequence[Site]) -> bool:
+        return v.into is not None and self.root(v, sites)
+
+    def inline(self, v: Value, sites: Sequence[Site]) -> bool:
+        if v.fn or v.tensor in self.outputs or any(t.region is not v.region for t, _ in sites):
+            return False
+        if any(operands(t) and self.is_operand(t, r) for t, r in sites):
+            return False
+        price = cost(v)
+        once = all(loops_of(r) >= set(t.all_loops) for t, r in sites)
+        if not (once and price * (len(sites) - 1) <= self.machine.spare) and price > (0 if once else self.machine.spare // 2):
+            return False
+        self.substitute(v, [t for t, _ in sites])
+        v.place = "INLINE"
+        return True
+
+    def is_operand(self, contraction: Value, r: Read) -> bool:
+        o = operands(contraction)
+        return o is not None and (r is o.a or r is o.b)
+
+    def tile(self, v: Value, sites: Sequence[Site]) -> bool:
+        """A contraction read at one point of one pointwise statement: that statement is its epilogue, the sums stay in the tile."""
+        if len(sites) != 1 or v.tensor in self.outputs or not operands(v):
+            return False
+        ((t, r),) = sites
+        if t.fn or t.tile or t.region is not v.region or r.guard is not None:
+            return False
+        own = [i for a, i in zip(v.axes, r.indices, strict=True) if symbols(a)]
+        if [s for i in own for s in covering_loops(i) or (None,)] != t.variables or any(not symbols(i) for i in own):
+            return False
+        nest = t.nest
+        assert isinstance(nest, Nest)
+        if t is nest.root and not nest.members:
+            self.attach(v, nest, r)
+            o = self.contraction(v)
+            nest.band, nest.tile, nest.stream = o.batch + o.rows, v, self.streams(v)
+        elif self.fits_rows(v, r, nest):
+            self.attach(v, nest, r)
+        else:
+            return False
+        v.place, t.tile = "TILE", v
+        return True
+
+    def row(self, v: Value, sites: Sequence[Site]) -> bool:
+        """Read in one nest at the same outer loops and row: nothing is computed twice. Scratch for a block of rows; if later
+        nests read it too, a buffer instead."""
+        if not sites:
+            return False
+        nest = min((t.nest for t, _ in sites), key=lambda n: n.root.id)  # type: ignore[attr-defined]
+        assert isinstance(nest, Nest)
+        inside = [s for s in sites if s[0].nest is nest]
+        keep = v.tensor in self.outputs or len(inside) < len(sites)
+        if nest.root.region is not v.region or any(t.region is not v.region for t, _ in sites):
+            return False
+        if keep and (operands(v) or v.into or any(t.nest.root.id < nest.root.id for t, _ in sites)):  # type: ignore[attr-defined]
+            return False
+        at = self.mapped(v, inside, nest)
+        got = set().union(*(symbols(i) for i in at.values()))
+        band = [s for s in nest.band if s in got]
+        if band != nest.band:
+            rigid = nest.tile is not None or any(m.tile for m in nest.members)
+            if rigid or not band or self.machine.guess(product(extent(s) for s in band)) < 8:
+                return False
+        if not self.fits(v, at, nest) or (operands(v) and not self.fits_rows(v, inside[0][1], nest)):
+            return False
+        if keep:
+            self.layout(v)
+            v.stored = True
+        nest.band, nest.stream = band, False
+        nest.members.append(v)
+        self.attach_axes(v, nest, at)
+        if operands(v):
+            self.wrap(v)
+        v.place = "ROW"
+        return True
+
+    def fits(self, v: Value, at: dict[int, Dim], nest: Nest) -> bool:
+        free = product(n for a, n in enumerate(v.shape) if a not in at)
+        if self.machine.guess(free) * 8 * v.tensor.dtype.itemsize > self.machine.l2 // 2:
+            return False
+        return nest.tile is None or not self.streams(nest.tile)
+
+    def root(self, v: Value, sites: Sequence[Site]) -> bool:
+        """A buffer, and a nest of its own, its loops in the order of the buffer's axes."""
+        v = self.refine(v)
+        self.layout(v)
+        v.place = "ROOT"
+        nest = v.nest = Nest(v)
+        self.nests.append(nest)
+        if o := operands(v):
+            nest.band = o.batch + o.rows
+            nest.tile = self.wrap(v)
+            nest.stream = self.streams(nest.tile)
+            return True
+        store = self.stored_at(v)
+        vector = self.vector_loop(v)
+        nest.band = sorted((s for s in v.variables if s is not vector), key=lambda s: -self.machine.guess(moves(store, s) or 0))
+        return True
+
+    # ---- what the rules ask -------------------------------------------------------------------------------------------------
+
+    def mapped(self, v: Value, sites: Sequence[Site], nest: Nest) -> dict[int, Dim]:
+        """The axes of v that every site reads at one and the same loops of the band."""
+        out: dict[int, Dim] = {}
+        for axis, a in enumerate(v.axes):
+            found = {r.indices[axis] for _, r in sites}
+            i = found.pop()
+            if symbols(a) and not found and symbols(i) and set(covering_loops(i) or (None,)) <= set(nest.band):
+                out[axis] = i
+        return out
+
+    def attach(self, v: Value, nest: Nest, r: Read) -> None:
+        self.attach_axes(v, nest, {a: i for a, i in enumerate(r.indices) if symbols(v.axes[a])})
+
+    def attach_axes(self, v: Value, nest: Nest, at: dict[int, Dim]) -> None:
+        """v's axes become indices over the nest's loops."""
+        env = {next(iter(symbols(v.axes[a]))): i for a, i in at.items()}
+        assert v.body is not None
+        v.body = replace(v.body, env)
+        v.axes = tuple(substitute(a, env) for a in v.axes)
+        v.nest = nest
+        self.note(v)
+
+    def wrap(self, v: Value) -> Value:
+        """A contraction lives in a tile always: v becomes the statement (the identity) that takes its sums."""
+        sums = Tensor(v.tensor.dtype, v.shape, f"{v.tensor.name}.sums")
+        t = self.values[sums] = Value(sums)
+        t.axes, t.loops, t.fn, t.body, t.region, t.nest, t.place = v.axes, v.loops, v.fn, v.body, v.region, v.nest, "TILE"
+        v.tile, v.fn, v.loops, v.body = t, None, (), Read(sums, v.axes)
+        self.note(t)
+        self.note(v)
+        return t
+
+    def contraction(self, v: Value) -> Operands:
+        o = operands(v)
+        assert o is not None
+        return o
+
+    def streams(self, v: Value) -> bool:
+        """Is B of contraction v too large to be read again for each block of rows?"""
+        o = self.contraction(v)
+        return self.machine.guess(product(extent(s) for s in o.columns + o.k)) * v.tensor.dtype.itemsize > self.machine.l2 // 4
+
+    def fits_rows(self, v: Value, r: Read, nest: Nest) -> bool:
+        """May contraction v be computed for a block of rows of this nest?"""
+        o = self.contraction(v)
+        at = {s: i for a, i in zip(v.axes, r.indices, strict=True) for s in symbols(a)}
+        rows = [x for s in o.rows for x in covering_loops(at.get(s, value(s))) or (None,)]
+        outer = [x for s in o.batch for x in covering_loops(at.get(s, value(s))) or (None,)]
+        return bool(nest.band) and rows[-1:] == nest.band[-1:] and set(rows + outer) == set(nest.band) and not self.streams(v)
+
+    def refine(self, v: Value) -> Value:
+        """Where v's body asks for s // d and s % d of one of its loops, v gets two loops for it, and is written through the view
+        back: u[.., q, r, ..] with s = q d + r."""
+        for atom in quotients(v):
+            s, d = single(atom.left), atom.right
+            if s is None or s not in v.variables or not isinstance(d, int) or extent(s) % d != 0:
+                continue
+            axis = next(a for a, x in enumerate(v.axes) if single(x) is s)
+            u = self.split_axis(v, axis, d)
+            return self.refine(u)
+        return v
+
+    def split_axis(self, v: Value, axis: int, d: int) -> Value:
+        target, where = v.into or (v.tensor, v.axes)
+        shape = [*v.shape[:axis], v.shape[axis] // d, d, *v.shape[axis + 1 :]]
+        part = Tensor(v.tensor.dtype, shape, v.tensor.name)
+        part.origin = v.tensor.origin
+        part.id = v.tensor.id
+        u = self.values[part] = Value(part)
+        own = [*list(u.axes[:axis]), u.axes[axis] * d + u.axes[axis + 1], *list(u.axes[axis + 2 :])]
+        env = {s: i for a, i in zip(v.axes, own, strict=True) if (s := single(a)) is not None}
+        assert v.body is not None
+        u.body, u.fn, u.loops, u.region = replace(v.body, env), v.fn, v.loops, v.region
+        u.into = target, tuple(substitute(i, env) for i in where)
+        v.body, v.into, v.place = None, None, "WHOLE"
+        self.note(u)
+        return u
+
+    # ---- memory -----------------------------------------------------------------------------------------------------------
+
+    def stored_at(self, v: Value) -> Dim:
+        """Where v's element lies in its buffer, over v's loops."""
+        target, where = v.into or (v.tensor, v.axes)
+        return address(where, self.values[target].strides)
+
+    def vector_loop(self, v: Value) -> Symbol | None:
+        """Vectors follow memory: the loop along which most of v's accesses, its own store too, move by one element."""
+        spots = [address(r.indices, self.values[r.tensor].strides) for r in reads_of(v)] + [self.stored_at(v)]
+        loops = v.all_loops
+
+        def score(s: Symbol) -> tuple[bool, int, bool]:
+            long = self.machine.guess(extent(s)) >= min(self.machine.lanes, 8)
+            return long, sum(moves(a, s) == 1 for a in spots), s in v.variables
+
+        return max(reversed(loops), key=score, default=None)
+
+    def columns(self, v: Value) -> int | None:
+        """The axis of v that is the columns of the contraction it carries, or will carry, in its tile."""
+        if o := operands(v.tile or v):
+            return next((a for a, x in enumerate(v.axes) if single(x) is o.columns[0]), None)
+        if v.fn or v.body is None:
+            return None
+        for r in reads_of(v):
+            if r.tensor.shape == v.shape and r.indices == v.axes and (a := self.columns(self.values[r.tensor])) is not None:
+                return a
+        return None
+
+    def layout(self, w: Value) -> None:
+        """The axes of w's buffer lie in the order of the first reader's loops: of a contraction batch, rows, k, columns; of another, in
+        the order of its own buffer. But a contraction writes vectors of its columns: they stay last."""
+        v = self.values[w.into[0]] if w.into else w
+        if v.laid:
+            return
+        v.laid = True
+        sites = [] if v.tensor in self.outputs else self.sites(v)
+        if not sites:
+            v.strides = strides(v.shape)
+            return
+        t, r = sites[0]
+        order = sorted(range(len(v.shape)), key=self.reading_order(t, r))
+        column = self.columns(w)
+        if column is not None and symbols((w.into[1] if w.into else w.axes)[order[-1]]) != symbols(w.axes[column]):
+            order = list(range(len(v.shape)))
+        v.strides = strides(v.shape, order)
+
+    def reading_order(self, t: Value, r: Read):  # type: ignore[no-untyped-def]
+        """The key that sorts r's axes by the loops of its reader t."""
+        o = operands(t)
+        if o is not None and (r is o.a or r is o.b):
+            loops = o.batch + o.rows + o.k + o.columns
+        else:
+            store = self.stored_at(t.nest.root) if t.nest is not None else self.stored_at(t)  # type: ignore[attr-defined]
+            own = sorted(t.variables, key=lambda s: -self.machine.guess(moves(store, s) or 0))
+            loops = own + [s for s in t.all_loops if s not in own]
+        depth = {s: i for i, s in enumerate(loops)}
+
+        def key(axis: int) -> tuple[int, bool]:
+            i = r.indices[axis]
+            return max((depth.get(s, -1) for s in symbols(i)), default=-1), has_remainder(i)
+
+        return key
+
+
+def extent(s: Symbol) -> Dim:
+    assert s.extent is not None, f"{s} is not a loop variable"
+    return s.extent
+
+
+def loops_of(r: Read) -> set[Symbol]:
+    return set().union(*(symbols(i) for i in r.indices))
+
+
+def has_remainder(i: Dim) -> bool:
+    return isinstance(i, Int) and any(isinstance(a, Derived) and a.op == "%" for m in i.terms for a in m)
+
+
+def quotients(v: Value) -> list[Derived]:
+    """The // and % in the indices that v's body reads at."""
+    if v.body is None:
+        return []
+    dims = [d for n in walk(v.body) for d in n.dims]
+    return [a for d in dims if isinstance(d, Int) for m in d.terms for a in m if isinstance(a, Derived) and a.op in ("//", "%")]

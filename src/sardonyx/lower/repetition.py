@@ -1,0 +1,101 @@
+"""Repeated bodies as statements: which tensors stand in which body, and how state goes in, round and out.
+
+before     state = initial                 a part written into the state's buffer
+each turn  whole[t] = value, and at the end state = update
+after      final = state
+"""
+
+from __future__ import annotations
+
+from sardonyx.base.dtypes import i64
+from sardonyx.base.symbolic import Dim, Symbol, value
+from sardonyx.expr.region import Carried, Region
+from sardonyx.expr.tensor import Read, Tensor, operands
+from sardonyx.loop.nodes import Index
+from sardonyx.lower.values import Value
+
+Path = tuple[Region, ...]
+
+
+def regions_of(values: dict[Tensor, Value]) -> list[Region]:
+    """The regions whose results are among the values, outermost first."""
+    found = dict.fromkeys(t.region for t in values if t.region is not None)
+    return sorted(found, key=lambda r: min(t.id for t in r.outputs))[::-1]
+
+
+def expand(values: dict[Tensor, Value]) -> set[Tensor]:
+    """Adds the statements that move state and stacks; returns the tensors that must have buffers of their own."""
+    kept: set[Tensor] = set()
+    paths = find_paths(values)
+    for t, v in list(values.items()):
+        v.region = paths[t]
+    for region in regions_of(values):
+        outer = values[region.outputs[0]].region
+        start = min(t.id for t in region.outputs)
+        states = region.carried + ((region.proceed,) if region.proceed else ())
+        for c in states:
+            kept |= carry(values, c, outer, (*outer, region), start)
+        for s in region.stacked:
+            step = value(region.step)
+            part = statement(values, s.whole, (step,), s.value, (*outer, region), start - 0.4)
+            values[s.whole].place = "WHOLE"
+            s.whole.parts = (part,)
+        if region.count is not None:
+            v = values[region.count]
+            v.body = Index(value(region.step))
+            assert region.count.dtype is i64
+    return kept
+
+
+def carry(values: dict[Tensor, Value], c: Carried, outer: Path, inner: Path, start: float) -> set[Tensor]:
+    for t in (c.initial, c.update, c.state, c.final):
+        values.setdefault(t, Value(t))
+    statement(values, c.state, (), c.initial, outer, start - 0.5)
+    update = c.update
+    if values[update].body is None or values[update].region != inner or update.into:
+        update = copy_of(values, c.update, inner, start - 0.45)
+    statement(values, c.state, (), update, inner, start - 0.3)
+    final = values[c.final]
+    final.body = Read(c.state, final.axes)
+    return {update}
+
+
+def statement(
+    values: dict[Tensor, Value], target: Tensor, prefix: tuple[Dim, ...], source: Tensor, path: Path, at: float
+) -> Tensor:
+    """target[*prefix, i] = source[i], as a part of target."""
+    part = Tensor(source.dtype, source.shape, f"{target.name}.from.{source.name}")
+    part.id, part.origin = at, source.origin
+    v = values[part] = Value(part)
+    v.body = Read(source, v.axes)
+    v.into = part.into = target, (*prefix, *v.axes)
+    v.region = path
+    return part
+
+
+def copy_of(values: dict[Tensor, Value], source: Tensor, path: Path, at: float) -> Tensor:
+    copy = Tensor(source.dtype, source.shape, f"{source.name}.copy")
+    copy.id, copy.origin = at, source.origin
+    v = values[copy] = Value(copy)
+    v.body, v.region = Read(source, v.axes), path
+    return copy
+
+
+def find_paths(values: dict[Tensor, Value]) -> dict[Tensor, Path]:
+    """For each tensor the bodies whose state or step it depends on, outermost first."""
+    regions = regions_of(values)
+    order = {r: i for i, r in enumerate(regions)}
+    steps: dict[Symbol, Region] = {r.step: r for r in regions}
+    states = {c.state: r for r in regions for c in (*r.carried, *((r.proceed,) if r.proceed else ()))}
+    found: dict[Tensor, frozenset[Region]] = {}
+    for t in sorted(values, key=lambda t: t.id):
+        own = {states[t]} if t in states else set()
+        for operand in operands(t):
+            own |= found.get(operand, frozenset())
+        body = values[t].body
+        used = body.symbols if body is not None else frozenset()
+        own |= {steps[s] for s in used if s in steps}
+        if t.region is not None:
+            own -= {t.region}
+        found[t] = frozenset(own)
+    return {t: tuple(sorted(rs, key=lambda r: order[r])) for t, rs in found.items()}

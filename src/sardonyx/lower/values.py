@@ -1,0 +1,196 @@
+"""The working form of tensors while they are being placed: statements whose bodies are rewritten as readers take up what they read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from sardonyx.base.dtypes import f32, f64
+from sardonyx.base.symbolic import Dim, Int, Symbol, coefficient, covering_loops, single, strides, substitute, symbols, value
+from sardonyx.expr.region import Region
+from sardonyx.expr.tensor import Read, Tensor
+from sardonyx.loop.nodes import Cast, Const, Element, Expr, Op, Select, dim_elements, replace, walk
+
+
+class Value:
+    """A tensor and what lowering decides about it.
+
+    place     VIEW, INLINE, TILE, ROW, ROOT, WHOLE (its parts are placed), INPUT or None (not placed yet)
+    strides   of its buffer, in elements, once `laid`
+    stored    a ROW that later nests read too: its memory is a buffer
+    tile      the contraction whose sums this statement takes as its epilogue
+    """
+
+    __slots__ = (
+        *("axes", "body", "constant", "fn", "into", "laid", "loops", "nest"),
+        *("place", "region", "shape", "stored", "strides", "tensor", "tile"),
+    )
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        self.shape, self.axes, self.loops = tensor.shape, tensor.axes, tensor.loops
+        self.body, self.fn, self.into = tensor.body, tensor.fn, tensor.into
+        self.strides: list[Dim] = strides(tensor.shape)
+        self.laid = self.stored = self.constant = False
+        self.place: str | None = None
+        self.nest: object = None
+        self.tile: Value | None = None
+        self.region: tuple[Region, ...] = ()  # the repeated bodies it stands in, outermost first
+
+    def __repr__(self) -> str:
+        return repr(self.tensor)
+
+    @property
+    def id(self) -> float:
+        return self.tensor.id
+
+    @property
+    def variables(self) -> list[Symbol]:
+        """The loops over its own axes, outermost first."""
+        return [s for a in self.axes for s in covering_loops(a) or ()]
+
+    @property
+    def all_loops(self) -> list[Symbol]:
+        return self.variables + list(self.loops)
+
+
+@dataclass(frozen=True, slots=True)
+class Operands:
+    """A contraction's reads and loops. k: those that share an axis of a with another loop (windows) first."""
+
+    a: Read
+    b: Read
+    batch: list[Symbol]
+    rows: list[Symbol]
+    k: list[Symbol]
+    columns: list[Symbol]
+
+
+def operands(v: Value) -> Operands | None:
+    """v as a contraction: a sum of products of two reads, a moving with the rows and b with one loop of columns; else None."""
+    factors = product_of_reads(v)
+    if factors is None or not v.variables:
+        return None
+    a, b = factors
+    own = v.variables
+    if own[-1] in a.symbols and own[-1] not in b.symbols:
+        a, b = b, a
+    in_a, in_b = a.symbols, b.symbols
+    batch = [s for s in own if s in in_a and s in in_b]
+    rows = [s for s in own if s in in_a and s not in in_b]
+    columns = [s for s in own if s in in_b and s not in in_a]
+    if len(columns) != 1 or not v.loops or not set(v.loops) <= in_a & in_b:
+        return None
+    alone = {s for i in a.indices if len(symbols(i)) == 1 for s in symbols(i)}
+    return Operands(a, b, batch, rows, sorted(v.loops, key=lambda s: s in alone), columns)
+
+
+def product_of_reads(v: Value) -> tuple[Read, Read] | None:
+    """The two factors of a sum of products in f32 or f64, each a read, maybe cast; no guards, no data-dependent indices."""
+    if v.fn != "add" or not isinstance(v.body, Op) or v.body.fn != "mul" or v.body.dtype not in (f32, f64):
+        return None
+    found = []
+    for factor in v.body.args:
+        read = factor.args[0] if isinstance(factor, Cast) else factor
+        if not isinstance(read, Read) or read.guard is not None or any(True for i in read.indices for _ in dim_elements(i)):
+            return None
+        if isinstance(factor, Cast) and not read.dtype.is_float:
+            return None
+        found.append(read)
+    return found[0], found[1]
+
+
+def transform(expr: Expr, on_read: Callable[[Read], Expr], memo: dict[Expr, Expr] | None = None) -> Expr:
+    """expr with every Read replaced by on_read of it (after its own indices and guard were transformed)."""
+    memo = {} if memo is None else memo
+    found = memo.get(expr)
+    if found is None:
+        args = tuple(transform(a, on_read, memo) for a in expr.args)
+        dims = tuple(transform_dim(d, on_read, memo) for d in expr.dims)
+        found = expr.rebuild(args, dims) if args or dims else expr
+        if isinstance(found, Read):
+            found = on_read(found)
+        memo[expr] = found
+    return found
+
+
+def transform_dim(dim: Dim, on_read: Callable[[Read], Expr], memo: dict[Expr, Expr] | None = None) -> Dim:
+    """dim with the Reads inside its Elements replaced."""
+    if not isinstance(dim, Int) or not any(True for _ in dim_elements(dim)):
+        return dim
+    out: Dim = 0
+    for monomial, factor in dim.terms.items():
+        term: Dim = factor
+        for atom in monomial:
+            if isinstance(atom, Element):
+                assert atom.extent is not None
+                term = term * value(Element(transform(atom.expr, on_read, memo), atom.extent, atom.code))
+            elif isinstance(atom, Symbol):
+                term = term * value(atom)
+            else:
+                term = term * atom.rebuild(lambda d: transform_dim(d, on_read, memo))
+        out = out + term
+    return out
+
+
+def inlined(v: Value, read: Read) -> Expr:
+    """v's body at the read's indices; under the read's guard, zero where it is false."""
+    assert v.body is not None
+    env = {s: i for a, i in zip(v.axes, read.indices, strict=True) if (s := single(a)) is not None}
+    guard = read.guard
+
+    def at(r: Read) -> Expr:
+        indices = tuple(substitute(i, env) for i in r.indices)
+        inner = None if r.guard is None else replace(r.guard, env)
+        if guard is not None:
+            inner = guard if inner is None else Op("and", guard, inner)
+        return Read(r.tensor, indices, inner)
+
+    body = replace(transform(v.body, at), env) if guard is not None else replace(v.body, env)
+    if guard is None or isinstance(body, Read):
+        return body
+    return Select(guard, body, zero(body))
+
+
+def zero(like: Expr) -> Expr:
+    if like.dtype.kind == "bool":
+        return Const(False, like.dtype)
+    carrier = like.dtype if like.dtype in (f32, f64) or like.dtype.is_integer else f32
+    return Const(0, carrier) if carrier is like.dtype else Cast(Const(0, carrier), like.dtype)
+
+
+def reads_of(v: Value) -> list[Read]:
+    """All reads in v's body, each once."""
+    return [n for n in walk(v.body) if isinstance(n, Read)] if v.body is not None else []
+
+
+COSTS = {"div": 4, "sqrt": 6, "rem": 8, "mod": 8, "exp": 14, "log": 14, "tanh": 20, "erf": 25, "pow": 40}
+"""Operations that cost more than one, in units of an addition; other functions count 20."""
+
+
+def cost(v: Value) -> int:
+    """Operations to evaluate v once, and loads beyond the one that reading it would take."""
+    assert v.body is not None
+    total = 0
+    for n in walk(v.body):
+        if isinstance(n, Op):
+            total += COSTS.get(n.fn, 20 if n.fn in EXPENSIVE else 1)
+        elif isinstance(n, (Select, Cast, Read)):
+            total += 1
+    return total - 1
+
+
+EXPENSIVE = frozenset(("log1p", "expm1", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh"))
+
+
+def address(indices: Iterable[Dim], steps: Sequence[Dim]) -> Dim:
+    """Where the element lies, in elements from the buffer's start."""
+    out: Dim = 0
+    for i, s in zip(indices, steps, strict=True):
+        out = out + i * s
+    return out
+
+
+def moves(dim: Dim, s: Symbol) -> Dim | None:
+    """How far an address moves per step of loop s; None if not evenly."""
+    return coefficient(dim, s)
