@@ -1,0 +1,208 @@
+"""Compares engines on the models of the benchmarks.
+
+    python -m benchmarks.compare [MODEL ...] --threads 1,2 --against onnxruntime,openvino
+
+Every engine runs in a process of its own. For each model, number of threads and case, outputs are compared first; then the
+engines take turns (A B C A B C ...), so that a machine whose clock drifts hits all alike. A ratio is a peer's time over ours in
+the same round; what is reported is the median over rounds. Creating a session is timed on its own, in fresh processes.
+"""
+
+import statistics
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks import models
+from benchmarks.agreement import TOLERANCE, worst
+from benchmarks.engines import ENGINES, Engine, EngineError, Feeds, Worker
+
+# The other engines' threads spin for a while after a run; they are given this long to fall asleep.
+SETTLE_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to compare: the engine under test first, then its peers."""
+
+    engines: tuple[Engine, ...]
+    threads: tuple[int, ...]
+    rounds: int
+    seconds: float
+    cases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Creation:
+    """Seconds that creating a session took: from nothing, and with the engine's cache filled (None if it has no cache)."""
+
+    model: str
+    threads: int
+    engine: str
+    cold: float
+    warm: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One case at one number of threads.
+
+    - times: for each engine that agrees with ours, the median seconds of a run, round by round
+    - disagreements: for each engine whose outputs differ too much from ours, by how much; it is not timed
+    - failures: for each engine that failed, how
+    """
+
+    model: str
+    case: str
+    threads: int
+    ours: str
+    times: dict[str, list[float]] = field(default_factory=dict)
+    disagreements: dict[str, float] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def peers(self) -> list[str]:
+        """The engines that were timed, ours left out."""
+        return [name for name in self.times if name != self.ours]
+
+    @property
+    def best_peer(self) -> str | None:
+        """The fastest peer, None if ours or every peer is missing."""
+        if self.ours not in self.times or not self.peers:
+            return None
+        return min(self.peers, key=self.median)
+
+    @property
+    def passed(self) -> bool:
+        """Whether our engine ran and nothing disagreed with it."""
+        return self.ours in self.times and not self.disagreements
+
+    def median(self, engine: str) -> float:
+        """Median seconds of a run over the rounds."""
+        return statistics.median(self.times[engine])
+
+    def ratios(self, peer: str) -> list[float]:
+        """Round by round, the peer's time over ours."""
+        return [theirs / ours for theirs, ours in zip(self.times[peer], self.times[self.ours], strict=True)]
+
+    def ratio(self, peer: str) -> float:
+        """Median over rounds of the peer's time over ours: above 1, ours is faster."""
+        return statistics.median(self.ratios(peer))
+
+
+def compare_model(name: str, settings: Settings, folder: Path) -> tuple[list[Creation], list[Comparison]]:
+    """Everything about one model; its file is kept in `folder` meanwhile."""
+    path = models.save(name, folder)
+    creations: list[Creation] = []
+    comparisons: list[Comparison] = []
+    cases = [case.name for case in models.MODELS[name].cases if not settings.cases or case.name in settings.cases]
+    for threads in settings.threads:
+        with ExitStack() as stack:
+            workers: dict[str, Worker] = {}
+            failures: dict[str, str] = {}
+            for engine in settings.engines:
+                try:
+                    creation, worker = _start(engine, name, path, threads, stack)
+                except EngineError as error:
+                    failures[engine.name] = str(error)
+                    continue
+                creations.append(creation)
+                workers[engine.name] = worker
+            for case in cases:
+                feeds = models.feeds(name, case)
+                comparison = Comparison(name, case, threads, settings.engines[0].name, failures=dict(failures))
+                _compare_case(comparison, workers, feeds, settings)
+                failures |= comparison.failures
+                comparisons.append(comparison)
+    path.unlink()
+    return creations, comparisons
+
+
+def _start(engine: Engine, model: str, path: Path, threads: int, stack: ExitStack) -> tuple[Creation, Worker]:
+    """Times the creation of a session, and returns a worker that holds one.
+
+    An engine with a cache takes three processes: one without the cache, one that fills it, and the one that stays.
+    """
+    cold = None
+    if engine.cold:
+        for is_cold in (True, False):
+            with Worker(engine, cold=is_cold) as worker:
+                seconds = worker.create(path, threads)
+                cold = seconds if is_cold else cold
+    worker = stack.enter_context(Worker(engine))
+    seconds = worker.create(path, threads)
+    if cold is None:
+        return Creation(model, threads, engine.name, seconds, None), worker
+    return Creation(model, threads, engine.name, cold, seconds), worker
+
+
+def _compare_case(comparison: Comparison, workers: dict[str, Worker], feeds: Feeds, settings: Settings) -> None:
+    """Fills in `comparison`; a worker whose engine fails is taken out of `workers`."""
+    outputs = {}
+    for name in list(workers):
+        try:
+            outputs[name] = workers[name].outputs(feeds)
+        except EngineError as error:
+            comparison.failures[name] = str(error)
+            del workers[name]
+    if comparison.ours not in outputs:
+        return
+    for name in outputs:
+        difference = worst(outputs[comparison.ours], outputs[name])
+        if difference > TOLERANCE:
+            comparison.disagreements[name] = difference
+    agreeing = {name: worker for name, worker in workers.items() if name not in comparison.disagreements}
+    comparison.times.update({name: [] for name in agreeing})
+    for _ in range(settings.rounds):
+        for name, worker in agreeing.items():
+            time.sleep(SETTLE_SECONDS)
+            comparison.times[name].append(worker.time(settings.seconds))
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def _engines(names: list[str]) -> tuple[Engine, ...]:
+    for name in names:
+        if name not in ENGINES:
+            raise typer.BadParameter(f"no engine {name!r}, only {', '.join(ENGINES)}")
+    return tuple(ENGINES[name] for name in names)
+
+
+def main(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="models, all if none is named")] = None,
+    threads: Annotated[str, typer.Option(help="numbers of threads, separated by commas")] = "1,2",
+    against: Annotated[str, typer.Option(help="peers, separated by commas")] = "onnxruntime,openvino",
+    engine: Annotated[str, typer.Option(help="the engine under test")] = "sardonyx",
+    case: Annotated[list[str] | None, typer.Option(help="only the cases of this name")] = None,
+    rounds: Annotated[int, typer.Option(help="turns of each engine")] = 7,
+    seconds: Annotated[float, typer.Option(help="length of a turn")] = 0.3,
+    output: Annotated[Path, typer.Option(help="folder for compare.json, .md and .png")] = Path("build/benchmarks"),
+) -> None:
+    """Times the models side by side on several engines. Fails if outputs disagree."""
+    from benchmarks import report
+
+    for name in names or []:
+        if name not in models.MODELS:
+            raise typer.BadParameter(f"no model {name!r}, only {', '.join(models.MODELS)}")
+    settings = Settings(_engines([engine, *against.split(",")]), _integers(threads), rounds, seconds, tuple(case or ()))
+    creations: list[Creation] = []
+    comparisons: list[Comparison] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names or models.MODELS:
+            created, compared = compare_model(name, settings, Path(folder))
+            creations += created
+            comparisons += compared
+            report.show(created, compared)
+    report.write(creations, comparisons, output)
+    if not all(comparison.passed for comparison in comparisons):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

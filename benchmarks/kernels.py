@@ -1,0 +1,178 @@
+"""Single kernels against the measured peak of fused multiply-adds: `python -m benchmarks.kernels [KERNEL ...]`.
+
+Each kernel is an ONNX model of one node with a symbolic number of rows, and what is timed is `run()`, whole. Convolutions read
+and write channels-last pictures (by transposes around the node) that already have their border, so that nothing but the
+convolution is left to do. Peak and kernel are measured in turn, because the clock drifts: a fraction is the kernel's rate over
+the better of the peaks just before and just after it; the median over rounds is reported.
+"""
+
+import functools
+import importlib
+import statistics
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import onnx
+import typer
+from onnx import TensorProto, helper, numpy_helper
+
+from benchmarks.engines import median_time
+from benchmarks.peak import FmaPeak
+from benchmarks.weightless import seeded
+
+# Winograd's algorithm takes fewer multiplications than are counted here.
+DIRECT = ("sardonyx.winograd", "0")
+
+
+@dataclass(frozen=True)
+class MatMul:
+    """f32[m, k] x f32[k, n], the second constant."""
+
+    m: int
+    k: int
+    n: int
+
+    @property
+    def name(self) -> str:
+        return f"matmul {self.m}x{self.k}x{self.n}"
+
+    @property
+    def operations(self) -> int:
+        return 2 * self.m * self.k * self.n
+
+    def feed(self) -> np.ndarray:
+        return seeded(self.name).standard_normal((self.m, self.k), dtype=np.float32)
+
+    def model(self) -> onnx.ModelProto:
+        node = helper.make_node("MatMul", ["x", "w"], ["y"])
+        return _model([node], ["rows", self.k], ["rows", self.n], (self.k, self.n))
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution of stride 1 to `side` x `side` output pixels: `kernel` x `kernel` taps, `inputs` to `outputs` channels."""
+
+    side: int
+    kernel: int
+    inputs: int
+    outputs: int
+
+    @property
+    def name(self) -> str:
+        return f"conv {self.kernel}x{self.kernel} {self.side}x{self.side} {self.inputs}->{self.outputs}"
+
+    @property
+    def operations(self) -> int:
+        return 2 * self.side**2 * self.kernel**2 * self.inputs * self.outputs
+
+    @property
+    def bordered(self) -> int:
+        """Side of the input."""
+        return self.side + self.kernel - 1
+
+    def feed(self) -> np.ndarray:
+        return seeded(self.name).standard_normal((1, self.bordered, self.bordered, self.inputs), dtype=np.float32)
+
+    def model(self) -> onnx.ModelProto:
+        nodes = [
+            helper.make_node("Transpose", ["x"], ["planes"], perm=[0, 3, 1, 2]),
+            helper.make_node("Conv", ["planes", "w"], ["sums"]),
+            helper.make_node("Transpose", ["sums"], ["y"], perm=[0, 2, 3, 1]),
+        ]
+        return _model(
+            nodes,
+            ["rows", self.bordered, self.bordered, self.inputs],
+            ["rows", self.side, self.side, self.outputs],
+            (self.outputs, self.inputs, self.kernel, self.kernel),
+        )
+
+
+KERNELS: tuple[MatMul | Conv, ...] = (
+    MatMul(128, 768, 3072),
+    MatMul(384, 768, 3072),
+    MatMul(128, 3072, 768),
+    MatMul(384, 3072, 768),
+    MatMul(1680, 1536, 1024),
+    Conv(56, 1, 64, 256),
+    Conv(14, 1, 1024, 256),
+    Conv(56, 3, 64, 64),
+    Conv(14, 3, 256, 256),
+)
+
+
+def _model(nodes: list[onnx.NodeProto], x: list[str | int], y: list[str | int], weight: tuple[int, ...]) -> onnx.ModelProto:
+    """A model from x to y, all f32, with one random weight `w` of the shape `weight`."""
+    w = 0.05 * seeded(f"kernel {weight}").standard_normal(weight, dtype=np.float32)
+    graph = helper.make_graph(
+        nodes,
+        "kernel",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, y)],
+        [numpy_helper.from_array(w, "w")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A kernel at a number of threads: its rate in operations a second and its fraction of the peak, round by round."""
+
+    kernel: str
+    threads: int
+    rates: list[float]
+    fractions: list[float]
+
+    @property
+    def rate(self) -> float:
+        return statistics.median(self.rates)
+
+    @property
+    def fraction(self) -> float:
+        return statistics.median(self.fractions)
+
+
+def measure(kernel: MatMul | Conv, package: Any, peak: FmaPeak, threads: int, rounds: int) -> Finding:
+    """Times `kernel` in a session of `package`, an engine with onnxruntime's API."""
+    options = package.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry(*DIRECT)
+    model = kernel.model().SerializeToString()
+    session = package.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    run = functools.partial(session.run, None, {"x": kernel.feed()})
+    rates, fractions = [], []
+    before = peak.rate(threads)
+    for _ in range(rounds):
+        rates.append(kernel.operations / median_time(run, seconds=0.05))
+        after = peak.rate(threads)
+        fractions.append(rates[-1] / max(before, after))
+        before = after
+    return Finding(kernel.name, threads, rates, fractions)
+
+
+def main(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[KERNEL]...", help="parts of kernels' names")] = None,
+    threads: Annotated[str, typer.Option(help="numbers of threads, separated by commas")] = "1,2",
+    rounds: Annotated[int, typer.Option(help="measurements of each kernel")] = 9,
+    engine: Annotated[str, typer.Option(help="the package under test")] = "sardonyx",
+) -> None:
+    """Prints each kernel's fraction of the peak. Fails if one lies above the peak: then the measurement is wrong."""
+    package = importlib.import_module(engine)
+    peak = FmaPeak.compile()
+    impossible = 0
+    typer.echo(f"{'kernel':28}{'threads':>8}{'GFLOP/s':>10}{'of peak':>9}  range over rounds")
+    for kernel in KERNELS:
+        if names and not any(name in kernel.name for name in names):
+            continue
+        for count in (int(part) for part in threads.split(",")):
+            finding = measure(kernel, package, peak, count, rounds)
+            impossible += finding.fraction > 1
+            span = f"{min(finding.fractions):.1%} to {max(finding.fractions):.1%}"
+            typer.echo(f"{finding.kernel:28}{count:>8}{finding.rate / 1e9:>10.1f}{finding.fraction:>9.1%}  {span}")
+    if impossible:
+        typer.echo(f"{impossible} kernels lie above the peak")
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
