@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sardonyx.base.dtypes import DType, f32
 from sardonyx.base.symbolic import Dim, evaluate
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """lanes: f32 in a vector. registers: vector registers. l2: bytes of a core's L2 cache.
-
-    typical: what a size that is not known is guessed to be. spare: operations worth doing twice to save memory.
+    """lanes: f32 in a vector. shapes: (vectors per row, most rows) of a contraction tile, the preferred one first. l2: bytes of a
+    core's L2 cache. typical: what a size that is not known is guessed to be. spare: operations worth doing twice to save memory.
+    chunk: elements of a long vector loop that one thread takes at a time.
     """
 
     lanes: int = 16
-    registers: int = 32
+    shapes: tuple[tuple[int, int], ...] = ((3, 8), (2, 14), (4, 6), (1, 14))
     l2: int = 2 << 20
     typical: int = 256
     spare: int = 2
@@ -25,25 +26,22 @@ class Machine:
         """e with unknown sizes at their typical value."""
         return evaluate(e, lambda s: self.typical)
 
-    def vectors(self, columns: Dim) -> int:
-        """Vectors per panel for a contraction of so many columns."""
-        if not isinstance(columns, int):
-            return 2
-        needed = -(-columns // self.lanes)
-        for vectors in (3, 2, 4) if needed > 4 else (needed,):
-            if needed % vectors == 0:
-                return vectors
-        return 3
+    def lanes_of(self, dtype: DType) -> int:
+        return self.lanes * 32 // max(dtype.bits, 32)
 
-    def most_rows(self, vectors: int) -> int:
-        """The tallest tile of so many vectors: rows x vectors + vectors + 1 registers, at most."""
-        return max(1, (self.registers - 1 - vectors) // vectors)
+    def vectors(self, columns: Dim, dtype: DType = f32) -> int:
+        """Vectors per panel for a contraction of so many columns: the first shape that leaves no vector idle."""
+        if not isinstance(columns, int):
+            return self.shapes[0][0]
+        needed = -(-columns // self.lanes_of(dtype))
+        widths = [v for v, _ in self.shapes if needed % v == 0 and (v > 1 or needed == 1)]
+        if widths:
+            return widths[0]
+        return needed if needed <= max(v for v, _ in self.shapes) else self.shapes[0][0]
 
     def heights(self, rows: Dim, vectors: int) -> int:
         """The tallest tile to use for so many rows: as few and as equal tiles as the registers allow."""
-        most = min(self.most_rows(vectors), 14)
+        most = dict(self.shapes).get(vectors, 4)
         if not isinstance(rows, int):
             return min(most, 8)
-        if rows == 0:
-            return 1
-        return -(-rows // -(-rows // most))
+        return -(-rows // -(-rows // most)) if rows else 1

@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sardonyx.base.dtypes import DType
 from sardonyx.base.symbolic import (
     Dim,
     Symbol,
@@ -179,7 +180,7 @@ class NestBuilder:
         loops = list(outer)
         if nest.stream:
             assert nest.root.tile is not None
-            loops.insert(0, self.panels(self.contraction(nest.root)))
+            loops.insert(0, self.panels(nest.root))
         count = ceil_divide(m, height)
         block = variable("block", count)
         low, rest = m // count, m % count
@@ -247,18 +248,19 @@ class NestBuilder:
         return min((self.machine.heights(m, n) for n in vectors), default=min(8, m) if isinstance(m, int) and m else 8)
 
     def contraction_vectors(self, v: Value) -> int:
-        return self.panel_width(self.contraction(v)) // self.machine.lanes
+        o = self.contraction(v)
+        return self.machine.vectors(extent(o.columns[0]), tile_dtype(v))
 
     def contraction(self, v: Value) -> Operands:
         o = operands(v.tile) if v.tile else None
         assert o is not None
         return o
 
-    def panel_width(self, o: Operands) -> int:
-        return self.machine.vectors(extent(o.columns[0])) * self.machine.lanes
+    def panel_width(self, v: Value) -> int:
+        return self.contraction_vectors(v) * self.machine.lanes_of(tile_dtype(v))
 
-    def panels(self, o: Operands) -> Symbol:
-        return Symbol("panel", ceil_divide(extent(o.columns[0]), self.panel_width(o)))
+    def panels(self, v: Value) -> Symbol:
+        return Symbol("panel", ceil_divide(extent(self.contraction(v).columns[0]), self.panel_width(v)))
 
     def give_scratch(self, height: int) -> None:
         band = set(self.nest.band)
@@ -270,7 +272,7 @@ class NestBuilder:
             for a in reversed(range(len(v.axes))):
                 if symbols(v.axes[a]) and not symbols(v.axes[a]) <= band:
                     steps[a] = step
-                    whole = self.panel_width(self.contraction(v)) if v.tile else self.machine.lanes
+                    whole = self.panel_width(v) if v.tile else self.machine.lanes
                     step = step * (round_up(v.shape[a], whole) if step == 1 else v.shape[a])
             buffer = Buffer(f"s{len(self.scratch)}", v.tensor.dtype, "scratch", aligned=True)
             self.scratch[v.tensor] = Scratch(buffer, tuple(steps), step, step * height)
@@ -281,10 +283,10 @@ class NestBuilder:
         """for each panel: the tile, straight to v's memory or through a scratch and v's expression."""
         assert v.tile is not None
         o = self.contraction(v)
-        column, w = o.columns[0], self.panel_width(o)
+        column, w = o.columns[0], self.panel_width(v)
         n = extent(column)
         streaming = self.nest.stream and v is self.nest.root
-        panel = self.panels(o) if streaming else Symbol(f"panel{v.id}", ceil_divide(n, w))
+        panel = self.panels(v) if streaming else Symbol(f"panel{v.id}", ceil_divide(n, w))
         lane = Symbol(f"j{v.id}", w)
         whole = isinstance(n, int) and n % w == 0
         self.set_row(0)
@@ -456,6 +458,12 @@ class NestBuilder:
         short = isinstance(count, int) and count <= MOST_UNROLLED
         total = Reduce(v.fn, tuple((s, "unrolled" if short else "serial") for s in v.loops), x) if v.loops else x
         return self.around([s for s in free if s not in v.loops and s is not vector], vector, self.store(v, total))
+
+
+def tile_dtype(v: Value) -> DType:
+    """What the contraction in v's tile is summed in."""
+    assert v.tile is not None
+    return v.tile.tensor.dtype
 
 
 def neutral(fn: str, like: Expr) -> Expr:

@@ -8,8 +8,9 @@ lies so: unit stride along whole vectors of columns, and not a weight.
 
 from __future__ import annotations
 
+from sardonyx.base.dtypes import DType
 from sardonyx.base.symbolic import Dim, ceil_divide, coefficient, strides, substitute, symbols, value
-from sardonyx.expr.scalar import cast
+from sardonyx.expr.scalar import cast, wide
 from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import Index, Op
 from sardonyx.lower.machine import Machine
@@ -27,7 +28,13 @@ def pack(values: dict[Tensor, Value], machine: Machine) -> None:
 
 def width(o: Operands, machine: Machine) -> int:
     """Columns of a panel."""
-    return machine.vectors(extent(o.columns[0])) * machine.lanes
+    dtype = product_dtype(o)
+    return machine.vectors(extent(o.columns[0]), dtype) * machine.lanes_of(dtype)
+
+
+def product_dtype(o: Operands) -> DType:
+    """What the products are computed in."""
+    return wide(o.a.dtype)
 
 
 def lies_well(values: dict[Tensor, Value], o: Operands, machine: Machine) -> bool:

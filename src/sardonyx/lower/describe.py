@@ -1,0 +1,21 @@
+"""What the compiler made of a graph, for people."""
+
+from __future__ import annotations
+
+from sardonyx.lower.lowered import Lowered
+from sardonyx.lower.place import Nest, extent
+
+
+def describe(program: Lowered) -> str:
+    """One paragraph a nest: its loops, its members and their places."""
+    head = f"{len(program.nests)} nests, {len(program.kernels)} kernels, {len(program.segments)} segments"
+    return "\n".join([head, *(describe_nest(n) for n in program.nests)])
+
+
+def describe_nest(nest: Nest) -> str:
+    loops = ", ".join(f"{s.name} < {extent(s)}" for s in nest.band) or "no loops"
+    lines = [f"nest {nest.root.tensor.name}: {loops}{', panels outermost' if nest.stream else ''}"]
+    for v in nest.statements:
+        carried = f" of {v.tile.tensor.name}" if v.tile else ""
+        lines.append(f"    {v.place}{' TILE' + carried if v.tile else ''}  {v.tensor.name}: {v.tensor.dtype}{list(v.shape)}")
+    return "\n".join(lines)

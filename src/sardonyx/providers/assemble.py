@@ -1,0 +1,195 @@
+"""A lowered program as machine code and the table by which the runtime runs it: every slot of the context gets its meaning here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sardonyx.base.errors import Unsupported
+from sardonyx.base.symbolic import Dim, Symbol, maximum, round_up, single, substitute, symbols, value
+from sardonyx.codegen.scratch import scratch_bytes
+from sardonyx.codegen.program import CallStep, RepeatStep, RunStep
+from sardonyx.expr.known import DataSymbol
+from sardonyx.expr.require import Requirement
+from sardonyx.expr.tensor import Tensor
+from sardonyx.lower.lowered import Lowered
+from sardonyx.lower.schedule import Call, Repeat, Segment, Step, calls
+from sardonyx.runtime import abi
+from sardonyx.runtime.execution import Condition, Port, Probe, ProgramSpec, SegmentSpec
+
+
+@dataclass
+class Assembly:
+    """What code generation and the runtime need: the spec, the run steps, the plans, and the slot of every symbol."""
+
+    spec: ProgramSpec
+    runs: list[list[RunStep]]
+    plans: dict[str, list[tuple[int, Dim]]]
+    slots: dict[Symbol, int]
+
+
+def assemble(program: Lowered, requirements: Sequence[Requirement]) -> Assembly:
+    """Lays out the context of a program."""
+    return Assembler(program).run(requirements)
+
+
+@dataclass
+class Assembler:
+    program: Lowered
+    slots: dict[Symbol, int] = field(default_factory=dict)
+    plans: dict[str, list[tuple[int, Dim]]] = field(default_factory=dict)
+    next_slot: int = abi.FIRST_SLOT
+    memory: dict[Tensor, Dim] = field(default_factory=dict)
+    call_names: list[tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=list)
+    counters: dict[Symbol, list[int]] = field(default_factory=dict)  # of each loop: the slots that hold its turn
+    shapes: list[list[int]] = field(default_factory=list)  # of the outputs: sizes, or -1 - slot
+
+    def run(self, requirements: Sequence[Requirement]) -> Assembly:
+        p = self.program
+        sizes, same = self.input_sizes()
+        for probe in p.probes:
+            self.slot_of(probe)
+        inputs = [self.port(t, f"@input{i}") for i, t in enumerate(p.inputs)]
+        constants = [self.address(t, f"@constant{i}") for i, t in enumerate(p.constants)]
+        output_slots = [self.address(t, f"@output{i}") for i, t in enumerate(p.outputs)]
+        for i, segment in enumerate(p.segments):
+            base = value(Symbol(f"@arena{i}"))
+            self.slot_of(Symbol(f"@arena{i}"))
+            self.new_slots(1)  # its size in bytes
+            self.memory |= {t: base + offset for t, offset in segment.offsets.items()}
+        self.shapes = [[self.size_slot(n) for n in t.shape] for t in p.outputs]
+        outputs = [Port(t.name, t.dtype, tuple(s), slot) for t, s, slot in zip(p.outputs, self.shapes, output_slots, strict=True)]
+        waiting = [*same, *requirements]
+        specs, runs = [], []
+        ready: set[Symbol] = {s for s in self.slots if s not in p.probes}
+        done: set[int] = set()
+        probes_left = list(p.probes)
+        for i, segment in enumerate(p.segments):
+            found = [q for q in probes_left if self.written_before(q.tensor, i)]
+            probes_left = [q for q in probes_left if q not in found]
+            ready |= set(found)
+            known = [o for o, t in enumerate(p.outputs) if o not in done and self.covered(t.shape, ready)]
+            done |= set(known)
+            now = [r for r in waiting if symbols(r.dim) <= ready]
+            waiting = [r for r in waiting if r not in now]
+            conditions = tuple(Condition(self.new_slots(1), r.relation == "zero", r.message) for r in now)
+            self.plan_sizes(i, segment, known, conditions, now)
+            runs.append(self.run_steps(segment.steps, i))
+            self.plans.setdefault(f"plan_{i}", [])
+            specs.append(SegmentSpec(tuple(map(self.probe, found)), self.slots[Symbol(f"@arena{i}")], tuple(known), conditions))
+        spec = ProgramSpec(
+            self.next_slot, tuple(inputs), tuple(outputs), tuple(constants), tuple(sizes), tuple(specs), tuple(self.call_names)
+        )
+        return Assembly(spec, runs, self.plans, self.slots)
+
+    # ---- slots --------------------------------------------------------------------------------------------------------------
+
+    def new_slots(self, count: int) -> int:
+        first, self.next_slot = self.next_slot, self.next_slot + count
+        return first
+
+    def slot_of(self, s: Symbol) -> int:
+        if s not in self.slots:
+            self.slots[s] = self.new_slots(1)
+        return self.slots[s]
+
+    def address(self, t: Tensor, name: str) -> int:
+        s = Symbol(name)
+        self.memory[t] = value(s)
+        return self.slot_of(s)
+
+    def port(self, t: Tensor, name: str) -> Port:
+        shape = tuple(n if isinstance(n, int) else -1 for n in t.shape)
+        return Port(t.name, t.dtype, shape, self.address(t, name))
+
+    def input_sizes(self) -> tuple[list[tuple[int, int, int]], list[Requirement]]:
+        """Where each size symbol is read off, and that its other places agree."""
+        found: list[tuple[int, int, int]] = []
+        same: list[Requirement] = []
+        for i, t in enumerate(self.program.inputs):
+            for axis, n in enumerate(t.shape):
+                s = single(n)
+                if s is None:
+                    continue
+                if s in self.slots:
+                    again = Symbol(f"{s.name}@{i}.{axis}")
+                    found.append((self.slot_of(again), i, axis))
+                    message = f"the size {s.name} of input {t.name}, axis {axis}, differs from that of an earlier input"
+                    dim = value(again) - value(s)
+                    assert not isinstance(dim, int)
+                    same.append(Requirement(dim, "zero", message))
+                else:
+                    found.append((self.slot_of(s), i, axis))
+        return found, same
+
+    def size_slot(self, n: Dim) -> int:
+        """n, or -1 - the slot that will hold it."""
+        if isinstance(n, int):
+            return n
+        s = single(n)
+        return -1 - (self.slots[s] if s in self.slots else self.new_slots(1))
+
+    # ---- segments -----------------------------------------------------------------------------------------------------------
+
+    def written_before(self, t: Tensor, i: int) -> bool:
+        return any(t in c.writes for s in self.program.segments[:i] for c in calls(s.steps))
+
+    def covered(self, shape: Sequence[Dim], ready: set[Symbol]) -> bool:
+        return all(symbols(n) <= ready for n in shape)
+
+    def probe(self, q: DataSymbol) -> Probe:
+        source = self.new_slots(1)
+        before = max(j for j, s in enumerate(self.program.segments) if any(q.tensor in c.writes for c in calls(s.steps)))
+        self.plans.setdefault(f"plan_{before}", []).append((source, self.memory[q.tensor]))
+        return Probe(self.slots[q], source, q.position, q.tensor.dtype)
+
+    def plan_sizes(
+        self,
+        i: int,
+        segment: Segment,
+        outputs: Sequence[int],
+        conditions: Sequence[Condition],
+        requirements: Sequence[Requirement],
+    ) -> None:
+        scratch: Dim = 0
+        for c in calls(segment.steps):
+            env = dict(zip(c.kernel.sizes, c.sizes, strict=True))
+            scratch = maximum(scratch, round_up(substitute(scratch_bytes(c.kernel), env), 64))
+        arena = self.slots[Symbol(f"@arena{i}")]
+        out: list[tuple[int, Dim]] = [(arena + 1, segment.arena), (abi.SCRATCH_BYTES, scratch)]
+        out += [(c.slot, r.dim) for c, r in zip(conditions, requirements, strict=True)]
+        for o in outputs:
+            t = self.program.outputs[o]
+            for n, slot in zip(t.shape, self.shapes[o], strict=True):
+                if slot < 0 and single(n) not in self.slots:
+                    out.append((-1 - slot, n))
+        self.plans[f"sizes_{i}"] = out
+
+    def run_steps(self, steps: Sequence[Step], i: int) -> list[RunStep]:
+        out: list[RunStep] = []
+        for s in steps:
+            out.append(self.call_step(s, i) if isinstance(s, Call) else self.repeat_step(s, i))
+        return out
+
+    def call_step(self, c: Call, i: int) -> CallStep:
+        slot = self.new_slots(1 + len(c.arguments) + len(c.sizes))
+        self.call_names.append((c.origins, c.checks))
+        dims: list[Dim] = [len(self.call_names) - 1, *(self.memory[t] for t in c.arguments), *c.sizes]
+        self.plans.setdefault(f"plan_{i}", []).extend((slot + j, d) for j, d in enumerate(dims))
+        for j, d in enumerate(c.sizes):
+            for turn in symbols(d) & self.counters.keys():
+                if single(d) is not turn:
+                    raise Unsupported(f"a size that changes from turn to turn of a loop: {d}")
+                self.counters[turn].append(slot + 1 + len(c.arguments) + j)
+        return CallStep(c.kernel.name, slot, c.barrier)
+
+    def repeat_step(self, r: Repeat, i: int) -> RepeatStep:
+        trip, turn = self.new_slots(1), r.region.step
+        self.plans.setdefault(f"plan_{i}", []).extend([(trip, r.region.trip), (self.slot_of(turn), 0)])
+        self.counters[turn] = [self.slots[turn]]
+        condition = None
+        if r.region.proceed is not None:
+            condition = self.new_slots(1)
+            self.plans[f"plan_{i}"].append((condition, self.memory[r.region.proceed.state]))
+        steps = tuple(self.run_steps(r.steps, i))
+        return RepeatStep(trip, tuple(self.counters[turn]), condition, steps)

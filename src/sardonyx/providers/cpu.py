@@ -1,0 +1,124 @@
+"""The compiler as a provider: graph -> tensor expressions -> places -> loops -> machine code -> a program the team of threads runs."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import onnx_ir as ir
+
+from sardonyx.base.context import QUIET, RunContext
+from sardonyx.base.errors import Fail, InvalidArgument, Unsupported
+from sardonyx.base.options import CompileOptions
+from sardonyx.codegen import compile as code
+from sardonyx.codegen import features
+from sardonyx.codegen.program import emit_program
+from sardonyx.codegen.team import emit_team
+from sardonyx.expr import require
+from sardonyx.expr.tensor import Tensor
+from sardonyx.lower.describe import describe
+from sardonyx.lower.importer import import_graph, import_node
+from sardonyx.lower.lowered import Lowered, lower
+from sardonyx.lower.machine import Machine
+from sardonyx.providers.assemble import assemble
+from sardonyx.providers.base import Executable, ExecutionProvider
+from sardonyx.runtime.cores import available_cores
+from sardonyx.runtime.linker import link
+from sardonyx.runtime.execution import Array, Program
+from sardonyx.runtime.team import Team, configure
+
+
+class CPUExecutionProvider(ExecutionProvider):
+    """Claims every node that it can lower and compiles them into native programs."""
+
+    name = "CPUExecutionProvider"
+
+    def get_capability(self, graph: ir.Graph, options: CompileOptions) -> list[list[ir.Node]]:
+        return [claimed(graph)]
+
+    def compile(self, graph: ir.Graph, options: CompileOptions) -> Executable:
+        return CompiledGraph(graph, options)
+
+
+def claimed(graph: ir.Graph) -> list[ir.Node]:
+    """The nodes with a compiled form, as far as they can be reached over values whose type and rank are known."""
+    from sardonyx.lower.importer import graph_input, weight
+
+    scope: dict[ir.Value, Tensor] = {}
+    out: list[ir.Node] = []
+
+    def provide(v: ir.Value) -> bool:
+        if v in scope:
+            return True
+        try:
+            scope[v] = weight(v) if v.const_value is not None and v.is_initializer() else graph_input(v)
+        except Unsupported:
+            return False
+        return True
+
+    for node in graph:
+        if not all(provide(v) for v in node.inputs if v is not None):
+            continue
+        try:
+            import_node(node, scope, graph.opset_imports)
+        except (Unsupported, Fail):
+            continue
+        out.append(node)
+    return out
+
+
+class CompiledGraph(Executable):
+    """A native program for one graph."""
+
+    def __init__(self, graph: ir.Graph, options: CompileOptions) -> None:
+        target = features.select(options.target or None)
+        machine = Machine(lanes=target.vector_bits // 32, shapes=target.tile_shapes)
+        self.threads = options.threads or available_cores()
+        with require.collect() as requirements:
+            imported = import_graph(graph, graph.opset_imports)
+        self.names = [t.name for t in imported.inputs]
+        self.lowered, preparation = lower(imported.inputs, imported.outputs, machine)
+        team = host_team()
+        prepared: dict[Tensor, Array] = {}
+        if preparation is not None:
+            first = build(preparation, (), target, team, prepared)
+            prepared = dict(zip(preparation.outputs, first.run([], self.threads), strict=True))
+        self.program = build(self.lowered, requirements, target, team, prepared)
+
+    def run(self, inputs: Sequence[Any], context: RunContext = QUIET) -> list[Any]:
+        for name, x, port in zip(self.names, inputs, self.program.spec.inputs, strict=True):
+            if x.ndim != len(port.shape) or any(n >= 0 and n != got for n, got in zip(port.shape, x.shape, strict=True)):
+                raise InvalidArgument(f"input {name} has shape {list(x.shape)}, not {list(port.shape)}")
+        return self.program.run(inputs, self.threads)
+
+    def describe(self) -> str:
+        return describe(self.lowered)
+
+
+@functools.cache
+def host_team() -> Team:
+    """The process's team of threads."""
+    target = features.host()
+    return configure(link([code.compile_module(emit_team(target.triple), target)]))
+
+
+def build(
+    lowered: Lowered,
+    requirements: Sequence[require.Requirement],
+    target: features.Target,
+    team: Team,
+    prepared: Mapping[Tensor, Array],
+) -> Program:
+    """The lowered program, compiled and placed, with its constants in memory."""
+    assembly = assemble(lowered, requirements)
+    objects = [code.compile_kernel(k, target) for k in lowered.kernels.values()]
+    objects.append(code.compile_module(emit_program(target, assembly.runs, assembly.plans, assembly.slots), target))
+    return Program(assembly.spec, link(objects), team, [numbers(t, prepared) for t in lowered.constants])
+
+
+def numbers(t: Tensor, prepared: Mapping[Tensor, Array]) -> Array:
+    """A constant's array."""
+    if t.data is None:
+        return prepared[t]
+    return t.data.load()
