@@ -72,9 +72,10 @@ def test_module_without_a_triple_is_refused():
         emit_barrier(ir.Module("nameless"))
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3, 4])
-def test_barrier_holds_threads_together(rounds, threads):
+@pytest.mark.parametrize(("threads", "no_spin"), [(1, 0), (2, 0), (3, 0), (4, 0), (3, 1)])
+def test_barrier_holds_threads_together(rounds, threads: int, no_spin: int):
     context = new_context()
+    context.view(np.int32)[(abi.SYNC * 8 + abi.SYNC_NO_SPIN) // 4] = no_spin
     for _ in range(20):
         context[FIRST:] = 0
         run_together(rounds, context, threads)
@@ -118,34 +119,39 @@ def test_system_calls(arch, tmp_path: Path):
     assert run_program(link([compile_module(module)]), tmp_path) == 42
 
 
-def test_float_mode_of_the_caller_does_not_reach_the_entry():
-    """dispatch runs an entry with subnormals kept, and gives the caller its own mode back."""
+@pytest.mark.parametrize(("flags", "mode"), [(0, 0x1F80), (abi.FLUSH, 0x9FC0)])
+def test_float_mode_is_the_runs(flags: int, mode: int):
+    """dispatch gives an entry the run's mode, whatever the caller's, and the caller its own mode back."""
     if not HOST.startswith("x86_64"):
         pytest.skip("the test reads MXCSR, which is x86's")
+    own = 0x1F80 | 0x6000  # rounds to zero
+    words = np.array([own, 0, 0, 0], np.uint32)
+    control = np.zeros(abi.control_bytes(1), np.uint8)
+    image = load(link([compile_module(mode_module())]))
+    outer = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(image.address("outer"))
+    outer(control.ctypes.data, words.ctypes.data, flags)
+    image.close()
+    in_entry, afterwards = (int(word) & ~0x3F for word in words[1:3])  # less the marks of what happened
+    assert (in_entry, afterwards) == (mode, own)
+
+
+def mode_module() -> ir.Module:
+    """`outer(control, words, flags)`: in mode words[0], dispatch what stores its mode to words[1]; words[2] is the mode then."""
     module = emit_team(HOST)
-    load_mode = module.globals["llvm.x86.sse.ldmxcsr"]
-    store_mode = module.globals["llvm.x86.sse.stmxcsr"]
+    load_mode, store_mode = (module.globals[f"llvm.x86.sse.{name}"] for name in ("ldmxcsr", "stmxcsr"))
     inner, builder = function(module, "inner", VOID, PTR, I64, I64)
     builder.call(store_mode, [inner.args[0]])
     builder.ret_void()
-    outer, builder = function(module, "outer", VOID, PTR, PTR)
-    control, words = outer.args
+    outer, builder = function(module, "outer", VOID, PTR, PTR, I64)
+    control, words, flags = outer.args
     at = [builder.gep(words, [I64(index)], source_etype=I32) for index in range(4)]
     builder.call(store_mode, [at[3]])
     builder.call(load_mode, [at[0]])
-    builder.call(module.globals["dispatch"], [control, builder.ptrtoint(inner, I64), at[1], I64(1)])
+    builder.call(module.globals["dispatch"], [control, builder.ptrtoint(inner, I64), at[1], I64(1), flags])
     builder.call(store_mode, [at[2]])
     builder.call(load_mode, [at[3]])
     builder.ret_void()
-    image = load(link([compile_module(module)]))
-    flush = 0x1F80 | 0x8040
-    words_seen = np.array([flush, 0, 0, 0], np.uint32)
-    control_block = np.zeros(abi.control_bytes(1), np.uint8)
-    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(image.address("outer"))
-    call(control_block.ctypes.data, words_seen.ctypes.data)
-    image.close()
-    modes = [int(word) & ~0x3F for word in words_seen]  # less the flags of what happened
-    assert modes[1:3] == [0x1F80, flush]
+    return module
 
 
 def run_together(entry, context: np.ndarray, threads: int) -> None:

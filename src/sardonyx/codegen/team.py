@@ -7,30 +7,29 @@ from __future__ import annotations
 
 from llvmlite import ir
 
+from sardonyx.codegen.float_mode import choose_mode, emit_get_mode, emit_set_mode
 from sardonyx.codegen.waiting import (
     EVERYONE,
     I32,
     I64,
     PTR,
     VOID,
-    architecture,
     byte_offset,
     emit_sleep,
     emit_spin,
     emit_wake,
     emit_yield,
     internal_function,
-    intrinsic,
+    spin_rounds,
 )
 from sardonyx.runtime import abi
 
 HOST_SLEEPS = 1 << 30  # in a count of pending workers: the last of them wakes the dispatcher
-DEFAULT_MXCSR = 0x1F80  # round to nearest, subnormals kept, no exception traps
-DEFAULT_FPCR = 0
 
 
 def emit_team(triple: str) -> ir.Module:
-    """A module with the team's entries: worker(control, index), dispatch(control, entry, context, most), stop(control).
+    """A module with the team's entries: worker(control, index), dispatch(control, entry, context, most, flags),
+    stop(control).
 
     triple: LLVM's target triple. Raises ValueError if it is empty.
     """
@@ -52,7 +51,7 @@ def emit_barrier(module: ir.Module) -> ir.Function:
     generation = load generation
     if fetch_add(arrived, 1) + 1 == nt:
         arrived = 0; generation += 1; if sleepers: wake everyone
-    elif spin(generation) is still the same:
+    elif generation is still the same after spinning (unless no_spin):
         sleepers += 1; while generation is still the same: sleep on it; sleepers -= 1
 
     Either the last to arrive sees the sleeper, or the sleeper sees the new generation: both orders are sequential.
@@ -67,9 +66,8 @@ def emit_barrier(module: ir.Module) -> ir.Function:
     names = ("alone", "arrive", "last", "wake", "wait", "doze", "look", "sleep", "awake", "done")
     alone, arrive, last, wake, wait, doze, look, sleep, awake, done = map(function.append_basic_block, names)
     builder = ir.IRBuilder(alone)
-    arrived, word, sleepers = (
-        byte_offset(builder, sync, offset) for offset in (abi.SYNC_ARRIVED, abi.SYNC_GENERATION, abi.SYNC_SLEEPERS)
-    )
+    offsets = (abi.SYNC_ARRIVED, abi.SYNC_GENERATION, abi.SYNC_SLEEPERS, abi.SYNC_NO_SPIN)
+    arrived, word, sleepers, no_spin = (byte_offset(builder, sync, offset) for offset in offsets)
     builder.cbranch(builder.icmp_signed("<=", nt, I64(1)), done, arrive)
 
     builder.position_at_end(arrive)
@@ -88,7 +86,8 @@ def emit_barrier(module: ir.Module) -> ir.Function:
     builder.branch(done)
 
     builder.position_at_end(wait)
-    seen = builder.call(spin, [word, generation])
+    rounds = spin_rounds(builder, _is_set(builder, builder.load(no_spin, typ=I32), 1))
+    seen = builder.call(spin, [word, generation, rounds])
     builder.cbranch(builder.icmp_unsigned("==", seen, generation), doze, done)
     builder.position_at_end(doze)
     builder.atomic_rmw("add", sleepers, I32(1), "seq_cst")
@@ -113,11 +112,11 @@ def _emit_worker(module: ir.Module) -> None:
 
     state = IDLE
     loop:
-        seen = spin(state, IDLE)
+        seen = spin(state, IDLE), not at all before the first job or after one with NO_SPIN
         IDLE:    state = ASLEEP if it is still IDLE
         ASLEEP:  if stop: state = ABSENT if it is still ASLEEP, then return
                  sleep while state is ASLEEP
-        JOB:     entry(context, tid, nt); state = IDLE; one pending less, the last wakes a sleeping dispatcher
+        JOB:     entry(context, tid, nt) in the job's float mode; state = IDLE; one pending less, the last wakes a sleeping dispatcher
         claimed: yield, the job is about to come
     """
     spin = emit_spin(module)
@@ -128,12 +127,14 @@ def _emit_worker(module: ir.Module) -> None:
     builder = ir.IRBuilder(born)
     record = _record(builder, control, index)
     state = byte_offset(builder, record, abi.RECORD_STATE)
-    _set_float_mode(builder, builder.alloca(I32))
+    word, flags_of_last = builder.alloca(I32), builder.alloca(I64)
+    builder.store(I64(abi.NO_SPIN), flags_of_last)
     builder.atomic_rmw("xchg", state, I32(abi.IDLE), "release")
     builder.branch(look)
 
     builder.position_at_end(look)
-    switch = builder.switch(builder.call(spin, [state, I32(abi.IDLE)]), claimed)
+    rounds = spin_rounds(builder, _is_set(builder, builder.load(flags_of_last, typ=I64), abi.NO_SPIN))
+    switch = builder.switch(builder.call(spin, [state, I32(abi.IDLE), rounds]), claimed)
     for value, block in ((abi.IDLE, idle), (abi.ASLEEP, asleep), (abi.JOB, job)):
         switch.add_case(I32(value), block)
 
@@ -159,7 +160,10 @@ def _emit_worker(module: ir.Module) -> None:
     context = builder.load(byte_offset(builder, record, abi.RECORD_CONTEXT), typ=PTR)
     tid = builder.load(byte_offset(builder, record, abi.RECORD_TID), typ=I64)
     nt = builder.load(byte_offset(builder, record, abi.RECORD_NT), typ=I64)
+    flags = builder.load(byte_offset(builder, record, abi.RECORD_FLAGS), typ=I64)
     pending = builder.load(byte_offset(builder, record, abi.RECORD_PENDING), typ=PTR)
+    builder.store(flags, flags_of_last)
+    emit_set_mode(builder, word, choose_mode(builder, _is_set(builder, flags, abi.FLUSH)))
     _call_entry(builder, entry, context, tid, nt)
     builder.atomic_rmw("xchg", state, I32(abi.IDLE), "release")  # before the count: the next dispatch finds it idle
     before = builder.atomic_rmw("sub", pending, I32(1), "acq_rel")
@@ -173,23 +177,23 @@ def _emit_worker(module: ir.Module) -> None:
 
 
 def _emit_dispatch(module: ir.Module) -> None:
-    """`void dispatch(ptr control, i64 entry, ptr context, i64 most)`: run an entry on at most that many threads.
+    """`void dispatch(ptr control, i64 entry, ptr context, i64 most, i64 flags)`: run an entry on at most that many threads.
 
     Borrows the workers that are idle, down to none; the caller is thread 0. Returns when all have left the entry.
     """
     claim, publish, wait = _emit_claim(module), _emit_publish(module), _emit_wait(module)
-    function = _entry_point(module, "dispatch", (PTR, I64, PTR, I64))
-    control, entry, context, most = function.args
+    function = _entry_point(module, "dispatch", (PTR, I64, PTR, I64, I64))
+    control, entry, context, most, flags = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     pending, newest, word = builder.alloca(I32), builder.alloca(PTR), builder.alloca(I32)
     borrowed = builder.call(claim, [control, builder.sub(most, I64(1)), newest])
     builder.store(builder.trunc(borrowed, I32), pending)
-    builder.call(publish, [builder.load(newest, typ=PTR), entry, context, borrowed, pending])
-    mode = _get_float_mode(builder, word)
-    _set_float_mode(builder, word)
+    builder.call(publish, [builder.load(newest, typ=PTR), entry, context, borrowed, flags, pending])
+    mode = emit_get_mode(builder, word)
+    emit_set_mode(builder, word, choose_mode(builder, _is_set(builder, flags, abi.FLUSH)))
     _call_entry(builder, entry, context, I64(0), builder.add(borrowed, I64(1)))
-    _set_float_mode(builder, word, mode)
-    builder.call(wait, [pending])
+    emit_set_mode(builder, word, mode)
+    builder.call(wait, [pending, spin_rounds(builder, _is_set(builder, flags, abi.NO_SPIN))])
     builder.ret_void()
 
 
@@ -246,7 +250,7 @@ def _emit_claim(module: ir.Module) -> ir.Function:
 
 
 def _emit_publish(module: ir.Module) -> ir.Function:
-    """`void publish(ptr record, i64 entry, ptr context, i64 borrowed, ptr pending)`: give each claimed worker its job.
+    """`void publish(ptr record, i64 entry, ptr context, i64 borrowed, i64 flags, ptr pending)`: give out the job.
 
     tid = borrowed
     while record:
@@ -254,8 +258,8 @@ def _emit_publish(module: ir.Module) -> ir.Function:
         if exchange(state, JOB) was CLAIMED_ASLEEP: wake it
         record = next; tid -= 1
     """
-    function = internal_function(module, "publish", VOID, (PTR, I64, PTR, I64, PTR))
-    first, entry, context, borrowed, pending = function.args
+    function = internal_function(module, "publish", VOID, (PTR, I64, PTR, I64, I64, PTR))
+    first, entry, context, borrowed, flags, pending = function.args
     names = ("start", "search", "give", "wake", "on", "done")
     start, search, give, wake, on, done = map(function.append_basic_block, names)
     builder = ir.IRBuilder(start)
@@ -273,6 +277,7 @@ def _emit_publish(module: ir.Module) -> ir.Function:
         (abi.RECORD_CONTEXT, context),
         (abi.RECORD_TID, tid),
         (abi.RECORD_NT, nt),
+        (abi.RECORD_FLAGS, flags),
         (abi.RECORD_PENDING, pending),
     )
     for offset, value in job:
@@ -296,19 +301,19 @@ def _emit_publish(module: ir.Module) -> ir.Function:
 
 
 def _emit_wait(module: ir.Module) -> ir.Function:
-    """`void wait(ptr pending)`: return when no borrowed worker is left in the entry.
+    """`void wait(ptr pending, i32 rounds)`: return when no borrowed worker is left in the entry.
 
     left = pending
     while left:
-        seen = spin(pending, left)
+        seen = spin(pending, left, rounds)
         if seen == left: break
         left = seen
     if left: left = fetch_or(pending, HOST_SLEEPS) | HOST_SLEEPS
     while left & ~HOST_SLEEPS: sleep while pending is left; left = pending
     """
     spin = emit_spin(module)
-    function = internal_function(module, "wait", VOID, (PTR,))
-    (pending,) = function.args
+    function = internal_function(module, "wait", VOID, (PTR, I32))
+    pending, rounds = function.args
     names = ("start", "look", "turn", "announce", "check", "sleep", "done")
     start, look, turn, announce, check, sleep, done = map(function.append_basic_block, names)
     builder = ir.IRBuilder(start)
@@ -319,7 +324,7 @@ def _emit_wait(module: ir.Module) -> ir.Function:
     left = builder.phi(I32)
     builder.cbranch(builder.icmp_unsigned("==", left, I32(0)), done, turn)
     builder.position_at_end(turn)
-    seen = builder.call(spin, [pending, left])
+    seen = builder.call(spin, [pending, left, rounds])
     builder.cbranch(builder.icmp_unsigned("==", seen, left), announce, look)
     left.add_incoming(initial, start)
     left.add_incoming(seen, turn)
@@ -400,24 +405,6 @@ def _call_entry(builder: ir.IRBuilder, entry: ir.Value, context: ir.Value, tid: 
     builder.call(builder.inttoptr(entry, signature.as_pointer()), [context, tid, nt])
 
 
-def _get_float_mode(builder: ir.IRBuilder, word: ir.Value) -> ir.Value | None:
-    """The thread's rounding and treatment of subnormals; None where the target has none we know. word: room for it."""
-    match architecture(builder.module):
-        case "x86_64":
-            builder.call(intrinsic(builder.module, "llvm.x86.sse.stmxcsr", VOID, (PTR,)), [word])
-            return builder.load(word, typ=I32)
-        case "aarch64":
-            return builder.call(intrinsic(builder.module, "llvm.aarch64.get.fpcr", I64, ()), [])
-        case _:
-            return None
-
-
-def _set_float_mode(builder: ir.IRBuilder, word: ir.Value, mode: ir.Value | None = None) -> None:
-    """Set what _get_float_mode returned, or IEEE's default: a library of the process may have turned subnormals off."""
-    match architecture(builder.module):
-        case "x86_64":
-            builder.store(I32(DEFAULT_MXCSR) if mode is None else mode, word)
-            builder.call(intrinsic(builder.module, "llvm.x86.sse.ldmxcsr", VOID, (PTR,)), [word])
-        case "aarch64":
-            set_mode = intrinsic(builder.module, "llvm.aarch64.set.fpcr", VOID, (I64,))
-            builder.call(set_mode, [I64(DEFAULT_FPCR) if mode is None else mode])
+def _is_set(builder: ir.IRBuilder, flags: ir.Value, flag: int) -> ir.Value:
+    """i1: is this one of the flags?"""
+    return builder.icmp_unsigned("!=", builder.and_(flags, flags.type(flag)), flags.type(0))

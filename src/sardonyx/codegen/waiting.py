@@ -109,6 +109,11 @@ def emit_pause(builder: ir.IRBuilder) -> None:
     builder.call(pause, [I32(value) for value in arguments])
 
 
+def spin_rounds(builder: ir.IRBuilder, never: ir.Value) -> ir.Value:
+    """How long to spin, for `emit_spin`'s function; never: i1, whether not at all."""
+    return builder.select(never, I32(0), I32(PAUSES))
+
+
 def emit_yield(builder: ir.IRBuilder) -> None:
     """Let another thread of this processor run."""
     calls = system_calls(builder.module)
@@ -137,19 +142,19 @@ def emit_wake(builder: ir.IRBuilder, word: ir.Value, most: int) -> None:
 
 
 def emit_spin(module: ir.Module) -> ir.Function:
-    """`i32 spin(word, value)`: wait briefly for the word to be other than value; returns what it is (acquire).
+    """`i32 spin(ptr word, i32 value, i32 rounds)`: wait briefly for the word to be other than value; returns what it is.
 
-    for round in range(PAUSES):
+    for round in range(rounds + 1):
         if load acquire word != value: break
-        pause
+        pause, but for the last round
     return what was loaded last
     """
     found = module.globals.get("spin")
     if found is not None:
         return found
-    function = internal_function(module, "spin", I32, (PTR, I32))
+    function = internal_function(module, "spin", I32, (PTR, I32, I32))
     function.attributes.add("noinline")
-    word, value = function.args
+    word, value, most = function.args
     entry, look, again, pause, done = map(function.append_basic_block, ("entry", "look", "again", "pause", "done"))
     ir.IRBuilder(entry).branch(look)
 
@@ -158,7 +163,7 @@ def emit_spin(module: ir.Module) -> ir.Function:
     seen = builder.load_atomic(word, "acquire", 4, typ=I32)
     builder.cbranch(builder.icmp_unsigned("==", seen, value), again, done)
     builder.position_at_end(again)
-    builder.cbranch(builder.icmp_unsigned("<", rounds, I32(PAUSES)), pause, done)
+    builder.cbranch(builder.icmp_unsigned("<", rounds, most), pause, done)
     builder.position_at_end(pause)
     emit_pause(builder)
     rounds.add_incoming(I32(0), entry)

@@ -22,9 +22,9 @@ class Machine:
     spare: int = 2
     chunk: int = 2048
 
-    def guess(self, e: Dim) -> int:
-        """e with unknown sizes at their typical value."""
-        return evaluate(e, lambda s: self.typical)
+    def guess(self, e: Dim | None) -> int:
+        """e with unknown sizes at their typical value; 0 for None."""
+        return 0 if e is None else evaluate(e, lambda s: self.typical)
 
     def lanes_of(self, dtype: DType) -> int:
         return self.lanes * 32 // max(dtype.bits, 32)

@@ -135,7 +135,7 @@ class NestBuilder:
         v = self.nest.root
         assert v.body is not None
         store = self.store(v, self.expression(v.body))
-        order = sorted(v.variables, key=lambda s: -self.machine.guess(coefficient(store.offset, s) or 0))
+        order = sorted(v.variables, key=lambda s: -self.machine.guess(coefficient(store.offset, s)))
         loops, store = fold(order, store)
         if not loops:
             return store

@@ -55,7 +55,7 @@ def copy_panels(values: dict[Tensor, Value], v: Value, o: Operands, machine: Mac
     assert v.body is not None
     dtype = v.body.dtype
     packed = Tensor(dtype, shape, f"{o.b.tensor.name}.panels")
-    packed.id, packed.origin = v.id, v.tensor.origin
+    packed.id, packed.origin = v.id - 0.1, v.tensor.origin
     copy = values[packed] = Value(packed)
     copy.constant, copy.region, copy.laid = values[o.b.tensor].constant, v.region, True
     copy.strides = strides(shape)

@@ -210,7 +210,7 @@ class Placer:
             return True
         store = self.stored_at(v)
         vector = self.vector_loop(v)
-        nest.band = sorted((s for s in v.variables if s is not vector), key=lambda s: -self.machine.guess(moves(store, s) or 0))
+        nest.band = sorted((s for s in v.variables if s is not vector), key=lambda s: -self.machine.guess(moves(store, s)))
         return True
 
     # ---- what the rules ask -------------------------------------------------------------------------------------------------
@@ -347,7 +347,7 @@ class Placer:
             loops = o.batch + o.rows + o.k + o.columns
         else:
             store = self.stored_at(t.nest.root) if t.nest is not None else self.stored_at(t)  # type: ignore[attr-defined]
-            own = sorted(t.variables, key=lambda s: -self.machine.guess(moves(store, s) or 0))
+            own = sorted(t.variables, key=lambda s: -self.machine.guess(moves(store, s)))
             loops = own + [s for s in t.all_loops if s not in own]
         depth = {s: i for i, s in enumerate(loops)}
 

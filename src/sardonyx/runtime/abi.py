@@ -16,7 +16,7 @@ SCRATCH = 4  # address of the threads' scratch, one piece after the other
 SCRATCH_BYTES = 5  # bytes of one thread's piece
 ARENA = 6  # address of the arena
 ARENA_BYTES = 7  # bytes of arena this run needs; written by plan
-SYNC = 8  # the sync area: zero before the first run, left fit for the next by every run
+SYNC = 8  # the sync area: zero before the first run (but for SYNC_NO_SPIN), left fit for the next by every run
 SYNC_SLOTS = 32
 FIRST_SLOT = SYNC + SYNC_SLOTS  # the program's own slots start here
 
@@ -24,6 +24,11 @@ FIRST_SLOT = SYNC + SYNC_SLOTS  # the program's own slots start here
 SYNC_ARRIVED = 0  # threads that wait at the barrier
 SYNC_GENERATION = 64  # barriers passed so far, modulo 2**32; threads sleep on it
 SYNC_SLEEPERS = 128  # threads that sleep, or are about to
+SYNC_NO_SPIN = 192  # not 0: threads sleep at once; the only word that the host may set
+
+# Flags of a run.
+FLUSH = 1  # subnormal numbers are taken as zero
+NO_SPIN = 2  # threads that wait for its begin or end sleep at once
 
 # The team's control block: a header, then one record per worker. Byte offsets.
 CONTROL_WORKERS = 0  # i64: records to search for an idle worker
@@ -31,12 +36,13 @@ CONTROL_STOP = 8  # i32: not 0 once the workers are to leave
 CONTROL_RECORDS = 128
 RECORD_BYTES = 128
 RECORD_STATE = 0  # i32, one of the states below; the worker sleeps on it
-RECORD_ENTRY = 8  # the job: address of its entry, its context, tid, nt
+RECORD_ENTRY = 8  # the job: address of its entry, its context, tid, nt, flags
 RECORD_CONTEXT = 16
 RECORD_TID = 24
 RECORD_NT = 32
-RECORD_PENDING = 40  # address of the i32 count of workers that the dispatcher waits for
-RECORD_NEXT = 48  # next record that the same dispatcher has claimed
+RECORD_FLAGS = 40
+RECORD_PENDING = 48  # address of the i32 count of workers that the dispatcher waits for
+RECORD_NEXT = 56  # next record that the same dispatcher has claimed
 
 # States of a worker. Claiming an idle or sleeping one adds CLAIM.
 ABSENT, IDLE, ASLEEP, CLAIMED, CLAIMED_ASLEEP, JOB = range(6)

@@ -1,182 +1,159 @@
-"""A compiled program and its runs: feeds in, one native call a segment, outputs out. numpy and ctypes only."""
+"""A compiled program: its entries in memory, and the contexts that its runs borrow.
+
+One run is, for each segment: write the slots, `plan`, lend the arena that plan asked for, `run`, look for a failure.
+"""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-
-from sardonyx.base.dtypes import DType
-from sardonyx.base.errors import Fail, InvalidArgument
 from sardonyx.runtime import abi
-from sardonyx.runtime.image import Image
-from sardonyx.runtime.loader import load
-from sardonyx.runtime.memory import allocate
+from sardonyx.runtime.loader import LoadedImage
+from sardonyx.runtime.memory import Bytes, allocate
 from sardonyx.runtime.team import Team
 
-Array = npt.NDArray[Any]
-Size = int  # a fixed size; a negative one -1 - slot is read from that slot of the context
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A number that stands in the context, at this index, once the run is planned."""
+
+    index: int
+
+
+Extent: TypeAlias = int | Slot
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
-    """An input or output: its name, dtype, shape (see Size), and the slot for its address."""
+class TensorSpec:
+    """An input or output. dtype: its numpy name. pointer: the slot for its address."""
 
     name: str
-    dtype: DType
-    shape: tuple[Size, ...]
-    slot: int
+    dtype: str
+    shape: tuple[Extent, ...]
+    pointer: Slot
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
-    """A size that data decide: slot <- element `position` of the tensor whose address is in `source`."""
+class Segment:
+    """The entries of a part that runs without the host in between: symbols of `plan(context)` and `run(...)`."""
 
-    slot: int
-    source: int
-    position: int
-    dtype: DType
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentSpec:
-    """Before the segment: read the probes, then plan_sizes, arena, plan_addresses. outputs: those whose sizes are known by then."""
-
-    probes: tuple[Probe, ...]
-    arena_slot: int  # the arena's address; its size in bytes is written to the slot after it
-    outputs: tuple[int, ...]
-    requirements: tuple[Condition, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """slot's number (written by plan_sizes) must be zero, or not negative; else the run fails with the message."""
-
-    slot: int
-    zero: bool
-    message: str
+    plan: str
+    run: str
 
 
 @dataclass(frozen=True, slots=True)
 class ProgramSpec:
-    """What the runtime must know of a program. sizes: (slot, input, axis): where a size is read off.
+    """What the runtime must know of a program. dims: each symbolic dimension's name and slot, in order.
 
-    calls: for each call id the names of the ONNX nodes and the messages of its checks.
+    slots: slots of a context, the header included.
     """
 
     slots: int
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
-    constants: tuple[int, ...]
-    sizes: tuple[tuple[int, int, int], ...]
-    segments: tuple[SegmentSpec, ...]
-    calls: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
+    dims: tuple[tuple[str, Slot], ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What a run found wrong: a code, the index of the node, and details whose meaning is the code's."""
+
+    code: int
+    node: int
+    details: tuple[int, int, int]
 
 
 class Context:
-    """The memory of one run at a time: slots, arenas, scratch."""
+    """The context of one run at a time. `slots[i]` is slot i, an i64; `address` is what entries are called with."""
 
-    __slots__ = ("address", "arenas", "known", "memory", "scratch", "slots")
+    __slots__ = ("_keep", "_memory", "address", "slots")
 
-    def __init__(self, spec: ProgramSpec, constants: Sequence[int]) -> None:
-        self.memory = allocate(spec.slots * abi.SLOT_BYTES)
-        self.memory[:] = 0
-        self.slots = self.memory.view(np.int64)
-        self.address: int = self.memory.ctypes.data
-        self.arenas: list[Any] = [None] * len(spec.segments)
-        self.scratch: Any = None
-        self.known: tuple[int, ...] | None = None  # sizes that the slots hold
-        for slot, pointer in zip(spec.constants, constants, strict=True):
-            self.slots[slot] = pointer
+    def __init__(self, slots: int, keep: tuple[object, ...]) -> None:
+        """All slots 0. keep: what must stay alive as long as the context."""
+        self._memory: Bytes = allocate(slots * abi.SLOT_BYTES)
+        self._memory[:] = 0
+        self._keep = keep
+        self.address: int = self._memory.ctypes.data
+        self.slots: memoryview[int] = self._memory.data.cast("q")
+
+    def failure(self) -> Failure | None:
+        """What went wrong since the context was borrowed."""
+        status = self.slots[abi.STATUS]
+        if not status:
+            return None
+        details = self.slots[abi.DETAIL], self.slots[abi.DETAIL + 1], self.slots[abi.DETAIL + 2]
+        return Failure(status >> 32, status & 0xFFFFFFFF, details)
+
+    def shape(self, tensor: TensorSpec) -> tuple[int, ...]:
+        """The tensor's shape, its symbolic extents read from their slots."""
+        return tuple(extent if isinstance(extent, int) else self.slots[extent.index] for extent in tensor.shape)
 
 
 class Program:
-    """A placed program with its constants. `run` may be called from several threads at once."""
+    """A program that any number of threads run at once, each with a context of its own."""
 
-    def __init__(self, spec: ProgramSpec, image: Image, team: Team, constants: Sequence[Array]) -> None:
-        self.spec, self.team, self.image = spec, team, load(image)
-        self.constants = [np.ascontiguousarray(c) for c in constants]
-        self.runs = [self.image.address(f"run_{i}") for i in range(len(spec.segments))]
+    def __init__(
+        self,
+        spec: ProgramSpec,
+        image: LoadedImage,
+        team: Team,
+        constants: Mapping[Slot, int] | None = None,
+        keep: tuple[object, ...] = (),
+    ) -> None:
+        """constants: slots that have the same value in every context, such as the addresses of weights.
+
+        keep: what the constants point into; it lives until the last run is over. Raises ImageError if the image lacks
+        an entry.
+        """
         plan = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-        self.sizes: list[Callable[[int], None]] = [plan(self.image.address(f"sizes_{i}")) for i in range(len(spec.segments))]
-        self.plans: list[Callable[[int], None]] = [plan(self.image.address(f"plan_{i}")) for i in range(len(spec.segments))]
-        self.idle: list[Context] = []
+        self._plans = [plan(image.address(segment.plan)) for segment in spec.segments]
+        self._runs = [image.address(segment.run) for segment in spec.segments]
+        self._team = team
+        self._constants = dict(constants or {})
+        self._keep = (image, *keep)
+        self._idle: deque[Context] = deque()
+        self._closed = False
+        self.spec = spec
 
-    def run(self, feeds: Sequence[Array], threads: int) -> list[Array]:
-        """The outputs. feeds: C-contiguous arrays of the inputs' dtypes and ranks. Raises Fail or InvalidArgument naming the node."""
+    def borrow(self) -> Context:
+        """A context that no other run uses, without a failure. Raises RuntimeError once the program is closed."""
+        keep = self._keep  # before the check: a program that is open now had not let go of it then
+        if self._closed:
+            raise RuntimeError("the program is closed")
         try:
-            context = self.idle.pop()
+            context = self._idle.pop()
         except IndexError:
-            context = Context(self.spec, [c.ctypes.data for c in self.constants])
-        try:
-            return self.run_in(context, feeds, threads)
-        finally:
-            self.idle.append(context)
+            return self._new_context(keep)
+        context.slots[abi.STATUS] = 0
+        return context
 
-    def run_in(self, context: Context, feeds: Sequence[Array], threads: int) -> list[Array]:
-        spec, slots = self.spec, context.slots
-        for port, feed in zip(spec.inputs, feeds, strict=True):
-            slots[port.slot] = feed.ctypes.data
-        for slot, i, axis in spec.sizes:
-            slots[slot] = feeds[i].shape[axis]
-        slots[abi.STATUS] = 0
-        outputs: list[Any] = [None] * len(spec.outputs)
-        for i, segment in enumerate(spec.segments):
-            for probe in segment.probes:
-                slots[probe.slot] = self.read(int(slots[probe.source]), probe)
-            self.sizes[i](context.address)
-            self.check(context)
-            for condition in segment.requirements:
-                got = int(slots[condition.slot])
-                if got != 0 if condition.zero else got < 0:
-                    raise InvalidArgument(condition.message)
-            self.provide(context, i, segment, threads)
-            for o in segment.outputs:
-                port = spec.outputs[o]
-                outputs[o] = np.empty([n if n >= 0 else int(slots[-1 - n]) for n in port.shape], port.dtype.numpy)
-                slots[port.slot] = outputs[o].ctypes.data
-            self.plans[i](context.address)
-            self.team.run(self.runs[i], context.address, threads)
-            self.check(context)
-        return outputs
+    def give_back(self, context: Context) -> None:
+        """End a run; the context serves another."""
+        self._idle.append(context)
+        if self._closed:
+            self._idle.clear()
 
-    def provide(self, context: Context, i: int, segment: SegmentSpec, threads: int) -> None:
-        """Arena and scratch, as large as this run needs."""
-        slots = context.slots
-        need = int(slots[segment.arena_slot + 1])
-        if context.arenas[i] is None or context.arenas[i].nbytes < need:
-            context.arenas[i] = allocate(max(need, 64))
-        slots[segment.arena_slot] = context.arenas[i].ctypes.data
-        each = int(slots[abi.SCRATCH_BYTES])
-        if context.scratch is None or context.scratch.nbytes < each * threads:
-            context.scratch = allocate(max(each * threads, 64))
-        slots[abi.SCRATCH] = context.scratch.ctypes.data
+    def plan(self, context: Context, segment: int) -> None:
+        """Compute sizes, offsets and the bytes of arena from the dimensions."""
+        self._plans[segment](context.address)
 
-    def read(self, address: int, probe: Probe) -> int:
-        size = probe.dtype.itemsize
-        raw = ctypes.string_at(address + probe.position * size, size)
-        return int(np.frombuffer(raw, probe.dtype.numpy)[0])
+    def run(self, context: Context, segment: int, threads: int, flags: int = 0) -> None:
+        """Run a planned segment on at most that many threads. flags: abi.FLUSH, abi.NO_SPIN."""
+        self._team.run(self._runs[segment], context.address, threads, flags)
 
-    def check(self, context: Context) -> None:
-        """Raises what the run recorded, if anything."""
-        slots = context.slots
-        status = int(slots[abi.STATUS])
-        if status == 0:
-            return
-        slots[abi.STATUS] = 0
-        if status == OVERFLOW:
-            raise Fail("a size overflows 63 bits, or is divided by zero")
-        code, call = (status & 0xFFFF_FFFF) - 1, status >> 32
-        names, messages = self.spec.calls[call]
-        details = [int(v) for v in slots[abi.DETAIL : abi.DETAIL + 3]]
-        text = messages[code].format(*details) if code < len(messages) else f"check {code} failed: {details}"
-        where = ", ".join(n for n in names if n)
-        raise InvalidArgument(f"Non-zero status code returned while running node. Name:'{where}' Status Message: {text}")
+    def close(self) -> None:
+        """Let go of code and constants: at once, or when the runs under way give their contexts back."""
+        self._closed = True
+        self._keep = ()
+        self._idle.clear()
 
-
-OVERFLOW = 0xFFFF_FFFF
-"""See codegen.program."""
+    def _new_context(self, keep: tuple[object, ...]) -> Context:
+        context = Context(self.spec.slots, keep)
+        for slot, value in self._constants.items():
+            context.slots[slot.index] = value
+        return context

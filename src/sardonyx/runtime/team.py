@@ -50,11 +50,14 @@ class Team:
         os.register_at_fork(before=self._lock.acquire, after_in_parent=self._lock.release, after_in_child=self._restart_in_child)
         atexit.register(self.close)
 
-    def run(self, entry: int, context: int, threads: int) -> None:
-        """Call entry(context, tid, nt) on this thread and on idle workers, on at most `threads`; return after all."""
+    def run(self, entry: int, context: int, threads: int, flags: int = 0) -> None:
+        """Call entry(context, tid, nt) on this thread and on idle workers, on at most `threads`; return after all.
+
+        flags: abi.FLUSH, abi.NO_SPIN.
+        """
         if threads > len(self._threads) + 1:
             self.grow(threads)
-        self._dispatch(self._control, entry, context, threads)
+        self._dispatch(self._control, entry, context, threads, flags)
 
     def grow(self, threads: int) -> None:
         """Start what workers are missing for runs on this many threads. A closed team starts none."""

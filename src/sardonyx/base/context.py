@@ -1,0 +1,58 @@
+"""What goes along with one run: the flag that ends it early, and the trace that it writes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sardonyx.base.errors import Fail
+
+
+class Terminable(Protocol):
+    """Options of a run, as far as they are asked while it goes on."""
+
+    @property
+    def terminate(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A span of time: what happened (`category`, `name`), when (nanoseconds of `time.perf_counter_ns`) and on which thread."""
+
+    category: str
+    name: str
+    start: int
+    duration: int
+    thread: int
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Trace:
+    """A list of events that several runs may append to at once."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter_ns()
+        self.events: list[Event] = []
+
+    def record(self, category: str, name: str, start: int, **details: Any) -> None:
+        """Appends an event that began at `start` and ends now."""
+        duration = time.perf_counter_ns() - start
+        self.events.append(Event(category, name, start, duration, threading.get_native_id(), details))
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """Handed to whatever executes a part of a run."""
+
+    options: Terminable | None = None
+    trace: Trace | None = None
+
+    def check(self) -> None:
+        """Raises Fail if the caller wants the run to end. Polled between nodes and at loops' back-edges."""
+        if self.options is not None and self.options.terminate:
+            raise Fail("Exiting due to terminate flag being set to true.")
+
+
+QUIET = RunContext()

@@ -1,0 +1,36 @@
+"""What the compiler is told: one frozen record, made from a session's options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Optimisation levels, numbered as ONNX Runtime numbers them.
+DISABLED, BASIC, EXTENDED, LAYOUT, ALL = 0, 1, 2, 3, 99
+
+
+@dataclass(frozen=True, slots=True)
+class CompileOptions:
+    """Options that change what is compiled, or how it runs.
+
+    level          graph passes up to this level run (DISABLED ... ALL)
+    threads        threads of one run; 0 is as many as the process may use
+    deterministic  refuse algorithms whose bits depend on anything but the inputs
+    target         name of the processor to compile for; "" is the one at hand
+    winograd       allow algorithms with fewer operations and a slightly larger error
+    prepack        pack constant weights when the session is made
+    flush_denormals  treat denormal numbers as zero
+    spin           let idle threads spin briefly before they sleep
+    cache          keep compiled objects on disk
+    disabled       names of graph passes that are not to run
+    """
+
+    level: int = ALL
+    threads: int = 0
+    deterministic: bool = False
+    target: str = ""
+    winograd: bool = True
+    prepack: bool = True
+    flush_denormals: bool = False
+    spin: bool = True
+    cache: bool = True
+    disabled: frozenset[str] = frozenset()
