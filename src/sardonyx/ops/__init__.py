@@ -1,9 +1,13 @@
 """The operators, one record each, by family."""
 
-from sardonyx.ops import linalg
+from sardonyx.ops import activation, linalg, softmax
 from sardonyx.ops.record import Op
 
-FAMILIES = (linalg.OPS,)
+FAMILIES = (
+    activation.OPS,
+    linalg.OPS,
+    softmax.OPS,
+)
 """Every family's records."""
 
 

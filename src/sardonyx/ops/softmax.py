@@ -1,0 +1,92 @@
+"""Softmax, LogSoftmax, Hardmax. Before opset 13 they run over all axes from `axis` on; from then on over that axis alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from sardonyx.base.dtypes import boolean, i64
+from sardonyx.base.symbolic import Dim, product, strides
+from sardonyx.expr import scalar
+from sardonyx.expr.index import at
+from sardonyx.expr.tensor import Tensor, compute
+from sardonyx.loop.nodes import Expr
+from sardonyx.ops.pointwise import along, cast, div, normal_axis, pointwise, reduce, sub
+from sardonyx.ops.record import Case, Op, Rule
+
+
+def softmax_over(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """exp(x) / sum of exp(x) over the axes: T[*d] -> T[*d]"""
+    e = pointwise(lambda v: scalar.apply("exp", v), sub(x, along("max", x, axes)))
+    return div(e, along("add", e, axes))
+
+
+def log_softmax_over(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """x - log of sum of exp(x) over the axes: T[*d] -> T[*d]"""
+    shifted = sub(x, along("max", x, axes))
+    total = along("add", shifted, axes, lambda v: scalar.apply("exp", v))
+    return sub(shifted, pointwise(lambda v: scalar.apply("log", v), total))
+
+
+def hardmax_over(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """1 at the first largest element along the axes, taken as one, else 0: T[*d] -> T[*d]"""
+    extents = [x.shape[a] for a in axes]
+    steps = strides(extents)
+    largest = along("max", x, axes)
+
+    def position(indices: Sequence[Dim]) -> Expr:
+        where: Dim = 0
+        for a, n in zip(axes, steps, strict=True):
+            where = where + indices[a] * n
+        return scalar.index(where)
+
+    def candidate(*i: Dim) -> Expr:
+        over = dict(zip(axes, i[x.rank :], strict=True))
+        full = [over.get(a, own) for a, own in enumerate(i[: x.rank])]
+        return scalar.select(scalar.apply("eq", at(x, full), at(largest, full)), position(full), scalar.index(product(extents)))
+
+    first = reduce("min", i64, largest.shape, extents, candidate)
+    hit = compute(boolean, x.shape, lambda *i: scalar.apply("eq", position(i), at(first, i)))
+    return cast(hit, x.dtype)
+
+
+def over_one(meaning: Callable[[Tensor, Sequence[int]], Tensor]) -> Callable[..., Tensor]:
+    """The operator from opset 13 on."""
+
+    def along_axis(x: Tensor, axis: int = -1) -> Tensor:
+        return meaning(x, [normal_axis(axis, x.rank)])
+
+    return along_axis
+
+
+def over_rest(meaning: Callable[[Tensor, Sequence[int]], Tensor]) -> Callable[..., Tensor]:
+    """The operator before opset 13: x is taken as a matrix, split at the axis."""
+
+    def from_axis(x: Tensor, axis: int = 1) -> Tensor:
+        return meaning(x, range(normal_axis(axis, x.rank), x.rank))
+
+    return from_axis
+
+
+CASES = (
+    Case((np.linspace(-5, 5, 24, dtype=np.float32).reshape(2, 3, 4),)),
+    Case((np.linspace(-5, 5, 24, dtype=np.float64).reshape(2, 3, 4),), {"axis": 1}),
+    Case((np.array([[1000, 1000, -1000], [np.inf, 0, 1], [np.nan, 0, 1], [-np.inf, -np.inf, 1]], np.float32),), {"axis": 1}),
+    Case((np.array([[3, 1, 3, 2]], np.float16),), {"axis": -1}),
+    Case((np.zeros((0, 3), np.float32),), {"axis": 1}),
+)
+
+
+def versions(name: str, meaning: Callable[[Tensor, Sequence[int]], Tensor]) -> tuple[Op, Op]:
+    return (
+        Op(name, since=13, expand=over_one(meaning), gradient=Rule.DERIVED, cases=CASES),
+        Op(name, since=1, expand=over_rest(meaning), gradient=Rule.DERIVED, cases=CASES),
+    )
+
+
+OPS = (
+    *versions("Softmax", softmax_over),
+    *versions("LogSoftmax", log_softmax_over),
+    *versions("Hardmax", hardmax_over),
+)
