@@ -1,4 +1,4 @@
-"""Compares the outputs of an engine with onnxruntime's on every model and case: `python -m benchmarks.accuracy [MODEL ...]`.
+"""Compares an engine's outputs with onnxruntime's on every model and case: `python -m benchmarks.accuracy [MODEL ...]`.
 
 A case passes if
 
@@ -92,7 +92,7 @@ def _session(package: Any, path: Path, threads: int, level: int) -> Any:
 
 
 def main(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="models, all if none is named")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="models, all by default")] = None,
     threads: Annotated[str, typer.Option(help="numbers of threads, separated by commas")] = "1,2",
     levels: Annotated[str, typer.Option(help="optimisation levels (0, 1, 2, 3, 99), separated by commas")] = "99",
     engine: Annotated[str, typer.Option(help="the package under test")] = "sardonyx",
@@ -120,9 +120,9 @@ def main(
         raise typer.Exit(1)
 
 
-def _line(model: str, case: str, level: str, differences: list[str], same_bits: str, variation: str, verdict: str) -> str:
+def _line(model: str, case: str, level: str, differences: list[str], same: str, variation: str, verdict: str) -> str:
     columns = "".join(f"{difference:>11}" for difference in differences)
-    return f"{model:22}{case:>9}{level:>7}{columns}{same_bits:>11}{variation:>9}  {verdict}"
+    return f"{model:22}{case:>9}{level:>7}{columns}{same:>11}{variation:>9}  {verdict}"
 
 
 if __name__ == "__main__":

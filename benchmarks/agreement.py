@@ -40,6 +40,7 @@ def least_variation(first: list[np.ndarray], second: list[np.ndarray]) -> float:
 
 def identical(first: list[np.ndarray], second: list[np.ndarray]) -> bool:
     """Whether all outputs are equal bit by bit."""
-    return len(first) == len(second) and all(
-        a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in zip(first, second, strict=True)
-    )
+    if len(first) != len(second):
+        return False
+    pairs = zip(first, second, strict=True)
+    return all(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in pairs)

@@ -1,7 +1,7 @@
 """The networks of the benchmark that no library of the `export` extra defines, written by hand in torch.
 
-Each constructor returns an `nn.Module` in the layout of its paper; weights are whatever torch draws, because the export keeps
-only the graph. Pictures are f32[n, 3, h, w] everywhere.
+Each constructor returns an `nn.Module` in the layout of its paper; weights are whatever torch draws, because the
+export keeps only the graph. Pictures are f32[n, 3, h, w] everywhere.
 """
 
 import torch

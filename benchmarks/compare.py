@@ -2,9 +2,10 @@
 
     python -m benchmarks.compare [MODEL ...] --threads 1,2 --against onnxruntime,openvino
 
-Every engine runs in a process of its own. For each model, number of threads and case, outputs are compared first; then the
-engines take turns (A B C A B C ...), so that a machine whose clock drifts hits all alike. A ratio is a peer's time over ours in
-the same round; what is reported is the median over rounds. Creating a session is timed on its own, in fresh processes.
+Every engine runs in a process of its own. For each model, number of threads and case, outputs are compared first;
+then the engines take turns (A B C A B C ...), so that a machine whose clock drifts hits all alike. A ratio is a
+peer's time over ours in the same round; what is reported is the median over rounds. Creating a session is timed on
+its own, in fresh processes.
 """
 
 import statistics
@@ -38,7 +39,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Creation:
-    """Seconds that creating a session took: from nothing, and with the engine's cache filled (None if it has no cache)."""
+    """Seconds that creating a session took: from nothing, and with the engine's cache filled (None: it has none)."""
 
     model: str
     threads: int
@@ -175,7 +176,7 @@ def _engines(names: list[str]) -> tuple[Engine, ...]:
 
 
 def main(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="models, all if none is named")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="models, all by default")] = None,
     threads: Annotated[str, typer.Option(help="numbers of threads, separated by commas")] = "1,2",
     against: Annotated[str, typer.Option(help="peers, separated by commas")] = "onnxruntime,openvino",
     engine: Annotated[str, typer.Option(help="the engine under test")] = "sardonyx",

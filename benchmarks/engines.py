@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -95,7 +94,7 @@ ENGINES: dict[str, Engine] = {
 
 
 def median_time(run: Callable[[], object], seconds: float, least: int = 3) -> float:
-    """Median seconds of one call, over calls that fill `seconds` and number at least `least`, after one that isn't counted."""
+    """Median seconds of one call, over calls that fill `seconds`, at least `least`, after one that isn't counted."""
     run()
     times: list[float] = []
     end = time.perf_counter() + seconds
@@ -109,7 +108,7 @@ def median_time(run: Callable[[], object], seconds: float, least: int = 3) -> fl
 class Worker:
     """An engine in a process of its own, with one session at a time; use it as a context manager.
 
-    A request on which the engine fails ends the process, which leaves its traceback on stderr; here EngineError is raised.
+    A request on which the engine fails ends the process, its traceback on stderr, and raises EngineError here.
     """
 
     def __init__(self, engine: Engine, cold: bool = False) -> None:
@@ -126,7 +125,7 @@ class Worker:
     def __enter__(self) -> "Worker":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._pipe.close()
         self._process.join(timeout=30)
         if self._process.is_alive():

@@ -1,7 +1,7 @@
 """Makes the graphs of `benchmarks.models` again: `python -m benchmarks.export [NAME ...]`.
 
-Needs the `export` extra. Nothing is downloaded: the networks come from their default configurations with random weights, which
-are dropped at once; scikit-learn's models are trained on its own digits and keep their few weights.
+Needs the `export` extra. Nothing is downloaded: the networks come from their default configurations with random
+weights, which are dropped at once; scikit-learn's models are trained on its own digits and keep their few weights.
 """
 
 import io
@@ -73,8 +73,8 @@ class Decoder(nn.Module):
 class TorchNetwork:
     """How a torch network is built and traced.
 
-    `build` takes the attention implementation (only transformers' models heed it). `example` and `axes` stand in the order of
-    the arguments; axes names the dynamic dimensions of each.
+    `build` takes the attention implementation (only transformers' models heed it). `example` and `axes` stand in the
+    order of the arguments; axes names the dynamic dimensions of each.
     """
 
     build: Callable[[str], nn.Module]
@@ -85,9 +85,13 @@ class TorchNetwork:
     output_axes: tuple[dict[int, str], ...]
 
 
+def _single(build: Callable[[str], nn.Module], example: Tensor, axes: dict[int, str]) -> TorchNetwork:
+    """One input and one output with the same dynamic dimensions."""
+    return TorchNetwork(build, (example,), ("input",), ("output",), (axes,), (axes,))
+
+
 def _picture_network(build: Callable[[str], nn.Module]) -> TorchNetwork:
-    axes = {0: "batch"}
-    return TorchNetwork(build, (torch.randn(2, 3, 224, 224),), ("input",), ("output",), (axes,), (axes,))
+    return _single(build, torch.randn(2, 3, 224, 224), {0: "batch"})
 
 
 def _detector_network() -> TorchNetwork:
@@ -108,11 +112,29 @@ def _encoder_network(build: Callable[[str], nn.Module]) -> TorchNetwork:
     return TorchNetwork(build, example, ("input_ids", "attention_mask"), ("last_hidden_state",), (axes, axes), (axes,))
 
 
+def _vit(attention: str) -> nn.Module:
+    config = transformers.ViTConfig(num_labels=1000, attn_implementation=attention)
+    return Logits(transformers.ViTForImageClassification(config))
+
+
+def _bert(attention: str) -> nn.Module:
+    config = transformers.BertConfig(attn_implementation=attention)
+    return HiddenState(transformers.BertModel(config, add_pooling_layer=False))
+
+
+def _distilbert(attention: str) -> nn.Module:
+    return HiddenState(transformers.DistilBertModel(transformers.DistilBertConfig(attn_implementation=attention)))
+
+
+def _gpt2(attention: str) -> nn.Module:
+    return Decoder(transformers.GPT2LMHeadModel(transformers.GPT2Config(attn_implementation=attention)))
+
+
 def _decoder_network() -> TorchNetwork:
     parts = [f"{layer}.{part}" for layer in range(GPT2_LAYERS) for part in ("key", "value")]
     tokens, total = {0: "batch", 1: "sequence"}, {0: "batch", 1: "total"}
     return TorchNetwork(
-        build=lambda attention: Decoder(transformers.GPT2LMHeadModel(transformers.GPT2Config(attn_implementation=attention))),
+        build=_gpt2,
         example=(
             torch.randint(0, 1000, (2, 7)),
             torch.ones(2, 12, dtype=torch.int64),
@@ -134,31 +156,12 @@ def _networks() -> dict[str, TorchNetwork]:
         "mobilenet_v2": _picture_network(lambda _: architectures.MobileNetV2()),
         "convnext_tiny": _picture_network(lambda _: architectures.ConvNextTiny()),
         "detector": _detector_network(),
-        "vit_b16": _picture_network(
-            lambda attention: Logits(
-                transformers.ViTForImageClassification(transformers.ViTConfig(num_labels=1000, attn_implementation=attention))
-            )
-        ),
-        "bert_base": _encoder_network(
-            lambda attention: HiddenState(
-                transformers.BertModel(transformers.BertConfig(attn_implementation=attention), add_pooling_layer=False)
-            )
-        ),
-        "distilbert": _encoder_network(
-            lambda attention: HiddenState(
-                transformers.DistilBertModel(transformers.DistilBertConfig(attn_implementation=attention))
-            )
-        ),
+        "vit_b16": _picture_network(_vit),
+        "bert_base": _encoder_network(_bert),
+        "distilbert": _encoder_network(_distilbert),
         "gpt2": _decoder_network(),
-        "lstm_tagger": TorchNetwork(
-            lambda _: architectures.LstmTagger(),
-            (torch.randint(0, 1000, (2, 7)),),
-            ("input",),
-            ("output",),
-            (tokens,),
-            (tokens,),
-        ),
-        "mlp": TorchNetwork(lambda _: architectures.mlp(), (torch.randn(2, 784),), ("input",), ("output",), (rows,), (rows,)),
+        "lstm_tagger": _single(lambda _: architectures.LstmTagger(), torch.randint(0, 1000, (2, 7)), tokens),
+        "mlp": _single(lambda _: architectures.mlp(), torch.randn(2, 784), rows),
     }
 
 
@@ -251,7 +254,9 @@ def export(name: str) -> onnx.ModelProto:
     return _from_sklearn(name)
 
 
-def main(names: Annotated[list[str] | None, typer.Argument(help="models to export, all if none is named")] = None) -> None:
+def main(
+    names: Annotated[list[str] | None, typer.Argument(help="models to export, all if none is named")] = None,
+) -> None:
     """Exports models and stores their graphs without weights."""
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)

@@ -1,9 +1,10 @@
 """Single kernels against the measured peak of fused multiply-adds: `python -m benchmarks.kernels [KERNEL ...]`.
 
-Each kernel is an ONNX model of one node with a symbolic number of rows, and what is timed is `run()`, whole. Convolutions read
-and write channels-last pictures (by transposes around the node) that already have their border, so that nothing but the
-convolution is left to do. Peak and kernel are measured in turn, because the clock drifts: a fraction is the kernel's rate over
-the better of the peaks just before and just after it; the median over rounds is reported.
+Each kernel is an ONNX model of one node with a symbolic number of rows, and what is timed is `run()`, whole.
+Convolutions read and write channels-last pictures (by transposes around the node) that already have their border, so
+that nothing but the convolution is left to do. Peak and kernel are measured in turn, because the clock drifts: a
+fraction is the kernel's rate over the better of the peaks just before and just after it; the median over rounds is
+reported.
 """
 
 import functools
@@ -23,6 +24,8 @@ from benchmarks.weightless import seeded
 
 # Winograd's algorithm takes fewer multiplications than are counted here.
 DIRECT = ("sardonyx.winograd", "0")
+
+Dims = list[str | int]
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class MatMul:
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution of stride 1 to `side` x `side` output pixels: `kernel` x `kernel` taps, `inputs` to `outputs` channels."""
+    """A convolution of stride 1: `kernel`² taps, `inputs` to `outputs` channels, `side`² output pixels."""
 
     side: int
     kernel: int
@@ -101,7 +104,7 @@ KERNELS: tuple[MatMul | Conv, ...] = (
 )
 
 
-def _model(nodes: list[onnx.NodeProto], x: list[str | int], y: list[str | int], weight: tuple[int, ...]) -> onnx.ModelProto:
+def _model(nodes: list[onnx.NodeProto], x: Dims, y: Dims, weight: tuple[int, ...]) -> onnx.ModelProto:
     """A model from x to y, all f32, with one random weight `w` of the shape `weight`."""
     w = 0.05 * seeded(f"kernel {weight}").standard_normal(weight, dtype=np.float32)
     graph = helper.make_graph(

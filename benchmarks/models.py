@@ -1,7 +1,7 @@
 """The models of the benchmarks and the inputs that each is run with.
 
-`load` returns a complete model, `feeds` the inputs of one of its cases; both are drawn from seeds, so every process on every
-machine sees the same numbers. Needs numpy and onnx only.
+`load` returns a complete model, `feeds` the inputs of one of its cases; both are drawn from seeds, so every process
+on every machine sees the same numbers. Needs numpy and onnx only.
 """
 
 import itertools

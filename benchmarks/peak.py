@@ -108,7 +108,7 @@ class FmaPeak:
     def rate(self, threads: int, repeats: int = 20) -> float:
         """Operations a second, two for each multiply-add, of `threads` threads that run at once.
 
-        Each thread repeats a loop of about a millisecond; its best counts, since a thread may have to share a core at first.
+        Each thread repeats a loop of about a millisecond; its best counts: a thread may share a core at first.
         """
         started = threading.Barrier(threads)
         best = [0.0] * threads

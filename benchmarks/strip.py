@@ -1,8 +1,8 @@
 """Turns an exported model into a weightless one: which tensors are replaced, and how each will be drawn.
 
-What a tensor is drawn like follows from its use in the graph (a table below), not from its name: exporters rename, fold and
-transpose. Tensors used as parameters are replaced whatever their size from `SMALL` elements on, so that no trivial statistics
-(zeros, ones) survive; anything else only above `LARGE` bytes.
+What a tensor is drawn like follows from its use in the graph (a table below), not from its name: exporters rename,
+fold and transpose. Tensors used as parameters are replaced whatever their size from `SMALL` elements on, so that no
+trivial statistics (zeros, ones) survive; anything else only above `LARGE` bytes.
 """
 
 import math
@@ -81,7 +81,7 @@ def _drop_remarks(model: onnx.ModelProto) -> None:
 
 
 def _constants_of_shape_to_initializers(model: onnx.ModelProto) -> None:
-    """Turns ConstantOfShape over a stored shape (how the `light_*` models state their weights) into a tensor of that shape.
+    """Turns ConstantOfShape over a stored shape (how the `light_*` models state weights) into a tensor.
 
     Below IR version 4 every initializer is listed among the inputs, so the new ones are too.
     """

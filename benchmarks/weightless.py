@@ -1,13 +1,13 @@
 """ONNX graphs without their weights: a tensor is replaced by a record of how to draw it again.
 
-A record is an ordinary `TensorProto` that keeps its name, shape and dtype, says `data_location = EXTERNAL`, and carries in its
-`external_data` the pairs
+A record is an ordinary `TensorProto` that keeps its name, shape and dtype, says `data_location = EXTERNAL`, and
+carries in its `external_data` the pairs
 
     location   "generated"
     generator  "<kind> <a> <b>", for instance "normal 0.0 0.05"
 
-so the file stays a well-formed ONNX model that any viewer opens. Drawing is deterministic: the stream of each tensor is seeded
-by its name alone, hence independent of order, of the other tensors and of the process.
+so the file stays a well-formed ONNX model that any viewer opens. Drawing is deterministic: the stream of each tensor
+is seeded by its name alone, hence independent of order, of the other tensors and of the process.
 """
 
 import hashlib
@@ -80,7 +80,7 @@ def draw(generator: Generator, name: str, shape: tuple[int, ...], dtype: np.dtyp
 
 
 def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Every stored tensor: initializers, then tensor attributes of nodes (named after the node's output), sub-graphs too."""
+    """Every tensor: initializers, then tensor attributes of nodes (named after the node's output), sub-graphs too."""
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:

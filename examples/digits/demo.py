@@ -1,7 +1,7 @@
 """Classifies a picture of a digit: `python examples/digits/demo.py PICTURE.png`.
 
-The picture holds one digit, dark on light, and fills the frame; it is reduced to the 8x8 pixels that the network was trained on.
-Needs pillow.
+The picture holds one digit, dark on light, and fills the frame; it is reduced to the 8x8 pixels that the network was
+trained on. Needs pillow.
 """
 
 import argparse
@@ -51,7 +51,8 @@ def main() -> None:
     print(f"{arguments.picture} shows a {probabilities.argmax()}")
     for digit in np.argsort(-probabilities)[:3]:
         print(f"  {digit}: {probabilities[digit]:7.2%} {'#' * round(40 * probabilities[digit])}")
-    print(f"session created in {created * 1e3:.1f} ms, one run takes {median_time(partial(session.run, None, feeds)) * 1e6:.1f} us")
+    seconds = median_time(partial(session.run, None, feeds))
+    print(f"session created in {created * 1e3:.1f} ms, one run takes {seconds * 1e6:.1f} us")
     print("what the compiler did:")
     print(session.describe())
 

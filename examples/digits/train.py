@@ -83,9 +83,8 @@ def main() -> None:
     model = network()
     train(model, torch.from_numpy(train_x), torch.from_numpy(train_y))
     model.eval()
-    print(
-        f"accuracy on {len(test_x)} pictures held back: {accuracy(model, torch.from_numpy(test_x), torch.from_numpy(test_y)):.1%}"
-    )
+    correct = accuracy(model, torch.from_numpy(test_x), torch.from_numpy(test_y))
+    print(f"accuracy on {len(test_x)} pictures held back: {correct:.1%}")
     export(model, FOLDER / "digits.onnx")
     save_pictures(test_x, test_y, FOLDER / "pictures")
 

@@ -20,7 +20,7 @@ def test_an_engine_agrees_with_itself() -> None:
 
 
 def test_a_wrong_output_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine under test is run after the reference; its outputs are spoilt a little more than the tolerance allows."""
+    """The outputs of the engine under test are spoilt by a little more than the tolerance allows."""
     honest = accuracy._outputs
 
     def spoilt(*arguments: object) -> list[list[np.ndarray]]:

@@ -9,7 +9,7 @@ from benchmarks.calibrate import calibrate
 
 
 def _deep_network(layers: int) -> onnx.ModelProto:
-    """`layers` times a matrix product (every second one by a transposed weight) and a Relu, f32[n, 64] -> f32[n, 64]."""
+    """`layers` matrix products (every second weight transposed), Relus between: f32[n, 64] -> f32[n, 64]."""
     nodes, names, value = [], [], "x"
     for layer in range(layers):
         weight = f"w{layer}"

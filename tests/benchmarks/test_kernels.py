@@ -19,7 +19,7 @@ def test_models_are_valid_and_fit_their_feeds(kernel: MatMul | Conv) -> None:
     ]
 
 
-@pytest.mark.parametrize("kernel", [MatMul(3, 8, 5), Conv(4, 3, 2, 6), Conv(4, 1, 2, 6)], ids=lambda kernel: kernel.name)
+@pytest.mark.parametrize("kernel", [MatMul(3, 8, 5), Conv(4, 3, 2, 6), Conv(4, 1, 2, 6)], ids=lambda it: it.name)
 def test_operations_are_two_for_each_multiplication(kernel: MatMul | Conv) -> None:
     model = kernel.model()
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -30,7 +30,7 @@ def test_operations_are_two_for_each_multiplication(kernel: MatMul | Conv) -> No
 
 
 def test_the_peak_loop_computes_what_it_says() -> None:
-    """acc = acc * x + y from 0, 1, ..., 11: with x = 1, y = 0 the sum stays 66; with x = 0, y = 2 every chain ends at 2."""
+    """acc = acc * x + y from 0 .. 11: with x = 1, y = 0 the sum stays 66; with x = 0, y = 2 every chain ends at 2."""
     peak = FmaPeak.compile()
     assert peak.chains(3, 1.0, 0.0) == 66.0
     assert peak.chains(3, 0.0, 2.0) == 24.0

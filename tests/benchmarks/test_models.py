@@ -11,7 +11,15 @@ from benchmarks.agreement import VARIATION, identical, least_variation
 from benchmarks.strip import LARGE
 
 # Models whose filled form is small enough to be run here; benchmarks.accuracy runs all.
-SMALL = ("mobilenet_v2", "mobilenet_v2_dynamo", "lstm_tagger", "mlp", "logistic_regression", "scaler_mlp", "light_squeezenet")
+SMALL = (
+    "mobilenet_v2",
+    "mobilenet_v2_dynamo",
+    "lstm_tagger",
+    "mlp",
+    "logistic_regression",
+    "scaler_mlp",
+    "light_squeezenet",
+)
 TRAINED = ("logistic_regression", "scaler_mlp")
 
 

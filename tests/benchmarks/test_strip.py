@@ -25,7 +25,7 @@ def test_generators_follow_from_use() -> None:
             helper.make_node("Add", ["a", "bias"], ["b"]),
             helper.make_node("LayerNormalization", ["b", "scale", "shift"], ["y"]),
         ],
-        {name: np.zeros(shape, np.float32) for name, shape in (("w", (32, 32)), ("bias", 32), ("scale", 32), ("shift", 32))},
+        {"w": np.zeros((32, 32), np.float32)} | dict.fromkeys(("bias", "scale", "shift"), np.zeros(32, np.float32)),
     )
     strip.strip(model)
     assert _records(model) == {"w": strip.WEIGHT, "bias": strip.BIAS, "scale": strip.SCALE, "shift": strip.BIAS}
@@ -57,7 +57,10 @@ def test_scalars_and_small_tables_stay() -> None:
 def test_large_integer_tables_get_exact_generators() -> None:
     positions, zeros = np.arange(512)[None], np.zeros((1, 512), np.int64)
     model = _model(
-        [helper.make_node("GatherElements", ["x", "positions"], ["a"]), helper.make_node("Gather", ["a", "zeros"], ["y"])],
+        [
+            helper.make_node("GatherElements", ["x", "positions"], ["a"]),
+            helper.make_node("Gather", ["a", "zeros"], ["y"]),
+        ],
         {"positions": positions, "zeros": zeros},
     )
     strip.strip(model)
