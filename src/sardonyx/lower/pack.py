@@ -15,15 +15,37 @@ from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import Index, Op
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.place import extent
-from sardonyx.lower.values import Operands, Value, operands
+from sardonyx.lower.values import Operands, Value, operands, transform
 
 
 def pack(values: dict[Tensor, Value], machine: Machine) -> None:
     """Gives every contraction whose B does not lie well a packed copy to read instead."""
     for v in list(values.values()):
         o = operands(v) if v.fn and v.place is None else None
+        if o is not None and not is_affine(o.a):
+            copy_rows(values, v, o)
+            o = operands(v)
         if o is not None and not lies_well(values, o, machine):
             copy_panels(values, v, o, machine)
+
+
+def is_affine(r: Read) -> bool:
+    """Does every index move evenly with each loop?"""
+    return all(coefficient(i, s) is not None for i in r.indices for s in symbols(i))
+
+
+def copy_rows(values: dict[Tensor, Value], v: Value, o: Operands) -> None:
+    """A as a dense tensor over batch, rows and k, where its addresses would not move evenly."""
+    loops = [s for s in (*o.batch, *o.rows, *o.k) if s in o.a.symbols]
+    dense = Tensor(o.a.dtype, [extent(s) for s in loops], f"{o.a.tensor.name}.rows")
+    dense.id, dense.origin = v.id - 0.2, v.tensor.origin
+    copy = values[dense] = Value(dense)
+    copy.constant, copy.region = values[o.a.tensor].constant, v.region
+    env = dict(zip(loops, copy.axes, strict=True))
+    copy.body = Read(o.a.tensor, tuple(substitute(i, env) for i in o.a.indices))
+    here = Read(dense, tuple(map(value, loops)))
+    assert v.body is not None
+    v.body = transform(v.body, lambda r: here if r is o.a else r)
 
 
 def width(o: Operands, machine: Machine) -> int:

@@ -198,7 +198,8 @@ class Placer:
 
     def root(self, v: Value, sites: Sequence[Site]) -> bool:
         """A buffer, and a nest of its own, its loops in the order of the buffer's axes."""
-        v = self.refine(v)
+        if not operands(v):
+            v = self.refine(v)
         self.layout(v)
         v.place = "ROOT"
         nest = v.nest = Nest(v)
