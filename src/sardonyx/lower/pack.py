@@ -38,9 +38,9 @@ def copy_rows(values: dict[Tensor, Value], v: Value, o: Operands) -> None:
     """A as a dense tensor over batch, rows and k, where its addresses would not move evenly."""
     loops = [s for s in (*o.batch, *o.rows, *o.k) if s in o.a.symbols]
     dense = Tensor(o.a.dtype, [extent(s) for s in loops], f"{o.a.tensor.name}.rows")
-    dense.id, dense.origin = v.id - 0.2, v.tensor.origin
+    dense.id, dense.origin = o.a.tensor.id + 0.2, v.tensor.origin
     copy = values[dense] = Value(dense)
-    copy.constant, copy.region = values[o.a.tensor].constant, v.region
+    copy.constant, copy.region = values[o.a.tensor].constant, values[o.a.tensor].region
     env = dict(zip(loops, copy.axes, strict=True))
     copy.body = Read(o.a.tensor, tuple(substitute(i, env) for i in o.a.indices))
     here = Read(dense, tuple(map(value, loops)))
@@ -77,9 +77,10 @@ def copy_panels(values: dict[Tensor, Value], v: Value, o: Operands, machine: Mac
     assert v.body is not None
     dtype = v.body.dtype
     packed = Tensor(dtype, shape, f"{o.b.tensor.name}.panels")
-    packed.id, packed.origin = v.id - 0.1, v.tensor.origin
+    b = values[o.b.tensor]
+    packed.id, packed.origin = b.id + 0.1, v.tensor.origin
     copy = values[packed] = Value(packed)
-    copy.constant, copy.region, copy.laid = values[o.b.tensor].constant, v.region, True
+    copy.constant, copy.region, copy.laid = b.constant, () if b.constant else b.region, True
     copy.strides = strides(shape)
     panel, lane = copy.axes[len(batch)], copy.axes[-1]
     at = panel * w + lane

@@ -118,7 +118,7 @@ class Placer:
         return v.into is not None and self.root(v, sites)
 
     def inline(self, v: Value, sites: Sequence[Site]) -> bool:
-        if v.fn or v.tensor in self.outputs or any(t.region is not v.region for t, _ in sites):
+        if v.fn or v.tensor in self.outputs or any(t.region != v.region for t, _ in sites):
             return False
         if any(operands(t) and self.is_operand(t, r) for t, r in sites):
             return False
@@ -139,7 +139,7 @@ class Placer:
         if len(sites) != 1 or v.tensor in self.outputs or not operands(v):
             return False
         ((t, r),) = sites
-        if t.fn or t.tile or t.region is not v.region or r.guard is not None:
+        if t.fn or t.tile or t.region != v.region or r.guard is not None:
             return False
         own = [i for a, i in zip(v.axes, r.indices, strict=True) if symbols(a)]
         if [s for i in own for s in covering_loops(i) or (None,)] != t.variables or any(not symbols(i) for i in own):
@@ -166,7 +166,7 @@ class Placer:
         assert isinstance(nest, Nest)
         inside = [s for s in sites if s[0].nest is nest]
         keep = v.tensor in self.outputs or len(inside) < len(sites)
-        if nest.root.region is not v.region or any(t.region is not v.region for t, _ in sites):
+        if nest.root.region != v.region or any(t.region != v.region for t, _ in sites):
             return False
         if keep and (operands(v) or v.into or any(t.nest.root.id < nest.root.id for t, _ in sites)):  # type: ignore[attr-defined]
             return False
