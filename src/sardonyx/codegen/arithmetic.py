@@ -1,0 +1,335 @@
+"""What each of the loop IR's operations is in LLVM, on one element or on lanes alike. Only defined instructions are emitted.
+
+    emit(words, fn, dtype, args)      the table: integers by signedness, floats, bools
+    combine(words, fn, dtype, a, b)   a reduction's step; neutral(...) is where it starts
+
+No target is assumed to have more than its record says: without rounding instructions floor and kin are made of additions, without
+fma a product is carried in twice the precision.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from sardonyx.base.dtypes import DType
+from sardonyx.base.errors import Unsupported
+from sardonyx.codegen.remainder import float_remainder
+from sardonyx.codegen.words import F32, F64, I32, Value, Words, element_of, lanes_of, register_type, vector_type
+
+Emitter = Callable[[Words, DType, Value, Value], Value]
+PREDICATES = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+
+
+def emit(w: Words, fn: str, dtype: DType, args: tuple[Value, ...]) -> Value:
+    """fn of args, all of `dtype` (the loop IR's, which tells signed from unsigned). Raises Unsupported for what no rule covers."""
+    if dtype.is_float and dtype.bits < 32:
+        raise Unsupported(f"{fn} of {dtype}: cast it to f32")
+    args = w.alike(*args)
+    if len(args) == 1:
+        return _unary(w, fn, dtype, args[0])
+    if fn == "fma":
+        return fused(w, dtype, *args)
+    x, y = args
+    if fn in PREDICATES:
+        return compare(w, fn, dtype, x, y)
+    if dtype.kind == "bool":
+        fn = {"min": "and", "max": "or", "add": "or", "mul": "and"}.get(fn, fn)
+    rule = (FLOAT if dtype.is_float else BITS if dtype.kind == "bool" else INTEGER).get(fn)
+    if rule is None:
+        raise Unsupported(f"{fn} of {dtype}")
+    return wrapped(w, dtype, rule(w, dtype, x, y))
+
+
+def wrapped(w: Words, dtype: DType, v: Value) -> Value:
+    """The value of a 4- or 2-bit integer from the i8 that a sum or product left; others as they are."""
+    return narrow(w, v, dtype) if dtype.is_integer and dtype.bits < 8 else v
+
+
+def narrow(w: Words, v: Value, dtype: DType) -> Value:
+    """The low bits of an i8 as the value of a 4- or 2-bit integer."""
+    if dtype.kind == "uint":
+        return w.b.and_(v, constant(w, v, (1 << dtype.bits) - 1))
+    shift = constant(w, v, 8 - dtype.bits)
+    return w.b.ashr(w.b.shl(v, shift), shift)
+
+
+def constant(w: Words, like: Value, number: float | int) -> Value:
+    """A number of the type of `like`, in each lane."""
+    return w.const(like.type, number)
+
+
+def compare(w: Words, fn: str, dtype: DType, x: Value, y: Value) -> Value:
+    b = w.b
+    if dtype.is_float:
+        if fn == "ne":
+            return b.fcmp_unordered("!=", x, y)
+        return b.fcmp_ordered(PREDICATES[fn], x, y)
+    return (b.icmp_signed if dtype.kind == "int" else b.icmp_unsigned)(PREDICATES[fn], x, y)
+
+
+# ---- one argument ---------------------------------------------------------------------------------------------------------
+
+
+def _unary(w: Words, fn: str, dtype: DType, x: Value) -> Value:
+    b = w.b
+    if fn == "not":
+        return wrapped(w, dtype, b.not_(x)) if not dtype.is_float else _refuse(fn, dtype)
+    if dtype.is_float:
+        if fn == "neg":
+            return b.fneg(x)
+        if fn in ("abs", "sqrt"):
+            return w.elementwise("fabs" if fn == "abs" else "sqrt", x)
+        return rounded(w, fn, x) if fn in ROUNDINGS else _refuse(fn, dtype)
+    if fn == "neg":
+        return wrapped(w, dtype, b.sub(w.zero(x.type), x))
+    if fn == "abs":
+        if dtype.kind != "int":
+            return x
+        negative = b.icmp_signed("<", x, w.zero(x.type))
+        return wrapped(w, dtype, b.select(negative, b.sub(w.zero(x.type), x), x))
+    return x if fn in ROUNDINGS else _refuse(fn, dtype)
+
+
+def _refuse(fn: str, dtype: DType) -> Value:
+    raise Unsupported(f"{fn} of {dtype}")
+
+
+ROUNDINGS = ("rint", "floor", "ceil", "trunc")
+
+
+def rounded(w: Words, fn: str, x: Value) -> Value:
+    """rint, floor, ceil or trunc of a float; the sign of zero stays."""
+    b = w.b
+    if w.target.rounding:
+        return w.elementwise("nearbyint" if fn == "rint" else fn, x)
+    magnitude = w.elementwise("fabs", x)
+    magic = constant(w, x, 2.0**23 if element_of(x.type) == F32 else 2.0**52)
+    nearest = b.fsub(b.fadd(magnitude, magic), magic)  # of |x|; the sign comes last
+    one = constant(w, x, 1.0)
+    if fn == "trunc":
+        nearest = b.select(b.fcmp_ordered(">", nearest, magnitude), b.fsub(nearest, one), nearest)
+    whole = w.elementwise("copysign", nearest, x)
+    if fn in ("floor", "ceil"):
+        over, step = (">", b.fsub) if fn == "floor" else ("<", b.fadd)
+        whole = w.elementwise("copysign", b.select(b.fcmp_ordered(over, whole, x), step(whole, one), whole), x)
+    return b.select(b.fcmp_ordered("<", magnitude, magic), whole, x)
+
+
+# ---- fused multiply-add ---------------------------------------------------------------------------------------------------
+
+
+def fused(w: Words, dtype: DType, x: Value, y: Value, z: Value) -> Value:
+    """x y + z rounded once, where the target can. Else f32 goes through f64, where the product is exact (rounded twice, a
+    difference of 2^-29 ulp), and f64 carries the product's error term (within 1 ulp). Integers wrap."""
+    b = w.b
+    if not dtype.is_float:
+        return wrapped(w, dtype, b.add(b.mul(x, y), z))
+    if w.target.fma:
+        return w.elementwise("fma", x, y, z)
+    if dtype.bits == 32:
+        wide = vector_type(F64, lanes_of(x))
+        x, y, z = (b.fpext(v, wide) for v in (x, y, z))
+        return b.fptrunc(b.fadd(b.fmul(x, y), z), vector_type(F32, lanes_of(x)))
+    return _fused_f64(w, x, y, z)
+
+
+def _fused_f64(w: Words, x: Value, y: Value, z: Value) -> Value:
+    """Dekker's exact product and Knuth's exact sum; where a split overflows, the plain product and sum."""
+    b = w.b
+    (xh, xl), (yh, yl) = _halves(w, x), _halves(w, y)
+    product = b.fmul(x, y)
+    error = b.fadd(b.fadd(b.fsub(b.fmul(xh, yh), product), b.fmul(xh, yl)), b.fmul(xl, yh))
+    error = b.fadd(error, b.fmul(xl, yl))
+    total = b.fadd(product, z)
+    back = b.fsub(total, product)
+    lost = b.fadd(b.fsub(product, b.fsub(total, back)), b.fsub(z, back))
+    exact = b.fadd(total, b.fadd(error, lost))
+    return b.select(b.fcmp_ordered("==", exact, exact), exact, total)
+
+
+def _halves(w: Words, x: Value) -> tuple[Value, Value]:
+    """x as a sum of two numbers of 26 bits each."""
+    b = w.b
+    scaled = b.fmul(x, constant(w, x, 134217729.0))  # 2^27 + 1
+    high = b.fsub(scaled, b.fsub(scaled, x))
+    return high, b.fsub(x, high)
+
+
+# ---- two arguments --------------------------------------------------------------------------------------------------------
+
+
+def _least(w: Words, dtype: DType, x: Value, y: Value) -> Value:
+    return _extreme(w, dtype, x, y, "<")
+
+
+def _most(w: Words, dtype: DType, x: Value, y: Value) -> Value:
+    return _extreme(w, dtype, x, y, ">")
+
+
+def _extreme(w: Words, dtype: DType, x: Value, y: Value, order: str) -> Value:
+    """The lesser or greater of two; of floats a NaN in either. A constant needs no test for NaN."""
+    b = w.b
+    if not dtype.is_float:
+        test = (b.icmp_signed if dtype.kind == "int" else b.icmp_unsigned)(order, x, y)
+        return b.select(test, x, y)
+    if is_constant_number(x):
+        x, y = y, x
+    better = b.select(b.fcmp_ordered(order, y, x), y, x)  # a NaN in x stays
+    if is_constant_number(y):
+        return better
+    return b.select(b.fcmp_unordered("uno", y, y), y, better)
+
+
+def is_constant_number(v: Value) -> bool:
+    """A constant splat that is not NaN."""
+    number = getattr(v, "constant", None)
+    if isinstance(number, tuple):
+        number = number[0].constant
+    return isinstance(number, float) and not math.isnan(number)
+
+
+def _divide(w: Words, dtype: DType, x: Value, y: Value) -> Value:
+    return _quotient(w, dtype, x, y, w.b.sdiv, w.b.udiv, w.zero(x.type))
+
+
+def _remainder(w: Words, dtype: DType, x: Value, y: Value) -> Value:
+    return _quotient(w, dtype, x, y, w.b.srem, w.b.urem, w.zero(x.type))
+
+
+def _quotient(
+    w: Words, dtype: DType, x: Value, y: Value, signed: Callable[..., Value], unsigned: Callable[..., Value], zero: Value
+) -> Value:
+    """x / y or x rem y with a safe divisor: by 0 the result is 0; MIN / -1 is MIN, its remainder 0."""
+    b = w.b
+    one = constant(w, x, 1)
+    by_zero = b.icmp_unsigned("==", y, zero)
+    if dtype.kind == "uint":
+        return b.select(by_zero, zero, unsigned(x, b.select(by_zero, one, y)))
+    negated = b.icmp_signed("==", y, constant(w, y, -1))
+    safe = b.select(b.or_(by_zero, negated), one, y)
+    by_minus_one = b.sub(zero, x) if signed == b.sdiv else zero
+    return b.select(by_zero, zero, b.select(negated, by_minus_one, signed(x, safe)))
+
+
+def _modulo(w: Words, dtype: DType, x: Value, y: Value) -> Value:
+    """The remainder with the sign of the divisor."""
+    b, zero = w.b, w.zero(x.type)
+    rest = _remainder(w, dtype, x, y)
+    if dtype.kind == "uint":
+        return rest
+    differs = b.icmp_signed("<", b.xor(rest, y), zero)
+    return b.select(b.and_(differs, b.icmp_signed("!=", rest, zero)), b.add(rest, y), rest)
+
+
+def _float_remainder(w: Words, dtype: DType, x: Value, y: Value) -> Value:
+    return float_remainder(w, x, y)
+
+
+def _float_modulo(w: Words, dtype: DType, x: Value, y: Value) -> Value:
+    """fmod moved to the sign of the divisor; a zero takes the divisor's sign."""
+    b = w.b
+    zero = w.zero(x.type)
+    rest = float_remainder(w, x, y)
+    differs = b.xor(b.fcmp_ordered("<", rest, zero), b.fcmp_ordered("<", y, zero))
+    nonzero = b.fcmp_ordered("!=", rest, zero)
+    moved = b.select(b.and_(differs, nonzero), b.fadd(rest, y), rest)
+    return b.select(b.fcmp_ordered("==", rest, zero), w.elementwise("copysign", zero, y), moved)
+
+
+def _shift(w: Words, dtype: DType, x: Value, y: Value, left: bool) -> Value:
+    """By the width or more, or by a negative amount (read as unsigned), nothing is left."""
+    b, zero = w.b, w.zero(x.type)
+    inside = b.icmp_unsigned("<", y, constant(w, y, 8 * dtype.itemsize))
+    move = b.shl if left else b.lshr if dtype.kind == "uint" else b.ashr
+    return b.select(inside, move(x, b.select(inside, y, zero)), zero)
+
+
+def _plain(name: str) -> Emitter:
+    def rule(w: Words, dtype: DType, x: Value, y: Value) -> Value:
+        return getattr(w.b, name)(x, y)
+
+    return rule
+
+
+def _copysign(w: Words, dtype: DType, x: Value, y: Value) -> Value:
+    return w.elementwise("copysign", x, y)
+
+
+BITS: dict[str, Emitter] = {"and": _plain("and_"), "or": _plain("or_"), "xor": _plain("xor")}
+INTEGER: dict[str, Emitter] = {
+    **BITS,
+    "add": _plain("add"),
+    "sub": _plain("sub"),
+    "mul": _plain("mul"),
+    "div": _divide,
+    "rem": _remainder,
+    "mod": _modulo,
+    "min": _least,
+    "max": _most,
+    "shl": lambda w, dtype, x, y: _shift(w, dtype, x, y, left=True),
+    "shr": lambda w, dtype, x, y: _shift(w, dtype, x, y, left=False),
+}
+FLOAT: dict[str, Emitter] = {
+    "add": _plain("fadd"),
+    "sub": _plain("fsub"),
+    "mul": _plain("fmul"),
+    "div": _plain("fdiv"),
+    "rem": _float_remainder,
+    "mod": _float_modulo,
+    "min": _least,
+    "max": _most,
+    "copysign": _copysign,
+}
+
+
+# ---- reductions -----------------------------------------------------------------------------------------------------------
+
+
+def neutral(w: Words, fn: str, dtype: DType, lanes: int | None) -> Value:
+    """What fn leaves unchanged: 0, 1, the least or greatest value, all bits."""
+    t = vector_type(register_type(dtype), lanes)
+    return w.const(t, neutral_number(fn, dtype))
+
+
+def neutral_number(fn: str, dtype: DType) -> float | int | bool:
+    if fn in ("min", "max"):
+        if dtype.is_float:
+            return math.inf if fn == "min" else -math.inf
+        if dtype.kind == "bool":
+            return fn == "min"
+        low, high = (-(1 << dtype.bits - 1), (1 << dtype.bits - 1) - 1) if dtype.kind == "int" else (0, (1 << dtype.bits) - 1)
+        return high if fn == "min" else low
+    if dtype.kind == "bool":
+        return fn in ("and", "mul")
+    number = {"add": 0, "mul": 1, "and": -1, "or": 0, "xor": 0}[fn]
+    return float(number) if dtype.is_float else number
+
+
+def combine(w: Words, fn: str, dtype: DType, total: Value, v: Value, mask: Value | None) -> Value:
+    """fn(total, v) in a vector loop that accumulates; lanes that the mask switches off leave the total as it is."""
+    if mask is not None:
+        lanes = lanes_of(mask)
+        assert lanes is not None
+        v = w.b.select(mask, w.splat(v, lanes), neutral(w, fn, dtype, lanes))
+    return accumulate(w, fn, dtype, total, v)
+
+
+def accumulate(w: Words, fn: str, dtype: DType, total: Value, v: Value) -> Value:
+    """fn(total, v), of as many lanes as total has."""
+    lanes = lanes_of(total)
+    if total is neutral(w, fn, dtype, lanes):
+        return v if lanes is None else w.splat(v, lanes)
+    return emit(w, fn, dtype, (total, v))
+
+
+def across_lanes(w: Words, fn: str, dtype: DType, v: Value) -> Value:
+    """fn over the lanes of v: halves, then quarters, and so on."""
+    w = w
+    lanes = lanes_of(v)
+    assert lanes is not None
+    while lanes > 2:
+        lanes //= 2
+        v = emit(w, fn, dtype, (w.permute(v, range(lanes)), w.permute(v, range(lanes, 2 * lanes))))
+    first, second = (w.b.extract_element(v, w.const(I32, i)) for i in (0, 1))
+    return emit(w, fn, dtype, (first, second))

@@ -1,0 +1,71 @@
+"""What a kernel does about data that is wrong: record the first failure, go on with something harmless.
+
+record(status, call, code, a, b, c):      status: slot 0 of the run context
+    if cmpxchg(status, 0, 1 + code + (call << 32)) won: details -> the three slots after it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llvmlite import ir
+
+from sardonyx.codegen.scopes import Frame
+from sardonyx.codegen.words import I1, I64, PTR, VOID, Value, Words, int_type, lanes_of
+from sardonyx.runtime import abi
+
+DETAILS = 3
+
+
+def failure(code: int, call: int = 0) -> int:
+    """The status that a failed check leaves."""
+    return 1 + code + (call << 32)
+
+
+def record(w: Words, context: Value, call: Value, code: int, details: Sequence[Value]) -> None:
+    """Emit the call that records a failure; details are i64, three at the most."""
+    padded = [*details, *[w.const(I64, 0)] * (DETAILS - len(details))]
+    w.b.call(_recorder(w), [context, call, w.const(I64, code), *padded])
+
+
+def _recorder(w: Words) -> Value:
+    found = w.module.globals.get("record")
+    if found is not None:
+        return found
+    function = ir.Function(w.module, ir.FunctionType(VOID, [PTR, I64, I64] + [I64] * DETAILS), "record")
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    function.attributes.add("cold")
+    context, call, code, *details = function.args
+    inner = Words(function, w.target)
+    b = inner.b
+    b.position_at_end(inner.block("entry"))
+    status = b.add(b.add(code, inner.const(I64, 1)), b.shl(call, inner.const(I64, 32)))
+    slot = b.gep(context, [inner.const(I64, abi.STATUS)], source_etype=I64)
+    won = b.extract_value(b.cmpxchg(slot, inner.const(I64, 0), status, "acq_rel", "monotonic"), 1)
+    with b.if_then(won):
+        for i, detail in enumerate(details):
+            b.store(detail, b.gep(context, [inner.const(I64, abi.DETAIL + i)], source_etype=I64), align=8)
+    b.ret_void()
+    return function
+
+
+def unless(f: Frame, good: Value, code: int, details: Sequence[Value]) -> None:
+    """Record `code` where good (one i1, or one per lane) is false, with the details (i64, of the first such lane)."""
+    w, b = f.words, f.words.b
+    bad = b.not_(good)
+    lanes = lanes_of(bad)
+    if lanes is not None:
+        if f.vector is not None and f.vector.mask is not None:
+            bad = b.and_(bad, f.vector.mask)
+        bits = b.bitcast(bad, int_type(lanes))
+        bad = b.icmp_unsigned("!=", bits, w.const(bits.type, 0))
+    cold, after = w.block("bad"), w.block("good")
+    b.cbranch(bad, cold, after)
+    b.position_at_end(cold)
+    if lanes is not None:
+        first = w.intrinsic(f"llvm.cttz.i{lanes}", bits.type, bits, w.const(I1, False))
+        details = [b.extract_element(d, first) if lanes_of(d) else d for d in details]
+    record(w, f.context, f.call, code, details)
+    b.branch(after)
+    b.position_at_end(after)

@@ -1,0 +1,51 @@
+"""A kernel as an LLVM module with one exported function.
+
+    void NAME(ptr args, ptr context, ptr scratch, i64 tid, i64 nt)
+
+args: i64 slots: the call's id, the addresses of the kernel's buffers, then its sizes, each in order. context: the run's; a failed
+check is recorded there (see codegen.checks). scratch: this thread's piece, `scratch_bytes(kernel)` long.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from sardonyx.codegen import statements
+from sardonyx.codegen.expressions import element
+from sardonyx.codegen.features import Target
+from sardonyx.codegen.scopes import Bound, Frame, Scope, Spine
+from sardonyx.codegen.shape import unrolled
+from sardonyx.codegen.words import I64, PTR, VOID, Value
+from sardonyx.loop.nodes import Kernel
+
+
+def emit(kernel: Kernel, target: Target) -> ir.Module:
+    """The kernel's module. Raises Unsupported for what the target can't compute."""
+    module = ir.Module(kernel.name)
+    module.triple = target.triple
+    function = ir.Function(module, ir.FunctionType(VOID, [PTR, PTR, PTR, I64, I64]), kernel.name)
+    function.attributes.add("nounwind")
+    f = Frame(kernel, function, target, element)
+    start = f.words.block("start")
+    f.push(Scope(Spine(start)))
+    _bind_arguments(f)
+    statements.run(f, unrolled(kernel.body))
+    f.words.b.ret_void()
+    f.words.b.position_at_end(f.entry)
+    f.words.b.branch(start)
+    return module
+
+
+def _bind_arguments(f: Frame) -> None:
+    """Buffers and sizes from the slots of args."""
+    f.call = _slot(f, 0, I64)
+    for i, buffer in enumerate(f.kernel.buffers, 1):
+        f.bases[buffer] = _slot(f, i, PTR)
+    for i, size in enumerate(f.kernel.sizes, 1 + len(f.kernel.buffers)):
+        f.bind(size, Bound(_slot(f, i, f.words.index)))
+
+
+def _slot(f: Frame, i: int, t: object) -> Value:
+    """The low bytes of a slot are the value where an address or an index is narrower."""
+    w = f.words
+    return w.b.load(w.b.gep(f.arguments, [w.const(I64, i)], source_etype=I64), typ=t, align=8)

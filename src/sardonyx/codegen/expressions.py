@@ -1,0 +1,237 @@
+"""Expressions as LLVM values: each evaluated once, in the outermost region that knows what it needs.
+
+A value is one element where it is the same for all lanes of a vector loop, and a vector where it differs between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from sardonyx.base.dtypes import DType
+from sardonyx.base.errors import Unsupported
+from sardonyx.base.symbolic import Dim, Symbol
+from sardonyx.codegen import arithmetic, casts, checks, loops
+from sardonyx.codegen.integers import integer, lane_integers
+from sardonyx.codegen.loops import Reduction, States, VectorLoop
+from sardonyx.codegen.memory import load_element, load_lanes, varies
+from sardonyx.codegen.scopes import CHECKS, Frame
+from sardonyx.codegen.shape import is_short, lanes_for, masks_fit
+from sardonyx.codegen.words import I64, Value, lanes_of, register_type, vector_type
+from sardonyx.loop.nodes import (
+    FUNCTIONS,
+    Bitcast,
+    Cast,
+    Const,
+    Element,
+    Expr,
+    Index,
+    Kind,
+    Load,
+    Op,
+    Reduce,
+    Select,
+    replace,
+)
+
+
+def evaluate(f: Frame, expr: Expr) -> Value:
+    """The value of expr. Raises Unsupported for what this target can't compute."""
+    if isinstance(expr, Const):
+        return f.words.const(register_type(expr.dtype), literal(expr))
+    reads = f.reads(expr)
+    level = f.level(expr.symbols, reads)
+    found = f.known(expr, level)
+    if found is None:
+        with f.at(level):
+            found = EMITTERS[type(expr)](f, expr)
+        f.remember(level, expr, found, reads)
+    return found
+
+
+def literal(expr: Const) -> float | int | bool:
+    """The number that stands for a constant in a register: narrow floats as their bits."""
+    dtype = expr.dtype
+    if not dtype.is_float or dtype.bits >= 32:
+        return expr.value
+    bits = np.asarray(expr.value, np.float64).astype(dtype.numpy).view(np.uint16 if dtype.bits == 16 else np.uint8)
+    return int(bits)
+
+
+def in_lanes(f: Frame, expr: Expr) -> bool:
+    """Does expr differ between the lanes of the vector loop around?"""
+    return f.vector is not None and f.vector.symbol in expr.symbols
+
+
+# ---- kinds of expressions -------------------------------------------------------------------------------------------------
+
+
+def _index(f: Frame, expr: Index) -> Value:
+    v = lane_integers(f, expr.dim) if varies(f, expr.dim) else integer(f, expr.dim)
+    return widened(f, v)
+
+
+def widened(f: Frame, v: Value) -> Value:
+    """An index as an i64."""
+    t = vector_type(I64, lanes_of(v))
+    return v if v.type == t else f.words.b.sext(v, t)
+
+
+def _load(f: Frame, expr: Load) -> Value:
+    guard = None if expr.guard is None else evaluate(f, expr.guard)
+    if varies(f, expr.offset) or (guard is not None and lanes_of(guard) is not None):
+        return load_lanes(f, expr.buffer, expr.offset, guard)
+    return load_element(f, expr.buffer, expr.offset, guard)
+
+
+def _op(f: Frame, expr: Op) -> Value:
+    if expr.fn in FUNCTIONS:
+        raise Unsupported(f"{expr.fn} of {expr.dtype}")
+    args = tuple(evaluate(f, a) for a in expr.args)
+    return arithmetic.emit(f.words, expr.fn, expr.args[0].dtype, args)
+
+
+def _select(f: Frame, expr: Select) -> Value:
+    condition, then, otherwise = f.words.alike(*(evaluate(f, a) for a in expr.args))
+    return f.words.b.select(condition, then, otherwise)
+
+
+def _cast(f: Frame, expr: Cast) -> Value:
+    return casts.cast(f.words, evaluate(f, expr.args[0]), expr.args[0].dtype, expr.dtype)
+
+
+def _bitcast(f: Frame, expr: Bitcast) -> Value:
+    return casts.bitcast(f.words, evaluate(f, expr.args[0]), expr.args[0].dtype, expr.dtype)
+
+
+# ---- reductions -----------------------------------------------------------------------------------------------------------
+
+Loops = tuple[tuple[Symbol, Kind], ...]
+
+
+def _reduce(f: Frame, expr: Reduce) -> Value:
+    """Carried in registers. Inside a vector loop every lane has a sum of its own; else the loop of kind vector, if there is one, has
+    a sum per lane, combined at the end."""
+    vectorised = next((i for i, (_, kind) in enumerate(expr.loops) if kind == "vector"), None)
+    if f.vector is not None or vectorised is None:
+        lanes = f.vector.count if f.vector is not None and in_lanes(f, expr) else None
+        start = arithmetic.neutral(f.words, expr.fn, expr.dtype, lanes)
+        return _nest(f, expr, expr.loops, expr.body, [start], None)[0]
+    loop = _vector_loop(f, expr, *expr.loops[vectorised])
+    states = _nest(f, expr, expr.loops, expr.body, loops.begin(f, loop), loop)
+    return loops.finish(f, loop, states)[0]
+
+
+def _vector_loop(f: Frame, expr: Reduce, symbol: Symbol, kind: Kind) -> VectorLoop:
+    lanes = lanes_for(f.target, symbol, [expr.body])
+    innermost = expr.loops[-1][0] == symbol
+    return VectorLoop(
+        symbol,
+        0,
+        extent(symbol),
+        lanes,
+        frozenset(),
+        (Reduction(expr.fn, expr.dtype),),
+        masks_fit(f.target, symbol, [expr.body]),
+        unroll=4 if innermost and is_short([expr.body]) else 1,
+    )
+
+
+def extent(symbol: Symbol) -> Dim:
+    if symbol.extent is None:
+        raise Unsupported(f"a reduction over {symbol}, which has no extent")
+    return symbol.extent
+
+
+def _nest(f: Frame, expr: Reduce, left: Loops, body: Expr, states: States, loop: VectorLoop | None) -> States:
+    """The loops that are left, around body. states: [sum], or a vector loop's on the way to it."""
+    if not left:
+        v = evaluate(f, body)
+        if loop is not None:
+            mask = f.vector.mask if f.vector is not None else None
+            return [arithmetic.combine(f.words, expr.fn, expr.dtype, states[0], v, mask)]
+        return [arithmetic.accumulate(f.words, expr.fn, expr.dtype, states[0], v)]
+    (symbol, kind), *rest = left
+    inner = tuple(rest)
+    if kind == "unrolled":
+        return _spelled_out(f, expr, symbol, inner, body, states, loop)
+
+    def turn(states: States) -> States:
+        return _nest(f, expr, inner, body, states, loop)
+
+    if loop is not None and symbol == loop.symbol:
+        condition = loops.nonempty(f, 0, loop.hi)
+        return loops.region(f, condition, states, lambda s: loops.vector(f, loop, s, turn))
+    return loops.serial(f, symbol, 0, extent(symbol), frozenset(), states, turn)
+
+
+def _spelled_out(
+    f: Frame, expr: Reduce, symbol: Symbol, inner: Loops, body: Expr, states: States, loop: VectorLoop | None
+) -> States:
+    turns = extent(symbol)
+    if not isinstance(turns, int):
+        raise Unsupported(f"an unrolled reduction of {turns} turns")
+    for i in range(turns):
+        known: Mapping[Symbol, Dim] = {symbol: i}
+        states = _nest(f, expr, _with_known(inner, known), replace(body, known), states, loop)
+    return states
+
+
+def _with_known(inner: Loops, known: Mapping[Symbol, Dim]) -> Loops:
+    """Loops whose extents don't depend on what an unrolled one has fixed."""
+    for symbol, _ in inner:
+        if symbol.extent is not None and not isinstance(symbol.extent, int) and not known.keys().isdisjoint(symbol.extent.symbols):
+            raise Unsupported(f"{symbol} < {symbol.extent} inside an unrolled loop")
+    return inner
+
+
+# ---- indices from data ----------------------------------------------------------------------------------------------------
+
+
+def element(f: Frame, atom: Element) -> Value:
+    """An Element as an index (one, or one per lane): counted from the end if negative, checked, and clamped."""
+    reads = f.reads(atom.expr) | {CHECKS}
+    level = f.level(atom.symbols, reads)
+    found = f.known(atom, level)
+    if found is None:
+        with f.at(level):
+            found = _checked(f, atom)
+        f.remember(level, atom, found, reads)
+    return found
+
+
+def _checked(f: Frame, atom: Element) -> Value:
+    w, b = f.words, f.words.b
+    assert atom.extent is not None
+    v = _as_i64(f, evaluate(f, atom.expr), atom.expr.dtype)
+    bound: Value = widened(f, integer(f, atom.extent))
+    v, bound = w.alike(v, bound)
+    zero = w.zero(v.type)
+    whole = b.select(b.icmp_signed("<", v, zero), b.add(v, bound), v)
+    good = b.icmp_unsigned("<", whole, bound)
+    checks.unless(f, good, atom.code, [v, bound])
+    top = b.sub(bound, w.const(v.type, 1))
+    clamped = b.select(b.icmp_signed("<", whole, zero), zero, b.select(good, whole, top))
+    clamped = b.select(b.icmp_signed("<", clamped, zero), zero, clamped)
+    t = vector_type(w.index, lanes_of(clamped))
+    return clamped if clamped.type == t else b.trunc(clamped, t)
+
+
+def _as_i64(f: Frame, v: Value, dtype: DType) -> Value:
+    t = vector_type(I64, lanes_of(v))
+    if v.type == t:
+        return v
+    return (f.words.b.sext if dtype.kind == "int" else f.words.b.zext)(v, t)
+
+
+EMITTERS: dict[type[Expr], Callable[[Frame, Any], Value]] = {
+    Index: _index,
+    Load: _load,
+    Op: _op,
+    Select: _select,
+    Cast: _cast,
+    Bitcast: _bitcast,
+    Reduce: _reduce,
+}

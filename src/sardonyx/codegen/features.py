@@ -1,0 +1,174 @@
+"""Targets: one record each, data only. Lowering and emission ask the record, never which processor it is.
+
+Registers of a tile: rows x vectors sums, `vectors` of B, one broadcast of A, and one more for a product where there is no fma.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from llvmlite import binding as llvm
+
+from sardonyx.base.dtypes import DType, f32
+
+ENVIRONMENT = "SARDONYX_TARGET"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A processor as the compiler sees it.
+
+    masked_bits: widths of elements whose masked loads and stores are single instructions. fma: fused multiply-add of f32 and f64.
+    f16_convert: f16 <-> f32 in hardware. rounding: floor, ceil, trunc, rint in hardware. index_bits: width of an address.
+    tile_shapes: (vectors per row, most rows) of the contraction kernel, the preferred one first.
+    """
+
+    name: str
+    triple: str
+    cpu: str
+    features: str
+    vector_bits: int
+    vector_registers: int
+    masked_bits: frozenset[int]
+    fma: bool
+    f16_convert: bool
+    rounding: bool
+    index_bits: int
+    tile_shapes: tuple[tuple[int, int], ...]
+
+    @property
+    def architecture(self) -> str:
+        """The first part of the triple."""
+        return self.triple.split("-")[0]
+
+    @property
+    def key(self) -> str:
+        """What a compiled object depends on."""
+        return f"{self.triple} {self.cpu} {self.features}"
+
+    def lanes(self, dtype: DType) -> int:
+        """Elements of a vector register."""
+        return self.vector_bits // dtype.bits
+
+    def tile_rows(self, vectors: int) -> int:
+        """The most rows of a tile of `vectors` vectors whose sums, B and broadcast stay in registers."""
+        return dict(self.tile_shapes).get(vectors) or rows_in_registers(self.vector_registers, vectors, self.fma)
+
+    def tile_vectors(self, columns: int | None, dtype: DType = f32) -> int:
+        """Vectors per panel for so many columns (None: unknown): the preferred width that leaves no vector idle, else the first."""
+        if columns is None:
+            return self.tile_shapes[0][0]
+        vectors = -(-columns // self.lanes(dtype))
+        fitting = [v for v, _ in self.tile_shapes if vectors % v == 0 and v > 1]
+        if fitting:
+            return fitting[0]
+        widest = max(v for v, _ in self.tile_shapes)
+        return vectors if vectors <= widest else self.tile_shapes[0][0]
+
+
+def rows_in_registers(registers: int, vectors: int, fma: bool) -> int:
+    spare = vectors + (1 if fma else 2)
+    return max(1, (registers - spare) // vectors)
+
+
+AVX512 = Target(
+    name="avx512",
+    triple="x86_64-unknown-linux-gnu",
+    cpu="skylake-avx512",
+    features="-prefer-256-bit",
+    vector_bits=512,
+    vector_registers=32,
+    masked_bits=frozenset((8, 16, 32, 64)),
+    fma=True,
+    f16_convert=True,
+    rounding=True,
+    index_bits=64,
+    tile_shapes=((3, 8), (2, 14), (4, 6), (1, 14), (5, 5), (6, 4)),
+)
+AVX2 = Target(
+    name="avx2",
+    triple="x86_64-unknown-linux-gnu",
+    cpu="haswell",
+    features="",
+    vector_bits=256,
+    vector_registers=16,
+    masked_bits=frozenset((32, 64)),
+    fma=True,
+    f16_convert=True,
+    rounding=True,
+    index_bits=64,
+    tile_shapes=((2, 6), (3, 4), (1, 12), (4, 2)),
+)
+SSE2 = Target(
+    name="sse2",
+    triple="x86_64-unknown-linux-gnu",
+    cpu="x86-64",
+    features="",
+    vector_bits=128,
+    vector_registers=16,
+    masked_bits=frozenset(),
+    fma=False,
+    f16_convert=False,
+    rounding=False,
+    index_bits=64,
+    tile_shapes=((2, 6), (3, 3), (1, 12), (4, 2)),
+)
+NEON = Target(
+    name="neon",
+    triple="aarch64-unknown-linux-gnu",
+    cpu="generic",
+    features="+neon",
+    vector_bits=128,
+    vector_registers=32,
+    masked_bits=frozenset(),
+    fma=True,
+    f16_convert=True,
+    rounding=True,
+    index_bits=64,
+    tile_shapes=((4, 6), (3, 8), (2, 12), (1, 16), (6, 4)),
+)
+WASM = Target(
+    name="wasm",
+    triple="wasm32-unknown-unknown",
+    cpu="generic",
+    features="+simd128,+nontrapping-fptoint,+sign-ext,+bulk-memory",
+    vector_bits=128,
+    vector_registers=16,
+    masked_bits=frozenset(),
+    fma=False,
+    f16_convert=False,
+    rounding=True,
+    index_bits=32,
+    tile_shapes=((2, 6), (3, 3), (1, 12), (4, 2)),
+)
+
+TARGETS = MappingProxyType({t.name: t for t in (AVX512, AVX2, SSE2, NEON, WASM)})
+
+
+@functools.cache
+def host() -> Target:
+    """The processor this runs on: the widest row that it fits, with its own name and features."""
+    triple = llvm.get_default_triple()
+    if not triple.startswith("x86_64"):
+        row = NEON if triple.startswith(("aarch64", "arm64")) else None
+        if row is None:
+            raise RuntimeError(f"no feature row for {triple}")
+        return replace(row, name="host", triple=triple, cpu=llvm.get_host_cpu_name())
+    found = llvm.get_host_cpu_features()
+    wide = all(found.get(f) for f in ("avx512f", "avx512bw", "avx512dq", "avx512vl"))
+    row = AVX512 if wide else AVX2 if all(found.get(f) for f in ("avx2", "fma", "f16c")) else SSE2
+    features = found.flatten() + (",-prefer-256-bit" if wide else "")
+    return replace(row, name="host", triple=triple, cpu=llvm.get_host_cpu_name(), features=features)
+
+
+def select(name: str | None = None) -> Target:
+    """The target of that name; None: the one the environment names, else the host. Raises ValueError for an unknown name."""
+    name = name or os.environ.get(ENVIRONMENT) or "host"
+    if name == "host":
+        return host()
+    if name not in TARGETS:
+        raise ValueError(f"no target {name}: one of host, {', '.join(TARGETS)}")
+    return TARGETS[name]

@@ -1,0 +1,186 @@
+"""Symbolic integers as native ones: offsets, bounds, sizes.
+
+integer(frame, dim)      one index, each part of it computed in the outermost scope that knows its symbols
+lane_integers(frame, dim)   a vector of indices, one per lane of the vector loop around
+"""
+
+from __future__ import annotations
+
+from sardonyx.base.errors import Unsupported
+from sardonyx.base.symbolic import (
+    Atom,
+    Derived,
+    Dim,
+    Int,
+    Symbol,
+    coefficient,
+    is_nonnegative,
+    polynomial,
+    symbols,
+)
+from sardonyx.codegen.scopes import Frame
+from sardonyx.codegen.words import Value, constant_of, lanes_of
+from sardonyx.loop.nodes import Element
+
+
+def integer(f: Frame, dim: Dim) -> Value:
+    """The value of dim: an index."""
+    w = f.words
+    if not isinstance(dim, Int):
+        return w.number(dim)
+    reads = f.dim_reads(dim)
+    level = f.level(dim.symbols, reads)
+    found = f.known(dim, level)
+    if found is None:
+        with f.at(level):
+            found = _sum(f, dim, level)
+        f.remember(level, dim, found, reads)
+    return found
+
+
+def _sum(f: Frame, dim: Int, level: int) -> Value:
+    """dim in its own scope: factors of this scope's variables times integers of outer scopes, plus an integer of outer scopes."""
+    w = f.words
+    inner, outer = split_by_level(f, dim, level)
+    total = integer(f, outer) if level else w.number(0)
+    rest = inner if level else dim
+    for symbol in sorted(f.scopes[level].bound.keys() & symbols(rest)) if level else ():
+        factor = coefficient(rest, symbol)
+        if factor is not None:
+            total = w.add(total, w.mul(integer(f, factor), symbol_value(f, symbol)))
+            rest = rest - factor * Int({(symbol,): 1})
+    for monomial, factor in rest.terms.items() if isinstance(rest, Int) else ():
+        total = w.add(total, _product(f, monomial, factor, level))
+    return total if isinstance(rest, Int) else w.add(total, w.number(rest))
+
+
+def _product(f: Frame, monomial: tuple[Atom, ...], factor: int, level: int) -> Value:
+    w = f.words
+    here = [a for a in monomial if level == 0 or atom_level(f, a) == level]
+    rest = tuple(a for a in monomial if a not in here)
+    product = integer(f, polynomial({rest: factor})) if rest else w.number(factor)
+    for atom in here:
+        product = w.mul(product, _atom(f, atom))
+    return product
+
+
+def atom_level(f: Frame, atom: Atom) -> int:
+    return f.level(atom.symbols, f.dim_reads(Int({(atom,): 1})))
+
+
+def split_by_level(f: Frame, dim: Dim, level: int) -> tuple[Dim, Dim]:
+    """(terms that can only be computed in the scope at `level`, the others)"""
+    if not isinstance(dim, Int):
+        return 0, dim
+    here = {m: c for m, c in dim.terms.items() if any(atom_level(f, a) >= level for a in m)}
+    inner = polynomial(here) if here else 0
+    return inner, dim - inner
+
+
+def symbol_value(f: Frame, symbol: Symbol) -> Value:
+    bound = f.scopes[f.home[symbol]].bound[symbol]
+    return f.words.add(bound.value, f.words.number(bound.shift)) if bound.shift else bound.value
+
+
+def _atom(f: Frame, atom: Atom) -> Value:
+    if isinstance(atom, Symbol):
+        return symbol_value(f, atom)
+    if isinstance(atom, Derived):
+        return derive(f, atom, integer(f, atom.left), integer(f, atom.right))
+    if isinstance(atom, Element):
+        return f.element(f, atom)
+    raise Unsupported(f"an integer with {atom!r}")
+
+
+def derive(f: Frame, atom: Derived, left: Value, right: Value) -> Value:
+    """op(left, right) of indices, or of vectors of them."""
+    b = f.words.b
+    if atom.op in ("min", "max"):
+        return b.select(b.icmp_signed("<" if atom.op == "min" else ">", left, right), left, right)
+    if atom.op == "==":
+        return b.zext(b.icmp_signed("==", left, right), left.type)
+    if not isinstance(atom.right, Int) and atom.right & (atom.right - 1) == 0:
+        return _by_power_of_two(f, atom.op, left, atom.right)
+    if isinstance(atom.right, Int):  # in a region that does not run it may be zero
+        right = b.select(b.icmp_signed("<", right, _one(f, right)), _one(f, right), right)
+    if is_nonnegative(atom.left):
+        return b.udiv(left, right) if atom.op == "//" else b.urem(left, right)
+    rest = b.srem(left, right)
+    negative = b.icmp_signed("<", rest, f.words.zero(rest.type))
+    if atom.op == "%":
+        return b.select(negative, b.add(rest, right), rest)
+    quotient = b.sdiv(left, right)
+    return b.select(negative, b.sub(quotient, _one(f, quotient)), quotient)
+
+
+def _one(f: Frame, like: Value) -> Value:
+    one = f.words.number(1)
+    lanes = lanes_of(like)
+    return one if lanes is None else f.words.splat(one, lanes)
+
+
+def _by_power_of_two(f: Frame, op: str, left: Value, divisor: int) -> Value:
+    b, w, lanes = f.words.b, f.words, lanes_of(left)
+    right = w.number(divisor.bit_length() - 1 if op == "//" else divisor - 1)
+    right = right if lanes is None else w.splat(right, lanes)
+    return b.ashr(left, right) if op == "//" else b.and_(left, right)
+
+
+# ---- lanes ----------------------------------------------------------------------------------------------------------------
+
+
+def lane_integers(f: Frame, dim: Dim) -> Value:
+    """dim in every lane of the vector loop around: a vector of indices."""
+    assert f.vector is not None
+    lanes = f.vector.count
+    if f.vector.symbol not in symbols(dim):
+        return f.words.splat(integer(f, dim), lanes)
+    assert isinstance(dim, Int)
+    reads = f.dim_reads(dim)
+    level = f.level(dim.symbols, reads)
+    key = ("lanes", dim)
+    found = f.known(key, level)
+    if found is None:
+        with f.at(level):
+            found = _lane_sum(f, dim, lanes)
+        f.remember(level, key, found, reads)
+    return found
+
+
+def _lane_sum(f: Frame, dim: Int, lanes: int) -> Value:
+    w, symbol = f.words, f.vector.symbol  # type: ignore[union-attr]
+    factor = coefficient(dim, symbol)
+    if factor is not None:
+        return w.b.add(w.splat(integer(f, dim), lanes), lane_steps(f, factor, lanes))
+    uniform = polynomial({m: c for m, c in dim.terms.items() if not any(symbol in a.symbols for a in m)})
+    varying = dim - uniform
+    assert isinstance(varying, Int)
+    total = w.splat(integer(f, uniform), lanes) if uniform != 0 else None
+    for monomial, c in varying.terms.items():
+        moving = [a for a in monomial if symbol in a.symbols]
+        fixed = polynomial({tuple(a for a in monomial if symbol not in a.symbols): c})
+        product = _lane_atom(f, moving[0])
+        for atom in moving[1:]:
+            product = w.b.mul(product, _lane_atom(f, atom))
+        if fixed != 1:
+            product = w.b.mul(product, w.splat(integer(f, fixed), lanes))
+        total = product if total is None else w.b.add(total, product)
+    return total
+
+
+def lane_steps(f: Frame, factor: Dim, lanes: int) -> Value:
+    """factor * lane, in every lane."""
+    w = f.words
+    step = integer(f, factor)
+    known = constant_of(step)
+    if known is not None:
+        return w.listed(w.index, [known * i for i in range(lanes)])
+    return w.b.mul(w.splat(step, lanes), w.iota(w.index, lanes))
+
+
+def _lane_atom(f: Frame, atom: Atom) -> Value:
+    if isinstance(atom, Derived):
+        return derive(f, atom, lane_integers(f, atom.left), lane_integers(f, atom.right))
+    if isinstance(atom, Element):
+        return f.element(f, atom)
+    return lane_integers(f, Int({(atom,): 1}))

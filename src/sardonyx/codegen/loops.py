@@ -1,0 +1,324 @@
+"""Loops as blocks: regions that may not run, counted loops with carried values, vector loops with their remainders.
+
+A vector loop over [lo, hi), for n = hi - lo > 0 turns in lanes of L, with `unroll` accumulators side by side:
+
+    for i = lo, step L unroll, while whole: `unroll` bodies        (unroll > 1)
+    for i = ..., step L, while whole:       body
+    if i < hi:  body under a mask           where masks are cheap; else   for i < hi: body of one lane
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sardonyx.base.dtypes import DType
+from sardonyx.base.symbolic import Dim, Symbol
+from sardonyx.codegen import arithmetic
+from sardonyx.codegen.integers import integer
+from sardonyx.codegen.scopes import Bound, Frame, Lanes, Scope, Spine
+from sardonyx.codegen.words import I1, I32, Block, Value
+from sardonyx.loop.nodes import Buffer
+
+States = list[Value]
+Body = Callable[[States], States]
+Stores = frozenset[Buffer]
+
+
+def region(f: Frame, condition: Value | None, states: Sequence[Value], body: Body, fenced: bool = True) -> States:
+    """if condition: states = body(states). Without a condition it always runs, in the scope it stands in.
+
+    fenced: what the body reads may not be read before the condition is known.
+    """
+    if condition is None:
+        return body(list(states))
+    w = f.words
+    inside, after = w.block("then"), w.block("after")
+    f.push(Scope(Spine(inside), fenced=fenced))
+    inner = body(list(states))
+    end = f.pop()
+    close(f, end, after)
+    before = w.b.block
+    w.b.cbranch(condition, inside, after)
+    w.b.position_at_end(after)
+    return merged(f, [(before, list(states)), (end, inner)])
+
+
+def when(f: Frame, condition: Value | None, body: Callable[[], None]) -> None:
+    """if condition: body"""
+
+    def run(states: States) -> States:
+        body()
+        return states
+
+    region(f, condition, [], run)
+
+
+def close(f: Frame, end: Block, target: Block) -> None:
+    """Let a finished block go on at target."""
+    here = f.words.b.block
+    f.words.b.position_at_end(end)
+    f.words.b.branch(target)
+    f.words.b.position_at_end(here)
+
+
+def merged(f: Frame, ways: Sequence[tuple[Block, States]]) -> States:
+    """Phis, at the head of the current block, of what each block that leads here brings."""
+    out: States = []
+    for values in zip(*(states for _, states in ways), strict=True):
+        if all(v is values[0] for v in values):
+            out.append(values[0])
+            continue
+        phi = f.words.b.phi(values[0].type)
+        for (block, _), v in zip(ways, values, strict=True):
+            phi.add_incoming(v, block)
+        out.append(phi)
+    return out
+
+
+def joined(f: Frame, symbol: Symbol, bound: Bound, body: Body, states: States) -> States:
+    """body in a scope of its own that goes on in the same blocks; in it the symbol has this value."""
+    f.push(Scope(f.scopes[-1].spine))
+    f.bind(symbol, bound)
+    out = body(states)
+    f.pop()
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """start, start + step, ... while below stop; `turns` of them, if known."""
+
+    symbol: Symbol
+    start: Value
+    stop: Value
+    step: int
+    turns: int | None
+
+
+def counted(f: Frame, counter: Counter, stores: Stores, states: Sequence[Value], body: Body) -> tuple[Value, States]:
+    """Runs body(states) for each turn, at least once; with known `turns`, stop is start + turns step.
+
+    -> (the first value not run, states)
+    """
+    w = f.words
+    if counter.turns == 1:
+        return counter.stop, joined(f, counter.symbol, Bound(counter.start), body, list(states))
+    head, after = w.block("loop"), w.block("done")
+    f.forget(stores)
+    f.push(Scope(Spine(head), stores=stores))
+    variable = w.b.phi(w.index)
+    phis = [w.b.phi(v.type) for v in states]
+    f.bind(counter.symbol, Bound(variable))
+    out = body(list(phis))
+    following = w.b.add(variable, w.number(counter.step))
+    w.b.cbranch(w.b.icmp_signed("<", following, counter.stop), head, after)
+    end = f.pop()
+    before = w.b.block
+    w.b.branch(head)
+    for phi, first, later in zip([variable, *phis], [counter.start, *states], [following, *out], strict=True):
+        phi.add_incoming(first, before)
+        phi.add_incoming(later, end)
+    w.b.position_at_end(after)
+    return following if counter.turns is None else counter.stop, out
+
+
+def maybe_counted(f: Frame, counter: Counter, stores: Stores, states: States, body: Body) -> tuple[Value, States]:
+    """A counted loop of possibly no turn; around it stands a region that is known to run."""
+    if counter.turns is not None:
+        return (counter.start, states) if counter.turns == 0 else counted(f, counter, stores, states, body)
+
+    def loop(states: States) -> States:
+        position, out = counted(f, counter, stores, states[1:], body)
+        return [position, *out]
+
+    condition = f.words.b.icmp_signed("<", counter.start, counter.stop)
+    position, *out = region(f, condition, [counter.start, *states], loop, fenced=False)
+    return position, out
+
+
+def nonempty(f: Frame, lo: Dim, hi: Dim) -> Value | None:
+    """Is lo < hi? None where that is certain."""
+    count = hi - lo
+    if isinstance(count, int) and count > 0:
+        return None
+    return f.words.b.icmp_signed("<", integer(f, lo), integer(f, hi))
+
+
+def serial(f: Frame, symbol: Symbol, lo: Dim, hi: Dim, stores: Stores, states: Sequence[Value], body: Body) -> States:
+    """for symbol in range(lo, hi): states = body(states)"""
+    if is_empty(lo, hi):
+        return list(states)
+    return region(f, nonempty(f, lo, hi), states, lambda s: turns(f, symbol, lo, hi, stores, s, body))
+
+
+def turns(f: Frame, symbol: Symbol, lo: Dim, hi: Dim, stores: Stores, states: Sequence[Value], body: Body) -> States:
+    """The same where lo < hi is known."""
+    count = hi - lo
+    counter = Counter(symbol, integer(f, lo), integer(f, hi), 1, count if isinstance(count, int) else None)
+    return counted(f, counter, stores, states, body)[1]
+
+
+def is_empty(lo: Dim, hi: Dim) -> bool:
+    """Has range(lo, hi) no element for certain?"""
+    count = hi - lo
+    return isinstance(count, int) and count <= 0
+
+
+# ---- vector loops ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """A value that a vector loop accumulates."""
+
+    fn: str
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class VectorLoop:
+    """for symbol in range(lo, hi) in `lanes`: what it stores to and accumulates. masked: its remainder runs under a mask."""
+
+    symbol: Symbol
+    lo: Dim
+    hi: Dim
+    lanes: int
+    stores: Stores
+    reductions: tuple[Reduction, ...]
+    masked: bool
+    unroll: int = 1
+
+    @property
+    def turns(self) -> Dim:
+        return self.hi - self.lo
+
+    @property
+    def exact(self) -> bool:
+        """Is it certain that the turns are a whole number of vectors?"""
+        return multiple_of(self.turns, self.lanes)
+
+    @property
+    def has_tail(self) -> bool:
+        """Are there accumulators of one lane?"""
+        return not self.masked and not self.exact
+
+
+def multiple_of(dim: Dim, number: int) -> bool:
+    """Is dim a multiple of number for certain?"""
+    return dim % number == 0 if isinstance(dim, int) else all(c % number == 0 for c in dim.terms.values())
+
+
+def begin(f: Frame, loop: VectorLoop) -> States:
+    """The accumulators before a vector loop: a vector each, and a scalar each for the tail."""
+    vectors = [arithmetic.neutral(f.words, r.fn, r.dtype, loop.lanes) for r in loop.reductions]
+    return vectors + ([arithmetic.neutral(f.words, r.fn, r.dtype, None) for r in loop.reductions] if loop.has_tail else [])
+
+
+def finish(f: Frame, loop: VectorLoop, states: States) -> States:
+    """The accumulators' values: lanes combined, then the tail's."""
+    out = []
+    for i, r in enumerate(loop.reductions):
+        total = arithmetic.across_lanes(f.words, r.fn, r.dtype, states[i])
+        if loop.has_tail:
+            total = arithmetic.emit(f.words, r.fn, r.dtype, (total, states[len(loop.reductions) + i]))
+        out.append(total)
+    return out
+
+
+def vector(f: Frame, loop: VectorLoop, states: States, body: Body) -> States:
+    """The loop's turns, at least one in all. States as `begin` makes them; body maps the accumulators of one turn."""
+    n = len(loop.reductions)
+    vectors, scalars = states[:n], states[n:]
+    position, done = integer(f, loop.lo), 0
+    if loop.unroll > 1:
+        counter = _stretch(f, loop, position, done, loop.unroll * loop.lanes)
+        position, vectors = _unrolled(f, loop, counter, vectors, body)
+        done = (counter.turns or 0) * counter.step
+        if loop.masked and not loop.exact:
+            return _masked_turns(f, loop, position, done, vectors, body)
+    counter = _stretch(f, loop, position, done, loop.lanes)
+    position, vectors = maybe_counted(f, counter, loop.stores, vectors, _in_lanes(f, loop, body))
+    if loop.exact:
+        return vectors + scalars
+    if loop.masked:
+        return _masked(f, loop, position, vectors, body)
+    counter = _stretch(f, loop, position, done + (counter.turns or 0) * counter.step, 1)
+    return vectors + maybe_counted(f, counter, loop.stores, scalars, body)[1]
+
+
+def _stretch(f: Frame, loop: VectorLoop, position: Value, done: int, step: int) -> Counter:
+    """From position, `done` turns into the loop if their number is known, as far as whole steps go."""
+    w, turns = f.words, loop.turns
+    if isinstance(turns, int):
+        count = (turns - done) // step
+        return Counter(loop.symbol, position, w.add(position, w.number(count * step)), step, count)
+    whole = w.b.and_(integer(f, turns), w.number(-step)) if step > 1 else integer(f, turns)
+    return Counter(loop.symbol, position, w.add(integer(f, loop.lo), whole), step, None)
+
+
+def _in_lanes(f: Frame, loop: VectorLoop, body: Body, mask: Value | None = None) -> Body:
+    def run(states: States) -> States:
+        assert f.vector is None
+        f.vector = Lanes(loop.symbol, loop.lanes, f.home[loop.symbol], mask)
+        out = body(states)
+        f.vector = None
+        return out
+
+    return run
+
+
+def _unrolled(f: Frame, loop: VectorLoop, counter: Counter, states: States, body: Body) -> tuple[Value, States]:
+    """Several bodies a turn, each with accumulators of its own, combined in order at the end."""
+    n = len(states)
+    neutral = [arithmetic.neutral(f.words, r.fn, r.dtype, loop.lanes) for r in loop.reductions]
+    run = _in_lanes(f, loop, body)
+
+    def several(states: States) -> States:
+        value = f.scopes[f.home[loop.symbol]].bound[loop.symbol].value
+        out: States = []
+        for u in range(loop.unroll):
+            out += joined(f, loop.symbol, Bound(value, u * loop.lanes), run, states[u * n : u * n + n])
+        return out
+
+    position, flat = maybe_counted(f, counter, loop.stores, states + neutral * (loop.unroll - 1), several)
+    total = flat[:n]
+    for u in range(1, loop.unroll):
+        total = [arithmetic.emit(f.words, r.fn, r.dtype, (total[i], flat[u * n + i])) for i, r in enumerate(loop.reductions)]
+    return position, total
+
+
+def _masked(f: Frame, loop: VectorLoop, position: Value, states: States, body: Body) -> States:
+    """The last turns, fewer than a vector of them."""
+    if isinstance(loop.turns, int):
+        mask = f.words.listed(I1, [int(i < loop.turns % loop.lanes) for i in range(loop.lanes)])
+        return joined(f, loop.symbol, Bound(position), _in_lanes(f, loop, body, mask), states)
+    stop = integer(f, loop.hi)
+
+    def last(states: States) -> States:
+        return joined(f, loop.symbol, Bound(position), _under_mask(f, loop, position, stop, body), states)
+
+    return region(f, f.words.b.icmp_signed("<", position, stop), states, last, fenced=False)
+
+
+def _masked_turns(f: Frame, loop: VectorLoop, position: Value, done: int, states: States, body: Body) -> States:
+    """The last turns, perhaps several vectors of them, the same way for the last one as for those before it."""
+    stop = integer(f, loop.hi)
+    turns = -(-(loop.turns - done) // loop.lanes) if isinstance(loop.turns, int) else None
+    counter = Counter(loop.symbol, position, stop, loop.lanes, turns)
+
+    def turn(states: States) -> States:
+        here = f.scopes[f.home[loop.symbol]].bound[loop.symbol].value
+        return _under_mask(f, loop, here, stop, body)(states)
+
+    return maybe_counted(f, counter, loop.stores, states, turn)[1]
+
+
+def _under_mask(f: Frame, loop: VectorLoop, position: Value, stop: Value, body: Body) -> Body:
+    """body for the lanes of a turn that lie before stop."""
+    w = f.words
+    left = w.b.sub(stop, position)
+    left = w.b.select(w.b.icmp_signed("<", left, w.number(loop.lanes)), left, w.number(loop.lanes))
+    small = w.b.trunc(left, I32) if w.index != I32 else left
+    mask = w.b.icmp_signed("<", w.iota(I32, loop.lanes), w.splat(small, loop.lanes))
+    return _in_lanes(f, loop, body, mask)

@@ -1,0 +1,112 @@
+"""The exact remainder of floats (C's fmod), as a function of the module: LLVM would call the C library for it."""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from sardonyx.codegen.words import F32, I32, Type, Value, Words, int_type, lanes_of
+
+
+def float_remainder(w: Words, x: Value, y: Value) -> Value:
+    """x rem y with the sign of x, exact; NaN for an infinite x, y = 0 or a NaN. Lanes one by one."""
+    lanes = lanes_of(x)
+    if lanes is None:
+        return w.b.call(_function(w, x.type), [x, y])
+    rem = _function(w, x.type.element)
+    out = w.undefined(x.type)
+    for lane in range(lanes):
+        at = w.const(I32, lane)
+        out = w.b.insert_element(out, w.b.call(rem, [w.b.extract_element(x, at), w.b.extract_element(y, at)]), at)
+    return out
+
+
+def _function(w: Words, t: Type) -> Value:
+    """fmod(x, y): long division of the magnitudes' mantissas, bit by bit.
+
+    a, b = |x|, |y| as (exponent, mantissa), subnormals with exponent 1
+    if y == 0 or x is infinite or either is NaN: return (x y) / (x y)
+    if |x| < |y|: return x
+    for exponent of a down to exponent of b: if a >= b: a -= b; a <<= 1 (not in the last turn)
+    return a normalised again, with the sign of x
+    """
+    bits, fraction = (32, 23) if t == F32 else (64, 52)
+    name = f"fmod.{t.intrinsic_name}"
+    found = w.module.globals.get(name)
+    if found is not None:
+        return found
+    function = ir.Function(w.module, ir.FunctionType(t, [t, t]), name)
+    function.linkage = "internal"
+    inner = Words(function, w.target)
+    _Division(inner, int_type(bits), t, fraction).emit()
+    return function
+
+
+class _Division:
+    """The function's parts, over integers of the float's width."""
+
+    def __init__(self, w: Words, integer: Type, t: Type, fraction: int) -> None:
+        self.w, self.b = w, w.b
+        self.integer, self.t, self.fraction = integer, t, fraction
+        self.bits: int = integer.width
+
+    def number(self, n: int) -> Value:
+        return self.w.const(self.integer, n)
+
+    def emit(self) -> None:
+        w, b = self.w, self.b
+        x, y = w.function.args
+        b.position_at_end(w.block("entry"))
+        sign, magnitude = 1 << (self.bits - 1), (1 << (self.bits - 1)) - 1
+        xi, yi = b.bitcast(x, self.integer), b.bitcast(y, self.integer)
+        xa, ya = b.and_(xi, self.number(magnitude)), b.and_(yi, self.number(magnitude))
+        infinity = self.number(((1 << (self.bits - 1 - self.fraction)) - 1) << self.fraction)
+        bad = b.or_(b.icmp_unsigned("==", ya, self.number(0)), b.icmp_unsigned(">=", xa, infinity))
+        bad = b.or_(bad, b.icmp_unsigned(">", ya, infinity))
+        with b.if_then(bad):
+            product = b.fmul(x, y)
+            b.ret(b.fdiv(product, product))
+        with b.if_then(b.icmp_unsigned("<", xa, ya)):
+            b.ret(x)
+        low = self._reduced(xa, ya)
+        b.ret(b.bitcast(b.or_(low, b.and_(xi, self.number(sign))), self.t))
+
+    def _parts(self, v: Value) -> tuple[Value, Value]:
+        """(exponent, mantissa) of a magnitude."""
+        b = self.b
+        exponent = b.lshr(v, self.number(self.fraction))
+        mantissa = b.and_(v, self.number((1 << self.fraction) - 1))
+        normal = b.icmp_unsigned("!=", exponent, self.number(0))
+        whole = b.or_(mantissa, self.number(1 << self.fraction))
+        return b.select(normal, exponent, self.number(1)), b.select(normal, whole, mantissa)
+
+    def _reduced(self, xa: Value, ya: Value) -> Value:
+        """The magnitude of the remainder, for xa >= ya > 0."""
+        w, b = self.w, self.b
+        (xe, xm), (ye, ym) = self._parts(xa), self._parts(ya)
+        pre, loop, done = b.block, w.block("loop"), w.block("done")
+        b.branch(loop)
+        b.position_at_end(loop)
+        exponent, mantissa = b.phi(self.integer), b.phi(self.integer)
+        less = b.sub(mantissa, ym)
+        rest = b.select(b.icmp_signed(">=", less, self.number(0)), less, mantissa)
+        more = b.icmp_unsigned(">", exponent, ye)
+        exponent.add_incoming(xe, pre)
+        exponent.add_incoming(b.sub(exponent, self.number(1)), loop)
+        mantissa.add_incoming(xm, pre)
+        mantissa.add_incoming(b.shl(rest, self.number(1)), loop)
+        b.cbranch(more, loop, done)
+        b.position_at_end(done)
+        return self._normalised(rest, ye)
+
+    def _normalised(self, mantissa: Value, exponent: Value) -> Value:
+        """The float of magnitude mantissa * 2^(exponent - bias - fraction)."""
+        w, b = self.w, self.b
+        leading = w.intrinsic(f"llvm.ctlz.i{self.bits}", self.integer, mantissa, w.const(ir.IntType(1), False))
+        want = b.sub(leading, self.number(self.bits - 1 - self.fraction))
+        room = b.sub(exponent, self.number(1))
+        shift = b.select(b.icmp_unsigned("<", want, room), want, room)
+        moved = b.shl(mantissa, shift)
+        field = b.shl(b.sub(exponent, shift), self.number(self.fraction))
+        implicit = b.icmp_unsigned(">=", moved, self.number(1 << self.fraction))
+        normal = b.add(b.and_(moved, self.number((1 << self.fraction) - 1)), field)
+        return b.select(implicit, normal, moved)

@@ -1,0 +1,237 @@
+"""Facts about loop bodies that decide how a loop is emitted: lanes, masks, what is stored, what can be kept in registers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace as with_fields
+
+from sardonyx.base.errors import Unsupported
+from sardonyx.base.symbolic import Dim, Symbol, coefficient, substitute, symbols
+from sardonyx.codegen.features import Target
+from sardonyx.loop.nodes import (
+    Alloc,
+    Barrier,
+    Buffer,
+    Check,
+    Expr,
+    For,
+    If,
+    Index,
+    Kernel,
+    Load,
+    Op,
+    Reduce,
+    Seq,
+    Step,
+    Stmt,
+    Store,
+    Tile,
+    While,
+    replace,
+    sequence,
+    walk,
+)
+
+SHORT = 12  # nodes of a body whose additions wait for each other
+
+
+def lanes_for(target: Target, symbol: Symbol, exprs: Iterable[Expr], stored: Iterable[Buffer] = ()) -> int:
+    """Lanes of a vector loop: so that its widest values fill a register; 8-byte integers count only in memory."""
+    widest = max((8 * b.dtype.itemsize for b in stored), default=8)
+    for expr in exprs:
+        for node in inner_nodes(expr):
+            if symbol not in node.symbols or node.dtype.kind == "bool":
+                continue
+            if isinstance(node, Load) or (not isinstance(node, Index) and node.dtype.name not in ("i64", "u64")):
+                widest = max(widest, 8 * node.dtype.itemsize)
+    return target.vector_bits // widest
+
+
+def masks_fit(target: Target, symbol: Symbol, exprs: Iterable[Expr], stored: Iterable[Buffer] = ()) -> bool:
+    """Are masked accesses cheap for every buffer that moves with the loop?"""
+    widths = {8 * b.dtype.itemsize for b in stored}
+    for expr in exprs:
+        widths |= {8 * n.dtype.itemsize for n in inner_nodes(expr) if isinstance(n, Load) and symbol in n.symbols}
+    return bool(target.masked_bits) and widths <= target.masked_bits
+
+
+def inner_nodes(expr: Expr, seen: dict[Expr, None] | None = None) -> dict[Expr, None]:
+    """All nodes of expr, also inside offsets and reductions."""
+    return walk(expr, seen)
+
+
+def is_short(exprs: Iterable[Expr]) -> bool:
+    """Is the body so short that a chain of accumulations would bound it?"""
+    nodes: dict[Expr, None] = {}
+    for expr in exprs:
+        inner_nodes(expr, nodes)
+    return len(nodes) <= SHORT and not any(isinstance(n, Reduce) for n in nodes)
+
+
+# ---- statements -----------------------------------------------------------------------------------------------------------
+
+
+def children(stmt: Stmt) -> tuple[Stmt, ...]:
+    """The statements inside a statement."""
+    if isinstance(stmt, Seq):
+        return stmt.body
+    if isinstance(stmt, If):
+        return (stmt.then,) if stmt.otherwise is None else (stmt.then, stmt.otherwise)
+    return (stmt.body,) if isinstance(stmt, (For, While, Alloc)) else ()
+
+
+def all_statements(stmt: Stmt) -> Iterator[Stmt]:
+    yield stmt
+    for inner in children(stmt):
+        yield from all_statements(inner)
+
+
+def own_expressions(stmt: Stmt) -> tuple[Expr, ...]:
+    """The expressions of a statement itself."""
+    if isinstance(stmt, Store):
+        return (stmt.value,) if stmt.guard is None else (stmt.value, stmt.guard)
+    if isinstance(stmt, (While, If)):
+        return (stmt.condition,)
+    return (stmt.condition, *stmt.details) if isinstance(stmt, Check) else ()
+
+
+def unrolled(stmt: Stmt) -> Stmt:
+    """stmt with its unrolled loops spelled out."""
+    if isinstance(stmt, Seq):
+        return Seq(tuple(unrolled(s) for s in stmt.body))
+    if isinstance(stmt, If):
+        otherwise = None if stmt.otherwise is None else unrolled(stmt.otherwise)
+        return If(stmt.condition, unrolled(stmt.then), otherwise)
+    if not isinstance(stmt, (For, While, Alloc)):
+        return stmt
+    body = unrolled(stmt.body)
+    if not isinstance(stmt, For) or stmt.kind != "unrolled":
+        return with_fields(stmt, body=body)
+    if not isinstance(stmt.lo, int) or not isinstance(stmt.hi, int):
+        raise Unsupported(f"an unrolled loop over {stmt.variable} from {stmt.lo} to {stmt.hi}")
+    return sequence(substituted(body, {stmt.variable: i}) for i in range(stmt.lo, stmt.hi))
+
+
+def stored_by(stmt: Stmt, kernel: Kernel) -> frozenset[Buffer]:
+    """The buffers whose contents may change while stmt runs; at a barrier, all that other threads may write to."""
+    found: set[Buffer] = set()
+    for inner in all_statements(stmt):
+        if isinstance(inner, Store):
+            found.add(inner.buffer)
+        elif isinstance(inner, Tile):
+            found.add(inner.c)
+        elif isinstance(inner, Barrier):
+            found.update(b for b in kernel.buffers if not b.readonly)
+    return frozenset(found)
+
+
+def substituted(stmt: Stmt, env: Mapping[Symbol, Dim]) -> Stmt:
+    """stmt with a loop variable replaced by a number."""
+
+    def dim(d: Dim) -> Dim:
+        return substitute(d, env)
+
+    if isinstance(stmt, Store):
+        guard = None if stmt.guard is None else replace(stmt.guard, env)
+        return Store(stmt.buffer, dim(stmt.offset), replace(stmt.value, env), stmt.combine, guard)
+    if isinstance(stmt, Seq):
+        return Seq(tuple(substituted(s, env) for s in stmt.body))
+    if isinstance(stmt, For):
+        return For(stmt.variable, dim(stmt.lo), dim(stmt.hi), stmt.kind, substituted(stmt.body, env))
+    if isinstance(stmt, If):
+        otherwise = None if stmt.otherwise is None else substituted(stmt.otherwise, env)
+        return If(replace(stmt.condition, env), substituted(stmt.then, env), otherwise)
+    if isinstance(stmt, While):
+        return While(replace(stmt.condition, env), substituted(stmt.body, env))
+    if isinstance(stmt, Alloc):
+        return Alloc(stmt.buffer, dim(stmt.size), substituted(stmt.body, env))
+    if isinstance(stmt, Check):
+        return Check(replace(stmt.condition, env), stmt.code, tuple(replace(d, env) for d in stmt.details))
+    if isinstance(stmt, Tile):
+        return _substituted_tile(stmt, env)
+    return stmt
+
+
+def _substituted_tile(tile: Tile, env: Mapping[Symbol, Dim]) -> Tile:
+    def dim(d: Dim) -> Dim:
+        return substitute(d, env)
+
+    return with_fields(
+        tile,
+        rows=dim(tile.rows),
+        a_offset=dim(tile.a_offset),
+        a_row=dim(tile.a_row),
+        b_offset=dim(tile.b_offset),
+        c_offset=dim(tile.c_offset),
+        c_row=dim(tile.c_row),
+        steps=tuple(Step(dim(s.extent), dim(s.a), dim(s.b)) for s in tile.steps),
+        ahead=None if tile.ahead is None else dim(tile.ahead),
+    )
+
+
+def is_vectorisable(loop: For) -> bool:
+    """Can the loop run in lanes: stores and inner loops only, bounds the same for all lanes, one store per place?"""
+    v = loop.variable
+    for stmt in all_statements(loop.body):
+        if isinstance(stmt, Store):
+            if stmt.combine is None and coefficient(stmt.offset, v) == 0:
+                return False
+            if any(_loops_vary(e, v) for e in own_expressions(stmt)):
+                return False
+        elif isinstance(stmt, For):
+            if v in symbols(stmt.lo) | symbols(stmt.hi):
+                return False
+        elif not isinstance(stmt, Seq):
+            return False
+    return True
+
+
+def _loops_vary(expr: Expr, v: Symbol) -> bool:
+    reductions = [n for n in inner_nodes(expr) if isinstance(n, Reduce)]
+    return any(v in symbols(0 if s.extent is None else s.extent) for r in reductions for s, _ in r.loops)
+
+
+# ---- accumulators ---------------------------------------------------------------------------------------------------------
+
+Place = tuple[Buffer, Dim, str]
+
+
+def accumulators(body: Stmt, variable: Symbol) -> tuple[Place, ...]:
+    """Places (buffer, offset, fn) that the turns of a loop only combine values into, so that a register can hold the total."""
+    places: dict[Place, None] = {}
+    bound = {variable}
+    others: set[Buffer] = set()
+    for stmt, direct in _statements(body, True):
+        if isinstance(stmt, For):
+            bound.add(stmt.variable)
+        if isinstance(stmt, Store) and stmt.combine is not None and direct:
+            places[stmt.buffer, stmt.offset, stmt.combine] = None
+        elif isinstance(stmt, Store):
+            others.add(stmt.buffer)
+        elif isinstance(stmt, Tile):
+            others |= {stmt.a, stmt.b, stmt.c}
+        for expr in own_expressions(stmt):
+            others |= {n.buffer for n in inner_nodes(expr) if isinstance(n, Load)}
+    free = [p for p in places if p[0] not in others and bound.isdisjoint(symbols(p[1]))]
+    return tuple(p for p in free if all(q is p or _apart(p, q) for q in places))
+
+
+def _apart(p: Place, q: Place) -> bool:
+    """Are two places certainly not the same memory?"""
+    distance = p[1] - q[1]
+    return p[0] is not q[0] or (isinstance(distance, int) and distance != 0)
+
+
+def _statements(stmt: Stmt, direct: bool) -> Iterator[tuple[Stmt, bool]]:
+    """All statements; direct: reached through Seq and For alone."""
+    yield stmt, direct
+    for inner in children(stmt):
+        yield from _statements(inner, direct and isinstance(stmt, (Seq, For)))
+
+
+def op_nodes(exprs: Iterable[Expr]) -> int:
+    """Operations in the expressions, each shared one once."""
+    nodes: dict[Expr, None] = {}
+    for expr in exprs:
+        inner_nodes(expr, nodes)
+    return sum(isinstance(n, Op) for n in nodes)

@@ -1,0 +1,324 @@
+"""Statements as LLVM: what runs when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sardonyx.base.dtypes import i64
+from sardonyx.base.errors import Unsupported
+from sardonyx.base.symbolic import Symbol, is_nonnegative, value
+from sardonyx.codegen import arithmetic, checks, loops, sync, tile
+from sardonyx.codegen.expressions import evaluate
+from sardonyx.codegen.integers import integer
+from sardonyx.codegen.loops import Reduction, States, VectorLoop
+from sardonyx.codegen.memory import (
+    both,
+    load_element,
+    load_lanes,
+    pointer,
+    stack,
+    store_element,
+    store_lanes,
+    varies,
+)
+from sardonyx.codegen.scopes import Bound, Frame, Scope, Spine
+from sardonyx.codegen.scratch import scratch_layout
+from sardonyx.codegen.shape import (
+    Place,
+    accumulators,
+    all_statements,
+    is_short,
+    is_vectorisable,
+    lanes_for,
+    masks_fit,
+    own_expressions,
+    stored_by,
+)
+from sardonyx.codegen.words import I8, Value, memory_type
+from sardonyx.loop.nodes import (
+    Alloc,
+    Barrier,
+    Cast,
+    Check,
+    For,
+    If,
+    Load,
+    Seq,
+    Stmt,
+    Store,
+    Tile,
+    While,
+    first,
+)
+
+
+def run(f: Frame, stmt: Stmt) -> None:
+    """Emit a statement. Raises Unsupported for what this target can't do."""
+    EMITTERS[type(stmt)](f, stmt)
+
+
+def _seq(f: Frame, stmt: Seq) -> None:
+    for inner in stmt.body:
+        run(f, inner)
+
+
+# ---- stores ---------------------------------------------------------------------------------------------------------------
+
+
+def _store(f: Frame, stmt: Store) -> None:
+    if stmt.combine is not None and (stmt.buffer, stmt.offset, stmt.combine) in f.totals:
+        _accumulate(f, stmt)
+        return
+    v = evaluate(f, stmt.value)
+    guard = None if stmt.guard is None else evaluate(f, stmt.guard)
+    if varies(f, stmt.offset):
+        if stmt.combine is not None:
+            old = load_lanes(f, stmt.buffer, stmt.offset, guard)
+            v = arithmetic.emit(f.words, stmt.combine, stmt.buffer.dtype, (old, v))
+        v = f.words.splat(v, f.vector.count)  # type: ignore[union-attr]
+        store_lanes(f, v, stmt.buffer, stmt.offset, guard)
+    else:
+        v, guard = _one_value(f, stmt, v, guard)
+        loops.when(f, guard, lambda: _store_one(f, stmt, v))
+    f.forget([stmt.buffer])
+    if guard is None and stmt.combine is None:
+        _forward(f, stmt, v)
+
+
+def _one_value(f: Frame, stmt: Store, v: Value, guard: Value | None) -> tuple[Value, Value | None]:
+    """What all lanes together combine into one place, and the condition that is left."""
+    if f.vector is None:
+        return v, guard
+    assert stmt.combine is not None
+    v = f.words.splat(v, f.vector.count)
+    mask = both(f, f.vector.mask, guard)
+    if mask is not None:
+        v = f.words.b.select(mask, v, arithmetic.neutral(f.words, stmt.combine, stmt.buffer.dtype, f.vector.count))
+    return arithmetic.across_lanes(f.words, stmt.combine, stmt.buffer.dtype, v), None
+
+
+def _store_one(f: Frame, stmt: Store, v: Value) -> None:
+    if stmt.combine is not None:
+        old = load_element(f, stmt.buffer, stmt.offset, None)
+        v = arithmetic.emit(f.words, stmt.combine, stmt.buffer.dtype, (old, v))
+    store_element(f, v, stmt.buffer, stmt.offset)
+
+
+def _forward(f: Frame, stmt: Store, v: Value) -> None:
+    """A load of what was just stored needs no memory, as long as it belongs into this very region."""
+    load = Load(stmt.buffer, stmt.offset)
+    reads = f.reads(load)
+    level = f.level(load.symbols, reads)
+    if level == len(f.scopes) - 1:
+        f.remember(level, load, v, reads)
+
+
+def _accumulate(f: Frame, stmt: Store) -> None:
+    """Into a register; see shape.accumulators."""
+    assert stmt.combine is not None
+    key, dtype = (stmt.buffer, stmt.offset, stmt.combine), stmt.buffer.dtype
+    v = evaluate(f, stmt.value)
+    total = f.totals[key]
+    if stmt.guard is not None:
+        neutral = arithmetic.neutral(f.words, stmt.combine, dtype, None)
+        guard, v, neutral = f.words.alike(evaluate(f, stmt.guard), v, neutral)
+        v = f.words.b.select(guard, v, neutral)
+    mask = f.vector.mask if f.vector is not None and not varies(f, stmt.offset) else None
+    f.totals[key] = arithmetic.combine(f.words, stmt.combine, dtype, total, v, mask)
+
+
+# ---- loops ----------------------------------------------------------------------------------------------------------------
+
+
+def _for(f: Frame, stmt: For) -> None:
+    if stmt.kind == "parallel":
+        _parallel(f, stmt)
+    elif stmt.kind == "vector" and f.vector is None and is_vectorisable(stmt):
+        _vector(f, stmt)
+    else:
+        _serial(f, stmt)
+
+
+def _parallel(f: Frame, stmt: For) -> None:
+    """for variable in range(lo + n tid / nt, lo + n (tid + 1) / nt)"""
+    w, b = f.words, f.words.b
+    lo, turns = integer(f, stmt.lo), integer(f, stmt.hi - stmt.lo)
+    if not is_nonnegative(stmt.hi - stmt.lo):
+        turns = b.select(b.icmp_signed("<", turns, w.number(0)), w.number(0), turns)
+    tid, team = (v if v.type == w.index else b.trunc(v, w.index) for v in (f.tid, f.team))
+    dealt = [b.udiv(b.mul(turns, t), team) for t in (tid, b.add(tid, w.number(1)))]
+    start, stop = first(stmt.variable), Symbol(f"{stmt.variable.name}.last")
+
+    def share(states: States) -> States:
+        f.bind(stop, Bound(w.add(lo, dealt[1])))
+        _serial(f, For(stmt.variable, value(start), value(stop), "serial", stmt.body))
+        return states
+
+    loops.joined(f, start, Bound(w.add(lo, dealt[0])), share, [])
+
+
+def _serial(f: Frame, stmt: For) -> None:
+    """One turn after the other; what they only accumulate stays in registers meanwhile."""
+    stores = stored_by(stmt.body, f.kernel)
+    own = [p for p in accumulators(stmt.body, stmt.variable) if p not in f.totals]
+    outer = [p for p in _combined(stmt.body) if p in f.totals]
+
+    def turn(states: States) -> States:
+        return _with_totals(f, (*outer, *own), states, stmt.body)
+
+    def loop(states: States) -> States:
+        begin = states + [_load_place(f, p) for p in own]
+        totals = loops.turns(f, stmt.variable, stmt.lo, stmt.hi, stores, begin, turn)
+        for place, total in zip(own, totals[len(outer) :], strict=True):
+            _store_place(f, place, total)
+        return totals[: len(outer)]
+
+    if loops.is_empty(stmt.lo, stmt.hi):
+        return
+    totals = loops.region(f, loops.nonempty(f, stmt.lo, stmt.hi), [f.totals[p] for p in outer], loop)
+    f.totals.update(zip(outer, totals, strict=True))
+
+
+def _combined(stmt: Stmt) -> list[Place]:
+    """The places that statements combine into."""
+    stores = [s for s in all_statements(stmt) if isinstance(s, Store) and s.combine is not None]
+    return list(dict.fromkeys((s.buffer, s.offset, s.combine) for s in stores))  # type: ignore[misc]
+
+
+def _with_totals(f: Frame, places: tuple[Place, ...], totals: States, body: Stmt) -> States:
+    """The totals after body."""
+    f.totals.update(zip(places, totals, strict=True))
+    run(f, body)
+    return [f.totals.pop(p) for p in places]
+
+
+def _load_place(f: Frame, place: Place) -> Value:
+    buffer, offset, _ = place
+    return load_lanes(f, buffer, offset, None) if varies(f, offset) else load_element(f, buffer, offset, None)
+
+
+def _store_place(f: Frame, place: Place, total: Value) -> None:
+    buffer, offset, _ = place
+    if varies(f, offset):
+        store_lanes(f, total, buffer, offset, None)
+    else:
+        store_element(f, total, buffer, offset)
+    f.forget([buffer])
+
+
+def _vector(f: Frame, stmt: For) -> None:
+    """Whole vectors, then what is left; places that all turns combine into get a total per lane, combined at the end."""
+    loop, places = _vector_loop(f, stmt)
+
+    def turn(states: States) -> States:
+        return _with_totals(f, places, states, stmt.body)
+
+    def whole(states: States) -> States:
+        totals = loops.finish(f, loop, loops.vector(f, loop, loops.begin(f, loop), turn))
+        for place, total in zip(places, totals, strict=True):
+            old = _load_place(f, place)
+            _store_place(f, place, arithmetic.emit(f.words, place[2], place[0].dtype, (old, total)))
+        return states
+
+    if not loops.is_empty(stmt.lo, stmt.hi):
+        loops.region(f, loops.nonempty(f, stmt.lo, stmt.hi), [], whole)
+
+
+def _vector_loop(f: Frame, stmt: For) -> tuple[VectorLoop, tuple[Place, ...]]:
+    statements = list(all_statements(stmt.body))
+    exprs = [e for s in statements for e in own_expressions(s)]
+    moving = [s.buffer for s in statements if isinstance(s, Store)]
+    places = accumulators(stmt.body, stmt.variable)
+    only_sums = all(isinstance(s, Seq) or (isinstance(s, Store) and s.combine is not None) for s in statements)
+    loop = VectorLoop(
+        stmt.variable,
+        stmt.lo,
+        stmt.hi,
+        lanes_for(f.target, stmt.variable, exprs, moving),
+        stored_by(stmt.body, f.kernel) - {p[0] for p in places},
+        tuple(Reduction(fn, buffer.dtype) for buffer, _, fn in places),
+        masks_fit(f.target, stmt.variable, exprs, moving),
+        unroll=4 if places and only_sums and is_short(exprs) else 1,
+    )
+    return loop, places
+
+
+# ---- control --------------------------------------------------------------------------------------------------------------
+
+
+def _if(f: Frame, stmt: If) -> None:
+    condition = evaluate(f, stmt.condition)
+    if stmt.otherwise is None:
+        loops.when(f, condition, lambda: run(f, stmt.then))
+        return
+    w = f.words
+    ways = [w.block("then"), w.block("otherwise")]
+    after = w.block("after")
+    for block, inner in zip(ways, (stmt.then, stmt.otherwise), strict=True):
+        f.push(Scope(Spine(block), fenced=True))
+        run(f, inner)
+        loops.close(f, f.pop(), after)
+    w.b.cbranch(condition, *ways)
+    w.b.position_at_end(after)
+
+
+def _while(f: Frame, stmt: While) -> None:
+    w = f.words
+    stores = stored_by(stmt.body, f.kernel)
+    head, body, after = w.block("while"), w.block("turn"), w.block("after")
+    f.forget(stores)
+    f.push(Scope(Spine(head), fenced=True, stores=stores))
+    condition = evaluate(f, stmt.condition)
+    f.push(Scope(Spine(body), fenced=True))
+    run(f, stmt.body)
+    loops.close(f, f.pop(), head)
+    w.b.cbranch(condition, body, after)
+    f.pop()
+    w.b.branch(head)
+    w.b.position_at_end(after)
+
+
+def _alloc(f: Frame, stmt: Alloc) -> None:
+    buffer = stmt.buffer
+    if buffer.space == "local":
+        if not isinstance(stmt.size, int):
+            raise Unsupported(f"{buffer} of {stmt.size} elements on the stack")
+        f.bases[buffer] = stack(f, memory_type(buffer.dtype), stmt.size)
+    else:
+        offset = scratch_layout(f.kernel)[0][buffer]
+        with f.at(0):
+            f.bases[buffer] = f.words.at(f.scratch, integer(f, offset), I8)
+    run(f, stmt.body)
+
+
+def _barrier(f: Frame, stmt: Barrier) -> None:
+    sync.barrier(f.words, f.context, f.team)
+    f.forget([b for b in f.kernel.buffers if not b.readonly])
+
+
+def _check(f: Frame, stmt: Check) -> None:
+    good = evaluate(f, stmt.condition)
+    details = [evaluate(f, Cast(d, i64)) for d in stmt.details]
+    checks.unless(f, good, stmt.code, details)
+
+
+def _tile(f: Frame, stmt: Tile) -> None:
+    dynamic = tile.dynamic_sizes(stmt)
+    a, b, c = (pointer(f, *at) for at in ((stmt.a, stmt.a_offset), (stmt.b, stmt.b_offset), (stmt.c, stmt.c_offset)))
+    ahead = None if stmt.ahead is None else pointer(f, stmt.b, stmt.ahead)
+    tile.call(f, stmt, a, b, c, ahead, integer(f, stmt.rows), [integer(f, d) for d in dynamic])
+    f.forget([stmt.c])
+
+
+EMITTERS: dict[type, Callable[[Frame, Any], None]] = {
+    Seq: _seq,
+    Store: _store,
+    For: _for,
+    While: _while,
+    If: _if,
+    Alloc: _alloc,
+    Barrier: _barrier,
+    Check: _check,
+    Tile: _tile,
+}

@@ -1,0 +1,197 @@
+"""The contraction kernel: rows x vectors of sums kept in registers, one internal function per height.
+
+tile(a, b, c, ahead, sizes that are not constant ...):
+    sums = 0
+    for the outer steps of k:
+        for k < extent, 4 at a time, then one at a time:
+            per k: load `vectors` of b; prefetch a line at ahead + 64 k
+                   for each row: broadcast a[row, k]; sums[row] += a * b
+    store sums to c
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from sardonyx.base.errors import Unsupported
+from sardonyx.base.symbolic import Dim
+from sardonyx.codegen.fragments import Plain, fragment
+from sardonyx.codegen.scopes import Frame
+from sardonyx.codegen.words import I8, I32, PTR, VOID, Value, Words, memory_type
+from sardonyx.loop.nodes import Tile
+
+UNROLL = 4
+LINE = 64  # bytes prefetched per k
+
+Sums = list[Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One height of a tile. sizes: a_row, c_row, then extent, a and b of each step; None stands for an argument."""
+
+    fragment: Plain
+    rows: int
+    vectors: int
+    sizes: tuple[int | None, ...]
+    prefetch: bool
+
+    @property
+    def name(self) -> str:
+        kind = f"{self.fragment.a}{self.fragment.b}{self.fragment.c}"
+        sizes = "_".join("n" if s is None else str(s) for s in self.sizes)
+        return f"tile.{kind}.{self.rows}x{self.vectors}.{sizes}{'.ahead' if self.prefetch else ''}"
+
+
+def dims(tile: Tile) -> list[Dim]:
+    """The sizes of a tile, in the order of Shape.sizes."""
+    return [tile.a_row, tile.c_row, *(d for s in tile.steps for d in (s.extent, s.a, s.b))]
+
+
+def dynamic_sizes(tile: Tile) -> list[Dim]:
+    """Those that are arguments."""
+    return [d for d in dims(tile) if not isinstance(d, int)]
+
+
+def call(f: Frame, tile: Tile, a: Value, b: Value, c: Value, ahead: Value | None, rows: Value, dynamic: Sequence[Value]) -> None:
+    """Call the function of the height that `rows` is."""
+    w, way = f.words, fragment(tile.a.dtype, tile.b.dtype, tile.c.dtype, f.target)
+    lanes = way.lanes(f.target)
+    if tile.width % lanes:
+        raise Unsupported(f"a tile of {tile.width} columns in vectors of {lanes}")
+    sizes = tuple(d if isinstance(d, int) else None for d in dims(tile))
+    args = [a, b, c, *([] if ahead is None else [ahead]), *dynamic]
+
+    def function(height: int) -> Value:
+        return define(w, Shape(way, height, tile.width // lanes, sizes, ahead is not None))
+
+    if isinstance(tile.rows, int) or len(tile.heights) == 1:
+        w.b.call(function(tile.rows if isinstance(tile.rows, int) else tile.heights[0]), args)
+        return
+    after = w.block("after")
+    choice = w.b.switch(rows, after)
+    for height in tile.heights:
+        block = w.block(f"rows{height}")
+        choice.add_case(w.number(height), block)
+        w.b.position_at_end(block)
+        w.b.call(function(height), args)
+        w.b.branch(after)
+    w.b.position_at_end(after)
+
+
+def define(caller: Words, shape: Shape) -> Value:
+    """The function of a shape in the caller's module, emitted once."""
+    found = caller.module.globals.get(shape.name)
+    if found is not None:
+        return found
+    pointers = [PTR] * (4 if shape.prefetch else 3)
+    types = pointers + [caller.index] * sum(s is None for s in shape.sizes)
+    function = ir.Function(caller.module, ir.FunctionType(VOID, types), shape.name)
+    function.linkage = "internal"
+    function.attributes.add("nounwind")
+    _Body(Words(function, caller.target), shape).emit()
+    return function
+
+
+class _Body:
+    """A tile's function under construction."""
+
+    def __init__(self, w: Words, shape: Shape) -> None:
+        self.w, self.shape, self.way = w, shape, shape.fragment
+        a, b, c, *rest = w.function.args
+        self.a, self.b, self.c = a, b, c
+        self.ahead = rest.pop(0) if shape.prefetch else None
+        arguments = iter(rest)
+        sizes = [w.number(s) if s is not None else next(arguments) for s in shape.sizes]
+        self.a_row, self.c_row, *flat = sizes
+        self.steps = [tuple(flat[i : i + 3]) for i in range(0, len(flat), 3)]
+        self.a_type, self.b_type, self.c_type = (memory_type(d) for d in (self.way.a, self.way.b, self.way.c))
+        self.lanes = self.way.lanes(w.target)
+
+    def emit(self) -> None:
+        w, shape = self.w, self.shape
+        w.b.position_at_end(w.block("entry"))
+        rows = [w.at(self.a, w.mul(self.a_row, w.number(i)), self.a_type) for i in range(shape.rows)]
+        sums = [w.zero(self.way.sums(w.target))] * (shape.rows * shape.vectors)
+        sums = self._steps(0, rows, self.b, sums)
+        for i in range(shape.rows):
+            row = w.at(self.c, w.mul(self.c_row, w.number(i)), self.c_type)
+            for j in range(shape.vectors):
+                w.b.store(sums[i * shape.vectors + j], w.at(row, j * self.lanes, self.c_type), align=self.way.c.itemsize)
+        w.b.ret_void()
+
+    def _steps(self, depth: int, rows: list[Value], b: Value, sums: Sums) -> Sums:
+        """The loops from `depth` on, rows and b at their starts."""
+        w = self.w
+        if depth == len(self.steps):
+            return self._products(rows, b, sums, 1, w.number(0), w.number(0), None)
+        extent, a_step, b_step = self.steps[depth]
+        zero = w.number(0)
+
+        def outer(k: Value, sums: Sums) -> Sums:
+            moved = [w.at(r, w.mul(k, a_step), self.a_type) for r in rows]
+            return self._steps(depth + 1, moved, w.at(b, w.mul(k, b_step), self.b_type), sums)
+
+        if depth < len(self.steps) - 1:
+            return self._loop(zero, extent, 1, sums, outer)
+
+        def inner(count: int, prefetch: bool) -> object:
+            def body(k: Value, sums: Sums) -> Sums:
+                moved = [w.at(r, w.mul(k, a_step), self.a_type) for r in rows]
+                ahead = w.at(self.ahead, w.mul(k, w.number(LINE)), I8) if prefetch and self.ahead is not None else None
+                at = w.at(b, w.mul(k, b_step), self.b_type)
+                return self._products(moved, at, sums, count, a_step, b_step, ahead)
+
+            return body
+
+        known = isinstance(extent, ir.Constant)
+        whole = w.number(extent.constant & -UNROLL) if known else w.b.and_(extent, w.number(-UNROLL))
+        sums = self._loop(zero, whole, UNROLL, sums, inner(UNROLL, True))
+        return self._loop(whole, extent, 1, sums, inner(1, False))
+
+    def _products(
+        self, rows: list[Value], b: Value, sums: Sums, count: int, a_step: Value, b_step: Value, ahead: Value | None
+    ) -> Sums:
+        """`count` turns of k: each vector of B once, each element of A broadcast."""
+        w, vectors, out = self.w, self.shape.vectors, list(sums)
+        for u in range(count):
+            line = w.at(b, w.mul(b_step, w.number(u)), self.b_type)
+            bs = [self.way.load_b(w, w.at(line, j * self.lanes, self.b_type)) for j in range(vectors)]
+            if ahead is not None:
+                self._prefetch(w.at(ahead, u * LINE, I8))
+            for i, row in enumerate(rows):
+                a = self.way.load_a(w, w.at(row, w.mul(a_step, w.number(u)), self.a_type))
+                for j in range(vectors):
+                    at = i * vectors + j
+                    out[at] = self.way.multiply_add(w, a, bs[j], out[at])
+        return out
+
+    def _prefetch(self, address: Value) -> None:
+        w = self.w
+        w.intrinsic("llvm.prefetch.p0", VOID, address, w.const(I32, 0), w.const(I32, 3), w.const(I32, 1))
+
+    def _loop(self, start: Value, stop: Value, step: int, sums: Sums, body: object) -> Sums:
+        """sums = body(k, sums) for k in range(start, stop, step), perhaps never."""
+        w, b = self.w, self.w.b
+        if isinstance(start, ir.Constant) and isinstance(stop, ir.Constant):
+            count = (stop.constant - start.constant) // step
+            if count <= 1:
+                return body(start, sums) if count == 1 else sums  # type: ignore[operator]
+        before, head, turn, after = b.block, w.block("loop"), w.block("turn"), w.block("after")
+        b.branch(head)
+        b.position_at_end(head)
+        k = b.phi(w.index)
+        phis = [b.phi(s.type) for s in sums]
+        b.cbranch(b.icmp_signed("<", k, stop), turn, after)
+        b.position_at_end(turn)
+        out = body(k, phis)  # type: ignore[operator]
+        following = b.add(k, w.number(step))
+        for phi, first, later in zip([k, *phis], [start, *sums], [following, *out], strict=True):
+            phi.add_incoming(first, before)
+            phi.add_incoming(later, b.block)
+        b.branch(head)
+        b.position_at_end(after)
+        return phis

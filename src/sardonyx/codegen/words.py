@@ -1,0 +1,189 @@
+"""Types and instructions that every emitter needs, over llvmlite's builder.
+
+In registers a bool is an i1; f16, bf16 and narrower floats are their bits as integers; 4- and 2-bit integers are an i8 that holds
+the value. In memory a bool is a byte of 0 or 1. A value's own LLVM type tells whether it is one element or a vector of lanes.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from llvmlite import ir
+
+from sardonyx.base.dtypes import DType
+from sardonyx.codegen.features import Target
+
+Value: TypeAlias = Any  # ir.Value; llvmlite has no type annotations
+Type: TypeAlias = Any
+Block: TypeAlias = Any
+
+I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
+F32, F64, HALF = ir.FloatType(), ir.DoubleType(), ir.HalfType()
+PTR, VOID = ir.PointerType(), ir.VoidType()
+
+
+@functools.cache
+def int_type(bits: int) -> Type:
+    return {1: I1, 8: I8, 16: I16, 32: I32, 64: I64}.get(bits) or ir.IntType(bits)
+
+
+@functools.cache
+def register_type(dtype: DType) -> Type:
+    """The LLVM type of one element in a register."""
+    if dtype.kind == "bool":
+        return I1
+    if dtype.name == "f32":
+        return F32
+    return F64 if dtype.name == "f64" else int_type(8 * dtype.itemsize)
+
+
+@functools.cache
+def memory_type(dtype: DType) -> Type:
+    """The LLVM type of one element in memory."""
+    return I8 if dtype.kind == "bool" else register_type(dtype)
+
+
+_vectors: dict[tuple[str, int], Type] = {}
+
+
+def vector_type(element: Type, lanes: int | None) -> Type:
+    """A vector of so many elements; None: the element's type itself."""
+    if lanes is None:
+        return element
+    key = (str(element), lanes)
+    found = _vectors.get(key)
+    if found is None:
+        found = _vectors[key] = ir.VectorType(element, lanes)
+    return found
+
+
+def lanes_of(v: Value) -> int | None:
+    """Lanes of a vector value; None for a scalar."""
+    return v.type.count if isinstance(v.type, ir.VectorType) else None
+
+
+def element_of(t: Type) -> Type:
+    return t.element if isinstance(t, ir.VectorType) else t
+
+
+def suffix(t: Type) -> str:
+    """A type as intrinsics' names spell it: v16f32, i64, p0."""
+    if isinstance(t, ir.VectorType):
+        return f"v{t.count}{suffix(t.element)}"
+    return "p0" if isinstance(t, ir.PointerType) else str(t.intrinsic_name)
+
+
+class Words:
+    """A place in a function under construction, and the instructions to put there."""
+
+    def __init__(self, function: Value, target: Target) -> None:
+        self.function = function
+        self.module = function.module
+        self.target = target
+        self.b = ir.IRBuilder()
+        self.index = int_type(target.index_bits)
+        self._constants: dict[tuple[str, object], Value] = {}
+
+    # ---- constants ----
+
+    def const(self, t: Type, value: Any) -> Value:
+        """A number of type t; in every lane if t is a vector. One object per number and type."""
+        key = (str(t), repr(value))
+        found = self._constants.get(key)
+        if found is None:
+            found = self._constants[key] = ir.Constant(t, value)
+        return found
+
+    def number(self, value: int) -> Value:
+        """An index."""
+        return self.const(self.index, value)
+
+    def listed(self, element: Type, values: Sequence[int]) -> Value:
+        """A vector of these constants."""
+        key = (f"listed {element}", tuple(values))
+        found = self._constants.get(key)
+        if found is None:
+            found = self._constants[key] = ir.Constant(ir.VectorType(element, len(values)), list(values))
+        return found
+
+    def zero(self, t: Type) -> Value:
+        """Zero, in every lane."""
+        return self.const(t, None)
+
+    def undefined(self, t: Type) -> Value:
+        return self.const(t, ir.Undefined)
+
+    # ---- vectors ----
+
+    def splat(self, v: Value, lanes: int) -> Value:
+        """v in every lane; v itself if it is a vector."""
+        if lanes_of(v) is not None:
+            return v
+        t = vector_type(v.type, lanes)
+        if isinstance(v, ir.Constant):
+            return self.const(t, v.constant)
+        first = self.b.insert_element(self.undefined(t), v, self.const(I32, 0))
+        return self.b.shuffle_vector(first, self.undefined(t), self.listed(I32, (0,) * lanes))
+
+    def permute(self, v: Value, order: Sequence[int]) -> Value:
+        """The lanes of v in another order (or fewer of them)."""
+        return self.b.shuffle_vector(v, self.undefined(v.type), self.listed(I32, tuple(order)))
+
+    def reverse(self, v: Value) -> Value:
+        return self.permute(v, range(v.type.count - 1, -1, -1))
+
+    def iota(self, t: Type, lanes: int) -> Value:
+        return self.listed(t, range(lanes))
+
+    def alike(self, *values: Value) -> tuple[Value, ...]:
+        """All as vectors if one of them is."""
+        lanes = next((n for v in values if (n := lanes_of(v)) is not None), None)
+        return values if lanes is None else tuple(self.splat(v, lanes) for v in values)
+
+    # ---- instructions ----
+
+    def intrinsic(self, name: str, result: Type, *args: Value) -> Value:
+        found = self.module.globals.get(name)
+        if found is None:
+            found = ir.Function(self.module, ir.FunctionType(result, [a.type for a in args]), name)
+        return self.b.call(found, args)
+
+    def elementwise(self, name: str, *args: Value) -> Value:
+        """An intrinsic whose result has its arguments' type and whose name ends in that type."""
+        return self.intrinsic(f"llvm.{name}.{suffix(args[0].type)}", args[0].type, *args)
+
+    def at(self, pointer: Value, offset: Value | int, element: Type) -> Value:
+        """pointer + offset elements."""
+        if isinstance(offset, int):
+            if offset == 0:
+                return pointer
+            offset = self.number(offset)
+        return self.b.gep(pointer, [offset], source_etype=element)
+
+    def add(self, x: Value, y: Value) -> Value:
+        """Of indices, constants folded."""
+        a, c = constant_of(x), constant_of(y)
+        if a is not None and c is not None:
+            return self.const(x.type, a + c)
+        return y if a == 0 else x if c == 0 else self.b.add(x, y)
+
+    def mul(self, x: Value, y: Value) -> Value:
+        """Of indices, constants folded."""
+        a, c = constant_of(x), constant_of(y)
+        if a is not None and c is not None:
+            return self.const(x.type, a * c)
+        if a == 0 or c == 1:
+            return x
+        return y if c == 0 or a == 1 else self.b.mul(x, y)
+
+    def block(self, name: str = "") -> Block:
+        return self.function.append_basic_block(name)
+
+
+def constant_of(v: Value) -> int | None:
+    """The integer that a scalar constant is."""
+    if isinstance(v, ir.Constant) and isinstance(v.type, ir.IntType) and isinstance(v.constant, int):
+        return v.constant
+    return None
