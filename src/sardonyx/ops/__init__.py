@@ -1,10 +1,11 @@
 """The operators, one record each, by family."""
 
-from sardonyx.ops import activation, linalg, softmax
+from sardonyx.ops import activation, conv, linalg, softmax
 from sardonyx.ops.record import Op
 
 FAMILIES = (
     activation.OPS,
+    conv.OPS,
     linalg.OPS,
     softmax.OPS,
 )

@@ -14,6 +14,7 @@ from sardonyx.expr import scalar
 from sardonyx.expr.known import known
 from sardonyx.expr.tensor import Tensor, constant
 from sardonyx.loop.nodes import Expr
+from sardonyx.ops.cases import reals
 from sardonyx.ops.pointwise import expand_to, lifted, pointwise, view
 from sardonyx.ops.record import Case, Op
 
@@ -177,10 +178,6 @@ def unary(name: str, fn: Callable[..., Expr], since: int, *attributes: dict[str,
     return Op(name, since=since, domain=domain, lower=lifted(fn), cases=spread(*attributes))
 
 
-def grid(*shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    return np.linspace(-3, 3, math.prod(shape), dtype=np.float32).reshape(shape)
-
-
 OPS = (
     unary("Relu", relu, 6),
     unary("LeakyRelu", leaky_relu, 6, {}, {"alpha": 0.3}),
@@ -197,10 +194,10 @@ OPS = (
     unary("Mish", mish, 18),
     unary("ThresholdedRelu", thresholded_relu, 10, {}, {"alpha": 2.0}),
     unary("Shrink", shrink, 9, {}, {"bias": 1.5, "lambd": 1.5}),
-    Op("PRelu", since=7, lower=prelu, cases=(Case((grid(2, 3, 4), grid(3, 1))), Case((grid(3, 5), grid(1))))),
+    Op("PRelu", since=7, lower=prelu, cases=(Case((reals(2, 3, 4), reals(3, 1))), Case((reals(3, 5), reals(1))))),
     Op("PRelu", since=6, lower=prelu_1),
-    Op("SwiGLU", since=28, lower=swiglu, cases=(Case((grid(2, 3), grid(2, 3)), {"alpha": 0.5}),)),
-    Op("Dropout", since=12, lower=dropout, cases=(Case((grid(2, 3),)), Case((grid(2, 3), np.float32(0.1), np.array(False))))),
+    Op("SwiGLU", since=28, lower=swiglu, cases=(Case((reals(2, 3), reals(2, 3)), {"alpha": 0.5}),)),
+    Op("Dropout", since=12, lower=dropout, cases=(Case((reals(2, 3),)), Case((reals(2, 3), np.float32(0.1), np.array(False))))),
     Op("Dropout", since=10, lower=dropout_10),
     Op("Dropout", since=7, lower=dropout_7),
     Op("Dropout", since=1, lower=dropout_1),

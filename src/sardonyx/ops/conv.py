@@ -1,0 +1,121 @@
+"""Convolution: Conv of any number of spatial axes, with groups and dilations; ConvInteger is in ops.quantized."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sardonyx.base.dtypes import DType
+from sardonyx.base.errors import Fail
+from sardonyx.base.symbolic import Dim
+from sardonyx.expr import scalar
+from sardonyx.expr.index import at
+from sardonyx.expr.require import require_equal
+from sardonyx.expr.tensor import Tensor
+from sardonyx.loop.nodes import Expr
+from sardonyx.ops.cases import reals
+from sardonyx.ops.pointwise import pointwise, reduce, view
+from sardonyx.ops.record import Case, Op
+from sardonyx.ops.windows import Window, bordered, windows
+
+
+def conv(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor | None = None,
+    auto_pad: str = "NOTSET",
+    dilations: list[int] | None = None,
+    group: int = 1,
+    kernel_shape: list[int] | None = None,
+    pads: list[int] | None = None,
+    strides: list[int] | None = None,
+) -> Tensor:
+    """x: T[n, c, *d], w: T[m, c / group, *k], b: T[m] -> T[n, m, *o]
+
+    Raises Fail if the shapes don't fit each other or kernel_shape.
+    """
+    ways = conv_windows(x, w, group, auto_pad, dilations, kernel_shape, pads, strides)
+    y = convolve(bordered(x, ways, 0), w, ways, group, x.dtype)
+    return y if b is None else pointwise(scalar.add, y, along_channels(b, y.rank))
+
+
+def conv_windows(
+    x: Tensor,
+    w: Tensor,
+    group: int,
+    auto_pad: str,
+    dilations: list[int] | None,
+    kernel_shape: list[int] | None,
+    pads: list[int] | None,
+    strides: list[int] | None,
+) -> list[Window]:
+    """The windows of a convolution, its shapes checked."""
+    shapes = f"{list(x.shape)} by {list(w.shape)}, group {group}"
+    if x.rank < 3 or w.rank != x.rank:
+        raise Fail(f"[ShapeInferenceError] convolution of {shapes}")
+    require_equal(w.shape[1] * group, x.shape[1], f"convolution of {shapes}: the channels differ")
+    require_equal(w.shape[0] % group, 0, f"convolution of {shapes}: the outputs cannot be grouped")
+    for n, asked in zip(w.shape[2:], kernel_shape or w.shape[2:], strict=True):
+        require_equal(n, asked, f"convolution of {shapes}: kernel_shape is {kernel_shape}")
+    return windows(x.shape[2:], w.shape[2:], strides, dilations, pads, auto_pad)
+
+
+def convolve(x: Tensor, w: Tensor, ways: Sequence[Window], group: int, dtype: DType) -> Tensor:
+    """x: [n, c, *d] with its border, w: [m, c / group, *k] -> dtype[n, m, *o], products summed in the dtype's arithmetic.
+
+    One channel to a group (depthwise) is a sum over the window alone. Other groups are an axis of their own, merged by a view.
+    """
+    sizes = [way.size for way in ways]
+    outs = [way.out for way in ways]
+    channels, images, outputs = w.shape[1], x.shape[0], w.shape[0]
+    each = outputs // group
+
+    def term(n: Dim, m: Dim, c: Dim, c_w: Dim, o: Sequence[Dim], r: Sequence[Dim]) -> Expr:
+        places = [way.position(i, k) for way, i, k in zip(ways, o, r, strict=True)]
+        carrier = scalar.wide(dtype)
+        return scalar.mul(scalar.cast(at(x, (n, c, *places)), carrier), scalar.cast(at(w, (m, c_w, *r)), carrier))
+
+    rank = len(ways)
+    if group == 1:
+        return reduce(
+            "add",
+            dtype,
+            [images, outputs, *outs],
+            [*sizes, channels],
+            lambda n, m, *i: term(n, m, i[-1], i[-1], i[:rank], i[rank:-1]),
+        )
+    if channels == 1:
+        return reduce("add", dtype, [images, outputs, *outs], sizes, lambda n, m, *i: term(n, m, m // each, 0, i[:rank], i[rank:]))
+
+    def grouped(n: Dim, g: Dim, m: Dim, *i: Dim) -> Expr:
+        c = i[-1]
+        return term(n, g * each + m, g * channels + c, c, i[:rank], i[rank:-1])
+
+    y = reduce("add", dtype, [images, group, each, *outs], [*sizes, channels], grouped)
+    return view(y, [images, outputs, *outs], lambda n, m, *o: (n, m // each, m % each, *o))
+
+
+def along_channels(v: Tensor, rank: int) -> Tensor:
+    """v: T[c] -> T[c, 1, ...], to be broadcast over [n, c, *d] of this rank"""
+    return view(v, (*v.shape, *[1] * (rank - 2)), lambda c, *_: (c,))
+
+
+OPS = (
+    Op(
+        "Conv",
+        since=1,
+        lower=conv,
+        cases=(
+            Case((reals(2, 3, 5, 7), reals(4, 3, 3, 3), reals(4)), {"pads": [1, 1, 1, 1]}),
+            Case((reals(1, 4, 7, 6), reals(6, 2, 2, 3)), {"group": 2, "strides": [2, 1], "pads": [0, 1, 2, 0]}, "groups"),
+            Case((reals(1, 3, 6, 6), reals(3, 1, 3, 3), reals(3)), {"group": 3, "dilations": [2, 1]}, "depthwise"),
+            Case((reals(1, 3, 6, 6), reals(6, 1, 3, 3)), {"group": 3}, "depthwise_twice"),
+            Case((reals(2, 3, 9), reals(2, 3, 4)), {"auto_pad": "SAME_UPPER", "strides": [2]}, "one_axis"),
+            Case((reals(1, 2, 4, 5, 3), reals(3, 2, 2, 3, 1)), {"auto_pad": "SAME_LOWER"}, "three_axes"),
+            Case((reals(0, 3, 5, 5), reals(4, 3, 3, 3)), {}, "no_images"),
+            Case((reals(1, 2, 4, 4, dtype=np.float64), reals(2, 2, 3, 3, dtype=np.float64)), {"auto_pad": "VALID"}, "f64"),
+            Case((reals(1, 2, 4, 4, dtype=np.float16), reals(2, 2, 1, 1, dtype=np.float16)), {}, "f16"),
+        ),
+    ),
+)

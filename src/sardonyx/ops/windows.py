@@ -1,0 +1,129 @@
+"""Sliding windows over spatial axes: sizes, borders, how many elements of a window lie inside. For convolution and pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sardonyx.base.dtypes import DType
+from sardonyx.base.errors import Fail
+from sardonyx.base.symbolic import Dim, ceil_divide, maximum, minimum
+from sardonyx.expr.index import at
+from sardonyx.expr.require import require_nonnegative
+from sardonyx.expr.tensor import Tensor, assemble, compute, constant
+from sardonyx.ops.pointwise import expand_to
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A window's way along one axis: output o covers the inputs o stride + r dilation - lo, r in [0, size)."""
+
+    extent: Dim  # of the input
+    size: Dim
+    stride: int
+    dilation: int
+    lo: Dim  # border before
+    hi: Dim  # and after, as asked for
+    out: Dim  # number of outputs
+    beyond: Dim  # what the last window needs past hi (ceil_mode)
+
+    def position(self, o: Dim, r: Dim) -> Dim:
+        """The place in the input with its border."""
+        return o * self.stride + r * self.dilation
+
+    def inside(self, o: Dim, lo: Dim, hi: Dim) -> Dim:
+        """How many r have -lo <= o stride + r dilation - self.lo < extent + hi."""
+        first = self.lo - lo - o * self.stride
+        end = self.extent + self.lo + hi - o * self.stride
+        if self.dilation != 1:
+            first, end = ceil_divide(first, self.dilation), ceil_divide(end, self.dilation)
+        return maximum(minimum(self.size, end) - maximum(0, first), 0)
+
+
+def windows(
+    extents: Sequence[Dim],
+    sizes: Sequence[Dim],
+    strides: Sequence[int] | None = None,
+    dilations: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+) -> list[Window]:
+    """One Window per spatial axis, by ONNX's attributes. Raises Fail if a window does not fit, or an attribute has another rank."""
+    rank = len(extents)
+    steps = per_axis("strides", strides, rank)
+    spread = per_axis("dilations", dilations, rank)
+    if len(sizes) != rank:
+        raise Fail(f"[ShapeInferenceError] a kernel of {len(sizes)} axes for {rank} spatial axes")
+    borders = list(pads) if pads else [0] * (2 * rank)
+    if len(borders) != 2 * rank or any(n < 0 for n in borders):
+        raise Fail(f"[ShapeInferenceError] Attribute pads must be {2 * rank} numbers of at least 0, not {borders}")
+    return [
+        window(extents[a], sizes[a], steps[a], spread[a], (borders[a], borders[rank + a]), auto_pad, bool(ceil_mode))
+        for a in range(rank)
+    ]
+
+
+def per_axis(name: str, numbers: Sequence[int] | None, rank: int) -> list[int]:
+    """One positive number per axis; 1 if none are given."""
+    out = list(numbers) if numbers else [1] * rank
+    if len(out) != rank or any(n < 1 for n in out):
+        raise Fail(f"[ShapeInferenceError] Attribute {name} must be {rank} positive numbers, not {out}")
+    return out
+
+
+def window(n: Dim, size: Dim, stride: int, dilation: int, pads: tuple[Dim, Dim], auto_pad: str, ceil_mode: bool) -> Window:
+    reach = (size - 1) * dilation + 1
+    lo, hi = pads
+    if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+        out = ceil_divide(n, stride)
+        total = maximum((out - 1) * stride + reach - n, 0)
+        less, more = total // 2, ceil_divide(total, 2)
+        lo, hi = (less, more) if auto_pad == "SAME_UPPER" else (more, less)
+        return Window(n, size, stride, dilation, lo, hi, out, 0)
+    if auto_pad == "VALID":
+        lo = hi = 0
+    elif auto_pad != "NOTSET":
+        raise Fail(f"auto_pad {auto_pad}")
+    room = n + lo + hi - reach
+    require_nonnegative(room + (stride - 1 if ceil_mode else 0), f"a window of {reach} does not fit in {n} with pads {lo} and {hi}")
+    if not ceil_mode:
+        return Window(n, size, stride, dilation, lo, hi, room // stride + 1, 0)
+    # a window that would begin in the border after the data is left out
+    out = minimum(ceil_divide(room, stride) + 1, (n + lo - 1) // stride + 1)
+    return Window(n, size, stride, dilation, lo, hi, out, maximum((out - 1) * stride - room, 0))
+
+
+def bordered(x: Tensor, ways: Sequence[Window], fill: float) -> Tensor:
+    """x with the windows' borders around its last axes, filled with this number; x itself if there are none."""
+    free = x.rank - len(ways)
+    lo = [0] * free + [w.lo for w in ways]
+    hi = [0] * free + [w.hi + w.beyond for w in ways]
+    return pad(x, lo, hi, constant(np.array(fill, x.dtype.numpy)))
+
+
+def pad(x: Tensor, lo: Sequence[Dim], hi: Sequence[Dim], fill: Tensor) -> Tensor:
+    """x: T[*d] with borders of `fill` (a scalar) -> T[*(lo + d + hi)]: parts of one whole, x and two slabs for each padded axis."""
+    if all(isinstance(n, int) and n == 0 for n in (*lo, *hi)):
+        return x
+    shape = [a + n + b for a, n, b in zip(lo, x.shape, hi, strict=True)]
+    parts: list[tuple[Tensor, list[Dim]]] = []
+    around: list[Dim] = list(shape)
+    origin: list[Dim] = [0] * x.rank
+    for axis, (before, after) in enumerate(zip(lo, hi, strict=True)):
+        for where, width in ((0, before), (before + x.shape[axis], after)):
+            if width != 0:
+                slab = [*around[:axis], width, *around[axis + 1 :]]
+                parts.append((expand_to(fill, slab), [*origin[:axis], where, *origin[axis + 1 :]]))
+        around[axis], origin[axis] = x.shape[axis], before
+    parts.append((compute(x.dtype, x.shape, lambda *i: at(x, i)), list(lo)))
+    return assemble(x.dtype, shape, parts)
+
+
+def lowest(dtype: DType) -> float:
+    """The number that no maximum is: -infinity, or the least integer."""
+    if dtype.is_float:
+        return float("-inf")
+    return int(np.iinfo(dtype.numpy).min)
