@@ -82,7 +82,7 @@ class ArenaPool:
             return arena
         room = 0 if arena is None else arena.size + arena.size // 2
         del arena  # two at a time would be more than the caller needs
-        memory = allocate(max(size, room))
+        memory = allocate(max(size, room, ALIGNMENT))
         return Arena(memory, memory.ctypes.data, size, time.monotonic())
 
     def give_back(self, arena: Arena) -> None:

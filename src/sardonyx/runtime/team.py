@@ -47,7 +47,7 @@ class Team:
         self._closed = False
         self._lock = threading.Lock()
         self.size = available_cores()
-        os.register_at_fork(before=self._lock.acquire, after_in_parent=self._lock.release, after_in_child=self._restart_in_child)
+        _hold_over_fork(self._lock, self._restart_in_child)
         atexit.register(self.close)
 
     def run(self, entry: int, context: int, threads: int, flags: int = 0) -> None:
@@ -85,21 +85,33 @@ class Team:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _await_arrival(self) -> None:
-        """Wait until every new worker can be borrowed."""
+        """Wait until every new worker can be borrowed. One that a concurrent run has borrowed already will do."""
         states = self._states[: len(self._threads)]
         deadline = time.monotonic() + ARRIVAL_SECONDS
         while (states == abi.ABSENT).any() and time.monotonic() < deadline:
             time.sleep(0)
 
     def _restart_in_child(self) -> None:
-        """A forked child has none of the workers, and nobody's runs: begin anew. The lock is held, by this thread."""
+        """A forked child has none of the workers, and nobody's runs: begin anew. The lock is still held."""
         self._block[:] = 0
         self._threads = []
-        self._lock.release()
+
+
+def _hold_over_fork(lock: threading.Lock, in_child: Callable[[], None] | None = None) -> None:
+    """Let no fork happen while another thread holds the lock: the child would find it locked for good."""
+
+    def after_in_child() -> None:
+        if in_child is not None:
+            in_child()
+        lock.release()
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=after_in_child)
 
 
 _team: Team | None = None
 _team_lock = threading.Lock()
+_hold_over_fork(_team_lock)
 
 
 def configure(image: Image) -> Team:
