@@ -6,14 +6,17 @@ over indices, and an expression over known indices and known elements is a numbe
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from sardonyx.base.errors import Unsupported
 from sardonyx.base.symbolic import Dim, Int, Symbol, evaluate, is_nonnegative, maximum, minimum, substitute, value
 from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import Cast, Const, Element, Expr, Index, Op, Reduce, Select, dim_elements
@@ -34,7 +37,7 @@ class DataSymbol(Symbol):
         self.tensor, self.position, self.signed = tensor, position, True
 
 
-class Unknown(Exception):  # noqa: N818
+class Unknown(Exception):
     """This element is not shape arithmetic."""
 
 
@@ -48,10 +51,25 @@ def known(t: Tensor) -> npt.NDArray[Any] | None:
     return t.known
 
 
+_forbidden: contextvars.ContextVar[str] = contextvars.ContextVar("no_data_sizes", default="")
+
+
+@contextlib.contextmanager
+def no_data_sizes(where: str) -> Iterator[None]:
+    """Inside, a size that only data decide raises Unsupported, naming where."""
+    token = _forbidden.set(where)
+    try:
+        yield
+    finally:
+        _forbidden.reset(token)
+
+
 def elements(t: Tensor) -> npt.NDArray[Any]:
     """t's elements as Dims; those that only data decide are new symbols, bound when t has been computed. t has a fixed shape."""
     found = known(t)
     if found is None:
+        if where := _forbidden.get():
+            raise Unsupported(f"a size that depends on data {where}")
         shape = fixed_shape(t)
         found = np.empty(shape, object)
         found[...] = np.array([value(DataSymbol(t, i)) for i in range(math.prod(shape))], object).reshape(shape)

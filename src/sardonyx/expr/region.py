@@ -42,7 +42,8 @@ class Stacked:
 class Region:
     """Steps t in [0, trip), as long as `proceed` (a bool scalar: its initial value, then its update) holds, if there is one.
 
-    With `proceed` the number of steps done is `count`'s only element (i64), and rows of the stacks past it are undefined.
+    Of the tensors that a step makes, those that depend on neither state nor t are computed once, before; with `pinned` (ids from first
+    to last) all stay inside. With `proceed` the number of steps done is `count`'s only element (i64), and rows of the stacks past it are undefined.
     """
 
     step: Symbol
@@ -51,6 +52,7 @@ class Region:
     stacked: tuple[Stacked, ...]
     proceed: Carried | None = None
     count: Tensor | None = None
+    pinned: tuple[float, float] | None = None
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -87,7 +89,9 @@ def scan(trip: Dim, initial: Sequence[Tensor], step: Step) -> tuple[list[Tensor]
     return attach(region)
 
 
-def while_loop(trip: Dim, proceed: Tensor, initial: Sequence[Tensor], step: Step) -> tuple[list[Tensor], list[Tensor], Tensor]:
+def while_loop(
+    trip: Dim, proceed: Tensor, initial: Sequence[Tensor], step: Step, pinned: bool = False
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
     """Like `scan`, but only as long as a condition holds: step's first update is the next condition (a bool scalar).
 
     -> (final states, stacks of `trip` rows of which only the first count[0] are defined, count: i64[])
@@ -95,20 +99,21 @@ def while_loop(trip: Dim, proceed: Tensor, initial: Sequence[Tensor], step: Step
     if proceed.dtype is not boolean or proceed.rank != 0:
         raise Fail(f"the condition of a loop must be a bool scalar, not {proceed}")
     t = Symbol(f"t{next(_count)}", trip)
-    states = [input_tensor(f"{t.name}.state{i}", x.dtype, x.shape) for i, x in enumerate(initial)]
     holds = input_tensor(f"{t.name}.proceed", boolean, ())
+    states = [input_tensor(f"{t.name}.state{i}", x.dtype, x.shape) for i, x in enumerate(initial)]
     (condition, *updates), values = step(value(t), *states)
+    count = Tensor(i64, ())
     region = Region(
         t,
         trip,
         tuple(carry(x, s, u) for x, s, u in zip(initial, states, updates, strict=True)),
         tuple(Stacked(v, Tensor(v.dtype, (trip, *v.shape))) for v in values),
         carry(proceed, holds, condition),
-        Tensor(i64, ()),
+        count,
+        (holds.id, count.id) if pinned else None,
     )
     finals, stacks = attach(region)
-    assert region.count is not None
-    return finals, stacks, region.count
+    return finals, stacks, count
 
 
 def carry(initial: Tensor, state: Tensor, update: Tensor) -> Carried:

@@ -16,6 +16,7 @@ from sardonyx.base.dtypes import BY_CODE, DType
 from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Dim, symbol
 from sardonyx.expr.tensor import Tensor, input_tensor, lazy_constant, origin
+from sardonyx.lower.control import CONTROL, import_control
 from sardonyx.ops.record import Op
 
 
@@ -48,6 +49,11 @@ def import_graph(graph: onnx_ir.Graph, opsets: Mapping[str, int]) -> Imported:
 
 def import_node(node: onnx_ir.Node, scope: dict[onnx_ir.Value, Tensor], opsets: Mapping[str, int]) -> None:
     """Adds the node's outputs to scope."""
+    if node.op_type in CONTROL and node.domain == "":
+        with origin(node_name(node)):
+            results = import_control(node, scope, lambda g, inner: import_body(g, inner, opsets))
+        scope.update(zip(node.outputs, results, strict=False))
+        return
     op = find_op(node, opsets)
     inputs = [scope[v] if v is not None else None for v in node.inputs]
     with origin(node_name(node)):
@@ -61,6 +67,15 @@ def import_node(node: onnx_ir.Node, scope: dict[onnx_ir.Value, Tensor], opsets: 
     for v, t in zip(node.outputs, made, strict=False):
         if t is not None:
             scope[v] = t
+
+
+def import_body(graph: onnx_ir.Graph, scope: dict[onnx_ir.Value, Tensor], opsets: Mapping[str, int]) -> list[Tensor]:
+    """The outputs of a sub-graph whose inputs are in scope."""
+    for v in graph.initializers.values():
+        scope[v] = weight(v)
+    for node in graph:
+        import_node(node, scope, opsets)
+    return [scope[v] for v in graph.outputs]
 
 
 def find_op(node: onnx_ir.Node, opsets: Mapping[str, int]) -> Op:

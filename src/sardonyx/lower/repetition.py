@@ -87,6 +87,7 @@ def find_paths(values: dict[Tensor, Value]) -> dict[Tensor, Path]:
     order = {r: i for i, r in enumerate(regions)}
     steps: dict[Symbol, Region] = {r.step: r for r in regions}
     states = {c.state: r for r in regions for c in (*r.carried, *((r.proceed,) if r.proceed else ()))}
+    pinned = [r for r in regions if r.pinned]
     found: dict[Tensor, frozenset[Region]] = {}
     for t in sorted(values, key=lambda t: t.id):
         own = {states[t]} if t in states else set()
@@ -95,6 +96,7 @@ def find_paths(values: dict[Tensor, Value]) -> dict[Tensor, Path]:
         body = values[t].body
         used = body.symbols if body is not None else frozenset()
         own |= {steps[s] for s in used if s in steps}
+        own |= {r for r in pinned if r.pinned[0] <= t.id < r.pinned[1] and t.data is None}  # type: ignore[index]
         if t.region is not None:
             own -= {t.region}
         found[t] = frozenset(own)
