@@ -11,12 +11,17 @@ The environment is read at each question, so that a test or a debugger can turn 
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import re
 import sys
 from pathlib import Path
 
 RAN, KERNELS, GRAPH, LOOPS, LLVM, ASSEMBLY = range(1, 7)
+
+# Warnings go here. It prints nothing unless the program sets up logging.
+logger = logging.getLogger("sardonyx")
+logger.addHandler(logging.NullHandler())
 
 _numbers = itertools.count()
 

@@ -1,0 +1,159 @@
+"""Types and shapes of all values, by the standard's own inference.
+
+What a file claims about its values is not taken on trust: only the types of graph inputs and initializers are given to the inference.
+A declared type of a graph output must agree with the inferred one; a declared shape need not (the inferred one is kept, and
+where they clash a warning is logged), as in other runtimes. Values behind operators that the standard doesn't know keep their
+declared element type, and graph outputs their declared shape.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+import onnx
+import onnx_ir as ir
+
+from sardonyx.base.debug import logger
+from sardonyx.base.errors import Fail
+from sardonyx.graph import schemas
+from sardonyx.graph.types import kept_proto, proto_string, set_type, type_string
+
+LARGEST_KNOWN = 1024  # bytes of a constant whose value is shown to the inference
+_ERROR = re.compile(r"\(op_type:(?P<op>[^,)]*)(?:, node name: (?P<name>.*?))?\): \[(?P<kind>\w+)\] (?P<text>[^\n]*)")
+# Complaints that follow from an operator outside the standard, whose outputs have no type.
+_UNTYPED = re.compile(r"expected to have type but instead is null|Element type of tensor or sparse tensor|has no type")
+
+
+def infer(model: ir.Model) -> None:
+    """Sets type and shape of every value that the inference can reach.
+
+    Raises Fail, naming node and operator, where shapes that are known clash.
+    """
+    inferred, error = _run(_stripped(model))
+    _assign(model.graph, inferred.graph)
+    if error is not None:
+        raise error
+
+
+def _run(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Fail | None]:
+    """The annotated model, and the first clash there was."""
+    try:
+        return onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True), None
+    except onnx.shape_inference.InferenceError as error:
+        text = str(error)
+    clash = _clash(text)
+    try:
+        return onnx.shape_inference.infer_shapes(proto, data_prop=True), clash
+    except onnx.shape_inference.InferenceError as error:
+        return proto, clash or Fail(f"[ShapeInferenceError] {error}")
+
+
+def _clash(text: str) -> Fail | None:
+    """The first clash that an inference error tells of; None if it only tells of missing types."""
+    for found in _ERROR.finditer(text):
+        if not _UNTYPED.search(found["text"]) and "Inference error(s)" not in found["text"]:
+            return Fail(f"Node ({found['name'] or ''}) Op ({found['op']}) [{found['kind']}] {found['text']}")
+    return None
+
+
+# ---- into the standard's form -----------------------------------------------------------------------------------------------
+
+
+def _stripped(model: ir.Model) -> onnx.ModelProto:
+    """The model without large constants (they become inputs) and without claims about values."""
+    graph = model.graph
+    small = [v for v in graph.initializers.values() if not v.is_graph_input() and _is_small(v)]
+    known = {id(v) for v in small} | {id(v) for v in graph.inputs}
+    large = [v for v in graph.initializers.values() if id(v) not in known]
+    view = ir.GraphView([*graph.inputs, *large], graph.outputs, nodes=graph, initializers=small, name=graph.name or "graph")
+    imports = {**schemas.IMPLIED, **model.opset_imports}
+    proto = onnx.ModelProto(ir_version=max(model.ir_version, 8), graph=ir.serde.serialize_graph(view))  # type: ignore[arg-type]
+    proto.opset_import.extend(onnx.helper.make_opsetid(domain, version) for domain, version in imports.items())
+    for value, info in zip(graph.inputs, proto.graph.input, strict=False):
+        if (kept := kept_proto(value)) is not None:
+            info.type.CopyFrom(kept)
+    _strip_claims(proto.graph)
+    return proto
+
+
+def _is_small(value: ir.Value) -> bool:
+    tensor = value.const_value
+    return tensor is not None and tensor.dtype != ir.DataType.STRING and tensor.nbytes <= LARGEST_KNOWN
+
+
+def _strip_claims(graph: onnx.GraphProto) -> None:
+    del graph.value_info[:]
+    for output in graph.output:
+        output.ClearField("type")
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in _graphs(attribute):
+                _strip_claims(inner)
+                for value in inner.input:
+                    value.type.tensor_type.ClearField("shape")
+                    if not value.type.tensor_type.elem_type:
+                        value.ClearField("type")
+
+
+def _graphs(attribute: onnx.AttributeProto) -> Iterable[onnx.GraphProto]:
+    if attribute.type == onnx.AttributeProto.GRAPH:
+        return [attribute.g]
+    return list(attribute.graphs)
+
+
+# ---- and back ------------------------------------------------------------------------------------------------------------
+
+
+def _assign(graph: ir.Graph, inferred: onnx.GraphProto) -> None:
+    """Writes what was inferred for a graph, and for those inside it, into its values."""
+    outputs = {id(v) for v in graph.outputs}
+    types = {info.name: info.type for infos in (inferred.value_info, inferred.output) for info in infos}
+    for node, proto in zip(graph, inferred.node, strict=True):
+        for value in node.outputs:
+            _assign_value(value, types, node, id(value) in outputs)
+        attributes = {attribute.name: attribute for attribute in proto.attribute}
+        for name, attribute in node.attributes.items():
+            if attribute.type == ir.AttributeType.GRAPH:
+                _assign(attribute.as_graph(), attributes[name].g)
+            elif attribute.type == ir.AttributeType.GRAPHS:
+                for inner, inner_proto in zip(attribute.as_graphs(), attributes[name].graphs, strict=True):
+                    _assign(inner, inner_proto)
+
+
+def _assign_value(value: ir.Value, types: Mapping[str, onnx.TypeProto], node: ir.Node, is_output: bool) -> None:
+    found = types.get(value.name or "")
+    declared = type_string(value)
+    if found is None or proto_string(found) is None:
+        if not is_output:
+            value.shape = None
+        return
+    if is_output and declared not in (None, proto_string(found)):
+        raise Fail(
+            f"Type Error: Type ({declared}) of output arg ({value.name}) of node ({node.name}) "
+            f"does not match expected type ({proto_string(found)})."
+        )
+    set_type(value, found)
+    shape = ir.serde.deserialize_type_proto_for_shape(found) if kept_proto(value) is None else None
+    value.shape = _merged(value, shape) if is_output else shape
+
+
+def _merged(value: ir.Value, inferred: ir.Shape | None) -> ir.Shape | None:
+    """The shape of a graph output: inferred sizes, with declared names where the inference has none of its own."""
+    declared = value.shape
+    if inferred is None or declared is None:
+        return inferred if inferred is not None else declared
+    if len(declared) != len(inferred):
+        logger.warning("Output %s is declared with shape %s, but has shape %s.", value.name, declared, inferred)
+        return inferred
+    return ir.Shape([_merged_size(value, a, b) for a, b in zip(declared, inferred, strict=True)])
+
+
+def _merged_size(value: ir.Value, declared: int | ir.SymbolicDim, inferred: int | ir.SymbolicDim) -> int | ir.SymbolicDim:
+    if isinstance(inferred, int):
+        if isinstance(declared, int) and declared != inferred:
+            logger.warning("Output %s is declared with size %s where it has %s.", value.name, declared, inferred)
+        return inferred
+    if isinstance(declared, int) or declared.value is not None:
+        return declared
+    return inferred

@@ -1,0 +1,296 @@
+"""From the bytes of an .onnx file to a graph that the rest can rely on.
+
+A model is untrusted input: whatever the bytes say, loading ends with a sound graph or with one of the coded errors.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import google.protobuf.message  # type: ignore[import-untyped]
+import onnx
+import onnx_ir as ir
+
+from sardonyx.base.errors import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile, SardonyxError
+from sardonyx.graph import schemas
+from sardonyx.graph.constants import lift_constants
+from sardonyx.graph.external_data import ExternalData
+from sardonyx.graph.inference import infer
+from sardonyx.graph.inline import inline_functions
+from sardonyx.graph.tensors import byte_count, check_tensor, densify, element_count, tensor_dtype
+from sardonyx.graph.types import has_map, set_type
+from sardonyx.graph.verify import Knows, check_structure, check_types, knows_nothing
+
+NEWEST_IR_VERSION = 14
+
+# Its warnings tell of models that we refuse with an error of our own.
+logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How a model is to be read.
+
+    folder: where external data lies; by default beside the file. knows: says whether a provider has an operator
+    (domain, name) that is outside the standard. dimensions, denotations: sizes for input dimensions of these names
+    and denotations.
+    """
+
+    folder: str | None = None
+    knows: Knows = knows_nothing
+    dimensions: Mapping[str, int] = field(default_factory=dict)
+    denotations: Mapping[str, int] = field(default_factory=dict)
+
+
+def load(source: str | os.PathLike[str] | bytes, options: LoadOptions = LoadOptions()) -> ir.Model:
+    """The model in a file, or in bytes: verified, functions inlined, nodes in order, types and shapes inferred.
+
+    Raises TypeError for a source of another type, else a SardonyxError that begins with the file's name, if there is one.
+    """
+    if isinstance(source, bytes):
+        try:
+            proto = parse(source)
+        except google.protobuf.message.DecodeError as error:
+            raise InvalidProtobuf("Failed to load model because protobuf parsing failed.") from error
+        return from_proto(proto, options)
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(f"Unable to load from type '{type(source)}'")
+    path = os.fspath(source)
+    prefix = f"Load model from {path} failed:"
+    try:
+        proto = parse(read_file(path))
+    except google.protobuf.message.DecodeError as error:
+        raise InvalidProtobuf(f"{prefix}Protobuf parsing failed.") from error
+    try:
+        beside = options if options.folder is not None else replace(options, folder=os.path.dirname(path))
+        return from_proto(proto, beside)
+    except SardonyxError as error:
+        raise type(error)(prefix + error.detail) from error
+
+
+def read_file(path: str) -> bytes:
+    """The file's bytes. Raises NoSuchFile; a folder reads as a file that is no model."""
+    prefix = f"Load model from {path} failed:"
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NoSuchFile(f"{prefix}Load model {path} failed. File doesn't exist") from error
+    except IsADirectoryError as error:
+        raise InvalidProtobuf(f"{prefix}Protobuf parsing failed.") from error
+    except (OSError, ValueError) as error:
+        raise Fail(f"{prefix}{error}") from error
+
+
+def parse(data: bytes) -> onnx.ModelProto:
+    """Raises DecodeError for bytes that are no protobuf."""
+    proto = onnx.ModelProto()
+    proto.ParseFromString(data)
+    return proto
+
+
+def from_proto(proto: onnx.ModelProto, options: LoadOptions = LoadOptions()) -> ir.Model:
+    """The graph of a parsed model; `proto` is changed. Raises SardonyxError."""
+    check_header(proto)
+    external = read_tensors(proto, ExternalData(options.folder))
+    for graph in graphs_of(proto):
+        check_definitions(graph)
+    maps = take_map_types(proto.graph)
+    model = convert(proto)
+    normalise_imports(model)
+    place_external(model, external)
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        if value.name in maps:
+            set_type(value, maps[value.name])
+    inline_functions(model)
+    lift_constants(model)
+    sort(model)
+    check_structure(model, options.knows)
+    fix_dimensions(model.graph, options)
+    infer(model)
+    check_types(model)
+    return model
+
+
+# ---- steps --------------------------------------------------------------------------------------------------------------
+
+
+def check_header(proto: onnx.ModelProto) -> None:
+    """A graph is there, and versions are ones that we know."""
+    if not proto.HasField("graph"):
+        raise InvalidArgument("No graph was found in the protobuf.")
+    if not proto.opset_import:
+        raise Fail(
+            "Missing opset in the model. All ModelProtos MUST have at least one entry that specifies which version of the ONNX "
+            "OperatorSet is being imported."
+        )
+    if proto.ir_version > NEWEST_IR_VERSION:
+        raise Fail(f"Unsupported model IR version: {proto.ir_version}, max supported IR version: {NEWEST_IR_VERSION}")
+    newest = {"": onnx.defs.onnx_opset_version(), schemas.ML: onnx.defs.onnx_ml_opset_version()}
+    for entry in proto.opset_import:
+        domain = "" if entry.domain == "ai.onnx" else entry.domain
+        if entry.version > newest.get(domain, entry.version):
+            raise Fail(
+                f"Opset {entry.version} of domain {domain or 'ai.onnx'} is not known. "
+                f"Current official support for domain {domain or 'ai.onnx'} is till opset {newest[domain]}."
+            )
+        if entry.version < 1:
+            raise Fail(f"Opset {entry.version} of domain {domain or 'ai.onnx'} does not exist.")
+
+
+def graphs_of(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
+    """The main graph, the functions, and all graphs inside their nodes."""
+    waiting: list[onnx.GraphProto | onnx.FunctionProto] = [proto.graph, *proto.functions]
+    while waiting:
+        graph = waiting.pop()
+        yield graph
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.type == onnx.AttributeProto.GRAPH:
+                    waiting.append(attribute.g)
+                waiting.extend(attribute.graphs)
+
+
+def read_tensors(proto: onnx.ModelProto, data: ExternalData) -> dict[str, ir.TensorProtocol]:
+    """Checks every tensor. Sparse ones become dense; those in other files are returned under the location left in their place."""
+    external: dict[str, ir.TensorProtocol] = {}
+
+    def read(tensor: onnx.TensorProto) -> None:
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            check_tensor(tensor)
+            return
+        dtype = tensor_dtype(tensor)
+        expected = byte_count(element_count(tensor.dims, dtype, tensor.name), dtype)
+        if dtype.kind == "string":
+            raise InvalidGraph(f"Tensor '{tensor.name}' of strings can't lie in another file.")
+        key = str(len(external))
+        external[key] = data.tensor(tensor, expected)
+        del tensor.external_data[:]
+        tensor.external_data.add(key="location", value=key)
+
+    for graph in graphs_of(proto):
+        if isinstance(graph, onnx.GraphProto):
+            graph.initializer.extend(densify(sparse) for sparse in graph.sparse_initializer)
+            del graph.sparse_initializer[:]
+            for tensor in graph.initializer:
+                read(tensor)
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.type == onnx.AttributeProto.SPARSE_TENSOR:
+                    make_dense(node, attribute)
+                if attribute.type == onnx.AttributeProto.TENSOR:
+                    read(attribute.t)
+                for tensor in attribute.tensors:
+                    read(tensor)
+    return external
+
+
+def make_dense(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> None:
+    """Constant(sparse_value=...) becomes Constant(value=...)."""
+    if node.op_type != "Constant" or attribute.name != "sparse_value":
+        raise InvalidGraph(f"Node '{node.name}' ({node.op_type}) has a sparse tensor in attribute '{attribute.name}'.")
+    attribute.t.CopyFrom(densify(attribute.sparse_tensor))
+    attribute.ClearField("sparse_tensor")
+    attribute.name, attribute.type = "value", onnx.AttributeProto.TENSOR
+
+
+def check_definitions(graph: onnx.GraphProto | onnx.FunctionProto) -> None:
+    """No two inputs share a name, and no node defines a name that is there already."""
+    function = isinstance(graph, onnx.FunctionProto)
+    names: set[str] = set()
+    for entry in graph.input:
+        name = entry if function else entry.name
+        if name in names:
+            raise Fail(f"Error: Duplicate definition-site for ({name}).")
+        names.add(name)
+    if not function:
+        names.update(tensor.name for tensor in graph.initializer)
+    for node in graph.node:
+        for name in node.output:
+            if name and name in names:
+                raise Fail(f"This is an invalid model. Error: Duplicate definition of name ({name}).")
+            names.add(name)
+    if function and (missing := [name for name in graph.output if name not in names]):
+        raise Fail(f"This is an invalid model. Output ({missing[0]}) of function {graph.name} does not exist.")
+
+
+def take_map_types(graph: onnx.GraphProto) -> dict[str, onnx.TypeProto]:
+    """Takes types with maps, which onnx_ir can't hold, off the graph's inputs and outputs: {name: type}."""
+    taken: dict[str, onnx.TypeProto] = {}
+    for infos in (graph.input, graph.output, graph.value_info):
+        for info in infos:
+            if has_map(info.type):
+                taken[info.name] = onnx.TypeProto()
+                taken[info.name].CopyFrom(info.type)
+                info.ClearField("type")
+    return taken
+
+
+def convert(proto: onnx.ModelProto) -> ir.Model:
+    """onnx_ir's model."""
+    try:
+        return ir.serde.deserialize_model(proto)
+    except (ir.serde.SerdeError, ValueError, TypeError, NotImplementedError, KeyError, UnicodeDecodeError) as error:
+        raise InvalidGraph(f"This is an invalid model. {root_cause(error)}") from error
+
+
+def root_cause(error: BaseException) -> str:
+    """The text of the exception that started a chain of them."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def normalise_imports(model: ir.Model) -> None:
+    """`ai.onnx` is the long name of the empty domain."""
+    for imports in (model.opset_imports, *(function.opset_imports for function in model.functions.values())):
+        if "ai.onnx" in imports:
+            imports.setdefault("", imports.pop("ai.onnx"))
+
+
+def place_external(model: ir.Model, external: dict[str, ir.TensorProtocol]) -> None:
+    """Puts the tensors of other files where `read_tensors` left their keys as locations."""
+    if not external:
+        return
+
+    def placed(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+        return external[str(tensor.location)] if isinstance(tensor, ir.ExternalTensor) else tensor
+
+    for root in (model.graph, *(function.graph for function in model.functions.values())):
+        for graph in (root, *root.subgraphs()):
+            for value in graph.initializers.values():
+                if value.const_value is not None:
+                    value.const_value = placed(value.const_value)
+        for node in root.all_nodes():
+            for name, attribute in node.attributes.items():
+                if attribute.is_ref():
+                    continue
+                if attribute.type == ir.AttributeType.TENSOR:
+                    node.attributes[name] = ir.AttrTensor(name, placed(attribute.as_tensor()))
+                elif attribute.type == ir.AttributeType.TENSORS:
+                    node.attributes[name] = ir.AttrTensors(name, [placed(t) for t in attribute.as_tensors()])
+
+
+def fix_dimensions(graph: ir.Graph, options: LoadOptions) -> None:
+    """Gives input dimensions the sizes that the user has fixed."""
+    for value in graph.inputs:
+        if value.shape is None or not (options.dimensions or options.denotations):
+            continue
+        sizes: list[int | ir.SymbolicDim] = []
+        for index, size in enumerate(value.shape):
+            fixed = options.denotations.get(value.shape.get_denotation(index) or "")
+            if isinstance(size, ir.SymbolicDim) and size.value is not None:
+                fixed = options.dimensions.get(size.value, fixed)
+            sizes.append(size if fixed is None else fixed)
+        value.shape = ir.Shape(sizes)
+
+
+def sort(model: ir.Model) -> None:
+    """Nodes in the order in which they can run."""
+    try:
+        model.graph.sort()
+    except ValueError as error:
+        raise Fail("This is an invalid model. Error: the graph is not acyclic.") from error

@@ -1,0 +1,151 @@
+"""Who runs what: divides a graph among providers, into sub-graphs that can be run one after the other.
+
+Providers are asked in order. Of one provider's claims the largest is served first; a node goes to the first claim that reaches it.
+Then claims are cut where they must be: with
+
+    level(node) = max over its producers p of level(p) + (0 if p belongs to the same claim else 1)
+
+the nodes of one claim and one level make a sub-graph. Along every edge the level grows or the sub-graph stays the same, so
+sub-graphs never wait for each other in a circle. The time taken is linear in the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from sardonyx.base import errors
+from sardonyx.graph.schemas import version_of
+from sardonyx.graph.verify import subgraphs
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Nodes that the provider at index `provider` runs as one sub-graph."""
+
+    provider: int
+    nodes: tuple[ir.Node, ...]
+
+
+def partition(graph: ir.Graph, claims: Sequence[Sequence[Sequence[ir.Node]]]) -> list[Part]:
+    """The graph's parts in the order in which they can run.
+
+    claims: for each provider, in order of preference, the groups of nodes it claims. Nodes of the graph are in order.
+    Raises NotImplemented, naming the node, if nobody claims it.
+    """
+    owner = assign(claims)
+    levels: dict[ir.Node, int] = {}
+    parts: dict[tuple[int, tuple[int, int]], list[ir.Node]] = {}
+    for node in graph:
+        if node not in owner:
+            version = version_of(node, graph.opset_imports)
+            raise errors.NotImplemented(
+                f"Could not find an implementation for {node.op_type}({version}) node with name '{node.name}'"
+            )
+        claim = owner[node]
+        before = [p for p in producers(node) if p in levels]
+        levels[node] = max((levels[p] + (owner[p] != claim) for p in before), default=0)
+        parts.setdefault((levels[node], claim), []).append(node)
+    return [Part(claim[0], tuple(parts[level, claim])) for level, claim in sorted(parts)]
+
+
+def assign(claims: Sequence[Sequence[Sequence[ir.Node]]]) -> dict[ir.Node, tuple[int, int]]:
+    """{node: (provider, claim)}"""
+    owner: dict[ir.Node, tuple[int, int]] = {}
+    for provider, groups in enumerate(claims):
+        for index, group in enumerate(sorted(groups, key=len, reverse=True)):
+            for node in group:
+                owner.setdefault(node, (provider, index))
+    return owner
+
+
+def producers(node: ir.Node) -> Iterable[ir.Node]:
+    """The nodes whose outputs the node or its bodies read."""
+    for value in read_values(node):
+        producer = value.producer()
+        if producer is not None:
+            yield producer
+
+
+def read_values(node: ir.Node) -> Iterable[ir.Value]:
+    """The values that the node, or a node in its bodies, reads; those defined inside its bodies too."""
+    yield from (value for value in node.inputs if value is not None)
+    for graph in subgraphs(node):
+        for inner in graph:
+            yield from read_values(inner)
+
+
+# ---- sub-graphs ----------------------------------------------------------------------------------------------------------
+
+
+def extract(graph: ir.Graph, parts: Sequence[Part]) -> list[ir.Graph]:
+    """A self-contained graph for each part. Its nodes move there; `graph` is left without nodes and outputs.
+
+    Values keep their names. Inputs come in the order of the graph's inputs, then of first use; outputs in the order of the
+    graph's outputs, then of definition. Initializers that a caller may override are inputs.
+    """
+    inputs = {value: index for index, value in enumerate(graph.inputs)}
+    outputs = {value: index for index, value in reversed(list(enumerate(graph.outputs)))}
+    graph.outputs.clear()
+    home = {node: index for index, part in enumerate(parts) for node in part.nodes}
+    reads = [outside_values(graph, part, home, index) for index, part in enumerate(parts)]
+    passed_on = {value for values in reads for value in values}
+    graph.remove(node for part in parts for node in part.nodes)
+    return [move(graph, part, values, passed_on, inputs, outputs) for part, values in zip(parts, reads, strict=True)]
+
+
+def outside_values(graph: ir.Graph, part: Part, home: Mapping[ir.Node, int], index: int) -> list[ir.Value]:
+    """The values of the graph that the part reads but doesn't compute, in order of first use."""
+    found: dict[ir.Value, None] = {}
+    for node in part.nodes:
+        for value in read_values(node):
+            producer = value.producer()
+            outside = home.get(producer, index) != index if producer is not None else value.graph is graph
+            if outside:
+                found[value] = None
+    return list(found)
+
+
+def move(
+    graph: ir.Graph,
+    part: Part,
+    reads: Sequence[ir.Value],
+    passed_on: Container[ir.Value],
+    inputs: Mapping[ir.Value, int],
+    outputs: Mapping[ir.Value, int],
+) -> ir.Graph:
+    """The part as a graph of its own; `inputs` and `outputs` rank those of the graph it comes from."""
+    copies = {value: copy_value(value) for value in reads}
+    for node in part.nodes:
+        redirect(node, copies)
+    arguments = [value for value in reads if value in inputs or not value.is_initializer()]
+    arguments.sort(key=lambda value: inputs.get(value, len(inputs)))
+    results = [value for node in part.nodes for value in node.outputs if value in outputs or value in passed_on]
+    results.sort(key=lambda value: outputs.get(value, len(outputs)))
+    return ir.Graph(
+        [copies[value] for value in arguments],
+        results,
+        nodes=part.nodes,
+        initializers=[copies[value] for value in reads if value.is_initializer() and value not in inputs],
+        opset_imports=dict(graph.opset_imports),
+        name=graph.name,
+    )
+
+
+def copy_value(value: ir.Value) -> ir.Value:
+    """A value of the same name, type and constant that belongs to no graph yet."""
+    copy = ir.Value(name=value.name, type=value.type, shape=value.shape, const_value=value.const_value)
+    copy.meta.update(value.meta)
+    return copy
+
+
+def redirect(node: ir.Node, copies: Mapping[ir.Value, ir.Value]) -> None:
+    """Makes the node and its bodies read the copies."""
+    for index, value in enumerate(node.inputs):
+        if value is not None and value in copies:
+            node.replace_input_with(index, copies[value])
+    for body in subgraphs(node):
+        for inner in body:
+            redirect(inner, copies)

@@ -1,0 +1,1 @@
+"""The meaning of every operator, in numpy: node by node through onnx's reference implementation, corrected where that is wrong."""

@@ -1,0 +1,61 @@
+"""The functions that the standard defines operators by: a call of one, as a graph of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnx_ir.passes.common
+
+from sardonyx.base.context import RunContext
+from sardonyx.graph.constants import lift_constants
+from sardonyx.graph.reference.control import Body
+from sardonyx.graph.schemas import Schema
+
+Types: TypeAlias = tuple[tuple[np.dtype[Any], tuple[int, ...]] | None, ...]
+
+
+class FunctionBody:
+    """The function's nodes with the calling node's attributes put in, ready to run."""
+
+    def __init__(self, node: ir.Node, proto: onnx.FunctionProto, prepare: Callable[[ir.Graph, Mapping[str, int]], Body]) -> None:
+        function = ir.serde.deserialize_function(proto)
+        inputs = [ir.Value(name=f"in{i}") if value is not None else None for i, value in enumerate(node.inputs)]
+        present = [value for value in inputs if value is not None]
+        call = ir.Node(
+            function.domain,
+            function.name,
+            inputs,
+            node.attributes,
+            overload=function.overload,
+            num_outputs=len(function.outputs),
+        )
+        imports = dict(function.opset_imports)
+        graph = ir.Graph(present, call.outputs, nodes=[call], opset_imports=imports, name=function.name)
+        model = ir.Model(graph, ir_version=10, functions=[function])
+        ir.passes.common.InlinePass()(model)
+        lift_constants(model)
+        graph.sort()
+        self._body = prepare(graph, imports)
+
+    def run(self, inputs: Sequence[Any], context: RunContext) -> list[Any]:
+        """Inputs that the node leaves out are None here and don't exist in the graph."""
+        return self._body.run([value for value in inputs if value is not None], context)
+
+
+def typed_function(node: ir.Node, schema: Schema, types: Types) -> onnx.FunctionProto:
+    """The function of an operator whose definition depends on the inputs' types and shapes (None where one is left out)."""
+    protos = []
+    for found in types:
+        proto = onnx.TypeProto()
+        if found is not None:
+            code = onnx.helper.np_dtype_to_tensor_dtype(found[0])
+            proto = onnx.helper.make_tensor_type_proto(code, found[1])
+        protos.append(proto.SerializeToString())
+    given = ir.serde.serialize_node(node).SerializeToString()
+    function = onnx.FunctionProto()
+    function.ParseFromString(schema.raw.get_context_dependent_function(given, protos))
+    return function

@@ -1,0 +1,181 @@
+"""Chooses what computes a node: a control-flow kernel, a correction of ours, onnx.reference's class, or the operator's own body."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.reference.op_run
+import onnx.reference.ops
+import onnx.reference.ops.aionnx_preview
+import onnx.reference.ops.aionnx_preview_training
+import onnx.reference.ops.aionnxml
+import onnx_ir as ir
+
+from sardonyx.base.context import RunContext
+from sardonyx.base.errors import Unsupported
+from sardonyx.graph import schemas
+from sardonyx.graph.constants import array_of
+from sardonyx.graph.reference import control, corrections
+from sardonyx.graph.reference.control import Body, Kernel
+from sardonyx.graph.reference.function import FunctionBody, Types, typed_function
+
+_CONTROL: dict[str, Callable[[ir.Node, Mapping[str, Body]], Kernel]] = {
+    "If": control.if_kernel,
+    "Loop": control.loop_kernel,
+    "Scan": control.scan_kernel,
+    "SequenceMap": control.sequence_map_kernel,
+}
+_LOADERS: dict[str, Callable[..., Any]] = {
+    "": onnx.reference.ops.load_op,
+    schemas.ML: onnx.reference.ops.aionnxml.load_op,
+    "ai.onnx.preview": onnx.reference.ops.aionnx_preview.load_op,
+    "ai.onnx.preview.training": onnx.reference.ops.aionnx_preview_training.load_op,
+}
+
+
+Prepare = Callable[[ir.Graph, Mapping[str, int]], Body]
+
+
+def kernel_for(node: ir.Node, imports: Mapping[str, int], bodies: Mapping[str, Body], prepare: Prepare) -> Kernel:
+    """The node's kernel. Raises Unsupported if there is none.
+
+    bodies: the graphs in its attributes, ready to run. prepare: makes a graph of the standard's own ready to run.
+    """
+    version = schemas.version_of(node, imports)
+    schema = schemas.find(node.domain, node.op_type, version) if version is not None else None
+    if schema is None:
+        raise unsupported(node, version)
+    if node.domain == "" and node.op_type in _CONTROL:
+        old_scan = node.op_type == "Scan" and schema.since < 9
+        return (control.scan_8_kernel if old_scan else _CONTROL[node.op_type])(node, bodies)
+    if correction := corrections.find(node.domain, node.op_type, schema.since):
+        return corrected(correction, node, schema)
+    if reference := reference_class(node.domain, node.op_type, schema.since):
+        return from_reference(reference, node, schema, imports)
+    if schema.raw.has_function or schema.raw.has_context_dependent_function:
+        return from_body(node, schema, prepare)
+    raise unsupported(node, version)
+
+
+def unsupported(node: ir.Node, version: int | None) -> Unsupported:
+    return Unsupported(f"Could not find an implementation for {node.op_type}({version}) node with name '{node.name}'")
+
+
+def is_supported(node: ir.Node, imports: Mapping[str, int]) -> bool:
+    """Is there a kernel for the node itself? (Its bodies are not looked at.)"""
+    schema = schemas.schema_of(node, imports)
+    if schema is None:
+        return False
+    return bool(
+        (node.domain == "" and node.op_type in _CONTROL)
+        or corrections.find(node.domain, node.op_type, schema.since)
+        or reference_class(node.domain, node.op_type, schema.since)
+        or schema.raw.has_function
+        or schema.raw.has_context_dependent_function
+    )
+
+
+# ---- corrections -----------------------------------------------------------------------------------------------------------
+
+
+def corrected(function: Callable[..., Any], node: ir.Node, schema: schemas.Schema) -> Kernel:
+    """A kernel that calls `function(*inputs, **attributes)`, defaults filled in; it returns an output or a tuple of them."""
+    attributes = attributes_of(node, schema)
+    if corrections.wants_outputs(function):
+        attributes["outputs"] = len(node.outputs)
+
+    def run(inputs: list[Any], context: RunContext) -> Sequence[Any]:
+        results = function(*inputs, **attributes)
+        return results if isinstance(results, tuple) else (results,)
+
+    return run
+
+
+def attributes_of(node: ir.Node, schema: schemas.Schema) -> dict[str, Any]:
+    """{name: value} as Python values, with the schema's defaults for those that are not given."""
+    given = {name: python_value(attribute) for name, attribute in node.attributes.items()}
+    return {**defaults(schema), **given}
+
+
+def python_value(attribute: ir.Attr) -> Any:
+    """An attribute as a number, text, tuple or array."""
+    if attribute.type == ir.AttributeType.TENSOR:
+        return array_of(attribute.as_tensor())
+    if attribute.type == ir.AttributeType.TENSORS:
+        return tuple(array_of(tensor) for tensor in attribute.as_tensors())
+    value = attribute.value
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else value
+
+
+def defaults(schema: schemas.Schema) -> dict[str, Any]:
+    """{name: default} of the attributes that have one."""
+    found = {}
+    for name, attribute in schema.raw.attributes.items():
+        if attribute.default_value.type:
+            found[name] = python_value(ir.serde.deserialize_attribute(attribute.default_value))
+    return found
+
+
+# ---- onnx.reference -----------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def reference_class(domain: str, name: str, since: int) -> type[onnx.reference.op_run.OpRun] | None:
+    """onnx.reference's class for this version of an operator, if it has one."""
+    if domain not in _LOADERS:
+        return None
+    try:
+        found = _LOADERS[domain](domain, name, since)
+    except (NotImplementedError, RuntimeError, AssertionError):
+        return None
+    return found if isinstance(found, type) else None
+
+
+def from_reference(
+    reference: type[onnx.reference.op_run.OpRun], node: ir.Node, schema: schemas.Schema, imports: Mapping[str, int]
+) -> Kernel:
+    """A kernel around an instance of the reference's class, with this version's defaults (it knows only the newest ones)."""
+    proto = ir.serde.serialize_node(node)
+    given = {attribute.name for attribute in proto.attribute}
+    for name, attribute in schema.raw.attributes.items():
+        if name not in given and attribute.default_value.type:
+            proto.attribute.append(attribute.default_value)
+    parameters = {
+        "opsets": {**schemas.IMPLIED, **imports},
+        "new_ops": None,
+        "log": lambda *_: None,
+        "verbose": 0,
+        "evaluator_cls": None,
+    }
+    instance = reference(proto, parameters)
+
+    def run(inputs: list[Any], context: RunContext) -> Sequence[Any]:
+        with np.errstate(all="ignore"):
+            results: Sequence[Any] = instance.run(*inputs)  # type: ignore[no-untyped-call]
+        return results
+
+    return run
+
+
+# ---- the operator's own body ---------------------------------------------------------------------------------------------------
+
+
+def from_body(node: ir.Node, schema: schemas.Schema, prepare: Prepare) -> Kernel:
+    """A kernel that runs the function by which the standard defines the operator."""
+    if schema.raw.has_function:
+        prepared = FunctionBody(node, schema.raw.function_body, prepare)
+        return lambda inputs, context: prepared.run(inputs, context)
+
+    @functools.lru_cache(maxsize=16)
+    def body_of(types: Types) -> FunctionBody:
+        return FunctionBody(node, typed_function(node, schema, types), prepare)
+
+    def run(inputs: list[Any], context: RunContext) -> Sequence[Any]:
+        types = tuple((x.dtype, x.shape) if isinstance(x, np.ndarray) else None for x in inputs)
+        return body_of(types).run(inputs, context)
+
+    return run

@@ -1,0 +1,25 @@
+"""Writes a graph back to a file."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+
+from sardonyx.graph.types import kept_proto
+
+
+def save(model: ir.Model, path: str) -> None:
+    """Writes the model, weights included, to `path`. Raises OSError, or ValueError for one beyond protobuf's 2 GB."""
+    with open(path, "wb") as file:
+        file.write(to_proto(model).SerializeToString())
+
+
+def to_proto(model: ir.Model) -> onnx.ModelProto:
+    """The model as protobuf, types that onnx_ir can't hold put back."""
+    proto = ir.serde.serialize_model(model)
+    for values, infos in ((model.graph.inputs, proto.graph.input), (model.graph.outputs, proto.graph.output)):
+        for value, info in zip(values, infos, strict=True):
+            kept = kept_proto(value)
+            if kept is not None:
+                info.type.CopyFrom(kept)
+    return proto

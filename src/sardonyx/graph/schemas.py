@@ -1,0 +1,99 @@
+"""The standard's operator schemas, as plain records that are looked up once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+ML = "ai.onnx.ml"
+MICROSOFT = "com.microsoft"
+# Domains that a model may use without importing them, and the version that is then meant.
+IMPLIED = {ML: onnx.defs.onnx_ml_opset_version(), MICROSOFT: 1}
+STANDARD = ("", ML, "ai.onnx.preview", "ai.onnx.preview.training")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """An input or output of an operator. `types` are the type texts it may have; `letter` is shared by those that must agree."""
+
+    name: str
+    letter: str
+    types: frozenset[str]
+    optional: bool
+    variadic: bool
+    agrees: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """One version of an operator."""
+
+    name: str
+    domain: str
+    since: int
+    deprecated: bool
+    deterministic: bool
+    inputs: tuple[Parameter, ...]
+    outputs: tuple[Parameter, ...]
+    min_input: int
+    max_input: int
+    min_output: int
+    max_output: int
+    attributes: Mapping[str, ir.AttributeType]
+    required: tuple[str, ...]
+    raw: Any  # onnx's own object; its stubs are incomplete
+
+    def input(self, index: int) -> Parameter:
+        """The parameter that the input at `index` belongs to; the last one of a variadic operator takes all the rest."""
+        return self.inputs[min(index, len(self.inputs) - 1)]
+
+    def output(self, index: int) -> Parameter:
+        return self.outputs[min(index, len(self.outputs) - 1)]
+
+
+@functools.cache
+def find(domain: str, name: str, version: int) -> Schema | None:
+    """The schema that an import of `domain` at `version` means by `name`; None if there is none."""
+    if not onnx.defs.has(name, version, domain):
+        return None
+    raw: Any = onnx.defs.get_schema(name, version, domain)
+    letters = {c.type_param_str: frozenset(c.allowed_type_strs) for c in raw.type_constraints}
+    return Schema(
+        name=name,
+        domain=domain,
+        since=raw.since_version,
+        deprecated=raw.deprecated,
+        deterministic=not raw.non_deterministic,
+        inputs=tuple(_parameter(p, letters) for p in raw.inputs),
+        outputs=tuple(_parameter(p, letters) for p in raw.outputs),
+        min_input=raw.min_input,
+        max_input=raw.max_input,
+        min_output=raw.min_output,
+        max_output=raw.max_output,
+        attributes={a.name: ir.AttributeType(a.type.value) for a in raw.attributes.values()},
+        required=tuple(a.name for a in raw.attributes.values() if a.required),
+        raw=raw,
+    )
+
+
+def _parameter(raw: Any, letters: Mapping[str, frozenset[str]]) -> Parameter:
+    types = letters.get(raw.type_str, frozenset({raw.type_str}))
+    variadic = raw.option == onnx.defs.OpSchema.FormalParameterOption.Variadic
+    optional = raw.option == onnx.defs.OpSchema.FormalParameterOption.Optional
+    return Parameter(raw.name, raw.type_str, types, optional, variadic, raw.is_homogeneous)
+
+
+def version_of(node: ir.Node, imports: Mapping[str, int]) -> int | None:
+    """The version of its domain that the node is read by; None if the domain is neither imported nor implied."""
+    return imports.get(node.domain, IMPLIED.get(node.domain))
+
+
+def schema_of(node: ir.Node, imports: Mapping[str, int]) -> Schema | None:
+    """The node's schema; None for an operator outside the standard."""
+    version = version_of(node, imports)
+    return find(node.domain, node.op_type, version) if version is not None else None

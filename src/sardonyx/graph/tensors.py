@@ -1,0 +1,120 @@
+"""Tensors as a model file holds them: checked before anything reads them.
+
+A tensor that passes has a known element type, sizes whose product no 64-bit integer overflows, and exactly the data that type and
+shape ask for, in the one field that its type uses. Reading it can then neither fail nor take more memory than the file did.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+
+from sardonyx.base import dtypes
+from sardonyx.base.errors import Fail, InvalidGraph
+
+MOST_BYTES = 1 << 62
+MOST_DENSE_BYTES = 1 << 31  # of a tensor that the file holds as a sparse one
+
+_INT32_DATA = frozenset(d.code for d in dtypes.ALL if d.bits <= 32 and d not in (dtypes.f32, dtypes.u32, dtypes.string))
+_FIELDS: tuple[tuple[str, frozenset[int]], ...] = (
+    ("float_data", frozenset({dtypes.f32.code, dtypes.c64.code})),
+    ("double_data", frozenset({dtypes.f64.code, dtypes.c128.code})),
+    ("int64_data", frozenset({dtypes.i64.code})),
+    ("uint64_data", frozenset({dtypes.u64.code, dtypes.u32.code})),
+    ("int32_data", _INT32_DATA),
+    ("string_data", frozenset({dtypes.string.code})),
+)
+_AS_BOOL = bytes([0] + [1] * 255)
+
+
+def element_count(dims: Sequence[int], dtype: dtypes.DType, name: str) -> int:
+    """How many elements a tensor of this shape has. Raises InvalidGraph for negative sizes and products that overflow."""
+    if any(d < 0 for d in dims):
+        raise InvalidGraph(f"Tensor '{name}' has a negative dimension in its shape {list(dims)}.")
+    if math.prod(max(d, 1) for d in dims) * dtype.itemsize >= MOST_BYTES:
+        raise InvalidGraph(f"Tensor '{name}' of shape {list(dims)} is larger than any memory.")
+    return math.prod(dims)
+
+
+def tensor_dtype(tensor: onnx.TensorProto) -> dtypes.DType:
+    """The tensor's element type. Raises InvalidGraph if there is no such type."""
+    if tensor.data_type not in dtypes.BY_CODE:
+        raise InvalidGraph(f"Tensor '{tensor.name}' has the unknown element type {tensor.data_type}.")
+    return dtypes.BY_CODE[tensor.data_type]
+
+
+def byte_count(count: int, dtype: dtypes.DType) -> int:
+    """Bytes that `count` elements take in a file, where narrow ones lie packed."""
+    return (count * dtype.bits + 7) // 8
+
+
+def check_tensor(tensor: onnx.TensorProto) -> None:
+    """Raises InvalidGraph unless a tensor that the file itself holds is as this module's head says.
+
+    Booleans that are neither 0 nor 1 are made 1.
+    """
+    dtype = tensor_dtype(tensor)
+    count = element_count(tensor.dims, dtype, tensor.name)
+    if tensor.HasField("raw_data"):
+        _check_raw(tensor, dtype, count)
+        return
+    for field, codes in _FIELDS:
+        found = len(getattr(tensor, field))
+        if found and dtype.code not in codes:
+            raise InvalidGraph(f"Tensor '{tensor.name}' of type {dtype.onnx_name} keeps its data in {field}.")
+        if dtype.code in codes:
+            expected = _items(count, dtype)
+            if found != expected:
+                raise InvalidGraph(
+                    f"Tensor '{tensor.name}' of shape {list(tensor.dims)} has {found} values in {field}, not {expected}."
+                )
+
+
+def _items(count: int, dtype: dtypes.DType) -> int:
+    """Entries of a typed field for `count` elements: complex numbers take two, narrow ones are packed in bytes."""
+    if dtype.kind == "complex":
+        return 2 * count
+    return byte_count(count, dtype) if dtype.bits < 8 else count
+
+
+def _check_raw(tensor: onnx.TensorProto, dtype: dtypes.DType, count: int) -> None:
+    if dtype is dtypes.string:
+        raise InvalidGraph(f"Tensor '{tensor.name}' of strings keeps its data in raw_data.")
+    found, expected = len(tensor.raw_data), byte_count(count, dtype)
+    if found != expected:
+        raise InvalidGraph(
+            f"Tensor '{tensor.name}' of type {dtype.onnx_name} and shape {list(tensor.dims)} has {found} bytes of data, "
+            f"not {expected}."
+        )
+    if dtype is dtypes.boolean and max(tensor.raw_data, default=0) > 1:
+        tensor.raw_data = tensor.raw_data.translate(_AS_BOOL)
+
+
+def densify(sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
+    """The dense tensor that a sparse one stands for.
+
+    Raises InvalidGraph if its parts don't fit together, Fail if it would take more than MOST_DENSE_BYTES.
+    """
+    name = sparse.values.name
+    check_tensor(sparse.values)
+    check_tensor(sparse.indices)
+    dtype = tensor_dtype(sparse.values)
+    count = element_count(sparse.dims, dtype, name)
+    if count * dtype.itemsize > MOST_DENSE_BYTES:
+        raise Fail(f"Sparse tensor '{name}' of shape {list(sparse.dims)} would take {count * dtype.itemsize} bytes.")
+    values = onnx.numpy_helper.to_array(sparse.values).reshape(-1)
+    indices = onnx.numpy_helper.to_array(sparse.indices)
+    if indices.dtype != np.int64 or indices.shape not in (values.shape, (len(values), len(sparse.dims))):
+        raise InvalidGraph(f"Sparse tensor '{name}' has indices of shape {list(indices.shape)} for {len(values)} values.")
+    if indices.ndim == 2:
+        if (indices < 0).any() or (indices >= np.array(sparse.dims)).any():
+            raise InvalidGraph(f"Sparse tensor '{name}' has indices outside its shape {list(sparse.dims)}.")
+        indices = np.ravel_multi_index(tuple(indices.T), tuple(sparse.dims))
+    if len(indices) and (indices.min() < 0 or indices.max() >= count):
+        raise InvalidGraph(f"Sparse tensor '{name}' has indices outside its shape {list(sparse.dims)}.")
+    dense = np.full(count, "", object) if dtype is dtypes.string else np.zeros(count, values.dtype)
+    dense[indices] = values
+    return onnx.numpy_helper.from_array(dense.reshape(tuple(sparse.dims)), name)

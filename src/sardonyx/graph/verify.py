@@ -1,0 +1,190 @@
+"""Is a model well formed? Run after loading, and after every pass when the debug dial says so.
+
+`check_structure` needs no types: operators are known, have the inputs, outputs and attributes that their schemas ask for, every value
+is defined once and before it is used, and graph outputs exist. `check_types` compares the types of values, where they are known,
+with what the schemas allow. Both take time linear in the graph and raise what the loaders of other runtimes raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import onnx_ir as ir
+
+from sardonyx.base.errors import Fail, InvalidArgument, InvalidGraph
+from sardonyx.graph import schemas
+from sardonyx.graph.types import type_string
+
+Knows = Callable[[str, str], bool]
+
+
+def knows_nothing(domain: str, name: str) -> bool:
+    """The answer of providers that have no operators outside the standard."""
+    return False
+
+
+def verify(model: ir.Model, knows: Knows = knows_nothing) -> None:
+    """Both checks. `knows(domain, name)` says whether a provider has an operator that is outside the standard."""
+    check_structure(model, knows)
+    check_types(model)
+
+
+# ---- structure ----------------------------------------------------------------------------------------------------------
+
+
+def check_structure(model: ir.Model, knows: Knows = knows_nothing) -> None:
+    """Raises InvalidGraph, InvalidArgument or Fail, naming the node or value, unless the model's structure is sound."""
+    for value in model.graph.inputs:
+        if type_string(value) is None:
+            raise Fail(f"This is an invalid model. Model input ({value.name}) does not have type information.")
+    _check_graph(model.graph, model.opset_imports, frozenset(), knows)
+
+
+def _check_graph(graph: ir.Graph, imports: Mapping[str, int], outer: frozenset[ir.Value], knows: Knows) -> None:
+    names: set[str] = set()
+    for argument in graph.inputs:
+        if argument.name in names:
+            raise Fail(f"Error: Duplicate definition-site for ({argument.name}).")
+        names.add(str(argument.name))
+    local = set(graph.inputs) | set(graph.initializers.values())
+    names.update(graph.initializers)
+    for node in graph:
+        _check_operator(node, imports, knows)
+        for value in node.inputs:
+            if value is not None and value not in local and value not in outer:
+                raise _undefined(value, graph)
+        for inner in subgraphs(node):
+            _check_graph(inner, imports, outer | local, knows)
+        for value in node.outputs:
+            if not value.name:
+                continue
+            if value.name in names:
+                raise Fail(f"This is an invalid model. Error: Duplicate definition of name ({value.name}).")
+            names.add(value.name)
+            local.add(value)
+    for value in graph.outputs:
+        if value not in local and value not in outer:
+            raise Fail(f"This is an invalid model. Graph output ({value.name}) does not exist in the graph.")
+
+
+def _undefined(value: ir.Value, graph: ir.Graph) -> Exception:
+    producer = value.producer()
+    if producer is not None and producer.graph is graph:
+        return Fail("This is an invalid model. Error: the graph is not acyclic.")
+    return InvalidArgument(
+        f"Invalid model. Node input '{value.name}' is not a graph input, initializer, or output of a previous node."
+    )
+
+
+def subgraphs(node: ir.Node) -> Iterable[ir.Graph]:
+    """The graphs in the node's attributes."""
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield attribute.as_graph()
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            yield from attribute.as_graphs()
+
+
+def _check_operator(node: ir.Node, imports: Mapping[str, int], knows: Knows) -> None:
+    version = schemas.version_of(node, imports)
+    if version is None:
+        raise _invalid(node, f"No opset import for domain '{node.domain}'")
+    schema = schemas.find(node.domain, node.op_type, version)
+    if schema is None:
+        if knows(node.domain, node.op_type):
+            return
+        if node.domain in schemas.STANDARD:
+            raise _invalid(node, f"No Op registered for {node.op_type} with domain_version of {version}")
+        raise Fail(f"Fatal error: {node.domain}:{node.op_type}(-1) is not a registered function/op")
+    if schema.deprecated:
+        raise _invalid(node, f"Op registered for {node.op_type} is deprecated in domain_version of {version}")
+    _check_arity(node, schema)
+    _check_attributes(node, schema)
+
+
+def _check_arity(node: ir.Node, schema: schemas.Schema) -> None:
+    title = f"Node with schema({schema.domain}::{schema.name}:{schema.since})"
+    inputs, outputs = len(node.inputs), len(node.outputs)
+    if not schema.min_input <= inputs <= schema.max_input:
+        raise _invalid(node, f"{title} has input size {inputs} not in range [min={schema.min_input}, max={schema.max_input}].")
+    if not schema.min_output <= outputs <= schema.max_output:
+        raise _invalid(node, f"{title} has output size {outputs} not in range [min={schema.min_output}, max={schema.max_output}].")
+    for index, value in enumerate(node.inputs[: schema.min_input]):
+        parameter = schema.input(index)
+        if value is None and not (parameter.variadic or parameter.optional):
+            raise _invalid(node, f"{title} has no input {parameter.name}.")
+
+
+def _check_attributes(node: ir.Node, schema: schemas.Schema) -> None:
+    for name, attribute in node.attributes.items():
+        expected = schema.attributes.get(name)
+        if expected is None:
+            raise _invalid(node, f"Unrecognized attribute: {name} for operator {node.op_type}")
+        if attribute.type != expected:
+            raise _invalid(
+                node,
+                f"Mismatched attribute type in '{node.name} : {name}'. "
+                f"Expected: '{expected.name}', actual: '{attribute.type.name}'",
+            )
+        if attribute.is_ref():
+            raise _invalid(node, f"Attribute '{name}' refers to '{attribute.ref_attr_name}' outside a function.")
+    for name in schema.required:
+        if name not in node.attributes:
+            raise _invalid(node, f"Required attribute '{name}' is missing.")
+
+
+def _invalid(node: ir.Node, reason: str) -> InvalidGraph:
+    inputs = "".join(f"{_described(value)}," for value in node.inputs)
+    outputs = "".join(f"{_described(value)}," for value in node.outputs)
+    return InvalidGraph(
+        f'This is an invalid model. In Node, ("{node.name}", {node.op_type}, "{node.domain}", -1) : ({inputs}) -> ({outputs}) , '
+        f"Error {reason}"
+    )
+
+
+def _described(value: ir.Value | None) -> str:
+    if value is None:
+        return '""'
+    found = type_string(value)
+    return f'"{value.name}": {found}' if found else f'"{value.name}"'
+
+
+# ---- types --------------------------------------------------------------------------------------------------------------
+
+
+def check_types(model: ir.Model) -> None:
+    """Raises InvalidGraph or Fail where a value's type is known and its node's operator does not take or give it."""
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        schema = schemas.schema_of(node, model.opset_imports)
+        if schema is not None:
+            _check_node_types(node, schema)
+
+
+def _check_node_types(node: ir.Node, schema: schemas.Schema) -> None:
+    bound: dict[str, str] = {}
+    for index, value in enumerate(node.inputs):
+        found = type_string(value) if value is not None else None
+        if found is None:
+            continue
+        parameter = schema.input(index)
+        if found not in parameter.types:
+            raise InvalidGraph(
+                f"This is an invalid model. Type Error: Type '{found}' of input parameter ({value.name}) "  # type: ignore[union-attr]
+                f"of operator ({node.op_type}) in node ({node.name}) is invalid."
+            )
+        if parameter.agrees and bound.setdefault(parameter.letter, found) != found:
+            raise Fail(
+                f"Type Error: Type parameter ({parameter.letter}) of Optype ({node.op_type}) bound to different types "
+                f"({bound[parameter.letter]} and {found} in node ({node.name})."
+            )
+    for index, value in enumerate(node.outputs):
+        found = type_string(value)
+        parameter = schema.output(index)
+        if found is None or not value.name:
+            continue
+        expected = bound.get(parameter.letter, found) if parameter.agrees else found
+        if found != expected or found not in parameter.types:
+            raise Fail(
+                f"Type Error: Type ({found}) of output arg ({value.name}) of node ({node.name}) "
+                f"does not match expected type ({expected})."
+            )

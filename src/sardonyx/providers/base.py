@@ -1,0 +1,58 @@
+"""What a provider is: something that can run parts of a graph."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import onnx_ir as ir
+
+from sardonyx.base.context import QUIET, RunContext
+from sardonyx.base.options import CompileOptions
+
+
+class Executable(abc.ABC):
+    """A compiled graph. Several threads may run it at once."""
+
+    @abc.abstractmethod
+    def run(self, inputs: Sequence[Any], context: RunContext = QUIET) -> list[Any]:
+        """The graph's outputs, in its order, for its inputs, in its order.
+
+        inputs: arrays that are C-contiguous, aligned and in native byte order, of the declared element type; lists for
+        sequences, dicts for maps, None for optionals that are empty. Strings are object arrays of str. Sizes are not checked:
+        an executable that relies on one has to look. The arrays returned are the caller's to keep.
+        Raises Fail or InvalidArgument naming the node; Fail if `context.check()` says that the run is to end.
+        """
+
+    @abc.abstractmethod
+    def describe(self) -> str:
+        """What the compiler made of the graph, for people."""
+
+    def close(self) -> None:
+        """Gives back memory. The executable is not run afterwards."""
+        return
+
+
+class ExecutionProvider(abc.ABC):
+    """Claims nodes of a graph and compiles the sub-graphs made of them."""
+
+    name: ClassVar[str]
+
+    def __init__(self, options: Mapping[str, str] | None = None) -> None:
+        self.options = dict(options or {})
+
+    def knows(self, domain: str, name: str) -> bool:
+        """Has the provider this operator, although the standard has not? (com.microsoft and the like.)"""
+        return False
+
+    @abc.abstractmethod
+    def get_capability(self, graph: ir.Graph, options: CompileOptions) -> list[list[ir.Node]]:
+        """Groups of the graph's nodes that the provider can run; each becomes a sub-graph, or several where one would not be legal."""
+
+    @abc.abstractmethod
+    def compile(self, graph: ir.Graph, options: CompileOptions) -> Executable:
+        """Compiles a self-contained graph: it reads its inputs and initializers only, and imports its opsets itself.
+
+        Raises Unsupported, naming the node, if it can't be done after all.
+        """

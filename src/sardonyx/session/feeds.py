@@ -1,0 +1,188 @@
+"""Checks a run's feeds against the model's inputs, and turns them into what executables take.
+
+The common case, numpy arrays that are right as they are, costs a few comparisons per input; everything else goes through
+`InputSpec.convert`.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sardonyx.base import dtypes
+from sardonyx.base.errors import InvalidArgument
+
+_DTYPES = {f"tensor({d.onnx_name})": d for d in dtypes.ALL}
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """What an input must be.
+
+    type: as users see it. dtype: numpy's, None unless the type is a tensor of numbers. sizes: one for each dimension, None
+    where it is free; None altogether if the rank is unknown.
+    """
+
+    name: str
+    type: str
+    dtype: np.dtype[Any] | None
+    sizes: tuple[int | None, ...] | None
+
+    def convert(self, value: Any) -> Any:
+        """The value in the form that executables take. Raises InvalidArgument or RuntimeError as ONNX Runtime does."""
+        if self.type.startswith("optional("):
+            inner = self.type.removeprefix("optional(").removesuffix(")")
+            return None if value is None else self.converted(inner, value)
+        return self.converted(self.type, value)
+
+    def converted(self, kind: str, value: Any) -> Any:
+        if kind.startswith("seq("):
+            if not isinstance(value, list | tuple):
+                raise RuntimeError(f"Input must be a list for input '{self.name}', not {type(value).__name__}.")
+            inner = kind.removeprefix("seq(").removesuffix(")")
+            return [value_of(inner, element, self.name) for element in value]
+        converted = value_of(kind, value, self.name)
+        if isinstance(converted, np.ndarray):
+            self.check_sizes(converted.shape)
+        return converted
+
+    def check_sizes(self, shape: tuple[int, ...]) -> None:
+        """Raises InvalidArgument, listing what differs."""
+        if self.sizes is None:
+            return
+        if len(shape) != len(self.sizes):
+            raise InvalidArgument(
+                f"Invalid rank for input: {self.name} Got: {len(shape)} Expected: {len(self.sizes)} "
+                "Please fix either the inputs/outputs or the model."
+            )
+        wrong = [
+            f" index: {index} Got: {got} Expected: {expected}\n"
+            for index, (got, expected) in enumerate(zip(shape, self.sizes, strict=True))
+            if expected is not None and got != expected
+        ]
+        if wrong:
+            raise InvalidArgument(
+                f"Got invalid dimensions for input: {self.name} for the following indices\n{''.join(wrong)}"
+                " Please fix either the inputs/outputs or the model."
+            )
+
+
+def value_of(kind: str, value: Any, name: str) -> Any:
+    """A feed, or an element of one, of the type `kind`."""
+    if kind.startswith("map("):
+        if not isinstance(value, Mapping):
+            raise RuntimeError(f"Input must be a dictionary for input '{name}', not {type(value).__name__}.")
+        return dict(value)
+    dtype = _DTYPES[kind]
+    if isinstance(value, np.ndarray | np.generic):
+        return from_array(kind, dtype, np.asarray(value))
+    if hasattr(value, "__dlpack__"):
+        return from_array(kind, dtype, np.from_dlpack(value))
+    if isinstance(value, list):
+        return from_list(dtype, value)
+    if isinstance(value, str | bytes | Mapping):
+        raise RuntimeError(f"Input must be a list of dictionaries or a single numpy array for input '{name}'.")
+    if value is None:
+        raise InvalidArgument(f"Missing Input: {name}")
+    raise RuntimeError(f"Unable to handle object of type {type(value)}")
+
+
+def from_array(kind: str, dtype: dtypes.DType, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The array, contiguous and in native byte order. Raises InvalidArgument if its element type is another one."""
+    actual = type_of(array.dtype)
+    if actual != kind:
+        raise InvalidArgument(f"Unexpected input data type. Actual: ({actual}) , expected: ({kind})")
+    if dtype is dtypes.string:
+        return texts(array)
+    return np.require(array, dtype.numpy, ["C", "ALIGNED"])
+
+
+def type_of(dtype: np.dtype[Any]) -> str:
+    try:
+        return f"tensor({dtypes.from_numpy(dtype.newbyteorder('=')).onnx_name})"
+    except TypeError:
+        return f"tensor({dtype.name})"
+
+
+def texts(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """object[*] of str. Raises UnicodeDecodeError for bytes that are not UTF-8."""
+    if array.dtype.kind == "U":
+        return array.astype(object)
+    out = np.empty(array.shape, object)
+    flat = [x.decode() if isinstance(x, bytes) else str(x) for x in array.reshape(-1).tolist()]
+    out.reshape(-1)[:] = flat
+    return out
+
+
+def from_list(dtype: dtypes.DType, value: list[Any]) -> np.ndarray[Any, Any]:
+    """The array of a nested list. Raises RuntimeError if the list is ragged or holds something else."""
+    try:
+        array = np.array(value, object if dtype is dtypes.string else dtype.numpy, order="C")
+    except (ValueError, TypeError, OverflowError) as error:
+        raise RuntimeError("Could not create tensor from given input list") from error
+    if dtype is not dtypes.string:
+        return array
+    if any(isinstance(x, list) for x in array.reshape(-1).tolist()):
+        raise RuntimeError("Could not create tensor from given input list")
+    return texts(array)
+
+
+class Feeds:
+    """The inputs of a model, in order. `overridable` are those that have a default in the model."""
+
+    def __init__(self, inputs: Sequence[InputSpec], overridable: Sequence[InputSpec]) -> None:
+        self.inputs = tuple(inputs)
+        self.overridable = {spec.name: spec for spec in overridable}
+        self._fast = tuple((spec, spec.name, spec.dtype, *quick_check(spec)) for spec in inputs)
+
+    def bind(self, feed: Mapping[str, Any]) -> list[Any]:
+        """The values of the inputs, in order.
+
+        Raises ValueError for missing feeds, InvalidArgument for names, types and sizes that don't fit.
+        """
+        values = []
+        if len(feed) != len(self._fast):
+            self.check_names(feed)
+        for spec, name, dtype, rank, fixed, sizes in self._fast:
+            try:
+                value = feed[name]
+            except KeyError:
+                self.check_names(feed)
+                value = None
+            if type(value) is np.ndarray and value.dtype is dtype and value.flags.carray:
+                shape = value.shape
+                if len(shape) != rank or (fixed is not None and fixed(shape) != sizes):
+                    spec.check_sizes(shape)
+                values.append(value)
+            else:
+                values.append(spec.convert(value))
+        return values
+
+    def overrides(self, feed: Mapping[str, Any]) -> dict[str, Any]:
+        """{name: value} of the inputs with a default that are fed nevertheless."""
+        return {name: spec.convert(feed[name]) for name, spec in self.overridable.items() if name in feed}
+
+    def check_names(self, feed: Mapping[str, Any]) -> None:
+        """Raises ValueError or InvalidArgument if a feed is missing or unknown."""
+        missing = [s.name for s in self.inputs if s.name not in feed and not s.type.startswith("optional(")]
+        if missing:
+            raise ValueError(f"Required inputs ({missing}) are missing from input feed ({list(feed)}).")
+        known = {spec.name for spec in self.inputs} | set(self.overridable)
+        for name in feed:
+            if name not in known:
+                raise InvalidArgument(f"Invalid input name: {name}")
+
+
+def quick_check(spec: InputSpec) -> tuple[int, Callable[[Any], Any] | None, Any]:
+    """(rank, function that picks the fixed sizes from a shape, those sizes), for a check that takes no loop."""
+    if spec.sizes is None:
+        return -1, None, None
+    fixed = [index for index, size in enumerate(spec.sizes) if size is not None]
+    if not fixed:
+        return len(spec.sizes), None, None
+    pick = operator.itemgetter(*fixed)
+    return len(spec.sizes), pick, pick(spec.sizes)

@@ -1,0 +1,222 @@
+"""InferenceSession: a model, loaded and compiled, that can be run."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sardonyx.base import debug
+from sardonyx.base.context import QUIET, RunContext, Trace
+from sardonyx.base.errors import InvalidArgument
+from sardonyx.providers import registry
+from sardonyx.session import options as keys
+from sardonyx.session.metadata import ModelMetadata, NodeArg, OrtEpAssignedSubgraph
+from sardonyx.session.options import RunOptions, SessionOptions
+from sardonyx.session.profiling import monotonic_start, trace_path, write_trace
+from sardonyx.session.provider_arguments import Options, Providers, normalise
+
+if TYPE_CHECKING:
+    from sardonyx.session.pipeline import Built, Request
+    from sardonyx.session.program import Plan, Program
+
+
+class InferenceSession:
+    """Runs an ONNX model.
+
+    path_or_bytes: the model's file, or its bytes. sess_options: SessionOptions. providers: names, or (name, options) pairs, in
+    order of preference; CPUExecutionProvider is always there, and what it can't do falls to ReferenceExecutionProvider
+    unless the config entry `session.disable_reference_fallback` is "1". provider_options: the options, if `providers` are names.
+    disabled_optimizers: names of graph passes to leave out.
+
+    Several threads may run a session at once. A session can be pickled; it is made anew, from the same file or bytes.
+    Raises SardonyxError for models that can't be loaded, TypeError for a model or options of a wrong type.
+    """
+
+    def __init__(
+        self,
+        path_or_bytes: str | os.PathLike[str] | bytes,
+        sess_options: SessionOptions | None = None,
+        providers: Providers | None = None,
+        provider_options: Options | None = None,
+        *,
+        disabled_optimizers: Iterable[str] | None = None,
+    ) -> None:
+        if not isinstance(path_or_bytes, str | os.PathLike | bytes):
+            raise TypeError(f"Unable to load from type '{type(path_or_bytes)}'")
+        if sess_options is not None and not isinstance(sess_options, SessionOptions):
+            raise TypeError(f"sess_options must be SessionOptions, not {type(sess_options).__name__}")
+        self._source = path_or_bytes
+        self._options = sess_options or SessionOptions()
+        self._disabled = frozenset(disabled_optimizers or ())
+        self._trace = Trace() if self._options.enable_profiling else None
+        self._trace_path = trace_path(self._options.profile_file_prefix)
+        self._verbose = debug.level() >= debug.RAN
+        self._build(providers, provider_options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        providers = list(self._providers.items())
+        return _restore, (self._source, self._options, providers if self._explicit else None, self._disabled)
+
+    def _build(self, providers: Providers | None, provider_options: Options | None) -> None:
+        from sardonyx.session.pipeline import build
+
+        chosen = normalise(providers, provider_options, registry.names())
+        self._explicit = bool(chosen)
+        self._providers = {**chosen, **({} if registry.CPU in chosen else {registry.CPU: {}})}
+        self._request = self._make_request()
+        self._built: Built = build(self._request, self._trace)
+        self._feeds = self._built.feeds
+        self._outputs = tuple(output.name for output in self._built.outputs)
+        self._variants: dict[tuple[str, ...], Program] = {}
+        self._plans: dict[tuple[str, ...], Plan] = {}
+        self._plan = self._plan_for(self._outputs)
+
+    def _make_request(self) -> Request:
+        from sardonyx.session.pipeline import Request
+
+        given = self._options
+        return Request(
+            source=self._source,
+            options=keys.compile_options(given, self._disabled),
+            providers=tuple(self._providers.items()),
+            explicit=self._explicit,
+            forbid_reference=keys.is_set(given, keys.FORBID_REFERENCE),
+            forbid_cpu=keys.is_set(given, keys.FORBID_CPU),
+            data_folder=keys.entry(given, keys.DATA_FOLDER) or None,
+            dimensions=tuple(given._dimensions.items()),
+            denotations=tuple(given._denotations.items()),
+            save_to=given.optimized_model_filepath,
+        )
+
+    # ---- running ------------------------------------------------------------------------------------------------------------
+
+    def run(
+        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: RunOptions | None = None
+    ) -> list[Any]:
+        """The values of the named outputs, or of all if there are no names. The name of any value in the model will do.
+
+        input_feed: {name: value}: numpy arrays, nested lists, anything with `__dlpack__`; lists for sequences, dicts for maps.
+        Raises ValueError for missing feeds, InvalidArgument for names, types or sizes that don't fit, Fail for a node that
+        fails and when `run_options.terminate` is set.
+        """
+        plan = self._plan if not output_names else self._plan_for(output_names)
+        arrays = self._feeds.bind(input_feed)
+        if run_options is None and self._trace is None and not self._verbose:
+            return plan.run(arrays, QUIET, self._feeds.overrides(input_feed) if self._feeds.overridable else None)
+        return self._run_watched(plan, arrays, self._feeds.overrides(input_feed), run_options)
+
+    def _run_watched(
+        self, plan: Plan, arrays: list[Any], overrides: Mapping[str, Any], run_options: RunOptions | None
+    ) -> list[Any]:
+        """A run that can be ended early, or that is traced or reported."""
+        if run_options is not None and not isinstance(run_options, RunOptions):
+            raise TypeError(f"run_options must be RunOptions, not {type(run_options).__name__}")
+        context = RunContext(run_options, self._trace)
+        context.check()
+        start = time.perf_counter_ns()
+        outputs = plan.run(arrays, context, overrides)
+        if self._trace is not None:
+            self._trace.record("Session", "model_run", start)
+        if self._verbose:
+            debug.show(debug.RAN, "run", f"{(time.perf_counter_ns() - start) / 1e6:.3f} ms")
+        return outputs
+
+    def _plan_for(self, names: Sequence[str]) -> Plan:
+        """The plan for these outputs, made at their first use. Raises InvalidArgument for an unknown name."""
+        if isinstance(names, str):
+            raise TypeError(f"output names are a list, not the text {names!r}")
+        key = tuple(names)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = self._program_with(key).plan(key)
+        return plan
+
+    def _program_with(self, names: tuple[str, ...]) -> Program:
+        """A program that gives out these values: the session's own, or one compiled for them because they are fused away."""
+        from sardonyx.session.pipeline import build, with_outputs
+
+        values = self._built.program.values()
+        extra = tuple(sorted({name for name in names if name not in values}))
+        if not extra:
+            return self._built.program
+        if extra not in self._variants:
+            self._variants[extra] = build(with_outputs(self._request, extra)).program
+        return self._variants[extra]
+
+    def close(self) -> None:
+        """Gives back what the session holds. It can't be run afterwards."""
+        for program in (self._built.program, *self._variants.values()):
+            program.close()
+        self._plans.clear()
+        self._variants.clear()
+        self._plan = _Closed()  # type: ignore[assignment]
+
+    # ---- asking -------------------------------------------------------------------------------------------------------------
+
+    def get_inputs(self) -> list[NodeArg]:
+        """The inputs that have to be fed."""
+        return self._built.inputs
+
+    def get_outputs(self) -> list[NodeArg]:
+        """The model's outputs."""
+        return self._built.outputs
+
+    def get_overridable_initializers(self) -> list[NodeArg]:
+        """The inputs that have a default in the model."""
+        return self._built.overridable
+
+    def get_modelmeta(self) -> ModelMetadata:
+        """What the file says about itself."""
+        return self._built.metadata
+
+    def get_session_options(self) -> SessionOptions:
+        return self._options
+
+    def get_providers(self) -> list[str]:
+        """The providers that were asked, in order."""
+        return list(self._providers)
+
+    def get_provider_options(self) -> dict[str, dict[str, str]]:
+        """{provider: its options}"""
+        return {name: dict(options) for name, options in self._providers.items()}
+
+    def set_providers(self, providers: Providers | None = None, provider_options: Options | None = None) -> None:
+        """Compiles the model anew for these providers."""
+        self._build(providers, provider_options)
+
+    def get_provider_graph_assignment_info(self) -> list[OrtEpAssignedSubgraph]:
+        """The sub-graphs in the order in which they run, each with its provider and its nodes."""
+        return self._built.assignment
+
+    def describe(self) -> str:
+        """What the compiler did, for people: each sub-graph with its provider."""
+        steps = self._built.program.steps
+        return "\n".join(f"{step.provider}: {step.executable.describe()}" for step in steps) or "no nodes to run"
+
+    # ---- profiling ----------------------------------------------------------------------------------------------------------
+
+    def end_profiling(self) -> str:
+        """Ends profiling and writes the trace. Returns its path; "" if the session isn't profiled."""
+        if self._trace is None:
+            return ""
+        trace, self._trace = self._trace, None
+        return write_trace(trace, self._trace_path)
+
+    def get_profiling_start_time_ns(self) -> int:
+        """When profiling began, comparable with `time.monotonic_ns`; 0 if the session isn't profiled."""
+        return monotonic_start(self._trace) if self._trace is not None else 0
+
+
+class _Closed:
+    """Stands in for the plan of a session that is closed."""
+
+    def run(self, *_: Any) -> list[Any]:
+        raise InvalidArgument("The session is closed.")
+
+
+def _restore(
+    source: str | bytes, options: SessionOptions, providers: Providers | None, disabled: frozenset[str]
+) -> InferenceSession:
+    return InferenceSession(source, options, providers, disabled_optimizers=disabled)

@@ -1,0 +1,244 @@
+"""From a model's file to a program: load, optimise, partition, compile."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import onnx_ir as ir
+
+from sardonyx.base import debug, errors
+from sardonyx.base.context import Trace
+from sardonyx.base.errors import Fail, InvalidArgument, Unsupported
+from sardonyx.base.options import CompileOptions
+from sardonyx.graph.constants import array_of
+from sardonyx.graph.load import LoadOptions, load
+from sardonyx.graph.partition import Part, extract, partition
+from sardonyx.graph.passes import optimise
+from sardonyx.graph.save import save
+from sardonyx.graph.types import tensor_dtype, type_string
+from sardonyx.providers import registry
+from sardonyx.providers.base import Executable, ExecutionProvider
+from sardonyx.session.feeds import Feeds, InputSpec
+from sardonyx.session.metadata import NO_VERSION, ModelMetadata, NodeArg, OrtEpAssignedNode, OrtEpAssignedSubgraph
+from sardonyx.session.program import Program, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a session is to be made of.
+
+    providers: in the user's order, with their options. explicit: the user named some. extra_outputs: names of intermediate
+    values to give out as well.
+    """
+
+    source: str | os.PathLike[str] | bytes
+    options: CompileOptions
+    providers: tuple[tuple[str, dict[str, str]], ...] = ()
+    explicit: bool = False
+    forbid_reference: bool = False
+    forbid_cpu: bool = False
+    data_folder: str | None = None
+    dimensions: tuple[tuple[str, int], ...] = ()
+    denotations: tuple[tuple[str, int], ...] = ()
+    save_to: str = ""
+    extra_outputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A session's parts."""
+
+    program: Program
+    inputs: list[NodeArg]
+    overridable: list[NodeArg]
+    outputs: list[NodeArg]
+    metadata: ModelMetadata
+    assignment: list[OrtEpAssignedSubgraph]
+    feeds: Feeds
+
+
+def build(request: Request, trace: Trace | None = None) -> Built:
+    """Makes a program. Raises SardonyxError."""
+    start = time.perf_counter_ns()
+    chosen, fallback = make_providers(request)
+    reading = LoadOptions(
+        request.data_folder,
+        lambda domain, name: any(provider.knows(domain, name) for provider in chosen),
+        dict(request.dimensions),
+        dict(request.denotations),
+    )
+    model = load(request.source, reading)
+    if trace:
+        trace.record("Session", "model_loading_array" if isinstance(request.source, bytes) else "model_loading_uri", start)
+    start = time.perf_counter_ns()
+    add_outputs(model.graph, request.extra_outputs)
+    inputs, overridable, outputs, metadata = describe(model)
+    feeds = make_feeds(model.graph)
+    optimise(model, request.options)
+    if request.save_to:
+        save(model, request.save_to)
+    program, assignment = compile_graph(model.graph, [*chosen, fallback], request)
+    if trace:
+        trace.record("Session", "session_initialization", start)
+    return Built(program, inputs, overridable, outputs, metadata, assignment, feeds)
+
+
+def make_providers(request: Request) -> tuple[list[ExecutionProvider], ExecutionProvider]:
+    """The user's providers, CPU among them, and the reference, which completes them."""
+    if request.forbid_cpu and request.explicit and any(name == registry.CPU for name, _ in request.providers):
+        raise InvalidArgument(
+            "Conflicting session configuration: explicitly added the CPU EP to the session, but also disabled fallback to the CPU "
+            "EP via session configuration options."
+        )
+    chosen = [registry.create(name, options) for name, options in request.providers]
+    return chosen, registry.create(registry.REFERENCE, {})
+
+
+def add_outputs(graph: ir.Graph, names: Sequence[str]) -> None:
+    """Makes intermediate values outputs. Raises InvalidArgument for a name that isn't there."""
+    there = {value.name: value for value in graph.outputs}
+    wanted = [name for name in names if name not in there]
+    if not wanted:
+        return
+    values = {v.name: v for v in (*graph.inputs, *graph.initializers.values())}
+    values.update((v.name, v) for node in graph for v in node.outputs if v.name)
+    for name in wanted:
+        if name not in values:
+            raise InvalidArgument(f"Invalid output name:{name}")
+        graph.outputs.append(values[name])
+
+
+# ---- what the model says ----------------------------------------------------------------------------------------------------
+
+
+def describe(model: ir.Model) -> tuple[list[NodeArg], list[NodeArg], list[NodeArg], ModelMetadata]:
+    """Inputs, inputs with a default, outputs, and metadata."""
+    graph = model.graph
+    inputs = [node_arg(value) for value in graph.inputs if not value.is_initializer()]
+    overridable = [node_arg(value) for value in graph.inputs if value.is_initializer()]
+    metadata = ModelMetadata(
+        custom_metadata_map=dict(model.metadata_props),
+        description=model.doc_string or "",
+        domain=model.domain or "",
+        graph_description=graph.doc_string or "",
+        graph_name=graph.name or "",
+        producer_name=model.producer_name or "",
+        version=NO_VERSION if model.model_version is None else model.model_version,
+    )
+    return inputs, overridable, [node_arg(value) for value in graph.outputs], metadata
+
+
+def node_arg(value: ir.Value) -> NodeArg:
+    """The value as users see it. Sequences and maps have no shape of their own."""
+    kind = type_string(value) or ""
+    sizes = [] if value.shape is None or kind.startswith(("seq(", "map(")) else list(value.shape)
+    return NodeArg(str(value.name), kind, [size if isinstance(size, int) else size.value for size in sizes])
+
+
+def make_feeds(graph: ir.Graph) -> Feeds:
+    """How the graph's feeds are checked."""
+    return Feeds(
+        [input_spec(value) for value in graph.inputs if not value.is_initializer()],
+        [input_spec(value) for value in graph.inputs if value.is_initializer()],
+    )
+
+
+def input_spec(value: ir.Value) -> InputSpec:
+    """The value as feeds are checked against it."""
+    kind = type_string(value) or ""
+    sizes = None if value.shape is None else tuple(size if isinstance(size, int) else None for size in value.shape)
+    return InputSpec(str(value.name), kind, tensor_dtype(value), sizes)
+
+
+# ---- compiling --------------------------------------------------------------------------------------------------------------
+
+
+def compile_graph(
+    graph: ir.Graph, providers: Sequence[ExecutionProvider], request: Request
+) -> tuple[Program, list[OrtEpAssignedSubgraph]]:
+    """Divides the graph among the providers, the reference last, and compiles the parts. The graph is used up."""
+    inputs = tuple(str(value.name) for value in graph.inputs if not value.is_initializer())
+    outputs = tuple(dict.fromkeys(str(value.name) for value in graph.outputs))
+    constants = visible_constants(graph)
+    claims = [provider.get_capability(graph, request.options) for provider in providers]
+    parts = partition(graph, claims)
+    steps: list[Step] = []
+    assignment: list[OrtEpAssignedSubgraph] = []
+    for part, piece in zip(parts, extract(graph, parts), strict=True):
+        nodes = tuple(OrtEpAssignedNode(node.name or "", node.domain, node.op_type) for node in piece)
+        names = tuple(str(v.name) for v in piece.inputs), tuple(str(v.name) for v in piece.outputs)
+        provider, executable = compile_part(piece, part, providers, request.options)
+        assignment.append(OrtEpAssignedSubgraph(provider.name, nodes))
+        steps.append(Step(provider.name, executable, *names))
+    check_allowed(assignment, request)
+    debug.show(debug.RAN, "partition", describe_assignment(assignment))
+    return Program(inputs, outputs, constants, tuple(steps)), assignment
+
+
+def visible_constants(graph: ir.Graph) -> dict[str, Any]:
+    """Initializers that are outputs, or inputs that a caller may leave out."""
+    seen = {value.name for value in (*graph.inputs, *graph.outputs)}
+    return {
+        name: array_of(value.const_value)
+        for name, value in graph.initializers.items()
+        if name in seen and value.const_value is not None
+    }
+
+
+def compile_part(
+    piece: ir.Graph, part: Part, providers: Sequence[ExecutionProvider], options: CompileOptions
+) -> tuple[ExecutionProvider, Executable]:
+    """The part's own provider compiles it, or the reference if that one finds that it can't."""
+    first, last = providers[part.provider], providers[-1]
+    try:
+        return first, first.compile(piece, options)
+    except Unsupported as error:
+        if first is last:
+            raise errors.NotImplemented(str(error)) from error
+        debug.show(debug.RAN, "refused", f"{first.name} can't compile what it claimed: {error}")
+    return last, last.compile(piece, options)
+
+
+def check_allowed(assignment: Sequence[OrtEpAssignedSubgraph], request: Request) -> None:
+    """Raises Fail, naming nodes, if some run where the session's options forbid it."""
+    asked = {name for name, _ in request.providers} if request.explicit else set()
+    if request.forbid_reference and (nodes := assigned_to(assignment, registry.REFERENCE)):
+        raise Fail(
+            "This session contains graph nodes that are assigned to the reference provider, but fallback to it has been explicitly "
+            f"disabled by the user: {', '.join(map(title, nodes))}"
+        )
+    fallen = [] if registry.CPU in asked else assigned_to(assignment, registry.CPU)
+    fallen += [] if registry.REFERENCE in asked else assigned_to(assignment, registry.REFERENCE)
+    if request.forbid_cpu and fallen:
+        raise Fail(
+            "This session contains graph nodes that are assigned to the default CPU EP, but fallback to CPU EP has been explicitly "
+            f"disabled by the user. Nodes: {', '.join(map(title, fallen))}"
+        )
+
+
+def assigned_to(assignment: Sequence[OrtEpAssignedSubgraph], provider: str) -> list[OrtEpAssignedNode]:
+    return [node for part in assignment if part.ep_name == provider for node in part.nodes]
+
+
+def title(node: OrtEpAssignedNode) -> str:
+    return f"{node.op_type} '{node.name}'" if node.name else node.op_type
+
+
+def describe_assignment(assignment: Sequence[OrtEpAssignedSubgraph]) -> str:
+    """One line for each part: its provider and how many nodes of which operators."""
+    lines = []
+    for part in assignment:
+        counts: dict[str, int] = {}
+        for node in part.nodes:
+            counts[node.op_type] = counts.get(node.op_type, 0) + 1
+        lines.append(f"{part.ep_name}: " + ", ".join(f"{name} x {count}" for name, count in counts.items()))
+    return "\n".join(lines) or "no nodes"
+
+
+def with_outputs(request: Request, names: Sequence[str]) -> Request:
+    """The same request with these values given out as well; nothing is saved again."""
+    return replace(request, extra_outputs=tuple(names), save_to="")

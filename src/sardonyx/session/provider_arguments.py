@@ -1,0 +1,62 @@
+"""Reads the `providers` and `provider_options` that a user gives."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+Providers = Sequence[str | tuple[str, dict[Any, Any]]]
+Options = Sequence[dict[Any, Any]]
+
+
+def normalise(providers: Providers | None, options: Options | None, available: Sequence[str]) -> dict[str, dict[str, str]]:
+    """{provider: options} in the user's order, without those that don't exist (UserWarning). Raises ValueError for other forms."""
+    if providers is None:
+        return {}
+    found: dict[str, dict[str, str]] = {}
+    for name, given in pairs(providers, options):
+        if name not in available:
+            warnings.warn(
+                f"Specified provider '{name}' is not in available provider names.Available providers: '{', '.join(available)}'",
+                stacklevel=4,
+            )
+        elif name in found:
+            warnings.warn(f"Duplicate provider '{name}' encountered, ignoring.", stacklevel=4)
+        else:
+            found[name] = {str(key): str(value) for key, value in given.items()}
+    return found
+
+
+def pairs(providers: Providers, options: Options | None) -> list[tuple[str, dict[Any, Any]]]:
+    """[(provider, options)]"""
+    if not isinstance(providers, Sequence) or isinstance(providers, str):
+        raise ValueError("'providers' should be a sequence.")
+    if options is not None:
+        return list(zip(names(providers), checked_options(options, len(providers)), strict=True))
+    out: list[tuple[str, dict[Any, Any]]] = []
+    for provider in providers:
+        if isinstance(provider, str):
+            out.append((provider, {}))
+        elif isinstance(provider, tuple) and [type(x) for x in provider] == [str, dict]:
+            out.append(provider)
+        else:
+            raise ValueError("'providers' values must be either strings or (string, dict) tuples.")
+    return out
+
+
+def names(providers: Providers) -> list[str]:
+    found = [provider for provider in providers if isinstance(provider, str)]
+    if len(found) != len(providers):
+        raise ValueError("Only string values for 'providers' are supported if 'provider_options' is given.")
+    return found
+
+
+def checked_options(options: Options, count: int) -> Options:
+    if not isinstance(options, Sequence):
+        raise ValueError("'provider_options' should be a sequence.")
+    if len(options) != count:
+        raise ValueError("'providers' and 'provider_options' should be the same length if both are given.")
+    if not all(isinstance(given, dict) for given in options):
+        raise ValueError("'provider_options' values must be dicts.")
+    return options
