@@ -1,12 +1,14 @@
 """The operators, one record each, by family."""
 
-from sardonyx.ops import activation, conv, linalg, softmax
+from sardonyx.ops import activation, conv, linalg, norm, pool, softmax
 from sardonyx.ops.record import Op
 
 FAMILIES = (
     activation.OPS,
     conv.OPS,
     linalg.OPS,
+    norm.OPS,
+    pool.OPS,
     softmax.OPS,
 )
 """Every family's records."""

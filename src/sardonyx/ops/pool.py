@@ -1,0 +1,209 @@
+"""Pooling: MaxPool with indices, AveragePool, LpPool, and the global ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from sardonyx.base.dtypes import i64
+from sardonyx.base.errors import Fail
+from sardonyx.base.symbolic import Dim, product, strides
+from sardonyx.expr import scalar
+from sardonyx.expr.index import at, inside
+from sardonyx.expr.tensor import Read, Tensor, compute
+from sardonyx.loop.nodes import Expr
+from sardonyx.ops.cases import integers, reals
+from sardonyx.ops.pointwise import along, mean_along, pointwise, reduce
+from sardonyx.ops.record import Case, Op
+from sardonyx.ops.windows import Window, bordered, lowest, windows
+
+
+def max_pool(
+    x: Tensor,
+    kernel_shape: list[int],
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    dilations: list[int] | None = None,
+    pads: list[int] | None = None,
+    storage_order: int = 0,
+    strides: list[int] | None = None,
+    outputs: int = 1,
+) -> list[Tensor]:
+    """x: T[n, c, *d] -> T[n, c, *o], and where each was found first in x, flat: i64[n, c, *o]"""
+    ways = pool_windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
+    y = over_windows("max", bordered(x, ways, lowest(x.dtype)), ways)
+    return [y] if outputs == 1 else [y, found_at(x, y, ways, bool(storage_order))]
+
+
+def pool_windows(
+    x: Tensor,
+    kernel_shape: list[int],
+    strides: list[int] | None,
+    dilations: list[int] | None,
+    pads: list[int] | None,
+    auto_pad: str,
+    ceil_mode: int,
+) -> list[Window]:
+    if x.rank < 3:
+        raise Fail(f"[ShapeInferenceError] pooling of {list(x.shape)}")
+    return windows(x.shape[2:], kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
+
+
+def over_windows(fn: str, x: Tensor, ways: Sequence[Window], term: Callable[[Expr], Expr] | None = None) -> Tensor:
+    """fn over each window of term(x). x: T[n, c, *d] with its border -> T[n, c, *o]"""
+
+    def body(n: Dim, c: Dim, *i: Dim) -> Expr:
+        places = [w.position(o, r) for w, o, r in zip(ways, i, i[len(ways) :], strict=False)]
+        read = at(x, (n, c, *places))
+        return read if term is None else term(read)
+
+    return reduce(fn, x.dtype, [*x.shape[:2], *(w.out for w in ways)], [w.size for w in ways], body)
+
+
+def found_at(x: Tensor, y: Tensor, ways: Sequence[Window], columns: bool) -> Tensor:
+    """The flat index in x of the first element in each window that equals y's (or is NaN, as y is): i64[n, c, *o]
+
+    With `columns` the spatial axes are counted first to last, each faster than the next.
+    """
+    steps = strides(x.shape)
+    none = scalar.index(product(x.shape))
+
+    def candidate(n: Dim, c: Dim, *i: Dim) -> Expr:
+        outs = i[: len(ways)]
+        places = [w.position(o, r) - w.lo for w, o, r in zip(ways, outs, i[len(ways) :], strict=True)]
+        guard: Expr | None = None
+        for place, w in zip(places, ways, strict=True):
+            if not never_outside(w):
+                here = inside(place, w.extent)
+                guard = here if guard is None else scalar.logical_and(guard, here)
+        e = Read(x, (n, c, *places), guard)
+        hit = scalar.apply("or", scalar.apply("eq", e, at(y, (n, c, *outs))), scalar.is_nan(e))
+        hit = hit if guard is None else scalar.logical_and(hit, guard)
+        where: Dim = 0
+        for place, step in zip((n, c, *places), steps, strict=True):
+            where = where + place * step
+        return scalar.select(hit, scalar.index(where), none)
+
+    first = reduce("min", i64, y.shape, [w.size for w in ways], candidate)
+    return pointwise(lambda e: by_columns(e, x.shape[2:]), first) if columns else first
+
+
+def never_outside(w: Window) -> bool:
+    """Has the window no border?"""
+    return all(isinstance(n, int) and n == 0 for n in (w.lo, w.hi, w.beyond))
+
+
+def by_columns(flat: Expr, extents: Sequence[Dim]) -> Expr:
+    """A row-major index into [.., *extents] with the last axes counted column-major instead."""
+    total = scalar.index(product(extents))
+    rest = scalar.apply("rem", flat, total)
+    out = scalar.sub(flat, rest)
+    for axis in reversed(range(len(extents))):
+        digit = scalar.apply("rem", rest, scalar.index(extents[axis]))
+        rest = scalar.div(rest, scalar.index(extents[axis]))
+        out = scalar.add(out, scalar.mul(digit, scalar.index(product(extents[:axis]))))
+    return out
+
+
+def average_pool(
+    x: Tensor,
+    kernel_shape: list[int],
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    count_include_pad: int = 0,
+    dilations: list[int] | None = None,
+    pads: list[int] | None = None,
+    strides: list[int] | None = None,
+) -> Tensor:
+    """x: T[n, c, *d] -> T[n, c, *o]: the mean of each window's elements, those of the border only with count_include_pad"""
+    ways = pool_windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
+    total = over_windows("add", bordered(x, ways, 0), ways)
+
+    def mean(*i: Dim) -> Expr:
+        count = product(elements(w, o, bool(count_include_pad)) for w, o in zip(ways, i[2:], strict=True))
+        return scalar.div(at(total, i), scalar.cast(scalar.index(count), x.dtype))
+
+    return compute(x.dtype, total.shape, mean)
+
+
+def elements(w: Window, o: Dim, with_pads: bool) -> Dim:
+    """How many elements window o has: of the data, or of data and border. What ceil_mode adds past the border never counts."""
+    if never_outside(w) or (with_pads and isinstance(w.beyond, int) and w.beyond == 0):
+        return w.size
+    return w.inside(o, w.lo, w.hi) if with_pads else w.inside(o, 0, 0)
+
+
+def lp_pool(
+    x: Tensor,
+    kernel_shape: list[int],
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    dilations: list[int] | None = None,
+    p: float = 2,
+    pads: list[int] | None = None,
+    strides: list[int] | None = None,
+) -> Tensor:
+    """x: T[n, c, *d] -> T[n, c, *o]: the p-norm of each window"""
+    ways = pool_windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
+    return root(over_windows("add", bordered(x, ways, 0), ways, lambda e: power(e, p)), p)
+
+
+def power(e: Expr, p: float) -> Expr:
+    """|e|^p"""
+    if p == 2:
+        return scalar.mul(e, e)
+    size = scalar.apply("abs", e)
+    return size if p == 1 else scalar.apply("pow", size, p)
+
+
+def root(x: Tensor, p: float) -> Tensor:
+    """x^(1/p)"""
+    if p == 1:
+        return x
+    return pointwise(lambda e: scalar.apply("sqrt", e) if p == 2 else scalar.apply("pow", e, 1 / p), x)
+
+
+def spatial(x: Tensor) -> list[int]:
+    return list(range(2, x.rank))
+
+
+def global_average_pool(x: Tensor) -> Tensor:
+    """x: T[n, c, *d] -> T[n, c, 1, ...]"""
+    return mean_along(x, spatial(x))
+
+
+def global_max_pool(x: Tensor) -> Tensor:
+    """x: T[n, c, *d] -> T[n, c, 1, ...]"""
+    return along("max", x, spatial(x))
+
+
+def global_lp_pool(x: Tensor, p: float = 2) -> Tensor:
+    """x: T[n, c, *d] -> T[n, c, 1, ...]: the p-norm of each picture"""
+    return root(along("add", x, spatial(x), lambda e: power(e, p)), p)
+
+
+PICTURE = reals(2, 3, 7, 6)
+WINDOWS: tuple[tuple[Any, dict[str, Any]], ...] = (
+    (PICTURE, {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1]}),
+    (PICTURE, {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [0, 1, 1, 1], "ceil_mode": 1}),
+    (PICTURE, {"kernel_shape": [2, 2], "dilations": [2, 1], "auto_pad": "SAME_UPPER"}),
+    (reals(1, 2, 9), {"kernel_shape": [4], "strides": [3], "auto_pad": "SAME_LOWER"}),
+    (reals(1, 2, 4, 3, 5, dtype=np.float64), {"kernel_shape": [2, 3, 1], "auto_pad": "VALID"}),
+    (reals(0, 2, 4, 4), {"kernel_shape": [2, 2]}),
+)
+PLAIN = tuple(Case((x,), a) for x, a in WINDOWS)
+MAX = (*PLAIN, Case((integers(1, 2, 5, 5, dtype=np.int8),), {"kernel_shape": [2, 2], "pads": [1, 1, 1, 1]}, "i8"))
+AVERAGE = (*PLAIN, *(Case((x,), {**a, "count_include_pad": 1}) for x, a in WINDOWS))
+LP = tuple(Case((x,), {**a, "p": p}) for (x, a), p in zip(WINDOWS, (1, 2, 3, 2, 4, 2), strict=True))
+GLOBAL = (Case((PICTURE,)), Case((reals(1, 3, 5, dtype=np.float16),)), Case((reals(2, 1, 2, 3, 2, dtype=np.float64),)))
+
+OPS = (
+    Op("MaxPool", since=1, lower=max_pool, cases=MAX),
+    Op("AveragePool", since=1, lower=average_pool, cases=AVERAGE),
+    Op("LpPool", since=2, lower=lp_pool, cases=LP),
+    Op("GlobalAveragePool", since=1, lower=global_average_pool, cases=GLOBAL),
+    Op("GlobalMaxPool", since=1, lower=global_max_pool, cases=GLOBAL),
+    Op("GlobalLpPool", since=1, lower=global_lp_pool, cases=GLOBAL),
+)
