@@ -28,6 +28,7 @@ class Case:
     inputs: tuple[Any, ...]
     attributes: dict[str, Any] = field(default_factory=dict)
     name: str = ""
+    outputs: int = 1  # how many are asked for
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,55 @@
+"""ONNX's own test cases of single operators (and of their expansions into functions), for all operators with a record."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import onnx
+import pytest
+from onnx.backend.test.case.node import collect_testcases
+from onnx.backend.test.case.test_case import TestCase
+
+from sardonyx import ops
+from sardonyx.base.errors import Unsupported
+from tests.ops import harness
+
+SKIPPED: dict[str, str] = {}
+"""{name of the case: why it is not compared}; each of these must fail."""
+
+
+def has_records(model: onnx.ModelProto) -> bool:
+    """Has every node of the model an operator with a meaning as tensors?"""
+    versions = {i.domain: i.version for i in model.opset_import}
+    found = [ops.find(n.domain, n.op_type, versions.get(n.domain, 1)) for n in model.graph.node]
+    return all(op is not None and op.meaning is not None for op in found)
+
+
+def collect() -> dict[str, TestCase]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {c.name: c for c in collect_testcases(None) if has_records(c.model)}
+
+
+CASES = collect()
+
+
+def compare(case: TestCase) -> None:
+    ((inputs, expected),) = case.data_sets
+    feeds = {i.name: np.asarray(x) for i, x in zip(case.model.graph.input, inputs, strict=True)}
+    try:
+        got = harness.run_model(case.model, feeds)
+    except Unsupported:
+        got = harness.run_model(case.model, feeds, known=True)
+    harness.assert_same(got, expected, case.rtol, case.atol)
+
+
+@pytest.mark.parametrize("name", [n for n in CASES if n not in SKIPPED])
+def test_node_case(name: str) -> None:
+    compare(CASES[name])
+
+
+@pytest.mark.parametrize("name", SKIPPED)
+def test_skipped_case_still_fails(name: str) -> None:
+    with pytest.raises((AssertionError, Unsupported)):
+        compare(CASES[name])

@@ -1,0 +1,30 @@
+"""Every record's own cases, against its reference."""
+
+from __future__ import annotations
+
+import pytest
+
+from sardonyx.ops import FAMILIES
+from sardonyx.ops.record import Case, Op
+from tests.ops import harness
+
+CASES = [
+    pytest.param(op, case, id=f"{op.domain}.{op.name}-{op.since}-{case.name or i}")
+    for family in FAMILIES
+    for op in family
+    if op.meaning is not None
+    for i, case in enumerate(op.cases)
+]
+
+
+@pytest.mark.parametrize(("op", "case"), CASES)
+def test_case(op: Op, case: Case) -> None:
+    got = harness.run_case(op, case)
+    if op.reference is not None:
+        expected = op.reference(*case.inputs, **case.attributes)
+        expected = list(expected) if isinstance(expected, tuple) else [expected]
+    else:
+        expected = harness.reference(
+            op.name, case.inputs, case.attributes, version=op.since, domain=op.domain, outputs=case.outputs
+        )
+    harness.assert_same(got, expected, op.tolerance, op.tolerance)
