@@ -12,7 +12,8 @@ import pytest
 from llvmlite import ir
 
 from sardonyx.codegen.team import emit_barrier, emit_team
-from sardonyx.codegen.waiting import I32, I64, VOID, emit_sleep, emit_system_call, emit_wake, emit_yield, system_calls
+from sardonyx.codegen.waiting import emit_sleep, emit_system_call, emit_wake, emit_yield, system_calls
+from sardonyx.codegen.words import I32, I64, PTR, VOID
 from sardonyx.runtime import abi
 from sardonyx.runtime.linker import link
 from sardonyx.runtime.loader import load
@@ -20,7 +21,6 @@ from tests.runtime.objects import (
     FIRST,
     HOST,
     LINUX,
-    PTR,
     ROUNDS,
     compile_module,
     emulator,

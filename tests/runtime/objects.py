@@ -12,12 +12,12 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 
 from sardonyx.codegen.team import emit_barrier, emit_team
+from sardonyx.codegen.words import I64, PTR, VOID
 from sardonyx.runtime import abi
 from sardonyx.runtime.image import Image
 from sardonyx.runtime.linker import link
 from sardonyx.runtime.loader import host_architecture
 
-VOID, I8, I32, I64, PTR = ir.VoidType(), ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.PointerType()
 LINUX = {arch: f"{arch}-unknown-linux-gnu" for arch in ("x86_64", "aarch64")}
 HOST = LINUX[host_architecture()]
 
@@ -102,11 +102,11 @@ def rounds_image() -> Image:
     slot = functools.partial(_slot, context=context)
     sync = builder.gep(context, [I64(abi.SYNC)], source_etype=I64)
     builder.store(nt, slot(builder, I64(FIRST + 64)))
-    with _loop(builder, I64(ROUNDS)) as index:
+    with Loop(builder, I64(ROUNDS)) as index:
         own = slot(builder, builder.add(tid, I64(FIRST)))
         builder.store(builder.add(builder.load(own, typ=I64), I64(1)), own)
         builder.call(barrier, [sync, nt])
-        with _loop(builder, nt) as other:
+        with Loop(builder, nt) as other:
             seen = builder.load(slot(builder, builder.add(other, I64(FIRST))), typ=I64)
             wrong = builder.icmp_signed("!=", seen, builder.add(index, I64(1)))
             builder.atomic_rmw("add", slot(builder, I64(abi.STATUS)), builder.zext(wrong, I64), "monotonic")
@@ -119,7 +119,7 @@ def _slot(builder: ir.IRBuilder, index: ir.Value, context: ir.Value) -> ir.Value
     return builder.gep(context, [index], source_etype=I64)
 
 
-class _loop:  # noqa: N801
+class Loop:
     """for index in range(count), count at least 1."""
 
     def __init__(self, builder: ir.IRBuilder, count: ir.Value) -> None:

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from llvmlite import ir
 
 from sardonyx.codegen.waiting import emit_system_call, system_calls
+from sardonyx.codegen.words import I8, I64, VOID
 from sardonyx.runtime.image import Image, ImageError
 from sardonyx.runtime.linker import link
 from sardonyx.runtime.loader import load
-from tests.runtime.objects import HOST, I8, I64, LINUX, VOID, compile_module, emulator, function, new_module, run_program
+from tests.runtime.objects import HOST, LINUX, compile_module, emulator, function, new_module, run_program
 
 TABLE = [3, 1, 4, 1, 5, 9, 2, 6]
 KINDS = [ir.IntType(bits) for bits in (8, 16, 32, 64)]

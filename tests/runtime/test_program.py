@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
+from sardonyx.codegen.words import I64, PTR, VOID
 from sardonyx.runtime import abi
 from sardonyx.runtime.image import Image, ImageError
 from sardonyx.runtime.linker import link
@@ -18,7 +19,7 @@ from sardonyx.runtime.loader import load
 from sardonyx.runtime.memory import allocate
 from sardonyx.runtime.program import Failure, Program, ProgramSpec, Segment, Slot, TensorSpec
 from sardonyx.runtime.team import Team
-from tests.runtime.objects import I64, PTR, VOID, compile_module, function, new_module, team_image
+from tests.runtime.objects import compile_module, function, new_module, team_image
 
 N, BYTES, X, Y, W = (Slot(abi.FIRST_SLOT + index) for index in range(5))
 SPEC = ProgramSpec(

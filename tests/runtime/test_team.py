@@ -17,24 +17,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sardonyx.codegen.words import I64, PTR, VOID
 from sardonyx.runtime import abi, team
 from sardonyx.runtime.image import ImageError
 from sardonyx.runtime.linker import link
 from sardonyx.runtime.loader import LoadedImage, load
 from sardonyx.runtime.memory import allocate
 from sardonyx.runtime.team import Team
-from tests.runtime.objects import (
-    FIRST,
-    I64,
-    PTR,
-    ROUNDS,
-    VOID,
-    compile_module,
-    function,
-    new_module,
-    rounds_image,
-    team_image,
-)
+from tests.runtime.objects import FIRST, ROUNDS, compile_module, function, new_module, rounds_image, team_image
 
 NT = FIRST + 64  # the slot where the entry leaves how many threads it ran on
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from sardonyx.codegen.waiting import I32, I64, PTR, VOID, architecture, intrinsic
+from sardonyx.codegen.waiting import architecture, intrinsic
+from sardonyx.codegen.words import I32, I64, PTR, VOID
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,6 @@ from llvmlite import ir
 from sardonyx.codegen.float_mode import choose_mode, emit_get_mode, emit_set_mode
 from sardonyx.codegen.waiting import (
     EVERYONE,
-    I32,
-    I64,
-    PTR,
-    VOID,
     byte_offset,
     emit_sleep,
     emit_spin,
@@ -22,6 +18,7 @@ from sardonyx.codegen.waiting import (
     internal_function,
     spin_rounds,
 )
+from sardonyx.codegen.words import I32, I64, PTR, VOID
 from sardonyx.runtime import abi
 
 HOST_SLEEPS = 1 << 30  # in a count of pending workers: the last of them wakes the dispatcher

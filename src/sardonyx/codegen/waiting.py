@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-VOID, I32, I64, PTR = ir.VoidType(), ir.IntType(32), ir.IntType(64), ir.PointerType()
+from sardonyx.codegen.words import I8, I32, I64, PTR, VOID
 
 PAUSES = 4000  # rounds of the processor's pause before sleep: 50 to 200 us
 FUTEX_WAIT_PRIVATE, FUTEX_WAKE_PRIVATE = 128, 129
@@ -96,7 +96,7 @@ def intrinsic(module: ir.Module, name: str, result: ir.Type, arguments: tuple[ir
 def byte_offset(builder: ir.IRBuilder, pointer: ir.Value, offset: int | ir.Value) -> ir.Value:
     """pointer + offset, in bytes."""
     index = I64(offset) if isinstance(offset, int) else offset
-    return builder.gep(pointer, [index], source_etype=ir.IntType(8))
+    return builder.gep(pointer, [index], source_etype=I8)
 
 
 def emit_pause(builder: ir.IRBuilder) -> None:
@@ -189,7 +189,7 @@ def _machine_code(module: ir.Module, code: bytes) -> ir.GlobalVariable:
     found = module.globals.get("system_call")
     if found is not None:
         return found
-    kind = ir.ArrayType(ir.IntType(8), len(code))
+    kind = ir.ArrayType(I8, len(code))
     constant = ir.GlobalVariable(module, kind, "system_call")
     constant.linkage, constant.global_constant, constant.section, constant.align = "internal", True, ".text", 16
     constant.initializer = ir.Constant(kind, bytearray(code))

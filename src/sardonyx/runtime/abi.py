@@ -24,7 +24,7 @@ FIRST_SLOT = SYNC + SYNC_SLOTS  # the program's own slots start here
 SYNC_ARRIVED = 0  # threads that wait at the barrier
 SYNC_GENERATION = 64  # barriers passed so far, modulo 2**32; threads sleep on it
 SYNC_SLEEPERS = 128  # threads that sleep, or are about to
-SYNC_NO_SPIN = 192  # not 0: threads sleep at once; the only word that the host may set
+SYNC_NO_SPIN = 192  # 1: threads sleep at once; the only word that the host may set
 
 # Flags of a run.
 FLUSH = 1  # subnormal numbers are taken as zero
