@@ -113,7 +113,8 @@ def _emit_worker(module: ir.Module) -> None:
         IDLE:    state = ASLEEP if it is still IDLE
         ASLEEP:  if stop: state = ABSENT if it is still ASLEEP, then return
                  sleep while state is ASLEEP
-        JOB:     entry(context, tid, nt) in the job's float mode; state = IDLE; one pending less, the last wakes a sleeping dispatcher
+        JOB:     entry(context, tid, nt) in the job's float mode; state = IDLE
+                 one pending less, the last wakes a sleeping dispatcher
         claimed: yield, the job is about to come
     """
     spin = emit_spin(module)
