@@ -210,19 +210,27 @@ def _store_place(f: Frame, place: Place, total: Value) -> None:
 def _vector(f: Frame, stmt: For) -> None:
     """Whole vectors, then what is left; places that all turns combine into get a total per lane, combined at the end."""
     loop, places = _vector_loop(f, stmt)
+    outer = [p for p in places if p in f.totals]  # a loop around this one keeps them in registers already
 
     def turn(states: States) -> States:
         return _with_totals(f, places, states, stmt.body)
 
     def whole(states: States) -> States:
         totals = loops.finish(f, loop, loops.vector(f, loop, loops.begin(f, loop), turn))
+        before = dict(zip(outer, states, strict=True))
         for place, total in zip(places, totals, strict=True):
-            old = _load_place(f, place)
-            _store_place(f, place, arithmetic.emit(f.words, place[2], place[0].dtype, (old, total)))
-        return states
+            old = before[place] if place in before else _load_place(f, place)
+            new = arithmetic.emit(f.words, place[2], place[0].dtype, (old, total))
+            if place in before:
+                before[place] = new
+            else:
+                _store_place(f, place, new)
+        return list(before.values())
 
-    if not loops.is_empty(stmt.lo, stmt.hi):
-        loops.region(f, loops.nonempty(f, stmt.lo, stmt.hi), [], whole)
+    if loops.is_empty(stmt.lo, stmt.hi):
+        return
+    states = [f.totals[p] for p in outer]
+    f.totals.update(zip(outer, loops.region(f, loops.nonempty(f, stmt.lo, stmt.hi), states, whole), strict=True))
 
 
 def _vector_loop(f: Frame, stmt: For) -> tuple[VectorLoop, tuple[Place, ...]]:
