@@ -33,6 +33,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
+
 from sardonyx.base.dtypes import DType, boolean, i64
 from sardonyx.base.symbolic import Atom, Dim, Symbol, evaluate, substitute, symbols, terms, value
 
@@ -132,13 +134,13 @@ class Expr:
 
 
 class Const(Expr):
+    """A number of the dtype: floats are rounded to it, integers wrap."""
+
     __slots__ = ()
 
     def __new__(cls, value: float | int | bool, dtype: DType) -> Const:
-        if dtype.is_float:
-            value = float(value)
         # repr tells 0.0 from -0.0 and makes NaN equal itself
-        return super().__new__(cls, repr(value), dtype=dtype)  # type: ignore[return-value]
+        return super().__new__(cls, repr(as_element(value, dtype)), dtype=dtype)  # type: ignore[return-value]
 
     @property
     def value(self) -> float | int | bool:
@@ -149,6 +151,17 @@ class Const(Expr):
 
     def rebuild(self, args: tuple[Expr, ...], dims: tuple[Dim, ...] = ()) -> Expr:
         return self
+
+
+def as_element(value: float | int | bool, dtype: DType) -> float | int | bool:
+    """The number that an element of dtype holds after this one was put there."""
+    if dtype is boolean:
+        return bool(value)
+    if dtype.is_integer:
+        low = -(1 << (dtype.bits - 1)) if dtype.kind == "int" else 0
+        return (int(value) - low) % (1 << dtype.bits) + low
+    with np.errstate(over="ignore"):
+        return float(dtype.numpy.type(value))
 
 
 class Index(Expr):

@@ -1,0 +1,167 @@
+"""Casts from and to narrow types spelled out in integer operations, for targets that have no instruction for them.
+
+    narrow -> f32      the code's exponent and mantissa moved to their place, times 2^(127 - bias): exact, subnormals too
+    f32 -> narrow      rounded to nearest, ties to even, by an addition below the last bit kept; among the subnormals by adding the
+                       float whose last bit is the least of them
+    f64 -> narrow      through an f32 rounded to odd, so that nothing is rounded twice
+    integers, bool     through f32 (floats) or i32 (4- and 2-bit integers)
+
+Layouts and limits: the ONNX Cast operator; OCP 8-bit floating point and microscaling formats; IEEE 754.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from sardonyx.base import dtypes
+from sardonyx.base.dtypes import DType, f8e8m0, f32, f64, i32, u4, u8, u16, u32
+from sardonyx.loop.nodes import Expr
+from sardonyx.loop.values import Value, constant, op, where
+
+Native: TypeAlias = Callable[[DType, DType], bool]  # can the target cast from the one to the other?
+RoundMode: TypeAlias = Literal["up", "down", "nearest"]
+
+F32_FRACTION, F32_BIAS = 23, 127
+F32_INFINITY, F32_NAN = 0x7F800000, 0x7FC00000
+
+
+@dataclass(frozen=True, slots=True)
+class Narrow:
+    """A float of 16 bits or fewer: `carrier` is as wide; codes of magnitudes: the greatest finite one, and what stands for overflow
+    without saturation and for NaN. `unsigned_zero`: there is no -0, its code is the NaN (the fnuz types)."""
+
+    carrier: DType
+    fraction: int
+    bias: int
+    greatest: int
+    overflow: int
+    nan: int
+    saturates: bool = True
+    unsigned_zero: bool = False
+
+    @property
+    def sign(self) -> int:
+        return 1 << (self.carrier.bits - 1)
+
+
+NARROW = {
+    dtypes.f16: Narrow(u16, 10, 15, 0x7BFF, 0x7C00, 0x7E00, saturates=False),
+    dtypes.bf16: Narrow(u16, 7, 127, 0x7F7F, 0x7F80, 0x7FC0, saturates=False),
+    dtypes.f8e4m3fn: Narrow(u8, 3, 7, 0x7E, 0x7F, 0x7F),
+    dtypes.f8e4m3fnuz: Narrow(u8, 3, 8, 0x7F, 0x80, 0x80, unsigned_zero=True),
+    dtypes.f8e5m2: Narrow(u8, 2, 15, 0x7B, 0x7C, 0x7E),
+    dtypes.f8e5m2fnuz: Narrow(u8, 2, 16, 0x7F, 0x80, 0x80, unsigned_zero=True),
+    dtypes.f4e2m1: Narrow(u4, 1, 1, 0x7, 0x7, 0x0),
+}
+
+
+def convert(x: Expr, dtype: DType, native: Native) -> Expr:
+    """Cast(x, dtype), with only casts that are native, to f32 or between numbers of 8 bits and more on the way."""
+    v = Value(x)
+    if v.dtype is dtype or not (is_narrow(v.dtype) or is_narrow(dtype)):
+        return v.cast(dtype).expr
+    if native(v.dtype, dtype) and not (dtype.bits < 8 and v.dtype.is_float):
+        return v.cast(dtype).expr
+    if is_narrow_float(v.dtype):
+        return convert(widen(v, native).expr, dtype, native)
+    if is_narrow_float(dtype):
+        return narrow(v, dtype).expr
+    return v.cast(i32).cast(dtype).expr
+
+
+def is_narrow(dtype: DType) -> bool:
+    return is_narrow_float(dtype) or dtype.bits < 8
+
+
+def is_narrow_float(dtype: DType) -> bool:
+    return dtype in NARROW or dtype is f8e8m0
+
+
+def widen(x: Value, native: Native) -> Value:
+    """A narrow float as f32, exactly."""
+    if native(x.dtype, f32):
+        return x.cast(f32)
+    if x.dtype is f8e8m0:
+        return widen_e8m0(x.bits(u8).cast(u32))
+    k = NARROW[x.dtype]
+    code = x.bits(k.carrier).cast(u32)
+    if k.bias == F32_BIAS:
+        return (code << (32 - k.carrier.bits)).bits(f32)
+    magnitude = code & (k.sign - 1)
+    bits = ((magnitude << (F32_FRACTION - k.fraction)).bits(f32) * 2.0 ** (F32_BIAS - k.bias)).bits(u32)
+    if k.unsigned_zero:
+        special = where(code == k.nan, constant(F32_NAN, u32), bits)
+    elif k.greatest == k.overflow:
+        special = bits
+    elif k.overflow == k.nan:
+        special = where(magnitude > k.greatest, constant(F32_NAN, u32), bits)
+    else:
+        special = where(magnitude > k.greatest, bits | F32_INFINITY, bits)
+    return (special | ((code & k.sign) << (32 - k.carrier.bits))).bits(f32)
+
+
+def narrow(x: Value, dtype: DType, saturate: bool = True, round_mode: RoundMode = "up") -> Value:
+    """ONNX's Cast of a number to a float of 16 bits or fewer, with its attributes (round_mode: f8e8m0 only)."""
+    x = to_odd(x) if x.dtype is f64 else x.cast(f32)
+    bits = x.bits(u32)
+    magnitude = bits & 0x7FFFFFFF
+    if dtype is f8e8m0:
+        return narrow_e8m0(magnitude, saturate, round_mode)
+    k = NARROW[dtype]
+    beyond = k.greatest if saturate and k.saturates else k.overflow
+    code = rounded(magnitude, k)
+    code = where(code > k.greatest, constant(beyond, u32), code)
+    code = where(magnitude > F32_INFINITY, constant(k.nan, u32), code)
+    sign = (bits >> 31) << (k.carrier.bits - 1)
+    if k.unsigned_zero:
+        code = where(code == 0, code, code | sign)
+    elif k.nan == 0:  # no NaN: it becomes -0
+        code = code | where(magnitude > F32_INFINITY, constant(k.sign, u32), sign)
+    else:
+        code = code | sign
+    return code.cast(k.carrier).bits(dtype)
+
+
+def rounded(magnitude: Value, k: Narrow) -> Value:
+    """The code of |x| from its bits, as if the exponent had no end."""
+    drop = F32_FRACTION - k.fraction
+    last = (magnitude >> drop) & 1
+    normal = (magnitude + last + ((1 << (drop - 1)) - 1)) >> drop
+    if k.bias == F32_BIAS:
+        return normal
+    normal = normal - ((F32_BIAS - k.bias) << k.fraction)
+    least = constant(2.0 ** (1 - k.bias + drop), f32)
+    subnormal = (magnitude.bits(f32) + least).bits(u32) - least.bits(u32)
+    return where(magnitude < (F32_BIAS + 1 - k.bias) << F32_FRACTION, subnormal, normal)
+
+
+def to_odd(x: Value) -> Value:
+    """f64 -> f32 towards zero, but with the last bit set if anything was lost: rounded on, it is as if rounded once."""
+    near = x.cast(f32)
+    back, exact = abs(near.cast(f64)), abs(x)
+    cut = near.bits(u32) - (back > exact).cast(u32)
+    return (cut | (back != exact).cast(u32)).bits(f32)
+
+
+def widen_e8m0(code: Value) -> Value:
+    """2^(code - 127), 0xFF is NaN."""
+    power = where(code == 0, constant(1 << (F32_FRACTION - 1), u32), code << F32_FRACTION)
+    return where(code == 0xFF, constant(F32_NAN, u32), power).bits(f32)
+
+
+def narrow_e8m0(magnitude: Value, saturate: bool, mode: RoundMode) -> Value:
+    """The power of two for the bits of |x|; `nearest` rounds ties up. Below 2^-127 and above 2^127: the limit, or NaN."""
+    half = 1 << (F32_FRACTION - 1)  # the bits of 2^-127
+    add, least = {"up": ((1 << F32_FRACTION) - 1, half + 1), "down": (0, 0), "nearest": (half, half + half // 2)}[mode]
+    code = (magnitude + add) >> F32_FRACTION
+    if least:
+        code = where(magnitude < least, constant(0, u32), code)
+    if saturate:
+        code = op("min", code, 0xFE)
+        invalid = magnitude > F32_INFINITY
+    else:
+        code = op("min", code, 0xFF)
+        invalid = (magnitude < half) | (magnitude >= F32_INFINITY)
+    return where(invalid, constant(0xFF, u32), code).cast(u8).bits(f8e8m0)
