@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sardonyx.base.errors import Unsupported
-from sardonyx.base.symbolic import Dim, Int, Symbol, evaluate, is_nonnegative, maximum, minimum, substitute, value
+from sardonyx.base.symbolic import Atom, Dim, Int, Symbol, evaluate, is_nonnegative, maximum, minimum, substitute, value
 from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import Cast, Const, Element, Expr, Index, Op, Reduce, Select, dim_elements
 
@@ -35,6 +35,10 @@ class DataSymbol(Symbol):
     def __init__(self, tensor: Tensor, position: int) -> None:
         super().__init__(f"{tensor.name}[{position}]")
         self.tensor, self.position, self.signed = tensor, position, True
+
+    def _same(self, other: Atom) -> bool:
+        assert isinstance(other, DataSymbol)
+        return self.tensor is other.tensor and self.position == other.position  # a name is unique only within its graph
 
 
 class Unknown(Exception):

@@ -1,6 +1,6 @@
 """The operators, one record each, by family."""
 
-from sardonyx.ops import activation, conv, linalg, norm, pool, softmax
+from sardonyx.ops import activation, conv, linalg, norm, pool, resize, softmax
 from sardonyx.ops.record import Op
 
 FAMILIES = (
@@ -9,6 +9,7 @@ FAMILIES = (
     linalg.OPS,
     norm.OPS,
     pool.OPS,
+    resize.OPS,
     softmax.OPS,
 )
 """Every family's records."""

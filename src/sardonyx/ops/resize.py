@@ -1,0 +1,443 @@
+"""Resize and Upsample: one axis after the other, each output a weighted sum of a few neighbours.
+
+For an axis of n inputs and m outputs the coordinate x of output i in the input is a formula (`COORDINATES`); its neighbours and their
+weights are two small tables, [m, taps], computed like any other tensor. Nearest has one neighbour and no weight; where the
+scale is a whole number that neighbour is a plain index map. Coordinates are computed in f32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from sardonyx.base.dtypes import DType, f32, i64
+from sardonyx.base.errors import Fail
+from sardonyx.base.symbolic import Dim, ceil_divide, maximum
+from sardonyx.expr import scalar
+from sardonyx.expr.index import at, element
+from sardonyx.expr.known import elements, known
+from sardonyx.expr.tensor import Tensor, compute, constant
+from sardonyx.loop.nodes import Const, Expr
+from sardonyx.ops.cases import reals
+from sardonyx.ops.pointwise import along, cast, div, normal_axes, reduce, view
+from sardonyx.ops.record import Case, Op
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How one axis is resized. `scale` is as asked for, or m / n; `exact` is it where it is a known number."""
+
+    axis: int
+    n: Dim
+    m: Dim
+    scale: Expr
+    exact: float | None
+    start: Expr  # of the region of interest, in shares of the axis
+    end: Expr
+
+    @property
+    def inputs(self) -> Expr:
+        return number(self.n)
+
+    @property
+    def outputs(self) -> Expr:
+        """The length asked for, which may have a fraction."""
+        return scalar.mul(self.scale, self.inputs)
+
+    @property
+    def unchanged(self) -> bool:
+        return self.n == self.m and self.exact == 1
+
+
+def number(n: Dim) -> Expr:
+    """A size as f32."""
+    return scalar.cast(scalar.index(n), f32)
+
+
+# ---- coordinates -----------------------------------------------------------------------------------------------------------
+
+
+def half_pixel(i: Expr, w: Way) -> Expr:
+    return scalar.sub(scalar.div(scalar.add(i, 0.5), w.scale), 0.5)
+
+
+def half_pixel_symmetric(i: Expr, w: Way) -> Expr:
+    adjustment = scalar.div(number(w.m), w.outputs)
+    offset = scalar.mul(scalar.mul(w.inputs, 0.5), scalar.sub(1, adjustment))
+    return scalar.add(offset, half_pixel(i, w))
+
+
+def pytorch_half_pixel(i: Expr, w: Way) -> Expr:
+    return scalar.select(scalar.apply("gt", number(w.m), 1), half_pixel(i, w), 0)
+
+
+def asymmetric(i: Expr, w: Way) -> Expr:
+    return scalar.div(i, w.scale)
+
+
+def align_corners(i: Expr, w: Way) -> Expr:
+    x = scalar.div(scalar.mul(i, number(w.n - 1)), scalar.sub(w.outputs, 1))
+    return scalar.select(scalar.apply("eq", w.outputs, 1), 0, x)
+
+
+def tf_crop_and_resize(i: Expr, w: Way) -> Expr:
+    last, room = number(w.n - 1), scalar.sub(w.end, w.start)
+    x = scalar.div(scalar.mul(scalar.mul(i, room), last), scalar.sub(w.outputs, 1))
+    middle = scalar.mul(scalar.mul(room, last), 0.5)
+    return scalar.add(scalar.select(scalar.apply("eq", w.outputs, 1), middle, x), scalar.mul(w.start, last))
+
+
+COORDINATES: Mapping[str, Callable[[Expr, Way], Expr]] = {
+    "half_pixel": half_pixel,
+    "half_pixel_symmetric": half_pixel_symmetric,
+    "pytorch_half_pixel": pytorch_half_pixel,
+    "asymmetric": asymmetric,
+    "align_corners": align_corners,
+    "tf_crop_and_resize": tf_crop_and_resize,
+}
+
+NEAREST: Mapping[str, Callable[[Expr], Expr]] = {
+    "round_prefer_floor": lambda x: scalar.apply("ceil", scalar.sub(x, 0.5)),
+    "round_prefer_ceil": lambda x: scalar.apply("floor", scalar.add(x, 0.5)),
+    "floor": lambda x: scalar.apply("floor", x),
+    "ceil": lambda x: scalar.apply("ceil", x),
+}
+
+
+# ---- kernels of interpolation ----------------------------------------------------------------------------------------------
+
+
+def triangle(t: Expr) -> Expr:
+    """max(0, 1 - |t|): linear interpolation"""
+    return scalar.maximum(scalar.sub(1, scalar.apply("abs", t)), 0)
+
+
+def cubic(a: float) -> Callable[[Expr], Expr]:
+    """The cubic convolution kernel with parameter a (R. Keys, Cubic convolution interpolation, 1981, equation 4)."""
+
+    def kernel(t: Expr) -> Expr:
+        t = scalar.apply("abs", t)
+        near = polynomial(t, (a + 2, -(a + 3), 0, 1))
+        far = polynomial(t, (a, -5 * a, 8 * a, -4 * a))
+        return scalar.select(scalar.apply("le", t, 1), near, scalar.select(scalar.apply("lt", t, 2), far, 0))
+
+    return kernel
+
+
+def polynomial(t: Expr, coefficients: Sequence[float]) -> Expr:
+    """Horner's rule, the highest power first."""
+    out: Expr = Const(coefficients[0], t.dtype)
+    for c in coefficients[1:]:
+        out = scalar.add(scalar.mul(out, t), c)
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A kernel of interpolation that is zero outside (-reach, reach), stretched by 1 / scale where antialias meets scale < 1."""
+
+    kernel: Callable[[Expr], Expr]
+    reach: int
+    antialias: bool
+    exclude_outside: bool
+
+    def taps(self, w: Way) -> Dim:
+        if not self.antialias:
+            return 2 * self.reach
+        return 2 * maximum(ceil_divide(w.n * self.reach, maximum(w.m, 1)), self.reach)
+
+
+def tables(w: Way, coordinate: Callable[[Expr, Way], Expr], f: Filter) -> tuple[Tensor, Tensor]:
+    """The neighbours of each output, limited to the axis, and their weights, of sum 1: i64[m, taps], f32[m, taps]"""
+    taps = f.taps(w)
+    x = coordinates(w, coordinate)
+    stretch = scalar.minimum(w.scale, 1) if f.antialias else None
+
+    def place(i: Dim, k: Dim) -> Expr:
+        """Neighbour k counts from floor(x)."""
+        own = scalar.cast(scalar.apply("floor", at(x, (i,))), i64)
+        return scalar.add(own, scalar.index(k + 1 - taps // 2))
+
+    def weight(i: Dim, k: Dim) -> Expr:
+        t = scalar.sub(scalar.cast(place(i, k), f32), at(x, (i,)))
+        value = f.kernel(t if stretch is None else scalar.mul(t, stretch))
+        if not f.exclude_outside:
+            return value
+        outside = scalar.apply("or", scalar.apply("lt", place(i, k), 0), scalar.apply("ge", place(i, k), scalar.index(w.n)))
+        return scalar.select(outside, 0, value)
+
+    neighbours = compute(i64, [w.m, taps], lambda i, k: limited(place(i, k), w.n))
+    weights = compute(f32, [w.m, taps], weight)
+    if f.antialias or f.exclude_outside:
+        weights = div(weights, along("add", weights, [1]))
+    return neighbours, weights
+
+
+def coordinates(w: Way, coordinate: Callable[[Expr, Way], Expr]) -> Tensor:
+    """Where each output lies in the input: f32[m]"""
+    return compute(f32, [w.m], lambda i: coordinate(number(i), w))
+
+
+def limited(i: Expr, n: Dim) -> Expr:
+    return scalar.minimum(scalar.maximum(i, 0), scalar.index(n - 1))
+
+
+def interpolated(x: Tensor, w: Way, coordinate: Callable[[Expr, Way], Expr], f: Filter) -> Tensor:
+    """x resized along one axis. x: T[.., n, ..] -> T[.., m, ..]"""
+    neighbours, weights = tables(w, coordinate, f)
+
+    def term(i: Sequence[Dim], k: Dim) -> Expr:
+        own = i[w.axis]
+        place = element(at(neighbours, (own, k)), w.n)
+        return scalar.mul(at(x, [*i[: w.axis], place, *i[w.axis + 1 :]]), scalar.cast(at(weights, (own, k)), x.dtype))
+
+    def total(*i: Dim) -> Expr:
+        out = term(i, 0)
+        for k in range(1, 2 * f.reach):
+            out = scalar.add(out, term(i, k))
+        return out
+
+    shape = [*x.shape[: w.axis], w.m, *x.shape[w.axis + 1 :]]
+    if f.antialias:
+        return reduce("add", x.dtype, shape, [f.taps(w)], lambda *i: term(i[:-1], i[-1]))
+    return compute(x.dtype, shape, total)
+
+
+def nearest(x: Tensor, w: Way, transformation: str, mode: str) -> Tensor:
+    """x resized along one axis, each output one input. x: T[.., n, ..] -> T[.., m, ..]"""
+    shape = [*x.shape[: w.axis], w.m, *x.shape[w.axis + 1 :]]
+    if (times := whole_repeats(w, transformation, mode)) is not None:
+        return view(x, shape, lambda *i: [*i[: w.axis], i[w.axis] // times, *i[w.axis + 1 :]])
+    place, where = NEAREST[mode], coordinates(w, COORDINATES[transformation])
+    chosen = compute(i64, [w.m], lambda i: limited(scalar.cast(place(at(where, (i,))), i64), w.n))
+    return view(x, shape, lambda *i: [*i[: w.axis], element(at(chosen, (i[w.axis],)), w.n), *i[w.axis + 1 :]])
+
+
+def whole_repeats(w: Way, transformation: str, mode: str) -> int | None:
+    """s if output i is input i // s for a whole scale s, else None."""
+    if w.exact is None or w.exact != int(w.exact) or w.exact < 1:
+        return None
+    plain = (transformation, mode) == ("asymmetric", "floor")
+    centred = transformation == "half_pixel" and mode.startswith("round")
+    return int(w.exact) if plain or centred else None
+
+
+# ---- sizes and scales ------------------------------------------------------------------------------------------------------
+
+
+def ways_by_scales(x: Tensor, axes: Sequence[int], scales: Tensor, roi: Sequence[Expr]) -> list[Way]:
+    """The axes' ways for scales: f32[len(axes)]; m = floor(n scale)"""
+    if scales.shape != (len(axes),):
+        raise Fail(f"[ShapeInferenceError] scales of shape {list(scales.shape)} for {len(axes)} axes")
+    numbers = known(scales)
+    ways = []
+    for k, a in enumerate(axes):
+        exact = None if numbers is None else float(numbers[k])
+        scale = at(scales, (k,)) if exact is None else Const(exact, f32)
+        ways.append(Way(a, x.shape[a], scaled(x.shape[a], scale, exact), scale, exact, roi[k], roi[len(axes) + k]))
+    return ways
+
+
+def scaled(n: Dim, scale: Expr, exact: float | None) -> Dim:
+    """floor(n scale): a number, or a formula for a simple fraction, or a number known only at run time."""
+    if exact is not None and isinstance(n, int):
+        return int(np.float32(n) * np.float32(exact))
+    if exact is not None:
+        simple = Fraction(exact).limit_denominator(64)
+        if np.float32(simple.numerator / simple.denominator) == np.float32(exact):
+            return n * simple.numerator // simple.denominator
+    return at_run_time(scalar.mul(number(n), scale))
+
+
+def at_run_time(size: Expr) -> Dim:
+    """floor(size) as a size that is computed at run time."""
+    found: Dim = elements(compute(i64, [1], lambda _: scalar.cast(scalar.apply("floor", size), i64)))[0]
+    return found
+
+
+def ways_by_sizes(x: Tensor, axes: Sequence[int], sizes: Tensor, roi: Sequence[Expr], policy: str) -> list[Way]:
+    """The axes' ways for sizes: i64[len(axes)]"""
+    if sizes.shape != (len(axes),):
+        raise Fail(f"[ShapeInferenceError] sizes of shape {list(sizes.shape)} for {len(axes)} axes")
+    asked: list[Dim] = list(elements(sizes))
+    scales = [scalar.div(number(m), number(x.shape[a])) for m, a in zip(asked, axes, strict=True)]
+    if policy != "stretch":
+        return ways_in_proportion(x, axes, asked, roi, policy)
+    ways = []
+    for k, (a, m) in enumerate(zip(axes, asked, strict=True)):
+        ways.append(Way(a, x.shape[a], m, scales[k], ratio(m, x.shape[a]), roi[k], roi[len(axes) + k]))
+    return ways
+
+
+def ratio(m: Dim, n: Dim) -> float | None:
+    """m / n where it is a known number."""
+    if isinstance(m, int) and isinstance(n, int):
+        return m / n if n else None
+    return 1.0 if m == n else None
+
+
+def ways_in_proportion(x: Tensor, axes: Sequence[int], asked: Sequence[Dim], roi: Sequence[Expr], policy: str) -> list[Way]:
+    """One scale for all axes, the least or the greatest of those asked for; m = round(n scale)"""
+    if policy not in ("not_larger", "not_smaller"):
+        raise Fail(f"keep_aspect_ratio_policy {policy}")
+    choose = "min" if policy == "not_larger" else "max"
+    scale = scalar.div(number(asked[0]), number(x.shape[axes[0]]))
+    for m, a in zip(asked[1:], axes[1:], strict=True):
+        scale = scalar.apply(choose, scale, scalar.div(number(m), number(x.shape[a])))
+    ratios = [ratio(m, x.shape[a]) for m, a in zip(asked, axes, strict=True)]
+    numbers = [r for r in ratios if r is not None]
+    exact = (min if policy == "not_larger" else max)(numbers) if len(numbers) == len(axes) else None
+    ways = []
+    for k, a in enumerate(axes):
+        n = x.shape[a]
+        if exact is not None and isinstance(n, int):
+            out: Dim = int(exact * n + 0.5)
+        else:
+            out = at_run_time(scalar.add(scalar.mul(number(n), scale), 0.5))
+        ways.append(Way(a, n, out, scale, exact, roi[k], roi[len(axes) + k]))
+    return ways
+
+
+def region_of_interest(roi: Tensor | None, count: int) -> list[Expr]:
+    """Starts and ends in shares of the axes, as f32: all of them if none are given."""
+    if roi is None or roi.shape == (0,):
+        return [*[Const(0.0, f32)] * count, *[Const(1.0, f32)] * count]
+    if roi.shape != (2 * count,):
+        raise Fail(f"[ShapeInferenceError] roi of shape {list(roi.shape)} for {count} axes")
+    return [scalar.cast(at(roi, (k,)), f32) for k in range(2 * count)]
+
+
+# ---- the operators ---------------------------------------------------------------------------------------------------------
+
+
+def resize(
+    x: Tensor,
+    roi: Tensor | None = None,
+    scales: Tensor | None = None,
+    sizes: Tensor | None = None,
+    antialias: int = 0,
+    axes: list[int] | None = None,
+    coordinate_transformation_mode: str = "half_pixel",
+    cubic_coeff_a: float = -0.75,
+    exclude_outside: int = 0,
+    extrapolation_value: float = 0.0,
+    keep_aspect_ratio_policy: str = "stretch",
+    mode: str = "nearest",
+    nearest_mode: str = "round_prefer_floor",
+) -> Tensor:
+    """x: T[*d] -> T[*m], of the sizes, or of d scales rounded down
+
+    Raises Fail for an unknown mode, or if not exactly one of scales and sizes is given.
+    """
+    if coordinate_transformation_mode not in COORDINATES or nearest_mode not in NEAREST:
+        raise Fail(f"Resize with {coordinate_transformation_mode} and {nearest_mode}")
+    over = normal_axes(axes, x.rank) if axes is not None else list(range(x.rank))
+    crops = coordinate_transformation_mode == "tf_crop_and_resize"
+    region = region_of_interest(roi if crops else None, len(over))
+    if scales is not None and scales.shape != (0,):
+        ways = ways_by_scales(x, over, cast(scales, f32), region)
+    elif sizes is not None:
+        ways = ways_by_sizes(x, over, sizes, region, keep_aspect_ratio_policy)
+    else:
+        raise Fail("[ShapeInferenceError] Resize needs scales or sizes")
+    ways = [w for w in ways if crops or not w.unchanged]
+    if mode == "nearest":
+        y = x
+        for w in ways:
+            y = nearest(y, w, coordinate_transformation_mode, nearest_mode)
+    else:
+        f = interpolation(mode, cubic_coeff_a, bool(antialias), bool(exclude_outside))
+        y = interpolate(x, ways, COORDINATES[coordinate_transformation_mode], f)
+    return extrapolated(y, ways, extrapolation_value) if crops else y
+
+
+def interpolation(mode: str, a: float, antialias: bool, exclude_outside: bool) -> Filter:
+    if mode == "linear":
+        return Filter(triangle, 1, antialias, exclude_outside)
+    if mode == "cubic":
+        return Filter(cubic(a), 2, antialias, exclude_outside)
+    raise Fail(f"Resize with mode {mode}")
+
+
+def interpolate(x: Tensor, ways: Sequence[Way], coordinate: Callable[[Expr, Way], Expr], f: Filter) -> Tensor:
+    """All axes, one after the other, in f32 (f64 for f64); integers are rounded in the end."""
+    y = cast(x, wide(x.dtype))
+    for w in ways:
+        y = interpolated(y, w, coordinate, f)
+    return rounded(y, x.dtype)
+
+
+def wide(dtype: DType) -> DType:
+    return scalar.wide(dtype) if dtype.is_float else f32
+
+
+def rounded(y: Tensor, dtype: DType) -> Tensor:
+    if dtype.is_float:
+        return cast(y, dtype)
+    return compute(dtype, y.shape, lambda *i: scalar.cast(scalar.apply("rint", at(y, i)), dtype))
+
+
+def extrapolated(y: Tensor, ways: Sequence[Way], number_outside: float) -> Tensor:
+    """y, but the given number wherever a coordinate lies outside its axis."""
+    places = [(w, coordinates(w, tf_crop_and_resize)) for w in ways]
+
+    def body(*i: Dim) -> Expr:
+        out = at(y, i)
+        for w, where in places:
+            x = at(where, (i[w.axis],))
+            outside = scalar.apply("or", scalar.apply("lt", x, 0), scalar.apply("gt", x, number(w.n - 1)))
+            out = scalar.select(outside, number_outside, out)
+        return out
+
+    return compute(y.dtype, y.shape, body)
+
+
+def upsample(x: Tensor, scales: Tensor, mode: str = "nearest") -> Tensor:
+    """Before opset 11, Resize too: output i lies at i / scale. x: T[*d], scales: f32[rank] -> T[*floor(d scale)]"""
+    return resize(
+        x,
+        scales=scales,
+        coordinate_transformation_mode="asymmetric",
+        mode="linear" if mode == "bilinear" else mode,
+        nearest_mode="floor",
+    )
+
+
+def upsample_7(x: Tensor, scales: list[float], mode: str = "nearest") -> Tensor:
+    """Before opset 9 the scales are an attribute."""
+    return upsample(x, constant(np.array(scales, np.float32)), mode)
+
+
+PICTURE = reals(1, 2, 4, 5)
+TWICE = np.array([1, 1, 2, 2], np.float32)
+ODD = np.array([1, 1, 0.6, 1.7], np.float32)
+EMPTY = np.zeros(0, np.float32)
+SIZES = np.array([1, 2, 7, 3], np.int64)
+
+CASES = (
+    *(
+        Case((PICTURE, EMPTY, s), {"mode": m, "coordinate_transformation_mode": c})
+        for s in (TWICE, ODD)
+        for m in ("nearest", "linear", "cubic")
+        for c in ("half_pixel", "asymmetric", "align_corners", "half_pixel_symmetric", "pytorch_half_pixel")
+    ),
+    *(Case((PICTURE, EMPTY, ODD), {"nearest_mode": m}) for m in ("floor", "ceil", "round_prefer_ceil")),
+    *(Case((PICTURE, EMPTY, EMPTY, SIZES), {"mode": m, "antialias": 1}) for m in ("linear", "cubic")),
+    Case((PICTURE, EMPTY, EMPTY, SIZES), {"mode": "cubic", "exclude_outside": 1, "cubic_coeff_a": -0.5}),
+    Case((PICTURE, EMPTY, EMPTY, SIZES[2:]), {"axes": [2, 3], "keep_aspect_ratio_policy": "not_larger"}),
+    Case((PICTURE, EMPTY, EMPTY, SIZES[2:]), {"axes": [-1, 2], "keep_aspect_ratio_policy": "not_smaller", "mode": "linear"}),
+    Case(
+        (PICTURE, np.array([0, 0, 0.4, -0.2, 1, 1, 1.1, 0.8], np.float32), EMPTY, SIZES),
+        {"mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize", "extrapolation_value": 10.0},
+    ),
+)
+
+OPS = (
+    Op("Resize", since=11, lower=resize, cases=CASES, tolerance=1e-5),
+    Op("Resize", since=10, lower=upsample),
+    Op("Upsample", since=9, lower=upsample),
+    Op("Upsample", since=7, lower=upsample_7),
+)
