@@ -121,10 +121,11 @@ def rounded(w: Words, fn: str, x: Value) -> Value:
 
 def fused(w: Words, dtype: DType, x: Value, y: Value, z: Value) -> Value:
     """x y + z rounded once, where the target can. Else f32 goes through f64, where the product is exact (rounded twice, a
-    difference of 2^-29 ulp), and f64 carries the product's error term (within 1 ulp). Integers wrap."""
+    difference of 2^-29 ulp), and f64 carries the product's error term (within 1 ulp;
+    a product that overflows is infinite whatever z is)."""
     b = w.b
     if not dtype.is_float:
-        return wrapped(w, dtype, b.add(b.mul(x, y), z))
+        _refuse("fma", dtype)
     if w.target.fma:
         return w.elementwise("fma", x, y, z)
     if dtype.bits == 32:

@@ -20,6 +20,8 @@ from sardonyx.codegen.memory import load_element, load_lanes, varies
 from sardonyx.codegen.scopes import CHECKS, Frame
 from sardonyx.codegen.shape import is_short, lanes_for, masks_fit
 from sardonyx.codegen.words import I64, Value, lanes_of, register_type, vector_type
+from sardonyx.loop import functions
+from sardonyx.loop.casts import convert
 from sardonyx.loop.nodes import (
     FUNCTIONS,
     Bitcast,
@@ -88,7 +90,7 @@ def _load(f: Frame, expr: Load) -> Value:
 
 def _op(f: Frame, expr: Op) -> Value:
     if expr.fn in FUNCTIONS:
-        raise Unsupported(f"{expr.fn} of {expr.dtype}")
+        return evaluate(f, functions.function(expr))
     args = tuple(evaluate(f, a) for a in expr.args)
     return arithmetic.emit(f.words, expr.fn, expr.args[0].dtype, args)
 
@@ -99,7 +101,12 @@ def _select(f: Frame, expr: Select) -> Value:
 
 
 def _cast(f: Frame, expr: Cast) -> Value:
-    return casts.cast(f.words, evaluate(f, expr.args[0]), expr.args[0].dtype, expr.dtype)
+    """Through an instruction, or spelled out where the target has none."""
+    x = expr.args[0]
+    spelled = convert(x, expr.dtype, lambda source, to: casts.is_native(source, to, f.target))
+    if spelled is not expr:
+        return evaluate(f, spelled)
+    return casts.cast(f.words, evaluate(f, x), x.dtype, expr.dtype)
 
 
 def _bitcast(f: Frame, expr: Bitcast) -> Value:

@@ -64,9 +64,12 @@ def to_register(f: Frame, v: Value, dtype: DType) -> Value:
 
 
 def to_memory(f: Frame, v: Value, dtype: DType) -> Value:
-    if dtype.kind != "bool":
-        return v
-    return f.words.b.zext(v, vector_type(I8, lanes_of(v)))
+    """What registers hold, as memory holds it."""
+    if dtype.kind == "bool":
+        return f.words.b.zext(v, vector_type(I8, lanes_of(v)))
+    if dtype.kind == "int" and dtype.bits < 8:
+        return f.words.b.and_(v, f.words.const(v.type, (1 << dtype.bits) - 1))
+    return v
 
 
 # ---- one element ----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from sardonyx.codegen.words import F32, I32, Type, Value, Words, int_type, lanes_of
+from sardonyx.codegen.words import F32, I1, I32, Type, Value, Words, int_type, lanes_of
 
 
 def float_remainder(w: Words, x: Value, y: Value) -> Value:
@@ -23,7 +23,7 @@ def float_remainder(w: Words, x: Value, y: Value) -> Value:
 def _function(w: Words, t: Type) -> Value:
     """fmod(x, y): long division of the magnitudes' mantissas, bit by bit.
 
-    a, b = |x|, |y| as (exponent, mantissa), subnormals with exponent 1
+    a, b = |x|, |y| as (exponent, mantissa), subnormals with exponents below 1
     if y == 0 or x is infinite or either is NaN: return (x y) / (x y)
     if |x| < |y|: return x
     for exponent of a down to exponent of b: if a >= b: a -= b; a <<= 1 (not in the last turn)
@@ -70,14 +70,20 @@ class _Division:
         low = self._reduced(xa, ya)
         b.ret(b.bitcast(b.or_(low, b.and_(xi, self.number(sign))), self.t))
 
+    def _leading(self, mantissa: Value) -> Value:
+        """By how many bits a mantissa is short of the implicit one; one more than all for 0."""
+        zeros = self.w.intrinsic(f"llvm.ctlz.i{self.bits}", self.integer, mantissa, self.w.const(I1, False))
+        return self.b.sub(zeros, self.number(self.bits - 1 - self.fraction))
+
     def _parts(self, v: Value) -> tuple[Value, Value]:
-        """(exponent, mantissa) of a magnitude."""
+        """(exponent, mantissa with its leading bit) of a magnitude that is not 0; a subnormal's exponent is below 1."""
         b = self.b
         exponent = b.lshr(v, self.number(self.fraction))
         mantissa = b.and_(v, self.number((1 << self.fraction) - 1))
         normal = b.icmp_unsigned("!=", exponent, self.number(0))
-        whole = b.or_(mantissa, self.number(1 << self.fraction))
-        return b.select(normal, exponent, self.number(1)), b.select(normal, whole, mantissa)
+        short = b.select(normal, self.number(0), self._leading(mantissa))
+        whole = b.select(normal, b.or_(mantissa, self.number(1 << self.fraction)), b.shl(mantissa, short))
+        return b.select(normal, exponent, b.sub(self.number(1), short)), whole
 
     def _reduced(self, xa: Value, ya: Value) -> Value:
         """The magnitude of the remainder, for xa >= ya > 0."""
@@ -89,7 +95,7 @@ class _Division:
         exponent, mantissa = b.phi(self.integer), b.phi(self.integer)
         less = b.sub(mantissa, ym)
         rest = b.select(b.icmp_signed(">=", less, self.number(0)), less, mantissa)
-        more = b.icmp_unsigned(">", exponent, ye)
+        more = b.icmp_signed(">", exponent, ye)
         exponent.add_incoming(xe, pre)
         exponent.add_incoming(b.sub(exponent, self.number(1)), loop)
         mantissa.add_incoming(xm, pre)
@@ -99,14 +105,15 @@ class _Division:
         return self._normalised(rest, ye)
 
     def _normalised(self, mantissa: Value, exponent: Value) -> Value:
-        """The float of magnitude mantissa * 2^(exponent - bias - fraction)."""
-        w, b = self.w, self.b
-        leading = w.intrinsic(f"llvm.ctlz.i{self.bits}", self.integer, mantissa, w.const(ir.IntType(1), False))
-        want = b.sub(leading, self.number(self.bits - 1 - self.fraction))
-        room = b.sub(exponent, self.number(1))
-        shift = b.select(b.icmp_unsigned("<", want, room), want, room)
-        moved = b.shl(mantissa, shift)
-        field = b.shl(b.sub(exponent, shift), self.number(self.fraction))
-        implicit = b.icmp_unsigned(">=", moved, self.number(1 << self.fraction))
-        normal = b.add(b.and_(moved, self.number((1 << self.fraction) - 1)), field)
-        return b.select(implicit, normal, moved)
+        """The bits of mantissa 2^(exponent - bias - fraction), which is 0 or exact as a float."""
+        b = self.b
+        short = self._leading(mantissa)
+        whole, power = b.shl(mantissa, short), b.sub(exponent, short)
+        normal = b.icmp_signed(">", power, self.number(0))
+        fraction = b.and_(whole, self.number((1 << self.fraction) - 1))
+        field = b.shl(b.select(normal, power, self.number(0)), self.number(self.fraction))
+        down = b.select(normal, self.number(0), b.sub(self.number(1), power))
+        down = b.select(b.icmp_unsigned("<", down, self.number(self.bits)), down, self.number(0))
+        zero = b.icmp_unsigned("==", mantissa, self.number(0))
+        found = b.select(normal, b.or_(fraction, field), b.lshr(whole, down))
+        return b.select(zero, self.number(0), found)

@@ -305,7 +305,7 @@ class NestBuilder:
     def direct_target(self, v: Value, at: dict[Symbol, Dim], lane: Symbol, whole: bool) -> tuple[Buffer, Dim, Dim] | None:
         """(buffer, offset, row stride) if v is the plain sums and its memory takes whole vectors of columns."""
         assert v.tile is not None
-        if not isinstance(v.body, Read) or v.body.tensor is not v.tile.tensor or v.body.indices != v.axes:
+        if not isinstance(v.body, Read) or v.body.tensor is not v.tile.tensor or v.body.indices != v.tile.axes:
             return None
         if not whole and v.tensor not in self.scratch:
             return None

@@ -141,8 +141,7 @@ class Placer:
         ((t, r),) = sites
         if t.fn or t.tile or t.region != v.region or r.guard is not None:
             return False
-        own = [i for a, i in zip(v.axes, r.indices, strict=True) if symbols(a)]
-        if [s for i in own for s in covering_loops(i) or (None,)] != t.variables or any(not symbols(i) for i in own):
+        if not self.same_point(v, t, r):
             return False
         nest = t.nest
         assert isinstance(nest, Nest)
@@ -156,6 +155,17 @@ class Placer:
             return False
         v.place, t.tile = "TILE", v
         return True
+
+    def same_point(self, v: Value, t: Value, r: Read) -> bool:
+        """Does t read each element of contraction v once, at its own point, and its columns along one loop?"""
+        column = next(a for a, x in enumerate(v.axes) if single(x) is self.contraction(v).columns[0])
+        loops: list[Symbol] = []
+        for axis, (a, i) in enumerate(zip(v.axes, r.indices, strict=True)):
+            found = covering_loops(i)
+            if symbols(a) and (not found or (axis == column and len(found) > 1)):
+                return False
+            loops += found or []
+        return len(loops) == len(t.variables) and set(loops) == set(t.variables)
 
     def row(self, v: Value, sites: Sequence[Site]) -> bool:
         """Read in one nest at the same outer loops and row: nothing is computed twice. Scratch for a block of rows; if later

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from sardonyx.base.dtypes import f32, f64
-from sardonyx.base.symbolic import Dim, Int, Symbol, coefficient, covering_loops, single, strides, substitute, symbols, value
+from sardonyx.base.symbolic import Derived, Dim, Int, Symbol, coefficient, covering_loops, single, strides, substitute, symbols, value
 from sardonyx.expr.region import Region
 from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import Cast, Const, Element, Expr, Op, Select, dim_elements, replace, walk
@@ -71,18 +71,27 @@ def operands(v: Value) -> Operands | None:
     factors = product_of_reads(v)
     if factors is None or not v.variables:
         return None
-    a, b = factors
-    own = v.variables
-    if own[-1] in a.symbols and own[-1] not in b.symbols:
-        a, b = b, a
+    found = [o for a, b in (factors, factors[::-1]) if (o := as_operands(v, a, b)) is not None]
+    last = v.variables[-1]
+    return max(found, key=lambda o: (is_packed(o.b), o.b.tensor.data is not None, last in o.columns), default=None)
+
+
+def as_operands(v: Value, a: Read, b: Read) -> Operands | None:
+    """The contraction of a with b, if b has one loop of columns and both move with all that is reduced."""
     in_a, in_b = a.symbols, b.symbols
-    batch = [s for s in own if s in in_a and s in in_b]
-    rows = [s for s in own if s in in_a and s not in in_b]
-    columns = [s for s in own if s in in_b and s not in in_a]
+    batch = [s for s in v.variables if s in in_a and s in in_b]
+    rows = [s for s in v.variables if s in in_a and s not in in_b]
+    columns = [s for s in v.variables if s in in_b and s not in in_a]
     if len(columns) != 1 or not v.loops or not set(v.loops) <= in_a & in_b:
         return None
     alone = {s for i in a.indices if len(symbols(i)) == 1 for s in symbols(i)}
     return Operands(a, b, batch, rows, sorted(v.loops, key=lambda s: s in alone), columns)
+
+
+def is_packed(r: Read) -> bool:
+    """Is it of panels: [..., column // width, k..., column % width]?"""
+    last = r.indices[-1] if r.indices else 0
+    return isinstance(last, Int) and any(isinstance(x, Derived) and x.op == "%" for m in last.terms for x in m)
 
 
 def product_of_reads(v: Value) -> tuple[Read, Read] | None:
