@@ -1,15 +1,18 @@
 """The operators, one record each, by family."""
 
-from sardonyx.ops import activation, conv, linalg, norm, pool, resize, softmax
+from sardonyx.ops import activation, conv, linalg, logic, math, norm, pool, resize, rnn, softmax
 from sardonyx.ops.record import Op
 
 FAMILIES = (
     activation.OPS,
     conv.OPS,
     linalg.OPS,
+    logic.OPS,
+    math.OPS,
     norm.OPS,
     pool.OPS,
     resize.OPS,
+    rnn.OPS,
     softmax.OPS,
 )
 """Every family's records."""
