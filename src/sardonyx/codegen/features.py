@@ -100,7 +100,7 @@ AVX2 = Target(
     f16_convert=True,
     rounding=True,
     index_bits=64,
-    tile_shapes=((2, 6), (3, 4), (1, 12), (4, 2)),
+    tile_shapes=((2, 6), (3, 4), (1, 10), (4, 2)),
 )
 SSE2 = Target(
     name="sse2",
@@ -114,7 +114,7 @@ SSE2 = Target(
     f16_convert=False,
     rounding=False,
     index_bits=64,
-    tile_shapes=((2, 6), (3, 3), (1, 12), (4, 2)),
+    tile_shapes=((2, 5), (3, 3), (1, 8), (4, 2)),
 )
 NEON = Target(
     name="neon",
@@ -142,7 +142,7 @@ WASM = Target(
     f16_convert=False,
     rounding=True,
     index_bits=32,
-    tile_shapes=((2, 6), (3, 3), (1, 12), (4, 2)),
+    tile_shapes=((2, 5), (3, 3), (1, 8), (4, 2)),
 )
 
 TARGETS = MappingProxyType({t.name: t for t in (AVX512, AVX2, SSE2, NEON, WASM)})

@@ -24,6 +24,7 @@ from sardonyx.codegen.words import I8, I32, PTR, VOID, Value, Words, memory_type
 from sardonyx.loop.nodes import Tile
 
 UNROLL = 4
+MOST_STRIDED = 8  # rows at a stride in a register for which LLVM still keeps sums out of memory when k is unrolled
 LINE = 64  # bytes prefetched per k
 
 Sums = list[Value]
@@ -110,6 +111,7 @@ class _Body:
         self.steps = [tuple(flat[i : i + 3]) for i in range(0, len(flat), 3)]
         self.a_type, self.b_type, self.c_type = (memory_type(d) for d in (self.way.a, self.way.b, self.way.c))
         self.lanes = self.way.lanes(w.target)
+        self.unroll = 1 if shape.sizes[0] is None and shape.rows > MOST_STRIDED else UNROLL
 
     def emit(self) -> None:
         w, shape = self.w, self.shape
@@ -147,9 +149,11 @@ class _Body:
 
             return body
 
+        if self.unroll == 1:
+            return self._loop(zero, extent, 1, sums, inner(1, True))
         known = isinstance(extent, ir.Constant)
-        whole = w.number(extent.constant & -UNROLL) if known else w.b.and_(extent, w.number(-UNROLL))
-        sums = self._loop(zero, whole, UNROLL, sums, inner(UNROLL, True))
+        whole = w.number(extent.constant & -self.unroll) if known else w.b.and_(extent, w.number(-self.unroll))
+        sums = self._loop(zero, whole, self.unroll, sums, inner(self.unroll, True))
         return self._loop(whole, extent, 1, sums, inner(1, False))
 
     def _products(
