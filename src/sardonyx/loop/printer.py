@@ -1,0 +1,287 @@
+"""Kernels as text: what a golden test and a dump show, and, hashed, what a kernel is stored under.
+
+The text is canonical: buffers, sizes, loop variables and shared values are named in order of appearance (b0, s0, i0, v0), sums are
+sorted by those names. Two kernels have the same text exactly if they compute the same in the same way; neither their names, nor the
+process, nor the order in which expressions were made have a say.
+
+    kernel(b0: f32 readonly, b1: f32; s0)
+    for i0 in [0, s0) parallel:
+      for i1 in [0, 64) vector:
+        v0 = exp(b0[64*i0 + i1])                      a value that is used more than once
+        b1[64*i0 + i1] = div(v0, add(v0, 1.0))
+      v0 = reduce max over i1 in [0, 64) serial:      a reduction's own shared values stand inside it
+        b1[64*i0 + i1]
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from sardonyx.base.dtypes import boolean, f32, i64
+from sardonyx.base.symbolic import Atom, Derived, Dim, Int, Symbol, terms
+from sardonyx.loop import nodes
+from sardonyx.loop.nodes import Buffer, Const, Element, Expr, Index, Kernel, Load, Op, Reduce, Stmt, elements_of
+
+
+def text(kernel: Kernel) -> str:
+    """The canonical text of a kernel."""
+    printer = Printer()
+    sizes = ", ".join(printer.name(s) for s in kernel.sizes)
+    buffers = ", ".join(printer.buffer(b) for b in kernel.buffers)
+    printer.line(f"kernel({buffers}; {sizes})")
+    printer.statement(kernel.body)
+    return "\n".join(printer.lines) + "\n"
+
+
+def key(kernel: Kernel) -> str:
+    """The name under which a kernel's code is kept: a digest of its text."""
+    return hashlib.sha256(text(kernel).encode()).hexdigest()
+
+
+class Printer:
+    """The lines so far, the names given, and how deep it stands.
+
+    Inside a scope (a statement, or a reduction's body) every value is printed once: `values` has the names of those that are shared.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.depth = 0
+        self.symbols: dict[Symbol, str] = {}
+        self.buffers: dict[Buffer, str] = {}
+        self.variables = self.named = 0
+        self.values: dict[Expr, str] = {}
+        self.shared: frozenset[Expr] = frozenset()
+
+    # ---- names ------------------------------------------------------------------------------------------------------------
+
+    def name(self, size: Symbol) -> str:
+        self.symbols[size] = f"s{len(self.symbols)}"
+        return self.symbols[size]
+
+    def variable(self, symbol: Symbol) -> str:
+        name = self.symbols[symbol] = f"i{self.variables}"
+        self.symbols[nodes.first(symbol)] = f"{name}.first"
+        self.variables += 1
+        return name
+
+    def buffer(self, b: Buffer) -> str:
+        """Names it; its declaration."""
+        self.buffers[b] = f"b{len(self.buffers)}"
+        marks = [b.space] * (b.space != "argument") + ["readonly"] * b.readonly + ["aligned"] * b.aligned
+        return " ".join([f"{self.buffers[b]}: {b.dtype}", *marks])
+
+    # ---- layout -----------------------------------------------------------------------------------------------------------
+
+    def line(self, words: str) -> None:
+        self.lines.append("  " * self.depth + words)
+
+    @contextmanager
+    def indented(self, head: str) -> Iterator[None]:
+        self.line(head)
+        self.depth += 1
+        yield
+        self.depth -= 1
+
+    @contextmanager
+    def scope(self, roots: Iterable[Expr], fresh: bool = True) -> Iterator[None]:
+        """A place for the shared values of these expressions. Inside a reduction (not fresh) those around it are known too."""
+        outer = self.symbols, self.values, self.shared
+        self.symbols = dict(self.symbols)
+        self.values = {} if fresh else dict(self.values)
+        self.named = 0 if fresh else self.named
+        self.shared = used_again(roots, self.values)
+        yield
+        self.symbols, self.values, self.shared = outer
+
+    # ---- statements -------------------------------------------------------------------------------------------------------
+
+    def statement(self, s: Stmt) -> None:
+        match s:
+            case nodes.Seq():
+                for part in s.body:
+                    self.statement(part)
+            case nodes.While():
+                with self.indented("while:"):
+                    with self.scope(roots_of(s)):
+                        self.line(f"condition {self.expr(s.condition)}")
+                    self.statement(s.body)
+            case nodes.Barrier():
+                self.line("barrier")
+            case _:
+                with self.scope(roots_of(s)):
+                    self.scoped(s)
+
+    def scoped(self, s: Stmt) -> None:
+        """The statement, where its own expressions have their scope; those inside it open others."""
+        match s:
+            case nodes.Store():
+                guard = "" if s.guard is None else f" where {self.expr(s.guard)}"
+                target = f"{self.buffers[s.buffer]}[{self.dim(s.offset)}]"
+                how = "" if s.combine is None else f"{s.combine} "
+                self.line(f"{target} = {how}{self.expr(s.value)}{guard}")
+            case nodes.Check():
+                details = "".join(f", {self.expr(d)}" for d in s.details)
+                self.line(f"check {self.expr(s.condition)} else {s.code}{details}")
+            case nodes.Tile():
+                self.tile(s)
+            case nodes.For():
+                lo, hi = self.dim(s.lo), self.dim(s.hi)
+                with self.indented(f"for {self.variable(s.variable)} in [{lo}, {hi}) {s.kind}:"):
+                    self.statement(s.body)
+            case nodes.Alloc():
+                size = self.dim(s.size)
+                with self.indented(f"alloc {self.buffer(s.buffer)} [{size}]:"):
+                    self.statement(s.body)
+            case nodes.If():
+                with self.indented(f"if {self.expr(s.condition)}:"):
+                    self.statement(s.then)
+                if s.otherwise is not None:
+                    with self.indented("else:"):
+                        self.statement(s.otherwise)
+            case _:
+                raise TypeError(f"no text for a {type(s).__name__}")
+
+    def tile(self, t: nodes.Tile) -> None:
+        a, b, c = (self.buffers[x] for x in (t.a, t.b, t.c))
+        steps = "".join(f", [{self.dim(s.extent)}] a {self.dim(s.a)} b {self.dim(s.b)}" for s in t.steps)
+        ahead = "" if t.ahead is None else f" ahead {self.dim(t.ahead)}"
+        shape = f"{self.dim(t.rows)} of {'|'.join(map(str, t.heights))} x {t.width}"
+        self.line(
+            f"tile {shape}: {c}[{self.dim(t.c_offset)}; row {self.dim(t.c_row)}] = "
+            f"{a}[{self.dim(t.a_offset)}; row {self.dim(t.a_row)}] * {b}[{self.dim(t.b_offset)}]{steps}{ahead}"
+        )
+
+    # ---- expressions ------------------------------------------------------------------------------------------------------
+
+    def expr(self, e: Expr) -> str:
+        """The expression, or its name if it is shared; what must stand before it becomes lines."""
+        if e in self.values:
+            return self.values[e]
+        words = self.node(e)
+        if e not in self.shared and not isinstance(e, Reduce):
+            return words
+        name = self.values[e] = f"v{self.named}"
+        self.named += 1
+        if isinstance(e, Reduce):
+            self.reduction(name, e)
+        else:
+            self.line(f"{name} = {words}")
+        return name
+
+    def node(self, e: Expr) -> str:
+        match e:
+            case Const():
+                return number(e)
+            case Index():
+                return f"index({self.dim(e.dim)})"
+            case Load():
+                guard = "" if e.guard is None else f" where {self.expr(e.guard)}"
+                return f"{self.buffers[e.buffer]}[{self.dim(e.offset)}{guard}]"
+            case Reduce():
+                return ""
+        word = e.fn if isinstance(e, Op) else type(e).__name__.lower()
+        if word in ("cast", "bitcast"):
+            word = f"{word}.{e.dtype}"
+        return f"{word}({', '.join([self.expr(a) for a in e.args])})"
+
+    def reduction(self, name: str, e: Reduce) -> None:
+        with self.scope([e.body], fresh=False):
+            loops = []
+            for symbol, kind in e.loops:
+                extent = self.dim(extent_of(symbol))
+                loops.append(f"{self.variable(symbol)} in [0, {extent}) {kind}")
+            with self.indented(f"{name} = reduce {e.fn} over {', '.join(loops)}:"):
+                self.line(self.expr(e.body))
+
+    def dim(self, d: Dim) -> str:
+        """A sum of products, sorted by its words; the constant last."""
+        words = []
+        for monomial, factor in sorted(terms(d).items(), key=lambda term: sorted(map(self.rank, term[0]))):
+            atoms = sorted(self.atom(a) for a in sorted(monomial, key=self.rank))
+            words.append((not atoms, "*".join(([] if factor == 1 and atoms else [str(factor)]) + atoms)))
+        return " + ".join(w for _, w in sorted(words)) or "0"
+
+    def rank(self, a: Atom) -> str:
+        """Where an atom stands among others: by what it is made of, without the names of shared values, which its place decides."""
+        if isinstance(a, Symbol):
+            return self.atom(a)
+        if isinstance(a, Element):
+            parts = [f"{type(e).__name__}{e.dtype}{''.join(self.words(f) for f in e.fields)}" for e in nodes.walk(a.expr)]
+            return hashlib.sha256("".join(parts).encode()).hexdigest()
+        assert isinstance(a, Derived)
+        return a.op + "".join(sorted(self.rank(inner) for d in (a.left, a.right) for monomial in terms(d) for inner in monomial))
+
+    def words(self, part: object) -> str:
+        """A part of an expression for `rank`: names and numbers, nothing for what is made of parts itself."""
+        if isinstance(part, Buffer):
+            return self.buffers[part]
+        if isinstance(part, Int):
+            return "".join(sorted(self.symbols.get(s, "") for s in part.symbols))
+        return part if isinstance(part, str) else ""
+
+    def atom(self, a: Atom) -> str:
+        if isinstance(a, Symbol):
+            return self.symbols.get(a, f"?{a.name}")
+        if isinstance(a, Element):
+            return f"[{self.expr(a.expr)} in {self.dim(extent_of(a))}: {a.code}]"
+        if not isinstance(a, Derived):
+            raise TypeError(f"no text for a {type(a).__name__}")
+        left, right = self.dim(a.left), self.dim(a.right)
+        if a.op in ("//", "%"):
+            return f"({left} {a.op} {right})"
+        return f"{a.op}({', '.join(sorted((left, right)))})"
+
+
+def extent_of(a: Atom) -> Dim:
+    """The extent of an atom that must have one."""
+    if a.extent is None:
+        raise TypeError(f"{a} has no extent")
+    return a.extent
+
+
+def number(e: Const) -> str:
+    """The number, with its dtype unless it is an f32, an i64 or a bool."""
+    if e.dtype is f32:
+        return str(np.float32(e.value))
+    return repr(e.value) if e.dtype in (i64, boolean) else f"{e.value!r}: {e.dtype}"
+
+
+def roots_of(s: Stmt) -> list[Expr]:
+    """The expressions that a statement is directly made of, those of its offsets and bounds too."""
+    dims: tuple[Dim, ...] = ()
+    exprs: tuple[Expr | None, ...] = ()
+    match s:
+        case nodes.Store():
+            dims, exprs = (s.offset,), (s.guard, s.value)
+        case nodes.Check():
+            exprs = (*s.details, s.condition)
+        case nodes.While() | nodes.If():
+            exprs = (s.condition,)
+        case nodes.For():
+            dims = (s.lo, s.hi)
+        case nodes.Alloc():
+            dims = (s.size,)
+        case nodes.Tile():
+            moves = [d for step in s.steps for d in (step.extent, step.a, step.b)]
+            dims = (s.rows, s.a_offset, s.a_row, s.b_offset, s.c_offset, s.c_row, *moves, 0 if s.ahead is None else s.ahead)
+    return [*(e for d in dims for e in nodes.dim_elements(d)), *(e for e in exprs if e is not None)]
+
+
+def used_again(roots: Iterable[Expr], known: Iterable[Expr]) -> frozenset[Expr]:
+    """The values, other than constants, that stand at two places or more: under the roots, outside the bodies of reductions."""
+    uses: Counter[Expr] = Counter()
+    seen = set(known)
+    pending = list(roots)
+    while pending:
+        e = pending.pop()
+        uses[e] += 1
+        if e not in seen:
+            seen.add(e)
+            pending.extend([*elements_of(e), *(() if isinstance(e, Reduce) else e.args)])
+    return frozenset(e for e, n in uses.items() if n > 1 and not isinstance(e, Const | Index))
