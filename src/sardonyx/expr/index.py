@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sardonyx.base.errors import Fail
-from sardonyx.base.symbolic import Dim, equals, maximum, minimum, value
+from sardonyx.base.symbolic import Derived, Dim, Int, equals, maximum, minimum, value
 from sardonyx.expr.require import require_equal
 from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import Element, Expr, Index, Op
@@ -25,9 +25,18 @@ def broadcast_index(index: Dim, extent: Dim) -> Dim:
     if isinstance(extent, int):
         return 0 if extent == 1 else index
     loops = [s.extent for s in sorted(index.symbols) if s.extent is not None] if not isinstance(index, int) else []
-    if any(e is not None and e != extent for e in loops) and len(loops) == 1:
+    if len(loops) == 1 and loops[0] != extent and not is_clamped(extent, loops[0]):
         return index * (1 - equals(extent, 1))
     return index
+
+
+def is_clamped(e: Dim, other: Dim) -> bool:
+    """Is e = min(other, n)? Then it is 1 only where other is, so that broadcasting the two means that they are equal."""
+    if not isinstance(e, Int) or len(e.terms) != 1:
+        return False
+    ((monomial, factor),) = e.terms.items()
+    atom = monomial[0]
+    return factor == 1 and len(monomial) == 1 and isinstance(atom, Derived) and atom.op == "min" and other in (atom.left, atom.right)
 
 
 def broadcast(*shapes: Sequence[Dim]) -> list[Dim]:
@@ -55,6 +64,11 @@ def broadcast_extent(extents: Sequence[Dim], shapes: Sequence[Sequence[Dim]]) ->
     out = different[0]
     for e in different[1:]:
         message = f"cannot broadcast {' and '.join(str(list(s)) for s in shapes)}"
+        if is_clamped(out, e):
+            out, e = e, out
+        if is_clamped(e, out):
+            require_equal(e, out, message)
+            continue
         require_equal((e - out) * (e - 1) * (out - 1), 0, message)
         out = out + (e - out) * equals(out, 1)
     return out
