@@ -16,6 +16,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import onnx.numpy_helper
+import onnxruntime
 from onnx.reference import ReferenceEvaluator
 
 from sardonyx import ops
@@ -128,6 +129,17 @@ def attribute(a: onnx.AttributeProto) -> Any:
     return got
 
 
+def array(x: Any) -> Array:
+    """A test case's value as an array."""
+    return onnx.numpy_helper.to_array(x) if isinstance(x, onnx.TensorProto) else np.asarray(x)
+
+
+def newest_version(op: Op) -> int:
+    """The newest opset version in which this record is the operator's."""
+    later = [other.since for other in ops.RECORDS[op.domain, op.name] if other.since > op.since]
+    return min(later) - 1 if later else onnx.defs.onnx_opset_version() if op.domain == "" else op.since
+
+
 # ---- by onnx.reference --------------------------------------------------------------------------------------------------
 
 
@@ -141,15 +153,46 @@ def reference(
     outputs: int = 1,
 ) -> list[Array]:
     """The outputs of one node, by onnx.reference."""
+    model = one_node_model(name, inputs, attributes or {}, version, domain, outputs)
+    with np.errstate(all="ignore"):
+        return ReferenceEvaluator(model).run(None, named(inputs))
+
+
+def named(inputs: Sequence[Array | None]) -> dict[str, Array]:
+    return {f"x{i}": x for i, x in enumerate(inputs) if x is not None}
+
+
+def one_node_model(
+    name: str, inputs: Sequence[Array | None], attributes: Mapping[str, Any], version: int, domain: str, outputs: int
+) -> onnx.ModelProto:
     names = ["" if x is None else f"x{i}" for i, x in enumerate(inputs)]
-    given = {k: onnx.numpy_helper.from_array(v) if isinstance(v, np.ndarray) else v for k, v in (attributes or {}).items()}
+    given = {k: onnx.numpy_helper.from_array(v) if isinstance(v, np.ndarray) else v for k, v in attributes.items()}
     node = onnx.helper.make_node(name, names, [f"y{i}" for i in range(outputs)], domain=domain, **given)
     infos = [value_info(n, x) for n, x in zip(names, inputs, strict=True) if x is not None]
     results = [onnx.helper.make_value_info(n, onnx.TypeProto()) for n in node.output]
     graph = onnx.helper.make_graph([node], name, infos, results)
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid(domain, version)])
-    with np.errstate(all="ignore"):
-        return ReferenceEvaluator(model).run(None, {n: x for n, x in zip(names, inputs, strict=True) if x is not None})
+    imports = [onnx.helper.make_opsetid(domain, version)]
+    if domain:
+        imports.append(onnx.helper.make_opsetid("", 21))
+    return onnx.helper.make_model(graph, opset_imports=imports, ir_version=10)
+
+
+def onnxruntime_reference(
+    name: str,
+    inputs: Sequence[Array | None],
+    attributes: Mapping[str, Any] | None = None,
+    *,
+    version: int = 21,
+    domain: str = "",
+    outputs: int = 1,
+) -> list[Array]:
+    """The outputs of one node, by onnxruntime without optimisation."""
+    model = one_node_model(name, inputs, attributes or {}, version, domain, outputs)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(None, named(inputs))
 
 
 def value_info(name: str, x: Array) -> onnx.ValueInfoProto:
@@ -180,7 +223,7 @@ def assert_same(got: Sequence[Array], expected: Sequence[Array], rtol: float = 1
     """Same count, dtypes and shapes; integers and bools equal, floats within the tolerance and the precision of their dtype."""
     assert len(got) == len(expected)
     for g, e in zip(got, expected, strict=True):
-        e = np.asarray(e)
+        e = array(e)
         assert g.dtype == e.dtype
         assert g.shape == e.shape
         if from_numpy(g.dtype).is_float:

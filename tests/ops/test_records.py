@@ -16,6 +16,14 @@ CASES = [
     for i, case in enumerate(op.cases)
 ]
 
+BY_ONNXRUNTIME = frozenset(
+    (
+        *("AveragePool", "MaxPool", "LpPool", "GlobalMaxPool", "LRN", "LpNormalization", "Hardmax"),
+        *("Softmax", "LogSoftmax", "RNN", "GRU", "LSTM", "Resize"),
+    )
+)
+"""Operators that onnx.reference gets wrong, or refuses, for some attributes or versions."""
+
 
 @pytest.mark.parametrize(("op", "case"), CASES)
 def test_case(op: Op, case: Case) -> None:
@@ -23,8 +31,10 @@ def test_case(op: Op, case: Case) -> None:
     if op.reference is not None:
         expected = op.reference(*case.inputs, **case.attributes)
         expected = list(expected) if isinstance(expected, tuple) else [expected]
+    elif op.name in BY_ONNXRUNTIME:
+        version = min(harness.newest_version(op), 22)  # what onnxruntime has
+        expected = harness.onnxruntime_reference(op.name, case.inputs, case.attributes, version=version, outputs=case.outputs)
     else:
-        expected = harness.reference(
-            op.name, case.inputs, case.attributes, version=op.since, domain=op.domain, outputs=case.outputs
-        )
+        version = harness.newest_version(op)
+        expected = harness.reference(op.name, case.inputs, case.attributes, version=version, domain=op.domain, outputs=case.outputs)
     harness.assert_same(got, expected, op.tolerance, op.tolerance)

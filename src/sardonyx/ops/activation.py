@@ -173,9 +173,9 @@ def spread(*attributes: dict[str, Any]) -> tuple[Case, ...]:
     )
 
 
-def unary(name: str, fn: Callable[..., Expr], since: int, *attributes: dict[str, Any], domain: str = "") -> Op:
+def unary(name: str, fn: Callable[..., Expr], since: int, *attributes: dict[str, Any], tolerance: float = 1e-6) -> Op:
     """A record for a function of one element; test cases with these attributes."""
-    return Op(name, since=since, domain=domain, lower=lifted(fn), cases=spread(*attributes))
+    return Op(name, since=since, lower=lifted(fn), cases=spread(*attributes), tolerance=tolerance)
 
 
 OPS = (
@@ -183,7 +183,7 @@ OPS = (
     unary("LeakyRelu", leaky_relu, 6, {}, {"alpha": 0.3}),
     unary("Sigmoid", sigmoid, 6),
     unary("HardSigmoid", hard_sigmoid, 6, {}, {"alpha": 0.5, "beta": 0.6}),
-    unary("HardSwish", hard_swish, 14),
+    unary("HardSwish", hard_swish, 14, tolerance=1e-3),
     unary("Elu", elu, 6, {}, {"alpha": 2.0}),
     unary("Celu", celu, 12, {}, {"alpha": 2.0}),
     unary("Selu", selu, 6, {}, {"alpha": 2.0, "gamma": 3.0}),

@@ -293,6 +293,6 @@ OPS = (
         "LRN",
         since=1,
         lower=lrn,
-        cases=(Case((PICTURE,), {"size": 3}), Case((PICTURE,), {"size": 4, "alpha": 0.2, "beta": 0.5, "bias": 2.0})),
+        cases=(Case((PICTURE,), {"size": 3}), Case((PICTURE,), {"size": 5, "alpha": 0.2, "beta": 0.5, "bias": 2.0})),
     ),
 )

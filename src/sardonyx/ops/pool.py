@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sardonyx.base.dtypes import i64
 from sardonyx.base.errors import Fail
@@ -188,22 +189,29 @@ PICTURE = reals(2, 3, 7, 6)
 WINDOWS: tuple[tuple[Any, dict[str, Any]], ...] = (
     (PICTURE, {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1]}),
     (PICTURE, {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [0, 1, 1, 1], "ceil_mode": 1}),
-    (PICTURE, {"kernel_shape": [2, 2], "dilations": [2, 1], "auto_pad": "SAME_UPPER"}),
+    (PICTURE, {"kernel_shape": [2, 2], "dilations": [2, 1], "pads": [1, 0, 1, 0]}),
     (reals(1, 2, 9), {"kernel_shape": [4], "strides": [3], "auto_pad": "SAME_LOWER"}),
-    (reals(1, 2, 4, 3, 5, dtype=np.float64), {"kernel_shape": [2, 3, 1], "auto_pad": "VALID"}),
+    (reals(1, 2, 4, 3, 5), {"kernel_shape": [2, 3, 1], "auto_pad": "VALID"}),
     (reals(0, 2, 4, 4), {"kernel_shape": [2, 2]}),
 )
 PLAIN = tuple(Case((x,), a) for x, a in WINDOWS)
 MAX = (*PLAIN, Case((integers(1, 2, 5, 5, dtype=np.int8),), {"kernel_shape": [2, 2], "pads": [1, 1, 1, 1]}, "i8"))
 AVERAGE = (*PLAIN, *(Case((x,), {**a, "count_include_pad": 1}) for x, a in WINDOWS))
 LP = tuple(Case((x,), {**a, "p": p}) for (x, a), p in zip(WINDOWS, (1, 2, 3, 2, 4, 2), strict=True))
-GLOBAL = (Case((PICTURE,)), Case((reals(1, 3, 5, dtype=np.float16),)), Case((reals(2, 1, 2, 3, 2, dtype=np.float64),)))
+MAX_AT = tuple(Case((x,), {**a, "storage_order": k % 2}, outputs=2) for k, (x, a) in enumerate(WINDOWS))
+GLOBAL = (Case((PICTURE,)), Case((reals(1, 3, 5),)), Case((reals(2, 1, 2, 3, 2),)))
+
+
+def global_lp_reference(x: npt.NDArray[Any], p: float = 2) -> npt.NDArray[Any]:
+    sums: npt.NDArray[Any] = (np.abs(x) ** p).sum(tuple(range(2, x.ndim)), keepdims=True)
+    return sums ** (1 / p)
+
 
 OPS = (
-    Op("MaxPool", since=1, lower=max_pool, cases=MAX),
+    Op("MaxPool", since=1, lower=max_pool, cases=MAX + MAX_AT),
     Op("AveragePool", since=1, lower=average_pool, cases=AVERAGE),
     Op("LpPool", since=2, lower=lp_pool, cases=LP),
     Op("GlobalAveragePool", since=1, lower=global_average_pool, cases=GLOBAL),
     Op("GlobalMaxPool", since=1, lower=global_max_pool, cases=GLOBAL),
-    Op("GlobalLpPool", since=1, lower=global_lp_pool, cases=GLOBAL),
+    Op("GlobalLpPool", since=1, lower=global_lp_pool, cases=GLOBAL, reference=global_lp_reference),
 )
