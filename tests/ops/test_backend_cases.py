@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 
-import numpy as np
 import onnx
 import pytest
 from onnx.backend.test.case.node import collect_testcases
@@ -40,7 +39,7 @@ CASES = collect()
 
 def compare(case: TestCase) -> None:
     ((inputs, expected),) = case.data_sets
-    feeds = {i.name: np.asarray(x) for i, x in zip(case.model.graph.input, inputs, strict=True)}
+    feeds = {i.name: harness.array(x) for i, x in zip(case.model.graph.input, inputs, strict=True)}
     try:
         got = harness.run_model(case.model, feeds)
     except Unsupported:

@@ -1,16 +1,18 @@
 """The operators, one record each, by family."""
 
-from sardonyx.ops import activation, conv, linalg, logic, math, norm, pool, resize, rnn, softmax
+from sardonyx.ops import activation, casts, conv, linalg, logic, math, norm, pool, reduce, resize, rnn, softmax
 from sardonyx.ops.record import Op
 
 FAMILIES = (
     activation.OPS,
+    casts.OPS,
     conv.OPS,
     linalg.OPS,
     logic.OPS,
     math.OPS,
     norm.OPS,
     pool.OPS,
+    reduce.OPS,
     resize.OPS,
     rnn.OPS,
     softmax.OPS,
