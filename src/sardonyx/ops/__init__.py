@@ -1,10 +1,11 @@
 """The operators, one record each, by family."""
 
-from sardonyx.ops import activation, casts, conv, linalg, logic, math, norm, pool, reduce, resize, rnn, softmax
+from sardonyx.ops import activation, attention, casts, conv, linalg, logic, math, norm, pool, reduce, resize, rnn, shape, softmax
 from sardonyx.ops.record import Op
 
 FAMILIES = (
     activation.OPS,
+    attention.OPS,
     casts.OPS,
     conv.OPS,
     linalg.OPS,
@@ -15,6 +16,7 @@ FAMILIES = (
     reduce.OPS,
     resize.OPS,
     rnn.OPS,
+    shape.OPS,
     softmax.OPS,
 )
 """Every family's records."""

@@ -1,0 +1,323 @@
+"""Attention, and rotary embedding of positions, as the expressions that they stand for.
+
+Heads of queries are grouped by the head of keys that they share: inside, queries are q[batch, kv head, head of the group, i, d].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sardonyx.base.dtypes import BY_CODE, DType, boolean
+from sardonyx.base.errors import Fail, Unsupported
+from sardonyx.base.symbolic import Dim
+from sardonyx.expr import scalar
+from sardonyx.expr.index import at, element
+from sardonyx.expr.require import require_equal
+from sardonyx.expr.tensor import Tensor, assemble, compute
+from sardonyx.loop.nodes import Expr
+from sardonyx.ops.cases import integers, reals
+from sardonyx.ops.pointwise import along, cast, pointwise, reduce, view
+from sardonyx.ops.record import Case, Op, Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Which keys a query may see: by position (`allowed`), by a mask given as data, or both.
+
+    allowed: a bool over (batch, query, key), or None if all are; given: bool or float, broadcast to [batch, head, query, key]
+    """
+
+    allowed: Callable[[Dim, Dim, Dim], Expr] | None
+    given: Tensor | None
+
+    @property
+    def hides(self) -> bool:
+        """May there be a query that sees nothing?"""
+        return self.allowed is not None or self.given is not None
+
+    def apply(self, score: Expr, at_head: Sequence[Dim]) -> Expr:
+        """The score, or -infinity where the key is hidden; a mask of floats is added."""
+        b, h, i, j = at_head
+        out = score
+        if self.given is not None:
+            out = self.apply_given(out, (b, h, i, j))
+        if self.allowed is not None:
+            out = scalar.select(self.allowed(b, i, j), out, -math.inf)
+        return out
+
+    def apply_given(self, score: Expr, at_head: tuple[Dim, Dim, Dim, Dim]) -> Expr:
+        given = self.given
+        assert given is not None
+        key, length = at_head[-1], given.shape[-1]
+        there = scalar.apply("lt", scalar.index(key), scalar.index(length))
+        short = isinstance(length, int) and length > 1
+        seen = at(given, at_head, there if short else None)
+        if given.dtype is boolean:
+            return scalar.select(seen, score, -math.inf)  # past a short mask's end a guarded read is false
+        out = scalar.add(score, scalar.cast(seen, score.dtype))
+        return scalar.select(there, out, -math.inf) if short else out
+
+
+def softmax_of_scores(scores: Tensor, hides: bool) -> Tensor:
+    """Softmax over the last axis; a row of -infinity alone gives zeros."""
+    axis = [scores.rank - 1]
+    largest = along("max", scores, axis)
+    if hides:
+        largest = pointwise(lambda m: scalar.select(scalar.apply("eq", m, -math.inf), 0, m), largest)
+    e = pointwise(lambda s, m: scalar.apply("exp", scalar.sub(s, m)), scores, largest)
+    total = along("add", e, axis)
+    if hides:
+        total = pointwise(lambda t: scalar.select(scalar.apply("eq", t, 0), 1, t), total)
+    return pointwise(scalar.div, e, total)
+
+
+def scores_of(q: Tensor, k: Tensor, scale: float) -> Tensor:
+    """scale q k^T. q: T[b, h, s, d], k: T[b, g, t, d] -> T[b, g, h / g, s, t]; rounded to T once"""
+    each = q.shape[1] // k.shape[1]
+    carrier = scalar.wide(q.dtype)
+
+    def term(b: Dim, g: Dim, r: Dim, i: Dim, j: Dim, d: Dim) -> Expr:
+        return scalar.mul(scalar.cast(at(q, (b, g * each + r, i, d)), carrier), scalar.cast(at(k, (b, g, j, d)), carrier))
+
+    shape = [q.shape[0], k.shape[1], each, q.shape[2], k.shape[2]]
+    return cast(pointwise(lambda e: scalar.mul(e, scale), reduce("add", carrier, shape, [q.shape[3]], term)), q.dtype)
+
+
+def weighted_values(p: Tensor, v: Tensor) -> Tensor:
+    """p: T[b, g, r, s, t], v: T[b, g, t, d] -> T[b, g, r, s, d]"""
+    carrier = scalar.wide(v.dtype)
+
+    def term(b: Dim, g: Dim, r: Dim, i: Dim, d: Dim, j: Dim) -> Expr:
+        return scalar.mul(scalar.cast(at(p, (b, g, r, i, j)), carrier), scalar.cast(at(v, (b, g, j, d)), carrier))
+
+    return reduce("add", v.dtype, [*p.shape[:4], v.shape[3]], [v.shape[2]], term)
+
+
+def grouped(t: Tensor) -> Tensor:
+    """T[b, g, r, s, t] -> T[b, g r, s, t]"""
+    b, g, r, s, n = t.shape
+    return view(t, [b, g * r, s, n], lambda b, h, i, j: (b, h // r, h % r, i, j))
+
+
+def split_heads(x: Tensor, heads: int | None) -> Tensor:
+    """T[b, s, h d] -> T[b, h, s, d]; one of rank 4 as it is"""
+    if x.rank == 4:
+        return x
+    if x.rank != 3 or not heads:
+        raise Fail(f"[ShapeInferenceError] attention over {list(x.shape)} with {heads} heads")
+    require_equal(x.shape[2] % heads, 0, f"{x.shape[2]} columns in {heads} heads")
+    size = x.shape[2] // heads
+    return view(x, [x.shape[0], heads, x.shape[1], size], lambda b, h, i, d: (b, i, h * size + d))
+
+
+def merge_heads(y: Tensor) -> Tensor:
+    """T[b, g, r, s, d] -> T[b, s, g r d]"""
+    b, g, r, s, d = y.shape
+    return view(y, [b, s, g * r * d], lambda b, i, c: (b, c // (r * d), (c // d) % r, i, c % d))
+
+
+def appended(past: Tensor | None, new: Tensor) -> Tensor:
+    """past: T[b, h, p, d] (or nothing), new: T[b, h, s, d] -> T[b, h, p + s, d]"""
+    if past is None:
+        return view(new, new.shape, lambda *i: i)
+    b, h, s, d = new.shape
+    parts = [compute(t.dtype, [b, h, t.shape[2], d], lambda *i, t=t: at(t, i)) for t in (past, new)]
+    return assemble(new.dtype, [b, h, past.shape[2] + s, d], [(parts[0], [0] * 4), (parts[1], [0, 0, past.shape[2], 0])])
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    attn_mask: Tensor | None = None,
+    past_key: Tensor | None = None,
+    past_value: Tensor | None = None,
+    nonpad_kv_seqlen: Tensor | None = None,
+    is_causal: int = 0,
+    kv_num_heads: int | None = None,
+    left_window_size: int = -1,
+    q_num_heads: int | None = None,
+    qk_matmul_output_mode: int = 0,
+    right_window_size: int = -1,
+    scale: float | None = None,
+    softcap: float = 0.0,
+    softmax_precision: int | None = None,
+) -> list[Tensor]:
+    """q: T[b, h, s, d] (or [b, s, h d]), k: T[b, g, t, d], v: T[b, g, t, e] -> Y: T[b, h, s, e] (or [b, s, h e]), present keys and
+    values: T[b, g, p + t, ...], and the scores or probabilities: T[b, h, s, p + t]
+
+    Raises Fail if the heads don't fit, or only one of past_key and past_value is given.
+    """
+    if (past_key is None) != (past_value is None):
+        raise Fail("past_key and past_value go together")
+    if past_key is not None and nonpad_kv_seqlen is not None:
+        raise Fail("nonpad_kv_seqlen excludes past_key")
+    queries = split_heads(q, q_num_heads)
+    keys, values = appended(past_key, split_heads(k, kv_num_heads)), appended(past_value, split_heads(v, kv_num_heads))
+    require_equal(queries.shape[1] % keys.shape[1], 0, f"{queries.shape[1]} heads of queries for {keys.shape[1]} of keys")
+    require_equal(queries.shape[3], keys.shape[3], f"queries {list(q.shape)} and keys {list(k.shape)}")
+    past: Dim = past_key.shape[2] if past_key is not None else 0
+    window = (left_window_size, 0 if is_causal else right_window_size)
+    mask = Mask(visible(queries.shape[2], past, nonpad_kv_seqlen, window), attn_mask)
+    size = queries.shape[3]
+    if scale is None:
+        if not isinstance(size, int):
+            raise Unsupported("Attention without a scale, the size of a head being symbolic")
+        scale = 1 / math.sqrt(size)
+    stages = attend(queries, keys, values, mask, scale, softcap, softmax_precision)
+    y = merge_heads(stages[-1]) if q.rank == 3 else grouped(stages[-1])
+    return [y, keys, values, grouped(stages[qk_matmul_output_mode])]
+
+
+def visible(queries: Dim, past: Dim, lengths: Tensor | None, window: tuple[int, int]) -> Callable[[Dim, Dim, Dim], Expr] | None:
+    """Which keys j a query i of batch b sees: within `window` places before and after it (-1: any), and before lengths[b].
+
+    The queries follow `past` keys; with lengths they are the last ones before lengths[b].
+    """
+    before, after = window
+    if lengths is None and before < 0 and after < 0:
+        return None
+
+    def allowed(b: Dim, i: Dim, j: Dim) -> Expr:
+        key, place = scalar.index(j), scalar.index(i + past)
+        conditions = []
+        if lengths is not None:
+            end = at(lengths, (b,))
+            place = scalar.add(scalar.index(i - queries), end)
+            conditions.append(scalar.apply("lt", key, end))
+        if after >= 0:
+            conditions.append(scalar.apply("le", key, scalar.add(place, after)))
+        if before >= 0:
+            conditions.append(scalar.apply("ge", key, scalar.sub(place, before)))
+        out = conditions[0]
+        for c in conditions[1:]:
+            out = scalar.logical_and(out, c)
+        return out
+
+    return allowed
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, softcap: float, precision: int | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """[b, g, r, s, t] scores, the same capped, masked, as probabilities; and the result: T[b, g, r, s, e]"""
+    scores = scores_of(q, k, scale)
+    capped = scores
+    if softcap > 0:
+        capped = pointwise(lambda e: scalar.mul(scalar.apply("tanh", scalar.div(e, softcap)), softcap), scores)
+    each = scores.shape[2]
+
+    def masked_at(b: Dim, g: Dim, r: Dim, i: Dim, j: Dim) -> Expr:
+        return mask.apply(at(capped, (b, g, r, i, j)), (b, g * each + r, i, j))
+
+    masked = compute(q.dtype, scores.shape, masked_at) if mask.hides else capped
+    wide: DType = BY_CODE[precision] if precision is not None else q.dtype
+    p = cast(softmax_of_scores(cast(masked, wide), mask.hides), q.dtype)
+    return scores, capped, masked, p, weighted_values(p, v)
+
+
+# ---- rotary embedding ------------------------------------------------------------------------------------------------------
+
+
+def rotary_embedding(
+    x: Tensor,
+    cos_cache: Tensor,
+    sin_cache: Tensor,
+    position_ids: Tensor | None = None,
+    interleaved: int = 0,
+    num_heads: int = 0,
+    rotary_embedding_dim: int = 0,
+) -> Tensor:
+    """x: T[b, h, s, d] (or [b, s, h d]), caches: T[positions, r / 2] with position_ids: i64[b, s], else T[b, s, r / 2] -> like x
+
+    The first r = rotary_embedding_dim (or all) of a head's d numbers are rotated, in pairs (i, i + r / 2), or (2 i, 2 i + 1).
+    """
+    heads = split_heads(x, num_heads)
+    width: Dim = rotary_embedding_dim or heads.shape[3]
+    half = width // 2
+    require_equal(cos_cache.shape[-1], half, f"a cache of shape {list(cos_cache.shape)} for rotating {width} numbers")
+    y = rotated(heads, width, bool(interleaved), turns(cos_cache, position_ids), turns(sin_cache, position_ids))
+    if x.rank == 4:
+        return y
+    size = heads.shape[3]
+    return view(y, x.shape, lambda b, i, c: (b, c // size, i, c % size))
+
+
+Turn = Callable[[Dim, Dim, Dim], Expr]
+
+
+def turns(cache: Tensor, position_ids: Tensor | None) -> Turn:
+    """The cache's number for pair k at place i of batch b."""
+    if position_ids is None:
+        return lambda b, i, k: at(cache, (b, i, k))
+    return lambda b, i, k: at(cache, (element(at(position_ids, (b, i)), cache.shape[0]), k))
+
+
+def rotated(x: Tensor, width: Dim, interleaved: bool, cos: Turn, sin: Turn) -> Tensor:
+    """x: T[b, h, s, d] -> the same, its first `width` numbers rotated"""
+    half = width // 2
+    outer = list(x.shape[:3])
+
+    def pair(i: Sequence[Dim]) -> tuple[Expr, Expr, Expr, Expr]:
+        """Both numbers of pair i[-1], and its cosine and sine."""
+        k = i[3]
+        first, second = (2 * k, 2 * k + 1) if interleaved else (k, half + k)
+        place = i[0], i[2], k
+        return at(x, (*i[:3], first)), at(x, (*i[:3], second)), cos(*place), sin(*place)
+
+    def real(*i: Dim) -> Expr:
+        a, b, c, s = pair(i)
+        return scalar.sub(scalar.mul(c, a), scalar.mul(s, b))
+
+    def imaginary(*i: Dim) -> Expr:
+        a, b, c, s = pair(i)
+        return scalar.add(scalar.mul(s, a), scalar.mul(c, b))
+
+    parts = [compute(x.dtype, [*outer, half], body) for body in (real, imaginary)]
+    if interleaved:
+        columns = [view(p, [*outer, half, 1], lambda b, h, i, k, _: (b, h, i, k)) for p in parts]
+        both = assemble(x.dtype, [*outer, half, 2], [(c, [0, 0, 0, 0, o]) for o, c in enumerate(columns)])
+        parts = [view(both, [*outer, width], lambda b, h, i, d: (b, h, i, d // 2, d % 2))]
+    places: list[Dim] = [0] if interleaved else [0, half]
+    if width != x.shape[3]:
+        parts.append(compute(x.dtype, [*outer, x.shape[3] - width], lambda *i: at(x, (*i[:3], width + i[3]))))
+        places.append(width)
+    if len(parts) == 1:
+        return parts[0]
+    return assemble(x.dtype, x.shape, [(p, [0, 0, 0, o]) for p, o in zip(parts, places, strict=True)])
+
+
+Q, K, V = reals(2, 4, 3, 8), reals(2, 2, 5, 8)[:, ::-1].copy(), reals(2, 2, 5, 6)
+PAST = reals(2, 2, 4, 8), reals(2, 2, 4, 6)
+
+OPS = (
+    Op(
+        "Attention",
+        since=23,
+        expand=attention,
+        gradient=Rule.DERIVED,
+        tolerance=1e-5,
+        cases=(
+            Case((Q, K, V), outputs=1),
+            Case((Q, K, V, reals(3, 5)), {"softcap": 2.0, "scale": 0.3}, "float_mask"),
+            Case((Q, K, V, None, *PAST), {"is_causal": 1}, "past", outputs=3),
+            Case((Q, K, V, integers(2, 1, 3, 5, lo=0, hi=1) == 1), {"qk_matmul_output_mode": 3}, "bool_mask", outputs=4),
+            Case((reals(2, 3, 32), reals(2, 5, 16), reals(2, 5, 12)), {"q_num_heads": 4, "kv_num_heads": 2}, "packed"),
+            Case((Q, K, V, None, None, None, np.array([5, 2])), {"is_causal": 1, "left_window_size": 2}, "lengths"),
+        ),
+    ),
+    Op(
+        "RotaryEmbedding",
+        since=23,
+        expand=rotary_embedding,
+        gradient=Rule.DERIVED,
+        cases=(
+            Case((Q, reals(9, 4), reals(9, 4), integers(2, 3, lo=0, hi=8))),
+            Case((reals(2, 3, 32), reals(2, 3, 2), reals(2, 3, 2)), {"num_heads": 4, "rotary_embedding_dim": 4, "interleaved": 1}),
+        ),
+    ),
+)
