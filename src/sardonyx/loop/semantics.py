@@ -30,14 +30,6 @@ def bitcast(x: Array, dtype: DType) -> Array:
     return np.ascontiguousarray(x).view(dtype.numpy).reshape(x.shape)
 
 
-def reduce(fn: str, values: list[Array], dtype: DType) -> Array:
-    """fn over the values in order; of none, its neutral element."""
-    out = neutral(fn, dtype)
-    for v in values:
-        out = apply(fn, out, v)
-    return out
-
-
 def neutral(fn: str, dtype: DType) -> Array:
     """The e with fn(e, x) = x."""
     if fn in ("min", "max"):
@@ -168,11 +160,13 @@ def fma(a: Array, b: Array, c: Array) -> Array:
     if a.dtype == np.float32:
         wide = [x.astype(np.float64) for x in (a, b, c)]
         return np.asarray(add_to_odd(wide[0] * wide[1], wide[2])).astype(np.float32)
-    a, b, c = (np.array(x) for x in np.broadcast_arrays(a, b, c))
-    out = np.where(np.isfinite(a * b), fma_in_range(a, b, c), a * b + c)
-    for i in zip(*np.nonzero(out_of_range(a, b, c)), strict=True):
+    shape = np.broadcast_shapes(a.shape, b.shape, c.shape)
+    a, b, c = (np.broadcast_to(x, shape).reshape(-1) for x in (a, b, c))
+    factors, finite = np.isfinite(a) & np.isfinite(b), np.isfinite(a) & np.isfinite(b) & np.isfinite(c)
+    out = np.where(finite, fma_in_range(a, b, c), np.where(factors, c, a * b + c))
+    for i in np.flatnonzero(out_of_range(a, b, c)):
         out[i] = fma_exact(float(a[i]), float(b[i]), float(c[i]))
-    return out
+    return out.reshape(shape)
 
 
 def add_to_odd(a: Array, b: Array) -> Array:
