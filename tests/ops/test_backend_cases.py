@@ -14,7 +14,13 @@ from sardonyx.base.dtypes import BY_CODE
 from sardonyx.base.errors import Unsupported
 from tests.ops import harness
 
-SKIPPED: dict[str, str] = {}
+DRAWN = "expects the numbers that numpy's own generator draws"
+SKIPPED: dict[str, str] = {
+    "test_training_dropout": DRAWN,
+    "test_training_dropout_default": DRAWN,
+    "test_training_dropout_default_mask": DRAWN,
+    "test_training_dropout_mask": DRAWN,
+}
 """{name of the case: why it is not compared}; each of these must fail."""
 
 

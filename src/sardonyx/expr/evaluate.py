@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from sardonyx.base.dtypes import DType
 from sardonyx.base.errors import InvalidArgument, Unsupported
-from sardonyx.base.symbolic import Atom, Derived, Dim, Symbol, symbols, terms
+from sardonyx.base.symbolic import Atom, Defined, Derived, Dim, Symbol, ground, symbols, terms, value
 from sardonyx.expr.known import DataSymbol
 from sardonyx.expr.region import Region
 from sardonyx.expr.tensor import KernelCall, Read, Tensor, operands
@@ -71,7 +71,8 @@ def own_symbols(t: Tensor) -> frozenset[Symbol]:
     dims += [i for part in t.parts if part.into for i in part.into[1]]
     dims += t.call.sizes if t.call else ()
     dims += [t.region.trip] if t.region else []
-    return frozenset[Symbol]().union(*map(symbols, dims), t.body.symbols if t.body is not None else ())
+    dims += map(value, t.body.symbols) if t.body is not None else ()
+    return frozenset[Symbol]().union(*map(ground, dims))
 
 
 def states(region: Region) -> list[Tensor]:
@@ -107,6 +108,8 @@ class Scope:
         self.values, self.sizes = values, sizes
 
     def lookup(self, s: Symbol) -> int:
+        if isinstance(s, Defined):
+            return int(Grid(self, {}).dim(s.definition))
         return int(self.values[s.tensor].ravel()[s.position]) if isinstance(s, DataSymbol) else self.sizes[s]
 
     def shape(self, dims: Iterable[Dim]) -> tuple[int, ...]:
