@@ -11,10 +11,10 @@ from sardonyx.codegen.features import Target
 from sardonyx.loop import semantics
 from sardonyx.loop.nodes import FUNCTIONS, OPS, Buffer, For, Kernel, Load, Op, Seq, Store
 from tests.codegen.harness import TARGETS, run
-from tests.codegen.values import Array, edges, pairs
+from tests.codegen.values import Array, pairs
 
 N = Symbol("n")
-I = Symbol("i", value(N))
+AT = Symbol("i", value(N))
 INTEGERS = (i8, i16, i32, i64, u8, u16, u32, u64)
 FLOAT_ONLY = {"sqrt", "copysign", "fma"}
 INTEGER_ONLY = {"and", "or", "xor", "shl", "shr", "not"}
@@ -31,11 +31,11 @@ def operations(dtype: DType) -> list[str]:
 def kernel(dtype: DType, names: list[str], kind: str) -> Kernel:
     """outputs[k][i] = names[k](x[i], y[i], z[i])"""
     arguments = tuple(Buffer(n, dtype, readonly=True) for n in "xyz")
-    loads = [Load(b, value(I)) for b in arguments]
+    loads = [Load(b, value(AT)) for b in arguments]
     values = [Op(n, *loads[: OPS[n][0]]) for n in names]
     outputs = [Buffer(f"out{k}", v.dtype) for k, v in enumerate(values)]
-    body = Seq(tuple(Store(b, value(I), v) for b, v in zip(outputs, values, strict=True)))
-    return Kernel("ops", (*arguments, *outputs), (N,), For(I, 0, value(N), kind, body))
+    body = Seq(tuple(Store(b, value(AT), v) for b, v in zip(outputs, values, strict=True)))
+    return Kernel("ops", (*arguments, *outputs), (N,), For(AT, 0, value(N), kind, body))
 
 
 def same(got: Array, want: Array, fused: bool, signed_zero: bool) -> None:

@@ -15,7 +15,7 @@ from sardonyx.loop.nodes import OPS, Buffer, For, Kernel, Load, Op, Seq, Store
 from tests.codegen.harness import TARGETS, run
 
 N = Symbol("n")
-I = Symbol("i", value(N))
+AT = Symbol("i", value(N))
 REFERENCE = {"erf": np.vectorize(math.erf), "pow": np.power, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan}
 REFERENCE |= {"asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh}
 
@@ -27,10 +27,10 @@ def test_functions(dtype: DType, target: Target) -> None:
     rng = np.random.default_rng(0)
     x = (rng.standard_normal(1013) * 10.0 ** rng.uniform(-4, 2, 1013)).astype(dtype.numpy)
     y = rng.uniform(-3, 3, 1013).astype(dtype.numpy)
-    loads = [Load(Buffer(n, dtype, readonly=True), value(I)) for n in "xy"]
+    loads = [Load(Buffer(n, dtype, readonly=True), value(AT)) for n in "xy"]
     outputs = [Buffer(f"out{k}", dtype) for k in range(len(names))]
-    stores = [Store(b, value(I), Op(n, *loads[: OPS[n][0]])) for b, n in zip(outputs, names, strict=True)]
-    kernel = Kernel("functions", (*(v.buffer for v in loads), *outputs), (N,), For(I, 0, value(N), "vector", Seq(tuple(stores))))
+    stores = [Store(b, value(AT), Op(n, *loads[: OPS[n][0]])) for b, n in zip(outputs, names, strict=True)]
+    kernel = Kernel("functions", (*(v.buffer for v in loads), *outputs), (N,), For(AT, 0, value(N), "vector", Seq(tuple(stores))))
     found = [np.zeros_like(x) for _ in names]
     run(kernel, [x, y, *found], {"n": len(x)}, target)
     eps = np.finfo(dtype.numpy).eps

@@ -12,12 +12,13 @@ import numpy as np
 
 from sardonyx.base.dtypes import DType
 from sardonyx.base.errors import Unsupported
-from sardonyx.base.symbolic import Dim, Symbol
+from sardonyx.base.symbolic import Dim, Symbol, value
 from sardonyx.codegen import arithmetic, casts, checks, loops
+from sardonyx.codegen.guards import Guarded, under
 from sardonyx.codegen.integers import integer, lane_integers
 from sardonyx.codegen.loops import Reduction, States, VectorLoop
 from sardonyx.codegen.memory import load_element, load_lanes, varies
-from sardonyx.codegen.scopes import CHECKS, Frame
+from sardonyx.codegen.scopes import Frame
 from sardonyx.codegen.shape import is_short, lanes_for, masks_fit
 from sardonyx.codegen.words import I64, Value, lanes_of, register_type, vector_type
 from sardonyx.loop import functions
@@ -83,9 +84,10 @@ def widened(f: Frame, v: Value) -> Value:
 
 def _load(f: Frame, expr: Load) -> Value:
     guard = None if expr.guard is None else evaluate(f, expr.guard)
-    if varies(f, expr.offset) or (guard is not None and lanes_of(guard) is not None):
-        return load_lanes(f, expr.buffer, expr.offset, guard)
-    return load_element(f, expr.buffer, expr.offset, guard)
+    offset = under(expr.offset, expr.guard)
+    if varies(f, offset) or (guard is not None and lanes_of(guard) is not None):
+        return load_lanes(f, expr.buffer, offset, guard)
+    return load_element(f, expr.buffer, offset, guard)
 
 
 def _op(f: Frame, expr: Op) -> Value:
@@ -199,7 +201,7 @@ def _with_known(inner: Loops, known: Mapping[Symbol, Dim]) -> Loops:
 
 def element(f: Frame, atom: Element) -> Value:
     """An Element as an index (one, or one per lane): counted from the end if negative, checked, and clamped."""
-    reads = f.reads(atom.expr) | {CHECKS}
+    reads = f.dim_reads(value(atom))
     level = f.level(atom.symbols, reads)
     found = f.known(atom, level)
     if found is None:
@@ -218,7 +220,11 @@ def _checked(f: Frame, atom: Element) -> Value:
     zero = w.zero(v.type)
     whole = b.select(b.icmp_signed("<", v, zero), b.add(v, bound), v)
     good = b.icmp_unsigned("<", whole, bound)
-    checks.unless(f, good, atom.code, [v, bound])
+    if isinstance(atom, Guarded):
+        looked_at, fine = w.alike(evaluate(f, atom.guard), good)
+        checks.unless(f, b.or_(fine, b.not_(looked_at)), atom.code, [v, bound])
+    else:
+        checks.unless(f, good, atom.code, [v, bound])
     top = b.sub(bound, w.const(v.type, 1))
     clamped = b.select(b.icmp_signed("<", whole, zero), zero, b.select(good, whole, top))
     clamped = b.select(b.icmp_signed("<", clamped, zero), zero, clamped)

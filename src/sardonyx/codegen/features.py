@@ -100,7 +100,7 @@ AVX2 = Target(
     f16_convert=True,
     rounding=True,
     index_bits=64,
-    tile_shapes=((2, 6), (3, 4), (1, 10), (4, 2)),
+    tile_shapes=((2, 6), (3, 4), (1, 8), (4, 2)),
 )
 SSE2 = Target(
     name="sse2",

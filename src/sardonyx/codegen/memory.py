@@ -20,6 +20,7 @@ from sardonyx.codegen.words import (
     I8,
     I32,
     I64,
+    PTR,
     VOID,
     Value,
     lanes_of,
@@ -97,11 +98,11 @@ def zeros(f: Frame) -> Value:
 
 
 def stack(f: Frame, element: object, count: int) -> Value:
-    """The address of `count` elements on the stack, on a 64-byte line if there is more than one word of them."""
+    """The address of `count` elements on the stack, on a 64-byte line."""
     here = f.words.b.block
     f.words.b.position_at_end(f.entry)
     slot = f.words.b.alloca(ir.ArrayType(element, max(1, count)))
-    slot.align = 64
+    slot.align, slot.type = 64, PTR  # llvmlite still gives it a typed pointer
     f.words.b.position_at_end(here)
     return slot
 

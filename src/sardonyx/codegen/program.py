@@ -29,16 +29,17 @@ KERNEL = ir.FunctionType(VOID, [PTR, PTR, PTR, I64, I64])
 
 @dataclass(frozen=True, slots=True)
 class CallStep:
-    """Call a kernel whose arguments start at a slot; barrier: the team meets first."""
+    """Call a kernel whose arguments start at a slot; barrier: the team meets first. ticks: the slot that adds up its cycles, if timed."""
 
     kernel: str
     slot: int
     barrier: bool = False
+    ticks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RepeatStep:
-    """Steps again and again: as often as slot `trip` says, while the bool whose address is in slot `condition` (if any) is True.
+    """Steps again and again, from turn 0: as often as slot `trip` says, while the bool whose address is in slot `condition` (if any) is True.
 
     counters: slots that hold the number of the turn, each counted up after a turn; the first is the one compared with `trip`.
     """
@@ -57,12 +58,16 @@ def emit_program(
     runs: Sequence[Sequence[RunStep]],
     plans: Mapping[str, Sequence[tuple[int, Dim]]],
     slots: Mapping[Symbol, int],
+    timed: bool = False,
 ) -> ir.Module:
-    """The module with run_0, run_1, ... and the plans. slots: where each symbol of the plans' integers is found."""
+    """The module with run_0, run_1, ... and the plans. slots: where each symbol of the plans' integers is found.
+
+    timed: thread 0 adds each call's cycles to its `ticks`.
+    """
     module = ir.Module("program")
     module.triple = target.triple
     for i, steps in enumerate(runs):
-        _Run(module, target, f"run_{i}").emit(steps)
+        _Run(module, target, f"run_{i}", timed).emit(steps)
     for name, assignments in plans.items():
         emit_plan(module, target, name, assignments, slots)
     return module
@@ -71,7 +76,8 @@ def emit_program(
 class _Run:
     """A run function under construction."""
 
-    def __init__(self, module: ir.Module, target: Target, name: str) -> None:
+    def __init__(self, module: ir.Module, target: Target, name: str, timed: bool) -> None:
+        self.timed = timed
         function = ir.Function(module, ir.FunctionType(VOID, [PTR, I64, I64]), name)
         function.attributes.add("nounwind")
         self.w = Words(function, target)
@@ -107,15 +113,28 @@ class _Run:
         kernel = w.module.globals.get(step.kernel) or ir.Function(w.module, KERNEL, step.kernel)
         if step.barrier:
             self.barrier()
+        before = self.cycles() if self.timed else None
         w.b.call(kernel, [self.slot(step.slot), self.context, self.scratch, self.tid, self.nt])
+        if before is not None:
+            taken = w.b.sub(self.cycles(), before)
+            with w.b.if_then(w.b.icmp_signed("==", self.tid, w.const(I64, 0))):
+                w.b.store(w.b.add(self.load(step.ticks, I64), taken), self.slot(step.ticks), align=8)
+
+    def cycles(self) -> Value:
+        name = "llvm.readcyclecounter"
+        return self.w.b.call(self.w.module.globals.get(name) or ir.Function(self.w.module, ir.FunctionType(I64, []), name), [])
 
     def repeat(self, step: RepeatStep) -> None:
-        """barrier; while go on: steps; barrier; counters + 1; barrier
+        """barrier; counters = 0; barrier; while go on: steps; barrier; counters + 1; barrier
 
         Every thread reads the same turn and condition: what decides was written before the barrier.
         """
         w, b = self.w, self.w.b
         head, body, after = w.block("while"), w.block("turn"), w.block("after")
+        self.barrier()
+        with b.if_then(b.icmp_signed("==", self.tid, w.const(I64, 0))):
+            for counter in step.counters:
+                b.store(w.const(I64, 0), self.slot(counter), align=8)
         self.barrier()
         b.branch(head)
         b.position_at_end(head)

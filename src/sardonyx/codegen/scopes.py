@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from sardonyx.base.dtypes import i64
 from sardonyx.base.symbolic import Dim, Int, Symbol
 from sardonyx.codegen.features import Target
+from sardonyx.codegen.guards import Guarded
 from sardonyx.codegen.words import Block, Value, Words
 from sardonyx.loop.nodes import Buffer, Element, Expr, Kernel, Load, elements_of
 
@@ -81,6 +82,7 @@ class Frame:
         self.bases: dict[Buffer, Value] = {}
         self.element: Callable[[Frame, Element], Value] = element
         self.totals: dict[tuple[Buffer, Dim, str], Value] = {}  # by place and fn: what a register has accumulated so far
+        self.scratch_used: Dim = 0  # bytes of scratch that the allocations around take
         self._reads: dict[Expr, frozenset[Buffer]] = {}
         self._dim_reads: dict[Dim, frozenset[Buffer]] = {}
 
@@ -168,10 +170,20 @@ class Frame:
             found = frozenset()
             for element in elements_in(dim):
                 found |= self.reads(element.expr) | {CHECKS}
+                if isinstance(element, Guarded):
+                    found |= self.reads(element.guard)
             self._dim_reads[dim] = found
         return found
 
     # ---- memory ----
+
+    def place(self, buffer: Buffer, address: Value) -> None:
+        """From now on a buffer lies here, with undefined contents."""
+        self.bases[buffer] = address
+        self.forget([buffer])
+        for scope in self.scopes:
+            for key in [k for k in scope.memo if isinstance(k, tuple) and k[0] is buffer]:
+                del scope.memo[key]
 
     def known(self, key: object, level: int) -> Value | None:
         """The value remembered for a key in the scope at `level` or one around it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace as with_fields
 from typing import Any
 
 from sardonyx.base.dtypes import i64
@@ -10,6 +11,7 @@ from sardonyx.base.errors import Unsupported
 from sardonyx.base.symbolic import Symbol, is_nonnegative, value
 from sardonyx.codegen import arithmetic, checks, loops, sync, tile
 from sardonyx.codegen.expressions import evaluate
+from sardonyx.codegen.guards import under
 from sardonyx.codegen.integers import integer
 from sardonyx.codegen.loops import Reduction, States, VectorLoop
 from sardonyx.codegen.memory import (
@@ -23,7 +25,7 @@ from sardonyx.codegen.memory import (
     varies,
 )
 from sardonyx.codegen.scopes import Bound, Frame, Scope, Spine
-from sardonyx.codegen.scratch import scratch_layout
+from sardonyx.codegen.scratch import allocated
 from sardonyx.codegen.shape import (
     Place,
     accumulators,
@@ -72,6 +74,7 @@ def _store(f: Frame, stmt: Store) -> None:
         return
     v = evaluate(f, stmt.value)
     guard = None if stmt.guard is None else evaluate(f, stmt.guard)
+    stmt = with_fields(stmt, offset=under(stmt.offset, stmt.guard))
     if varies(f, stmt.offset):
         if stmt.combine is not None:
             old = load_lanes(f, stmt.buffer, stmt.offset, guard)
@@ -288,16 +291,18 @@ def _while(f: Frame, stmt: While) -> None:
 
 
 def _alloc(f: Frame, stmt: Alloc) -> None:
-    buffer = stmt.buffer
-    if buffer.space == "local":
+    start = f.scratch_used
+    if stmt.buffer.space == "local":
         if not isinstance(stmt.size, int):
-            raise Unsupported(f"{buffer} of {stmt.size} elements on the stack")
-        f.bases[buffer] = stack(f, memory_type(buffer.dtype), stmt.size)
+            raise Unsupported(f"{stmt.buffer} of {stmt.size} elements on the stack")
+        f.place(stmt.buffer, stack(f, memory_type(stmt.buffer.dtype), stmt.size))
     else:
-        offset = scratch_layout(f.kernel)[0][buffer]
         with f.at(0):
-            f.bases[buffer] = f.words.at(f.scratch, integer(f, offset), I8)
+            address = f.words.at(f.scratch, integer(f, start), I8)
+        f.place(stmt.buffer, address)
+        f.scratch_used = start + allocated(stmt)
     run(f, stmt.body)
+    f.scratch_used = start
 
 
 def _barrier(f: Frame, stmt: Barrier) -> None:

@@ -1,0 +1,52 @@
+"""Indices from data under a guard: where a guarded load or store is switched off, the indices in its offset are not looked at either."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sardonyx.base.symbolic import Dim, Int, Symbol, substitute, value
+from sardonyx.loop.nodes import Element, Expr, Load, Op, dim_elements, elements_of, replace
+
+
+class Guarded(Element):
+    """An Element that is checked only where `guard` is true; elsewhere its value is some index."""
+
+    __slots__ = ("guard",)
+
+    def __init__(self, expr: Expr, bound: Dim, code: int, guard: Expr) -> None:
+        super().__init__(expr, bound, code)
+        self.guard = guard
+        self.key = f"{self.key}[{id(guard):x}]"
+        self._hash = hash(self.key)
+        self.symbols |= guard.symbols
+
+    def substitute(self, env: Mapping[Symbol, Dim]) -> Dim:
+        assert self.extent is not None
+        return value(Guarded(replace(self.expr, env), substitute(self.extent, env), self.code, replace(self.guard, env)))
+
+
+def under(dim: Dim, guard: Expr | None) -> Dim:
+    """dim whose Elements are looked at only where the guard is true."""
+    if guard is None or not isinstance(dim, Int) or not any(True for _ in dim_elements(dim)):
+        return dim
+    out: Dim = 0
+    for monomial, factor in dim.terms.items():
+        term: Dim = factor
+        for atom in monomial:
+            if isinstance(atom, Element):
+                assert atom.extent is not None
+                term = term * value(Guarded(_expression(atom.expr, guard), under(atom.extent, guard), atom.code, guard))
+            else:
+                term = term * atom.rebuild(lambda d: under(d, guard))
+        out = out + term
+    return out
+
+
+def _expression(expr: Expr, guard: Expr) -> Expr:
+    """expr whose loads, too, touch memory only where the guard is true."""
+    args = tuple(_expression(a, guard) for a in expr.args)
+    if isinstance(expr, Load):
+        return Load(expr.buffer, under(expr.offset, guard), Op("and", guard, args[0]) if args else guard)
+    if not args and not any(True for _ in elements_of(expr)):
+        return expr
+    return expr.rebuild(args, tuple(under(d, guard) for d in expr.dims))
