@@ -54,6 +54,11 @@ class Cache:
             return cls(None, problem="the user has no home directory")
         return cls(Path(home) / ".cache" / "sardonyx")
 
+    @property
+    def folder(self) -> Path | None:
+        """Where the entries lie; None if nothing is kept."""
+        return self._folder
+
     def get(self, kind: str, key: str) -> bytes | None:
         """The entry's data; None if there is none, or none that can be trusted."""
         name = _file_name(kind, key)

@@ -1,0 +1,1 @@
+"""Looking at models and at the compiler from outside: verification, descriptions, the table of operators."""

@@ -1,0 +1,32 @@
+"""What the compiler finds on this machine."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+from llvmlite import binding as llvm
+
+import sardonyx
+from sardonyx.base import debug
+from sardonyx.codegen import features
+from sardonyx.runtime.cache import Cache
+from sardonyx.runtime.cores import available_cores
+
+PACKAGES = ("numpy", "onnx", "onnx-ir", "llvmlite", "ml_dtypes")
+
+
+def facts() -> dict[str, str]:
+    """{fact: text}. Raises ValueError if the environment names a target that there isn't, RuntimeError on an unknown processor."""
+    target = features.select()
+    cache = Cache.from_environment()
+    return {
+        "version": sardonyx.__version__,
+        "packages": ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES),
+        "llvm": ".".join(map(str, llvm.llvm_version_info)),
+        "target": f"{target.name}: {target.triple}, {target.cpu}",
+        "vectors": f"{target.vector_registers} registers of {target.vector_bits} bits{', fma' if target.fma else ''}",
+        "tiles": ", ".join(f"{rows} rows x {vectors} vectors" for vectors, rows in target.tile_shapes),
+        "threads": str(available_cores()),
+        "cache": str(cache.folder) if cache.folder is not None else f"none: {cache.problem}",
+        "debug": f"level {debug.level()}",
+    }

@@ -1,0 +1,209 @@
+"""Runs a model compiled, at each optimisation level, and by the reference provider, and names the first value that differs.
+
+1. The reference gives every value of the model for the feeds.
+2. The model as it is compiled for use runs on the same feeds; its outputs are compared.
+3. A variant whose every value is an output runs; all values are compared, in the order of the nodes.
+4. Where 2 finds a difference and 3 doesn't, the fault needs the fusion that the variant has not: variants with one value more as an
+   output are tried, halving the range, until the first is found that differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from sardonyx.base.errors import SardonyxError
+from sardonyx.graph import schemas
+from sardonyx.graph.load import LoadOptions, load
+from sardonyx.inspection.compare import Deviation, compare
+from sardonyx.providers import registry
+from sardonyx.session.enums import GraphOptimizationLevel
+from sardonyx.session.inference_session import InferenceSession
+from sardonyx.session.options import SessionOptions
+
+Values = dict[str, Any]
+LEVELS = tuple(GraphOptimizationLevel)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A value's node: its name, operator, what it reads and writes. may_draw: the operator may draw random numbers."""
+
+    node: str
+    operator: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    may_draw: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The first value that differs. inputs: (name, shape) of what its node reads. only_fused: not if all values are outputs."""
+
+    value: str
+    origin: Origin
+    inputs: tuple[tuple[str, str], ...]
+    expected: str
+    got: str
+    deviation: Deviation
+    only_fused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What came out for one level.
+
+    compared: how many values. interpreted: nodes that were not compiled, because they fell to the reference provider here too.
+    worst: of the values compared, the one with the largest relative error, and that error.
+    """
+
+    level: GraphOptimizationLevel
+    compared: int = 0
+    interpreted: tuple[str, ...] = ()
+    worst: tuple[str, float] = ("", 0.0)
+    difference: Difference | None = None
+    error: str = ""
+
+    @property
+    def is_agreement(self) -> bool:
+        return self.difference is None and not self.error
+
+
+class Verification:
+    """A model, its feeds, and every value that the reference provider computes from them."""
+
+    def __init__(self, path: Path, feeds: Mapping[str, Any], tolerance: float) -> None:
+        """Raises SardonyxError if the model can't be loaded, or the reference can't run it on these feeds."""
+        self.path, self.feeds, self.tolerance = path, dict(feeds), tolerance
+        self.origins = origins(path)
+        names = list(self.origins)
+        session = InferenceSession(path, at_level(GraphOptimizationLevel.ORT_DISABLE_ALL), [registry.REFERENCE])
+        self.outputs = [o.name for o in session.get_outputs()]
+        self.expected: Values = dict(zip(names, session.run(names, self.feeds), strict=True)) if names else {}
+        self.random = depending_on_chance(self.origins, {**self.feeds, **self.expected})
+
+    def check(self, level: GraphOptimizationLevel) -> Finding:
+        """Compares the model compiled at this level with the reference."""
+        try:
+            with closing(InferenceSession(self.path, at_level(level))) as session:
+                return self.finding(session, level)
+        except SardonyxError as error:
+            return Finding(level, error=str(error))
+
+    def finding(self, session: InferenceSession, level: GraphOptimizationLevel) -> Finding:
+        outputs = self.fetch(session, [name for name in self.outputs if name in self.origins])
+        wrong = self.first_difference(outputs)
+        values = self.fetch(session, list(self.origins))
+        first = self.first_difference(values)
+        difference = None
+        if first is not None:
+            difference = self.difference(first, values[first], only_fused=False)
+        elif wrong is not None:
+            difference = self.bisect(session, wrong)
+        errors = {name: self.compare(name, value).relative for name, value in values.items()}
+        worst = max(errors, key=lambda name: errors[name], default="")
+        return Finding(level, len(errors), interpreted(session), (worst, errors.get(worst, 0.0)), difference)
+
+    def fetch(self, session: InferenceSession, names: Sequence[str]) -> Values:
+        return dict(zip(names, session.run(names, self.feeds), strict=True)) if names else {}
+
+    def compare(self, name: str, got: Any) -> Deviation:
+        """The deviation of a value; of one that depends on chance only dtype and shape count."""
+        expected = self.expected[name]
+        if name in self.random and isinstance(expected, np.ndarray) and isinstance(got, np.ndarray):
+            expected, got = np.zeros_like(expected), np.zeros_like(got)
+        return compare(expected, got, self.tolerance)
+
+    def first_difference(self, values: Values) -> str | None:
+        """The first, in the order of the nodes, of these values that differs."""
+        return next((n for n in self.origins if n in values and not self.compare(n, values[n]).is_agreement), None)
+
+    def bisect(self, session: InferenceSession, output: str) -> Difference:
+        """The first value that differs if it alone is an output besides the model's own; `output` does as it is."""
+        names = list(self.origins)
+        low, high = 0, names.index(output)
+        while low < high:
+            middle = (low + high) // 2
+            got = self.fetch(session, [names[middle]])
+            if self.first_difference(got) is None:
+                low = middle + 1
+            else:
+                high = middle
+        return self.difference(names[high], self.fetch(session, [names[high]])[names[high]], only_fused=True)
+
+    def difference(self, name: str, got: Any, only_fused: bool) -> Difference:
+        origin = self.origins[name]
+        inputs = tuple((i, form(self.expected.get(i, self.feeds.get(i)))) for i in origin.inputs)
+        return Difference(name, origin, inputs, form(self.expected[name]), form(got), self.compare(name, got), only_fused)
+
+
+def verify(
+    path: Path, feeds: Mapping[str, Any], tolerance: float, levels: Sequence[GraphOptimizationLevel] = LEVELS
+) -> Iterator[Finding]:
+    """A finding for each level, as soon as it is there. Raises SardonyxError as `Verification` does."""
+    verification = Verification(path, feeds, tolerance)
+    for level in levels:
+        yield verification.check(level)
+
+
+def interpreted(session: InferenceSession) -> tuple[str, ...]:
+    """Operator and name of the nodes that fell to the reference provider."""
+    parts = [part for part in session.get_provider_graph_assignment_info() if part.ep_name == registry.REFERENCE]
+    return tuple(f"{node.op_type} {node.name!r}" for part in parts for node in part.nodes)
+
+
+def at_level(level: GraphOptimizationLevel) -> SessionOptions:
+    options = SessionOptions()
+    options.graph_optimization_level = level
+    return options
+
+
+def origins(path: Path) -> dict[str, Origin]:
+    """{name: node} of every value that the model's nodes write, functions inlined, in an order in which they can run."""
+    model = load(path, LoadOptions(knows=is_known))
+    found: dict[str, Origin] = {}
+    for node in model.graph:
+        schema = schemas.schema_of(node, model.graph.opset_imports)
+        inputs = tuple(str(v.name) for v in node.inputs if v is not None)
+        outputs = tuple(v.name for v in node.outputs if v.name)
+        origin = Origin(node.name or "", title(node), inputs, outputs, schema is not None and not schema.deterministic)
+        found.update(dict.fromkeys(outputs, origin))
+    return found
+
+
+def is_known(domain: str, name: str) -> bool:
+    """Has any provider this operator from outside the standard?"""
+    return any(registry.create(provider, {}).knows(domain, name) for provider in registry.names())
+
+
+def title(node: ir.Node) -> str:
+    return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+
+
+def depending_on_chance(found: Mapping[str, Origin], values: Values) -> frozenset[str]:
+    """The values that other runs would give otherwise. An operator has drawn no numbers if it gave out what it was given."""
+    random: set[str] = set()
+    for name, origin in found.items():
+        drawn = origin.may_draw and not (origin.inputs and same(values.get(origin.inputs[0]), values[origin.outputs[0]]))
+        if drawn or not random.isdisjoint(origin.inputs):
+            random.add(name)
+    return frozenset(random)
+
+
+def same(a: Any, b: Any) -> bool:
+    return isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.dtype == b.dtype and np.array_equal(a, b)
+
+
+def form(value: Any) -> str:
+    """dtype and shape."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}{list(value.shape)}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(form, value[:4]))}{', ...' if len(value) > 4 else ''}]"
+    return "absent" if value is None else type(value).__name__
