@@ -1,6 +1,22 @@
 """The operators, one record each, by family."""
 
-from sardonyx.ops import activation, attention, casts, conv, linalg, logic, math, norm, pool, reduce, resize, rnn, shape, softmax
+from sardonyx.ops import (
+    activation,
+    attention,
+    casts,
+    conv,
+    conv_transpose,
+    linalg,
+    logic,
+    math,
+    norm,
+    pool,
+    reduce,
+    resize,
+    rnn,
+    shape,
+    softmax,
+)
 from sardonyx.ops.record import Op
 
 FAMILIES = (
@@ -8,6 +24,7 @@ FAMILIES = (
     attention.OPS,
     casts.OPS,
     conv.OPS,
+    conv_transpose.OPS,
     linalg.OPS,
     logic.OPS,
     math.OPS,

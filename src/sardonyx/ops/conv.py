@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -62,38 +62,47 @@ def conv_windows(
 
 
 def convolve(x: Tensor, w: Tensor, ways: Sequence[Window], group: int, dtype: DType) -> Tensor:
-    """x: [n, c, *d] with its border, w: [m, c / group, *k] -> dtype[n, m, *o], products summed in the dtype's arithmetic.
+    """x: [n, c, *d] with its border, w: [m, c / group, *k] -> dtype[n, m, *o], products summed in the dtype's arithmetic."""
+    carrier = scalar.wide(dtype)
 
-    One channel to a group (depthwise) is a sum over the window alone. Other groups are an axis of their own, merged by a view.
-    """
-    sizes = [way.size for way in ways]
-    outs = [way.out for way in ways]
-    channels, images, outputs = w.shape[1], x.shape[0], w.shape[0]
-    each = outputs // group
-
-    def term(n: Dim, m: Dim, c: Dim, c_w: Dim, o: Sequence[Dim], r: Sequence[Dim]) -> Expr:
+    def term(at_channel: Channel, o: Sequence[Dim], r: Sequence[Dim]) -> Expr:
+        n, c, own, m, _ = at_channel
         places = [way.position(i, k) for way, i, k in zip(ways, o, r, strict=True)]
-        carrier = scalar.wide(dtype)
-        return scalar.mul(scalar.cast(at(x, (n, c, *places)), carrier), scalar.cast(at(w, (m, c_w, *r)), carrier))
+        return scalar.mul(scalar.cast(at(x, (n, c, *places)), carrier), scalar.cast(at(w, (m, own, *r)), carrier))
 
-    rank = len(ways)
-    if group == 1:
-        return reduce(
-            "add",
-            dtype,
-            [images, outputs, *outs],
-            [*sizes, channels],
-            lambda n, m, *i: term(n, m, i[-1], i[-1], i[:rank], i[rank:-1]),
-        )
-    if channels == 1:
-        return reduce("add", dtype, [images, outputs, *outs], sizes, lambda n, m, *i: term(n, m, m // each, 0, i[:rank], i[rank:]))
+    outs, taps = [way.out for way in ways], [way.size for way in ways]
+    return over_channels(dtype, (x.shape[0], group, w.shape[1], w.shape[0] // group), outs, taps, term)
+
+
+Channel = tuple[Dim, Dim, Dim, Dim, Dim]
+"""(image, input channel, the same within its group, output channel, the same within its group)"""
+
+
+def over_channels(
+    dtype: DType,
+    sizes: tuple[Dim, int, Dim, Dim],
+    outs: Sequence[Dim],
+    taps: Sequence[Dim],
+    term: Callable[[Channel, Sequence[Dim], Sequence[Dim]], Expr],
+) -> Tensor:
+    """The sum of term(channels, output, tap) over the taps and the channels of a group: dtype[n, m, *outs]
+
+    sizes: images, groups, channels into and out of each group. One channel into a group (depthwise) is a sum over the taps
+    alone; other groups are an axis of their own, merged by a view.
+    """
+    images, groups, inputs, outputs = sizes
+    rank = len(outs)
+    shape = [images, groups * outputs, *outs]
+    if groups == 1:
+        return reduce("add", dtype, shape, [*taps, inputs], lambda n, m, *i: term((n, i[-1], i[-1], m, m), i[:rank], i[rank:-1]))
+    if inputs == 1:
+        return reduce("add", dtype, shape, taps, lambda n, m, *i: term((n, m // outputs, 0, m, m % outputs), i[:rank], i[rank:]))
 
     def grouped(n: Dim, g: Dim, m: Dim, *i: Dim) -> Expr:
-        c = i[-1]
-        return term(n, g * each + m, g * channels + c, c, i[:rank], i[rank:-1])
+        return term((n, g * inputs + i[-1], i[-1], g * outputs + m, m), i[:rank], i[rank:-1])
 
-    y = reduce("add", dtype, [images, group, each, *outs], [*sizes, channels], grouped)
-    return view(y, [images, outputs, *outs], lambda n, m, *o: (n, m // each, m % each, *o))
+    y = reduce("add", dtype, [images, groups, outputs, *outs], [*taps, inputs], grouped)
+    return view(y, shape, lambda n, m, *o: (n, m // outputs, m % outputs, *o))
 
 
 def along_channels(v: Tensor, rank: int) -> Tensor:

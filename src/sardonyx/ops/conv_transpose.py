@@ -1,0 +1,219 @@
+"""ConvTranspose as ordinary sums: the outputs o = q stride + p of one phase p are a convolution of stride 1.
+
+Input i reaches output o by tap r if o + lo = i stride + r dilation. For one phase these taps are every step-th one, r = first + t step
+with step = stride / gcd(stride, dilation), and then i = q + base - t dilation / gcd. Phases are interleaved by a view.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sardonyx.base.errors import Fail, Unsupported
+from sardonyx.base.symbolic import Dim, ceil_divide, maximum
+from sardonyx.expr import scalar
+from sardonyx.expr.index import at
+from sardonyx.expr.require import require_equal, require_nonnegative
+from sardonyx.expr.tensor import Tensor, assemble, constant
+from sardonyx.loop.nodes import Expr
+from sardonyx.ops.cases import reals
+from sardonyx.ops.conv import Channel, along_channels, over_channels
+from sardonyx.ops.pointwise import expand_to, pointwise, view
+from sardonyx.ops.record import Case, Op
+from sardonyx.ops.windows import pad, per_axis
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One residue of the outputs along an axis: its taps, and the input that the first of them reads for q = 0."""
+
+    first: int
+    step: int
+    count: int
+    base: int
+    move: int  # how far the input moves back per tap
+
+    def tap(self, t: Dim) -> Dim:
+        """Taps are counted from the last, so that the input moves forward."""
+        return self.first + (self.count - 1) * self.step - t * self.step
+
+    def source(self, q: Dim, t: Dim) -> Dim:
+        return q + self.lowest + t * self.move
+
+    @property
+    def lowest(self) -> int:
+        return self.base - (self.count - 1) * self.move
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """One axis: `extent` inputs become `out` outputs."""
+
+    extent: Dim
+    stride: int
+    out: Dim
+    phases: tuple[Phase, ...]
+
+    @property
+    def turns(self) -> Dim:
+        """How many outputs a phase has (the last one of some may lie past the end)."""
+        return ceil_divide(self.out, self.stride)
+
+    @property
+    def lo(self) -> int:
+        """The border that the phases need before the input,"""
+        return max(0, *(-p.lowest for p in self.phases))
+
+    @property
+    def hi(self) -> Dim:
+        """and after it."""
+        return maximum(self.turns + max(p.base for p in self.phases) - self.extent, 0)
+
+
+def phases(size: int, stride: int, dilation: int, lo: int) -> tuple[Phase, ...]:
+    """The taps of each residue p of the outputs: those r with (p + lo - r dilation) a multiple of the stride."""
+    common = math.gcd(stride, dilation)
+    step, move = stride // common, dilation // common
+    out = []
+    for p in range(stride):
+        taps = [r for r in range(size) if (p + lo - r * dilation) % stride == 0]
+        base = (p + lo - taps[0] * dilation) // stride if taps else 0
+        out.append(Phase(taps[0] if taps else 0, step, len(taps), base, move))
+    return tuple(out)
+
+
+def conv_transpose(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor | None = None,
+    auto_pad: str = "NOTSET",
+    dilations: list[int] | None = None,
+    group: int = 1,
+    kernel_shape: list[int] | None = None,
+    output_padding: list[int] | None = None,
+    output_shape: list[int] | None = None,
+    pads: list[int] | None = None,
+    strides: list[int] | None = None,
+) -> Tensor:
+    """x: T[n, c, *d], w: T[c, m / group, *k], b: T[m] -> T[n, m, *o]
+
+    Raises Fail if the shapes don't fit each other or kernel_shape, Unsupported for a kernel or border that is not fixed.
+    """
+    shapes = f"{list(x.shape)} by {list(w.shape)}, group {group}"
+    if x.rank < 3 or w.rank != x.rank:
+        raise Fail(f"[ShapeInferenceError] transposed convolution of {shapes}")
+    require_equal(w.shape[0], x.shape[1], f"transposed convolution of {shapes}: the channels differ")
+    require_equal(w.shape[0] % group, 0, f"transposed convolution of {shapes}: the channels cannot be grouped")
+    for n, asked in zip(w.shape[2:], kernel_shape or w.shape[2:], strict=True):
+        require_equal(n, asked, f"transposed convolution of {shapes}: kernel_shape is {kernel_shape}")
+    rank = x.rank - 2
+    borders = list(pads) if pads else [0] * (2 * rank)
+    if len(borders) != 2 * rank:
+        raise Fail(f"[ShapeInferenceError] Attribute pads has {len(borders)} numbers, not {2 * rank}")
+    steps, dilation = per_axis("strides", strides, rank), per_axis("dilations", dilations, rank)
+    extra = list(output_padding) if output_padding else [0] * rank
+    asked_sizes = output_shape[-rank:] if output_shape else [None] * rank
+    axes = [
+        spread(
+            x.shape[2 + a],
+            w.shape[2 + a],
+            steps[a],
+            dilation[a],
+            extra[a],
+            (borders[a], borders[rank + a]),
+            auto_pad,
+            asked_sizes[a],
+        )
+        for a in range(rank)
+    ]
+    y = interleaved(x, w, axes, group)
+    return y if b is None else pointwise(scalar.add, y, along_channels(b, y.rank))
+
+
+def spread(
+    n: Dim, size: Dim, stride: int, dilation: int, extra: int, pads: tuple[int, int], auto_pad: str, asked: int | None
+) -> Spread:
+    """One axis by ONNX's attributes; `asked` is its output_shape."""
+    if not isinstance(size, int):
+        raise Unsupported("ConvTranspose with a kernel of symbolic size")
+    full = (n - 1) * stride + extra + (size - 1) * dilation + 1
+    lo: Dim = pads[0]
+    out: Dim = full - sum(pads)
+    if asked is not None or auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+        out = asked if asked is not None else n * stride
+        total = maximum(full - out, 0)
+        lo = total // 2 if auto_pad != "SAME_LOWER" else ceil_divide(total, 2)
+    elif auto_pad == "VALID":
+        lo, out = 0, full
+    if not isinstance(lo, int):
+        raise Unsupported("ConvTranspose with an output_shape for an input of symbolic size")
+    require_nonnegative(out, f"transposed convolution of {n} elements gives {out}")
+    return Spread(n, stride, out, phases(size, stride, dilation, lo))
+
+
+def interleaved(x: Tensor, w: Tensor, axes: Sequence[Spread], group: int) -> Tensor:
+    """All phases, and the view that puts them in order: T[n, m, *o]"""
+    zero = constant(np.zeros((), x.dtype.numpy))
+    source = pad(x, [0, 0, *(a.lo for a in axes)], [0, 0, *(a.hi for a in axes)], zero)
+    if all(a.stride == 1 for a in axes):
+        return one_phase(source, w, axes, [a.phases[0] for a in axes], group)
+    images, channels = x.shape[0], group * w.shape[1]
+    split = [e for a in axes for e in (a.turns, a.stride)]
+    parts = []
+    for chosen in itertools.product(*(range(a.stride) for a in axes)):
+        y = one_phase(source, w, axes, [a.phases[p] for a, p in zip(axes, chosen, strict=True)], group)
+        own = [e for a in axes for e in (a.turns, 1)]
+        part = view(y, [images, channels, *own], lambda n, m, *i: (n, m, *i[::2]))
+        parts.append((part, [0, 0, *(e for p in chosen for e in (0, p))]))
+    whole = assemble(x.dtype, [images, channels, *split], parts)
+    outs = [a.out for a in axes]
+
+    def index(n: Dim, m: Dim, *o: Dim) -> list[Dim]:
+        return [n, m, *(e for i, a in zip(o, axes, strict=True) for e in (i // a.stride, i % a.stride))]
+
+    return view(whole, [images, channels, *outs], index)
+
+
+def one_phase(x: Tensor, w: Tensor, axes: Sequence[Spread], chosen: Sequence[Phase], group: int) -> Tensor:
+    """x: T[n, c, *d] with its border -> T[n, m, *turns]"""
+    turns = [a.turns for a in axes]
+    if any(p.count == 0 for p in chosen):
+        return expand_to(constant(np.zeros((), x.dtype.numpy)), [x.shape[0], group * w.shape[1], *turns])
+    carrier = scalar.wide(x.dtype)
+
+    def term(at_channel: Channel, q: Sequence[Dim], t: Sequence[Dim]) -> Expr:
+        n, c, _, _, own = at_channel
+        places = [a.lo + p.source(i, k) for a, p, i, k in zip(axes, chosen, q, t, strict=True)]
+        taps = [p.tap(k) for p, k in zip(chosen, t, strict=True)]
+        return scalar.mul(scalar.cast(at(x, (n, c, *places)), carrier), scalar.cast(at(w, (c, own, *taps)), carrier))
+
+    sizes = (x.shape[0], group, w.shape[0] // group, w.shape[1])
+    return over_channels(x.dtype, sizes, turns, [p.count for p in chosen], term)
+
+
+PICTURE, KERNEL = reals(2, 4, 3, 4), reals(4, 3, 3, 2)
+
+OPS = (
+    Op(
+        "ConvTranspose",
+        since=1,
+        lower=conv_transpose,
+        tolerance=1e-5,
+        cases=(
+            Case((PICTURE, KERNEL, reals(3))),
+            Case((PICTURE, KERNEL), {"strides": [2, 3], "pads": [1, 0, 0, 1], "output_padding": [1, 2]}, "strides"),
+            Case((PICTURE, KERNEL), {"strides": [2, 2], "dilations": [2, 3], "pads": [1, 1, 2, 0]}, "dilations"),
+            Case((PICTURE, KERNEL), {"strides": [3, 2], "auto_pad": "SAME_UPPER"}, "same_upper"),
+            Case((PICTURE, KERNEL), {"strides": [2, 1], "auto_pad": "SAME_LOWER"}, "same_lower"),
+            Case((PICTURE, KERNEL), {"strides": [2, 2], "output_shape": [8, 8]}, "output_shape"),
+            Case((PICTURE, reals(4, 2, 2, 2), reals(4)), {"strides": [2, 2], "group": 2}, "groups"),
+            Case((PICTURE, reals(4, 1, 3, 3)), {"strides": [2, 2], "group": 4}, "depthwise"),
+            Case((reals(1, 2, 5), reals(2, 3, 4)), {"strides": [3]}, "one_axis"),
+            Case((reals(1, 2, 2, 3, 2), reals(2, 2, 2, 1, 2)), {"strides": [2, 1, 1]}, "three_axes"),
+        ),
+    ),
+)
