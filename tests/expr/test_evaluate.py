@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from sardonyx.base.dtypes import boolean, f32, i64, u8
 from sardonyx.base.errors import InvalidArgument
-from sardonyx.base.symbolic import Dim, Symbol, symbol
+from sardonyx.base.symbolic import Dim, Symbol, symbol, value
 from sardonyx.expr import evaluate as module
 from sardonyx.expr import scalar
 from sardonyx.expr.evaluate import blocks, evaluate
 from sardonyx.expr.index import at, element, inside
 from sardonyx.expr.known import elements
 from sardonyx.expr.region import scan, while_loop
-from sardonyx.expr.tensor import Tensor, assemble, compute, constant, input_tensor, reduction
-from sardonyx.loop.nodes import Expr
+from sardonyx.expr.tensor import Tensor, assemble, compute, constant, input_tensor, kernel_outputs, origin, reduction
+from sardonyx.loop.nodes import Buffer, Cast, Check, Const, Expr, For, Kernel, Load, Op, Seq, Store
 
 X = np.arange(12, dtype=np.float32).reshape(3, 4)
 
@@ -89,13 +89,20 @@ def test_elements_are_checked(bad: int) -> None:
         evaluate([gather(x, i)], {x: X[0]}, {})
 
 
-def test_guarded_reads_are_zero_outside_and_check_nothing() -> None:
-    x, i = fed(X[0]), constant(np.array([9, 2]))
+def test_guarded_reads_are_zero_outside() -> None:
+    x = fed(X[0])
     y = compute(f32, (6,), lambda j: at(x, (j - 1,), inside(j - 1, 4)))
-    chosen = compute(f32, (2,), lambda j: at(x, (element(at(i, (j,)), 4),), scalar.apply("lt", at(i, (j,)), 4)))
-    got = evaluate([y, chosen], {x: X[0]}, {})
+    never = compute(f32, (2,), lambda j: at(x, (j + 7,), inside(j - 9, 4)))
+    got = evaluate([y, never], {x: X[0]}, {})
     np.testing.assert_array_equal(got[0], [0, 0, 1, 2, 3, 0])
-    np.testing.assert_array_equal(got[1], [0, 2])
+    np.testing.assert_array_equal(got[1], [0, 0])
+
+
+def test_guards_do_not_cover_elements() -> None:
+    x, i = fed(X[0]), constant(np.array([9, 2]))
+    y = compute(f32, (2,), lambda j: at(x, (element(at(i, (j,)), 4),), scalar.apply("lt", at(i, (j,)), 4)))
+    with pytest.raises(InvalidArgument, match="idx=9"):
+        evaluate([y], {x: X[0]}, {})
 
 
 def test_reads_outside_are_an_error() -> None:
@@ -183,3 +190,28 @@ def test_body_of_a_loop_node_is_refused() -> None:
     y = compute(f32, (), lambda: Strange(dtype=f32))
     with pytest.raises(TypeError):
         evaluate([y], {}, {})
+
+
+def doubled(x: Tensor) -> Tensor:
+    """A kernel that writes 2 x, and complains about 5."""
+    n = Symbol("n")
+    source, out = Buffer("x", f32, readonly=True), Buffer("y", f32)
+    i = Symbol("i", value(n))
+    load = Load(source, value(i))
+    five = Check(Op("ne", load, Const(5.0, f32)), 0, (Cast(load, i64),))
+    body = For(i, 0, value(n), "serial", Seq((five, Store(out, value(i), Op("add", load, load)))))
+    (y,) = kernel_outputs(Kernel("double", (source, out), (n,), body), [x], [(f32, x.shape)], [x.shape[0]], ["no {0}"])
+    return y
+
+
+def test_kernel() -> None:
+    x = fed(X[0])
+    np.testing.assert_array_equal(evaluate([doubled(x)], {x: X[0]}, {})[0], 2 * X[0])
+
+
+def test_failed_check_of_a_kernel() -> None:
+    x = fed(X[1])
+    with origin("Twice"):
+        y = doubled(x)
+    with pytest.raises(InvalidArgument, match="Twice: no 5"):
+        evaluate([y], {x: X[1]}, {})

@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sardonyx.base.dtypes import DType
-from sardonyx.base.errors import InvalidArgument, Unsupported
+from sardonyx.base.errors import InvalidArgument
 from sardonyx.base.symbolic import Atom, Defined, Derived, Dim, Symbol, ground, symbols, terms, value
 from sardonyx.expr.known import DataSymbol
 from sardonyx.expr.region import Region
 from sardonyx.expr.tensor import KernelCall, Read, Tensor, operands
-from sardonyx.loop import semantics
+from sardonyx.loop import interpreter, semantics
 from sardonyx.loop.nodes import FUNCTIONS, Bitcast, Cast, Const, Element, Expr, Index, Op, Select
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -160,7 +160,15 @@ class Scope:
         return out
 
     def run_kernel(self, call: KernelCall) -> list[Array]:
-        raise Unsupported(f"kernel {call.kernel.name}")
+        shapes = [self.shape(t.shape) for t in call.outputs]
+        outputs = [interpreter.undefined(math.prod(s), t.dtype).reshape(s) for s, t in zip(shapes, call.outputs, strict=True)]
+        inputs = [np.ascontiguousarray(self.values[t]) for t in call.inputs]
+        arrays = {b.name: a for b, a in zip(call.kernel.buffers, inputs + outputs, strict=True)}
+        sizes = {s.name: n for s, n in zip(call.kernel.sizes, self.shape(call.sizes), strict=True)}
+        failure = interpreter.run(call.kernel, arrays, sizes)
+        if failure is not None:
+            raise InvalidArgument(f"{call.outputs[0].origin}: {call.checks[failure.code].format(*failure.details)}")
+        return outputs
 
     def run_region(self, region: Region) -> None:
         carried = region.carried + ((region.proceed,) if region.proceed else ())
@@ -188,52 +196,50 @@ class Scope:
 class Grid:
     """Expressions at many points at once: each index variable is an array with an axis of its own.
 
-    `where` (a bool array) marks the points at which a guarded read takes place: data-dependent indices are checked only there.
+    Data-dependent indices are checked at all points, also where the read that they belong to is guarded: as in compiled code.
     """
 
     def __init__(self, scope: Scope, points: Mapping[Symbol | None, Array]) -> None:
         self.scope, self.points = scope, points
-        self.memo: dict[tuple[Expr, int], tuple[Array, Array | None]] = {}  # holds on to `where`, whose id is in the key
+        self.memo: dict[Expr, Array] = {}
 
-    def dim(self, dim: Dim, where: Array | None = None) -> Any:
+    def dim(self, dim: Dim) -> Any:
         """An integer expression."""
-        products = (c * math.prod((self.atom(a, where) for a in m), start=np.int64(1)) for m, c in terms(dim).items())
+        products = (c * math.prod(map(self.atom, m), start=np.int64(1)) for m, c in terms(dim).items())
         return functools.reduce(operator.add, products, np.int64(0))
 
-    def atom(self, atom: Atom, where: Array | None) -> Any:
+    def atom(self, atom: Atom) -> Any:
         if isinstance(atom, Symbol):
             points = self.points.get(atom)
             return np.int64(self.scope.lookup(atom)) if points is None else points
         if isinstance(atom, Derived):
-            return DERIVED[atom.op](self.dim(atom.left, where), self.dim(atom.right, where))
+            return DERIVED[atom.op](self.dim(atom.left), self.dim(atom.right))
         if isinstance(atom, Element):
-            return self.element(atom, where)
+            return self.element(atom)
         raise TypeError(f"no meaning for {atom}")
 
-    def element(self, atom: Element, where: Array | None) -> Array:
+    def element(self, atom: Element) -> Array:
         assert atom.extent is not None
-        number, bound = self.expr(atom.expr, where).astype(np.int64), self.dim(atom.extent, where)
+        number, bound = self.expr(atom.expr).astype(np.int64), self.dim(atom.extent)
         wrong = (number < -bound) | (number >= bound)
-        if (culprits := wrong if where is None else wrong & where).any():
-            first = np.broadcast_to(number, culprits.shape)[culprits].flat[0]
+        if wrong.any():
             limits = f"must be within the inclusive range [{-bound},{bound - 1}]"
-            raise InvalidArgument(f"indices element out of data bounds, idx={first} {limits}")
-        return np.where(wrong, 0, np.where(number < 0, number + bound, number))
+            raise InvalidArgument(f"indices element out of data bounds, idx={number[wrong].flat[0]} {limits}")
+        return np.where(number < 0, number + bound, number)
 
-    def expr(self, e: Expr, where: Array | None = None) -> Array:
-        key = e, id(where)
-        if key not in self.memo:
-            self.memo[key] = np.asarray(self.evaluate(e, where)), where
-        return self.memo[key][0]
+    def expr(self, e: Expr) -> Array:
+        if e not in self.memo:
+            self.memo[e] = np.asarray(self.evaluate(e))
+        return self.memo[e]
 
-    def evaluate(self, e: Expr, where: Array | None) -> Array:
+    def evaluate(self, e: Expr) -> Array:
         if isinstance(e, Const):
             return np.array(e.value, e.dtype.numpy)
         if isinstance(e, Index):
-            return np.asarray(self.dim(e.dim, where))
+            return np.asarray(self.dim(e.dim))
         if isinstance(e, Read):
-            return self.read(e, where)
-        args = [self.expr(a, where) for a in e.args]
+            return self.read(e)
+        args = list(map(self.expr, e.args))
         if isinstance(e, Op):
             return function(e.fn, args) if e.fn in FUNCTIONS else semantics.apply(e.fn, *args)
         if isinstance(e, Select):
@@ -244,15 +250,12 @@ class Grid:
             return semantics.bitcast(args[0], e.dtype)
         raise TypeError(f"a tensor's body holds {e}")
 
-    def read(self, e: Read, where: Array | None) -> Array:
+    def read(self, e: Read) -> Array:
         numbers = self.scope.values[e.tensor]
-        allowed = where
-        if e.guard is not None:
-            guard = self.expr(e.guard, where)
-            allowed = guard if where is None else guard & where
-        at = [np.asarray(self.dim(i, allowed)) for i in e.indices]
-        if allowed is None:
+        at = [np.asarray(self.dim(i)) for i in e.indices]
+        if e.guard is None:
             return np.asarray(numbers[checked(at, numbers.shape, e.tensor)])
+        allowed = self.expr(e.guard)
         if not allowed.any():
             return np.zeros(allowed.shape, numbers.dtype)
         found = numbers[checked([np.where(allowed, i, 0) for i in at], numbers.shape, e.tensor)]
