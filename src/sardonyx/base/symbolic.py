@@ -90,6 +90,16 @@ class Symbol(Atom):
         return env(self)
 
 
+class Defined(Symbol):
+    """A size that stands for a formula, so that what is built on it stays short; it is computed once, at run start."""
+
+    __slots__ = ("definition",)
+
+    def __init__(self, definition: Int) -> None:
+        super().__init__(f"<{definition}>")
+        self.definition = definition
+
+
 class Derived(Atom):
     """op(left, right) for op in "//", "%", "min", "max", "==" that did not simplify."""
 
@@ -246,6 +256,36 @@ def symbols(e: Dim) -> frozenset[Symbol]:
 def terms(e: Dim) -> Terms:
     """{monomial: factor}; a constant has the empty monomial."""
     return e.terms if isinstance(e, Int) else {(): e} if e else {}
+
+
+def named(e: Dim) -> Dim:
+    """e, or a `Defined` size for it if it holds a quotient: windows over windows would nest them ever deeper."""
+    if isinstance(e, Int) and any(isinstance(a, Derived) and a.op == "//" for m in e.terms for a in m):
+        return value(Defined(e))
+    return e
+
+
+def ground(e: Dim) -> frozenset[Symbol]:
+    """The symbols that e depends on, those of definitions included, the defined ones not."""
+    out: set[Symbol] = set()
+    for s in symbols(e):
+        out |= ground(s.definition) if isinstance(s, Defined) else {s}
+    return frozenset(out)
+
+
+def definitions(found: Iterable[Symbol]) -> list[Defined]:
+    """The defined sizes among the symbols and in their definitions, each after those it is made of."""
+    out: dict[Defined, None] = {}
+
+    def visit(s: Symbol) -> None:
+        if isinstance(s, Defined) and s not in out:
+            for inner in sorted(s.definition.symbols):
+                visit(inner)
+            out[s] = None
+
+    for s in sorted(found):
+        visit(s)
+    return list(out)
 
 
 def product(values: Iterable[Dim]) -> Dim:

@@ -36,7 +36,9 @@ def is_clamped(e: Dim, other: Dim) -> bool:
         return False
     ((monomial, factor),) = e.terms.items()
     atom = monomial[0]
-    return factor == 1 and len(monomial) == 1 and isinstance(atom, Derived) and atom.op == "min" and other in (atom.left, atom.right)
+    return (
+        factor == 1 and len(monomial) == 1 and isinstance(atom, Derived) and atom.op == "min" and other in (atom.left, atom.right)
+    )
 
 
 def broadcast(*shapes: Sequence[Dim]) -> list[Dim]:

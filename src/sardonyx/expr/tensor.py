@@ -25,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sardonyx.base.dtypes import DType, from_numpy
-from sardonyx.base.symbolic import Dim, Symbol, value
+from sardonyx.base.symbolic import Dim, Symbol, named, value
+from sardonyx.expr.require import require_nonnegative
 from sardonyx.loop.nodes import Expr, Kernel, dim_elements, walk
 
 if TYPE_CHECKING:
@@ -46,8 +47,10 @@ class Tensor:
     def __init__(self, dtype: DType, shape: Sequence[Dim], name: str = "") -> None:
         self.id: float = next(_ids)
         self.dtype = dtype
-        self.shape: tuple[Dim, ...] = tuple(shape)
         self.origin = _origin.get()
+        for n in shape:
+            require_nonnegative(n, f"{self.origin or 'a tensor'} has a size below zero: {list(shape)}")
+        self.shape: tuple[Dim, ...] = tuple(map(named, shape))
         self.name = name or f"{self.origin or 't'}#{self.id}"
         # index variables; an axis of one element has the index 0
         self.axes: tuple[Dim, ...] = tuple(variable(f"i{self.id}_{a}", n) for a, n in enumerate(self.shape))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from sardonyx.base.symbolic import Dim, Symbol, symbols, value
+from sardonyx.base.symbolic import Dim, Symbol, ground, symbols, value
 from sardonyx.expr.known import DataSymbol
 from sardonyx.expr.region import Region
 from sardonyx.expr.tensor import KernelCall, Read, Tensor, compute, operands
@@ -25,6 +25,7 @@ class Lowered:
     """A program: kernels by key, the segments, and the tensors that come from outside or go there.
 
     constants   read by the program: weights with their own data, and tensors that a program before it prepares once
+    orders      of weights that are read in another order than their own: the axes, outermost first
     probes      elements of integer tensors that are sizes of later segments
     """
 
@@ -35,6 +36,7 @@ class Lowered:
     segments: list[Segment]
     kernels: dict[str, Kernel]
     nests: list[Nest]
+    orders: dict[Tensor, list[int]]
 
 
 def lower(inputs: Sequence[Tensor], outputs: Sequence[Tensor], machine: Machine) -> tuple[Lowered, Lowered | None]:
@@ -55,6 +57,8 @@ def lower(inputs: Sequence[Tensor], outputs: Sequence[Tensor], machine: Machine)
     if not prepared:
         return program, None
     before = {t: v for t, v in values.items() if v.constant}
+    for t in prepared:
+        before[t].strides, before[t].laid = run[t].strides, True
     return program, lower_part(before, [], prepared, prepared, [], leaves({}, before), machine)
 
 
@@ -111,16 +115,16 @@ def data_symbols(outputs: Sequence[Tensor]) -> list[DataSymbol]:
 
 def symbols_of(t: Tensor) -> set[Symbol]:
     """The symbols of t's shape and meaning."""
-    out: set[Symbol] = set().union(*map(symbols, t.shape))
+    found: set[Symbol] = set().union(*map(symbols, t.shape))
     if t.body is not None:
-        out |= t.body.symbols
-    for s in [*out, *t.loops]:
-        out |= symbols(s.extent) if s.extent is not None else set()
+        found |= t.body.symbols
+    for s in [*found, *t.loops]:
+        found |= symbols(s.extent) if s.extent is not None else set()
     if t.call is not None:
-        out |= set().union(*map(symbols, t.call.sizes))
+        found |= set().union(*map(symbols, t.call.sizes))
     if t.into is not None:
-        out |= set().union(*map(symbols, t.into[1]))
-    return out
+        found |= set().union(*map(symbols, t.into[1]))
+    return set().union(*(ground(value(s)) for s in found))
 
 
 def inline_scalars(values: dict[Tensor, Value]) -> None:
@@ -177,7 +181,8 @@ def leaves(run: dict[Tensor, Value], values: dict[Tensor, Value]) -> list[Tensor
                 used[s] = None
     for t in used:
         leaf = run[t] = Value(t)
-        leaf.body, leaf.fn, leaf.into, leaf.loops, leaf.laid, leaf.constant = None, None, None, (), True, True
+        leaf.body, leaf.fn, leaf.into, leaf.loops, leaf.constant = None, None, None, (), True
+        leaf.laid = values[t].laid
     return list(used)
 
 
@@ -214,7 +219,17 @@ def lower_part(
         owned = {t: bytes_of(t) for q in segment.steps for t in q.writes if t not in external}
         slots = plan_memory(segment, owned, probed | crossing)
         place_barriers(segment.steps, slots)
-    return Lowered(list(inputs), list(outputs), list(constants), list(probes), segments, kernels, nests)
+    return Lowered(list(inputs), list(outputs), list(constants), list(probes), segments, kernels, nests, orders(constants, values))
+
+
+def orders(constants: Sequence[Tensor], values: dict[Tensor, Value]) -> dict[Tensor, list[int]]:
+    out = {}
+    for t in constants:
+        steps = [0 if not isinstance(s, int) else s for s in values[t].strides]
+        order = sorted(range(t.rank), key=lambda a: -steps[a])
+        if t.data is not None and order != list(range(t.rank)):
+            out[t] = order
+    return out
 
 
 def level_of(step: Step, levels: dict[Tensor, int]) -> int:
@@ -228,8 +243,8 @@ def level_of(step: Step, levels: dict[Tensor, int]) -> int:
 
 def sizes_of(step: Step) -> frozenset[Symbol]:
     if isinstance(step, Repeat):
-        return symbols(step.region.trip).union(*map(sizes_of, step.steps))
-    return frozenset().union(*map(symbols, step.sizes), *(symbols(n) for t in step.writes for n in t.shape))
+        return ground(step.region.trip).union(*map(sizes_of, step.steps))
+    return frozenset().union(*map(ground, step.sizes), *(ground(n) for t in step.writes for n in t.shape))
 
 
 Item = tuple[float, tuple[Region, ...], Call]

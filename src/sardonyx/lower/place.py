@@ -72,6 +72,9 @@ class Placer:
             for rule in (self.part, self.inline, self.tile, self.row, self.root):
                 if rule(v, self.sites(v)):
                     break
+        for v in self.values.values():
+            if v.constant and v.body is None:
+                self.layout(v)
         for nest in self.nests:
             nest.members.sort(key=lambda m: m.id)
         return sorted(self.nests, key=lambda n: n.root.id)
@@ -181,6 +184,8 @@ class Placer:
         if keep and (operands(v) or v.into or any(t.nest.root.id < nest.root.id for t, _ in sites)):  # type: ignore[attr-defined]
             return False
         at = self.mapped(v, inside, nest)
+        if keep and any(product(map(extent, covering_loops(i) or ())) != v.shape[a] for a, i in at.items()):
+            return False  # this nest needs a part of it only
         got = set().union(*(symbols(i) for i in at.values()))
         band = [s for s in nest.band if s in got]
         if band != nest.band:
@@ -335,7 +340,7 @@ class Placer:
 
     def layout(self, w: Value) -> None:
         """The axes of w's buffer lie in the order of the first reader's loops: of a contraction batch, rows, k, columns; of another, in
-        the order of its own buffer. But a contraction writes vectors of its columns: they stay last."""
+        the order of its own buffer, reduced loops last. But a contraction writes vectors of its columns: they stay last."""
         v = self.values[w.into[0]] if w.into else w
         if v.laid:
             return
@@ -347,24 +352,28 @@ class Placer:
         t, r = sites[0]
         order = sorted(range(len(v.shape)), key=self.reading_order(t, r))
         column = self.columns(w)
-        if column is not None and symbols((w.into[1] if w.into else w.axes)[order[-1]]) != symbols(w.axes[column]):
-            order = list(range(len(v.shape)))
+        if column is not None:
+            where = w.into[1] if w.into else w.axes
+            last = next(a for a, i in enumerate(where) if symbols(w.axes[column]) <= symbols(i))
+            order.remove(last)
+            order.append(last)
         v.strides = strides(v.shape, order)
 
     def reading_order(self, t: Value, r: Read):  # type: ignore[no-untyped-def]
         """The key that sorts r's axes by the loops of its reader t."""
         o = operands(t)
         if o is not None and (r is o.a or r is o.b):
-            loops = o.batch + o.rows + o.k + o.columns
+            loops, inner = o.batch + o.rows + o.k + o.columns, frozenset[Symbol]()
         else:
             store = self.stored_at(t.nest.root) if t.nest is not None else self.stored_at(t)  # type: ignore[attr-defined]
             own = sorted(t.variables, key=lambda s: -self.machine.guess(moves(store, s)))
-            loops = own + [s for s in t.all_loops if s not in own]
+            loops, inner = own + list(t.loops), frozenset(t.loops)
         depth = {s: i for i, s in enumerate(loops)}
 
         def key(axis: int) -> tuple[int, bool]:
             i = r.indices[axis]
-            return max((depth.get(s, -1) for s in symbols(i)), default=-1), has_remainder(i)
+            moving = (symbols(i) - inner) or symbols(i)  # a window slides with the loop it is added to
+            return max((depth.get(s, -1) for s in moving), default=-1), has_remainder(i)
 
         return key
 

@@ -57,7 +57,7 @@ def carry(values: dict[Tensor, Value], c: Carried, outer: Path, inner: Path, sta
     statement(values, c.state, (), update, inner, start - 0.3)
     final = values[c.final]
     final.body = Read(c.state, final.axes)
-    return {update}
+    return {update, c.state}
 
 
 def statement(

@@ -6,7 +6,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from sardonyx.base.dtypes import f32, f64
-from sardonyx.base.symbolic import Derived, Dim, Int, Symbol, coefficient, covering_loops, single, strides, substitute, symbols, value
+from sardonyx.base.symbolic import (
+    Derived,
+    Dim,
+    Int,
+    Symbol,
+    coefficient,
+    covering_loops,
+    single,
+    strides,
+    substitute,
+    symbols,
+    value,
+)
 from sardonyx.expr.region import Region
 from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import Cast, Const, Element, Expr, Op, Select, dim_elements, replace, walk

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sardonyx.base.errors import Unsupported
-from sardonyx.base.symbolic import Dim, Symbol, maximum, round_up, single, substitute, symbols, value
+from sardonyx.base.symbolic import Defined, Dim, Symbol, definitions, ground, maximum, round_up, single, substitute, symbols, value
 from sardonyx.codegen.scratch import scratch_bytes
 from sardonyx.codegen.program import CallStep, RepeatStep, RunStep
 from sardonyx.expr.known import DataSymbol
@@ -41,6 +41,7 @@ class Assembler:
     next_slot: int = abi.FIRST_SLOT
     memory: dict[Tensor, Dim] = field(default_factory=dict)
     call_names: list[tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=list)
+    ticks: int = 0  # the first of the slots that add up the calls' cycles
     counters: dict[Symbol, list[int]] = field(default_factory=dict)  # of each loop: the slots that hold its turn
     shapes: list[list[int]] = field(default_factory=list)  # of the outputs: sizes, or -1 - slot
 
@@ -57,6 +58,8 @@ class Assembler:
             self.slot_of(Symbol(f"@arena{i}"))
             self.new_slots(1)  # its size in bytes
             self.memory |= {t: base + offset for t, offset in segment.offsets.items()}
+        count = sum(1 for s in p.segments for _ in calls(s.steps))
+        self.ticks = self.new_slots(count)
         self.shapes = [[self.size_slot(n) for n in t.shape] for t in p.outputs]
         outputs = [Port(t.name, t.dtype, tuple(s), slot) for t, s, slot in zip(p.outputs, self.shapes, output_slots, strict=True)]
         waiting = [*same, *requirements]
@@ -70,7 +73,7 @@ class Assembler:
             ready |= set(found)
             known = [o for o, t in enumerate(p.outputs) if o not in done and self.covered(t.shape, ready)]
             done |= set(known)
-            now = [r for r in waiting if symbols(r.dim) <= ready]
+            now = [r for r in waiting if ground(r.dim) <= ready]
             waiting = [r for r in waiting if r not in now]
             conditions = tuple(Condition(self.new_slots(1), r.relation == "zero", r.message) for r in now)
             self.plan_sizes(i, segment, known, conditions, now)
@@ -78,9 +81,24 @@ class Assembler:
             self.plans.setdefault(f"plan_{i}", [])
             specs.append(SegmentSpec(tuple(map(self.probe, found)), self.slots[Symbol(f"@arena{i}")], tuple(known), conditions))
         spec = ProgramSpec(
-            self.next_slot, tuple(inputs), tuple(outputs), tuple(constants), tuple(sizes), tuple(specs), tuple(self.call_names)
+            self.next_slot,
+            tuple(inputs),
+            tuple(outputs),
+            tuple(constants),
+            tuple(sizes),
+            tuple(specs),
+            tuple(self.call_names),
+            self.ticks,
         )
+        self.define()
+        spec = replace(spec, slots=self.next_slot)
         return Assembly(spec, runs, self.plans, self.slots)
+
+    def define(self) -> None:
+        """Every plan begins with the defined sizes that it uses."""
+        for name, assignments in self.plans.items():
+            used = definitions(set().union(*(symbols(d) for _, d in assignments)))
+            self.plans[name] = [(self.slot_of(s), s.definition) for s in used] + assignments
 
     # ---- slots --------------------------------------------------------------------------------------------------------------
 
@@ -127,6 +145,8 @@ class Assembler:
         if isinstance(n, int):
             return n
         s = single(n)
+        if isinstance(s, Defined):
+            return -1 - self.slot_of(s)
         return -1 - (self.slots[s] if s in self.slots else self.new_slots(1))
 
     # ---- segments -----------------------------------------------------------------------------------------------------------
@@ -135,7 +155,7 @@ class Assembler:
         return any(t in c.writes for s in self.program.segments[:i] for c in calls(s.steps))
 
     def covered(self, shape: Sequence[Dim], ready: set[Symbol]) -> bool:
-        return all(symbols(n) <= ready for n in shape)
+        return all(ground(n) <= ready for n in shape)
 
     def probe(self, q: DataSymbol) -> Probe:
         source = self.new_slots(1)
@@ -161,7 +181,7 @@ class Assembler:
         for o in outputs:
             t = self.program.outputs[o]
             for n, slot in zip(t.shape, self.shapes[o], strict=True):
-                if slot < 0 and single(n) not in self.slots:
+                if slot < 0 and (single(n) not in self.slots or isinstance(single(n), Defined)):
                     out.append((-1 - slot, n))
         self.plans[f"sizes_{i}"] = out
 
@@ -181,7 +201,7 @@ class Assembler:
                 if single(d) is not turn:
                     raise Unsupported(f"a size that changes from turn to turn of a loop: {d}")
                 self.counters[turn].append(slot + 1 + len(c.arguments) + j)
-        return CallStep(c.kernel.name, slot, c.barrier)
+        return CallStep(c.kernel.name, slot, c.barrier, self.ticks + len(self.call_names) - 1)
 
     def repeat_step(self, r: Repeat, i: int) -> RepeatStep:
         trip, turn = self.new_slots(1), r.region.step

@@ -8,6 +8,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from sardonyx.base import debug
 from sardonyx.base.context import QUIET, RunContext
 from sardonyx.base.errors import Fail, InvalidArgument, Unsupported
 from sardonyx.base.options import CompileOptions
@@ -84,7 +85,7 @@ class CompiledGraph(Executable):
         if preparation is not None:
             first = build(preparation, (), target, team, prepared)
             prepared = dict(zip(preparation.outputs, first.run([], self.threads), strict=True))
-        self.program = build(self.lowered, requirements, target, team, prepared)
+        self.program = build(self.lowered, requirements, target, team, prepared, ticks=debug.level() >= 1)
 
     def run(self, inputs: Sequence[Any], context: RunContext = QUIET) -> list[Any]:
         for name, x, port in zip(self.names, inputs, self.program.spec.inputs, strict=True):
@@ -109,16 +110,18 @@ def build(
     target: features.Target,
     team: Team,
     prepared: Mapping[Tensor, Array],
+    ticks: bool = False,
 ) -> Program:
     """The lowered program, compiled and placed, with its constants in memory."""
     assembly = assemble(lowered, requirements)
     objects = [code.compile_kernel(k, target) for k in lowered.kernels.values()]
-    objects.append(code.compile_module(emit_program(target, assembly.runs, assembly.plans, assembly.slots), target))
-    return Program(assembly.spec, link(objects), team, [numbers(t, prepared) for t in lowered.constants])
+    objects.append(code.compile_module(emit_program(target, assembly.runs, assembly.plans, assembly.slots, ticks), target))
+    return Program(assembly.spec, link(objects), team, [numbers(t, lowered.orders.get(t), prepared) for t in lowered.constants])
 
 
-def numbers(t: Tensor, prepared: Mapping[Tensor, Array]) -> Array:
-    """A constant's array."""
+def numbers(t: Tensor, order: Sequence[int] | None, prepared: Mapping[Tensor, Array]) -> Array:
+    """A constant's array, its axes in the order in which they are read."""
     if t.data is None:
         return prepared[t]
-    return t.data.load()
+    array = t.data.load()
+    return array if order is None else array.transpose(order)

@@ -75,6 +75,7 @@ class ProgramSpec:
     sizes: tuple[tuple[int, int, int], ...]
     segments: tuple[SegmentSpec, ...]
     calls: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
+    ticks: int = 0  # the first of the slots where a program that is timed adds up each call's cycles
 
 
 class Context:
@@ -155,6 +156,11 @@ class Program:
         if context.scratch is None or context.scratch.nbytes < each * threads:
             context.scratch = allocate(max(each * threads, 64))
         slots[abi.SCRATCH] = context.scratch.ctypes.data
+
+    def ticks(self) -> list[int]:
+        """Cycles of each call, summed over the runs so far (of programs compiled with ticks)."""
+        first, count = self.spec.ticks, len(self.spec.calls)
+        return [sum(c.slots[first + i] for c in self.idle) for i in range(count)]
 
     def read(self, address: int, probe: Probe) -> int:
         size = probe.dtype.itemsize
