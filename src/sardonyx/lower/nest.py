@@ -12,7 +12,7 @@ A nest of one pointwise statement is simpler (`map_kernel`): its loops are folde
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sardonyx.base.dtypes import DType
@@ -54,6 +54,8 @@ from sardonyx.lower.values import Operands, Value, address, operands, reads_of, 
 
 MOST_UNROLLED = 32
 """Terms of a reduction over a fixed window that are written out."""
+MOST_ROWS_UNROLLED = 8
+"""Rows of such windows that are computed side by side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,51 +367,67 @@ class NestBuilder:
     # ---- sweeps -------------------------------------------------------------------------------------------------------------
 
     def free(self, v: Value) -> list[Symbol]:
+        """v's loops inside the band, those it reduces over too."""
         return [s for s in v.all_loops if s not in self.nest.band]
 
     def sweep_rows(self, statements: list[Value]) -> list[Stmt]:
         """for each row of the block: the statements, neighbours over equal loops in one vector loop"""
-        if not statements:
-            return []
-        r = Symbol(f"lr{statements[0].id}", max(self.heights))
-        self.set_row(value(r))
-        body = [s for group in self.groups(statements) for s in self.sweep(group)]
-        self.set_row(0)
-        return [For(r, 0, self.block_rows, "serial", sequence(body))]
+        out: list[Stmt] = []
+        for group in self.groups(statements):
+            rows = self.block_rows
+            r = Symbol(f"lr{group[0].id}", max(self.heights))
+            self.set_row(value(r))
+            if isinstance(rows, int) and rows <= MOST_ROWS_UNROLLED and self.has_window(group):
+                out.append(self.sweep(group, lambda body, r=r, n=rows: For(r, 0, n, "unrolled", body)))  # type: ignore[misc]
+            else:
+                out.append(For(r, 0, rows, "serial", self.sweep(group)))
+            self.set_row(0)
+        return out
+
+    def has_window(self, group: list[Value]) -> bool:
+        """Is it one vector loop around short fixed reductions? Rows side by side then share what their windows read."""
+        plain = all(not v.fn or self.reduces_inside(v) for v in group)
+        return plain and any(v.fn and self.is_short(v) for v in group) and len(self.outer_free(group[0])) == 1
 
     def groups(self, statements: list[Value]) -> list[list[Value]]:
         out: list[list[Value]] = []
         for v in statements:
             if out and self.joins(v, out[-1]):
-                shared = self.free(out[-1][0])[0]
-                own = self.free(v)[0]
-                assert v.body is not None
-                env: dict[Symbol, Dim] = {own: value(shared)}
-                v.body, v.axes = replace(v.body, env), tuple(substitute(a, env) for a in v.axes)
-                v.loops = tuple(shared if s is own else s for s in v.loops)
-                v.into = v.into and (v.into[0], tuple(substitute(i, env) for i in v.into[1]))
+                rename(v, self.sweep_loop(v), value(self.sweep_loop(out[-1][0])))
                 out[-1].append(v)
             else:
                 out.append([v])
         return out
 
+    def reduces_inside(self, v: Value) -> bool:
+        """Is v's reduction a serial one in each lane, the vectors along another loop?"""
+        return v.fn is not None and self.best_vector([v], self.free(v)) not in v.loops
+
+    def outer_free(self, v: Value) -> list[Symbol]:
+        """The loops around v's store or around its reduction's lanes."""
+        return [s for s in self.free(v) if s not in v.loops] if not v.fn or self.reduces_inside(v) else self.free(v)
+
+    def sweep_loop(self, v: Value) -> Symbol:
+        return self.outer_free(v)[0]
+
     def joins(self, v: Value, group: list[Value]) -> bool:
-        """Does v run over the group's one free loop, reading of its members only what is at hand?"""
-        free, shared = self.free(v), self.free(group[0])
-        if len(free) != 1 or len(shared) != 1 or extent(free[0]) != extent(shared[0]):
+        """Does v run over the group's one loop, reading of its members only what is at hand?"""
+        own, shared = self.outer_free(v), self.outer_free(group[0])
+        if len(own) != 1 or len(shared) != 1 or extent(own[0]) != extent(shared[0]):
             return False
         members = {m.tensor: m for m in group}
         for read in reads_of(v):
             m = members.get(read.tensor)
-            at = tuple(substitute(i, {free[0]: value(shared[0])}) for i in read.indices)
-            if m is not None and (m.fn is not None or at != m.axes):
+            at = tuple(substitute(i, {own[0]: value(shared[0])}) for i in read.indices)
+            if m is not None and ((m.fn is not None and not self.reduces_inside(m)) or at != m.axes):
                 return False
         return True
 
-    def sweep(self, group: list[Value]) -> list[Stmt]:
-        free = self.free(group[0])
-        if len(group) == 1 and group[0].fn:
-            return [self.reduction(group[0], free)]
+    def sweep(self, group: list[Value], rows: Callable[[Stmt], Stmt] | None = None) -> Stmt:
+        """One row of the group; `rows` puts a loop of rows around what is inside the vector loop."""
+        if len(group) == 1 and group[0].fn and not self.reduces_inside(group[0]):
+            return self.lane_reduction(group[0])
+        free = self.outer_free(group[0])
         vector = self.best_vector(group, free)
         before: list[Stmt] = []
         inside: list[Stmt] = []
@@ -417,13 +435,24 @@ class NestBuilder:
         for v in group:
             assert v.body is not None
             x = self.expression(v.body, forward)
-            if v.fn:
+            if v.fn and not self.reduces_inside(v):
                 before.append(self.store(v, neutral(v.fn, x)))
                 inside.append(self.store(v, x, v.fn))
-            else:
-                forward[v.tensor] = x
+                continue
+            if v.fn and v.loops:
+                x = Reduce(v.fn, tuple((s, "unrolled" if self.is_short(v) else "serial") for s in v.loops), x)
+            forward[v.tensor] = x
+            if self.read_outside(v, group):
                 inside.append(self.store(v, x))
-        return [*before, self.around([s for s in free if s is not vector], vector, sequence(inside))]
+        body = sequence(inside) if rows is None else rows(sequence(inside))
+        return sequence([*before, self.around([s for s in free if s is not vector], vector, body)])
+
+    def read_outside(self, v: Value, group: list[Value]) -> bool:
+        """Must v be in memory? Not if only its own group reads it."""
+        if v is self.nest.root or v.stored:
+            return True
+        others = [q for s in self.nest.statements for q in (s, s.tile) if q and s not in group]
+        return any(r.tensor is v.tensor for q in others for r in reads_of(q))
 
     def around(self, loops: Sequence[Symbol], vector: Symbol | None, body: Stmt) -> Stmt:
         if vector is not None:
@@ -443,21 +472,31 @@ class NestBuilder:
 
         return max(reversed(list(free)), key=score, default=None)
 
-    def reduction(self, v: Value, free: list[Symbol]) -> Stmt:
-        """Vectors along the reduced loop: partial sums in lanes. Vectors along another: a serial reduction in each lane."""
+    def is_short(self, v: Value) -> bool:
+        count = product(extent(s) for s in v.loops)
+        return isinstance(count, int) and count <= MOST_UNROLLED
+
+    def lane_reduction(self, v: Value) -> Stmt:
+        """Vectors along the reduced loop: partial sums in lanes."""
         assert v.fn is not None
         assert v.body is not None
+        free = self.free(v)
         vector = self.best_vector([v], free)
         x = self.expression(v.body)
-        if vector in v.loops:
-            around = [s for s in free if s not in v.loops]
-            inner = [s for s in v.loops if s is not vector]
-            start = self.store(v, neutral(v.fn, x))
-            return self.around(around, None, sequence([start, self.around(inner, vector, self.store(v, x, v.fn))]))
-        count = product(extent(s) for s in v.loops)
-        short = isinstance(count, int) and count <= MOST_UNROLLED
-        total = Reduce(v.fn, tuple((s, "unrolled" if short else "serial") for s in v.loops), x) if v.loops else x
-        return self.around([s for s in free if s not in v.loops and s is not vector], vector, self.store(v, total))
+        around = [s for s in free if s not in v.loops]
+        inner = [s for s in v.loops if s is not vector]
+        start = self.store(v, neutral(v.fn, x))
+        return self.around(around, None, sequence([start, self.around(inner, vector, self.store(v, x, v.fn))]))
+
+
+def rename(v: Value, own: Symbol, to: Dim) -> None:
+    """v with its loop called otherwise."""
+    assert v.body is not None
+    env: dict[Symbol, Dim] = {own: to}
+    (shared,) = symbols(to)
+    v.body, v.axes = replace(v.body, env), tuple(substitute(a, env) for a in v.axes)
+    v.loops = tuple(shared if s is own else s for s in v.loops)
+    v.into = v.into and (v.into[0], tuple(substitute(i, env) for i in v.into[1]))
 
 
 def tile_dtype(v: Value) -> DType:
