@@ -1,0 +1,113 @@
+"""The table of operators, made from their records: `python -m sardonyx.inspection.operators docs/operators.md`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from sardonyx import ops
+from sardonyx.graph import schemas
+from sardonyx.lower.control import CONTROL
+from sardonyx.ops.record import Op, Rule
+
+# The versions that the table speaks of; a newer onnx package has more, and gives the same table.
+OPSETS: Mapping[str, int] = {"": 28, schemas.ML: 5}
+TITLES = {"": "ai.onnx", schemas.ML: "ai.onnx.ml", schemas.MICROSOFT: "com.microsoft"}
+REFERENCE, HOST = "reference", "host step"
+
+HEAD = """\
+# Operators
+
+Made from the operators' records by `python -m sardonyx.inspection.operators docs/operators.md`; a test keeps it current.
+
+| way | what happens to such a node |
+|---|---|
+| expansion | compiled: written in terms of other operators |
+| expressions | compiled: written as tensor expressions |
+| loops | compiled: written with the loop builder |
+| repeated body | compiled: its sub-graphs become loops of the program |
+| at load | replaced by its value when the model is loaded |
+| host step | runs in Python between compiled parts: strings, sequences, optionals |
+| reference | not compiled yet: the reference provider interprets it in numpy, and the session says so |
+
+*from* is the oldest opset version whose form of the operator has this way; older forms, and forms of it that the compiler refuses, go to
+the reference provider. *gradient* and *quantised* say what the record holds for training and for the quantiser.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One operator of a domain. since: None for those without a record."""
+
+    name: str
+    since: int | None
+    way: str
+    gradient: str = ""
+    quantised: str = ""
+
+
+def way(op: Op) -> str:
+    """How a record says what it means."""
+    named = (("expansion", op.expand), ("expressions", op.lower), ("loops", op.kernel))
+    return next((name for name, meaning in named if meaning is not None), HOST)
+
+
+def rule(found: object) -> str:
+    return found.value if isinstance(found, Rule) else "a rule"
+
+
+def row(name: str, records: Sequence[Op], domain: str = "") -> Row:
+    """The operator's row: of its newest record, and the oldest one of the same way."""
+    if not domain and name in CONTROL:
+        return Row(name, 1, "repeated body")
+    if not domain and name == "Constant":
+        return Row(name, 1, "at load")
+    if not records:
+        return Row(name, None, REFERENCE)
+    newest = max(records, key=lambda op: op.since)
+    since = min(op.since for op in records if (way(op) == HOST) == (way(newest) == HOST))
+    return Row(name, since, way(newest), rule(newest.gradient), rule(newest.quantised))
+
+
+def standard_names(domain: str, version: int) -> list[str]:
+    """The operators that the domain has at this version; deprecated ones are left out."""
+    names = {schema.name for schema in onnx.defs.get_all_schemas_with_history() if schema.domain == domain}
+    found = {name: schemas.find(domain, name, version) for name in names}
+    return sorted(name for name, schema in found.items() if schema is not None and not schema.deprecated)
+
+
+def rows(domain: str) -> list[Row]:
+    """All operators of a domain: the standard's, or those that have records."""
+    recorded = {name: records for (home, name), records in ops.RECORDS.items() if home == domain}
+    names = standard_names(domain, OPSETS[domain]) if domain in OPSETS else sorted(recorded)
+    return [row(name, recorded.get(name, []), domain) for name in names]
+
+
+def page() -> str:
+    """The whole page, in Markdown."""
+    return "\n".join([HEAD, *(line for domain in TITLES if rows(domain) for line in section(domain))])
+
+
+def section(domain: str) -> Iterator[str]:
+    found = rows(domain)
+    version = f", opset {OPSETS[domain]}" if domain in OPSETS else ""
+    interpreted = sum(r.way == REFERENCE for r in found)
+    on_host = sum(r.way == HOST for r in found)
+    yield f"## {TITLES[domain]}{version}\n"
+    yield (
+        f"{len(found)} operators: {len(found) - interpreted - on_host} compiled, {on_host} host steps, {interpreted} left to the reference "
+        "provider.\n"
+    )
+    yield "| operator | from | way | gradient | quantised |"
+    yield "|---|---|---|---|---|"
+    for r in found:
+        yield f"| {r.name} | {'' if r.since is None else r.since} | {r.way} | {r.gradient} | {r.quantised} |"
+    yield ""
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(page(), encoding="utf-8")
