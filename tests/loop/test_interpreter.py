@@ -12,6 +12,7 @@ from sardonyx.base.dtypes import DType, boolean, f32, i8, i32, i64, u8
 from sardonyx.base.symbolic import Dim, Symbol, minimum, value
 from sardonyx.loop.interpreter import Conflict, Failure, run
 from sardonyx.loop.nodes import (
+    TRUSTED,
     Alloc,
     Barrier,
     Buffer,
@@ -272,13 +273,26 @@ def test_refusals() -> None:
         run(kernel(Store(Y, value(Symbol("stray")), Const(0, f32))), {"x": x, "y": x}, {"n": 0})
 
 
-def test_strays_in_a_guarded_offset() -> None:
-    """An offset is computed where its guard is false: what it loads has a guard of its own."""
-    never = Const(False, boolean)
+@pytest.mark.parametrize("kind", ["serial", "vector"])
+def test_what_a_guard_switches_off_is_not_looked_at(kind: Kind) -> None:
+    """Neither the index, nor what it is read from, nor its check: for loads and stores."""
     indices = Buffer("indices", i64, readonly=True)
-    arrays = {"x": np.zeros(4, np.float32), "y": np.ones(4, np.float32), "indices": np.zeros(1, np.int64)}
-    bare = Load(X, value(Element(Load(indices, 3), 4)), never)
-    with pytest.raises(IndexError, match=r"indices\[3\]"):
-        run(kernel(Store(Y, 0, bare), indices), arrays, {"n": 0})
-    run(kernel(Store(Y, 0, Load(X, value(Element(Load(indices, 3, never), 4)), never)), indices), arrays, {"n": 0})
-    assert arrays["y"][0] == 0
+    inside = Op("lt", Index(value(ROW)), Const(2, i64))
+    at = value(Element(Load(indices, value(ROW)), 4))
+    body = over(ROW, 4, Store(Y, at, Load(X, at, inside), guard=inside), kind)
+    arrays = {"x": np.arange(4, dtype=np.float32), "y": np.full(4, 9, np.float32), "indices": np.array([3, 1])}
+    assert run(kernel(body, indices), arrays, {"n": 0}) is None
+    np.testing.assert_array_equal(arrays["y"], [9, 1, 9, 3])
+    with pytest.raises(IndexError, match=r"indices\[2\]"):
+        run(kernel(over(ROW, 4, Store(Y, value(ROW), Load(X, at)), kind), indices), arrays, {"n": 0})
+
+
+def test_trusted_elements() -> None:
+    """They are taken as they are; the interpreter sees to it that they are right."""
+    indices = Buffer("indices", i64, readonly=True)
+    body = Store(Y, value(Element(Load(indices, 0), 4, TRUSTED)), Const(1, f32))
+    arrays = {"x": np.zeros(4, np.float32), "y": np.zeros(4, np.float32), "indices": np.array([2])}
+    assert run(kernel(body, indices), arrays, {"n": 0}) is None
+    np.testing.assert_array_equal(arrays["y"], [0, 0, 1, 0])
+    with pytest.raises(IndexError, match="trusted"):
+        run(kernel(body, indices), arrays | {"indices": np.array([-1])}, {"n": 0})

@@ -25,6 +25,7 @@ from sardonyx.loop import functions
 from sardonyx.loop.casts import convert
 from sardonyx.loop.nodes import (
     FUNCTIONS,
+    TRUSTED,
     Bitcast,
     Cast,
     Const,
@@ -215,6 +216,8 @@ def _checked(f: Frame, atom: Element) -> Value:
     w, b = f.words, f.words.b
     assert atom.extent is not None
     v = _as_i64(f, evaluate(f, atom.expr), atom.expr.dtype)
+    if atom.code == TRUSTED:
+        return _as_index(f, v)
     bound: Value = widened(f, integer(f, atom.extent))
     v, bound = w.alike(v, bound)
     zero = w.zero(v.type)
@@ -228,8 +231,12 @@ def _checked(f: Frame, atom: Element) -> Value:
     top = b.sub(bound, w.const(v.type, 1))
     clamped = b.select(b.icmp_signed("<", whole, zero), zero, b.select(good, whole, top))
     clamped = b.select(b.icmp_signed("<", clamped, zero), zero, clamped)
-    t = vector_type(w.index, lanes_of(clamped))
-    return clamped if clamped.type == t else b.trunc(clamped, t)
+    return _as_index(f, clamped)
+
+
+def _as_index(f: Frame, v: Value) -> Value:
+    t = vector_type(f.words.index, lanes_of(v))
+    return v if v.type == t else f.words.b.trunc(v, t)
 
 
 def _as_i64(f: Frame, v: Value, dtype: DType) -> Value:

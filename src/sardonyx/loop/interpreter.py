@@ -5,7 +5,7 @@
 Every access is checked; an index out of bounds raises IndexError. Functions (exp, ...) are evaluated through their expansion, so a
 kernel that reduces nothing gives the very bits that compiled code gives. Reductions go in order.
 
-An offset is computed even where a guard is false, as compiled code does: loads inside it have guards of their own.
+Where a guard is false, neither is memory touched nor the indices in the offset looked at.
 A vector loop runs all its iterations at once, statement by statement; a reduction's innermost loop likewise. With `strict` loops run
 one iteration after the other, and two iterations of a vector or parallel loop that touch one element raise Conflict.
 """
@@ -145,6 +145,7 @@ class Thread:
         self.name, self.memory, self.symbols, self.shared, self.strict = name, memory, known, shared, strict
         self.thread, self.threads = place
         self.lanes: tuple[int, ...] = ()
+        self.on = np.asarray(True)  # where the guards around what is evaluated are true
         self.loops: list[Iterations] = []
 
     @contextmanager
@@ -165,6 +166,14 @@ class Thread:
         with self.bound(symbol, np.arange(lo, hi).reshape(-1, *[1] * len(outer))):
             yield
         self.lanes = outer
+
+    @contextmanager
+    def only(self, guard: Array) -> Iterator[None]:
+        """What is evaluated matters only where the guard is true."""
+        outer = self.on
+        self.on = np.asarray(outer & guard)
+        yield
+        self.on = outer
 
     # ---- statements -------------------------------------------------------------------------------------------------------
 
@@ -225,9 +234,10 @@ class Thread:
         value, guard = self.value(s.value), np.asarray(True if s.guard is None else self.value(s.guard))
         if s.buffer.readonly:
             raise TypeError(f"{self.name}: a store to {s.buffer}, which is readonly")
-        shape = self.lanes
-        offsets, on = np.broadcast_to(self.integer(s.offset), shape), np.broadcast_to(guard, shape)
-        where, values = offsets[on], np.broadcast_to(value, shape)[on]
+        with self.only(guard):
+            offsets = np.broadcast_to(self.integer(s.offset), self.lanes)
+        on = np.broadcast_to(guard, self.lanes)
+        where, values = offsets[on], np.broadcast_to(value, self.lanes)[on]
         array = self.within(s.buffer, where)
         self.touch(s.buffer, where, "write" if s.combine is None else "combine")
         if len(np.unique(where)) == len(where):
@@ -281,10 +291,10 @@ class Thread:
                         raise Conflict(f"{self.name}: iteration {loop.current} and another meet at {buffer}[{offset}]")
 
     def check(self, good: Array, code: int, details: list[Array]) -> None:
-        if good.all():
-            return
-        lane = tuple(np.argwhere(~good)[0])
-        self.shared.record(code, tuple(int(np.broadcast_to(d, good.shape)[lane]) for d in details))
+        bad = np.asarray(~good & self.on)
+        if bad.any():
+            lane = tuple(np.argwhere(bad)[0])
+            self.shared.record(code, tuple(int(np.broadcast_to(d, bad.shape)[lane]) for d in details))
 
     # ---- expressions ------------------------------------------------------------------------------------------------------
 
@@ -301,7 +311,8 @@ class Thread:
 
     def load(self, e: Load) -> Array:
         guard = np.asarray(True if e.guard is None else self.value(e.guard))
-        offsets, on = np.broadcast_arrays(self.integer(e.offset), guard)
+        with self.only(guard):
+            offsets, on = np.broadcast_arrays(self.integer(e.offset), self.on)
         array = self.within(e.buffer, offsets[on])
         self.touch(e.buffer, offsets[on], "read")
         out = np.zeros(offsets.shape, array.dtype)
@@ -357,14 +368,20 @@ class Thread:
             return self.element(a)
         assert isinstance(a, Derived)
         left, right = np.asarray(self.integer(a.left)), np.asarray(self.integer(a.right))
-        if a.op in ("//", "%") and (right <= 0).any():
-            raise ZeroDivisionError(f"{self.name}: {a}")
+        if a.op in ("//", "%"):
+            if ((right <= 0) & self.on).any():
+                raise ZeroDivisionError(f"{self.name}: {a}")
+            right = np.maximum(right, 1)
         return np.asarray(INTEGERS[a.op](left, right), np.int64)
 
     def element(self, a: Element) -> Integer:
         """An index from data: checked, counted from the end if negative, moved to the nearest element."""
         assert a.extent is not None
         index, bound = self.value(a.expr).astype(np.int64), np.asarray(self.integer(a.extent))
+        if a.code == nodes.TRUSTED:
+            if (((index < 0) | (index >= bound)) & self.on).any():
+                raise IndexError(f"{self.name}: a trusted index {index} is not below {bound}")
+            return np.asarray(index)
         self.check(np.asarray((index >= -bound) & (index < bound)), a.code, [index, bound])
         return np.asarray(np.clip(np.where(index < 0, index + bound, index), 0, np.maximum(bound - 1, 0)))
 

@@ -5,7 +5,7 @@ Expressions (`Expr`) have a dtype and are hash-consed: equal ones are one object
 
     expr  = Const(value, dtype)                 a literal
           | Index(dim)                          an integer expression as an i64 value
-          | Load(buffer, offset, guard)         an element; where guard is false memory is not touched and the value is zero
+          | Load(buffer, offset, guard)         an element; where guard is false nothing is touched and the value is zero
           | Op(fn, args, dtype)                 arithmetic, see OPS
           | Select(condition, then, otherwise)  both sides are evaluated
           | Cast(x, dtype)                      ONNX Cast: float to int truncates and saturates; to bool is x != 0
@@ -297,11 +297,15 @@ class Reduce(Expr):
         return Reduce(self.fn, self.loops, args[0])
 
 
+TRUSTED = -1  # the code of an Element that needs no check
+
+
 class Element(Atom):
     """An integer read from data, as an atom of an offset: the value of `expr` (an integer dtype), counted from the end if negative.
 
     It must lie in [-bound, bound): the generated code checks it, records the error `code` (see Check; details are the value and the
-    bound) and goes on with the nearest element inside. So the atom's range is [0, bound).
+    bound) and goes on with the nearest element inside. So the atom's range is [0, bound). With the code TRUSTED the kernel itself sees
+    to it that the value lies in [0, bound), and nothing is checked.
     """
 
     __slots__ = ("code", "expr")
