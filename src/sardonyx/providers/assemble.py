@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from sardonyx.base.errors import Unsupported
 from sardonyx.base.symbolic import Defined, Dim, Symbol, definitions, ground, maximum, round_up, single, substitute, symbols, value
-from sardonyx.codegen.scratch import scratch_bytes
 from sardonyx.codegen.program import CallStep, RepeatStep, RunStep
+from sardonyx.codegen.scratch import scratch_bytes
 from sardonyx.expr.known import DataSymbol
 from sardonyx.expr.require import Requirement
 from sardonyx.expr.tensor import Tensor

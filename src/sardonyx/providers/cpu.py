@@ -12,7 +12,6 @@ from sardonyx.base import debug
 from sardonyx.base.context import QUIET, RunContext
 from sardonyx.base.errors import Fail, InvalidArgument, Unsupported
 from sardonyx.base.options import CompileOptions
-from sardonyx.codegen import compile as code
 from sardonyx.codegen import features
 from sardonyx.codegen.program import emit_program
 from sardonyx.codegen.team import emit_team
@@ -24,9 +23,11 @@ from sardonyx.lower.lowered import Lowered, lower
 from sardonyx.lower.machine import Machine
 from sardonyx.providers.assemble import assemble
 from sardonyx.providers.base import Executable, ExecutionProvider
+from sardonyx.providers.objects import kernel_object, module_object, shared_cache
+from sardonyx.runtime.cache import Cache
 from sardonyx.runtime.cores import available_cores
-from sardonyx.runtime.linker import link
 from sardonyx.runtime.execution import Array, Program
+from sardonyx.runtime.linker import link
 from sardonyx.runtime.team import Team, configure
 
 
@@ -81,11 +82,12 @@ class CompiledGraph(Executable):
         self.names = [t.name for t in imported.inputs]
         self.lowered, preparation = lower(imported.inputs, imported.outputs, machine)
         team = host_team()
+        cache = shared_cache() if options.cache else None
         prepared: dict[Tensor, Array] = {}
         if preparation is not None:
-            first = build(preparation, (), target, team, prepared)
+            first = build(preparation, (), target, team, prepared, cache)
             prepared = dict(zip(preparation.outputs, first.run([], self.threads), strict=True))
-        self.program = build(self.lowered, requirements, target, team, prepared, ticks=debug.level() >= 1)
+        self.program = build(self.lowered, requirements, target, team, prepared, cache, ticks=debug.level() >= 1)
 
     def run(self, inputs: Sequence[Any], context: RunContext = QUIET) -> list[Any]:
         for name, x, port in zip(self.names, inputs, self.program.spec.inputs, strict=True):
@@ -101,7 +103,7 @@ class CompiledGraph(Executable):
 def host_team() -> Team:
     """The process's team of threads."""
     target = features.host()
-    return configure(link([code.compile_module(emit_team(target.triple), target)]))
+    return configure(link([module_object(emit_team(target.triple), target, shared_cache())]))
 
 
 def build(
@@ -110,12 +112,14 @@ def build(
     target: features.Target,
     team: Team,
     prepared: Mapping[Tensor, Array],
+    cache: Cache | None,
     ticks: bool = False,
 ) -> Program:
     """The lowered program, compiled and placed, with its constants in memory."""
     assembly = assemble(lowered, requirements)
-    objects = [code.compile_kernel(k, target) for k in lowered.kernels.values()]
-    objects.append(code.compile_module(emit_program(target, assembly.runs, assembly.plans, assembly.slots, ticks), target))
+    objects = [kernel_object(k, target, cache) for k in lowered.kernels.values()]
+    module = emit_program(target, assembly.runs, assembly.plans, assembly.slots, ticks)
+    objects.append(module_object(module, target, cache))
     return Program(assembly.spec, link(objects), team, [numbers(t, lowered.orders.get(t), prepared) for t in lowered.constants])
 
 
