@@ -1,16 +1,22 @@
-"""Matrix products: MatMul, Gemm."""
+"""Matrices: MatMul, Gemm, Transpose, Det."""
 
 from __future__ import annotations
 
-from sardonyx.base.dtypes import DType
+from typing import Any
+
+import numpy as np
+
+from sardonyx.base.dtypes import DType, boolean, i64
 from sardonyx.base.symbolic import Dim
 from sardonyx.expr import scalar
-from sardonyx.expr.index import at, broadcast
+from sardonyx.expr.index import at, broadcast, element
+from sardonyx.expr.region import scan
 from sardonyx.expr.require import require_equal
-from sardonyx.expr.tensor import Tensor
+from sardonyx.expr.tensor import Tensor, compute, constant
 from sardonyx.loop.nodes import Expr
-from sardonyx.ops.pointwise import add, full_like, mul, reduce, view
-from sardonyx.ops.record import Op
+from sardonyx.ops.cases import integers, reals
+from sardonyx.ops.pointwise import add, cast, expand_to, full_like, mul, pointwise, reduce, view
+from sardonyx.ops.record import Case, Op
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
@@ -18,14 +24,24 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
 
     Raises Fail if the inner sizes are fixed and differ.
     """
-    rows = view(a, (1, *a.shape), lambda _, k: (k,)) if a.rank == 1 else a
-    columns = view(b, (*b.shape, 1), lambda k, _: (k,)) if b.rank == 1 else b
-    out = product(rows, columns, a.dtype)
+    return without_vector_axes(product(as_rows(a), as_columns(b), a.dtype), a, b)
+
+
+def as_rows(a: Tensor) -> Tensor:
+    """A vector as a matrix of one row."""
+    return view(a, (1, *a.shape), lambda _, k: (k,)) if a.rank == 1 else a
+
+
+def as_columns(b: Tensor) -> Tensor:
+    """A vector as a matrix of one column."""
+    return view(b, (*b.shape, 1), lambda k, _: (k,)) if b.rank == 1 else b
+
+
+def without_vector_axes(y: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """y: T[*batch, m, n] without the axis of one row if a is a vector, and that of one column if b is."""
     if a.rank == 1:
-        out = view(out, (*out.shape[:-2], out.shape[-1]), lambda *i: (*i[:-1], 0, i[-1]))
-    if b.rank == 1:
-        out = view(out, out.shape[:-1], lambda *i: (*i, 0))
-    return out
+        y = view(y, (*y.shape[:-2], y.shape[-1]), lambda *i: (*i[:-1], 0, i[-1]))
+    return view(y, y.shape[:-1], lambda *i: (*i, 0)) if b.rank == 1 else y
 
 
 def product(a: Tensor, b: Tensor, dtype: DType) -> Tensor:
@@ -66,8 +82,105 @@ def gemm(
     return add(y, c if beta == 1 else mul(c, full_like(c, beta)))
 
 
+def gemm_1(a: Tensor, b: Tensor, c: Tensor, broadcast: int = 0, **attributes: Any) -> Tensor:
+    """Before opset 7, where broadcasting c had to be asked for."""
+    return gemm(a, b, c, **attributes)
+
+
+def det(x: Tensor) -> Tensor:
+    """x: T[*d, n, n] -> T[*d]: the product of the pivots of an elimination with partial pivoting, one column per step"""
+    n = x.shape[-1]
+    require_equal(x.shape[-2], n, f"the determinant of {list(x.shape)}")
+    start = cast(x, scalar.wide(x.dtype))
+    one = expand_to(constant(np.ones((), start.dtype.numpy)), x.shape[:-2])
+
+    def step(t: Dim, a: Tensor, value: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        row = pivot_row(a, t)
+        pivot = compute(a.dtype, one.shape, lambda *i: at(a, (*i, element(at(row, i), n), t)))
+        stays = compute(boolean, one.shape, lambda *i: scalar.apply("eq", at(row, i), scalar.index(t)))
+        signed = pointwise(lambda p, s: scalar.select(s, p, scalar.negate(p)), pivot, stays)
+        return [eliminated(a, t, row, pivot), mul(value, signed)], []
+
+    (_, value), _ = scan(n, [start, one], step)
+    return cast(value, x.dtype)
+
+
+def pivot_row(a: Tensor, t: Dim) -> Tensor:
+    """The first row from t on whose element in column t is largest. a: T[*d, n, n] -> i64[*d]"""
+    n = a.shape[-1]
+
+    def size(*i: Dim) -> Expr:
+        left_over = scalar.apply("ge", scalar.index(i[-1]), scalar.index(t))
+        return scalar.select(left_over, scalar.apply("abs", at(a, (*i, t))), -1)
+
+    largest = reduce("max", a.dtype, a.shape[:-2], [n], size)
+
+    def candidate(*i: Dim) -> Expr:
+        return scalar.select(scalar.apply("eq", size(*i), at(largest, i[:-1])), scalar.index(i[-1]), scalar.index(n - 1))
+
+    return reduce("min", i64, a.shape[:-2], [n], candidate)
+
+
+def eliminated(a: Tensor, t: Dim, row: Tensor, pivot: Tensor) -> Tensor:
+    """a with rows t and `row` exchanged, and multiples of row t taken from those below, so that their column t is zero."""
+    n = a.shape[-1]
+
+    def body(*index: Dim) -> Expr:
+        *outer, i, j = index
+        chosen = element(at(row, outer), n)
+        is_chosen = scalar.apply("eq", scalar.index(i), at(row, outer))
+        own = scalar.select(is_chosen, at(a, (*outer, t, j)), at(a, (*outer, i, j)))
+        head = scalar.select(is_chosen, at(a, (*outer, t, t)), at(a, (*outer, i, t)))
+        divisor = at(pivot, outer)
+        factor = scalar.select(scalar.apply("eq", divisor, 0), 0, scalar.div(head, divisor))
+        below = scalar.sub(own, scalar.mul(factor, at(a, (*outer, chosen, j))))
+        return scalar.select(scalar.apply("gt", scalar.index(i), scalar.index(t)), below, own)
+
+    return compute(a.dtype, a.shape, body)
+
+
+A, B = reals(2, 3, 4), reals(4, 5)
+
 OPS = (
-    Op("MatMul", since=1, lower=matmul),
-    Op("Gemm", since=1, lower=gemm),
-    Op("Transpose", since=1, lower=transpose),
+    Op(
+        "MatMul",
+        since=1,
+        lower=matmul,
+        tolerance=1e-5,
+        cases=(
+            Case((A, B)),
+            Case((A[0, 0], B), name="row"),
+            Case((A, B[:, 0]), name="column"),
+            Case((A[0, 0], B[:, 0]), name="vectors"),
+            Case((reals(2, 1, 3, 4), reals(5, 4, 2)), name="broadcast"),
+            Case((integers(3, 4), integers(4, 2)), name="integers"),
+            Case((reals(3, 4, dtype=np.float16), reals(4, 2, dtype=np.float16)), name="f16"),
+            Case((reals(3, 0), reals(0, 2)), name="nothing_to_sum"),
+        ),
+    ),
+    Op(
+        "Gemm",
+        since=7,
+        lower=gemm,
+        tolerance=1e-5,
+        cases=(
+            Case((A[0], B, reals(5)), {"alpha": 0.5, "beta": 2.0}),
+            Case((A[0].T.copy(), B.T.copy()), {"transA": 1, "transB": 1}),
+            Case((A[0], B, reals(3, 1))),
+            Case((A[0], B, np.float32(3) * np.ones((), np.float32))),
+        ),
+    ),
+    Op("Gemm", since=1, lower=gemm_1),
+    Op("Transpose", since=1, lower=transpose, cases=(Case((A,)), Case((integers(2, 3, 4),), {"perm": [1, 2, 0]}))),
+    Op(
+        "Det",
+        since=11,
+        lower=det,
+        tolerance=1e-4,
+        cases=(
+            Case((reals(3, 4, 4),)),
+            Case((np.array([[0, 2, 1], [1, 0, 3], [2, 1, 0]], np.float32),), name="exchanges"),
+            Case((np.ones((2, 2), np.float64),), name="singular"),
+        ),
+    ),
 )
