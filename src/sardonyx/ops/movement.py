@@ -1,0 +1,409 @@
+"""Elements in other places: Slice, Split, Concat, Pad, CenterCropPad, blocks between depth and space, ReverseSequence, Trilu."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from sardonyx.base.dtypes import boolean, i64
+from sardonyx.base.errors import Fail, Unsupported
+from sardonyx.base.symbolic import Dim, ceil_divide, equals, is_nonnegative, maximum, minimum
+from sardonyx.expr import scalar
+from sardonyx.expr.index import at, clamp, element, inside
+from sardonyx.expr.known import elements, known
+from sardonyx.expr.require import require_equal, require_nonnegative
+from sardonyx.expr.tensor import Tensor, assemble, compute, constant
+from sardonyx.loop.nodes import Expr
+from sardonyx.ops.cases import integers, reals
+from sardonyx.ops.pointwise import normal_axes, normal_axis, view
+from sardonyx.ops.record import Case, Op
+from sardonyx.ops.reduce import known_axes
+from sardonyx.ops.windows import pad as pad_constant
+
+I32_MOST, I64_MOST = 2**31 - 1, 2**63 - 1
+
+# ---- Slice --------------------------------------------------------------------------------------------------------------
+
+
+def slice_(x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None) -> Tensor:
+    """x[starts[0]:ends[0]:steps[0], ...] on the given axes (the first ones by default), by Python's rules. All inputs: i64[n]"""
+    first, last = elements(starts).tolist(), elements(ends).tolist()
+    by = [1] * len(first) if steps is None else known_steps(steps)
+    return sliced(x, first, last, known_axes(axes), by)
+
+
+def slice_1(x: Tensor, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int] | None = None) -> Tensor:
+    """Before opset 10 all are attributes, and there are no steps."""
+    return sliced(x, starts, ends, axes, [1] * len(starts))
+
+
+def known_steps(steps: Tensor) -> list[int]:
+    numbers = known(steps)
+    if numbers is None or not all(isinstance(s, int) for s in numbers):
+        raise Unsupported("steps that are known only at run time")
+    return [int(s) for s in numbers]
+
+
+def sliced(x: Tensor, starts: Sequence[Dim], ends: Sequence[Dim], axes: Sequence[int] | None, steps: Sequence[int]) -> Tensor:
+    over = normal_axes(range(len(starts)) if axes is None else axes, x.rank)
+    if not len(over) == len(starts) == len(ends) == len(steps):
+        raise Fail(f"[ShapeInferenceError] Slice with {len(starts)} starts, {len(ends)} ends, {len(over)} axes, {len(steps)} steps")
+    shape, way = list(x.shape), {}
+    for a, start, end, step in zip(over, starts, ends, steps, strict=True):
+        if step == 0:
+            raise Fail("[ShapeInferenceError] Slice with a step of 0")
+        offset, shape[a] = span(x.shape[a], start, end, step)
+        way[a] = offset, step
+    return view(x, shape, lambda *i: [o * way[a][1] + way[a][0] if a in way else o for a, o in enumerate(i)])
+
+
+def span(n: Dim, start: Dim, end: Dim, step: int) -> tuple[Dim, Dim]:
+    """(the first index, how many) of start:end:step in an axis of n elements. The first index is right if there are any."""
+    if step < 0:
+        return span_backwards(n, start, end, -step)
+    last = n if reaches(end, n) else minimum(from_end(end, n), n)
+    if last == n and isinstance(start, int) and start < 0:
+        return maximum(n + start, 0), ceil_divide(minimum(n, -start), step)
+    first = maximum(from_end(start, n), 0)
+    return first, maximum(ceil_divide(last - first, step), 0)
+
+
+def span_backwards(n: Dim, start: Dim, end: Dim, step: int) -> tuple[Dim, Dim]:
+    at_end = reaches(start, n) or (isinstance(start, int) and start == -1)
+    first = n - 1 if at_end else minimum(maximum(from_end(start, n), 0), n - 1)
+    last = -1 if isinstance(end, int) and reaches(-end, n) else maximum(from_end(end, n), -1)
+    return first, maximum(ceil_divide(first - last, step), 0)
+
+
+def reaches(end: Dim, n: Dim) -> bool:
+    """Does this number stand for the end of any axis? (Exporters write the largest of 32 or 64 bits.)"""
+    if not isinstance(end, int) or end < I32_MOST:
+        return False
+    if end < I64_MOST:
+        require_nonnegative(end - n, f"Slice to {end} of an axis that is longer")
+    return True
+
+
+def from_end(e: Dim, n: Dim) -> Dim:
+    """e, counted from the end of an axis of n elements if it is negative."""
+    if is_nonnegative(e):
+        return e
+    if is_nonnegative(-1 - e):
+        return n + e
+    return e + n * (1 - equals(maximum(e, 0), e))
+
+
+# ---- Split and Concat ---------------------------------------------------------------------------------------------------
+
+
+def split_sizes(x: Tensor, axis: int, sizes: Sequence[Dim]) -> list[Tensor]:
+    """x cut along an axis into parts of these sizes, which add up to its own."""
+    require_equal(sum(sizes), x.shape[axis], f"Split of axis {axis} of {list(x.shape)} into {list(sizes)}")
+    out: list[Tensor] = []
+    start: Dim = 0
+    for n in sizes:
+        out.append(part_of(x, axis, start, n))
+        start = start + n
+    return out
+
+
+def part_of(x: Tensor, axis: int, start: Dim, n: Dim) -> Tensor:
+    return view(x, [*x.shape[:axis], n, *x.shape[axis + 1 :]], lambda *i: [*i[:axis], i[axis] + start, *i[axis + 1 :]])
+
+
+def split_equally(x: Tensor, axis: int, parts: int) -> list[Tensor]:
+    n = x.shape[axis]
+    each = ceil_divide(n, parts)
+    require_equal(each * parts, n, f"Split of axis {axis} of {list(x.shape)} into {parts} equal parts")
+    return split_sizes(x, axis, [each] * parts)
+
+
+def split(x: Tensor, sizes: Tensor | None = None, axis: int = 0, num_outputs: int | None = None, outputs: int = 1) -> list[Tensor]:
+    """x cut along an axis into parts of the given sizes (i64[n]), or into equal ones, the last of which may be smaller."""
+    axis = normal_axis(axis, x.rank)
+    if sizes is not None:
+        return split_sizes(x, axis, elements(sizes).tolist())
+    if num_outputs is None:
+        return split_equally(x, axis, outputs)
+    n = x.shape[axis]
+    each = ceil_divide(n, num_outputs)
+    return split_sizes(x, axis, [each] * (num_outputs - 1) + [n - each * (num_outputs - 1)])
+
+
+def split_2(x: Tensor, split: Sequence[int] | None = None, axis: int = 0, outputs: int = 1) -> list[Tensor]:
+    """Before opset 13 the sizes are an attribute."""
+    axis = normal_axis(axis, x.rank)
+    if split is None:
+        return split_equally(x, axis, outputs)
+    return split_sizes(x, axis, split)
+
+
+def concat(*xs: Tensor, axis: int) -> Tensor:
+    """One after the other along an axis; the other sizes agree."""
+    axis = normal_axis(axis, xs[0].rank)
+    shape = list(xs[0].shape)
+    for x in xs[1:]:
+        if x.rank != len(shape):
+            raise Fail(f"[ShapeInferenceError] Concat of {list(xs[0].shape)} and {list(x.shape)}")
+        for a, n in enumerate(x.shape):
+            if a != axis:
+                require_equal(n, shape[a], f"Concat along axis {axis} of {list(xs[0].shape)} and {list(x.shape)}")
+                shape[a] = n if isinstance(n, int) else shape[a]
+    parts: list[tuple[Tensor, list[Dim]]] = []
+    start: Dim = 0
+    for x in xs:
+        copy = compute(x.dtype, [*shape[:axis], x.shape[axis], *shape[axis + 1 :]], lambda *i, x=x: at(x, i))
+        parts.append((copy, [start if a == axis else 0 for a in range(len(shape))]))
+        start = start + x.shape[axis]
+    shape[axis] = start
+    return assemble(xs[0].dtype, shape, parts) if len(xs) > 1 else parts[0][0]
+
+
+# ---- borders ------------------------------------------------------------------------------------------------------------
+
+
+def pad(x: Tensor, pads: Tensor, fill: Tensor | None = None, axes: Tensor | None = None, mode: str = "constant") -> Tensor:
+    """Borders before and after each axis (or each of `axes`): pads: i64[2 n], all those before, then all those after; negative ones
+    cut off. They hold `fill` (T[], default zero), or by mode: reflect, edge, wrap."""
+    given = elements(pads).tolist()
+    over = known_axes(axes)
+    return padded(x, given, list(range(x.rank)) if over is None else normal_axes(over, x.rank), fill, mode)
+
+
+def pad_2(x: Tensor, pads: Sequence[int], value: float = 0.0, mode: str = "constant") -> Tensor:
+    """Before opset 11 pads and fill are attributes."""
+    return padded(x, pads, range(x.rank), constant(np.array(value, x.dtype.numpy)), mode)
+
+
+def padded(x: Tensor, pads: Sequence[Dim], axes: Sequence[int], fill: Tensor | None, mode: str) -> Tensor:
+    if len(pads) != 2 * len(axes):
+        raise Fail(f"[ShapeInferenceError] Pad with {len(pads)} pads for {len(axes)} axes")
+    lo: list[Dim] = [0] * x.rank
+    hi: list[Dim] = [0] * x.rank
+    for a, before, after in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
+        lo[a], hi[a] = before, after
+    x = cropped(x, lo, hi)
+    lo, hi = [maximum(n, 0) for n in lo], [maximum(n, 0) for n in hi]
+    if mode == "constant":
+        number = constant(np.zeros((), x.dtype.numpy)) if fill is None else view(fill, (), lambda: [0] * fill.rank)
+        return pad_constant(x, lo, hi, number)
+    if mode not in BORDERS:
+        raise Fail(f"mode must be constant, {', '.join(BORDERS)}, not {mode}")
+    own, shape = BORDERS[mode], x.shape
+
+    def index(*i: Dim) -> list[Dim]:
+        ends = zip(i, shape, lo, hi, strict=True)
+        return [o if before == after == 0 else own(o - before, n, before, after) for o, n, before, after in ends]
+
+    return view(x, [a + n + b for a, n, b in zip(lo, shape, hi, strict=True)], index)
+
+
+def cropped(x: Tensor, lo: Sequence[Dim], hi: Sequence[Dim]) -> Tensor:
+    """x without what negative borders cut off."""
+    if all(map(is_nonnegative, (*lo, *hi))):
+        return x
+    cut = [-minimum(n, 0) for n in lo]
+    shape = [n - c + minimum(b, 0) for n, c, b in zip(x.shape, cut, hi, strict=True)]
+    return view(x, shape, lambda *i: [o + c for o, c in zip(i, cut, strict=True)])
+
+
+def reflected(i: Dim, n: Dim, lo: Dim, hi: Dim) -> Dim:
+    """i in [0, n), mirrored at the first and the last element as often as it takes."""
+    period = maximum(2 * (n - 1), 1)
+    once = is_nonnegative(n - 1 - lo) and is_nonnegative(n - 1 - hi)
+    way = maximum(i, -i) if once else i % period
+    return minimum(way, period - way)
+
+
+BORDERS: dict[str, Callable[[Dim, Dim, Dim, Dim], Dim]] = {
+    "reflect": reflected,
+    "edge": lambda i, n, lo, hi: clamp(i, 0, n - 1),
+    "wrap": lambda i, n, lo, hi: i % n,
+}
+
+
+def center_crop_pad(x: Tensor, target: Tensor, axes: Sequence[int] | None = None) -> Tensor:
+    """x in the middle of zeros, or its middle, so that `axes` (all by default) have the sizes target: i64[n]"""
+    over = list(range(x.rank)) if axes is None else normal_axes(axes, x.rank)
+    wanted = dict(zip(over, elements(target).tolist(), strict=True))
+    start = [maximum(n - wanted.get(a, n), 0) // 2 - maximum(wanted.get(a, n) - n, 0) // 2 for a, n in enumerate(x.shape)]
+
+    def body(*i: Dim) -> Expr:
+        place = [o + s for o, s in zip(i, start, strict=True)]
+        guard: Expr = scalar.literal(True, boolean)
+        for a, p in enumerate(place):
+            if a in wanted:
+                guard = scalar.logical_and(guard, inside(p, x.shape[a]))
+        return at(x, place, guard)
+
+    return compute(x.dtype, [wanted.get(a, n) for a, n in enumerate(x.shape)], body)
+
+
+# ---- blocks of pixels and channels --------------------------------------------------------------------------------------
+
+
+def depth_to_space(x: Tensor, blocksize: int, mode: str = "DCR") -> Tensor:
+    """T[n, c b b, h, w] -> T[n, c, h b, w b]; a channel of x is (row, column, c) by mode DCR, (c, row, column) by CRD."""
+    b = blocksize
+    n, channels, h, w = x.shape
+    require_equal(channels % (b * b), 0, f"DepthToSpace of {channels} channels in blocks of {b}")
+    c = channels // (b * b)
+
+    def index(i: Dim, k: Dim, y: Dim, z: Dim) -> list[Dim]:
+        place = y % b * b + z % b
+        return [i, place * c + k if is_depth_first(mode) else k * (b * b) + place, y // b, z // b]
+
+    return view(x, (n, c, h * b, w * b), index)
+
+
+def space_to_depth(x: Tensor, blocksize: int, mode: str = "DCR") -> Tensor:
+    """T[n, c, h b, w b] -> T[n, c b b, h, w], the other way round."""
+    b = blocksize
+    n, c, h, w = x.shape
+    require_equal(h % b, 0, f"SpaceToDepth of height {h} in blocks of {b}")
+    require_equal(w % b, 0, f"SpaceToDepth of width {w} in blocks of {b}")
+
+    def index(i: Dim, k: Dim, y: Dim, z: Dim) -> list[Dim]:
+        place, channel = (k // c, k % c) if is_depth_first(mode) else (k % (b * b), k // (b * b))
+        return [i, channel, y * b + place // b, z * b + place % b]
+
+    return view(x, (n, c * b * b, h // b, w // b), index)
+
+
+def is_depth_first(mode: str) -> bool:
+    if mode not in ("DCR", "CRD"):
+        raise Fail(f"mode must be DCR or CRD, not {mode}")
+    return mode == "DCR"
+
+
+# ---- by position --------------------------------------------------------------------------------------------------------
+
+
+def reverse_sequence(x: Tensor, lengths: Tensor, batch_axis: int = 1, time_axis: int = 0) -> Tensor:
+    """x with its first lengths[b] steps in reverse order, for each b of the batch. lengths: i64[batch], at most the steps there are"""
+    time, batch = normal_axis(time_axis, x.rank), normal_axis(batch_axis, x.rank)
+
+    def index(*i: Dim) -> list[Dim]:
+        step, n = scalar.index(i[time]), at(lengths, (i[batch],))
+        back = scalar.sub(scalar.sub(n, 1), step)
+        return [
+            element(scalar.select(scalar.apply("lt", step, n), back, step), x.shape[time]) if a == time else o
+            for a, o in enumerate(i)
+        ]
+
+    return view(x, x.shape, index)
+
+
+def trilu(x: Tensor, k: Tensor | None = None, upper: int = 1) -> Tensor:
+    """x: T[*batch, n, m] with zeros below the k-th diagonal, or above it with upper=0. k: i64[] or i64[1]"""
+    if x.rank < 2:
+        raise Fail(f"[ShapeInferenceError] Trilu of {list(x.shape)}")
+
+    def body(*i: Dim) -> Expr:
+        diagonal = scalar.index(i[-1] - i[-2])
+        limit = scalar.literal(0, i64) if k is None else at(k, [0] * k.rank)
+        return scalar.select(scalar.apply("ge" if upper else "le", diagonal, limit), at(x, i), 0)
+
+    return compute(x.dtype, x.shape, body)
+
+
+# ---- records ------------------------------------------------------------------------------------------------------------
+
+
+def ints(*numbers: int) -> npt.NDArray[np.int64]:
+    return np.array(numbers, np.int64)
+
+
+X = reals(3, 4, 5)
+HALF = np.array(0.5, np.float32)
+SLICES = (
+    Case((X, ints(1), ints(3))),
+    Case((X, ints(0, 1, 1), ints(2, -1, 9))),
+    Case((X, ints(-1), ints(-(2**63) + 1), ints(1), ints(-1))),
+    Case((X, ints(4, -2), ints(0, 2**31 - 1), ints(2, 0), ints(-2, 1))),
+    Case((X, ints(1, 0), ints(2**63 - 1, 3), ints(-1, 1), ints(3, 2))),
+    Case((X, ints(3), ints(1), ints(1))),
+    Case((X, ints(-9), ints(-3), ints(1))),
+    Case((X, ints(2).astype(np.int32), ints(-9).astype(np.int32), ints(1).astype(np.int32), ints(-1).astype(np.int32))),
+)
+MANY_PADS = (
+    Case((X, ints(0, 1, 2, 1, 0, 3))),
+    Case((X, ints(0, 1, 2, 1, 0, 3), HALF)),
+    Case((X, ints(2, 1), HALF, ints(-1))),
+    Case((integers(2, 3), ints(1, 0, 0, 1))),
+    *(Case((X, ints(0, 1, 2, 1, 0, 3)), {"mode": m}) for m in BORDERS),
+    *(Case((X, ints(7, 9), None, ints(1)), {"mode": m}) for m in BORDERS),
+    Case((np.zeros((0, 2), np.float32), ints(1, 0, 2, 0), HALF)),
+)
+BLOCKS = reals(2, 12, 2, 3)
+SQUARE = reals(2, 3, 4)
+
+OPS = (
+    Op("Slice", since=10, lower=slice_, cases=SLICES),
+    Op("Slice", since=1, lower=slice_1, cases=(Case((X,), {"starts": [1, -2], "ends": [9, 4], "axes": [0, 2]}),)),
+    Op(
+        "Split",
+        since=13,
+        lower=split,
+        cases=(
+            Case((X, ints(1, 0, 3)), {"axis": 1}, outputs=3),
+            Case((X,), {"axis": -1, "num_outputs": 2}, outputs=2),
+            Case((X,), {"num_outputs": 3}, outputs=3),
+        ),
+    ),
+    Op(
+        "Split",
+        since=2,
+        lower=split_2,
+        cases=(Case((X,), {"axis": 1}, outputs=2), Case((X,), {"axis": 2, "split": [1, 4]}, outputs=2)),
+    ),
+    Op(
+        "Concat",
+        since=4,
+        lower=concat,
+        cases=(Case((X, X[:, :1], X[:, :0]), {"axis": 1}), Case((X,), {"axis": -1}), Case((integers(2), integers(3)), {"axis": 0})),
+    ),
+    Op("Pad", since=11, lower=pad, cases=MANY_PADS),
+    Op(
+        "Pad",
+        since=2,
+        lower=pad_2,
+        cases=(Case((X,), {"pads": [0, 1, 2, 1, 0, 3], "value": 2.0}), Case((X,), {"pads": [1] * 6, "mode": "edge"})),
+    ),
+    Op(
+        "CenterCropPad",
+        since=18,
+        lower=center_crop_pad,
+        cases=(Case((X, ints(2, 7, 5))), Case((X, ints(8, 1)), {"axes": [-1, 0]}), Case((X, ints(6)), {"axes": [0]})),
+    ),
+    Op(
+        "DepthToSpace",
+        since=1,
+        lower=depth_to_space,
+        cases=tuple(Case((BLOCKS,), {"blocksize": 2, "mode": m}) for m in ("DCR", "CRD")),
+    ),
+    Op(
+        "SpaceToDepth",
+        since=1,
+        lower=space_to_depth,
+        cases=tuple(Case((reals(2, 3, 4, 6),), {"blocksize": 2, "mode": m}) for m in ("DCR", "CRD")),
+    ),
+    Op(
+        "ReverseSequence",
+        since=10,
+        lower=reverse_sequence,
+        cases=(Case((X, ints(3, 1, 2, 0))), Case((X, ints(4, 1, 2)), {"batch_axis": 0, "time_axis": 1})),
+    ),
+    Op(
+        "Trilu",
+        since=14,
+        lower=trilu,
+        cases=(
+            *(Case((SQUARE,), {"upper": u}) for u in (0, 1)),
+            *(Case((SQUARE, ints(k).reshape(())), {"upper": u}) for u in (0, 1) for k in (-1, 2, 9)),
+            Case((integers(3, 0, 2),)),
+        ),
+    ),
+)

@@ -1,0 +1,96 @@
+"""Slice, Pad, Split and kin where onnx.reference has nothing to say: unknown sizes, negative borders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sardonyx.base.dtypes import f32, i64
+from sardonyx.base.errors import Fail, InvalidArgument, Unsupported
+from sardonyx.base.symbolic import Symbol, symbol
+from sardonyx.expr.evaluate import evaluate
+from sardonyx.expr.tensor import Tensor, constant, input_tensor
+from sardonyx.ops import movement
+from tests.ops import harness
+
+X = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
+N = symbol("n")
+
+
+def ints(numbers: Sequence[int]) -> Tensor:
+    return constant(np.array(numbers, np.int64))
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "edge", "wrap"])
+@pytest.mark.parametrize("pads", [[0, -1, 1, 0, 0, -3], [-1, 2, 0, 1, -1, 0]])
+def test_negative_pads_cut_off_first(mode: str, pads: list[int]) -> None:
+    inputs = [X, np.array(pads, np.int64)]
+    expected = harness.onnxruntime_reference("Pad", inputs, {"mode": mode}, version=19)
+    harness.assert_same(harness.run("Pad", inputs, {"mode": mode}, known=[1]), expected)
+
+
+@given(st.integers(0, 6), st.integers(-9, 9), st.integers(-9, 9), st.sampled_from([-3, -2, -1, 1, 2, 3]))
+def test_slice_of_an_unknown_size(n: int, start: int, end: int, step: int) -> None:
+    x = input_tensor("x", f32, (N,))
+    y = movement.slice_(x, ints([start]), ints([end]), ints([0]), ints([step]))
+    numbers = np.arange(n, dtype=np.float32)
+    expected = (
+        numbers[max(start, -n) :: step] if step < 0 and end < -n else numbers[max(start, -n) if step < 0 else start : end : step]
+    )
+    np.testing.assert_array_equal(evaluate([y], {x: numbers}, {Symbol("n"): n})[0], expected)
+
+
+@given(st.integers(0, 6), st.integers(-9, 9), st.integers(-9, 9), st.sampled_from([-2, -1, 1, 2]))
+def test_slice_between_fed_bounds(n: int, start: int, end: int, step: int) -> None:
+    x = input_tensor("x", f32, (n,))
+    bounds = [input_tensor(name, i64, (1,)) for name in ("start", "end")]
+    y = movement.slice_(x, *bounds, ints([0]), ints([step]))
+    numbers = np.arange(n, dtype=np.float32)
+    feeds = {x: numbers, bounds[0]: np.array([start]), bounds[1]: np.array([end])}
+    first = max(start, -n) if step < 0 else start
+    expected = numbers[first::step] if step < 0 and end < -n else numbers[first:end:step]
+    np.testing.assert_array_equal(evaluate([y], feeds, {})[0], expected)
+
+
+def test_slice_to_the_end_keeps_the_formula() -> None:
+    x = input_tensor("x", f32, (N, N))
+    y = movement.slice_(x, ints([0, -1]), ints([2**63 - 1, -(2**63)]), ints([0, 1]), ints([1, -1]))
+    assert y.shape == (N, N)
+
+
+def test_steps_must_be_known() -> None:
+    x, steps = input_tensor("x", f32, (4,)), input_tensor("steps", i64, (1,))
+    with pytest.raises(Unsupported, match="steps"):
+        movement.slice_(x, ints([0]), ints([3]), ints([0]), steps)
+
+
+def test_split_must_add_up() -> None:
+    with pytest.raises(Fail, match="Split of axis 1"):
+        movement.split(constant(X), ints([1, 2]), axis=1)
+
+
+def test_concat_of_clashing_sizes() -> None:
+    with pytest.raises(Fail, match=r"Concat along axis 0 of \[3, 4, 5\] and \[3, 4, 4\]"):
+        movement.concat(constant(X), constant(X[:, :, :4]), axis=0)
+
+
+def test_concat_takes_the_fixed_size() -> None:
+    x, y = input_tensor("x", f32, (2, N)), input_tensor("y", f32, (1, 7))
+    assert movement.concat(x, y, axis=0).shape == (3, 7)
+
+
+def test_pads_from_data() -> None:
+    x, pads = input_tensor("x", f32, (3, 4, 5)), input_tensor("pads", i64, (6,))
+    y = movement.pad(x, pads)
+    given_pads = np.array([0, 1, -1, 2, 0, 0])
+    expected = np.pad(X[:, :, 1:], ((0, 2), (1, 0), (0, 0)))
+    np.testing.assert_array_equal(evaluate([y], {x: X, pads: given_pads}, {})[0], expected)
+
+
+def test_fed_lengths_are_checked() -> None:
+    with pytest.raises(InvalidArgument, match="idx=8"):
+        harness.run("ReverseSequence", [X, np.array([9, 1, 1, 1])])
