@@ -1,0 +1,103 @@
+"""The contraction kernel: every height, static and symbolic strides, steps, dtypes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sardonyx.base.dtypes import DType, bf16, f16, f32, f64, i8, i32, u8
+from sardonyx.base.errors import Unsupported
+from sardonyx.base.symbolic import Dim, Symbol, minimum, value
+from sardonyx.codegen.compile import compile_kernel
+from sardonyx.codegen.features import SSE2, Target, host
+from sardonyx.loop.nodes import Buffer, For, Kernel, Step, Tile
+from tests.codegen.harness import TARGETS, run
+
+M, K = Symbol("m"), Symbol("k")
+m = value(M)
+every_target = pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
+
+
+def matmul(
+    k: Dim, panels: int, vectors: int, target: Target, dtypes: tuple[DType, DType, DType], ahead: bool
+) -> tuple[Kernel, int]:
+    """c[m, panels * width] = a[m, k] times b, packed in panels of [k, width]; rows in blocks. -> (kernel, width)"""
+    a, b, c = (Buffer(n, d) for n, d in zip("abc", dtypes, strict=True))
+    width = vectors * target.lanes(dtypes[2])
+    most = target.tile_rows(vectors)
+    columns = panels * width
+    blocks, panel = Symbol("r", (m + most - 1) // most), Symbol("p", panels)
+    r, p = value(blocks) * most, value(panel)
+    tile = Tile(
+        rows=minimum(m - r, most),
+        heights=tuple(range(1, most + 1)),
+        width=width,
+        a=a,
+        a_offset=r * k,
+        a_row=k,
+        b=b,
+        b_offset=p * k * width,
+        c=c,
+        c_offset=r * columns + p * width,
+        c_row=columns,
+        steps=(Step(k, 1, width),),
+        ahead=(p + 1) * k * width if ahead else None,
+    )
+    sizes = (M, K) if not isinstance(k, int) else (M,)
+    rows = For(blocks, 0, (m + most - 1) // most, "serial", tile)
+    return Kernel("matmul", (a, b, c), sizes, For(panel, 0, panels, "parallel", rows)), width
+
+
+def whole(shape: tuple[int, ...], dtype: DType, seed: int) -> np.ndarray:
+    low = 0 if dtype.kind == "uint" else -5
+    return np.random.default_rng(seed).integers(low, 6, shape).astype(dtype.numpy)
+
+
+@every_target
+@pytest.mark.parametrize("k", [0, 1, 3, 4, 37, None])
+@pytest.mark.parametrize("dtypes", [(f32, f32, f32), (f64, f64, f64), (u8, i8, i32), (f32, bf16, f32), (bf16, bf16, f32)], ids=str)
+def test_matmul(dtypes: tuple[DType, DType, DType], k: int | None, target: Target) -> None:
+    kernel, width = matmul(value(K) if k is None else k, 2, 2, target, dtypes, ahead=k != 4)
+    depth = 21 if k is None else k
+    for rows in (1, 2, 7, 15, 30):
+        a, b = whole((rows, depth), dtypes[0], 1), whole((depth, 2 * width), dtypes[1], 2)
+        packed = np.ascontiguousarray(b.reshape(depth, 2, width).swapaxes(0, 1))
+        c = np.full((rows, 2 * width), 99, dtypes[2].numpy)
+        run(kernel, [a, packed, c], {"m": rows, "k": depth}, target, threads=2)
+        np.testing.assert_array_equal(c, a.astype(np.float64) @ b.astype(np.float64))
+
+
+@every_target
+def test_every_shape(target: Target) -> None:
+    for vectors, rows in target.tile_shapes:
+        kernel, width = matmul(9, 1, vectors, target, (f32, f32, f32), ahead=True)
+        a, b = whole((rows, 9), f32, 1), whole((9, width), f32, 2)
+        c = np.zeros((rows, width), np.float32)
+        run(kernel, [a, b, c], {"m": rows}, target)
+        np.testing.assert_array_equal(c, a @ b)
+
+
+@every_target
+@pytest.mark.parametrize("symbolic", [False, True])
+def test_convolution_window(symbolic: bool, target: Target) -> None:
+    """Rows are output pixels, k runs over the window's rows and over (column, channel) in one: two steps."""
+    a, b, c = Buffer("a", f32), Buffer("b", f32), Buffer("c", f32)
+    width, channels, rows = target.lanes(f32), 3, 5
+    line: Dim = value(K) if symbolic else (rows + 2) * channels
+    steps = (Step(3, line, 3 * channels * width), Step(3 * channels, 1, width))
+    tile = Tile(rows, (rows,), width, a, 0, channels, b, 0, c, 0, width, steps)
+    kernel = Kernel("window", (a, b, c), (K,) if symbolic else (), tile)
+    x, w = whole((3, rows + 2, channels), f32, 1), whole((3, 3, channels, width), f32, 2)
+    got = np.zeros((rows, width), np.float32)
+    run(kernel, [x, w, got], {"k": (rows + 2) * channels}, target)
+    want = [np.tensordot(x[:, i : i + 3], w, 3) for i in range(rows)]
+    np.testing.assert_array_equal(got, want)
+
+
+def test_what_has_no_tile() -> None:
+    a, b, c = Buffer("a", f16), Buffer("b", f32), Buffer("c", f32)
+    tile = Tile(1, (1,), 16, a, 0, 1, b, 0, c, 0, 16, (Step(2, 1, 16),))
+    with pytest.raises(Unsupported, match="f16"):
+        compile_kernel(Kernel("t", (a, b, c), (), tile), SSE2)
+    with pytest.raises(Unsupported, match="17 columns"):
+        compile_kernel(Kernel("t", (b, b, c), (), Tile(1, (1,), 17, b, 0, 1, b, 0, c, 0, 17, (Step(2, 1, 17),))), host())
