@@ -18,6 +18,7 @@ from sardonyx.ops import (
     resize,
     rnn,
     shape,
+    signal,
     softmax,
 )
 from sardonyx.ops.record import Op
@@ -40,6 +41,7 @@ FAMILIES = (
     resize.OPS,
     rnn.OPS,
     shape.OPS,
+    signal.OPS,
     softmax.OPS,
 )
 """Every family's records."""
