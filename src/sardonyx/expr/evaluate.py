@@ -196,50 +196,52 @@ class Scope:
 class Grid:
     """Expressions at many points at once: each index variable is an array with an axis of its own.
 
-    Data-dependent indices are checked at all points, also where the read that they belong to is guarded: as in compiled code.
+    `where` (a bool array) marks the points at which a guarded read takes place: indices in it are looked at only there.
     """
 
     def __init__(self, scope: Scope, points: Mapping[Symbol | None, Array]) -> None:
         self.scope, self.points = scope, points
-        self.memo: dict[Expr, Array] = {}
+        self.memo: dict[tuple[Expr, int], tuple[Array, Array | None]] = {}  # holds on to `where`, whose id is in the key
 
-    def dim(self, dim: Dim) -> Any:
+    def dim(self, dim: Dim, where: Array | None = None) -> Any:
         """An integer expression."""
-        products = (c * math.prod(map(self.atom, m), start=np.int64(1)) for m, c in terms(dim).items())
+        products = (c * math.prod((self.atom(a, where) for a in m), start=np.int64(1)) for m, c in terms(dim).items())
         return functools.reduce(operator.add, products, np.int64(0))
 
-    def atom(self, atom: Atom) -> Any:
+    def atom(self, atom: Atom, where: Array | None) -> Any:
         if isinstance(atom, Symbol):
             points = self.points.get(atom)
             return np.int64(self.scope.lookup(atom)) if points is None else points
         if isinstance(atom, Derived):
-            return DERIVED[atom.op](self.dim(atom.left), self.dim(atom.right))
+            return DERIVED[atom.op](self.dim(atom.left, where), self.dim(atom.right, where))
         if isinstance(atom, Element):
-            return self.element(atom)
+            return self.element(atom, where)
         raise TypeError(f"no meaning for {atom}")
 
-    def element(self, atom: Element) -> Array:
+    def element(self, atom: Element, where: Array | None) -> Array:
         assert atom.extent is not None
-        number, bound = self.expr(atom.expr).astype(np.int64), self.dim(atom.extent)
+        number, bound = self.expr(atom.expr, where).astype(np.int64), self.dim(atom.extent, where)
         wrong = (number < -bound) | (number >= bound)
-        if wrong.any():
+        if (culprits := wrong if where is None else wrong & where).any():
+            first = np.broadcast_to(number, culprits.shape)[culprits].flat[0]
             limits = f"must be within the inclusive range [{-bound},{bound - 1}]"
-            raise InvalidArgument(f"indices element out of data bounds, idx={number[wrong].flat[0]} {limits}")
-        return np.where(number < 0, number + bound, number)
+            raise InvalidArgument(f"indices element out of data bounds, idx={first} {limits}")
+        return np.where(wrong, 0, np.where(number < 0, number + bound, number))
 
-    def expr(self, e: Expr) -> Array:
-        if e not in self.memo:
-            self.memo[e] = np.asarray(self.evaluate(e))
-        return self.memo[e]
+    def expr(self, e: Expr, where: Array | None = None) -> Array:
+        key = e, id(where)
+        if key not in self.memo:
+            self.memo[key] = np.asarray(self.evaluate(e, where)), where
+        return self.memo[key][0]
 
-    def evaluate(self, e: Expr) -> Array:
+    def evaluate(self, e: Expr, where: Array | None) -> Array:
         if isinstance(e, Const):
             return np.array(e.value, e.dtype.numpy)
         if isinstance(e, Index):
-            return np.asarray(self.dim(e.dim))
+            return np.asarray(self.dim(e.dim, where))
         if isinstance(e, Read):
-            return self.read(e)
-        args = list(map(self.expr, e.args))
+            return self.read(e, where)
+        args = [self.expr(a, where) for a in e.args]
         if isinstance(e, Op):
             return function(e.fn, args) if e.fn in FUNCTIONS else semantics.apply(e.fn, *args)
         if isinstance(e, Select):
@@ -250,12 +252,14 @@ class Grid:
             return semantics.bitcast(args[0], e.dtype)
         raise TypeError(f"a tensor's body holds {e}")
 
-    def read(self, e: Read) -> Array:
-        numbers = self.scope.values[e.tensor]
-        at = [np.asarray(self.dim(i)) for i in e.indices]
-        if e.guard is None:
+    def read(self, e: Read, where: Array | None) -> Array:
+        numbers, allowed = self.scope.values[e.tensor], where
+        if e.guard is not None:
+            guard = self.expr(e.guard, where)
+            allowed = guard if where is None else guard & where
+        at = [np.asarray(self.dim(i, allowed)) for i in e.indices]
+        if allowed is None:
             return np.asarray(numbers[checked(at, numbers.shape, e.tensor)])
-        allowed = self.expr(e.guard)
         if not allowed.any():
             return np.zeros(allowed.shape, numbers.dtype)
         found = numbers[checked([np.where(allowed, i, 0) for i in at], numbers.shape, e.tensor)]
