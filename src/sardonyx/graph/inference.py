@@ -17,7 +17,7 @@ import onnx_ir as ir
 from sardonyx.base.debug import logger
 from sardonyx.base.errors import Fail
 from sardonyx.graph import schemas
-from sardonyx.graph.types import kept_proto, proto_string, set_type, type_string
+from sardonyx.graph.types import kept_proto, proto_string, set_type, tensor_code, type_string
 
 LARGEST_KNOWN = 1024  # bytes of a constant whose value is shown to the inference
 _ERROR = re.compile(r"\(op_type:(?P<op>[^,)]*)(?:, node name: (?P<name>.*?))?\): \[(?P<kind>\w+)\] (?P<text>[^\n]*)")
@@ -34,17 +34,24 @@ def infer(model: ir.Model) -> None:
     _assign(model.graph, inferred.graph)
     if error is not None:
         raise error
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        if any(type_string(value) is None for value in node.outputs):
+            _assign_by_schema(node, schemas.schema_of(node, model.opset_imports))
 
 
 def _run(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Fail | None]:
     """The annotated model, and the first clash there was."""
     try:
         return onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True), None
-    except onnx.shape_inference.InferenceError as error:
-        text = str(error)
-    clash = _clash(text)
+    except onnx.shape_inference.InferenceError:
+        pass
+    # Sizes that are computed in the graph may be propagated wrongly, so a clash counts only if it is there without that.
     try:
-        return onnx.shape_inference.infer_shapes(proto, data_prop=True), clash
+        return onnx.shape_inference.infer_shapes(proto, strict_mode=True), None
+    except onnx.shape_inference.InferenceError as error:
+        clash = _clash(str(error))
+    try:
+        return onnx.shape_inference.infer_shapes(proto), clash
     except onnx.shape_inference.InferenceError as error:
         return proto, clash or Fail(f"[ShapeInferenceError] {error}")
 
@@ -136,6 +143,24 @@ def _assign_value(value: ir.Value, types: Mapping[str, onnx.TypeProto], node: ir
     set_type(value, found)
     shape = ir.serde.deserialize_type_proto_for_shape(found) if kept_proto(value) is None else None
     value.shape = _merged(value, shape) if is_output else shape
+
+
+def _assign_by_schema(node: ir.Node, schema: schemas.Schema | None) -> None:
+    """Gives outputs without a type the only one that the schema allows, or that of the inputs they must agree with."""
+    if schema is None:
+        return
+    bound = {}
+    for index, value in enumerate(node.inputs):
+        if value is not None and schema.input(index).agrees:
+            bound[schema.input(index).letter] = value
+    for index, output in enumerate(node.outputs):
+        parameter = schema.output(index)
+        if type_string(output) is not None or not output.name:
+            continue
+        if parameter.agrees and parameter.letter in bound:
+            output.type = bound[parameter.letter].type
+        elif len(parameter.types) == 1 and (code := tensor_code(next(iter(parameter.types)))) is not None:
+            output.type = ir.TensorType(ir.DataType(code))
 
 
 def _merged(value: ir.Value, inferred: ir.Shape | None) -> ir.Shape | None:

@@ -15,6 +15,7 @@ from sardonyx.base import dtypes
 
 _PROTO = "sardonyx.type_proto"
 _TENSORS = {code: f"tensor({dtype.onnx_name})" for code, dtype in dtypes.BY_CODE.items()}
+_CODES = {text: code for code, text in _TENSORS.items()}
 
 
 def type_string(value: ir.Value) -> str | None:
@@ -37,6 +38,11 @@ def ir_type_string(found: ir.TypeProtocol) -> str:
 def tensor_string(code: int) -> str:
     """`tensor(float)` for 1, and so on."""
     return _TENSORS.get(code) or f"tensor({onnx.TensorProto.DataType.Name(code).lower()})"
+
+
+def tensor_code(text: str) -> int | None:
+    """1 for `tensor(float)`, and so on; None for texts of other types."""
+    return _CODES.get(text)
 
 
 def proto_string(proto: onnx.TypeProto) -> str | None:
@@ -85,7 +91,7 @@ def kept_proto(value: ir.Value) -> onnx.TypeProto | None:
 
 
 def tensor_dtype(value: ir.Value) -> np.dtype[Any] | None:
-    """numpy's type of a value that is a tensor of numbers; None for others and for unknown ones."""
-    if not isinstance(value.type, ir.TensorType) or value.type.dtype in (ir.DataType.STRING, ir.DataType.UNDEFINED):
+    """numpy's type of a value that is a tensor, object for strings; None for others and for unknown ones."""
+    if not isinstance(value.type, ir.TensorType) or value.type.dtype == ir.DataType.UNDEFINED:
         return None
-    return np.dtype(value.type.dtype.numpy())
+    return np.dtype(object if value.type.dtype == ir.DataType.STRING else value.type.dtype.numpy())

@@ -23,7 +23,7 @@ _DTYPES = {f"tensor({d.onnx_name})": d for d in dtypes.ALL}
 class InputSpec:
     """What an input must be.
 
-    type: as users see it. dtype: numpy's, None unless the type is a tensor of numbers. sizes: one for each dimension, None
+    type: as users see it. dtype: that of arrays that need no conversion, None if there is no such. sizes: one for each dimension, None
     where it is free; None altogether if the rank is unknown.
     """
 

@@ -151,7 +151,8 @@ def input_spec(value: ir.Value) -> InputSpec:
     """The value as feeds are checked against it."""
     kind = type_string(value) or ""
     sizes = None if value.shape is None else tuple(size if isinstance(size, int) else None for size in value.shape)
-    return InputSpec(str(value.name), kind, tensor_dtype(value), sizes)
+    dtype = None if kind == "tensor(string)" else tensor_dtype(value)
+    return InputSpec(str(value.name), kind, dtype, sizes)
 
 
 # ---- compiling --------------------------------------------------------------------------------------------------------------
@@ -164,8 +165,7 @@ def compile_graph(
     inputs = tuple(str(value.name) for value in graph.inputs if not value.is_initializer())
     outputs = tuple(dict.fromkeys(str(value.name) for value in graph.outputs))
     constants = visible_constants(graph)
-    claims = [provider.get_capability(graph, request.options) for provider in providers]
-    parts = partition(graph, claims)
+    parts = partition(graph, ask(graph, providers, request.options))
     steps: list[Step] = []
     assignment: list[OrtEpAssignedSubgraph] = []
     for part, piece in zip(parts, extract(graph, parts), strict=True):
@@ -177,6 +177,17 @@ def compile_graph(
     check_allowed(assignment, request)
     debug.show(debug.RAN, "partition", describe_assignment(assignment))
     return Program(inputs, outputs, constants, tuple(steps)), assignment
+
+
+def ask(graph: ir.Graph, providers: Sequence[ExecutionProvider], options: CompileOptions) -> list[list[list[ir.Node]]]:
+    """Each provider's claims, until every node is claimed."""
+    claims: list[list[list[ir.Node]]] = []
+    open_nodes = set(graph)
+    for provider in providers:
+        if open_nodes:
+            claims.append(provider.get_capability(graph, options))
+            open_nodes.difference_update(*claims[-1])
+    return claims
 
 
 def visible_constants(graph: ir.Graph) -> dict[str, Any]:

@@ -21,19 +21,30 @@ Types: TypeAlias = tuple[tuple[np.dtype[Any], tuple[int, ...]] | None, ...]
 class FunctionBody:
     """The function's nodes with the calling node's attributes put in, ready to run."""
 
-    def __init__(self, node: ir.Node, proto: onnx.FunctionProto, prepare: Callable[[ir.Graph, Mapping[str, int]], Body]) -> None:
+    def __init__(
+        self,
+        node: ir.Node,
+        schema: Schema,
+        imports: Mapping[str, int],
+        proto: onnx.FunctionProto,
+        prepare: Callable[[ir.Graph, Mapping[str, int]], Body],
+    ) -> None:
         function = ir.serde.deserialize_function(proto)
+        given = {**defaults(schema), **node.attributes}
+        # Graphs are in the function already, which is made for them.
+        attributes = [a for n, a in given.items() if n in function.attributes and a.type != ir.AttributeType.GRAPH]
         inputs = [ir.Value(name=f"in{i}") if value is not None else None for i, value in enumerate(node.inputs)]
         present = [value for value in inputs if value is not None]
         call = ir.Node(
             function.domain,
             function.name,
             inputs,
-            node.attributes,
+            attributes,
             overload=function.overload,
             num_outputs=len(function.outputs),
         )
-        imports = dict(function.opset_imports)
+        imports = {**imports, **function.opset_imports}
+        function.opset_imports.update(imports)
         graph = ir.Graph(present, call.outputs, nodes=[call], opset_imports=imports, name=function.name)
         model = ir.Model(graph, ir_version=10, functions=[function])
         ir.passes.common.InlinePass()(model)
@@ -44,6 +55,12 @@ class FunctionBody:
     def run(self, inputs: Sequence[Any], context: RunContext) -> list[Any]:
         """Inputs that the node leaves out are None here and don't exist in the graph."""
         return self._body.run([value for value in inputs if value is not None], context)
+
+
+def defaults(schema: Schema) -> dict[str, ir.Attr]:
+    """The attributes that have a default."""
+    given = {name: attribute.default_value for name, attribute in schema.raw.attributes.items()}
+    return {name: ir.serde.deserialize_attribute(value) for name, value in given.items() if value.type}
 
 
 def typed_function(node: ir.Node, schema: Schema, types: Types) -> onnx.FunctionProto:

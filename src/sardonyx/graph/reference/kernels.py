@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from sardonyx.graph import schemas
 from sardonyx.graph.constants import array_of
 from sardonyx.graph.reference import control, corrections
 from sardonyx.graph.reference.control import Body, Kernel
-from sardonyx.graph.reference.function import FunctionBody, Types, typed_function
+from sardonyx.graph.reference.function import FunctionBody, Types, defaults, typed_function
 
 _CONTROL: dict[str, Callable[[ir.Node, Mapping[str, Body]], Kernel]] = {
     "If": control.if_kernel,
@@ -54,10 +55,12 @@ def kernel_for(node: ir.Node, imports: Mapping[str, int], bodies: Mapping[str, B
         return (control.scan_8_kernel if old_scan else _CONTROL[node.op_type])(node, bodies)
     if correction := corrections.find(node.domain, node.op_type, schema.since):
         return corrected(correction, node, schema)
+    if bodies:
+        return from_body(node, schema, imports, prepare)
     if reference := reference_class(node.domain, node.op_type, schema.since):
         return from_reference(reference, node, schema, imports)
     if schema.raw.has_function or schema.raw.has_context_dependent_function:
-        return from_body(node, schema, prepare)
+        return from_body(node, schema, imports, prepare)
     raise unsupported(node, version)
 
 
@@ -98,7 +101,7 @@ def corrected(function: Callable[..., Any], node: ir.Node, schema: schemas.Schem
 def attributes_of(node: ir.Node, schema: schemas.Schema) -> dict[str, Any]:
     """{name: value} as Python values, with the schema's defaults for those that are not given."""
     given = {name: python_value(attribute) for name, attribute in node.attributes.items()}
-    return {**defaults(schema), **given}
+    return {**{name: python_value(attribute) for name, attribute in defaults(schema).items()}, **given}
 
 
 def python_value(attribute: ir.Attr) -> Any:
@@ -109,15 +112,6 @@ def python_value(attribute: ir.Attr) -> Any:
         return tuple(array_of(tensor) for tensor in attribute.as_tensors())
     value = attribute.value
     return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else value
-
-
-def defaults(schema: schemas.Schema) -> dict[str, Any]:
-    """{name: default} of the attributes that have one."""
-    found = {}
-    for name, attribute in schema.raw.attributes.items():
-        if attribute.default_value.type:
-            found[name] = python_value(ir.serde.deserialize_attribute(attribute.default_value))
-    return found
 
 
 # ---- onnx.reference -----------------------------------------------------------------------------------------------------------
@@ -140,10 +134,14 @@ def from_reference(
 ) -> Kernel:
     """A kernel around an instance of the reference's class, with this version's defaults (it knows only the newest ones)."""
     proto = ir.serde.serialize_node(node)
-    given = {attribute.name for attribute in proto.attribute}
+    kept = [attribute for attribute in proto.attribute if attribute.name != "consumed_inputs"]
+    given = {attribute.name for attribute in kept}
+    taken = inspect.signature(reference._run).parameters
     for name, attribute in schema.raw.attributes.items():
-        if name not in given and attribute.default_value.type:
-            proto.attribute.append(attribute.default_value)
+        if name not in given and name in taken and attribute.default_value.type:
+            kept.append(attribute.default_value)
+    del proto.attribute[:]
+    proto.attribute.extend(kept)
     parameters = {
         "opsets": {**schemas.IMPLIED, **imports},
         "new_ops": None,
@@ -164,15 +162,15 @@ def from_reference(
 # ---- the operator's own body ---------------------------------------------------------------------------------------------------
 
 
-def from_body(node: ir.Node, schema: schemas.Schema, prepare: Prepare) -> Kernel:
+def from_body(node: ir.Node, schema: schemas.Schema, imports: Mapping[str, int], prepare: Prepare) -> Kernel:
     """A kernel that runs the function by which the standard defines the operator."""
     if schema.raw.has_function:
-        prepared = FunctionBody(node, schema.raw.function_body, prepare)
+        prepared = FunctionBody(node, schema, imports, schema.raw.function_body, prepare)
         return lambda inputs, context: prepared.run(inputs, context)
 
     @functools.lru_cache(maxsize=16)
     def body_of(types: Types) -> FunctionBody:
-        return FunctionBody(node, typed_function(node, schema, types), prepare)
+        return FunctionBody(node, schema, imports, typed_function(node, schema, types), prepare)
 
     def run(inputs: list[Any], context: RunContext) -> Sequence[Any]:
         types = tuple((x.dtype, x.shape) if isinstance(x, np.ndarray) else None for x in inputs)

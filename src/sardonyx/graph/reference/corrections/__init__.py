@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any
 
-TABLES: tuple[dict[tuple[str, str], tuple[tuple[int, Callable[..., Any] | None], ...]], ...] = ()
+from sardonyx.graph.reference.corrections import elementwise, images, ml, recurrent, tensors, trees, windows
+from sardonyx.graph.reference.corrections.table import Correction
+from sardonyx.graph.schemas import ML
+
+TABLES = (
+    ("", elementwise.TABLE),
+    ("", images.TABLE),
+    ("", recurrent.TABLE),
+    ("", tensors.TABLE),
+    ("", windows.TABLE),
+    (ML, ml.TABLE),
+    (ML, trees.TABLE),
+)
 
 
 @functools.cache
-def find(domain: str, name: str, since: int) -> Callable[..., Any] | None:
+def find(domain: str, name: str, since: int) -> Correction | None:
     """The correction for the version of an operator that came in opset `since`, if there is one."""
-    for table in TABLES:
+    for home, table in TABLES:
         found = None
-        for first, function in table.get((domain, name), ()):
+        for first, function in table.get(name, ()) if home == domain else ():
             if first <= since:
                 found = function
         if found is not None:
@@ -23,6 +33,6 @@ def find(domain: str, name: str, since: int) -> Callable[..., Any] | None:
     return None
 
 
-def wants_outputs(function: Callable[..., Any]) -> bool:
+def wants_outputs(function: Correction) -> bool:
     """Does the function ask how many outputs its node has?"""
     return "outputs" in inspect.signature(function).parameters

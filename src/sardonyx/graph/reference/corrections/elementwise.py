@@ -1,0 +1,176 @@
+"""Old broadcasting, old Softmax, and reductions and normalisations that the reference gets wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from sardonyx.graph.reference.corrections.table import Array, Table, until
+
+
+def explicit_broadcast(function: Callable[[Array, Array], Array]) -> Callable[..., Array]:
+    """A binary operator before opset 7: b is broadcast only if asked for, its axes placed from `axis` on."""
+
+    def apply(a: Array, b: Array, axis: int | None = None, broadcast: int = 0, consumed_inputs: object = None) -> Array:
+        if broadcast and axis is not None:
+            b = b.reshape(b.shape + (1,) * (a.ndim - axis % a.ndim - b.ndim))
+        elif not broadcast and a.shape != b.shape:
+            raise ValueError(f"shapes {a.shape} and {b.shape} differ and broadcast is not set")
+        return function(a, b)
+
+    return apply
+
+
+def divide(a: Array, b: Array) -> Array:
+    """Integers are divided towards zero."""
+    if a.dtype.kind not in "iu":
+        return np.asarray(a / b)
+    quotient = np.abs(a) // np.abs(b)
+    return np.where((a < 0) != (b < 0), -quotient, quotient).astype(a.dtype)
+
+
+def flattened(function: Callable[[Array], Array]) -> Callable[..., Array]:
+    """Softmax and kin before opset 13: over all axes from `axis` on, as one."""
+
+    def apply(x: Array, axis: int = 1) -> Array:
+        axis = axis % x.ndim if x.ndim else 0
+        rows = x.reshape(int(np.prod(x.shape[:axis])), -1) if x.size else x.reshape(x.shape[0], 0)
+        return function(rows).reshape(x.shape) if x.size else x
+
+    return apply
+
+
+def softmax(rows: Array) -> Array:
+    e = np.exp(rows - rows.max(1, keepdims=True))
+    return np.asarray(e / e.sum(1, keepdims=True))
+
+
+def log_softmax(rows: Array) -> Array:
+    shifted = rows - rows.max(1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(1, keepdims=True)))
+
+
+def hardmax(rows: Array) -> Array:
+    out = np.zeros_like(rows)
+    np.put_along_axis(out, rows.argmax(1)[:, None], 1, 1)
+    return out
+
+
+def log_of_sum(
+    x: Array, axes: Array | Sequence[int] | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0, exponential: bool = False
+) -> Array:
+    """ReduceLogSum and ReduceLogSumExp; integers go through float64."""
+    over: tuple[int, ...] | None = None if axes is None else tuple(int(axis) for axis in axes)
+    if not over:
+        over = () if noop_with_empty_axes else None
+    y = x.astype(np.float64) if x.dtype.kind in "iu" else x
+    with np.errstate(all="ignore"):
+        if not exponential:
+            return np.asarray(np.log(y.sum(over, keepdims=bool(keepdims)))).astype(x.dtype)
+        top = y.max(over, keepdims=True, initial=-np.inf)
+        finite = np.where(np.isfinite(top), top, 0)
+        total = np.log(np.exp(y - finite).sum(over, keepdims=True)) + finite
+    return np.asarray(total if keepdims else total.reshape(y.sum(over).shape), x.dtype)
+
+
+def log_of_sum_of_exponentials(x: Array, axes: Any = None, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Array:
+    return log_of_sum(x, axes, keepdims, noop_with_empty_axes, exponential=True)
+
+
+def lp_normalization(x: Array, axis: int = -1, p: int = 2) -> Array:
+    """x over its p-norm along an axis; 0 where the norm is 0."""
+    norm = np.sum(np.abs(x) ** p, axis, keepdims=True) ** (1 / p)
+    return np.asarray(np.divide(x, norm, out=np.zeros_like(x), where=norm != 0))
+
+
+def lrn(x: Array, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0) -> Array:
+    """x / (bias + alpha / size * sum of squares over `size` neighbouring channels) ** beta"""
+    before, after = (size - 1) // 2, size // 2
+    squares = np.pad(x.astype(np.float64) ** 2, [(0, 0), (before, after), *[(0, 0)] * (x.ndim - 2)])
+    total = sum(squares[:, i : i + x.shape[1]] for i in range(size))
+    return (x / (bias + alpha / size * np.asarray(total)) ** beta).astype(x.dtype)
+
+
+def batch_normalization(
+    x: Array,
+    scale: Array,
+    bias: Array,
+    mean: Array,
+    variance: Array,
+    *,
+    outputs: int = 1,
+    epsilon: float = 1e-5,
+    momentum: float = 0.9,
+    spatial: int = 1,
+    is_test: int = 0,
+    training_mode: int | None = None,
+    consumed_inputs: object = None,
+) -> tuple[Array, ...]:
+    """All versions. Before opset 14 a node with more than one output trains; `spatial` = 0 has statistics for each element."""
+    training = outputs > 1 if training_mode is None else bool(training_mode)
+    axes = (0, *range(2, x.ndim)) if spatial else (0,)
+    shape = (1, -1, *[1] * (x.ndim - 2)) if spatial else (1, *x.shape[1:])
+    now_mean, now_variance = mean, variance
+    if training:
+        wide = x.astype(np.float64) if x.dtype.itemsize > 2 else x.astype(np.float32)
+        now_mean, now_variance = wide.mean(axes).astype(mean.dtype), wide.var(axes).astype(variance.dtype)
+    factor = scale.reshape(shape) / np.sqrt(now_variance.reshape(shape) + epsilon)
+    y = ((x - now_mean.reshape(shape)) * factor + bias.reshape(shape)).astype(x.dtype)
+    if not training:
+        return y, mean, variance, mean, variance
+    running_mean = mean * momentum + now_mean * (1 - momentum)
+    running_variance = variance * momentum + now_variance * (1 - momentum)
+    return y, running_mean.astype(mean.dtype), running_variance.astype(variance.dtype), now_mean, now_variance
+
+
+def dropout(x: Array, ratio: float = 0.5, is_test: int = 0, outputs: int = 1, consumed_inputs: object = None) -> Any:
+    """Dropout before opset 7, as at inference: the identity."""
+    return x, np.ones(x.shape, x.dtype)
+
+
+def reshape(x: Array, shape: Sequence[int], consumed_inputs: object = None) -> Array:
+    """Reshape of opset 1, whose shape is an attribute; 0 keeps a size."""
+    return x.reshape([x.shape[i] if size == 0 else size for i, size in enumerate(shape)])
+
+
+def split(x: Array, lengths: Array | None = None, axis: int = 0, split: Sequence[int] = (), outputs: int = 1) -> tuple[Array, ...]:
+    """Split of opset 1: lengths as an input or an attribute, else equal parts."""
+    sizes = list(lengths) if lengths is not None else list(split) or [x.shape[axis] // outputs] * outputs
+    return tuple(np.split(x, np.cumsum(sizes)[:-1], axis))
+
+
+def gemm(
+    a: Array, b: Array, c: Array, alpha: float = 1.0, beta: float = 1.0, transA: int = 0, transB: int = 0, broadcast: int = 0
+) -> Array:
+    """Gemm before opset 7."""
+    product = (a.T if transA else a) @ (b.T if transB else b)
+    return np.asarray(alpha * product + beta * c).astype(a.dtype)
+
+
+BINARY: dict[str, Callable[[Array, Array], Array]] = {
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Div": divide,
+    "Pow": lambda a, b: np.power(a, b).astype(a.dtype),
+    "And": np.logical_and,
+    "Or": np.logical_or,
+    "Xor": np.logical_xor,
+    "Equal": np.equal,
+    "Greater": np.greater,
+    "Less": np.less,
+}
+TABLE: Table = {
+    **until(7, {name: explicit_broadcast(function) for name, function in BINARY.items()}),
+    **until(13, {"Softmax": flattened(softmax), "LogSoftmax": flattened(log_softmax), "Hardmax": flattened(hardmax)}),
+    **until(7, {"Dropout": dropout, "Gemm": gemm}),
+    **until(5, {"Reshape": reshape}),
+    **until(2, {"Split": split}),
+    "ReduceLogSum": ((1, log_of_sum),),
+    "ReduceLogSumExp": ((1, log_of_sum_of_exponentials),),
+    "LpNormalization": ((1, lp_normalization),),
+    "LRN": ((1, lrn),),
+    "BatchNormalization": ((1, batch_normalization),),
+}

@@ -1,0 +1,194 @@
+"""ai.onnx.ml: what the reference lacks, and trees and linear models as other runtimes have them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sardonyx.graph.reference.corrections.table import Array, Table, until
+
+# ---- scores ---------------------------------------------------------------------------------------------------------------
+
+
+def logistic(x: Array) -> Array:
+    e = np.exp(-np.abs(x))
+    return np.asarray(np.where(x >= 0, 1 / (1 + e), e / (1 + e)))
+
+
+def softmax(x: Array) -> Array:
+    e = np.exp(x - x.max(1, keepdims=True))
+    return np.asarray(e / e.sum(1, keepdims=True))
+
+
+def softmax_zero(x: Array) -> Array:
+    """Softmax in which zeros stay out of the exponential and weigh next to nothing."""
+    top = x.max(1, keepdims=True)
+    e = np.where(np.abs(x) > 1e-7, np.exp(x - top), x * np.exp(-top))
+    total = e.sum(1, keepdims=True)
+    return np.where(total == 0, 0.5, e / np.where(total == 0, 1, total))
+
+
+def probit(x: Array) -> Array:
+    """sqrt(2) times the inverse error function of 2 x - 1, by Winitzki's approximation with a = 0.147."""
+    y = 2 * x - 1
+    log = np.log((1 - y) * (1 + y))
+    v = 2 / (np.pi * 0.147) + 0.5 * log
+    return np.asarray(1.41421356 * np.sign(y) * np.sqrt(-v + np.sqrt(v * v - log / 0.147)))
+
+
+TRANSFORMS = {
+    "NONE": lambda x: x,
+    "LOGISTIC": logistic,
+    "SOFTMAX": softmax,
+    "SOFTMAX_ZERO": softmax_zero,
+    "PROBIT": probit,
+}
+
+
+def class_labels(strings: Sequence[str] | None, numbers: Sequence[int] | None) -> Array:
+    return np.array(strings, object) if strings else np.array(numbers, np.int64)
+
+
+# ---- linear models -----------------------------------------------------------------------------------------------------------
+
+
+def linear_regressor(
+    x: Array,
+    coefficients: Sequence[float],
+    intercepts: Sequence[float] | None = None,
+    targets: int = 1,
+    post_transform: str = "NONE",
+) -> Array:
+    """x: T[n, f] -> f32[n, targets]"""
+    scores = x.astype(np.float32) @ np.array(coefficients, np.float32).reshape(targets, -1).T
+    if intercepts:
+        scores = scores + np.array(intercepts, np.float32)
+    return np.asarray(TRANSFORMS[post_transform](scores), np.float32)
+
+
+def linear_classifier(
+    x: Array,
+    coefficients: Sequence[float],
+    intercepts: Sequence[float] | None = None,
+    classlabels_ints: Sequence[int] | None = None,
+    classlabels_strings: Sequence[str] | None = None,
+    multi_class: int = 0,
+    post_transform: str = "NONE",
+) -> tuple[Array, Array]:
+    """x: T[n, f] -> labels [n], scores f32[n, classes]. One row of coefficients for two classes scores the second."""
+    labels = class_labels(classlabels_strings, classlabels_ints)
+    weights = np.array(coefficients, np.float32).reshape(-1, x.shape[1])
+    scores = x.astype(np.float32) @ weights.T
+    if intercepts:
+        scores = scores + np.array(intercepts, np.float32)
+    if scores.shape[1] > 1:
+        return labels[scores.argmax(1)], TRANSFORMS[post_transform](scores).astype(np.float32)
+    score = scores[:, 0]
+    if len(labels) == 1:
+        return labels[np.zeros(len(x), int)], TRANSFORMS[post_transform](scores).astype(np.float32)
+    positive = score > (0.5 if post_transform == "LOGISTIC" else 0)
+    pair = second_class(score, post_transform, centred=False)
+    return labels[(pair[:, 1] > 0.5).astype(int) if post_transform == "LOGISTIC" else positive.astype(int)], pair
+
+
+def second_class(score: Array, post_transform: str, centred: bool) -> Array:
+    """f32[n, 2]: both classes' scores from the second's: 1 - s, or -s if scores are centred on 0."""
+    if post_transform == "LOGISTIC":
+        both = np.stack([logistic(-score), logistic(score)], 1)
+    elif centred:
+        both = np.stack([-score, score], 1)
+        both = softmax(both) if post_transform == "SOFTMAX" else both
+    else:
+        both = np.stack([1 - score, score], 1)
+    return both.astype(np.float32)
+
+
+# ---- tables ------------------------------------------------------------------------------------------------------------------
+
+
+def lookup(x: Array, table: Mapping[Any, Any], default: Any, dtype: Any) -> Array:
+    """Each element through a table."""
+    out = np.empty(x.size, dtype)
+    out[:] = [table.get(key, default) for key in x.reshape(-1).tolist()]
+    return out.reshape(x.shape)
+
+
+def category_mapper(
+    x: Array,
+    cats_int64s: Sequence[int],
+    cats_strings: Sequence[str],
+    default_int64: int = -1,
+    default_string: str = "_Unused",
+) -> Array:
+    """Strings to numbers, or numbers to strings."""
+    if x.dtype == object:
+        return lookup(x, dict(zip(cats_strings, cats_int64s, strict=True)), default_int64, np.int64)
+    return lookup(x, dict(zip(cats_int64s, cats_strings, strict=True)), default_string, object)
+
+
+def label_encoder_1(x: Array, classes_strings: Sequence[str], default_int64: int = -1, default_string: str = "_Unused") -> Array:
+    """A string's place in the list, or the string at a place."""
+    places = range(len(classes_strings))
+    return category_mapper(x, places, classes_strings, default_int64, default_string)
+
+
+# cast_to: (element type, conversion of a value, what stands for a missing one)
+CASTS: dict[str, tuple[Any, Callable[[Any], Any], Any]] = {
+    "TO_FLOAT": (np.float32, float, 0),
+    "TO_INT64": (np.int64, lambda value: int(float(value)), 0),
+    "TO_STRING": (object, str, ""),
+}
+
+
+def cast_map(x: Mapping[int, Any], cast_to: str = "TO_FLOAT", map_form: str = "DENSE", max_map: int = 1) -> Array:
+    """A map's values in the order of their keys: [1, entries], or with keys as places: [1, max_map]."""
+    dtype, convert, empty = CASTS[cast_to]
+    count = len(x) if map_form == "DENSE" else max_map
+    out = np.full((1, count), empty, dtype)
+    for place, key in enumerate(sorted(x)):
+        column = place if map_form == "DENSE" else key
+        if 0 <= column < count:
+            out[0, column] = convert(x[key])
+    return out
+
+
+def zip_map(
+    x: Array, classlabels_int64s: Sequence[int] | None = None, classlabels_strings: Sequence[str] | None = None
+) -> list[dict[Any, float]]:
+    """x: f32[n, classes] -> for each row {label: score}"""
+    labels = list(classlabels_strings or classlabels_int64s or ())
+    rows = x.reshape(1, -1) if x.ndim == 1 else x
+    if rows.shape[1] != len(labels):
+        raise ValueError(f"{rows.shape[1]} columns for {len(labels)} labels")
+    return [dict(zip(labels, row, strict=True)) for row in rows.tolist()]
+
+
+def scaler(x: Array, offset: Sequence[float], scale: Sequence[float]) -> Array:
+    """(x - offset) * scale, in f32"""
+    shifted = x.astype(np.float64) - np.array(offset, np.float32)
+    return (shifted * np.array(scale, np.float32)).astype(np.float32)
+
+
+def normalizer(x: Array, norm: str = "MAX") -> Array:
+    """Rows over their largest element, the sum of magnitudes, or their length; rows whose norm is 0 stay."""
+    rows = x.astype(np.float64)
+    norms = {
+        "MAX": lambda: rows.max(-1, keepdims=True),
+        "L1": lambda: np.abs(rows).sum(-1, keepdims=True),
+        "L2": lambda: np.sqrt((rows**2).sum(-1, keepdims=True)),
+    }[norm]()
+    return (rows / np.where(norms == 0, 1, norms)).astype(np.float32)
+
+
+TABLE: Table = {
+    "CastMap": ((1, cast_map),),
+    "CategoryMapper": ((1, category_mapper),),
+    **until(2, {"LabelEncoder": label_encoder_1}),
+    "LinearClassifier": ((1, linear_classifier),),
+    "LinearRegressor": ((1, linear_regressor),),
+    "Normalizer": ((1, normalizer),),
+    "Scaler": ((1, scaler),),
+    "ZipMap": ((1, zip_map),),
+}

@@ -1,0 +1,122 @@
+"""Moving, picking and padding of elements; optionals; quantisation of old opsets; random choice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from onnx.reference.ops.op_dequantize_linear import DequantizeLinear_19
+from onnx.reference.ops.op_non_max_suppression import NonMaxSuppression
+from onnx.reference.ops.op_scatter_elements import ScatterElements
+
+from sardonyx.graph.reference.corrections.table import Array, Table, evaluate, until
+
+
+def gather(x: Array, indices: Array, axis: int = 0) -> Array:
+    """Raises IndexError, naming the first index out of bounds."""
+    size = x.shape[axis]
+    bad = indices[(indices < -size) | (indices >= size)]
+    if bad.size:
+        raise IndexError(
+            f"indices element out of data bounds, idx={bad.flat[0]} must be within the inclusive range [{-size},{size - 1}]"
+        )
+    return np.take(x, indices, axis)
+
+
+def scatter(x: Array, indices: Array, updates: Array, axis: int = 0) -> Array:
+    """Scatter, which ScatterElements took the place of."""
+    return evaluate(ScatterElements, x, indices, updates, axis=axis)
+
+
+def pad(x: Array, pads: Array, value: Array | None = None, axes: Array | None = None, mode: str = "constant") -> Array:
+    """Negative padding crops, and does so first."""
+    chosen = range(x.ndim) if axes is None else [int(axis) % x.ndim for axis in axes]
+    half = len(pads) // 2
+    widths = [(0, 0)] * x.ndim
+    for axis, head, tail in zip(chosen, pads[:half], pads[half:], strict=True):
+        widths[axis] = int(head), int(tail)
+    cropped = x[tuple(slice(max(-head, 0), size - max(-tail, 0)) for (head, tail), size in zip(widths, x.shape, strict=True))]
+    grown = [(max(head, 0), max(tail, 0)) for head, tail in widths]
+    if mode != "constant":
+        return np.pad(cropped, grown, mode)  # type: ignore[call-overload, no-any-return]
+    fill = np.zeros((), x.dtype) if value is None or value.size == 0 else np.asarray(value).reshape(-1)[0]
+    if x.dtype != object:
+        return np.pad(cropped, grown, constant_values=fill)
+    out = np.full([n + a + b for n, (a, b) in zip(cropped.shape, grown, strict=True)], "" if value is None else fill, object)
+    out[tuple(slice(a, a + n) for n, (a, _) in zip(cropped.shape, grown, strict=True))] = cropped
+    return out
+
+
+def non_max_suppression(
+    boxes: Array,
+    scores: Array,
+    most: Array | None = None,
+    iou_threshold: Array | None = None,
+    score_threshold: Array | None = None,
+    center_point_box: int = 0,
+) -> Array:
+    """The optional inputs have defaults: no box is wanted, and no overlap allowed."""
+    limits = [np.array([0], np.int64) if most is None else np.asarray(most).reshape(-1)]
+    limits.append(np.zeros(1, np.float32) if iou_threshold is None else np.asarray(iou_threshold).reshape(-1))
+    if score_threshold is not None:
+        limits.append(np.asarray(score_threshold).reshape(-1))
+    if int(limits[0][0]) == 0:
+        return np.zeros((0, 3), np.int64)
+    return evaluate(NonMaxSuppression, boxes, scores, *limits, center_point_box=center_point_box)
+
+
+def dequantize_linear(x: Array, scale: Array, zero: Array | None = None, axis: int = 1) -> Array:
+    """DequantizeLinear before opset 19."""
+    inputs = (x, scale) if zero is None else (x, scale, zero)
+    return evaluate(DequantizeLinear_19, *inputs, axis=axis)
+
+
+def optional(x: Any = None, **_: Any) -> Any:
+    """An optional is its element, or None."""
+    return x
+
+
+def optional_get_element(x: Any) -> Any:
+    """Raises ValueError for an empty optional."""
+    if x is None:
+        raise ValueError("the optional is empty")
+    return x
+
+
+def optional_has_element(x: Any = None) -> Array:
+    return np.array(x is not None)
+
+
+def multinomial(x: Array, dtype: int = 6, sample_size: int = 1, seed: float | None = None) -> Array:
+    """x: unnormalised log-probabilities f[b, classes] -> i[b, sample_size], drawn with replacement."""
+    draw = np.random.default_rng(None if seed is None else int(np.float32(seed).view(np.uint32)))
+    weights = np.exp(x.astype(np.float64) - x.max(1, keepdims=True))
+    edges = np.cumsum(weights, 1)
+    points = draw.random((len(x), sample_size)) * edges[:, -1:]
+    picked = (points[:, :, None] >= edges[:, None, :]).sum(-1)
+    return np.asarray(np.minimum(picked, x.shape[1] - 1), np.int64 if dtype == 7 else np.int32)
+
+
+def one_hot(indices: Array, depth: Array, values: Sequence[float], axis: int = -1) -> Array:
+    """1 at each index, counted from the end if negative, nowhere if out of range."""
+    size = int(np.asarray(depth).reshape(-1)[0])
+    off, on = np.asarray(values)
+    wanted = np.expand_dims(np.where(indices < 0, indices + size, indices), axis)
+    shape = [1] * wanted.ndim
+    shape[axis] = size
+    return np.asarray(np.where(wanted == np.arange(size).reshape(shape), on, off))
+
+
+TABLE: Table = {
+    **until(19, {"DequantizeLinear": dequantize_linear}),
+    **until(11, {"Scatter": scatter}),
+    "Gather": ((1, gather),),
+    "Multinomial": ((1, multinomial),),
+    "NonMaxSuppression": ((1, non_max_suppression),),
+    "OneHot": ((1, one_hot),),
+    "Optional": ((1, optional),),
+    "OptionalGetElement": ((1, optional_get_element),),
+    "OptionalHasElement": ((1, optional_has_element),),
+    "Pad": ((1, None), (11, pad)),
+}

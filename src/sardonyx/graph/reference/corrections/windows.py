@@ -1,0 +1,302 @@
+"""Convolutions and pooling, over windows that numpy views without copying."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sardonyx.graph.reference.corrections.table import Array, Table, wide
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How a window slides over the spatial axes: one entry for each, except `pads`, which has all heads, then all tails."""
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    pads: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """Input positions that a window spans."""
+        return tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
+
+
+def make_window(
+    sizes: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int] | None,
+    dilations: Sequence[int] | None,
+    pads: Sequence[int] | None,
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+) -> Window:
+    """The window over spatial axes of these sizes, `auto_pad` and `ceil_mode` resolved.
+
+    out = floor((size + pads - extent) / stride) + 1, or rounded up; SAME_*: out = ceil(size / stride), with the odd pad at the end
+    (UPPER) or the start (LOWER). A last window that would start in the tail's padding is dropped.
+    """
+    rank = len(kernel)
+    strides = tuple(strides or [1] * rank)
+    dilations = tuple(dilations or [1] * rank)
+    extents = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+        wanted = [-(-n // s) for n, s in zip(sizes, strides, strict=True)]
+        total = [max((o - 1) * s + e - n, 0) for o, s, e, n in zip(wanted, strides, extents, sizes, strict=True)]
+        small, large = [t // 2 for t in total], [t - t // 2 for t in total]
+        pads = [*small, *large] if auto_pad == "SAME_UPPER" else [*large, *small]
+    elif auto_pad == "VALID" or not pads:
+        pads = [0] * (2 * rank)
+    outputs = []
+    for n, e, s, head, tail in zip(sizes, extents, strides, pads[:rank], pads[rank:], strict=True):
+        steps = (n + head + tail - e) / s
+        out = (math.ceil(steps) if ceil_mode else math.floor(steps)) + 1
+        if ceil_mode and (out - 1) * s >= n + head:
+            out -= 1
+        outputs.append(out)
+    return Window(tuple(kernel), strides, dilations, tuple(pads), tuple(outputs))
+
+
+def padded(x: Array, window: Window, fill: float) -> Array:
+    """x with the window's padding, and as much more at the ends as its last position needs."""
+    rank = len(window.kernel)
+    needs = [(o - 1) * s + e for o, s, e in zip(window.outputs, window.strides, window.extents, strict=True)]
+    spatial = x.shape[2:]
+    widths = [
+        (head, max(tail, need - n - head))
+        for head, tail, need, n in zip(window.pads[:rank], window.pads[rank:], needs, spatial, strict=True)
+    ]
+    return np.pad(x, [(0, 0), (0, 0), *widths], constant_values=fill)
+
+
+def view(x: Array, window: Window) -> Array:
+    """[n, c, *outputs, *kernel]: all windows of an array that is padded already."""
+    axes = tuple(range(2, x.ndim))
+    windows = np.lib.stride_tricks.sliding_window_view(x, window.extents, axes)
+    places = tuple(slice(0, (o - 1) * s + 1, s) for o, s in zip(window.outputs, window.strides, strict=True))
+    taps = tuple(slice(None, None, d) for d in window.dilations)
+    return windows[(slice(None), slice(None), *places, *taps)]
+
+
+# ---- convolutions ---------------------------------------------------------------------------------------------------------
+
+
+def conv(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Sequence[int] | None = None,
+    group: int = 1,
+    kernel_shape: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Array:
+    """x: T[n, c, *s], w: T[m, c / group, *k], b: T[m] -> T[n, m, *o]. Raises ValueError for channels that don't fit."""
+    if x.shape[1] != w.shape[1] * group or w.shape[0] % group:
+        raise ValueError(f"{x.shape[1]} channels, {group} groups and weights of shape {list(w.shape)} don't fit together")
+    if kernel_shape and tuple(kernel_shape) != w.shape[2:]:
+        raise ValueError(f"kernel_shape is {list(kernel_shape)}, but the weights have shape {list(w.shape)}")
+    window = make_window(x.shape[2:], w.shape[2:], strides, dilations, pads, auto_pad)
+    if any(o < 0 for o in window.outputs):
+        raise ValueError(f"a window of {window.extents} does not fit into an input of shape {list(x.shape)}")
+    kind = np.float32 if x.dtype.itemsize <= 2 and x.dtype.kind not in "iu" else x.dtype
+    windows = view(padded(x.astype(kind), window, 0), window)
+    n, m, rank = x.shape[0], w.shape[0], len(window.kernel)
+    out = np.empty((n, m, *window.outputs), kind)
+    for g in range(group):
+        part = windows[:, g * w.shape[1] : (g + 1) * w.shape[1]]
+        columns = np.moveaxis(part, 1, 1 + rank).reshape(n * math.prod(window.outputs), -1)
+        rows = w[g * (m // group) : (g + 1) * (m // group)].reshape(m // group, -1).astype(kind)
+        product = (columns @ rows.T).reshape(n, *window.outputs, m // group)
+        out[:, g * (m // group) : (g + 1) * (m // group)] = np.moveaxis(product, -1, 1)
+    if b is not None:
+        out += b.reshape(1, -1, *[1] * rank).astype(kind)
+    return out.astype(x.dtype)
+
+
+def conv_integer(x: Array, w: Array, x_zero: Array | None = None, w_zero: Array | None = None, **attributes: object) -> Array:
+    """(x - x_zero) * (w - w_zero), in i32."""
+    shifted = x.astype(np.int64) - (0 if x_zero is None else int(np.asarray(x_zero).reshape(-1)[0]))
+    zeros = np.zeros(1, np.int64) if w_zero is None else np.asarray(w_zero, np.int64).reshape(-1, *[1] * (w.ndim - 1))
+    return conv(shifted, w.astype(np.int64) - zeros, **attributes).astype(np.int32)  # type: ignore[arg-type]
+
+
+def conv_transpose(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Sequence[int] | None = None,
+    group: int = 1,
+    kernel_shape: Sequence[int] | None = None,
+    output_padding: Sequence[int] | None = None,
+    output_shape: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Array:
+    """x: T[n, c, *s], w: T[c, m / group, *k], b: T[m] -> T[n, m, *o]: every input element adds its multiple of the kernel."""
+    rank = x.ndim - 2
+    strides, dilations = tuple(strides or [1] * rank), tuple(dilations or [1] * rank)
+    extra = tuple(output_padding or [0] * rank)
+    full = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(x.shape[2:], strides, w.shape[2:], dilations, strict=True)]
+    heads, sizes = transposed_frame(x.shape[2:], strides, full, extra, pads, output_shape, auto_pad)
+    n, m = x.shape[0], w.shape[1] * group
+    room = [max(f, h + size) for f, h, size in zip(full, heads, sizes, strict=True)]
+    out = np.zeros((n, m, *room), wide(x).dtype)
+    channels, columns = x.shape[1] // group, w.shape[1]
+    for g in range(group):
+        part = wide(x[:, g * channels : (g + 1) * channels])
+        weights = wide(w[g * channels : (g + 1) * channels])
+        for tap in np.ndindex(*w.shape[2:]):
+            places = tuple(
+                slice(t * d, t * d + (size - 1) * s + 1, s)
+                for t, d, s, size in zip(tap, dilations, strides, x.shape[2:], strict=True)
+            )
+            product = np.tensordot(part, weights[(slice(None), slice(None), *tap)], (1, 0))
+            out[(slice(None), slice(g * columns, (g + 1) * columns), *places)] += np.moveaxis(product, -1, 1)
+    cut = tuple(slice(h, h + size) for h, size in zip(heads, sizes, strict=True))
+    out = out[(slice(None), slice(None), *cut)]
+    if b is not None:
+        out = out + b.reshape(1, -1, *[1] * rank)
+    return out.astype(x.dtype)
+
+
+def transposed_frame(
+    inputs: Sequence[int],
+    strides: Sequence[int],
+    full: Sequence[int],
+    extra: Sequence[int],
+    pads: Sequence[int] | None,
+    output_shape: Sequence[int] | None,
+    auto_pad: str,
+) -> tuple[list[int], list[int]]:
+    """Where the output of a transposed convolution begins in the full one, and how large it is, for each axis."""
+    rank = len(full)
+    if output_shape or auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+        wanted = list(output_shape)[-rank:] if output_shape else [n * s for n, s in zip(inputs, strides, strict=True)]
+        total = [f + e - size for f, e, size in zip(full, extra, wanted, strict=True)]
+        if auto_pad == "SAME_UPPER":
+            return [max(t, 0) // 2 for t in total], wanted
+        return [max(t, 0) - max(t, 0) // 2 for t in total], wanted
+    pads = pads or [0] * (2 * rank)
+    heads = list(pads[:rank])
+    return heads, [f + e - h - t for f, e, h, t in zip(full, extra, heads, pads[rank:], strict=True)]
+
+
+# ---- pooling --------------------------------------------------------------------------------------------------------------
+
+
+def max_pool(
+    x: Array,
+    *,
+    kernel_shape: Sequence[int],
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    dilations: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    storage_order: int = 0,
+    strides: Sequence[int] | None = None,
+) -> tuple[Array, Array]:
+    """The largest of each window, and its place in the whole flattened input (columns first if `storage_order` is 1)."""
+    window = make_window(x.shape[2:], kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
+    lowest = -np.inf if x.dtype.kind not in "iu" else np.iinfo(x.dtype).min
+    windows = view(padded(x, window, lowest), window)
+    rank = len(window.kernel)
+    flat = windows.reshape(*windows.shape[: 2 + rank], -1)
+    best = flat.argmax(-1)
+    return np.take_along_axis(flat, best[..., None], -1)[..., 0], places_of(best, x.shape, window, storage_order)
+
+
+def places_of(best: Array, shape: tuple[int, ...], window: Window, storage_order: int) -> Array:
+    """i64, as best: the tap `best` of each window as an index into the flattened input."""
+    rank = len(window.kernel)
+    taps = np.unravel_index(best, window.kernel)
+    coordinates = []
+    for axis, tap in enumerate(taps):
+        start = np.arange(window.outputs[axis]) * window.strides[axis] - window.pads[axis]
+        start = start.reshape(-1, *[1] * (rank - 1 - axis))
+        coordinates.append(start + tap * window.dilations[axis])
+    spatial = shape[2:]
+    order = "F" if storage_order else "C"
+    inner = np.zeros(best.shape, np.int64)
+    step = 1
+    for axis in range(rank) if order == "F" else reversed(range(rank)):
+        inner += coordinates[axis] * step
+        step *= spatial[axis]
+    planes = np.arange(shape[0] * shape[1]).reshape(shape[0], shape[1], *[1] * rank)
+    return np.asarray(planes * step + inner, np.int64)
+
+
+def average_pool(
+    x: Array,
+    *,
+    kernel_shape: Sequence[int],
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    count_include_pad: int = 0,
+    dilations: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Array:
+    """The mean of each window: over what lies in the input, or in the input and its padding."""
+    window = make_window(x.shape[2:], kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
+    rank = len(window.kernel)
+    axes = tuple(range(-rank, 0))
+    total = view(padded(x.astype(np.float64), window, 0), window).sum(axes)
+    counted = np.ones((1, 1, *x.shape[2:]))
+    if count_include_pad:
+        counted = np.pad(counted, [(0, 0), (0, 0), *zip(window.pads[:rank], window.pads[rank:], strict=True)], constant_values=1)
+        bare = Window(window.kernel, window.strides, window.dilations, (0,) * (2 * rank), window.outputs)
+        count = view(padded(counted, bare, 0), bare).sum(axes)
+    else:
+        count = view(padded(counted, window, 0), window).sum(axes)
+    return np.asarray(total / count, x.dtype)
+
+
+def lp_pool(
+    x: Array,
+    *,
+    kernel_shape: Sequence[int],
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    dilations: Sequence[int] | None = None,
+    p: float = 2,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Array:
+    """The p-norm of each window."""
+    window = make_window(x.shape[2:], kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
+    powers = np.abs(x.astype(np.float64)) ** p
+    total = view(padded(powers, window, 0), window).sum(tuple(range(-len(window.kernel), 0)))
+    return np.asarray(total ** (1 / p), x.dtype)
+
+
+def global_lp_pool(x: Array, p: float = 2) -> Array:
+    """The p-norm of each channel."""
+    total = (np.abs(x.astype(np.float64)) ** p).sum(tuple(range(2, x.ndim)), keepdims=True)
+    return np.asarray(total ** (1 / p), x.dtype)
+
+
+def global_max_pool(x: Array) -> Array:
+    """The largest of each channel."""
+    return np.asarray(x.max(tuple(range(2, x.ndim)), keepdims=True))
+
+
+TABLE: Table = {
+    "Conv": ((1, conv),),
+    "ConvInteger": ((1, conv_integer),),
+    "ConvTranspose": ((1, conv_transpose),),
+    "MaxPool": ((1, max_pool),),
+    "AveragePool": ((1, average_pool),),
+    "LpPool": ((1, lp_pool),),
+    "GlobalLpPool": ((1, global_lp_pool),),
+    "GlobalMaxPool": ((1, global_max_pool),),
+}
