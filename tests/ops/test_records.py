@@ -19,7 +19,7 @@ CASES = [
 BY_ONNXRUNTIME = frozenset(
     (
         *("AveragePool", "MaxPool", "LpPool", "GlobalMaxPool", "LRN", "LpNormalization", "Hardmax"),
-        *("Softmax", "LogSoftmax", "RNN", "GRU", "LSTM", "Resize", "ConvTranspose"),
+        *("GatherElements", "Softmax", "LogSoftmax", "RNN", "GRU", "LSTM", "Resize", "ConvTranspose"),
     )
 )
 """Operators that onnx.reference gets wrong, or refuses, for some attributes or versions."""
