@@ -121,12 +121,14 @@ def merge_heads(y: Tensor) -> Tensor:
 
 
 def appended(past: Tensor | None, new: Tensor) -> Tensor:
-    """past: T[b, h, p, d] (or nothing), new: T[b, h, s, d] -> T[b, h, p + s, d]"""
+    """past: T[b, h, p, *d] (or nothing), new: T[b, h, s, *d] -> T[b, h, p + s, *d]"""
     if past is None:
         return view(new, new.shape, lambda *i: i)
-    b, h, s, d = new.shape
-    parts = [compute(t.dtype, [b, h, t.shape[2], d], lambda *i, t=t: at(t, i)) for t in (past, new)]
-    return assemble(new.dtype, [b, h, past.shape[2] + s, d], [(parts[0], [0] * 4), (parts[1], [0, 0, past.shape[2], 0])])
+    around, place = [*new.shape[:2]], list(new.shape[3:])
+    parts = [compute(t.dtype, [*around, t.shape[2], *place], lambda *i, t=t: at(t, i)) for t in (past, new)]
+    start: list[list[Dim]] = [[0, 0, n, *[0] * len(place)] for n in (0, past.shape[2])]
+    shape = [*around, past.shape[2] + new.shape[2], *place]
+    return assemble(new.dtype, shape, list(zip(parts, start, strict=True)))
 
 
 def attention(

@@ -61,7 +61,7 @@ def conv_windows(
     return windows(x.shape[2:], w.shape[2:], strides, dilations, pads, auto_pad)
 
 
-def convolve(x: Tensor, w: Tensor, ways: Sequence[Window], group: int, dtype: DType) -> Tensor:
+def convolve(x: Tensor, w: Tensor, ways: Sequence[Window], group: Dim, dtype: DType) -> Tensor:
     """x: [n, c, *d] with its border, w: [m, c / group, *k] -> dtype[n, m, *o], products summed in the dtype's arithmetic."""
     carrier = scalar.wide(dtype)
 
@@ -80,7 +80,7 @@ Channel = tuple[Dim, Dim, Dim, Dim, Dim]
 
 def over_channels(
     dtype: DType,
-    sizes: tuple[Dim, int, Dim, Dim],
+    sizes: tuple[Dim, Dim, Dim, Dim],
     outs: Sequence[Dim],
     taps: Sequence[Dim],
     term: Callable[[Channel, Sequence[Dim], Sequence[Dim]], Expr],
