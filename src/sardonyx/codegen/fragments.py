@@ -30,8 +30,8 @@ class Plain:
 
     def load_a(self, w: Words, address: Value) -> Value:
         """An element of A in every lane."""
-        one = w.b.load(address, typ=memory_type(self.a), align=self.a.itemsize)
-        return w.splat(casts.cast(w, one, self.a, self.c), self.lanes(w.target))
+        one = w.b.load(address, typ=vector_type(memory_type(self.a), 1), align=self.a.itemsize)
+        return w.permute(casts.cast(w, one, self.a, self.c), (0,) * self.lanes(w.target))
 
     def load_b(self, w: Words, address: Value) -> Value:
         """A vector of B."""

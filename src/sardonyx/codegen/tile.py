@@ -3,7 +3,7 @@
 tile(a, b, c, ahead, sizes that are not constant ...):
     sums = 0
     for the outer steps of k:
-        for k < extent, 4 at a time, then one at a time:
+        for k < extent, 2 at a time, then one at a time:
             per k: load `vectors` of b; prefetch a line at ahead + 64 k
                    for each row: broadcast a[row, k]; sums[row] += a * b
     store sums to c
@@ -11,7 +11,7 @@ tile(a, b, c, ahead, sizes that are not constant ...):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -20,14 +20,15 @@ from sardonyx.base.errors import Unsupported
 from sardonyx.base.symbolic import Dim
 from sardonyx.codegen.fragments import Plain, fragment
 from sardonyx.codegen.scopes import Frame
-from sardonyx.codegen.words import I8, I32, PTR, VOID, Value, Words, memory_type
+from sardonyx.codegen.words import I8, I32, PTR, VOID, Value, Words, constant_of, memory_type
 from sardonyx.loop.nodes import Tile
 
-UNROLL = 4
+UNROLL = 2
 MOST_STRIDED = 8  # rows at a stride in a register for which LLVM still keeps sums out of memory when k is unrolled
 LINE = 64  # bytes prefetched per k
 
 Sums = list[Value]
+Body = Callable[[Value, Sums], Sums]  # one turn of a loop, by its counter
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ class _Body:
         if depth < len(self.steps) - 1:
             return self._loop(zero, extent, 1, sums, outer)
 
-        def inner(count: int, prefetch: bool) -> object:
+        def inner(count: int, prefetch: bool) -> Body:
             def body(k: Value, sums: Sums) -> Sums:
                 moved = [w.at(r, w.mul(k, a_step), self.a_type) for r in rows]
                 ahead = w.at(self.ahead, w.mul(k, w.number(LINE)), I8) if prefetch and self.ahead is not None else None
@@ -151,8 +152,8 @@ class _Body:
 
         if self.unroll == 1:
             return self._loop(zero, extent, 1, sums, inner(1, True))
-        known = isinstance(extent, ir.Constant)
-        whole = w.number(extent.constant & -self.unroll) if known else w.b.and_(extent, w.number(-self.unroll))
+        known = constant_of(extent)
+        whole = w.b.and_(extent, w.number(-self.unroll)) if known is None else w.number(known & -self.unroll)
         sums = self._loop(zero, whole, self.unroll, sums, inner(self.unroll, True))
         return self._loop(whole, extent, 1, sums, inner(1, False))
 
@@ -177,25 +178,33 @@ class _Body:
         w = self.w
         w.intrinsic("llvm.prefetch.p0", VOID, address, w.const(I32, 0), w.const(I32, 3), w.const(I32, 1))
 
-    def _loop(self, start: Value, stop: Value, step: int, sums: Sums, body: object) -> Sums:
+    def _loop(self, start: Value, stop: Value, step: int, sums: Sums, body: Body) -> Sums:
         """sums = body(k, sums) for k in range(start, stop, step), perhaps never."""
         w, b = self.w, self.w.b
-        if isinstance(start, ir.Constant) and isinstance(stop, ir.Constant):
-            count = (stop.constant - start.constant) // step
-            if count <= 1:
-                return body(start, sums) if count == 1 else sums  # type: ignore[operator]
-        before, head, turn, after = b.block, w.block("loop"), w.block("turn"), w.block("after")
-        b.branch(head)
-        b.position_at_end(head)
+        first, last = constant_of(start), constant_of(stop)
+        known = None if first is None or last is None else (last - first) // step
+        if known is not None and known <= 1:
+            return body(start, sums) if known == 1 else sums
+        before, turn, after = b.block, w.block("turn"), w.block("after")
+        if known is None:
+            b.cbranch(b.icmp_signed("<", start, stop), turn, after)
+        else:
+            b.branch(turn)
+        b.position_at_end(turn)
         k = b.phi(w.index)
         phis = [b.phi(s.type) for s in sums]
-        b.cbranch(b.icmp_signed("<", k, stop), turn, after)
-        b.position_at_end(turn)
-        out = body(k, phis)  # type: ignore[operator]
+        out = body(k, list(phis))
         following = b.add(k, w.number(step))
-        for phi, first, later in zip([k, *phis], [start, *sums], [following, *out], strict=True):
-            phi.add_incoming(first, before)
-            phi.add_incoming(later, b.block)
-        b.branch(head)
+        end = b.block
+        for phi, initial, later in zip([k, *phis], [start, *sums], [following, *out], strict=True):
+            phi.add_incoming(initial, before)
+            phi.add_incoming(later, end)
+        b.cbranch(b.icmp_signed("<", following, stop), turn, after)
         b.position_at_end(after)
-        return phis
+        if known is not None:
+            return out
+        final = [b.phi(s.type) for s in sums]
+        for phi, initial, later in zip(final, sums, out, strict=True):
+            phi.add_incoming(initial, before)
+            phi.add_incoming(later, end)
+        return final
