@@ -30,6 +30,12 @@ NUMPY: dict[str, tuple[Callable[..., Array], list[tuple[float, float]]]] = {
     "asinh": (np.arcsinh, [(-2, 2), (-1e5, 1e5)]),
     "acosh": (np.arccosh, [(1, 1.001), (0.9, 3), (1, 1e5)]),
     "atanh": (np.arctanh, [(-1, 1), (-1.1, 1.1), (-0.1, 0.1)]),
+    "sin": (np.sin, [(-4, 4), (-1000, 1000), (-1e6, 1e6)]),
+    "cos": (np.cos, [(-4, 4), (-1000, 1000), (-1e6, 1e6)]),
+    "tan": (np.tan, [(-4, 4), (-1000, 1000), (-1e6, 1e6)]),
+    "asin": (np.arcsin, [(-1, 1), (0.45, 0.55), (0.99, 1.01)]),
+    "acos": (np.arccos, [(-1, 1), (0.45, 0.55), (0.99, 1.01), (-1.01, -0.99)]),
+    "atan": (np.arctan, [(-3, 3), (-100, 100), (0.4, 0.43)]),
 }
 
 
@@ -91,7 +97,7 @@ def test_pow_of_a_constant(dtype: type, exponent: float) -> None:
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("name", ["expm1", "sinh", "tanh", "erf", "log1p", "asinh", "atanh"])
+@pytest.mark.parametrize("name", ["expm1", "sinh", "tanh", "erf", "log1p", "asinh", "atanh", "sin", "tan", "asin", "atan"])
 def test_odd_near_zero(name: str, dtype: type) -> None:
     """f(-0) is -0, and the least subnormal is its own value."""
     x = np.array([0.0, -0.0, np.finfo(dtype).smallest_subnormal, -np.finfo(dtype).smallest_subnormal], dtype)
@@ -99,6 +105,22 @@ def test_odd_near_zero(name: str, dtype: type) -> None:
     want = dtype(2 / np.sqrt(np.pi)) * x if name == "erf" else x
     np.testing.assert_array_equal(got, want)
     np.testing.assert_array_equal(np.signbit(got), np.signbit(x))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ["sin", "cos", "tan"])
+def test_near_multiples_of_half_pi(name: str, dtype: type) -> None:
+    """Where the reduction loses most of its bits, up to the largest arguments; against exact reduction."""
+    n = np.concatenate([np.arange(1, 200), 2.0 ** np.arange(8, np.finfo(dtype).maxexp - 2, 7)])
+    near = (n * (np.pi / 2)).astype(dtype)
+    hard = (
+        [16367173 * 2.0**72] if dtype is np.float32 else [6381956970095103 * 2.0**797]
+    )  # as close as any: Muller 2006, table 11.3
+    x = np.concatenate([near, np.nextafter(near, dtype(0)), np.array(hard, dtype)])
+    with mpmath.workdps(700):
+        wide = np.float64 if dtype is np.float32 else np.longdouble
+        want = np.array([wide(mpmath.nstr(getattr(mpmath, name)(mpmath.mpf(float(v))), 30)) for v in x])
+    assert ulps(compute(EXPANSIONS[name], x), want).max() <= LIMIT[dtype]
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from sardonyx.base.errors import Unsupported
-from sardonyx.loop import exponentials, logarithms
+from sardonyx.loop import exponentials, logarithms, trigonometry
 from sardonyx.loop.casts import Native, convert
 from sardonyx.loop.floats import FORMATS
 from sardonyx.loop.nodes import FUNCTIONS, Cast, Expr, Op
@@ -29,6 +29,12 @@ EXPANSIONS: Mapping[str, Callable[..., Value]] = {
     "acosh": logarithms.acosh,
     "atanh": logarithms.atanh,
     "pow": logarithms.pow,
+    "sin": trigonometry.sin,
+    "cos": trigonometry.cos,
+    "tan": trigonometry.tan,
+    "asin": trigonometry.asin,
+    "acos": trigonometry.acos,
+    "atan": trigonometry.atan,
 }
 
 
