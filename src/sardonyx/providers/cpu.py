@@ -64,7 +64,8 @@ def claimed(graph: ir.Graph) -> list[ir.Node]:
             continue
         try:
             import_node(node, scope, graph.opset_imports)
-        except (Unsupported, Fail):
+        except (Unsupported, Fail) as error:
+            debug.show(debug.RAN, "refused", str(error))
             continue
         out.append(node)
     return out
