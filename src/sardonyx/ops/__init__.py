@@ -20,9 +20,11 @@ from sardonyx.ops import (
     reduce,
     resize,
     rnn,
+    scatter,
     shape,
     signal,
     softmax,
+    sort,
 )
 from sardonyx.ops.record import Op
 
@@ -46,9 +48,11 @@ FAMILIES = (
     reduce.OPS,
     resize.OPS,
     rnn.OPS,
+    scatter.OPS,
     shape.OPS,
     signal.OPS,
     softmax.OPS,
+    sort.OPS,
 )
 """Every family's records."""
 

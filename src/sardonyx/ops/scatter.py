@@ -1,0 +1,252 @@
+"""Writing at indices: ScatterElements, ScatterND, Scatter, TensorScatter, Col2Im.
+
+Updates are written in the order in which they stand, so that of two to one place the later one counts (or both, with a reduction).
+Threads share out what no two updates can both touch: the lines of ScatterElements, the columns of ScatterND.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from sardonyx.base.dtypes import DType, boolean, i64
+from sardonyx.base.errors import Fail
+from sardonyx.base.symbolic import Dim, ceil_divide, minimum, product, strides
+from sardonyx.expr import scalar
+from sardonyx.expr.index import at, element, inside
+from sardonyx.expr.known import elements
+from sardonyx.expr.require import require_equal, require_nonnegative
+from sardonyx.expr.tensor import Tensor, compute, kernel_outputs
+from sardonyx.loop.builder import KernelBuilder, as_index
+from sardonyx.loop.nodes import Expr, Kernel, Kind
+from sardonyx.loop.values import Value
+from sardonyx.ops.cases import integers, reals
+from sardonyx.ops.index import same_rank, tuple_length
+from sardonyx.ops.pointwise import normal_axis, reduce
+from sardonyx.ops.record import Case, Op
+from sardonyx.ops.windows import windows
+
+OUT_OF_BOUNDS = ("indices element out of data bounds, idx={0} for an axis of {1}",)
+COLUMNS = 64
+"""How many neighbouring columns a thread of ScatterND takes at a time."""
+COMBINE = {"add": "add", "mul": "mul", "min": "min", "max": "max"}
+COMBINE_BOOL = {"add": "or", "mul": "and", "min": "and", "max": "or"}
+
+
+def combination(reduction: str, dtype: DType) -> Callable[[Value, Value], Value]:
+    """(what is there, update) -> what will be there"""
+    if reduction == "none":
+        return lambda old, new: new
+    table = COMBINE_BOOL if dtype is boolean else COMBINE
+    if reduction not in table:
+        raise Fail(f"reduction must be none, {', '.join(table)}, not {reduction}")
+    fn = table[reduction]
+    return lambda old, new: Value(scalar.apply(fn, old.expr, new.expr))
+
+
+@contextlib.contextmanager
+def slice_of(b: KernelBuilder, sizes: Sequence[Dim], shared: int | None, q: Dim, kind: Kind) -> Iterator[list[Dim]]:
+    """All indices with q on the axis `shared` (all there are without one), the innermost loop of this kind."""
+    inner = [a for a in range(len(sizes)) if a != shared]
+    with contextlib.ExitStack() as loops:
+        out = {a: loops.enter_context(b.loop(f"i{a}", sizes[a], kind=kind if a == inner[-1] else "serial")) for a in inner}
+        yield [out.get(a, q) for a in range(len(sizes))]
+
+
+def offset(indices: Sequence[Dim], steps: Sequence[Dim]) -> Dim:
+    """The place of an element in a buffer with these strides."""
+    out: Dim = 0
+    for i, step in zip(indices, steps, strict=True):
+        out = out + i * step
+    return out
+
+
+# ---- ScatterElements ----------------------------------------------------------------------------------------------------
+
+
+def scatter_elements(x: Tensor, indices: Tensor, updates: Tensor, axis: int = 0, reduction: str = "none") -> Tensor:
+    """x with y[i, ..., indices[i, ..., k], ...] = updates[i, ..., k] (or added, ... to it). x: T[*d], indices and updates: [*m]"""
+    axis = normal_axis(axis, x.rank)
+    same_rank("ScatterElements", x, indices)
+    for a, (n, m, u) in enumerate(zip(x.shape, indices.shape, updates.shape, strict=True)):
+        message = f"ScatterElements of {list(updates.shape)} at {list(indices.shape)} into {list(x.shape)}"
+        require_equal(m, u, message)
+        if a != axis:
+            require_nonnegative(n - m, message)
+    kernel = elements_kernel(x.rank, axis, x.dtype, indices.dtype, reduction)
+    (y,) = kernel_outputs(kernel, [x, indices, updates], [(x.dtype, x.shape)], [*x.shape, *indices.shape], OUT_OF_BOUNDS)
+    return y
+
+
+def elements_kernel(rank: int, axis: int, dtype: DType, index: DType, reduction: str) -> Kernel:
+    """Each slice along the first axis other than `axis` is copied, then its updates are written."""
+    merge = combination(reduction, dtype)
+    b = KernelBuilder(f"scatter elements {reduction}")
+    ns, ms = [b.size(f"n{a}") for a in range(rank)], [b.size(f"m{a}") for a in range(rank)]
+    x, indices, updates = b.input("x", dtype), b.input("indices", index), b.input("updates", dtype)
+    y = b.output("y", dtype)
+    shared = next((a for a in range(rank) if a != axis), None)
+    here, there = strides(ns), strides(ms)
+    with b.loop("slice", 1 if shared is None else ns[shared], kind="parallel") as q:
+        with slice_of(b, ns, shared, q, "vector") as i:
+            y[offset(i, here)] = x[offset(i, here)]
+        some = b.if_(as_index(q) < as_index(ms[shared])) if shared is not None else contextlib.nullcontext()
+        with some, slice_of(b, ms, shared, q, "serial") as i:
+            source = offset(i, there)
+            target = offset([*i[:axis], y.checked(indices[source], ns[axis], 0), *i[axis + 1 :]], here)
+            y[target] = merge(y[target], updates[source])
+    return b.build()
+
+
+# ---- ScatterND ----------------------------------------------------------------------------------------------------------
+
+
+def scatter_nd(x: Tensor, indices: Tensor, updates: Tensor, reduction: str = "none") -> Tensor:
+    """x with y[indices[i]] = updates[i] (or added, ... to it). x: T[*d, *rest], indices: i64[*m, k] with k = the rank of d,
+    updates: T[*m, *rest] -> T[*d, *rest]"""
+    k = tuple_length(indices)
+    if k > x.rank or updates.rank != indices.rank - 1 + x.rank - k:
+        raise Fail(f"[ShapeInferenceError] ScatterND of {list(updates.shape)} at {list(indices.shape)} into {list(x.shape)}")
+    for n, m in zip(updates.shape, (*indices.shape[:-1], *x.shape[k:]), strict=True):
+        require_equal(n, m, f"ScatterND of {list(updates.shape)} at {list(indices.shape)} into {list(x.shape)}")
+    kernel = rows_kernel(k, x.dtype, indices.dtype, reduction)
+    sizes = [*x.shape[:k], product(indices.shape[:-1]), product(x.shape[k:])]
+    (y,) = kernel_outputs(kernel, [x, indices, updates], [(x.dtype, x.shape)], sizes, OUT_OF_BOUNDS)
+    return y
+
+
+def rows_kernel(k: int, dtype: DType, index: DType, reduction: str) -> Kernel:
+    """x: [n0, ..., width] with k sizes n, indices: [count, k], updates: [count, width]; threads take COLUMNS columns at a time."""
+    merge = combination(reduction, dtype)
+    b = KernelBuilder(f"scatter rows {reduction}")
+    ns, count, width = [b.size(f"n{a}") for a in range(k)], b.size("count"), b.size("width")
+    x, indices, updates = b.input("x", dtype), b.input("indices", index), b.input("updates", dtype)
+    y = b.output("y", dtype)
+    with b.loop("columns", ceil_divide(width, COLUMNS), kind="parallel") as c:
+        lo, hi = c * COLUMNS, minimum(width, (c + 1) * COLUMNS)
+        with b.loop("row", product(ns)) as r, b.loop("column", hi, lo, "vector") as j:
+            y[r * width + j] = x[r * width + j]
+        with b.loop("update", count) as u:
+            row = offset([y.checked(indices[u * k + a], n, 0) for a, n in enumerate(ns)], strides(ns))
+            with b.loop("column", hi, lo, "vector") as j:
+                y[row * width + j] = merge(y[row * width + j], updates[u * width + j])
+    return b.build()
+
+
+# ---- by expressions -----------------------------------------------------------------------------------------------------
+
+
+def tensor_scatter(past: Tensor, update: Tensor, starts: Tensor | None = None, axis: int = -2, mode: str = "linear") -> Tensor:
+    """past with update written from starts[batch] on (0 without them) along the axis, beyond its end in a circle if the mode says so.
+
+    past: T[batch, *a, n, *b], update: T[batch, *a, m, *b], starts: i64[batch] -> T[batch, *a, n, *b]
+    """
+    axis = normal_axis(axis, past.rank)
+    if mode not in ("linear", "circular") or axis == 0:
+        raise Fail(f"TensorScatter with mode {mode} and axis {axis}")
+    n, m = past.shape[axis], update.shape[axis]
+
+    def body(*i: Dim) -> Expr:
+        start = scalar.literal(0, i64) if starts is None else scalar.cast(at(starts, (i[0],)), i64)
+        place = scalar.sub(scalar.index(i[axis]), start)
+        if mode == "circular":
+            place = scalar.apply("mod", place, scalar.index(n))
+        new = scalar.logical_and(scalar.apply("ge", place, 0), scalar.apply("lt", place, scalar.index(m)))
+        written = at(update, [*i[:axis], element(place, m), *i[axis + 1 :]], new)
+        return scalar.select(new, written, at(past, i))
+
+    return compute(past.dtype, past.shape, body)
+
+
+def col2im(
+    x: Tensor,
+    image_shape: Tensor,
+    block_shape: Tensor,
+    dilations: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Tensor:
+    """The image of which x has the columns: each pixel is the sum of what all windows have in its place.
+
+    x: T[n, c product(block), windows], image_shape and block_shape: i64[d] -> T[n, c, *image]
+    """
+    image, block = elements(image_shape).tolist(), elements(block_shape).tolist()
+    ways = windows(image, block, strides, dilations, pads)
+    channels = x.shape[1] // product(block)
+    require_equal(channels * product(block), x.shape[1], f"Col2Im of {list(x.shape)} with blocks of {block}")
+    require_equal(product(w.out for w in ways), x.shape[2], f"Col2Im of {list(x.shape)} into an image of {image}")
+    rank = len(ways)
+
+    def body(*i: Dim) -> Expr:
+        row: Dim = i[1]
+        column: Dim = 0
+        valid: Expr = scalar.literal(True, boolean)
+        for way, pixel, tap in zip(ways, i[2 : 2 + rank], i[2 + rank :], strict=True):
+            distance = pixel + way.lo - tap * way.dilation
+            window = distance // way.stride
+            aligned = scalar.apply("eq", scalar.index(distance % way.stride), 0)
+            valid = functools.reduce(scalar.logical_and, (valid, aligned, inside(window, way.out)))
+            row, column = row * way.size + tap, column * way.out + window
+        return at(x, (i[0], row, column), valid)
+
+    return reduce("add", x.dtype, [x.shape[0], channels, *image], block, body)
+
+
+# ---- records ------------------------------------------------------------------------------------------------------------
+
+X = reals(4, 3, 5)
+ROWS = np.array([[3], [0], [-1]])
+LINES = integers(2, 3, 4, lo=-5, hi=4)
+WAYS = ("none", "add", "mul", "min", "max")
+CACHE, NEW = reals(2, 3, 6, 2), reals(2, 3, 2, 2) + 9
+
+
+def apart(*shape: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Indices of which no two on a line of the last axis are the same."""
+    return (np.arange(shape[-1]) * 2 + np.zeros(shape, np.int64)) % 5
+
+
+ELEMENTS = tuple(
+    [Case((X, apart(4, 3, 3), reals(4, 3, 3) + 3), {"axis": 2, "reduction": w}) for w in WAYS]
+    + [Case((X, LINES, reals(2, 3, 4) + 3), {"axis": 2, "reduction": w}) for w in WAYS[1:]]
+    + [Case((X[:, 0, 0].copy(), np.array([1, -1]), reals(2)), {})]
+    + [Case((integers(3, 3), np.array([[0, 2, 1]], np.int32), integers(1, 3) + 40), {"axis": 0})]
+    + [Case((X.astype(np.float16), LINES % 5, reals(2, 3, 4, dtype=np.float16)), {"axis": -1, "reduction": "add"})]
+)
+TUPLES = tuple(
+    [Case((X, ROWS, reals(3, 3, 5) + 3), {"reduction": w}) for w in WAYS]
+    + [Case((X, np.array([[0, 1], [3, -1], [0, 1]]), reals(3, 5) + 3), {"reduction": w}) for w in WAYS[1:]]
+    + [Case((X, np.array([[[0, 1, 4]], [[3, -1, 0]]]), reals(2, 1) + 3))]
+    + [Case((integers(3, 130), np.array([[2]]), integers(1, 130)), {"reduction": "add"})]
+)
+
+OPS = (
+    Op("ScatterElements", since=11, kernel=scatter_elements, cases=ELEMENTS),
+    Op("Scatter", since=9, kernel=scatter_elements),
+    Op("ScatterND", since=11, kernel=scatter_nd, cases=TUPLES),
+    Op(
+        "TensorScatter",
+        since=24,
+        lower=tensor_scatter,
+        cases=(
+            Case((CACHE, NEW)),
+            Case((CACHE, NEW, np.array([1, 4]))),
+            Case((CACHE, NEW, np.array([5, 3])), {"mode": "circular"}),
+            Case((CACHE.transpose(0, 2, 1, 3).copy(), NEW.transpose(0, 2, 1, 3).copy(), np.array([1, 4])), {"axis": 1}),
+        ),
+    ),
+    Op(
+        "Col2Im",
+        since=18,
+        lower=col2im,
+        cases=(
+            Case((reals(1, 5, 5), np.array([5, 5]), np.array([1, 5]))),
+            Case((reals(2, 12, 9), np.array([5, 5]), np.array([2, 2])), {"strides": [2, 2], "pads": [1, 0, 0, 1]}),
+            Case((reals(1, 12, 9), np.array([5, 5]), np.array([2, 3])), {"dilations": [2, 1]}),
+        ),
+    ),
+)
