@@ -1,0 +1,63 @@
+"""Each layer imports only those before it, anywhere in its files; the first ones need no more than numpy."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "sardonyx"
+LAYERS = (
+    *("base", "runtime", "loop", "expr", "ops", "graph", "lower", "codegen", "providers", "session"),
+    *("inspection", "backend", "cli"),
+)
+LIGHT = ("base", "runtime")
+ALLOWED = {"base": {"numpy", "ml_dtypes"}, "runtime": {"numpy"}}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Full names of the modules that a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            assert node.module is not None
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def files(layer: str) -> list[Path]:
+    return [PACKAGE / f"{layer}.py"] if (PACKAGE / f"{layer}.py").exists() else sorted((PACKAGE / layer).rglob("*.py"))
+
+
+def test_every_folder_is_a_layer() -> None:
+    there = {path.name.removesuffix(".py") for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert there - {"__init__", "__pycache__"} == set(LAYERS)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_imports_only_those_before_it(layer: str) -> None:
+    before = {*LAYERS[: LAYERS.index(layer) + 1]}
+    for path in files(layer):
+        for name in imported(path):
+            home, _, inside = name.partition(".")
+            other = inside.split(".")[0]
+            assert home != "sardonyx" or other not in LAYERS or other in before, f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("layer", LIGHT)
+def test_light_layers_need_numpy_alone(layer: str) -> None:
+    for path in files(layer):
+        foreign = {name.split(".")[0] for name in imported(path)} - sys.stdlib_module_names - {"sardonyx"}
+        assert foreign <= ALLOWED[layer], f"{path} imports {foreign - ALLOWED[layer]}"
+
+
+def test_the_runtime_runs_without_the_compiler() -> None:
+    modules = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in files("runtime")]
+    code = f"import sys, {', '.join(modules)}; print({{'onnx', 'onnx_ir', 'llvmlite', 'ml_dtypes', 'typer'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
