@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sardonyx.base.symbolic import Dim, Symbol, ground, symbols, value
@@ -47,11 +47,11 @@ def lower(inputs: Sequence[Tensor], outputs: Sequence[Tensor], machine: Machine)
     values = {t: Value(t) for t in reachable(kept)}
     inline_scalars(values)
     kept = list(dict.fromkeys([*kept, *expand(values), *call_inputs(values)]))
-    mark_constants(values)
+    mark_constants(values, {*results, *(p.tensor for p in probes)})
     take_views(values, kept, machine)
     pack(values, machine)
     run = {t: v for t, v in values.items() if not v.constant}
-    constants = leaves(run, values)
+    constants = leaves(run, values, [p.tensor for p in probes])
     prepared = [t for t in constants if t.data is None]
     program = lower_part(run, inputs, results, kept, probes, constants, machine)
     if not prepared:
@@ -59,7 +59,7 @@ def lower(inputs: Sequence[Tensor], outputs: Sequence[Tensor], machine: Machine)
     before = {t: v for t, v in values.items() if v.constant}
     for t in prepared:
         before[t].strides, before[t].laid = run[t].strides, True
-    return program, lower_part(before, [], prepared, prepared, [], leaves({}, before), machine)
+    return program, lower_part(before, [], prepared, prepared, [], [t for t in before if t.data is not None], machine)
 
 
 def own_buffers(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Tensor]:
@@ -147,15 +147,16 @@ def call_inputs(values: dict[Tensor, Value]) -> list[Tensor]:
     return [t for call in calls for t in call.inputs]
 
 
-def mark_constants(values: dict[Tensor, Value]) -> None:
-    """A value is constant if it is made of weights alone."""
+def mark_constants(values: dict[Tensor, Value], results: Container[Tensor]) -> None:
+    """A value is constant if it is made of weights alone, and not asked for itself."""
     for t, v in sorted(values.items(), key=lambda item: item[1].id):
         if t.data is not None:
             v.constant = True
             continue
         sources = [r.tensor for r in reads_of(v)] + list(t.parts) + (list(t.call.inputs) if t.call else [])
         fixed = all(isinstance(n, int) for n in t.shape) and (v.body is None or not sizes_in(v))
-        v.constant = bool(sources) and fixed and not v.region and t.region is None and all(values[s].constant for s in sources)
+        v.constant = bool(sources) and fixed and not v.region and t.region is None and t not in results
+        v.constant = v.constant and all(values[s].constant for s in sources)
     for t, v in values.items():  # a part is what its whole is
         if v.into is not None and v.constant and not values[v.into[0]].constant:
             v.constant = False
@@ -170,12 +171,10 @@ def sizes_in(v: Value) -> bool:
     return not v.body.symbols <= set(v.all_loops)
 
 
-def leaves(run: dict[Tensor, Value], values: dict[Tensor, Value]) -> list[Tensor]:
-    """The constants that `run` reads; they join it as values without a body. Without a run: those with data."""
-    if not run:
-        return [t for t in values if t.data is not None]
-    used: dict[Tensor, None] = {}
-    for t, v in list(run.items()):
+def leaves(run: dict[Tensor, Value], values: dict[Tensor, Value], probed: Iterable[Tensor]) -> list[Tensor]:
+    """The constants that `run` reads, or whose elements are sizes; they join it as values without a body."""
+    used = dict.fromkeys(t for t in probed if values[t].constant)
+    for t, v in run.items():
         for s in [r.tensor for r in reads_of(v)] + (list(t.call.inputs) if t.call else []):
             if values[s].constant:
                 used[s] = None
@@ -198,7 +197,7 @@ def lower_part(
     nests = place(values, [t for t in kept if t in values], machine)
     kernels: dict[str, Kernel] = {}
     items = [(n.root.id, n.root.region, nest_call(n, values, machine, kernels)) for n in nests]
-    for call in dict.fromkeys(t.call for t in values if t.call is not None):
+    for call in dict.fromkeys(t.call for t in values if t.call is not None and t not in constants):
         first = min(call.outputs, key=lambda t: t.id)
         items.append((first.id, values[first].region, hand_written(call, kernels, first.origin)))
     items.sort(key=lambda item: item[0])
@@ -233,11 +232,11 @@ def orders(constants: Sequence[Tensor], values: dict[Tensor, Value]) -> dict[Ten
 
 
 def level_of(step: Step, levels: dict[Tensor, int]) -> int:
-    """The segment a step belongs to: after those it reads from, one later than those that decide its sizes."""
+    """The segment a step belongs to: after those it reads from, one later than those that decide its sizes (what is fed is there)."""
     level = max((levels.get(t, 0) for t in step.reads), default=0)
     for s in sizes_of(step):
         if isinstance(s, DataSymbol):
-            level = max(level, levels.get(s.tensor, 0) + 1)
+            level = max(level, levels.get(s.tensor, -1) + 1)
     return level
 
 

@@ -37,9 +37,8 @@ def expand(values: dict[Tensor, Value]) -> set[Tensor]:
             kept |= carry(values, c, outer, (*outer, region), start)
         for s in region.stacked:
             step = value(region.step)
-            part = statement(values, s.whole, (step,), s.value, (*outer, region), start - 0.4)
+            statement(values, s.whole, (step,), s.value, (*outer, region), start - 0.4)
             values[s.whole].place = "WHOLE"
-            s.whole.parts = (part,)
         if region.count is not None:
             v = values[region.count]
             v.body = Index(value(region.step))
@@ -62,7 +61,7 @@ def carry(values: dict[Tensor, Value], c: Carried, outer: Path, inner: Path, sta
 
 def statement(
     values: dict[Tensor, Value], target: Tensor, prefix: tuple[Dim, ...], source: Tensor, path: Path, at: float
-) -> Tensor:
+) -> None:
     """target[*prefix, i] = source[i], as a part of target."""
     part = Tensor(source.dtype, source.shape, f"{target.name}.from.{source.name}")
     part.id, part.origin = at, source.origin
@@ -70,7 +69,6 @@ def statement(
     v.body = Read(source, v.axes)
     v.into = part.into = target, (*prefix, *v.axes)
     v.region = path
-    return part
 
 
 def copy_of(values: dict[Tensor, Value], source: Tensor, path: Path, at: float) -> Tensor:

@@ -68,7 +68,7 @@ class Assembler:
         done: set[int] = set()
         probes_left = list(p.probes)
         for i, segment in enumerate(p.segments):
-            found = [q for q in probes_left if self.written_before(q.tensor, i)]
+            found = [q for q in probes_left if self.there_before(q.tensor, i)]
             probes_left = [q for q in probes_left if q not in found]
             ready |= set(found)
             known = [o for o, t in enumerate(p.outputs) if o not in done and self.covered(t.shape, ready)]
@@ -151,16 +151,21 @@ class Assembler:
 
     # ---- segments -----------------------------------------------------------------------------------------------------------
 
-    def written_before(self, t: Tensor, i: int) -> bool:
-        return any(t in c.writes for s in self.program.segments[:i] for c in calls(s.steps))
+    def there_before(self, t: Tensor, i: int) -> bool:
+        """Is t fed, a constant, or written by a segment before the i-th?"""
+        p = self.program
+        return t in p.inputs or t in p.constants or any(t in c.writes for s in p.segments[:i] for c in calls(s.steps))
 
     def covered(self, shape: Sequence[Dim], ready: set[Symbol]) -> bool:
         return all(ground(n) <= ready for n in shape)
 
     def probe(self, q: DataSymbol) -> Probe:
+        at = self.memory[q.tensor]
+        if (given := single(at)) is not None:
+            return Probe(self.slots[q], self.slots[given], q.position, q.tensor.dtype)
         source = self.new_slots(1)
         before = max(j for j, s in enumerate(self.program.segments) if any(q.tensor in c.writes for c in calls(s.steps)))
-        self.plans.setdefault(f"plan_{before}", []).append((source, self.memory[q.tensor]))
+        self.plans.setdefault(f"plan_{before}", []).append((source, at))
         return Probe(self.slots[q], source, q.position, q.tensor.dtype)
 
     def plan_sizes(
