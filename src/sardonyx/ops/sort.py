@@ -1,0 +1,223 @@
+"""Operators that sort: TopK, Unique. Kernels over whole rows, by heaps of positions."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+
+from sardonyx.base.dtypes import DType, boolean, i64
+from sardonyx.base.symbolic import Dim, product
+from sardonyx.expr.index import at, element
+from sardonyx.expr.known import elements
+from sardonyx.expr.require import require_nonnegative
+from sardonyx.expr.tensor import Tensor, kernel_outputs
+from sardonyx.loop.builder import Array, KernelBuilder, Local, as_index, trusted
+from sardonyx.loop.nodes import Kernel
+from sardonyx.loop.values import Value, where
+from sardonyx.ops.cases import integers, reals
+from sardonyx.ops.heap import Heap, comparable, larger
+from sardonyx.ops.pointwise import normal_axis, view
+from sardonyx.ops.record import Case, Op, Rule
+from sardonyx.ops.shape import reshaped
+
+
+@functools.cache
+def top_k_kernel(dtype: DType, largest: bool) -> Kernel:
+    """Of each of outer x inner rows of n elements the first k in order, ties by position.
+
+    parallel for row:  heap of the first k positions; every better one replaces the last of them; sort the heap
+    """
+    b = KernelBuilder(f"top k of {dtype}")
+    outer, n, inner, k = (b.size(s) for s in ("outer", "n", "inner", "k"))
+    x = b.input("x", dtype, outer * n * inner)
+    values, positions = b.output("values", dtype, outer * k * inner), b.output("positions", i64, outer * k * inner)
+    with b.loop("row", outer * inner, kind="parallel") as row, b.if_(as_index(k) > 0):
+        block, column = row // inner, row % inner
+
+        def number(p: Value) -> Value:
+            return comparable(x[(block * n + trusted(p, n)) * inner + column])
+
+        def before(p: Value, q: Value) -> Value:
+            first, second = (number(p), number(q)) if largest else (number(q), number(p))
+            return larger(first, second) | (~larger(second, first) & (p < q))
+
+        heap = Heap(b, positions, lambda j: (block * k + j) * inner + column, k, before)
+        with b.loop("j", k) as j:
+            positions[heap.place(j)] = as_index(j)
+        heap.build()
+        with b.loop("j", n, k) as j, b.if_(before(as_index(j), positions[heap.place(0)])):
+            heap.replace_root(as_index(j))
+        heap.sort()
+        with b.loop("j", k) as j:
+            chosen = trusted(positions[heap.place(j)], n)
+            values[heap.place(j)] = x[(block * n + chosen) * inner + column]
+    return b.build()
+
+
+def top_k(x: Tensor, k: Tensor, axis: int = -1, largest: int = 1, sorted: int = 1) -> tuple[Tensor, ...]:  # noqa: A002
+    """The k largest (or smallest) along the axis, in order. x: T[.., n, ..], k: i64[1] -> T[.., k, ..], i64[.., k, ..] positions"""
+    return top(x, elements(k).item(), axis, bool(largest))
+
+
+def top(x: Tensor, k: Dim, axis: int, largest: bool) -> tuple[Tensor, ...]:
+    along = normal_axis(axis, x.rank)
+    n = x.shape[along]
+    require_nonnegative(n - k, f"TopK of {k} among {n} elements")
+    require_nonnegative(k, f"TopK of {k} elements")
+    shape = [*x.shape[:along], k, *x.shape[along + 1 :]]
+    sizes = [product(x.shape[:along]), n, product(x.shape[along + 1 :]), k]
+    return kernel_outputs(top_k_kernel(x.dtype, largest), [x], [(x.dtype, shape), (i64, shape)], sizes)
+
+
+def top_k_10(x: Tensor, k: Tensor, axis: int = -1) -> tuple[Tensor, ...]:
+    """Before opset 11 always the largest."""
+    return top(x, elements(k).item(), axis, largest=True)
+
+
+def top_k_1(x: Tensor, *, k: int, axis: int = -1) -> tuple[Tensor, ...]:
+    """Before opset 10 k is an attribute."""
+    return top(x, k, axis, largest=True)
+
+
+# ---- Unique ----------------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def unique_kernel(dtype: DType, in_order: bool) -> Kernel:
+    """Groups of equal items among n, each of outer x inner numbers: how many groups, and of each its first item and its size; of
+    each item its group. Groups are in the order of their numbers, or (not in_order) of their first items.
+
+    heap-sort all items, ties by position;  walk over them: an item that differs from the one before begins a group
+    """
+    b = KernelBuilder(f"unique of {dtype}")
+    outer, n, inner = (b.size(s) for s in ("outer", "n", "inner"))
+    x = b.input("x", dtype, outer * n * inner)
+    first, group, count, total = (b.output(s, i64, n) for s in ("first", "group", "count", "total"))
+
+    def number(p: Value, at: Dim) -> Value:
+        """The at-th number of item p."""
+        return comparable(x[(at // inner * n + trusted(p, n)) * inner + at % inner])
+
+    def before(p: Value, q: Value) -> Value:
+        place = first_difference(b, outer * inner, lambda at: (number(p, at), number(q, at)))
+        same = place.value >= as_index(outer * inner)
+        at = trusted(where(same, 0, place.value), outer * inner)
+        return where(same, p < q, larger(number(q, at), number(p, at)))
+
+    order = b.scratch("order", i64, n)
+    with b.loop("j", n) as j:
+        order[j] = as_index(j)
+    with b.if_(as_index(outer * n * inner) > 0):
+        heap = Heap(b, order, lambda j: j, n, before)
+        heap.build()
+        heap.sort()
+    groups = b.local(i64, -1)
+    with b.loop("j", n) as j:
+        new = b.local(i64, 1)
+        with b.if_(as_index(j) > 0):
+            pair = order[trusted(as_index(j) - 1, n)], order[j]
+            place = first_difference(b, outer * inner, lambda at: (number(pair[0], at), number(pair[1], at)))
+            with b.if_(place.value >= as_index(outer * inner)):
+                new.set(0)
+        groups.add(new.value)
+        here = trusted(groups.value, n)
+        with b.if_(new.value > 0):
+            first[here] = order[j]
+            count[here] = 0
+        group[trusted(order[j], n)] = groups.value
+        count[here] = count[here] + 1
+    total[0] = groups.value + 1
+    if not in_order:
+        renumber(b, n, first, group, count, groups.value)
+    return b.build()
+
+
+def first_difference(b: KernelBuilder, size: Dim, numbers: Callable[[Dim], tuple[Value, Value]]) -> Local:
+    """The first place at which two items differ, or `size`."""
+    place = b.local(i64, 0)
+    equal = b.local(boolean, True)
+    with b.while_(equal.value & (place.value < as_index(size))):
+        p, q = numbers(trusted(place.value, size))
+        with b.if_(larger(p, q) | larger(q, p)):
+            equal.set(False)
+        with b.else_():
+            place.add(1)
+    return place
+
+
+def renumber(b: KernelBuilder, n: Dim, first: Array, group: Array, count: Array, last: Value) -> None:
+    """Puts the groups 0 .. last in the order of their first items."""
+    number, old_first, old_count = (b.scratch(s, i64, n) for s in ("number", "old first", "old count"))
+    with b.loop("g", n) as g, b.if_(as_index(g) <= last):
+        old_first[g] = first[g]
+        old_count[g] = count[g]
+    seen = b.local(i64, 0)
+    with b.loop("p", n) as p:
+        own = trusted(group[p], n)
+        with b.if_(old_first[own] == as_index(p)):
+            number[own] = seen.value
+            first[trusted(seen.value, n)] = as_index(p)
+            count[trusted(seen.value, n)] = old_count[own]
+            seen.add(1)
+    with b.loop("p", n) as p:
+        group[p] = number[trusted(group[p], n)]
+
+
+def unique(x: Tensor, axis: int | None = None, sorted: int = 1) -> tuple[Tensor, ...]:  # noqa: A002
+    """The different slices of an axis (numbers of the flattened x without one): T[.., u, ..], each one's first place: i64[u], for each
+    slice of x which one it is: i64[n], and how often each occurs: i64[u]"""
+    source = reshaped(x, [product(x.shape)]) if axis is None else x
+    along = 0 if axis is None else normal_axis(axis, x.rank)
+    n = source.shape[along]
+    sizes = [product(source.shape[:along]), n, product(source.shape[along + 1 :])]
+    kernel = unique_kernel(x.dtype, bool(sorted))
+    first, group, count, total = kernel_outputs(kernel, [source], [(i64, (n,)), (i64, (n,)), (i64, (n,)), (i64, (1,))], sizes)
+    u = elements(total).item()
+    y = view(
+        source,
+        [*source.shape[:along], u, *source.shape[along + 1 :]],
+        lambda *i: [*i[:along], element(at(first, (i[along],)), n), *i[along + 1 :]],
+    )
+    return y, view(first, [u], lambda i: (i,)), group, view(count, [u], lambda i: (i,))
+
+
+def one(n: int) -> np.ndarray:
+    return np.array([n], np.int64)
+
+
+X = reals(3, 4, 5)
+
+OPS = (
+    Op(
+        "TopK",
+        since=11,
+        kernel=top_k,
+        quantised=Rule.NONE,
+        cases=(
+            Case((X, one(3)), {"axis": 1}, outputs=2),
+            Case((X, one(5)), {"largest": 0}, "all", outputs=2),
+            Case((integers(40, lo=-2, hi=2), one(7)), {"axis": 0}, "ties", outputs=2),
+            Case((integers(3, 9, dtype=np.int32), one(1)), outputs=2),
+            Case((X, one(0)), {"axis": 1}, "none", outputs=2),
+            Case((X.astype(np.float16), one(2)), {"axis": 0}, outputs=2),
+        ),
+    ),
+    Op("TopK", since=10, kernel=top_k_10, quantised=Rule.NONE),
+    Op("TopK", since=1, kernel=top_k_1, quantised=Rule.NONE),
+    Op(
+        "Unique",
+        since=11,
+        kernel=unique,
+        gradient=Rule.NONE,
+        quantised=Rule.NONE,
+        cases=(
+            Case((integers(4, 6, lo=-3, hi=3),), outputs=4),
+            Case((np.array([2, 1, 1, 3, 4, 3], np.float32),), {"sorted": 0}, "unsorted", outputs=4),
+            Case((integers(7, 3, lo=0, hi=1),), {"axis": 0}, "rows", outputs=4),
+            Case((integers(2, 9, 2, lo=0, hi=2, dtype=np.int8) // 2,), {"axis": 1}, "slices", outputs=4),
+            Case((np.zeros(0, np.float32),), {}, "nothing", outputs=4),
+        ),
+    ),
+)
