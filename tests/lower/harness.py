@@ -227,7 +227,7 @@ class Interpreted:
                 self.memory[t] = interpreter.undefined(int(np.prod([self.number(n) for n in t.shape], dtype=object)), t.dtype)
                 continue
             start, size = self.number(segment.offsets[t]), self.number(bytes_of(t))
-            assert 0 <= start
+            assert start >= 0
             assert start + size <= arena.nbytes, f"{t} lies outside the arena"
             self.memory[t] = arena[start : start + size].view(t.dtype.numpy)
         audit_barriers(list(self.unrolled(segment.steps)))

@@ -15,7 +15,7 @@ from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import Index, Op
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.place import extent
-from sardonyx.lower.values import Operands, Value, operands, transform
+from sardonyx.lower.values import Operands, Panels, Value, operands, transform
 
 
 def pack(values: dict[Tensor, Value], machine: Machine) -> None:
@@ -76,7 +76,7 @@ def copy_panels(values: dict[Tensor, Value], v: Value, o: Operands, machine: Mac
     shape: list[Dim] = [*(extent(s) for s in batch), ceil_divide(n, w), *(extent(s) for s in o.k), w]
     assert v.body is not None
     dtype = v.body.dtype
-    packed = Tensor(dtype, shape, f"{o.b.tensor.name}.panels")
+    packed = Panels(dtype, shape, f"{o.b.tensor.name}.panels")
     b = values[o.b.tensor]
     packed.id, packed.origin = b.id + 0.1, v.tensor.origin
     copy = values[packed] = Value(packed)

@@ -59,9 +59,7 @@ def carry(values: dict[Tensor, Value], c: Carried, outer: Path, inner: Path, sta
     return {update, c.state}
 
 
-def statement(
-    values: dict[Tensor, Value], target: Tensor, prefix: tuple[Dim, ...], source: Tensor, path: Path, at: float
-) -> None:
+def statement(values: dict[Tensor, Value], target: Tensor, prefix: tuple[Dim, ...], source: Tensor, path: Path, at: float) -> None:
     """target[*prefix, i] = source[i], as a part of target."""
     part = Tensor(source.dtype, source.shape, f"{target.name}.from.{source.name}")
     part.id, part.origin = at, source.origin

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from sardonyx.base.dtypes import f32, f64
 from sardonyx.base.symbolic import (
-    Derived,
     Dim,
     Int,
     Symbol,
@@ -66,6 +65,12 @@ class Value:
         return self.variables + list(self.loops)
 
 
+class Panels(Tensor):
+    """The copy of a contraction's B as its tile reads it: [*batch, column // width, *k, column % width]."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Operands:
     """A contraction's reads and loops. k: those that share an axis of a with another loop (windows) first."""
@@ -85,7 +90,7 @@ def operands(v: Value) -> Operands | None:
         return None
     found = [o for a, b in (factors, factors[::-1]) if (o := as_operands(v, a, b)) is not None]
     last = v.variables[-1]
-    return max(found, key=lambda o: (is_packed(o.b), o.b.tensor.data is not None, last in o.columns), default=None)
+    return max(found, key=lambda o: (isinstance(o.b.tensor, Panels), o.b.tensor.data is not None, last in o.columns), default=None)
 
 
 def as_operands(v: Value, a: Read, b: Read) -> Operands | None:
@@ -98,12 +103,6 @@ def as_operands(v: Value, a: Read, b: Read) -> Operands | None:
         return None
     alone = {s for i in a.indices if len(symbols(i)) == 1 for s in symbols(i)}
     return Operands(a, b, batch, rows, sorted(v.loops, key=lambda s: s in alone), columns)
-
-
-def is_packed(r: Read) -> bool:
-    """Is it of panels: [..., column // width, k..., column % width]?"""
-    last = r.indices[-1] if r.indices else 0
-    return isinstance(last, Int) and any(isinstance(x, Derived) and x.op == "%" for m in last.terms for x in m)
 
 
 def product_of_reads(v: Value) -> tuple[Read, Read] | None:
