@@ -1,4 +1,4 @@
-"""Operators that sort: TopK, Unique. Kernels over whole rows, by heaps of positions."""
+"""Operators that look for elements: TopK, Unique, by heaps of positions; NonZero."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from collections.abc import Callable
 import numpy as np
 
 from sardonyx.base.dtypes import DType, boolean, i64
-from sardonyx.base.symbolic import Dim, product
+from sardonyx.base.symbolic import Dim, product, strides
+from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element
 from sardonyx.expr.known import elements
 from sardonyx.expr.require import require_nonnegative
-from sardonyx.expr.tensor import Tensor, kernel_outputs
+from sardonyx.expr.tensor import Tensor, assemble, compute, kernel_outputs
 from sardonyx.loop.builder import Array, KernelBuilder, Local, as_index, trusted
-from sardonyx.loop.nodes import Kernel
+from sardonyx.loop.nodes import Expr, Kernel
 from sardonyx.loop.values import Value, where
 from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.heap import Heap, comparable, larger
-from sardonyx.ops.pointwise import normal_axis, view
+from sardonyx.ops.index import places_of_true
+from sardonyx.ops.pointwise import normal_axis, pointwise, view
 from sardonyx.ops.record import Case, Op, Rule
 from sardonyx.ops.shape import reshaped
 
@@ -183,6 +185,26 @@ def unique(x: Tensor, axis: int | None = None, sorted: int = 1) -> tuple[Tensor,
     return y, view(first, [u], lambda i: (i,)), group, view(count, [u], lambda i: (i,))
 
 
+# ---- NonZero ---------------------------------------------------------------------------------------------------------------
+
+
+def non_zero(x: Tensor) -> Tensor:
+    """The indices of the elements that are not 0, in row-major order: i64[rank, count]; a scalar counts as a vector of one"""
+    shape = x.shape or (1,)
+    mask = pointwise(lambda e: scalar.cast(e, boolean), x, dtype=boolean)
+    places, count = places_of_true(reshaped(mask, [product(shape)]))
+    steps = strides(shape)
+
+    def index(axis: int, k: Dim) -> Expr:
+        outer = scalar.div(at(places, (k,)), scalar.index(steps[axis]))
+        return scalar.apply("rem", outer, scalar.index(shape[axis]))
+
+    rows = [compute(i64, [1, count], lambda _, k, a=axis: index(a, k)) for axis in range(len(shape))]
+    if len(rows) == 1:
+        return rows[0]
+    return assemble(i64, [len(rows), count], [(row, [a, 0]) for a, row in enumerate(rows)])
+
+
 def one(n: int) -> np.ndarray:
     return np.array([n], np.int64)
 
@@ -206,6 +228,19 @@ OPS = (
     ),
     Op("TopK", since=10, kernel=top_k_10, quantised=Rule.NONE),
     Op("TopK", since=1, kernel=top_k_1, quantised=Rule.NONE),
+    Op(
+        "NonZero",
+        since=9,
+        lower=non_zero,
+        gradient=Rule.NONE,
+        quantised=Rule.NONE,
+        cases=(
+            Case((integers(3, 4, 2, lo=-1, hi=1),)),
+            Case((np.array([0, np.nan, -0.0, 3], np.float32),)),
+            Case((np.zeros((2, 3), bool),)),
+            Case((np.zeros((0, 3), np.int32),)),
+        ),
+    ),
     Op(
         "Unique",
         since=11,
