@@ -6,6 +6,8 @@ lane_integers(frame, dim)   a vector of indices, one per lane of the vector loop
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sardonyx.base.errors import Unsupported
 from sardonyx.base.symbolic import (
     Atom,
@@ -15,11 +17,13 @@ from sardonyx.base.symbolic import (
     Symbol,
     coefficient,
     is_nonnegative,
+    largest,
     polynomial,
     symbols,
+    value,
 )
 from sardonyx.codegen.scopes import Frame
-from sardonyx.codegen.words import Value, constant_of, lanes_of
+from sardonyx.codegen.words import I32, Value, constant_of, lanes_of, vector_type
 from sardonyx.loop.nodes import Element
 
 
@@ -86,31 +90,42 @@ def _atom(f: Frame, atom: Atom) -> Value:
     if isinstance(atom, Symbol):
         return symbol_value(f, atom)
     if isinstance(atom, Derived):
-        return derive(f, atom, integer(f, atom.left), integer(f, atom.right))
+        return derive(f, atom, integer)
     if isinstance(atom, Element):
         return f.element(f, atom)
     raise Unsupported(f"an integer with {atom!r}")
 
 
-def derive(f: Frame, atom: Derived, left: Value, right: Value) -> Value:
-    """op(left, right) of indices, or of vectors of them."""
+def derive(f: Frame, atom: Derived, value_of: Callable[[Frame, Dim], Value]) -> Value:
+    """op(left, right) of indices, or of vectors of them: whatever `value_of` makes of its sides."""
     b = f.words.b
+    left, right = value_of(f, atom.left), value_of(f, atom.right)
     if atom.op in ("min", "max"):
         return b.select(b.icmp_signed("<" if atom.op == "min" else ">", left, right), left, right)
     if atom.op == "==":
         return b.zext(b.icmp_signed("==", left, right), left.type)
     if not isinstance(atom.right, Int) and atom.right & (atom.right - 1) == 0:
         return _by_power_of_two(f, atom.op, left, atom.right)
+    if atom.op == "%":  # a division is dear, and its quotient often there
+        return b.sub(left, b.mul(value_of(f, value(Derived("//", atom.left, atom.right))), right))
     if isinstance(atom.right, Int):  # in a region that does not run it may be zero
         right = b.select(b.icmp_signed("<", right, _one(f, right)), _one(f, right), right)
     if is_nonnegative(atom.left):
-        return b.udiv(left, right) if atom.op == "//" else b.urem(left, right)
-    rest = b.srem(left, right)
-    negative = b.icmp_signed("<", rest, f.words.zero(rest.type))
-    if atom.op == "%":
-        return b.select(negative, b.add(rest, right), rest)
+        return _small_quotients(f, atom, left, right) or b.udiv(left, right)
     quotient = b.sdiv(left, right)
-    return b.select(negative, b.sub(quotient, _one(f, quotient)), quotient)
+    rest = b.sub(left, b.mul(quotient, right))
+    return b.select(b.icmp_signed("<", rest, f.words.zero(rest.type)), b.sub(quotient, _one(f, quotient)), quotient)
+
+
+def _small_quotients(f: Frame, atom: Derived, left: Value, right: Value) -> Value | None:
+    """Lanes that fit 32 bits, over a constant: LLVM has vectors of multiplications for those. None for others."""
+    b, lanes, most = f.words.b, lanes_of(left), largest(atom.left)
+    if lanes is None or isinstance(atom.right, Int) or isinstance(most, Int) or most is None or max(most, atom.right) >= 1 << 31:
+        return None
+    small = vector_type(I32, lanes)
+    if left.type == small:
+        return None
+    return b.zext(b.udiv(b.trunc(left, small), b.trunc(right, small)), left.type)
 
 
 def _one(f: Frame, like: Value) -> Value:
@@ -180,7 +195,7 @@ def lane_steps(f: Frame, factor: Dim, lanes: int) -> Value:
 
 def _lane_atom(f: Frame, atom: Atom) -> Value:
     if isinstance(atom, Derived):
-        return derive(f, atom, lane_integers(f, atom.left), lane_integers(f, atom.right))
+        return derive(f, atom, lane_integers)
     if isinstance(atom, Element):
         return f.element(f, atom)
     return lane_integers(f, Int({(atom,): 1}))
