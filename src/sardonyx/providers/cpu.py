@@ -12,21 +12,25 @@ from sardonyx.base import debug
 from sardonyx.base.context import QUIET, RunContext
 from sardonyx.base.errors import Fail, InvalidArgument, Unsupported
 from sardonyx.base.options import CompileOptions
+from sardonyx.base.symbolic import Symbol, evaluate, round_up
+from sardonyx.codegen import compile as code
 from sardonyx.codegen import features
 from sardonyx.codegen.program import emit_program
 from sardonyx.codegen.team import emit_team
 from sardonyx.expr import require
 from sardonyx.expr.tensor import Tensor
+from sardonyx.loop.printer import text
 from sardonyx.lower.describe import describe
 from sardonyx.lower.importer import import_graph, import_node
 from sardonyx.lower.lowered import Lowered, lower
 from sardonyx.lower.machine import Machine
+from sardonyx.lower.schedule import bytes_of
 from sardonyx.providers.assemble import assemble
 from sardonyx.providers.base import Executable, ExecutionProvider
 from sardonyx.providers.objects import kernel_object, module_object, shared_cache
 from sardonyx.runtime.cache import Cache
 from sardonyx.runtime.cores import available_cores
-from sardonyx.runtime.execution import Array, Program
+from sardonyx.runtime.execution import LINE, Array, Block, Program
 from sardonyx.runtime.linker import link
 from sardonyx.runtime.team import Team, configure
 
@@ -87,8 +91,11 @@ class CompiledGraph(Executable):
         prepared: dict[Tensor, Array] = {}
         if preparation is not None:
             first = build(preparation, (), target, team, prepared, cache)
+            first.empty = block_for(preparation.outputs).empty
             prepared = dict(zip(preparation.outputs, first.run([], self.threads), strict=True))
         self.program = build(self.lowered, requirements, target, team, prepared, cache, ticks=debug.level() >= 1)
+        for t in (*self.lowered.constants, *(preparation.constants if preparation else ())):
+            t.data = None  # the numbers are in place: the model's own are not kept
 
     def run(self, inputs: Sequence[Any], context: RunContext = QUIET) -> list[Any]:
         for name, x, port in zip(self.names, inputs, self.program.spec.inputs, strict=True):
@@ -98,6 +105,15 @@ class CompiledGraph(Executable):
 
     def describe(self) -> str:
         return describe(self.lowered)
+
+
+def block_for(outputs: Sequence[Tensor]) -> Block:
+    """Memory for tensors of fixed shapes."""
+    return Block(evaluate(sum((round_up(bytes_of(t), LINE) for t in outputs), start=0), fixed))
+
+
+def fixed(s: Symbol) -> int:
+    raise ValueError(f"{s} is not known when the model is loaded")
 
 
 @functools.cache
@@ -118,10 +134,24 @@ def build(
 ) -> Program:
     """The lowered program, compiled and placed, with its constants in memory."""
     assembly = assemble(lowered, requirements)
+    show(lowered, target)
     objects = [kernel_object(k, target, cache) for k in lowered.kernels.values()]
     module = emit_program(target, assembly.runs, assembly.plans, assembly.slots, ticks)
     objects.append(module_object(module, target, cache))
     return Program(assembly.spec, link(objects), team, [numbers(t, lowered.orders.get(t), prepared) for t in lowered.constants])
+
+
+def show(lowered: Lowered, target: features.Target) -> None:
+    """The dial's levels 2 (nests), 4 (loop IR), 5 (LLVM IR) and 6 (assembly)."""
+    if debug.wants(debug.KERNELS):
+        debug.show(debug.KERNELS, "nests", describe(lowered))
+    for name, kernel in lowered.kernels.items():
+        if debug.wants(debug.LOOPS):
+            debug.show(debug.LOOPS, f"{name} loops", text(kernel))
+        if debug.wants(debug.LLVM):
+            debug.show(debug.LLVM, f"{name} llvm", code.ir_text(kernel, target))
+        if debug.wants(debug.ASSEMBLY):
+            debug.show(debug.ASSEMBLY, f"{name} assembly", code.assembly(kernel, target))
 
 
 def numbers(t: Tensor, order: Sequence[int] | None, prepared: Mapping[Tensor, Array]) -> Array:

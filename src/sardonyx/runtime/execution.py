@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -98,7 +99,11 @@ class Context:
 class Program:
     """A placed program with its constants. `run` may be called from several threads at once."""
 
-    def __init__(self, spec: ProgramSpec, image: Image, team: Team, constants: Sequence[Array]) -> None:
+    def __init__(
+        self, spec: ProgramSpec, image: Image, team: Team, constants: Sequence[Array], empty: Callable[..., Array] = np.empty
+    ) -> None:
+        """empty: makes the outputs, of a shape and a dtype."""
+        self.empty = empty
         self.spec, self.team, self.image = spec, team, load(image)
         self.constants = [np.ascontiguousarray(c) for c in constants]
         self.runs = [self.image.address(f"run_{i}") for i in range(len(spec.segments))]
@@ -138,7 +143,7 @@ class Program:
             self.provide(context, i, segment, threads)
             for o in segment.outputs:
                 port = spec.outputs[o]
-                outputs[o] = np.empty([n if n >= 0 else slots[-1 - n] for n in port.shape], port.dtype.numpy)
+                outputs[o] = self.empty([n if n >= 0 else slots[-1 - n] for n in port.shape], port.dtype.numpy)
                 slots[port.slot] = outputs[o].ctypes.data
             self.plans[i](context.address)
             self.team.run(self.runs[i], context.address, threads)
@@ -183,6 +188,26 @@ class Program:
         where = ", ".join(n for n in names if n)
         raise InvalidArgument(f"Non-zero status code returned while running node. Name:'{where}' Status Message: {text}")
 
+
+class Block:
+    """Arrays that stay, side by side in one piece of memory, each on a cache line's boundary; big pages where they fill some."""
+
+    def __init__(self, size: int) -> None:
+        """size: bytes of all arrays together, each rounded up to `LINE`."""
+        self.memory = allocate(max(size, 1))
+        self.used = 0
+
+    def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+        """Like numpy.empty. Raises MemoryError past the end."""
+        size = math.prod(shape) * dtype.itemsize
+        start, self.used = self.used, self.used + -(-size // LINE) * LINE
+        if self.used > self.memory.nbytes:
+            raise MemoryError(f"{self.used} bytes of {self.memory.nbytes}")
+        return self.memory[start : start + size].view(dtype).reshape(shape)
+
+
+LINE = 64
+"""Bytes of a cache line."""
 
 OVERFLOW = 0xFFFF_FFFF
 """See codegen.program."""
