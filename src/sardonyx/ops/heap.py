@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from sardonyx.base.dtypes import boolean, i64
 from sardonyx.base.symbolic import Dim
 from sardonyx.expr import scalar
-from sardonyx.loop.builder import Array, KernelBuilder, as_index, trusted
-from sardonyx.loop.values import Value
+from sardonyx.loop.builder import Array, KernelBuilder, trusted
+from sardonyx.loop.values import Value, constant
 
 Before = Callable[[Value, Value], Value]
 """Does item p come before item q? No two items are equal. It may emit statements."""
@@ -17,19 +17,20 @@ Before = Callable[[Value, Value], Value]
 
 @dataclass(frozen=True, slots=True)
 class Heap:
-    """`size` items, i64, the k-th at array[place(k)]; emits the loops that keep them in order."""
+    """The first `size` (i64) of at most `most` items, i64, the k-th at array[place(k)]; emits the loops that keep them in order."""
 
     builder: KernelBuilder
     array: Array
     place: Callable[[Dim], Dim]
-    size: Dim
+    size: Value
+    most: Dim
     before: Before
 
     def item(self, k: Value) -> Value:
         return self.array[self.offset(k)]
 
     def offset(self, k: Value) -> Dim:
-        return self.place(trusted(k, self.size))
+        return self.place(trusted(k, self.most))
 
     def sift_down(self, start: Value, size: Value) -> None:
         """Moves the item at `start` down to where no item under it comes after it, among the first `size`."""
@@ -54,24 +55,36 @@ class Heap:
 
     def build(self) -> None:
         """Makes a heap of items in any order."""
-        half = self.size // 2
-        with self.builder.loop("start", half) as i:
-            self.sift_down(as_index(half - 1 - i), as_index(self.size))
+        b = self.builder
+        start = b.local(i64, self.size >> 1)
+        with b.while_(start.value > 0):
+            start.add(-1)
+            self.sift_down(b.let(start.value), self.size)
 
     def replace_root(self, item: Value) -> None:
         """The root goes, the item comes in."""
         self.array[self.place(0)] = item
-        self.sift_down(Value(scalar.index(0)), as_index(self.size))
+        self.sift_down(ZERO, self.size)
+
+    def pop(self, size: Value) -> Value:
+        """Takes the root out of a heap of `size` items, which is one item smaller then."""
+        root = self.builder.let(self.array[self.place(0)])
+        self.array[self.place(0)] = self.item(size - 1)
+        self.sift_down(ZERO, size - 1)
+        return root
 
     def sort(self) -> None:
-        """Puts a heap's items in order."""
+        """Puts a heap's items in order: the roots, one after the other, go to the end."""
         b = self.builder
-        with b.loop("sorted", self.size - 1) as i:
-            last = self.size - 1 - i
-            root = b.let(self.array[self.place(0)])
-            self.array[self.place(0)] = self.array[self.place(last)]
-            self.array[self.place(last)] = root
-            self.sift_down(Value(scalar.index(0)), as_index(last))
+        left = b.local(i64, self.size)
+        with b.while_(left.value > 1):
+            size = b.let(left.value)
+            root = self.pop(size)
+            self.array[self.offset(size - 1)] = root
+            left.add(-1)
+
+
+ZERO = constant(0, i64)
 
 
 def larger(a: Value, b: Value) -> Value:

@@ -45,7 +45,7 @@ def top_k_kernel(dtype: DType, largest: bool) -> Kernel:
             first, second = (number(p), number(q)) if largest else (number(q), number(p))
             return larger(first, second) | (~larger(second, first) & (p < q))
 
-        heap = Heap(b, positions, lambda j: (block * k + j) * inner + column, k, before)
+        heap = Heap(b, positions, lambda j: (block * k + j) * inner + column, as_index(k), k, before)
         with b.loop("j", k) as j:
             positions[heap.place(j)] = as_index(j)
         heap.build()
@@ -112,7 +112,7 @@ def unique_kernel(dtype: DType, in_order: bool) -> Kernel:
     with b.loop("j", n) as j:
         order[j] = as_index(j)
     with b.if_(as_index(outer * n * inner) > 0):
-        heap = Heap(b, order, lambda j: j, n, before)
+        heap = Heap(b, order, lambda j: j, as_index(n), n, before)
         heap.build()
         heap.sort()
     groups = b.local(i64, -1)
