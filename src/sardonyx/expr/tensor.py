@@ -148,6 +148,11 @@ def origin(node: str) -> Iterator[None]:
         _origin.reset(token)
 
 
+def current_origin() -> str:
+    """The ONNX node whose tensors are being made."""
+    return _origin.get()
+
+
 def reads(body: Expr) -> list[Read]:
     """All reads in a body, each once, also those inside data-dependent indices and guards."""
     return [n for n in walk(body) if isinstance(n, Read)]

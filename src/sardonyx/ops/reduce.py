@@ -21,7 +21,7 @@ from sardonyx.expr.tensor import Tensor, reduction
 from sardonyx.loop.nodes import Expr
 from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.pointwise import along, cast, normal_axes, normal_axis, pointwise, view
-from sardonyx.ops.record import Case, Op, Rule
+from sardonyx.ops.record import Case, Meaning, Op, Rule
 
 Fold: TypeAlias = Callable[[Tensor, Sequence[int]], Tensor]
 """x: T[*d] reduced over these axes, each left with one element."""
@@ -168,6 +168,9 @@ def place_of(fn: str) -> Callable[..., Tensor]:
     return meaning
 
 
+arg_max, arg_min = place_of("max"), place_of("min")
+
+
 # ---- records ------------------------------------------------------------------------------------------------------------
 
 FOLDS: dict[str, Fold] = {
@@ -210,7 +213,7 @@ def records(name: str, fold: Fold) -> tuple[Op, Op]:
     )
 
 
-def places(name: str, fn: str) -> Op:
+def places(name: str, meaning: Meaning) -> Op:
     some = np.array([[2, 1, 2, 1], [np.nan, 3, np.nan, 0], [-np.inf, -np.inf, 4, 4]], np.float32)
     options: tuple[dict[str, int], ...] = ({}, {"axis": 1}, {"axis": -1, "keepdims": 0}, {"axis": 1, "select_last_index": 1})
     numbers = tuple(Case((some[[0, 2]],), a) for a in options)
@@ -218,7 +221,7 @@ def places(name: str, fn: str) -> Op:
     return Op(
         name,
         since=1,
-        lower=place_of(fn),
+        lower=meaning,
         cases=(*numbers, missing, Case((integers(3, 8, dtype=np.int32, lo=-2, hi=2),), {"axis": 1, "select_last_index": 1})),
         gradient=Rule.NONE,
     )
@@ -226,6 +229,6 @@ def places(name: str, fn: str) -> Op:
 
 OPS = (
     *(op for name, fold in FOLDS.items() for op in records(name, fold)),
-    places("ArgMax", "max"),
-    places("ArgMin", "min"),
+    places("ArgMax", arg_max),
+    places("ArgMin", arg_min),
 )

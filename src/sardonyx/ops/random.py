@@ -1,0 +1,146 @@
+"""Random numbers: RandomUniform, RandomNormal (and ..Like), Bernoulli, Multinomial.
+
+Each number is a function of a key and of its place alone (Philox 2x32 with 10 rounds, Salmon and others, "Parallel random numbers: as
+easy as 1, 2, 3", 2011), so it does not depend on threads, on the target, or on what else is drawn. The key is the node's seed; a node
+without one takes its key from its name, so that two nodes draw different numbers, and a model the same ones in every run.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from collections.abc import Sequence
+
+from sardonyx.base.dtypes import DType, f32, f64, u32, u64
+from sardonyx.base.symbolic import Dim, strides
+from sardonyx.expr import scalar
+from sardonyx.expr.index import at
+from sardonyx.expr.tensor import Tensor, compute, current_origin
+from sardonyx.loop.nodes import Expr
+from sardonyx.ops.casts import element_type
+from sardonyx.ops.record import Meaning, Op, Rule
+from sardonyx.ops.reduce import arg_max
+from sardonyx.ops.scatter import offset
+
+ROUNDS, MULTIPLIER, STEP = 10, 0xD256D193, 0x9E3779B9
+WORD = 0xFFFFFFFF
+
+
+def philox(counter: Expr, key: int) -> tuple[Expr, Expr]:
+    """Two random words: u32, of a counter: u64."""
+    left = scalar.cast(scalar.apply("and", counter, WORD), u32)
+    right = scalar.cast(scalar.apply("shr", counter, 32), u32)
+    for _ in range(ROUNDS):
+        product = scalar.mul(scalar.cast(left, u64), MULTIPLIER)
+        high, low = scalar.cast(scalar.apply("shr", product, 32), u32), scalar.cast(scalar.apply("and", product, WORD), u32)
+        left, right = scalar.apply("xor", scalar.apply("xor", high, key), right), low
+        key = (key + STEP) & WORD
+    return left, right
+
+
+def key_of(seed: float | None) -> int:
+    """The bits of the seed, or a digest of the node's name."""
+    if seed is None:
+        return zlib.crc32(current_origin().encode())
+    return int(struct.unpack("<I", struct.pack("<f", seed))[0])
+
+
+def words(place: Sequence[Dim], shape: Sequence[Dim], seed: float | None) -> tuple[Expr, Expr]:
+    """Two random words for a place in a tensor."""
+    return philox(scalar.cast(scalar.index(offset(place, strides(shape))), u64), key_of(seed))
+
+
+def fraction(word: Expr, dtype: DType) -> Expr:
+    """A word as a number in [0, 1)."""
+    if dtype is f64:
+        return scalar.mul(scalar.cast(word, f64), 2.0**-32)
+    return scalar.mul(scalar.cast(scalar.apply("shr", word, 8), f32), 2.0**-24)
+
+
+def uniform_tensor(shape: Sequence[Dim], dtype: DType, low: float, high: float, seed: float | None) -> Tensor:
+    carrier = scalar.wide(dtype)
+
+    def body(*i: Dim) -> Expr:
+        number = fraction(words(i, shape, seed)[0], carrier)
+        return scalar.cast(scalar.add(scalar.mul(number, high - low), low), dtype)
+
+    return compute(dtype, shape, body)
+
+
+def normal_tensor(shape: Sequence[Dim], dtype: DType, mean: float, scale: float, seed: float | None) -> Tensor:
+    """sqrt(-2 log u) cos(2 pi v), for u in (0, 1] and v in [0, 1) (Box and Muller 1958)"""
+    carrier = scalar.wide(dtype)
+
+    def body(*i: Dim) -> Expr:
+        first, second = words(i, shape, seed)
+        radius = scalar.apply("sqrt", scalar.mul(scalar.apply("log", scalar.sub(1, fraction(first, carrier))), -2))
+        number = scalar.mul(radius, scalar.apply("cos", scalar.mul(fraction(second, carrier), 2 * math.pi)))
+        return scalar.cast(scalar.add(scalar.mul(number, scale), mean), dtype)
+
+    return compute(dtype, shape, body)
+
+
+def random_uniform(shape: Sequence[int], dtype: int = 1, low: float = 0.0, high: float = 1.0, seed: float | None = None) -> Tensor:
+    """T[*shape] of numbers in [low, high)"""
+    return uniform_tensor(shape, element_type(dtype), low, high, seed)
+
+
+def random_uniform_like(x: Tensor, dtype: int = 0, low: float = 0.0, high: float = 1.0, seed: float | None = None) -> Tensor:
+    """x: S[*d] -> T[*d] of numbers in [low, high), T that of x without a dtype"""
+    return uniform_tensor(x.shape, element_type(dtype) if dtype else x.dtype, low, high, seed)
+
+
+def random_normal(shape: Sequence[int], dtype: int = 1, mean: float = 0.0, scale: float = 1.0, seed: float | None = None) -> Tensor:
+    """T[*shape] of numbers with this mean and standard deviation"""
+    return normal_tensor(shape, element_type(dtype), mean, scale, seed)
+
+
+def random_normal_like(x: Tensor, dtype: int = 0, mean: float = 0.0, scale: float = 1.0, seed: float | None = None) -> Tensor:
+    """x: S[*d] -> T[*d] of numbers with this mean and standard deviation, T that of x without a dtype"""
+    return normal_tensor(x.shape, element_type(dtype) if dtype else x.dtype, mean, scale, seed)
+
+
+def bernoulli(p: Tensor, dtype: int = 0, seed: float | None = None) -> Tensor:
+    """p: S[*d] -> T[*d] with 1 with the probability p, else 0"""
+    out, carrier = element_type(dtype) if dtype else p.dtype, scalar.wide(p.dtype)
+
+    def body(*i: Dim) -> Expr:
+        number = fraction(words(i, p.shape, seed)[0], carrier)
+        drawn = scalar.apply("lt", number, scalar.cast(at(p, i), carrier))
+        return scalar.select(drawn, scalar.literal(1, out), scalar.literal(0, out))
+
+    return compute(out, p.shape, body)
+
+
+def multinomial(logits: Tensor, dtype: int = 6, sample_size: int = 1, seed: float | None = None) -> Tensor:
+    """Classes drawn by their unnormalised log-probabilities: S[batch, classes] -> T[batch, sample_size]
+
+    Each is the class with the largest log-probability plus noise -log(-log(u)), u in (0, 1) (Gumbel 1954).
+    """
+    batch, classes = logits.shape
+    shape = (batch, sample_size, classes)
+    carrier = scalar.wide(logits.dtype)
+
+    def body(*i: Dim) -> Expr:
+        open_fraction = scalar.add(fraction(words(i, shape, seed)[0], carrier), 2.0**-25)
+        noise = scalar.negate(scalar.apply("log", scalar.negate(scalar.apply("log", open_fraction))))
+        return scalar.add(scalar.cast(at(logits, (i[0], i[2])), carrier), noise)
+
+    place = arg_max(compute(carrier, shape, body), axis=2, keepdims=0)
+    out = element_type(dtype)
+    return compute(out, (batch, sample_size), lambda *i: scalar.cast(at(place, i), out))
+
+
+def draws(name: str, since: int, meaning: Meaning) -> Op:
+    return Op(name, since=since, lower=meaning, gradient=Rule.NONE, quantised=Rule.NONE)
+
+
+OPS = (
+    draws("RandomUniform", 1, random_uniform),
+    draws("RandomUniformLike", 1, random_uniform_like),
+    draws("RandomNormal", 1, random_normal),
+    draws("RandomNormalLike", 1, random_normal_like),
+    draws("Bernoulli", 15, bernoulli),
+    draws("Multinomial", 7, multinomial),
+)

@@ -1,0 +1,30 @@
+"""What is not made of tensors of numbers: strings, sequences, optional values. These run in Python between compiled segments."""
+
+from __future__ import annotations
+
+from sardonyx.ops.record import Op, Rule
+
+
+def host(name: str, since: int) -> Op:
+    return Op(name, since=since, host=True, gradient=Rule.NONE, quantised=Rule.NONE)
+
+
+OPS = (
+    host("StringNormalizer", 10),
+    host("StringConcat", 20),
+    host("StringSplit", 20),
+    host("RegexFullMatch", 20),
+    host("TfIdfVectorizer", 9),
+    host("SequenceEmpty", 11),
+    host("SequenceConstruct", 11),
+    host("SequenceAt", 11),
+    host("SequenceInsert", 11),
+    host("SequenceErase", 11),
+    host("SequenceLength", 11),
+    host("SequenceMap", 17),
+    host("SplitToSequence", 11),
+    host("ConcatFromSequence", 11),
+    host("Optional", 15),
+    host("OptionalGetElement", 15),
+    host("OptionalHasElement", 15),
+)
