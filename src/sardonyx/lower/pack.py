@@ -15,17 +15,20 @@ from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import Index, Op
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.place import extent
-from sardonyx.lower.values import Operands, Panels, Value, operands, transform
+from sardonyx.lower.values import Operands, Panels, Value, find_operands, transform
 
 
 def pack(values: dict[Tensor, Value], machine: Machine) -> None:
     """Gives every contraction whose B does not lie well a packed copy to read instead."""
     for v in list(values.values()):
-        o = operands(v) if v.fn and v.place is None else None
+        o = find_operands(v) if v.fn and v.place is None else None
         if o is not None and not is_affine(o.a):
             copy_rows(values, v, o)
-            o = operands(v)
-        if o is not None and not lies_well(values, o, machine):
+            o = find_operands(v)
+        if o is None:
+            continue
+        v.contracts = True
+        if not lies_well(values, o, machine):
             copy_panels(values, v, o, machine)
 
 

@@ -258,6 +258,7 @@ class Placer:
         sums = Tensor(v.tensor.dtype, v.shape, f"{v.tensor.name}.sums")
         t = self.values[sums] = Value(sums)
         t.axes, t.loops, t.fn, t.body, t.region, t.nest, t.place = v.axes, v.loops, v.fn, v.body, v.region, v.nest, "TILE"
+        t.contracts = v.contracts
         v.tile, v.fn, v.loops, v.body = t, None, (), Read(sums, v.axes)
         self.note(t)
         self.note(v)

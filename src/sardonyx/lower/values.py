@@ -30,11 +30,12 @@ class Value:
     strides   of its buffer, in elements, once `laid`
     stored    a ROW that later nests read too: its memory is a buffer
     tile      the contraction whose sums this statement takes as its epilogue
+    contracts a sum of products whose right-hand side lies as a tile reads it (see lower.pack)
     """
 
     __slots__ = (
-        *("axes", "body", "constant", "fn", "into", "laid", "loops", "nest"),
-        *("place", "region", "shape", "stored", "strides", "tensor", "tile"),
+        *("axes", "body", "constant", "contracts", "fn", "into", "laid", "loops", "nest"),
+        *("place", "region", "shape", "stored", "strides", "tensor", "tile", "form"),
     )
 
     def __init__(self, tensor: Tensor) -> None:
@@ -42,10 +43,11 @@ class Value:
         self.shape, self.axes, self.loops = tensor.shape, tensor.axes, tensor.loops
         self.body, self.fn, self.into = tensor.body, tensor.fn, tensor.into
         self.strides: list[Dim] = strides(tensor.shape)
-        self.laid = self.stored = self.constant = False
+        self.laid = self.stored = self.constant = self.contracts = False
         self.place: str | None = None
         self.nest: object = None
         self.tile: Value | None = None
+        self.form: tuple[object, Operands | None] | None = None  # memo of operands()
         self.region: tuple[Region, ...] = ()  # the repeated bodies it stands in, outermost first
 
     def __repr__(self) -> str:
@@ -84,6 +86,11 @@ class Operands:
 
 
 def operands(v: Value) -> Operands | None:
+    """v's reads and loops if it is a contraction that was packed; else None."""
+    return find_operands(v) if v.contracts else None
+
+
+def find_operands(v: Value) -> Operands | None:
     """v as a contraction: a sum of products of two reads, a moving with the rows and b with one loop of columns; else None."""
     factors = product_of_reads(v)
     if factors is None or not v.variables:
