@@ -452,9 +452,9 @@ def reduce_common_factor(e: Dim, by: Dim) -> tuple[Dim, Dim] | None:
     """(f x + r) divmod (f d) = (x // d, f (x % d) + r), for a factor f found in a term of e."""
     if len(terms(by)) != 1:
         return None
+    ((atoms, divisor),) = terms(by).items()
     for monomial, factor in terms(e).items():
-        sizes = tuple(a for a in monomial if isinstance(a, Symbol) and a.extent is None)
-        divisor = next(iter(terms(by).values()))
+        sizes = tuple(a for a in monomial if isinstance(a, Symbol) and a.extent is None and a in atoms)
         common = math.gcd(factor, divisor)
         f: Dim = Int({sizes: common}) if sizes else common
         if f == 1:
@@ -523,11 +523,14 @@ def strides(shape: Sequence[Dim], order: Sequence[int] | None = None) -> list[Di
 
 def covering_loops(index: Dim) -> list[Symbol] | None:
     """The loop variables, outermost first, if the index runs through 0, 1, 2, ... as they do (4 a + b with b < 4); else None."""
+    alone = single(index)
+    if alone is not None and alone.extent is not None:
+        return [alone]
     step: Dim = 1
     out: list[Symbol] = []
     total: Dim = 0
-    while left := [s for s in sorted(symbols(index)) if s not in out]:
-        found = next((s for s in left if s.extent is not None and coefficient(index, s) == step), None)
+    while left := [s for s in sorted(symbols(index)) if s.extent is not None and s not in out]:
+        found = next((s for s in left if coefficient(index, s) == step), None)
         if found is None:
             return None
         assert found.extent is not None

@@ -87,7 +87,12 @@ class Operands:
 
 def operands(v: Value) -> Operands | None:
     """v's reads and loops if it is a contraction that was packed; else None."""
-    return find_operands(v) if v.contracts else None
+    if not v.contracts:
+        return None
+    state = v.fn, v.body, v.axes, v.loops
+    if v.form is None or v.form[0] != state:
+        v.form = state, find_operands(v)
+    return v.form[1]
 
 
 def find_operands(v: Value) -> Operands | None:
