@@ -41,6 +41,9 @@ class Assembler:
     next_slot: int = abi.FIRST_SLOT
     memory: dict[Tensor, Dim] = field(default_factory=dict)
     call_names: list[tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=list)
+    fixed: list[tuple[int, int]] = field(default_factory=list)  # slots that hold one number for ever
+    pointers: list[tuple[int, int]] = field(default_factory=list)  # slots that hold the address of a constant
+    constants: dict[Symbol | None, int] = field(default_factory=dict)  # the number of each constant, by its address
     ticks: int = 0  # the first of the slots that add up the calls' cycles
     counters: dict[Symbol, list[int]] = field(default_factory=dict)  # of each loop: the slots that hold its turn
     shapes: list[list[int]] = field(default_factory=list)  # of the outputs: sizes, or -1 - slot
@@ -51,7 +54,8 @@ class Assembler:
         for probe in p.probes:
             self.slot_of(probe)
         inputs = [self.port(t, f"@input{i}") for i, t in enumerate(p.inputs)]
-        constants = [self.address(t, f"@constant{i}") for i, t in enumerate(p.constants)]
+        self.constants = {Symbol(f"@constant{i}"): i for i in range(len(p.constants))}
+        self.pointers = [(self.address(t, f"@constant{i}"), i) for i, t in enumerate(p.constants)]
         output_slots = [self.address(t, f"@output{i}") for i, t in enumerate(p.outputs)]
         for i, segment in enumerate(p.segments):
             base = value(Symbol(f"@arena{i}"))
@@ -84,7 +88,8 @@ class Assembler:
             self.next_slot,
             tuple(inputs),
             tuple(outputs),
-            tuple(constants),
+            tuple(self.pointers),
+            tuple(self.fixed),
             tuple(sizes),
             tuple(specs),
             tuple(self.call_names),
@@ -200,7 +205,14 @@ class Assembler:
         slot = self.new_slots(1 + len(c.arguments) + len(c.sizes))
         self.call_names.append((c.origins, c.checks))
         dims: list[Dim] = [len(self.call_names) - 1, *(self.memory[t] for t in c.arguments), *c.sizes]
-        self.plans.setdefault(f"plan_{i}", []).extend((slot + j, d) for j, d in enumerate(dims))
+        plan = self.plans.setdefault(f"plan_{i}", [])
+        for at, d in enumerate(dims, slot):
+            if isinstance(d, int):
+                self.fixed.append((at, d))
+            elif (s := single(d)) in self.constants:
+                self.pointers.append((at, self.constants[s]))
+            else:
+                plan.append((at, d))
         for j, d in enumerate(c.sizes):
             for turn in symbols(d) & self.counters.keys():
                 if single(d) is not turn:
@@ -217,4 +229,4 @@ class Assembler:
             condition = self.new_slots(1)
             self.plans[f"plan_{i}"].append((condition, self.memory[r.region.proceed.state]))
         steps = tuple(self.run_steps(r.steps, i))
-        return RepeatStep(trip, tuple(self.counters[turn]), condition, steps)
+        return RepeatStep(trip, self.counters[turn], condition, steps)  # a call after it may join the counters

@@ -65,6 +65,7 @@ class Condition:
 @dataclass(frozen=True, slots=True)
 class ProgramSpec:
     """What the runtime must know of a program. sizes: (slot, input, axis): where a size is read off.
+    constants: (slot, constant): where the address of a constant stands. fixed: (slot, number).
 
     calls: for each call id the names of the ONNX nodes and the messages of its checks.
     """
@@ -72,7 +73,8 @@ class ProgramSpec:
     slots: int
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
-    constants: tuple[int, ...]
+    constants: tuple[tuple[int, int], ...]
+    fixed: tuple[tuple[int, int], ...]
     sizes: tuple[tuple[int, int, int], ...]
     segments: tuple[SegmentSpec, ...]
     calls: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
@@ -92,8 +94,10 @@ class Context:
         self.arenas: list[Any] = [None] * len(spec.segments)
         self.scratch: Any = None
         self.known: tuple[int, ...] | None = None  # sizes that the slots hold
-        for slot, pointer in zip(spec.constants, constants, strict=True):
-            self.slots[slot] = pointer
+        for slot, i in spec.constants:
+            self.slots[slot] = constants[i]
+        for slot, number in spec.fixed:
+            self.slots[slot] = number
 
 
 class Program:
