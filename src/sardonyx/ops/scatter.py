@@ -82,6 +82,11 @@ def scatter_elements(x: Tensor, indices: Tensor, updates: Tensor, axis: int = 0,
     return y
 
 
+def scatter(x: Tensor, indices: Tensor, updates: Tensor, axis: int = 0) -> Tensor:
+    """ScatterElements' name before opset 11, without reductions."""
+    return scatter_elements(x, indices, updates, axis)
+
+
 def elements_kernel(rank: int, axis: int, dtype: DType, index: DType, reduction: str) -> Kernel:
     """Each slice along the first axis other than `axis` is copied, then its updates are written."""
     merge = combination(reduction, dtype)
@@ -226,7 +231,7 @@ TUPLES = tuple(
 
 OPS = (
     Op("ScatterElements", since=11, kernel=scatter_elements, cases=ELEMENTS),
-    Op("Scatter", since=9, kernel=scatter_elements),
+    Op("Scatter", since=9, kernel=scatter),
     Op("ScatterND", since=11, kernel=scatter_nd, cases=TUPLES),
     Op(
         "TensorScatter",

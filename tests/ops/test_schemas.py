@@ -1,0 +1,76 @@
+"""Every record takes what the standard's schemas, of all versions that it stands for, let a node say."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+
+import onnx
+import pytest
+from onnx.defs import OpSchema
+
+from sardonyx import ops
+from sardonyx.ops.record import Op
+
+SCHEMAS: dict[tuple[str, str], list[OpSchema]] = {}
+for schema in onnx.defs.get_all_schemas_with_history():
+    SCHEMAS.setdefault((schema.domain, schema.name), []).append(schema)
+
+REFUSED = {
+    ("Constant", "sparse_value"): "sparse tensors are made dense, or refused, when a model is loaded",
+    ("Constant", "value_string"): "strings run on the host",
+    ("Constant", "value_strings"): "strings run on the host",
+}
+"""{(operator, attribute): why a record does not take it}; each must be an attribute that is not taken."""
+
+
+def covered(op: Op) -> list[OpSchema]:
+    """The schemas of the versions, from opset 7 on, in which this record is the operator's."""
+    later = [o.since for o in ops.RECORDS[op.domain, op.name] if o.since > op.since]
+    first = max(op.since, 7 if op.domain == "" else 1)
+    end = min(later, default=1 << 30)
+    schemas = sorted(SCHEMAS.get((op.domain, op.name), []), key=lambda s: s.since_version)
+    ends = [s.since_version for s in schemas[1:]] + [1 << 30]
+    return [s for s, e in zip(schemas, ends, strict=True) if s.since_version < end and e > first]
+
+
+def compiled() -> Iterator[Op]:
+    for family in ops.FAMILIES:
+        yield from (op for op in family if op.meaning is not None)
+
+
+@pytest.mark.parametrize("op", list(compiled()), ids=lambda op: f"{op.domain}.{op.name}-{op.since}")
+def test_takes_all_attributes_and_inputs(op: Op) -> None:
+    assert op.meaning is not None
+    parameters = inspect.signature(op.meaning).parameters
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
+    attributes = {a for schema in covered(op) for a in schema.attributes}
+    missing = [a for a in attributes if a not in parameters and not anything and (op.name, a) not in REFUSED]
+    assert not missing
+    inputs = [p for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in {*attributes, "outputs"}]
+    assert variadic or len(inputs) == max((schema.max_input for schema in covered(op)), default=len(inputs))
+
+
+@pytest.mark.parametrize("op", list(compiled()), ids=lambda op: f"{op.domain}.{op.name}-{op.since}")
+def test_defaults_are_the_standards(op: Op) -> None:
+    assert op.meaning is not None
+    parameters = inspect.signature(op.meaning).parameters
+    for schema in covered(op):
+        for name, attribute in schema.attributes.items():
+            if name not in parameters or not attribute.default_value.ByteSize():
+                continue
+            default = onnx.helper.get_attribute_value(attribute.default_value)
+            expected = default.decode() if isinstance(default, bytes) else default
+            given = parameters[name].default
+            if isinstance(expected, list):
+                assert given is None or list(given) == expected, f"{name} in version {schema.since_version}"
+            else:
+                assert given == (pytest.approx(expected, rel=1e-6) if isinstance(expected, float) else expected), (
+                    f"{name} in version {schema.since_version}"
+                )
+
+
+@pytest.mark.parametrize(("name", "attribute"), REFUSED)
+def test_refused_attributes_are_not_taken(name: str, attribute: str) -> None:
+    assert all(attribute not in inspect.signature(op.meaning).parameters for op in ops.RECORDS["", name] if op.meaning)
