@@ -1,0 +1,282 @@
+"""Pictures sampled at points that are data: GridSample, AffineGrid, DeformConv."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sardonyx.base.dtypes import DType, i64
+from sardonyx.base.errors import Fail
+from sardonyx.base.symbolic import Dim, product
+from sardonyx.base.symbolic import strides as strides_of
+from sardonyx.expr import scalar
+from sardonyx.expr.index import at, element
+from sardonyx.expr.known import elements
+from sardonyx.expr.require import require_equal
+from sardonyx.expr.tensor import Tensor, compute
+from sardonyx.loop.nodes import Expr
+from sardonyx.ops.cases import reals
+from sardonyx.ops.conv import Channel, along_channels, conv_windows, over_channels
+from sardonyx.ops.pointwise import pointwise
+from sardonyx.ops.record import Case, Op, Rule
+from sardonyx.ops.resize import cubic, triangle
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """One neighbour along an axis: its place, in the axis; its weight (None: 1); where it counts (None: everywhere)."""
+
+    place: Dim
+    weight: Expr | None
+    inside: Expr | None
+
+
+def blend(x: Tensor, before: Sequence[Dim], axes: Sequence[Sequence[Tap]], dtype: DType) -> Expr:
+    """The sum over all combinations of one tap per axis of x at their places, times their weights, in dtype."""
+    total: Expr | None = None
+    for taps in itertools.product(*axes):
+        term = scalar.cast(at(x, (*before, *(t.place for t in taps))), dtype)
+        for t in taps:
+            if t.weight is not None:
+                term = scalar.mul(term, t.weight)
+        for t in taps:
+            if t.inside is not None:
+                term = scalar.select(t.inside, term, 0)
+        total = term if total is None else scalar.add(total, term)
+    assert total is not None
+    return total
+
+
+def neighbours(x: Expr, n: Dim, kernel: Callable[[Expr], Expr], reach: int, border: Callable[[Expr], Expr] | None) -> list[Tap]:
+    """The taps around coordinate x of an axis of n elements, weighted by the kernel; `border` moves places into the axis, without it
+    those outside count nothing."""
+    start = scalar.cast(scalar.apply("floor", x), i64)
+    out = []
+    for k in range(1 - reach, reach + 1):
+        place = scalar.add(start, k)
+        weight = kernel(scalar.sub(scalar.cast(place, x.dtype), x))
+        out.append(tap(place, n, weight, border))
+    return out
+
+
+def tap(place: Expr, n: Dim, weight: Expr | None, border: Callable[[Expr], Expr] | None) -> Tap:
+    inside = None
+    if border is None:
+        inside = scalar.logical_and(scalar.apply("ge", place, 0), scalar.apply("lt", place, scalar.index(n)))
+    else:
+        place = border(place)
+    limited = scalar.minimum(scalar.maximum(place, 0), scalar.index(n - 1))
+    return Tap(element(limited, n), weight, inside)
+
+
+# ---- GridSample ------------------------------------------------------------------------------------------------------------
+
+CUBIC = -0.75
+"""The parameter of the cubic kernel that GridSample uses."""
+
+
+def grid_sample(x: Tensor, grid: Tensor, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros") -> Tensor:
+    """x: T[n, c, *d], grid: U[n, *o, len(d)] of points in [-1, 1], the last axis's first -> T[n, c, *o]"""
+    rank = x.rank - 2
+    require_equal(grid.shape[-1], rank, f"a grid of shape {list(grid.shape)} over {list(x.shape)}")
+    if mode not in ("linear", "nearest", "cubic") or padding_mode not in ("zeros", "border", "reflection"):
+        raise Fail(f"GridSample with mode {mode} and padding_mode {padding_mode}")
+    carrier = scalar.wide(grid.dtype)
+    borders = [Border(n, bool(align_corners), padding_mode, carrier) for n in x.shape[2:]]
+
+    def coordinate(n: Dim, *i: Dim) -> Expr:
+        """The point's coordinate along the axis that i[-1] stands for."""
+        share = scalar.cast(at(grid, (n, *i)), carrier)
+        choices = [border.coordinate(share, rounds=mode == "nearest") for border in reversed(borders)]
+        out = choices[0]
+        for a, choice in enumerate(choices[1:], 1):
+            out = scalar.select(scalar.apply("eq", scalar.index(i[-1]), a), choice, out)
+        return out
+
+    where = compute(carrier, grid.shape, coordinate)
+
+    def body(n: Dim, c: Dim, *o: Dim) -> Expr:
+        axes = []
+        for a, border in enumerate(borders):
+            place = at(where, (n, *o, rank - 1 - a))
+            axes.append(border.taps(place, mode))
+        return scalar.cast(blend(x, (n, c), axes, carrier), x.dtype)
+
+    return compute(x.dtype, [*x.shape[:2], *grid.shape[1:-1]], body)
+
+
+@dataclass(frozen=True, slots=True)
+class Border:
+    """One axis of n elements: from where to where it goes, and what lies outside."""
+
+    n: Dim
+    align_corners: bool
+    mode: str
+    dtype: DType
+
+    def number(self, n: Dim) -> Expr:
+        return scalar.cast(scalar.index(n), self.dtype)
+
+    def coordinate(self, share: Expr, rounds: bool) -> Expr:
+        """A point in [-1, 1] as a coordinate, moved into the axis where that is asked for."""
+        if self.align_corners:
+            x = scalar.mul(scalar.mul(scalar.add(share, 1), 0.5), self.number(self.n - 1))
+        else:
+            x = scalar.mul(scalar.sub(scalar.mul(scalar.add(share, 1), self.number(self.n)), 1), 0.5)
+        if rounds:
+            x = scalar.apply("rint", x)
+        if self.mode == "border":
+            return scalar.minimum(scalar.maximum(x, 0), self.number(self.n - 1))
+        return self.reflected(x) if self.mode == "reflection" else x
+
+    def reflected(self, x: Expr) -> Expr:
+        """x, mirrored at the ends of the axis until it is between them."""
+        low = 0.0 if self.align_corners else -0.5
+        high = scalar.sub(self.number(self.n), 1.0 if self.align_corners else 0.5)
+        width = scalar.sub(high, low)
+        below, above = scalar.apply("lt", x, low), scalar.apply("gt", x, high)
+        past = scalar.select(below, scalar.sub(low, x), scalar.sub(x, high))
+        times = scalar.apply("trunc", scalar.div(past, width))
+        rest = scalar.sub(past, scalar.mul(times, width))
+        even = scalar.apply("eq", scalar.apply("mod", times, 2), 0)
+        near_low = scalar.apply("eq", below, even)
+        moved = scalar.select(near_low, scalar.add(rest, low), scalar.sub(high, rest))
+        return scalar.select(scalar.apply("or", below, above), moved, x)
+
+    def taps(self, x: Expr, mode: str) -> list[Tap]:
+        border = {"zeros": None, "border": lambda place: place, "reflection": self.reflected_place}[self.mode]
+        if mode == "nearest":
+            return [tap(scalar.cast(x, i64), self.n, None, border)]
+        return neighbours(x, self.n, triangle, 1, border) if mode == "linear" else neighbours(x, self.n, cubic(CUBIC), 2, border)
+
+    def reflected_place(self, place: Expr) -> Expr:
+        return scalar.cast(self.reflected(scalar.cast(place, self.dtype)), i64)
+
+
+def grid_sample_16(x: Tensor, grid: Tensor, align_corners: int = 0, mode: str = "bilinear", padding_mode: str = "zeros") -> Tensor:
+    """Before opset 20, for pictures, with other names of the modes."""
+    names = {"bilinear": "linear", "bicubic": "cubic", "nearest": "nearest"}
+    return grid_sample(x, grid, align_corners, names.get(mode, mode), padding_mode)
+
+
+def affine_grid(theta: Tensor, size: Tensor, align_corners: int = 0) -> Tensor:
+    """The points that a picture's own points come from. theta: T[n, r, r + 1], size: i64[r + 2] -> T[n, *size[2:], r]"""
+    outs: list[Dim] = list(elements(size))[2:]
+    carrier = scalar.wide(theta.dtype)
+
+    def point(i: Dim, n: Dim) -> Expr:
+        """The i-th of n points of [-1, 1], at its ends or in the middle of n equal parts."""
+        if align_corners:
+            last = scalar.cast(scalar.index(n - 1), carrier)
+            share = scalar.div(scalar.cast(scalar.index(2 * i), carrier), scalar.maximum(last, 1))
+        else:
+            share = scalar.div(scalar.cast(scalar.index(2 * i + 1), carrier), scalar.cast(scalar.index(n), carrier))
+        return scalar.sub(share, 1)
+
+    def body(n: Dim, *i: Dim) -> Expr:
+        *places, row = i
+        out = scalar.cast(at(theta, (n, row, len(outs))), carrier)
+        for column, (place, extent) in enumerate(zip(reversed(places), reversed(outs), strict=True)):
+            out = scalar.add(out, scalar.mul(scalar.cast(at(theta, (n, row, column)), carrier), point(place, extent)))
+        return scalar.cast(out, theta.dtype)
+
+    return compute(theta.dtype, [theta.shape[0], *outs, len(outs)], body)
+
+
+# ---- DeformConv ------------------------------------------------------------------------------------------------------------
+
+
+def deform_conv(
+    x: Tensor,
+    w: Tensor,
+    offset: Tensor,
+    b: Tensor | None = None,
+    mask: Tensor | None = None,
+    dilations: list[int] | None = None,
+    group: int = 1,
+    kernel_shape: list[int] | None = None,
+    offset_group: int = 1,
+    pads: list[int] | None = None,
+    strides: list[int] | None = None,
+) -> Tensor:
+    """A convolution whose taps are moved by data. x: T[n, c, *d], w: T[m, c / group, *k], offset: T[n, offset_group k len(k), *o],
+    mask: T[n, offset_group k, *o], b: T[m] -> T[n, m, *o]"""
+    ways = conv_windows(x, w, group, "NOTSET", dilations, kernel_shape, pads, strides)
+    rank = len(ways)
+    taps, outs = [way.size for way in ways], [way.out for way in ways]
+    steps, points, each = strides_of(taps), product(taps), x.shape[1] // offset_group
+    carrier = scalar.wide(x.dtype)
+
+    def sampled(n: Dim, c: Dim, *i: Dim) -> Expr:
+        r, o = i[:rank], i[rank:]
+        block = (c // each) * points
+        for k, step in zip(r, steps, strict=True):
+            block = block + k * step
+        axes = []
+        for a, way in enumerate(ways):
+            start = scalar.cast(scalar.index(way.position(o[a], r[a]) - way.lo), carrier)
+            moved = scalar.cast(at(offset, (n, block * rank + a, *o)), carrier)
+            axes.append(neighbours(scalar.add(start, moved), way.extent, triangle, 1, None))
+        out = blend(x, (n, c), axes, carrier)
+        if mask is not None:
+            out = scalar.mul(out, scalar.cast(at(mask, (n, block, *o)), carrier))
+        return scalar.cast(out, x.dtype)
+
+    columns = compute(x.dtype, [*x.shape[:2], *taps, *outs], sampled)
+
+    def term(at_channel: Channel, o: Sequence[Dim], r: Sequence[Dim]) -> Expr:
+        n, c, own, m, _ = at_channel
+        return scalar.mul(scalar.cast(at(columns, (n, c, *r, *o)), carrier), scalar.cast(at(w, (m, own, *r)), carrier))
+
+    y = over_channels(x.dtype, (x.shape[0], group, w.shape[1], w.shape[0] // group), outs, taps, term)
+    return y if b is None else pointwise(scalar.add, y, along_channels(b, y.rank))
+
+
+PICTURE = reals(2, 3, 4, 5)
+GRID = reals(2, 3, 2, 2, scale=1.6)
+
+OPS = (
+    Op(
+        "GridSample",
+        since=20,
+        lower=grid_sample,
+        quantised=Rule.NONE,
+        tolerance=1e-4,
+        cases=(
+            *(
+                Case((PICTURE, GRID), {"mode": m, "padding_mode": p, "align_corners": int(p == "border")})
+                for m in ("linear", "nearest", "cubic")
+                for p in ("zeros", "border", "reflection")
+            ),
+            Case((reals(1, 2, 3, 4, 3), reals(1, 2, 2, 3, 3, scale=1.2)), {"align_corners": 1}, "three_axes"),
+        ),
+    ),
+    Op("GridSample", since=16, lower=grid_sample_16, quantised=Rule.NONE, tolerance=1e-4),
+    Op(
+        "AffineGrid",
+        since=20,
+        lower=affine_grid,
+        quantised=Rule.NONE,
+        cases=(
+            Case((reals(2, 2, 3), np.array([2, 3, 4, 5]))),
+            Case((reals(2, 3, 4), np.array([2, 3, 2, 4, 3])), {"align_corners": 1}),
+        ),
+    ),
+    Op(
+        "DeformConv",
+        since=19,
+        lower=deform_conv,
+        quantised=Rule.NONE,
+        tolerance=1e-4,
+        cases=(
+            Case((PICTURE, reals(4, 3, 2, 2), reals(2, 8, 3, 4))),
+            Case(
+                (reals(1, 4, 4, 4), reals(2, 2, 2, 3), reals(1, 24, 3, 2), reals(2), np.abs(reals(1, 12, 3, 2))),
+                {"group": 2, "offset_group": 2, "strides": [2, 2], "pads": [1, 0, 2, 1]},
+            ),
+        ),
+    ),
+)
