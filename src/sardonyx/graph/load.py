@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import google.protobuf.message  # type: ignore[import-untyped]
 import onnx
 import onnx_ir as ir
+import onnx_ir.passes.common
 
 from sardonyx.base.errors import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile, SardonyxError
 from sardonyx.graph import schemas
@@ -25,6 +26,7 @@ from sardonyx.graph.types import has_map, set_type
 from sardonyx.graph.verify import Knows, check_structure, check_types, knows_nothing
 
 NEWEST_IR_VERSION = 14
+FIRST_OVERRIDABLE = 4  # before this IR version initializers had to be listed among the inputs, and are constants
 
 # Its warnings tell of models that we refuse with an error of our own.
 logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
@@ -102,6 +104,8 @@ def from_proto(proto: onnx.ModelProto, options: LoadOptions = LoadOptions()) -> 
     model = convert(proto)
     normalise_imports(model)
     place_external(model, external)
+    if model.ir_version < FIRST_OVERRIDABLE:
+        ir.passes.common.RemoveInitializersFromInputsPass()(model)
     for value in (*model.graph.inputs, *model.graph.outputs):
         if value.name in maps:
             set_type(value, maps[value.name])

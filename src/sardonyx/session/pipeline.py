@@ -65,9 +65,13 @@ def build(request: Request, trace: Trace | None = None) -> Built:
     """Makes a program. Raises SardonyxError."""
     start = time.perf_counter_ns()
     chosen, fallback = make_providers(request)
+
+    def knows(domain: str, name: str) -> bool:
+        return any(provider.knows(domain, name) for provider in chosen)
+
     reading = LoadOptions(
         request.data_folder,
-        lambda domain, name: any(provider.knows(domain, name) for provider in chosen),
+        knows,
         dict(request.dimensions),
         dict(request.denotations),
     )
@@ -78,7 +82,7 @@ def build(request: Request, trace: Trace | None = None) -> Built:
     add_outputs(model.graph, request.extra_outputs)
     inputs, overridable, outputs, metadata = describe(model)
     feeds = make_feeds(model.graph)
-    optimise(model, request.options)
+    optimise(model, request.options, knows)
     if request.save_to:
         save(model, request.save_to)
     program, assignment = compile_graph(model.graph, [*chosen, fallback], request)

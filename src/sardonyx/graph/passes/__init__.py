@@ -1,11 +1,73 @@
-"""Graph passes."""
+"""The graph passes: a list that reads aloud. Each pass stands in a file of its own, with its rules at the head."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
 import onnx_ir as ir
 
-from sardonyx.base.options import CompileOptions
+from sardonyx.base import debug
+from sardonyx.base.options import BASIC, CompileOptions
+from sardonyx.graph.passes.batch_normalization_folding import fold_batch_normalizations
+from sardonyx.graph.passes.cast_elimination import eliminate_casts
+from sardonyx.graph.passes.common_subexpression_elimination import eliminate_common_subexpressions
+from sardonyx.graph.passes.constant_folding import fold_constants
+from sardonyx.graph.passes.convolution_constant_folding import fold_convolution_constants
+from sardonyx.graph.passes.dead_node_elimination import eliminate_dead_nodes
+from sardonyx.graph.passes.dropout_elimination import eliminate_dropouts
+from sardonyx.graph.passes.identity_elimination import eliminate_identities
+from sardonyx.graph.passes.matmul_add_fusion import fuse_matmul_add
+from sardonyx.graph.verify import Knows, knows_nothing, verify
 
 
-def optimise(model: ir.Model, options: CompileOptions) -> None:
-    """Runs the passes."""
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A step of the pipeline.
+
+    run: works on the model in place and says whether it changed anything. level: the least optimisation level at which it runs.
+    aliases: ONNX Runtime's names for what it does; it can be switched off by any of them, or by its own.
+    """
+
+    run: Callable[[ir.Model], bool]
+    level: int
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The file it stands in."""
+        return self.run.__module__.rpartition(".")[2]
+
+
+PIPELINE = (
+    Pass(eliminate_identities, BASIC, ("EliminateIdentity",)),
+    Pass(eliminate_dropouts, BASIC, ("EliminateDropout",)),
+    Pass(eliminate_casts, BASIC, ("CastElimination",)),
+    Pass(fold_constants, BASIC, ("ConstantFolding",)),
+    Pass(eliminate_common_subexpressions, BASIC, ("CommonSubexpressionElimination",)),
+    Pass(fold_batch_normalizations, BASIC, ("ConvBNFusion", "MatmulBNFusion")),
+    Pass(fold_convolution_constants, BASIC, ("ConvMulFusion", "ConvAddFusion")),
+    Pass(fuse_matmul_add, BASIC, ("MatMulAddFusion",)),
+    Pass(eliminate_dead_nodes, BASIC),
+)
+
+
+def optimise(model: ir.Model, options: CompileOptions, knows: Knows = knows_nothing) -> None:
+    """Runs the passes that the options, and the debug dial, ask for.
+
+    At the dial's level 3 the model is verified and shown after each pass that changed it.
+    """
+    for number, step in enumerate(chosen(options)):
+        changed = step.run(model)
+        if changed and debug.wants(debug.GRAPH):
+            verify(model, knows)
+            debug.show(debug.GRAPH, f"graph after pass {number} ({step.name})", str(model.graph))
+
+
+def chosen(options: CompileOptions) -> Iterator[Pass]:
+    """The passes of the options' level, without those that are disabled, filtered or beyond the step limit."""
+    limit = debug.step_limit()
+    for number, step in enumerate(PIPELINE):
+        wanted = step.level <= options.level and options.disabled.isdisjoint((step.name, *step.aliases))
+        if wanted and debug.pass_enabled(step.name) and (limit is None or number < limit):
+            yield step

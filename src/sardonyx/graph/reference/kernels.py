@@ -129,6 +129,12 @@ def reference_class(domain: str, name: str, since: int) -> type[onnx.reference.o
     return found if isinstance(found, type) else None
 
 
+@functools.cache
+def parameters_of(reference: type[onnx.reference.op_run.OpRun]) -> frozenset[str]:
+    """The names of what the class's implementation takes."""
+    return frozenset(inspect.signature(reference._run).parameters)
+
+
 def from_reference(
     reference: type[onnx.reference.op_run.OpRun], node: ir.Node, schema: schemas.Schema, imports: Mapping[str, int]
 ) -> Kernel:
@@ -136,7 +142,7 @@ def from_reference(
     proto = ir.serde.serialize_node(node)
     kept = [attribute for attribute in proto.attribute if attribute.name != "consumed_inputs"]
     given = {attribute.name for attribute in kept}
-    taken = inspect.signature(reference._run).parameters
+    taken = parameters_of(reference)
     for name, attribute in schema.raw.attributes.items():
         if name not in given and name in taken and attribute.default_value.type:
             kept.append(attribute.default_value)

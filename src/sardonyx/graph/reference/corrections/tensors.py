@@ -15,13 +15,25 @@ from sardonyx.graph.reference.corrections.table import Array, Table, evaluate, u
 
 def gather(x: Array, indices: Array, axis: int = 0) -> Array:
     """Raises IndexError, naming the first index out of bounds."""
-    size = x.shape[axis]
+    check_bounds(indices, x.shape[axis])
+    return np.take(x, indices, axis)
+
+
+def gather_elements(x: Array, indices: Array, axis: int = 0) -> Array:
+    """y[..., i, ...] = x[..., indices[..., i, ...], ...]; indices may be shorter than x along the other axes."""
+    check_bounds(indices, x.shape[axis])
+    places = list(np.indices(indices.shape, sparse=True))
+    places[axis] = indices
+    return np.asarray(x[tuple(places)])
+
+
+def check_bounds(indices: Array, size: int) -> None:
+    """Raises IndexError, naming the first index that is not in [-size, size)."""
     bad = indices[(indices < -size) | (indices >= size)]
     if bad.size:
         raise IndexError(
             f"indices element out of data bounds, idx={bad.flat[0]} must be within the inclusive range [{-size},{size - 1}]"
         )
-    return np.take(x, indices, axis)
 
 
 def scatter(x: Array, indices: Array, updates: Array, axis: int = 0) -> Array:
@@ -112,6 +124,7 @@ TABLE: Table = {
     **until(19, {"DequantizeLinear": dequantize_linear}),
     **until(11, {"Scatter": scatter}),
     "Gather": ((1, gather),),
+    "GatherElements": ((1, gather_elements),),
     "Multinomial": ((1, multinomial),),
     "NonMaxSuppression": ((1, non_max_suppression),),
     "OneHot": ((1, one_hot),),

@@ -1,0 +1,147 @@
+"""BatchNormalization with constant statistics goes into the weights before it. With f = scale / sqrt(variance + epsilon):
+
+1. BN(Conv(x, w, b))          -> Conv(x, w f, (b - mean) f + bias)           f along the output channels
+2. BN(ConvTranspose(x, w, b)) -> ConvTranspose(x, w f, (b - mean) f + bias)  f along the output channels, group by group
+3. BN(Gemm(a, w, c))          -> Gemm(a, w f, (beta c - mean) f + bias), beta = 1
+4. BN(MatMul(a, w))           -> Add(MatMul(a, w f), bias - mean f)          where a has two axes
+
+Only where nobody else reads the value in between, and weights are constant. New weights are computed when they are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from sardonyx.graph import schemas
+from sardonyx.graph.passes.rewrite import add_constant, bypass, computed, float64, only_reader, rank_of, tensor_of, unused
+
+Numbers = npt.NDArray[np.float64]
+Weigh = Callable[[Numbers, Numbers], Numbers]  # (weights, f) -> weights with f along their output channels
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """The four constants of a BatchNormalization and its epsilon."""
+
+    scale: ir.TensorProtocol
+    bias: ir.TensorProtocol
+    mean: ir.TensorProtocol
+    variance: ir.TensorProtocol
+    epsilon: float
+
+    def factor(self) -> Numbers:
+        return np.asarray(float64(self.scale) / np.sqrt(float64(self.variance) + self.epsilon))
+
+    def shift(self, before: Numbers | float) -> Numbers:
+        """The bias after, for the one before."""
+        return np.asarray((before - float64(self.mean)) * self.factor() + float64(self.bias))
+
+
+def fold_batch_normalizations(model: ir.Model) -> bool:
+    changed = False
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        if node.domain != "" or node.op_type not in RULES:
+            continue
+        reader = only_reader(node.outputs[0])
+        if reader is None or reader.op_type != "BatchNormalization" or reader.inputs[0] is not node.outputs[0]:
+            continue
+        statistics = statistics_of(reader, model.opset_imports)
+        if statistics is not None and unused(reader.outputs[1:]):
+            changed |= RULES[node.op_type](node, reader, statistics)
+    return changed
+
+
+def statistics_of(node: ir.Node, imports: dict[str, int]) -> Statistics | None:
+    """The node's constants, if it has them and does not train."""
+    schema = schemas.schema_of(node, imports)
+    if schema is None or node.attributes.get_int("training_mode", 0) or "spatial" in node.attributes:
+        return None
+    if schema.since < 14 and sum(bool(value.name) for value in node.outputs) > 1:
+        return None
+    scale, bias, mean, variance = (tensor_of(value) for value in node.inputs[1:5])
+    if scale is None or bias is None or mean is None or variance is None:
+        return None
+    return Statistics(scale, bias, mean, variance, node.attributes.get_float("epsilon", 1e-5))
+
+
+def along(axis: int) -> Weigh:
+    """f along one axis of the weights."""
+
+    def weigh(weights: Numbers, factor: Numbers) -> Numbers:
+        shape = [1] * weights.ndim
+        shape[axis] = -1
+        return np.asarray(weights * factor.reshape(shape))
+
+    return weigh
+
+
+def by_group(groups: int) -> Weigh:
+    """f along the output channels of ConvTranspose's weights [inputs, outputs / groups, ...]."""
+
+    def weigh(weights: Numbers, factor: Numbers) -> Numbers:
+        parts = weights.reshape(groups, -1, *weights.shape[1:])
+        each = factor.reshape(groups, 1, -1, *[1] * (weights.ndim - 2))
+        return np.asarray((parts * each).reshape(weights.shape))
+
+    return weigh
+
+
+def fold_convolution(node: ir.Node, reader: ir.Node, statistics: Statistics) -> bool:
+    """Rules 1 and 2."""
+    groups = node.attributes.get_int("group", 1)
+    return fold(node, reader, statistics, along(0) if node.op_type == "Conv" else by_group(groups), 1.0)
+
+
+def fold_gemm(node: ir.Node, reader: ir.Node, statistics: Statistics) -> bool:
+    """Rule 3."""
+    transposed = node.attributes.get_int("transB", 0)
+    if not fold(node, reader, statistics, along(0 if transposed else 1), node.attributes.get_float("beta", 1.0)):
+        return False
+    node.attributes["beta"] = ir.AttrFloat32("beta", 1.0)
+    return True
+
+
+def fold(node: ir.Node, reader: ir.Node, statistics: Statistics, weigh: Weigh, beta: float) -> bool:
+    """New weights and bias for the node, which takes the reader's place."""
+    weights = tensor_of(node.inputs[1])
+    before = node.inputs[2] if len(node.inputs) > 2 else None
+    bias = tensor_of(before)
+    if weights is None or (before is not None and bias is None) or not bypass(reader, node.outputs[0]):
+        return False
+    graph, name = node.graph, node.inputs[1].name  # type: ignore[union-attr]
+    assert graph is not None
+    old: Callable[[], Numbers | float] = (lambda: 0.0) if bias is None else (lambda: beta * float64(bias))
+    new_weights = computed(lambda: weigh(float64(weights), statistics.factor()), weights)
+    new_bias = computed(lambda: statistics.shift(old()), weights, ir.Shape(statistics.bias.shape.numpy()))
+    node.resize_inputs(3)
+    node.replace_input_with(1, add_constant(graph, f"{name}_normalized", new_weights))
+    node.replace_input_with(2, add_constant(graph, f"{name}_normalized_bias", new_bias))
+    return True
+
+
+def fold_matmul(node: ir.Node, reader: ir.Node, statistics: Statistics) -> bool:
+    """Rule 4: the reader becomes an Add."""
+    weights = tensor_of(node.inputs[1])
+    if weights is None or len(weights.shape) != 2 or rank_of(node.inputs[0]) != 2:
+        return False
+    graph, name = node.graph, node.inputs[1].name  # type: ignore[union-attr]
+    assert graph is not None
+    new_weights = computed(lambda: along(1)(float64(weights), statistics.factor()), weights)
+    shift = computed(lambda: statistics.shift(0.0), weights, ir.Shape(statistics.bias.shape.numpy()))
+    node.replace_input_with(1, add_constant(graph, f"{name}_normalized", new_weights))
+    add = ir.node("Add", [node.outputs[0], add_constant(graph, f"{name}_normalized_bias", shift)], name=reader.name)
+    ir.convenience.replace_nodes_and_values(graph, reader, [reader], [add], reader.outputs[:1], add.outputs)
+    return True
+
+
+RULES: dict[str, Callable[[ir.Node, ir.Node, Statistics], bool]] = {
+    "Conv": fold_convolution,
+    "ConvTranspose": fold_convolution,
+    "Gemm": fold_gemm,
+    "MatMul": fold_matmul,
+}

@@ -1,0 +1,15 @@
+"""What nobody reads is taken out.
+
+1. a node none of whose outputs is read
+2. an optional output that is not read: its name is taken away, or it is cut off at the end
+3. an initializer that nobody reads, unless it is an input as well
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+import onnx_ir.passes.common
+
+
+def eliminate_dead_nodes(model: ir.Model) -> bool:
+    return bool(ir.passes.common.RemoveUnusedNodesPass()(model).modified)

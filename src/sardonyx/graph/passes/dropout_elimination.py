@@ -1,0 +1,29 @@
+"""Dropout that drops nothing is taken out.
+
+1. Dropout(x), before opset 12, where it takes no training flag -> x
+2. Dropout(x, ratio, training) where training is left out or false -> x
+
+Not where the mask is read.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from sardonyx.graph.passes.rewrite import bypass, tensor_of
+
+
+def eliminate_dropouts(model: ir.Model) -> bool:
+    changed = False
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        if node.domain == "" and node.op_type == "Dropout" and node.inputs[0] is not None and is_idle(node):
+            changed |= bypass(node, node.inputs[0])
+    return changed
+
+
+def is_idle(node: ir.Node) -> bool:
+    """Is the training flag false for certain?"""
+    if len(node.inputs) < 3 or node.inputs[2] is None:
+        return True
+    flag = tensor_of(node.inputs[2])
+    return flag is not None and not flag.numpy().any()
