@@ -45,7 +45,7 @@ class RepeatStep:
     """
 
     trip: int
-    counters: tuple[int, ...]
+    counters: Sequence[int]
     condition: int | None
     steps: tuple[RunStep, ...]
 

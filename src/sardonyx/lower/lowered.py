@@ -203,7 +203,7 @@ def lower_part(
     items.sort(key=lambda item: item[0])
     external = {*inputs, *outputs, *constants}
     probed = frozenset(p.tensor for p in probes)
-    levels: dict[Tensor, int] = {}
+    levels: dict[Tensor | Symbol, int] = {}
     segments: list[Segment] = []
     tree = in_regions(items, ())
     for step in tree:
@@ -213,9 +213,15 @@ def lower_part(
         segments[level].steps.append(step)
         for t in step.writes:
             levels[t] = max(level, levels.get(t, 0))
-    crossing = frozenset(t for s in segments for q in s.steps for t in q.reads if s is not segments[levels.get(t, 0)])
+        if isinstance(step, Repeat):
+            levels[step.region.step] = level
+    owners: dict[Tensor, Segment] = {}  # each buffer lies in the arena of the segment that first writes it
     for segment in segments:
-        owned = {t: bytes_of(t) for q in segment.steps for t in q.writes if t not in external}
+        for t in (t for q in segment.steps for t in q.writes if t not in external):
+            owners.setdefault(t, segment)
+    crossing = frozenset(t for s in segments for q in s.steps for t in (*q.reads, *q.writes) if s is not owners.get(t))
+    for segment in segments:
+        owned = {t: bytes_of(t) for t, owner in owners.items() if owner is segment}
         slots = plan_memory(segment, owned, probed | crossing)
         place_barriers(segment.steps, slots)
     return Lowered(list(inputs), list(outputs), list(constants), list(probes), segments, kernels, nests, orders(constants, values))
@@ -231,12 +237,12 @@ def orders(constants: Sequence[Tensor], values: dict[Tensor, Value]) -> dict[Ten
     return out
 
 
-def level_of(step: Step, levels: dict[Tensor, int]) -> int:
-    """The segment a step belongs to: after those it reads from, one later than those that decide its sizes (what is fed is there)."""
+def level_of(step: Step, levels: dict[Tensor | Symbol, int]) -> int:
+    """The segment a step belongs to: after those it reads from and the loop whose turns it counts, one later than those that decide
+    its sizes (what is fed is there)."""
     level = max((levels.get(t, 0) for t in step.reads), default=0)
     for s in sizes_of(step):
-        if isinstance(s, DataSymbol):
-            level = max(level, levels.get(s.tensor, -1) + 1)
+        level = max(level, levels.get(s.tensor, -1) + 1 if isinstance(s, DataSymbol) else levels.get(s, 0))
     return level
 
 
