@@ -25,6 +25,8 @@ from sardonyx.loop.nodes import Tile
 
 UNROLL = 2
 MOST_STRIDED = 8  # rows at a stride in a register for which LLVM still keeps sums out of memory when k is unrolled
+INDEPENDENT = 8
+"""Sums that must be under way at once to hide a multiply-add's latency: 4 cycles, 2 a cycle."""
 LINE = 64  # bytes prefetched per k
 
 Sums = list[Value]
@@ -113,18 +115,30 @@ class _Body:
         self.a_type, self.b_type, self.c_type = (memory_type(d) for d in (self.way.a, self.way.b, self.way.c))
         self.lanes = self.way.lanes(w.target)
         self.unroll = 1 if shape.sizes[0] is None and shape.rows > MOST_STRIDED else UNROLL
+        tall = shape.rows * shape.vectors
+        self.chains = 1 if self.unroll == 1 else min(4, 1 << (-(-INDEPENDENT // tall) - 1).bit_length())
+        self.unroll = max(self.unroll, self.chains)
 
     def emit(self) -> None:
         w, shape = self.w, self.shape
         w.b.position_at_end(w.block("entry"))
         rows = [w.at(self.a, w.mul(self.a_row, w.number(i)), self.a_type) for i in range(shape.rows)]
-        sums = [w.zero(self.way.sums(w.target))] * (shape.rows * shape.vectors)
-        sums = self._steps(0, rows, self.b, sums)
+        each = shape.rows * shape.vectors
+        sums = [w.zero(self.way.sums(w.target))] * (each * self.chains)
+        sums = self._joined(self._steps(0, rows, self.b, sums))
         for i in range(shape.rows):
             row = w.at(self.c, w.mul(self.c_row, w.number(i)), self.c_type)
             for j in range(shape.vectors):
                 w.b.store(sums[i * shape.vectors + j], w.at(row, j * self.lanes, self.c_type), align=self.way.c.itemsize)
         w.b.ret_void()
+
+    def _joined(self, sums: Sums) -> Sums:
+        """The chains' sums added up, in pairs."""
+        add = self.w.b.fadd if self.way.c.is_float else self.w.b.add
+        while len(sums) > self.shape.rows * self.shape.vectors:
+            half = len(sums) // 2
+            sums = [add(x, y) for x, y in zip(sums[:half], sums[half:], strict=True)]
+        return sums
 
     def _steps(self, depth: int, rows: list[Value], b: Value, sums: Sums) -> Sums:
         """The loops from `depth` on, rows and b at their starts."""
@@ -160,8 +174,9 @@ class _Body:
     def _products(
         self, rows: list[Value], b: Value, sums: Sums, count: int, a_step: Value, b_step: Value, ahead: Value | None
     ) -> Sums:
-        """`count` turns of k: each vector of B once, each element of A broadcast."""
+        """`count` turns of k: each vector of B once, each element of A broadcast; the turns take the chains of sums in turn."""
         w, vectors, out = self.w, self.shape.vectors, list(sums)
+        each = len(rows) * vectors
         for u in range(count):
             line = w.at(b, w.mul(b_step, w.number(u)), self.b_type)
             bs = [self.way.load_b(w, w.at(line, j * self.lanes, self.b_type)) for j in range(vectors)]
@@ -170,7 +185,7 @@ class _Body:
             for i, row in enumerate(rows):
                 a = self.way.load_a(w, w.at(row, w.mul(a_step, w.number(u)), self.a_type))
                 for j in range(vectors):
-                    at = i * vectors + j
+                    at = u % self.chains * each + i * vectors + j
                     out[at] = self.way.multiply_add(w, a, bs[j], out[at])
         return out
 
