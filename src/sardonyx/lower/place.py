@@ -15,6 +15,7 @@ INLINE vanish into their readers' expressions, and what they read becomes read b
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -61,7 +62,10 @@ class Placer:
     def __init__(self, values: dict[Tensor, Value], outputs: set[Tensor], machine: Machine) -> None:
         self.values, self.outputs, self.machine = values, outputs, machine
         self.nests: list[Nest] = []
+        calls = dict.fromkeys(t.call for t in values if t.call is not None)
+        self.called = {t: min(o.id for o in c.outputs) for c in calls for t in c.inputs}  # when hand-written kernels read
         self.readers: dict[Value, dict[Value, None]] = {}
+        self.turning = {v.into[0]: v.region for v in values.values() if v.turns and v.into}  # a loop's state: where it stands
         for v in list(values.values()):
             self.note(v)
 
@@ -69,8 +73,11 @@ class Placer:
         for v in sorted(self.values.values(), key=lambda v: -v.id):
             if v.body is None or v.place is not None or not self.needed(v):
                 continue
-            for rule in (self.part, self.inline, self.tile, self.row, self.root):
-                if rule(v, self.sites(v)):
+            sites = self.sites(v)
+            for rule in (
+                (self.part, self.root) if self.is_late(v, sites) else (self.part, self.inline, self.tile, self.row, self.root)
+            ):
+                if rule(v, sites):
                     break
         for v in self.values.values():
             if v.constant and v.body is None:
@@ -104,6 +111,22 @@ class Placer:
             assert reader.body is not None
             reader.body = transform(reader.body, lambda r: inlined(v, r) if r.tensor is v.tensor else r)
             self.note(reader)
+
+    def is_late(self, v: Value, sites: Iterable[Site]) -> bool:
+        """Would v, computed where it is read, find state that has moved on? At the end of a turn each state is overwritten, one after
+        the other: then only its own element, about to be written, may be read."""
+        for t, r in sites:
+            assert isinstance(t.nest, Nest)
+            root = t.nest.root
+            if not root.turns or not root.into:
+                continue
+            env = {s: i for a, i in zip(v.axes, r.indices, strict=True) if (s := single(a)) is not None}
+            for q in reads_of(v):
+                if self.turning.get(q.tensor) != root.region:
+                    continue
+                if q.tensor is not root.into[0] or tuple(substitute(i, env) for i in q.indices) != root.into[1]:
+                    return True
+        return False
 
     # ---- the rules: each returns whether it placed v ------------------------------------------------------------------------
 
@@ -183,6 +206,8 @@ class Placer:
             return False
         if keep and (operands(v) or v.into or any(t.nest.root.id < nest.root.id for t, _ in sites)):  # type: ignore[attr-defined]
             return False
+        if keep and (v.level < nest.root.level or self.called.get(v.tensor, math.inf) < nest.root.id):
+            return False  # somebody waits for it
         at = self.mapped(v, inside, nest)
         if keep and any(product(map(extent, covering_loops(i) or ())) != v.shape[a] for a, i in at.items()):
             return False  # this nest needs a part of it only
@@ -304,7 +329,8 @@ class Placer:
         own = [*list(u.axes[:axis]), u.axes[axis] * d + u.axes[axis + 1], *list(u.axes[axis + 2 :])]
         env = {s: i for a, i in zip(v.axes, own, strict=True) if (s := single(a)) is not None}
         assert v.body is not None
-        u.body, u.fn, u.loops, u.region = replace(v.body, env), v.fn, v.loops, v.region
+        u.body, u.fn, u.loops, u.region, u.turns = replace(v.body, env), v.fn, v.loops, v.region, v.turns
+        u.level = v.level
         u.into = target, tuple(substitute(i, env) for i in where)
         v.body, v.into, v.place = None, None, "WHOLE"
         self.note(u)

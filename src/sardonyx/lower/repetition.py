@@ -53,13 +53,13 @@ def carry(values: dict[Tensor, Value], c: Carried, outer: Path, inner: Path, sta
     update = c.update
     if values[update].body is None or values[update].region != inner or update.into:
         update = copy_of(values, c.update, inner, start - 0.45)
-    statement(values, c.state, (), update, inner, start - 0.3)
+    statement(values, c.state, (), update, inner, start - 0.3).turns = True
     final = values[c.final]
     final.body = Read(c.state, final.axes)
     return {update, c.state}
 
 
-def statement(values: dict[Tensor, Value], target: Tensor, prefix: tuple[Dim, ...], source: Tensor, path: Path, at: float) -> None:
+def statement(values: dict[Tensor, Value], target: Tensor, prefix: tuple[Dim, ...], source: Tensor, path: Path, at: float) -> Value:
     """target[*prefix, i] = source[i], as a part of target."""
     part = Tensor(source.dtype, source.shape, f"{target.name}.from.{source.name}")
     part.id, part.origin = at, source.origin
@@ -67,6 +67,7 @@ def statement(values: dict[Tensor, Value], target: Tensor, prefix: tuple[Dim, ..
     v.body = Read(source, v.axes)
     v.into = part.into = target, (*prefix, *v.axes)
     v.region = path
+    return v
 
 
 def copy_of(values: dict[Tensor, Value], source: Tensor, path: Path, at: float) -> Tensor:

@@ -31,11 +31,13 @@ class Value:
     stored    a ROW that later nests read too: its memory is a buffer
     tile      the contraction whose sums this statement takes as its epilogue
     contracts a sum of products whose right-hand side lies as a tile reads it (see lower.pack)
+    turns     moves the state of a loop on, at the end of each turn
+    level     the segment in which it can be computed first (see lower.levels)
     """
 
     __slots__ = (
         *("axes", "body", "constant", "contracts", "fn", "into", "laid", "loops", "nest"),
-        *("place", "region", "shape", "stored", "strides", "tensor", "tile", "form"),
+        *("place", "region", "shape", "stored", "strides", "tensor", "tile", "form", "turns", "level"),
     )
 
     def __init__(self, tensor: Tensor) -> None:
@@ -43,7 +45,8 @@ class Value:
         self.shape, self.axes, self.loops = tensor.shape, tensor.axes, tensor.loops
         self.body, self.fn, self.into = tensor.body, tensor.fn, tensor.into
         self.strides: list[Dim] = strides(tensor.shape)
-        self.laid = self.stored = self.constant = self.contracts = False
+        self.laid = self.stored = self.constant = self.contracts = self.turns = False
+        self.level = 0
         self.place: str | None = None
         self.nest: object = None
         self.tile: Value | None = None
