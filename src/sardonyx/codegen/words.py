@@ -89,11 +89,11 @@ class Words:
     # ---- constants ----
 
     def const(self, t: Type, value: Any) -> Value:
-        """A number of type t; in every lane if t is a vector. One object per number and type."""
+        """A number of type t; in every lane if t is a vector; None: zero. One object per number and type."""
         key = (str(t), repr(value))
         found = self._constants.get(key)
         if found is None:
-            found = self._constants[key] = ir.Constant(t, value)
+            found = self._constants[key] = _constant(t, value)
         return found
 
     def number(self, value: int) -> Value:
@@ -144,15 +144,15 @@ class Words:
 
     # ---- instructions ----
 
-    def intrinsic(self, name: str, result: Type, *args: Value) -> Value:
+    def intrinsic(self, name: str, result: Type, *args: Value, flags: tuple[str, ...] = ()) -> Value:
         found = self.module.globals.get(name)
         if found is None:
             found = ir.Function(self.module, ir.FunctionType(result, [a.type for a in args]), name)
-        return self.b.call(found, args)
+        return self.b.call(found, args, fastmath=flags)
 
-    def elementwise(self, name: str, *args: Value) -> Value:
+    def elementwise(self, name: str, *args: Value, flags: tuple[str, ...] = ()) -> Value:
         """An intrinsic whose result has its arguments' type and whose name ends in that type."""
-        return self.intrinsic(f"llvm.{name}.{suffix(args[0].type)}", args[0].type, *args)
+        return self.intrinsic(f"llvm.{name}.{suffix(args[0].type)}", args[0].type, *args, flags=flags)
 
     def at(self, pointer: Value, offset: Value | int, element: Type) -> Value:
         """pointer + offset elements."""
@@ -180,6 +180,16 @@ class Words:
 
     def block(self, name: str = "") -> Block:
         return self.function.append_basic_block(name)
+
+
+def _constant(t: Type, value: Any) -> Value:
+    """A vector with equal lanes is written in short: thousands of them cost printing and parsing time."""
+    if not isinstance(t, ir.VectorType):
+        return ir.Constant(t, value)
+    text = "zeroinitializer" if value is None else "poison" if value is ir.Undefined else f"splat ({ir.Constant(t.element, value)})"
+    found = ir.FormattedConstant(t.element, text)
+    found.type = t
+    return found
 
 
 def constant_of(v: Value) -> int | None:
