@@ -36,13 +36,16 @@ from sardonyx.loop.nodes import (
     Const,
     Expr,
     For,
+    If,
     Kernel,
     Load,
     Reduce,
+    Seq,
     Step,
     Stmt,
     Store,
     Tile,
+    While,
     replace,
     sequence,
     walk,
@@ -71,7 +74,7 @@ class Scratch:
 def build(nest: Nest, values: dict[Tensor, Value], machine: Machine, name: str) -> tuple[Kernel, list[Tensor]]:
     """The kernel and the tensors its buffers stand for, in order."""
     builder = NestBuilder(nest, values, machine)
-    body = builder.map_kernel() if builder.is_map() else builder.block_kernel()
+    body = dealt(builder.map_kernel() if builder.is_map() else builder.block_kernel())
     arguments = list(builder.arguments)
     buffers = tuple(builder.arguments.values())
     origins = tuple(dict.fromkeys(v.tensor.origin for v in nest.statements))
@@ -518,6 +521,20 @@ def neutral(fn: str, like: Expr) -> Expr:
     if dtype.kind == "bool":
         return Const(fn == "and", dtype)
     return Const({"add": 0, "mul": 1, "or": 0, "xor": 0, "and": -1 if dtype.kind == "int" else (1 << dtype.bits) - 1}[fn], dtype)
+
+
+def dealt(body: Stmt) -> Stmt:
+    """body, by one thread alone if it deals nothing out: every thread of the team runs a kernel."""
+    return body if deals(body) else For(Symbol("once", 1), 0, 1, "parallel", body)
+
+
+def deals(s: Stmt) -> bool:
+    """Does it hold a parallel loop?"""
+    if isinstance(s, Seq):
+        return any(map(deals, s.body))
+    if isinstance(s, If):
+        return deals(s.then) or (s.otherwise is not None and deals(s.otherwise))
+    return isinstance(s, (Alloc, For, While)) and ((isinstance(s, For) and s.kind == "parallel") or deals(s.body))
 
 
 def parallel(loops: Sequence[Symbol], body: Stmt) -> Stmt:
