@@ -12,7 +12,7 @@ from sardonyx.expr.tensor import KernelCall, Read, Tensor, compute, operands
 from sardonyx.loop.nodes import Const, Expr, Kernel
 from sardonyx.loop.printer import key
 from sardonyx.lower.machine import Machine
-from sardonyx.lower.nest import build
+from sardonyx.lower.nest import build, dealt
 from sardonyx.lower.pack import pack
 from sardonyx.lower.place import Nest, place, take_views
 from sardonyx.lower.repetition import expand
@@ -278,6 +278,6 @@ def nest_call(nest: Nest, values: dict[Tensor, Value], machine: Machine, kernels
 
 def hand_written(call: KernelCall, kernels: dict[str, Kernel], origin: str) -> Call:
     name = f"k_{key(call.kernel)[:20]}"
-    kernels.setdefault(name, replace(call.kernel, name=name))
+    kernels.setdefault(name, replace(call.kernel, name=name, body=dealt(call.kernel.body)))
     arguments = [*call.inputs, *call.outputs]
     return Call(kernels[name], arguments, list(call.sizes), frozenset(call.outputs), (origin,), call.checks)
