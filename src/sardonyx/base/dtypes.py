@@ -52,7 +52,7 @@ class DType:
 @functools.cache
 def numpy_dtype(dtype: DType) -> np.dtype[Any]:
     """numpy's type, from ml_dtypes where numpy has none (imported only then)."""
-    if hasattr(np, dtype.numpy_name) or dtype.numpy_name == "object":
+    if dtype.numpy_name == "object" or hasattr(np, dtype.numpy_name):
         return np.dtype(dtype.numpy_name)
     import ml_dtypes
 
