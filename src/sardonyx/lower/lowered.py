@@ -277,7 +277,8 @@ def nest_call(nest: Nest, values: dict[Tensor, Value], machine: Machine, kernels
 
 
 def hand_written(call: KernelCall, kernels: dict[str, Kernel], origin: str) -> Call:
-    name = f"k_{key(call.kernel)[:20]}"
-    kernels.setdefault(name, replace(call.kernel, name=name, body=dealt(call.kernel.body)))
+    kernel = replace(call.kernel, body=dealt(call.kernel.body))
+    name = f"k_{key(kernel)[:20]}"
+    kernels.setdefault(name, replace(kernel, name=name))
     arguments = [*call.inputs, *call.outputs]
     return Call(kernels[name], arguments, list(call.sizes), frozenset(call.outputs), (origin,), call.checks)
