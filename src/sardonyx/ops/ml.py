@@ -1,0 +1,375 @@
+"""ai.onnx.ml: features, linear models, support vectors. Trees are in ops.tree; strings and maps run on the host."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sardonyx.base.dtypes import DType, boolean, f32, f64, from_numpy, i64
+from sardonyx.base.errors import Fail, Unsupported
+from sardonyx.base.symbolic import Dim, product
+from sardonyx.expr import scalar
+from sardonyx.expr.index import at, element
+from sardonyx.expr.require import require_equal
+from sardonyx.expr.tensor import Read, Tensor, assemble, compute, constant
+from sardonyx.loop.nodes import Expr
+from sardonyx.ops import activation, linalg
+from sardonyx.ops.cases import integers, reals
+from sardonyx.ops.pointwise import add, along, cast, mul, pointwise, reduce, sub, view
+from sardonyx.ops.record import Case, Op, Rule
+from sardonyx.ops.reduce import place_of
+from sardonyx.ops.shape import reshaped
+from sardonyx.ops.softmax import softmax_over
+
+DOMAIN = "ai.onnx.ml"
+
+
+def numbers(values: Sequence[float], dtype: npt.DTypeLike = np.float32) -> Tensor:
+    return constant(np.array(values, dtype))
+
+
+# ---- features --------------------------------------------------------------------------------------------------------------
+
+
+def scaler(x: Tensor, offset: Sequence[float] = (0.0,), scale: Sequence[float] = (1.0,)) -> Tensor:
+    """(x - offset) scale, of all features or each its own. x: T[*d, f] -> f32[*d, f]"""
+    return mul(sub(cast(x, f32), numbers(offset)), numbers(scale))
+
+
+def binarizer(x: Tensor, threshold: float = 0.0) -> Tensor:
+    """1 where x > threshold, else 0: T[*d] -> T[*d]"""
+    return pointwise(lambda e: scalar.cast(scalar.apply("gt", scalar.cast(e, carrier(e.dtype)), threshold), e.dtype), x)
+
+
+def carrier(dtype: DType) -> DType:
+    """The dtype in which features are compared and added: f64 for f64, else f32."""
+    return f64 if dtype is f64 else f32
+
+
+def normalizer(x: Tensor, norm: str = "MAX") -> Tensor:
+    """x / the norm of its row, x where that is 0. x: T[n, f] or T[f] -> f32 of the same shape"""
+    wide = cast(x, f32)
+    axis = [x.rank - 1]
+    if norm == "MAX":
+        size = along("max", wide, axis)
+    elif norm == "L1":
+        size = along("add", wide, axis, lambda e: scalar.apply("abs", e))
+    elif norm == "L2":
+        size = along("add", wide, axis, lambda e: scalar.mul(e, e))
+        size = pointwise(lambda e: scalar.apply("sqrt", e), size)
+    else:
+        raise Fail(f"Normalizer with norm {norm}")
+    return pointwise(lambda e, s: scalar.select(scalar.apply("eq", s, 0), e, scalar.div(e, s)), wide, size)
+
+
+def imputer(
+    x: Tensor,
+    imputed_value_floats: Sequence[float] = (),
+    imputed_value_int64s: Sequence[int] = (),
+    replaced_value_float: float = 0.0,
+    replaced_value_int64: int = 0,
+) -> Tensor:
+    """x with each element that is the replaced value (NaN: any NaN) exchanged for its feature's: T[*d, f] -> T[*d, f]"""
+    floats = x.dtype.is_float
+    values: Sequence[float] = imputed_value_floats if floats else imputed_value_int64s
+    replaced: float = replaced_value_float if floats else replaced_value_int64
+    if not values:
+        raise Fail("[ShapeInferenceError] Imputer without values of the input's type")
+    if len(values) > 1:
+        require_equal(x.shape[-1], len(values), f"{len(values)} imputed values for {list(x.shape)}")
+
+    def exchanged(e: Expr, value: Expr) -> Expr:
+        gone = scalar.is_nan(e) if math.isnan(replaced) else scalar.apply("eq", e, replaced)
+        return scalar.select(gone, value, e)
+
+    return pointwise(exchanged, x, numbers(values, x.dtype.numpy))
+
+
+def one_hot_encoder(x: Tensor, cats_int64s: Sequence[int] = (), cats_strings: Sequence[str] = (), zeros: int = 1) -> Tensor:
+    """1 at the category that an element is, else 0. x: T[*d] -> f32[*d, categories]; zeros = 0: one that is none is an error"""
+    if not cats_int64s:
+        raise Unsupported("OneHotEncoder of strings")
+    if not zeros:
+        raise Unsupported("OneHotEncoder that refuses unknown categories")
+    whole, categories = cast(x, i64), numbers(cats_int64s, np.int64)
+
+    def body(*i: Dim) -> Expr:
+        return scalar.cast(scalar.apply("eq", at(whole, i[:-1]), at(categories, i[-1:])), f32)
+
+    return compute(f32, [*x.shape, len(cats_int64s)], body)
+
+
+def label_encoder(
+    x: Tensor,
+    default_float: float = -0.0,
+    default_int64: int = -1,
+    default_string: str = "_Unused",
+    default_tensor: npt.NDArray[Any] | None = None,
+    keys_floats: Sequence[float] | None = None,
+    keys_int64s: Sequence[int] | None = None,
+    keys_strings: Sequence[str] | None = None,
+    keys_tensor: npt.NDArray[Any] | None = None,
+    values_floats: Sequence[float] | None = None,
+    values_int64s: Sequence[int] | None = None,
+    values_strings: Sequence[str] | None = None,
+    values_tensor: npt.NDArray[Any] | None = None,
+) -> Tensor:
+    """The value of each element's key (the last one of equal keys), or the default: T[*d] -> U[*d]
+
+    Raises Unsupported for strings, Fail without keys and values of one length.
+    """
+    if keys_strings is not None or values_strings is not None:
+        raise Unsupported("LabelEncoder of strings")
+    keys = table(keys_tensor, keys_floats, keys_int64s)
+    values = table(values_tensor, values_floats, values_int64s)
+    if keys.dtype.kind not in "fiu" or values.dtype.kind not in "fiu":
+        raise Unsupported("LabelEncoder of strings")
+    if len(keys) != len(values):
+        raise Fail(f"{len(keys)} keys and {len(values)} values")
+    default: Any = default_float if values_floats is not None else default_int64
+    if values_tensor is not None and default_tensor is not None:
+        default = default_tensor.item()
+    return looked_up(x, keys, values, np.asarray(default, values.dtype))
+
+
+def table(tensor: npt.NDArray[Any] | None, floats: Sequence[float] | None, ints: Sequence[int] | None) -> npt.NDArray[Any]:
+    if tensor is not None:
+        return tensor.ravel()
+    if floats is not None:
+        return np.array(floats, np.float32)
+    if ints is not None:
+        return np.array(ints, np.int64)
+    raise Fail("LabelEncoder without keys or values")
+
+
+def looked_up(x: Tensor, keys: npt.NDArray[Any], values: npt.NDArray[Any], default: npt.NDArray[Any]) -> Tensor:
+    """The last key that equals an element (NaN equals NaN) gives its value; none the default. x: T[*d] -> U[*d]"""
+    known_keys = constant(keys.astype(x.dtype.numpy))
+    answers = constant(np.append(values, default))
+
+    def place(*i: Dim) -> Expr:
+        e, key = at(x, i[:-1]), at(known_keys, i[-1:])
+        same = scalar.apply("eq", e, key)
+        if x.dtype.is_float:
+            same = scalar.apply("or", same, scalar.logical_and(scalar.is_nan(e), scalar.is_nan(key)))
+        return scalar.select(same, scalar.index(i[-1]), -1)
+
+    found = reduce("max", i64, x.shape, [len(keys)], place)
+    return compute(from_numpy(values.dtype), x.shape, lambda *i: at(answers, (known_place(at(found, i), len(keys)),)))
+
+
+def known_place(found: Expr, count: int) -> Dim:
+    """The place of a key, or that of the default, which comes last."""
+    return element(scalar.select(scalar.apply("lt", found, 0), count, found), count + 1)
+
+
+def array_feature_extractor(x: Tensor, indices: Tensor) -> Tensor:
+    """x at these places of its last axis. x: T[*d, f], indices: i64[*k] -> T[*d, count], of a vector T[1, count]"""
+    flat = reshaped(indices, [product(indices.shape)])
+    outer = x.shape[:-1] or (1,)
+
+    def index(*i: Dim) -> list[Dim]:
+        return [*(i[:-1] if x.rank > 1 else ()), element(at(flat, (i[-1],)), x.shape[-1])]
+
+    return view(x, [*outer, flat.shape[0]], index)
+
+
+def feature_vectorizer(*xs: Tensor, inputdimensions: Sequence[int] | None = None) -> Tensor:
+    """The inputs' columns, side by side, each cut or filled with zeros to its dimension. xs: T[n, f] or T[f] -> f32[n, sum]"""
+    rows = [view(x, [1, *x.shape], lambda _, j: (j,)) if x.rank == 1 else x for x in xs]
+    widths: list[Dim] = list(inputdimensions) if inputdimensions else [x.shape[1] for x in rows]
+    parts, start = [], []
+    place: Dim = 0
+    for x, width in zip(rows, widths, strict=True):
+        parts.append(compute(f32, [rows[0].shape[0], width], lambda i, j, x=x: scalar.cast(cell(x, i, j), f32)))
+        start.append(place)
+        place = place + width
+    return assemble(f32, [rows[0].shape[0], place], [(p, [0, s]) for p, s in zip(parts, start, strict=True)])
+
+
+def cell(x: Tensor, i: Dim, j: Dim) -> Expr:
+    """x[i, j], zero past its last column."""
+    return Read(x, (i, j), scalar.apply("lt", scalar.index(j), scalar.index(x.shape[1])))
+
+
+# ---- scores to probabilities, and labels ---------------------------------------------------------------------------------------
+
+
+def transformed(scores: Tensor, kind: str) -> Tensor:
+    """post_transform of each row of scores: T[n, e] -> T[n, e]"""
+    if kind == "NONE":
+        return scores
+    if kind == "LOGISTIC":
+        return pointwise(activation.sigmoid, scores)
+    if kind == "SOFTMAX":
+        return softmax_over(scores, [1])
+    if kind == "SOFTMAX_ZERO":
+        return softmax_zero(scores)
+    if kind == "PROBIT":
+        return pointwise(probit, scores)
+    raise Fail(f"post_transform {kind}")
+
+
+def softmax_zero(scores: Tensor) -> Tensor:
+    """Softmax in which a score of 0 counts nothing."""
+    largest = along("max", scores, [1])
+
+    def exponential(s: Expr, m: Expr) -> Expr:
+        near_zero = scalar.apply("le", scalar.apply("abs", s), 1e-7)
+        shrunk = scalar.mul(s, scalar.apply("exp", scalar.negate(m)))
+        return scalar.select(near_zero, shrunk, scalar.apply("exp", scalar.sub(s, m)))
+
+    e = pointwise(exponential, scores, largest)
+    total = along("add", e, [1])
+    return pointwise(lambda v, t: scalar.select(scalar.apply("eq", t, 0), 0.5, scalar.div(v, t)), e, total)
+
+
+def probit(p: Expr) -> Expr:
+    """sqrt(2) erfinv(2 p - 1), by the formula of onnxruntime (S. Winitzki's approximation of erfinv, with a = 0.147)"""
+    x = scalar.sub(scalar.mul(p, 2), 1)
+    log = scalar.apply("log", scalar.mul(scalar.sub(1, x), scalar.add(x, 1)))
+    v = scalar.add(scalar.mul(log, 0.5), 2 / (math.pi * 0.147))
+    size = scalar.apply("sqrt", scalar.sub(scalar.apply("sqrt", scalar.sub(scalar.mul(v, v), scalar.mul(log, 1 / 0.147))), v))
+    return scalar.mul(scalar.apply("copysign", size, x), math.sqrt(2))
+
+
+def two_columns(score: Tensor, first: Callable[[Expr], Expr]) -> Tensor:
+    """score: T[n, 1] -> T[n, 2], (first(score), score)"""
+
+    def body(i: Dim, j: Dim) -> Expr:
+        s = at(score, (i, 0))
+        return scalar.select(scalar.apply("eq", scalar.index(j), 0), first(s), s)
+
+    return compute(score.dtype, [score.shape[0], 2], body)
+
+
+def labelled(place: Tensor, labels: Sequence[int]) -> Tensor:
+    """place: i64[n] -> i64[n], labels[place]"""
+    if list(labels) == list(range(len(labels))):
+        return place
+    known_labels = numbers(labels, np.int64)
+    return view(known_labels, place.shape, lambda i: (element(at(place, (i,)), len(labels)),))
+
+
+def best(scores: Tensor) -> Tensor:
+    """The place of the first greatest score of each row: T[n, e] -> i64[n]"""
+    return place_of("max")(scores, axis=1, keepdims=0)
+
+
+def whole_labels(ints: Sequence[int] | None, strings: Sequence[str] | None) -> list[int]:
+    """The classes' labels. Raises Unsupported if they are strings."""
+    if strings:
+        raise Unsupported("a classifier of labels that are strings")
+    return list(ints or ())
+
+
+# ---- linear models -----------------------------------------------------------------------------------------------------------
+
+
+def as_rows(x: Tensor) -> Tensor:
+    """x: T[n, f] or T[f] as a matrix of f32 (f64 stays)."""
+    matrix = view(x, [1, *x.shape], lambda _, j: (j,)) if x.rank == 1 else x
+    return cast(matrix, carrier(x.dtype))
+
+
+def linear_scores(x: Tensor, coefficients: Sequence[float], intercepts: Sequence[float] | None, rows: int) -> Tensor:
+    """x coefficients^T + intercepts. x: T[n, f] -> T[n, rows]"""
+    w = np.array(coefficients, x.dtype.numpy).reshape(rows, -1)
+    y = linalg.product(x, constant(np.ascontiguousarray(w.T)), x.dtype)
+    return y if not intercepts else add(y, numbers(intercepts, x.dtype.numpy))
+
+
+def linear_regressor(
+    x: Tensor,
+    coefficients: Sequence[float],
+    intercepts: Sequence[float] | None = None,
+    targets: int = 1,
+    post_transform: str = "NONE",
+) -> Tensor:
+    """x: T[n, f] -> f32[n, targets]"""
+    return transformed(cast(linear_scores(as_rows(x), coefficients, intercepts, targets), f32), post_transform)
+
+
+def linear_classifier(
+    x: Tensor,
+    coefficients: Sequence[float],
+    classlabels_ints: Sequence[int] | None = None,
+    classlabels_strings: Sequence[str] | None = None,
+    intercepts: Sequence[float] | None = None,
+    multi_class: int = 0,
+    post_transform: str = "NONE",
+) -> tuple[Tensor, Tensor]:
+    """x: T[n, f] -> labels i64[n], scores f32[n, classes]; one score of two classes is that of the second"""
+    labels = whole_labels(classlabels_ints, classlabels_strings)
+    rows = as_rows(x)
+    count = len(intercepts) if intercepts else max(len(labels), 1)
+    scores = cast(linear_scores(rows, coefficients, intercepts, count), f32)
+    if count > 1:
+        return labelled(best(scores), labels), transformed(scores, post_transform)
+    return one_score(scores, labels, post_transform)
+
+
+def one_score(score: Tensor, labels: Sequence[int], post_transform: str) -> tuple[Tensor, Tensor]:
+    """The label and the scores (1 - s, s) of one score s of two classes; both softmaxes leave it as it is, as in onnxruntime."""
+    positive = view(pointwise(lambda s: scalar.apply("gt", s, 0), score, dtype=boolean), [score.shape[0]], lambda i: (i, 0))
+    pair = list(labels) if len(labels) == 2 else [0, labels[0] if labels else 1]
+    label = labelled(cast(positive, i64), pair)
+    own = score if post_transform.startswith("SOFTMAX") and len(labels) == 2 else transformed(score, post_transform)
+    return label, two_columns(own, lambda s: scalar.sub(1, s)) if len(labels) == 2 else own
+
+
+F = reals(4, 3)
+WHOLE = integers(4, 3, lo=-2, hi=3)
+WEIGHTS = [0.5, -1.0, 2.0, 1.5, 0.25, -0.75, -0.5, 1.0, 0.1]
+TRANSFORMS = ("NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO")
+
+
+def op(name: str, meaning: Callable[..., Any], *cases: Case, since: int = 1, **fields: Any) -> Op:
+    return Op(name, since=since, domain=DOMAIN, lower=meaning, quantised=Rule.NONE, cases=cases, tolerance=1e-5, **fields)
+
+
+OPS = (
+    op("Scaler", scaler, Case((F,), {"offset": [0.5, 1.0, -1.0], "scale": [2.0, 0.5, 1.0]})),
+    op("Binarizer", binarizer, Case((F,), {"threshold": 0.5}), Case((WHOLE,), {"threshold": 1.0}), gradient=Rule.NONE),
+    op("Normalizer", normalizer, *(Case((np.abs(F),), {"norm": n}) for n in ("MAX", "L1", "L2"))),
+    op(
+        "Imputer",
+        imputer,
+        Case((np.where(F > 1, np.nan, F),), {"imputed_value_floats": [7.0], "replaced_value_float": math.nan}),
+        Case((WHOLE,), {"imputed_value_int64s": [7, 8, 9], "replaced_value_int64": -1}),
+    ),
+    op("OneHotEncoder", one_hot_encoder, Case((WHOLE,), {"cats_int64s": [3, 0, -2]}), gradient=Rule.NONE),
+    op(
+        "LabelEncoder",
+        label_encoder,
+        Case((WHOLE,), {"keys_int64s": [1, -2, 3], "values_floats": [0.5, 1.5, 2.5], "default_float": 9.0}),
+        since=2,
+        gradient=Rule.NONE,
+    ),
+    op("ArrayFeatureExtractor", array_feature_extractor, Case((F, np.array([2, 0]))), Case((F[0], np.array([[1]])))),
+    op("FeatureVectorizer", feature_vectorizer, Case((F, F[:, :1].copy()), {"inputdimensions": [2, 3]})),
+    op("LinearRegressor", linear_regressor, Case((F,), {"coefficients": WEIGHTS, "intercepts": [0.1, 0.2, 0.3], "targets": 3})),
+    op(
+        "LinearClassifier",
+        linear_classifier,
+        *(
+            Case(
+                (F,),
+                {"coefficients": WEIGHTS, "intercepts": [0.1, 0.2, 0.3], "classlabels_ints": [4, 2, 7], "post_transform": t},
+                outputs=2,
+            )
+            for t in TRANSFORMS
+        ),
+        *(
+            Case(
+                (F,), {"coefficients": WEIGHTS[:3], "intercepts": [0.1], "classlabels_ints": [0, 1], "post_transform": t}, outputs=2
+            )
+            for t in TRANSFORMS
+        ),
+        gradient=Rule.NONE,
+    ),
+)
