@@ -279,6 +279,12 @@ def function(fn: str, args: Sequence[Array]) -> Array:
     return np.asarray(FUNCTION[fn](*(a.astype(np.float64) for a in args))).astype(args[0].dtype)
 
 
+def power(x: Array, y: Array) -> Array:
+    """C's pow; numpy takes the square root for a single exponent of 0.5, which differs at -infinity and -0."""
+    root = np.where(np.isneginf(x), np.inf, np.sqrt(x) + 0.0)
+    return np.where(y == 0.5, root, np.power(x, y))
+
+
 def reduce(fn: str, numbers: Array, dtype: DType, kept: int) -> Array:
     """fn over all axes from `kept` on."""
     ufunc = semantics.FN[fn]
@@ -323,5 +329,5 @@ FUNCTION: Mapping[str, Callable[..., Any]] = {
     **{fn: getattr(np, fn) for fn in ("exp", "log", "log1p", "expm1", "tanh", "sin", "cos", "tan", "sinh", "cosh")},
     **{fn: getattr(np, f"arc{fn[1:]}") for fn in ("asin", "acos", "atan", "asinh", "acosh", "atanh")},
     "erf": np.vectorize(math.erf, otypes=[np.float64]),
-    "pow": np.power,
+    "pow": power,
 }
