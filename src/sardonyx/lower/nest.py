@@ -221,10 +221,13 @@ class NestBuilder:
             self.env[self.row_symbol] = self.start + r
 
     def fold_rows(self) -> tuple[list[Symbol], Symbol | None, Dim, dict[Symbol, Dim]]:
-        """(outer loops, the row loop, rows M, {loop merged away: 0}): outer loops join the rows where every address allows it."""
+        """(outer loops, the row loop, rows M, {loop merged away: 0}): outer loops join the rows where every address allows it.
+
+        A contraction without rows (one query for each key of its own) is of one row, whatever the band's last loop.
+        """
         band = list(self.nest.band)
-        if not band:
-            return [], None, 1, {}
+        if not band or any(not self.contraction(v).rows for v in self.nest.statements if v.tile):
+            return band, None, 1, {}
         outer, row, m = band[:-1], band[-1], extent(band[-1])
         inside = {v.tensor for v in self.nest.members if not v.stored} | {v.tile.tensor for v in self.nest.statements if v.tile}
         spots: list[Dim] = []
