@@ -10,7 +10,7 @@ IN_VENV := $(CURDIR)/$(VENV)/bin
 PIP := $(IN_VENV)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-real lint bench clean
+.PHONY: help demo test test-real lint docs bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ lint: $(VENV)/dev ## check style and types
 	@$(IN_VENV)/ruff check
 	@$(IN_VENV)/ruff format --check
 	@$(IN_VENV)/mypy
+
+docs: $(VENV)/dev ## remake what the documentation takes from the code
+	@$(IN_VENV)/python -m sardonyx.inspection.operators docs/operators.md
+	@$(IN_VENV)/python docs/one_node.py
 
 bench: $(VENV)/bench ## share of the peak per kernel, and times beside onnxruntime and OpenVINO
 	@$(IN_VENV)/python -m benchmarks.kernels

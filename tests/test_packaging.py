@@ -93,16 +93,3 @@ import numpy, sardonyx
 sardonyx.InferenceSession(sys.argv[1]).run(None, {"pictures": numpy.zeros((1, 1, 8, 8), numpy.float32)})
 """
     subprocess.run([sys.executable, "-c", code, DIGITS], check=True)
-
-
-def test_the_readme_names_what_is_there() -> None:
-    """Paths and make targets in the two guides exist."""
-    targets = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for guide in ("README.md", "CONTRIBUTING.md"):
-        text = (ROOT / guide).read_text(encoding="utf-8")
-        for word in text.replace("(", " ").replace(")", " ").replace("`", " ").split():
-            if word.startswith(("src/", "tests/", "docs/", "examples/", "benchmarks/")):
-                assert (ROOT / word.rstrip(".,:;").split("#")[0]).exists(), f"{guide} names {word}"
-        for line in text.splitlines():
-            if line.strip().startswith("make "):
-                assert f"\n{line.split()[1]}:" in targets, f"{guide} names {line.strip()}"

@@ -1,0 +1,87 @@
+"""What README and CONTRIBUTING say is so: their examples run, and what they name is there."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shutil
+from pathlib import Path
+
+import pytest
+from llvmlite import binding as llvm
+
+ROOT = Path(__file__).parents[1]
+README, CONTRIBUTING = (ROOT / name for name in ("README.md", "CONTRIBUTING.md"))
+GUIDES = [README, CONTRIBUTING]
+SOURCES = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+
+
+def python_blocks(path: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other in one namespace, in a folder with the repository's examples and a model.onnx."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    shutil.copy(ROOT / "examples" / "digits" / "digits.onnx", tmp_path / "model.onnx")
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {}
+    blocks = python_blocks(README)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(block, namespace)
+    assert namespace["probabilities"].shape == (5, 10)  # type: ignore[attr-defined]
+    assert namespace["hidden"][0].shape == (5, 16, 8, 8)  # type: ignore[index]
+
+
+def test_the_operator_stands_in_the_code_as_it_is_shown() -> None:
+    code = (ROOT / "src" / "sardonyx" / "ops" / "movement.py").read_text(encoding="utf-8")
+    blocks = python_blocks(CONTRIBUTING)
+    assert len(blocks) == 2
+    for block in blocks:
+        assert block in code
+
+
+def test_the_way_of_one_layer_is_current() -> None:
+    """As far as it depends neither on LLVM's version nor on how kernels are named."""
+    if "x86_64" not in llvm.get_default_triple() or not llvm.get_host_cpu_features().get("avx2"):
+        pytest.skip("the layer is shown for AVX2, which this processor has not")
+    script = runpy.run_path(str(ROOT / "docs" / "one_node.py"))
+    page, texts = CONTRIBUTING.read_text(encoding="utf-8"), script["dumped"]()
+    for word in ("graph_after", "nests", "loops"):
+        assert script["last"](texts, word) in page, "stale: run `make docs`"
+    assert "vfmadd" in script["section"](texts).split("Level 6")[1]
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
+def test_paths_exist(guide: Path) -> None:
+    words = re.split(r"[\s()`|]+", guide.read_text(encoding="utf-8"))
+    paths = [w.rstrip(".,:;").split("#")[0] for w in words if re.match(r"(src|tests|docs|examples|benchmarks)/", w)]
+    assert paths
+    missing = [path for path in paths if not (ROOT / path).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
+def test_make_targets_and_modules_exist(guide: Path) -> None:
+    text = guide.read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = re.findall(r"(?:^ {4}|`)make ([a-z-]+)", text, re.MULTILINE)
+    assert targets
+    assert [t for t in targets if f"\n{t}:" not in makefile] == []
+    modules = re.findall(r"python -m ((?:benchmarks|sardonyx)[.\w]*)", text)
+    assert [m for m in modules if not any((ROOT / top / f"{m.replace('.', '/')}.py").exists() for top in ("", "src"))] == []
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
+def test_variables_and_config_entries_exist(guide: Path) -> None:
+    text = guide.read_text(encoding="utf-8")
+    names = set(re.findall(r"SARDONYX_[A-Z]+|session\.[a-z]+_[a-z_]+\b(?!\()", text))
+    assert names
+    assert [name for name in names if f'"{name}"' not in SOURCES] == []
+
+
+def test_commands_exist() -> None:
+    commands = set(re.findall(r"^ {4}sardonyx (\w+)", README.read_text(encoding="utf-8"), re.MULTILINE))
+    cli = (ROOT / "src" / "sardonyx" / "cli.py").read_text(encoding="utf-8")
+    assert commands == set(re.findall(r"@app\.command\(\)\ndef (\w+)", cli))
