@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sardonyx.base.dtypes import DType, f32, i64
-from sardonyx.base.symbolic import Dim, Symbol, value
-from sardonyx.loop.nodes import Alloc, Buffer, Const, Element, Expr, For, If, Index, Kernel, Kind, Load, Op, Reduce, Seq, Store
+from sardonyx.base.symbolic import Symbol, value
+from sardonyx.loop.nodes import Alloc, Buffer, Const, Element, For, If, Index, Kernel, Kind, Load, Op, Reduce, Seq, Store
 
 
 def softmax(names: tuple[str, ...] = ("x", "y", "n", "row", "column", "k"), kind: Kind = "vector", dtype: DType = f32) -> Kernel:
@@ -30,12 +30,6 @@ def gather(code: int = 7) -> Kernel:
     element = value(Element(Load(indices, value(i)), value(n), code))
     body = For(i, 0, value(m), "serial", Store(y, value(i), Load(x, element)))
     return Kernel("gather", (x, indices, y), (n, m), body)
-
-
-def pointwise(result: Expr, source: Buffer, target: Buffer, i: Symbol, n: Dim, kind: Kind = "serial") -> Kernel:
-    """target[i] = result for i < n, n a size if it is one."""
-    sizes = tuple(n.symbols) if not isinstance(n, int) else ()
-    return Kernel("pointwise", (source, target), sizes, For(i, 0, n, kind, Store(target, value(i), result)))
 
 
 def relu_in_place(guarded: bool = True) -> Kernel:

@@ -8,10 +8,11 @@ import mpmath
 import numpy as np
 import pytest
 
-from sardonyx.base.dtypes import bf16, f16, f32, from_numpy
+from sardonyx.base.dtypes import bf16, f16, f32, from_numpy, i64
 from sardonyx.base.errors import Unsupported
+from sardonyx.base.symbolic import Symbol, value
 from sardonyx.loop.functions import EXPANSIONS, expand
-from sardonyx.loop.nodes import FUNCTIONS, Buffer, Cast, Load, Op, walk
+from sardonyx.loop.nodes import FUNCTIONS, Buffer, Cast, Element, Load, Op, walk
 from sardonyx.loop.values import constant
 from tests.loop.evaluation import Array, compute, operations, sample, ulps, worst
 
@@ -169,6 +170,16 @@ def test_expand_reaches_everything() -> None:
     assert FUNCTIONS.isdisjoint(operations(expand(Op("add", twice, twice))))
     plain = Op("add", x, Op("sqrt", x))
     assert expand(plain) is plain
+
+
+def test_expand_reaches_into_offsets() -> None:
+    """An index computed from data by a function, inside a quotient."""
+    x, n = Buffer("x", f32), Symbol("n")
+    index = value(Element(Cast(Op("exp", Load(x, 0)), i64), value(n)))
+    expanded = expand(Load(x, (index + 1) // 2 + value(n)))
+    assert "exp" not in operations(expanded)
+    assert "fma" in operations(expanded)
+    assert expanded.symbols == {n}
 
 
 def test_expand_casts_on_request() -> None:

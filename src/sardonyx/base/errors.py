@@ -75,7 +75,7 @@ class NotFound(SardonyxError):
     code, label = 14, "NOT_FOUND"
 
 
-class Unsupported(Exception):  # noqa: N818
+class Unsupported(Exception):
     """The compiler has no way to express this (an operator, a dtype, a form of it). The message names it.
 
     Raised while a graph is lowered; partitioning then gives the node to the next provider. It never reaches a user

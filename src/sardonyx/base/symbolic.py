@@ -42,7 +42,7 @@ class Atom:
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        return self is other or (type(self) is type(other) and self._same(other))  # type: ignore[arg-type]
+        return self is other or (type(self) is type(other) and self._same(other))
 
     def _same(self, other: Atom) -> bool:
         """Is another atom of this class the same?"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sardonyx.base.dtypes import DType, f32, f64, i32, i64
-from sardonyx.loop.values import Operand, Value, constant, fma, op, where
+from sardonyx.loop.values import Operand, Value, fma
 
 INFINITY = float("inf")
 NAN = float("nan")
@@ -61,15 +61,3 @@ def two_product(a: Value, b: Value) -> tuple[Value, Value]:
     """a * b rounded, and what rounding lost."""
     product = a * b
     return product, fma(a, b, -product)
-
-
-def odd_function(x: Value, magnitude: Value) -> Value:
-    """f(x) from f(|x|), for an odd f that is never negative there."""
-    return op("copysign", magnitude, x)
-
-
-def outside(x: Value, inner: Value, *cases: tuple[Value, float]) -> Value:
-    """inner, or the number of the last case whose condition holds."""
-    for condition, number in cases:
-        inner = where(condition, constant(number, x.dtype), inner)
-    return inner
