@@ -11,6 +11,7 @@ from sardonyx.expr.region import Region
 from sardonyx.expr.tensor import KernelCall, Read, Tensor, compute, operands
 from sardonyx.loop.nodes import Const, Expr, Kernel
 from sardonyx.loop.printer import key
+from sardonyx.lower.levels import mark_levels
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.nest import build, dealt
 from sardonyx.lower.pack import pack
@@ -194,6 +195,7 @@ def lower_part(
     constants: Sequence[Tensor],
     machine: Machine,
 ) -> Lowered:
+    mark_levels(values, probes)
     nests = place(values, [t for t in kept if t in values], machine)
     kernels: dict[str, Kernel] = {}
     items = [(n.root.id, n.root.region, nest_call(n, values, machine, kernels)) for n in nests]
