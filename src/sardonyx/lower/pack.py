@@ -43,12 +43,20 @@ def copy_rows(values: dict[Tensor, Value], v: Value, o: Operands) -> None:
     dense = Tensor(o.a.dtype, [extent(s) for s in loops], f"{o.a.tensor.name}.rows")
     dense.id, dense.origin = o.a.tensor.id + 0.2, v.tensor.origin
     copy = values[dense] = Value(dense)
-    copy.constant, copy.region = values[o.a.tensor].constant, values[o.a.tensor].region
     env = dict(zip(loops, copy.axes, strict=True))
     copy.body = Read(o.a.tensor, tuple(substitute(i, env) for i in o.a.indices))
+    stand(copy, values[o.a.tensor], v)
     here = Read(dense, tuple(map(value, loops)))
     assert v.body is not None
     v.body = transform(v.body, lambda r: here if r is o.a else r)
+
+
+def stand(copy: Value, source: Value, reader: Value) -> None:
+    """A copy is made once, if its source and what part of it is read are fixed, or in those loops of the reader that change either."""
+    assert copy.body is not None
+    moving = copy.body.symbols - set(copy.variables)
+    copy.constant = source.constant and not moving and all(isinstance(n, int) for n in copy.shape)
+    copy.region = tuple(r for r in reader.region if r in source.region or r.step in moving)
 
 
 def width(o: Operands, machine: Machine) -> int:
@@ -83,13 +91,13 @@ def copy_panels(values: dict[Tensor, Value], v: Value, o: Operands, machine: Mac
     b = values[o.b.tensor]
     packed.id, packed.origin = b.id + 0.1, v.tensor.origin
     copy = values[packed] = Value(packed)
-    copy.constant, copy.region, copy.laid = b.constant, () if b.constant else b.region, True
-    copy.strides = strides(shape)
+    copy.laid, copy.strides = True, strides(shape)
     panel, lane = copy.axes[len(batch)], copy.axes[-1]
     at = panel * w + lane
     env = {column: at, **dict(zip(batch, copy.axes, strict=False)), **dict(zip(o.k, copy.axes[len(batch) + 1 : -1], strict=True))}
     guard = None if isinstance(n, int) and n % w == 0 else Op("lt", Index(at), Index(n))
     copy.body = cast(Read(o.b.tensor, tuple(substitute(i, env) for i in o.b.indices), guard), dtype)
+    stand(copy, b, v)
     here = value(column)
     read = Read(packed, (*map(value, batch), here // w, *map(value, o.k), here % w))
     v.body = Op("mul", cast(o.a, dtype), read)
