@@ -63,12 +63,6 @@ def scaled_exp(x: Value, shift: int) -> Value:
     return horner(r, k.polynomial) * power_of_two(half, x.dtype) * power_of_two(n - half, x.dtype)
 
 
-def bounded_exp(x: Value) -> Value:
-    """e^x where 2^(x / ln 2) is a normal number: cheaper."""
-    n, r = reduced(x, format_of(x).bias)
-    return horner(r, EXP[x.dtype].polynomial) * power_of_two(n, x.dtype)
-
-
 def expm1(x: Value) -> Value:
     """e^x - 1 = 2 (2^(n - 1) q + (2^(n - 1) - 1/2)) with q = e^r - 1, where n = 0 without rounding beyond q's; x itself where tiny."""
     k, form = EXP[x.dtype], format_of(x)
