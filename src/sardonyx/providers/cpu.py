@@ -19,6 +19,7 @@ from sardonyx.codegen.program import emit_program
 from sardonyx.codegen.team import emit_team
 from sardonyx.expr import require
 from sardonyx.expr.tensor import Tensor
+from sardonyx.graph.partition import read_values
 from sardonyx.loop.printer import text
 from sardonyx.lower.describe import describe
 from sardonyx.lower.importer import import_graph, import_node
@@ -64,7 +65,7 @@ def claimed(graph: ir.Graph) -> list[ir.Node]:
         return True
 
     for node in graph:
-        if not all(provide(v) for v in node.inputs if v is not None):
+        if not all(provide(v) for v in read_values(node) if v.graph is graph):
             continue
         try:
             import_node(node, scope, graph.opset_imports)
