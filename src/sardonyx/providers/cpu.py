@@ -102,7 +102,10 @@ class CompiledGraph(Executable):
         for name, x, port in zip(self.names, inputs, self.program.spec.inputs, strict=True):
             if x.ndim != len(port.shape) or any(n >= 0 and n != got for n, got in zip(port.shape, x.shape, strict=True)):
                 raise InvalidArgument(f"input {name} has shape {list(x.shape)}, not {list(port.shape)}")
-        return self.program.run(inputs, self.threads)
+        return self.program.run(inputs, self.threads, None if context is QUIET else context.check)
+
+    def close(self) -> None:
+        self.program.close()
 
     def describe(self) -> str:
         return describe(self.lowered)

@@ -16,7 +16,7 @@ from sardonyx.base.errors import Fail, InvalidArgument
 from sardonyx.runtime import abi
 from sardonyx.runtime.image import Image
 from sardonyx.runtime.loader import load
-from sardonyx.runtime.memory import allocate
+from sardonyx.runtime.memory import Arena, ArenaPool, allocate
 from sardonyx.runtime.team import Team
 
 Array = npt.NDArray[Any]
@@ -82,22 +82,31 @@ class ProgramSpec:
 
 
 class Context:
-    """The memory of one run at a time: slots, arenas, scratch."""
+    """The slots of one run at a time, and the arenas that it has borrowed."""
 
-    __slots__ = ("address", "arenas", "known", "memory", "scratch", "slots")
+    __slots__ = ("address", "borrowed", "memory", "slots")
 
     def __init__(self, spec: ProgramSpec, constants: Sequence[int]) -> None:
         self.memory = allocate(spec.slots * abi.SLOT_BYTES)
         self.memory[:] = 0
         self.slots: memoryview[int] = self.memory.data.cast("q")
         self.address: int = self.memory.ctypes.data
-        self.arenas: list[Any] = [None] * len(spec.segments)
-        self.scratch: Any = None
-        self.known: tuple[int, ...] | None = None  # sizes that the slots hold
+        self.borrowed: list[tuple[ArenaPool, Arena]] = []
         for slot, i in spec.constants:
             self.slots[slot] = constants[i]
         for slot, number in spec.fixed:
             self.slots[slot] = number
+
+    def borrow(self, pool: ArenaPool, size: int) -> int:
+        """The address of an arena of this size, until the run ends."""
+        arena = pool.borrow(size)
+        self.borrowed.append((pool, arena))
+        return arena.address
+
+    def give_back(self) -> None:
+        for pool, arena in self.borrowed:
+            pool.give_back(arena)
+        self.borrowed.clear()
 
 
 class Program:
@@ -114,20 +123,33 @@ class Program:
         plan = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
         self.sizes: list[Callable[[int], None]] = [plan(self.image.address(f"sizes_{i}")) for i in range(len(spec.segments))]
         self.plans: list[Callable[[int], None]] = [plan(self.image.address(f"plan_{i}")) for i in range(len(spec.segments))]
+        self.arenas = [ArenaPool() for _ in spec.segments]
+        self.scratch = ArenaPool()
         self.idle: list[Context] = []
 
-    def run(self, feeds: Sequence[Array], threads: int) -> list[Array]:
-        """The outputs. feeds: C-contiguous arrays of the inputs' dtypes and ranks. Raises Fail or InvalidArgument naming the node."""
+    def run(self, feeds: Sequence[Array], threads: int, poll: Callable[[], None] | None = None) -> list[Array]:
+        """The outputs. feeds: C-contiguous arrays of the inputs' dtypes and ranks. poll: called before each segment, may raise.
+
+        Raises Fail or InvalidArgument naming the node.
+        """
         try:
             context = self.idle.pop()
         except IndexError:
             context = Context(self.spec, [c.ctypes.data for c in self.constants])
         try:
-            return self.run_in(context, feeds, threads)
+            return self.run_in(context, feeds, threads, poll)
         finally:
+            context.give_back()
             self.idle.append(context)
 
-    def run_in(self, context: Context, feeds: Sequence[Array], threads: int) -> list[Array]:
+    def close(self) -> None:
+        """Gives back arenas and constants. The program is not run afterwards."""
+        for pool in (*self.arenas, self.scratch):
+            pool.close()
+        self.constants = []
+        self.idle.clear()
+
+    def run_in(self, context: Context, feeds: Sequence[Array], threads: int, poll: Callable[[], None] | None) -> list[Array]:
         spec, slots = self.spec, context.slots
         for port, feed in zip(spec.inputs, feeds, strict=True):
             slots[port.slot] = feed.ctypes.data
@@ -136,35 +158,39 @@ class Program:
         slots[abi.STATUS] = 0
         outputs: list[Any] = [None] * len(spec.outputs)
         for i, segment in enumerate(spec.segments):
-            for probe in segment.probes:
-                slots[probe.slot] = self.read(slots[probe.source], probe)
-            self.sizes[i](context.address)
-            self.check(context)
-            for condition in segment.requirements:
-                got = slots[condition.slot]
-                if got != 0 if condition.zero else got < 0:
-                    raise InvalidArgument(condition.message)
-            self.provide(context, i, segment, threads)
+            if poll is not None:
+                poll()
+            self.size(context, i, segment)
+            slots[segment.arena_slot] = context.borrow(self.arenas[i], slots[segment.arena_slot + 1])
+            slots[abi.SCRATCH] = context.borrow(self.scratch, slots[abi.SCRATCH_BYTES] * threads)
             for o in segment.outputs:
-                port = spec.outputs[o]
-                outputs[o] = self.empty([n if n >= 0 else slots[-1 - n] for n in port.shape], port.dtype.numpy)
-                slots[port.slot] = outputs[o].ctypes.data
+                outputs[o] = self.output(slots, spec.outputs[o])
             self.plans[i](context.address)
             self.team.run(self.runs[i], context.address, threads)
             self.check(context)
         return outputs
 
-    def provide(self, context: Context, i: int, segment: SegmentSpec, threads: int) -> None:
-        """Arena and scratch, as large as this run needs."""
+    def size(self, context: Context, i: int, segment: SegmentSpec) -> None:
+        """The sizes of segment i, and what they must fulfil."""
         slots = context.slots
-        need = slots[segment.arena_slot + 1]
-        if context.arenas[i] is None or context.arenas[i].nbytes < need:
-            context.arenas[i] = allocate(max(need, 64))
-        slots[segment.arena_slot] = context.arenas[i].ctypes.data
-        each = slots[abi.SCRATCH_BYTES]
-        if context.scratch is None or context.scratch.nbytes < each * threads:
-            context.scratch = allocate(max(each * threads, 64))
-        slots[abi.SCRATCH] = context.scratch.ctypes.data
+        for probe in segment.probes:
+            slots[probe.slot] = self.read(slots[probe.source], probe)
+        self.sizes[i](context.address)
+        self.check(context)
+        for condition in segment.requirements:
+            got = slots[condition.slot]
+            if got != 0 if condition.zero else got < 0:
+                raise InvalidArgument(condition.message)
+
+    def output(self, slots: memoryview[int], port: Port) -> Array:
+        """An output's array, its address in its slot. Raises Fail where there is no memory for it."""
+        shape = [n if n >= 0 else slots[-1 - n] for n in port.shape]
+        try:
+            out = self.empty(shape, port.dtype.numpy)
+        except (MemoryError, ValueError) as e:
+            raise Fail(f"no memory for output {port.name} of shape {shape}: {e}") from None
+        slots[port.slot] = out.ctypes.data
+        return out
 
     def ticks(self) -> list[int]:
         """Cycles of each call, summed over the runs so far (of programs compiled with ticks)."""
