@@ -32,6 +32,7 @@ from sardonyx.ops import (
     signal,
     softmax,
     sort,
+    tree,
 )
 from sardonyx.ops.record import Op
 
@@ -67,6 +68,7 @@ FAMILIES = (
     signal.OPS,
     softmax.OPS,
     sort.OPS,
+    tree.OPS,
 )
 """Every family's records."""
 
