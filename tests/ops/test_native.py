@@ -28,6 +28,9 @@ DRAWN = {
 }
 """Random numbers have no reference in numpy, hence no cases in their records."""
 
+LOOSE = {"NegativeLogLikelihoodLoss": 1e-4}
+"""Sums whose terms cancel out."""
+
 RECORDS = [op for family in ops.FAMILIES for op in family if op.meaning is not None and (op.cases or op.name in DRAWN)]
 
 
@@ -38,7 +41,7 @@ def test_native_code_agrees(op: Op) -> None:
         target = features.host()
         program = compile_tensors(list(feeds), outputs, requirements, target, machine_for(target))
         got = program.run(*feeds.values())
-        assert_close(got, evaluate(outputs, feeds, {}), max(op.tolerance, 4e-6))
+        assert_close(got, evaluate(outputs, feeds, {}), max(op.tolerance, LOOSE.get(op.name, 4e-6)))
 
 
 def tensors(op: Op, case: Case) -> tuple[dict[Tensor, harness.Array], list[Tensor], list[Requirement]]:
