@@ -32,6 +32,7 @@ from sardonyx.ops import (
     signal,
     softmax,
     sort,
+    svm,
     tree,
 )
 from sardonyx.ops.record import Op
@@ -68,6 +69,7 @@ FAMILIES = (
     signal.OPS,
     softmax.OPS,
     sort.OPS,
+    svm.OPS,
     tree.OPS,
 )
 """Every family's records."""
