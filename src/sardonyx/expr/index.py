@@ -15,7 +15,12 @@ OUT_OF_BOUNDS = 0
 
 
 def at(x: Tensor, indices: Sequence[Dim], guard: Expr | None = None) -> Expr:
-    """x at the trailing indices, by ONNX's (numpy's) rules of broadcasting: an axis of one element has that one everywhere."""
+    """x at the trailing indices, by ONNX's (numpy's) rules of broadcasting: an axis of one element has that one everywhere.
+
+    Raises Fail if x has more axes than there are indices.
+    """
+    if x.rank > len(indices):
+        raise Fail(f"[ShapeInferenceError] {x} does not broadcast to {len(indices)} axes")
     own = list(indices)[len(indices) - x.rank :]
     return Read(x, tuple(broadcast_index(i, n) for i, n in zip(own, x.shape, strict=True)), guard)
 

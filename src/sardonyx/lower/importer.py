@@ -145,9 +145,9 @@ def weight(v: onnx_ir.Value) -> Tensor:
 
 
 def graph_input(v: onnx_ir.Value) -> Tensor:
-    """A graph input; sizes without a name get one. Raises Unsupported if its type or rank is not known."""
-    if v.dtype is None or v.shape is None:
-        raise Unsupported(f"input {v.name} has no known element type and rank")
+    """A graph input; sizes without a name get one. Raises Unsupported if it is no tensor, or its element type or rank is not known."""
+    if not isinstance(v.type, onnx_ir.TensorType) or v.dtype is None or v.shape is None:
+        raise Unsupported(f"{v.name} is no tensor of a known element type and rank")
     shape = [dimension(d, f"{v.name}.{i}") for i, d in enumerate(v.shape)]
     return input_tensor(v.name or "", element_type(v.dtype, v.name), shape)
 

@@ -264,7 +264,11 @@ def constant_node(
 
 
 def arange(start: Tensor, limit: Tensor, delta: Tensor, stash_type: int = 1) -> Tensor:
-    """start + i delta for all i >= 0 before the limit: T[], T[], T[] -> T[n]. Narrow floats count in the dtype stash_type."""
+    """start + i delta for all i >= 0 before the limit: T[], T[], T[] -> T[n]. Narrow floats count in the dtype stash_type.
+
+    Vectors of one element pass for scalars. Raises Fail for others.
+    """
+    start, limit, delta = map(as_scalar, (start, limit, delta))
     first, last, step = (known(t) for t in (start, limit, delta))
     if first is not None and last is not None and step is not None and start.dtype.is_integer:
         count = steps(first.item(), last.item(), step.item())
@@ -279,6 +283,12 @@ def arange(start: Tensor, limit: Tensor, delta: Tensor, stash_type: int = 1) -> 
         return scalar.cast(scalar.add(a, scalar.mul(scalar.cast(scalar.index(i), counted), d)), start.dtype)
 
     return compute(start.dtype, (count,), body)
+
+
+def as_scalar(x: Tensor) -> Tensor:
+    """The only element: T[.., 1, ..] -> T[]. Raises Fail if there are more."""
+    require_equal(product(x.shape), 1, f"{x} stands where there must be one number")
+    return view(x, [], lambda: (0,) * x.rank) if x.rank else x
 
 
 def steps(start: Dim, limit: Dim, delta: Dim) -> Dim | None:
