@@ -20,6 +20,7 @@ BY_ONNXRUNTIME = frozenset(
     (
         *("AveragePool", "MaxPool", "LpPool", "GlobalMaxPool", "LRN", "LpNormalization", "ConvTranspose", "Resize"),
         *("Softmax", "LogSoftmax", "Hardmax", "RNN", "GRU", "LSTM", "MaxRoiPool", "NonMaxSuppression"),
+        "GatherElements",
         *("LinearClassifier", "Normalizer", "SVMClassifier", "SVMRegressor", "TreeEnsembleClassifier", "TreeEnsembleRegressor"),
     )
 )
