@@ -28,6 +28,7 @@ MOST_STRIDED = 8  # rows at a stride in a register for which LLVM still keeps su
 INDEPENDENT = 8
 """Sums that must be under way at once to hide a multiply-add's latency: 4 cycles, 2 a cycle."""
 LINE = 64  # bytes prefetched per k
+LEVEL = 2  # of locality: into L2, not L1, which this panel needs
 
 Sums = list[Value]
 Body = Callable[[Value, Sums], Sums]  # one turn of a loop, by its counter
@@ -191,7 +192,7 @@ class _Body:
 
     def _prefetch(self, address: Value) -> None:
         w = self.w
-        w.intrinsic("llvm.prefetch.p0", VOID, address, w.const(I32, 0), w.const(I32, 3), w.const(I32, 1))
+        w.intrinsic("llvm.prefetch.p0", VOID, address, w.const(I32, 0), w.const(I32, LEVEL), w.const(I32, 1))
 
     def _loop(self, start: Value, stop: Value, step: int, sums: Sums, body: Body) -> Sums:
         """sums = body(k, sums) for k in range(start, stop, step), perhaps never."""

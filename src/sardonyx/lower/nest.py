@@ -195,7 +195,7 @@ class NestBuilder:
             self.heights: tuple[int, ...] = (low, low + 1) if rest else (low,)
         else:
             self.heights = tuple(range(1, height + 1))
-        self.block_rows, self.start = rows, start
+        self.block_rows, self.start, self.block, self.block_count = rows, start, block, count
         self.merged, self.row_symbol = merged, row
         self.set_row(0)
         statements: list[Stmt] = []
@@ -348,7 +348,10 @@ class NestBuilder:
             steps.append(Step(count, step_a, step_b))
         start = substitute(b_offset, zero)
         jump = coefficient(start, panel)
-        ahead = start + jump if self.nest.stream and jump is not None else None
+        ahead = None
+        if self.nest.stream and jump is not None:  # each block of rows fetches its share of the next panel
+            share = product(extent(k) for k in o.k) * w // (self.block_count * self.machine.lanes) * self.machine.lanes
+            ahead = start + jump + self.block * share
         c, c_offset, c_row = target
         a_start = substitute(a_offset, zero)
         heights = self.heights
