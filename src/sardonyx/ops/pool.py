@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sardonyx.base.dtypes import i64
+from sardonyx.base.dtypes import DType, i64
 from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim, product, strides
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, inside
-from sardonyx.expr.tensor import Read, Tensor, compute
-from sardonyx.loop.nodes import Expr
+from sardonyx.expr.known import elements
+from sardonyx.expr.tensor import Read, Tensor, compute, constant, kernel_outputs
+from sardonyx.loop.builder import KernelBuilder
+from sardonyx.loop.nodes import Expr, Kernel
+from sardonyx.loop.values import Value
 from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.pointwise import along, mean_along, pointwise, reduce
-from sardonyx.ops.record import Case, Op
-from sardonyx.ops.windows import Window, bordered, lowest, windows
+from sardonyx.ops.record import Case, Op, Rule
+from sardonyx.ops.windows import Window, bordered, lowest, pad, windows
 
 
 def max_pool(
@@ -123,13 +127,13 @@ def average_pool(
     total = over_windows("add", bordered(x, ways, 0), ways)
 
     def mean(*i: Dim) -> Expr:
-        count = product(elements(w, o, bool(count_include_pad)) for w, o in zip(ways, i[2:], strict=True))
+        count = product(counted(w, o, bool(count_include_pad)) for w, o in zip(ways, i[2:], strict=True))
         return scalar.div(at(total, i), scalar.cast(scalar.index(count), x.dtype))
 
     return compute(x.dtype, total.shape, mean)
 
 
-def elements(w: Window, o: Dim, with_pads: bool) -> Dim:
+def counted(w: Window, o: Dim, with_pads: bool) -> Dim:
     """How many elements window o has: of the data, or of data and border. What ceil_mode adds past the border never counts."""
     if never_outside(w) or (with_pads and isinstance(w.beyond, int) and w.beyond == 0):
         return w.size
@@ -185,6 +189,46 @@ def global_lp_pool(x: Tensor, p: float = 2) -> Tensor:
     return root(along("add", x, spatial(x), lambda e: power(e, p)), p)
 
 
+@functools.cache
+def unpool_kernel(dtype: DType) -> Kernel:
+    """y = 0, then y[places[k]] = x[k] for each k in turn"""
+    b = KernelBuilder(f"unpooling of {dtype}")
+    n, size = b.size("n"), b.size("size")
+    x, places, y = b.input("x", dtype, n), b.input("places", i64, n), b.output("y", dtype, size)
+    with b.loop("i", size) as i:
+        y[i] = Value(scalar.literal(0, dtype))
+    with b.loop("k", n) as k:
+        y[places.checked(places[k], size, 0)] = x[k]
+    return b.build()
+
+
+def max_unpool(
+    x: Tensor,
+    indices: Tensor,
+    output_shape: Tensor | None = None,
+    *,
+    kernel_shape: list[int],
+    pads: list[int] | None = None,
+    strides: list[int] | None = None,
+) -> Tensor:
+    """x at its indices, flat, in a tensor of zeros of the size that MaxPool had before it. x: T[n, c, *d], indices: i64[n, c, *d]
+    -> T[n, c, *o], filled up with zeros to output_shape"""
+    rank = len(kernel_shape)
+    steps, borders = strides or [1] * rank, pads or [0] * (2 * rank)
+    shape = [*x.shape[:2]]
+    for a, size in enumerate(kernel_shape):
+        shape.append((x.shape[2 + a] - 1) * steps[a] + size - borders[a] - borders[rank + a])
+    sizes = [product(x.shape), product(shape)]
+    (y,) = kernel_outputs(unpool_kernel(x.dtype), [x, indices], [(x.dtype, shape)], sizes, ["index {0} is outside the {1} outputs"])
+    if output_shape is None:
+        return y
+    return pad(y, [0] * x.rank, [m - n for m, n in zip(elements(output_shape), shape, strict=True)], zero(x.dtype))
+
+
+def zero(dtype: DType) -> Tensor:
+    return constant(np.zeros((), dtype.numpy))
+
+
 PICTURE = reals(2, 3, 7, 6)
 WINDOWS: tuple[tuple[Any, dict[str, Any]], ...] = (
     (PICTURE, {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1]}),
@@ -207,10 +251,22 @@ def global_lp_reference(x: npt.NDArray[Any], p: float = 2) -> npt.NDArray[Any]:
     return sums ** (1 / p)
 
 
+POOLED, PLACES = reals(1, 2, 2, 3), np.array([[[[0, 3, 4], [13, 21, 17]], [[24, 26, 35], [36, 45, 41]]]])
+
 OPS = (
     Op("MaxPool", since=1, lower=max_pool, cases=MAX + MAX_AT),
     Op("AveragePool", since=1, lower=average_pool, cases=AVERAGE),
     Op("LpPool", since=2, lower=lp_pool, cases=LP),
+    Op(
+        "MaxUnpool",
+        since=9,
+        kernel=max_unpool,
+        quantised=Rule.NONE,
+        cases=(
+            Case((POOLED, PLACES), {"kernel_shape": [2, 2], "strides": [2, 2]}),
+            Case((POOLED, PLACES, np.array([1, 2, 5, 7])), {"kernel_shape": [2, 2], "strides": [2, 2]}, "output_shape"),
+        ),
+    ),
     Op("GlobalAveragePool", since=1, lower=global_average_pool, cases=GLOBAL),
     Op("GlobalMaxPool", since=1, lower=global_max_pool, cases=GLOBAL),
     Op("GlobalLpPool", since=1, lower=global_lp_pool, cases=GLOBAL, reference=global_lp_reference),
