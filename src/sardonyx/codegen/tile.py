@@ -27,6 +27,7 @@ UNROLL = 2
 MOST_STRIDED = 8  # rows at a stride in a register for which LLVM still keeps sums out of memory when k is unrolled
 INDEPENDENT = 8
 """Sums that must be under way at once to hide a multiply-add's latency: 4 cycles, 2 a cycle."""
+SPARE = 3  # registers beyond sums and B that two turns of k need
 LINE = 64  # bytes prefetched per k
 LEVEL = 2  # of locality: into L2, not L1, which this panel needs
 
@@ -115,8 +116,9 @@ class _Body:
         self.steps = [tuple(flat[i : i + 3]) for i in range(0, len(flat), 3)]
         self.a_type, self.b_type, self.c_type = (memory_type(d) for d in (self.way.a, self.way.b, self.way.c))
         self.lanes = self.way.lanes(w.target)
-        self.unroll = 1 if shape.sizes[0] is None and shape.rows > MOST_STRIDED else UNROLL
         tall = shape.rows * shape.vectors
+        full = tall + shape.vectors + SPARE > w.target.vector_registers  # LLVM would begin the second turn early, and spill
+        self.unroll = 1 if full or (shape.sizes[0] is None and shape.rows > MOST_STRIDED) else UNROLL
         self.chains = 1 if self.unroll == 1 else min(4, 1 << (-(-INDEPENDENT // tall) - 1).bit_length())
         self.unroll = max(self.unroll, self.chains)
 
