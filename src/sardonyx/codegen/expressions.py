@@ -131,7 +131,7 @@ def _reduce(f: Frame, expr: Reduce) -> Value:
         return _nest(f, expr, expr.loops, expr.body, [start], None)[0]
     loop = _vector_loop(f, expr, *expr.loops[vectorised])
     states = _nest(f, expr, expr.loops, expr.body, loops.begin(f, loop), loop)
-    return loops.finish(f, loop, states)[0]
+    return loops.finish(f, loop.reductions[0], states[0], states[1] if loop.has_tail else None)
 
 
 def _vector_loop(f: Frame, expr: Reduce, symbol: Symbol, kind: Kind) -> VectorLoop:

@@ -215,15 +215,11 @@ def begin(f: Frame, loop: VectorLoop) -> States:
     return vectors + ([arithmetic.neutral(f.words, r.fn, r.dtype, None) for r in loop.reductions] if loop.has_tail else [])
 
 
-def finish(f: Frame, loop: VectorLoop, states: States) -> States:
-    """The accumulators' values: lanes combined, then the tail's."""
-    out = []
-    for i, r in enumerate(loop.reductions):
-        total = arithmetic.across_lanes(f.words, r.fn, r.dtype, states[i])
-        if loop.has_tail:
-            total = arithmetic.emit(f.words, r.fn, r.dtype, (total, states[len(loop.reductions) + i]))
-        out.append(total)
-    return out
+def finish(f: Frame, reduction: Reduction, lanes: Value, tail: Value | None) -> Value:
+    """An accumulator's value: lanes combined, then the tail's."""
+    fn, dtype = reduction.fn, reduction.dtype
+    total = arithmetic.across_lanes(f.words, fn, dtype, lanes)
+    return total if tail is None else arithmetic.emit(f.words, fn, dtype, (total, tail))
 
 
 def vector(f: Frame, loop: VectorLoop, states: States, body: Body) -> States:

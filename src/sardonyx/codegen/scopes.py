@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 from sardonyx.base.dtypes import i64
 from sardonyx.base.symbolic import Dim, Int, Symbol
@@ -66,6 +67,17 @@ class Lanes:
     mask: Value | None = None
 
 
+Place = tuple[Buffer, Dim, str]  # buffer, offset, and the fn by which values are combined there
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """A register in which a loop accumulates what belongs to a place: all of it, a part per lane, or what single turns add."""
+
+    place: Place
+    part: Literal["all", "lanes", "tail"] = "all"
+
+
 class Frame:
     """A kernel's function under construction."""
 
@@ -81,7 +93,7 @@ class Frame:
         self.call: Value = None  # the call's id, an i64
         self.bases: dict[Buffer, Value] = {}
         self.element: Callable[[Frame, Element], Value] = element
-        self.totals: dict[tuple[Buffer, Dim, str], Value] = {}  # by place and fn: what a register has accumulated so far
+        self.totals: dict[Total, Value] = {}  # what registers have accumulated so far
         self.scratch_used: Dim = 0  # bytes of scratch that the allocations around take
         self._reads: dict[Expr, frozenset[Buffer]] = {}
         self._dim_reads: dict[Dim, frozenset[Buffer]] = {}

@@ -8,6 +8,7 @@ from dataclasses import replace as with_fields
 from sardonyx.base.errors import Unsupported
 from sardonyx.base.symbolic import Dim, Symbol, coefficient, substitute, symbols
 from sardonyx.codegen.features import Target
+from sardonyx.codegen.scopes import Place
 from sardonyx.loop.nodes import (
     Alloc,
     Barrier,
@@ -192,8 +193,6 @@ def _loops_vary(expr: Expr, v: Symbol) -> bool:
 
 
 # ---- accumulators ---------------------------------------------------------------------------------------------------------
-
-Place = tuple[Buffer, Dim, str]
 
 
 def accumulators(body: Stmt, variable: Symbol) -> tuple[Place, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace as with_fields
 from typing import Any
 
@@ -24,10 +25,9 @@ from sardonyx.codegen.memory import (
     store_lanes,
     varies,
 )
-from sardonyx.codegen.scopes import Bound, Frame, Scope, Spine
+from sardonyx.codegen.scopes import Bound, Frame, Place, Scope, Spine, Total
 from sardonyx.codegen.scratch import allocated
 from sardonyx.codegen.shape import (
-    Place,
     accumulators,
     all_statements,
     is_short,
@@ -69,7 +69,7 @@ def _seq(f: Frame, stmt: Seq) -> None:
 
 
 def _store(f: Frame, stmt: Store) -> None:
-    if stmt.combine is not None and (stmt.buffer, stmt.offset, stmt.combine) in f.totals:
+    if stmt.combine is not None and Total((stmt.buffer, stmt.offset, stmt.combine)) in f.totals:
         _accumulate(f, stmt)
         return
     v = evaluate(f, stmt.value)
@@ -120,7 +120,7 @@ def _forward(f: Frame, stmt: Store, v: Value) -> None:
 def _accumulate(f: Frame, stmt: Store) -> None:
     """Into a register; see shape.accumulators."""
     assert stmt.combine is not None
-    key, dtype = (stmt.buffer, stmt.offset, stmt.combine), stmt.buffer.dtype
+    key, dtype = Total((stmt.buffer, stmt.offset, stmt.combine)), stmt.buffer.dtype
     v = evaluate(f, stmt.value)
     total = f.totals[key]
     if stmt.guard is not None:
@@ -163,46 +163,77 @@ def _parallel(f: Frame, stmt: For) -> None:
 
 def _serial(f: Frame, stmt: For) -> None:
     """One turn after the other; what they only accumulate stays in registers meanwhile."""
-    stores = stored_by(stmt.body, f.kernel)
-    own = [p for p in accumulators(stmt.body, stmt.variable) if p not in f.totals]
-    outer = [p for p in _combined(stmt.body) if p in f.totals]
-
-    def turn(states: States) -> States:
-        return _with_totals(f, (*outer, *own), states, stmt.body)
-
-    def loop(states: States) -> States:
-        begin = states + [_load_place(f, p) for p in own]
-        totals = loops.turns(f, stmt.variable, stmt.lo, stmt.hi, stores, begin, turn)
-        for place, total in zip(own, totals[len(outer) :], strict=True):
-            _store_place(f, place, total)
-        return totals[: len(outer)]
-
     if loops.is_empty(stmt.lo, stmt.hi):
         return
-    totals = loops.region(f, loops.nonempty(f, stmt.lo, stmt.hi), [f.totals[p] for p in outer], loop)
+    stores = stored_by(stmt.body, f.kernel)
+    places = _combined(stmt.body)
+    outer = [k for k in f.totals if k.place in places]
+    known = {k.place for k in outer}
+    own = [p for p in accumulators(stmt.body, stmt.variable) if p not in known]
+    wide = {} if f.vector is not None else _kept_in_lanes(f, stmt.body, own)
+    keys = [k for p in own for k in _keys(p, wide.get(p))]
+
+    def turn(states: States) -> States:
+        return _with_totals(f, [*outer, *keys], states, stmt.body)
+
+    def loop(states: States) -> States:
+        begin = states + [_first_total(f, k, wide.get(k.place)) for k in keys]
+        totals = loops.turns(f, stmt.variable, stmt.lo, stmt.hi, stores, begin, turn)
+        found = dict(zip(keys, totals[len(outer) :], strict=True))
+        for place in own:
+            _keep(f, place, wide.get(place), found)
+        return totals[: len(outer)]
+
+    totals = loops.region(f, loops.nonempty(f, stmt.lo, stmt.hi), [f.totals[k] for k in outer], loop)
     f.totals.update(zip(outer, totals, strict=True))
 
 
 def _combined(stmt: Stmt) -> list[Place]:
-    """The places that statements combine into."""
+    """The places that statements combine into, each as often as there are such statements."""
     stores = [s for s in all_statements(stmt) if isinstance(s, Store) and s.combine is not None]
-    return list(dict.fromkeys((s.buffer, s.offset, s.combine) for s in stores))  # type: ignore[misc]
+    return [(s.buffer, s.offset, s.combine) for s in stores]  # type: ignore[misc]
 
 
-def _with_totals(f: Frame, places: tuple[Place, ...], totals: States, body: Stmt) -> States:
+def _with_totals(f: Frame, keys: Sequence[Total], totals: States, body: Stmt) -> States:
     """The totals after body."""
-    f.totals.update(zip(places, totals, strict=True))
+    f.totals.update(zip(keys, totals, strict=True))
     run(f, body)
-    return [f.totals.pop(p) for p in places]
+    return [f.totals.pop(k) for k in keys]
 
 
-def _load_place(f: Frame, place: Place) -> Value:
-    buffer, offset, _ = place
+def _kept_in_lanes(f: Frame, body: Stmt, places: Sequence[Place]) -> dict[Place, VectorLoop]:
+    """Places that a single vector loop inside the body accumulates: a total per lane lives from one turn of it to the next."""
+    everywhere = Counter(_combined(body))
+    found: dict[Place, VectorLoop] = {}
+    for inner in all_statements(body):
+        if isinstance(inner, For) and inner.kind == "vector" and is_vectorisable(inner):
+            loop, own = _vector_loop(f, inner)
+            inside = Counter(_combined(inner.body))
+            found |= {p: loop for p in own if p in places and inside[p] == everywhere[p]}
+    return found
+
+
+def _keys(place: Place, wide: VectorLoop | None) -> list[Total]:
+    """What stands for a place's total: one value, or a vector and, where a loop has a tail of single turns, a scalar."""
+    if wide is None:
+        return [Total(place)]
+    return [Total(place, "lanes"), *([Total(place, "tail")] if wide.has_tail else [])]
+
+
+def _first_total(f: Frame, key: Total, wide: VectorLoop | None) -> Value:
+    buffer, offset, fn = key.place
+    if wide is not None:
+        return arithmetic.neutral(f.words, fn, buffer.dtype, wide.lanes if key.part == "lanes" else None)
     return load_lanes(f, buffer, offset, None) if varies(f, offset) else load_element(f, buffer, offset, None)
 
 
-def _store_place(f: Frame, place: Place, total: Value) -> None:
-    buffer, offset, _ = place
+def _keep(f: Frame, place: Place, wide: VectorLoop | None, totals: Mapping[Total, Value]) -> None:
+    """Put a place's total into memory."""
+    buffer, offset, fn = place
+    total = totals[_keys(place, wide)[0]]
+    if wide is not None:
+        total = loops.finish(f, Reduction(fn, buffer.dtype), total, totals.get(Total(place, "tail")))
+        total = arithmetic.emit(f.words, fn, buffer.dtype, (_first_total(f, Total(place), None), total))
     if varies(f, offset):
         store_lanes(f, total, buffer, offset, None)
     else:
@@ -212,28 +243,33 @@ def _store_place(f: Frame, place: Place, total: Value) -> None:
 
 def _vector(f: Frame, stmt: For) -> None:
     """Whole vectors, then what is left; places that all turns combine into get a total per lane, combined at the end."""
-    loop, places = _vector_loop(f, stmt)
-    outer = [p for p in places if p in f.totals]  # a loop around this one keeps them in registers already
-
-    def turn(states: States) -> States:
-        return _with_totals(f, places, states, stmt.body)
-
-    def whole(states: States) -> States:
-        totals = loops.finish(f, loop, loops.vector(f, loop, loops.begin(f, loop), turn))
-        before = dict(zip(outer, states, strict=True))
-        for place, total in zip(places, totals, strict=True):
-            old = before[place] if place in before else _load_place(f, place)
-            new = arithmetic.emit(f.words, place[2], place[0].dtype, (old, total))
-            if place in before:
-                before[place] = new
-            else:
-                _store_place(f, place, new)
-        return list(before.values())
-
     if loops.is_empty(stmt.lo, stmt.hi):
         return
-    states = [f.totals[p] for p in outer]
-    f.totals.update(zip(outer, loops.region(f, loops.nonempty(f, stmt.lo, stmt.hi), states, whole), strict=True))
+    loop, places = _vector_loop(f, stmt)
+    parts = [Total(p, "lanes") for p in places] + [Total(p, "tail") for p in places if loop.has_tail]
+    outer = [k for k in f.totals if k.place in places]  # a loop around this one keeps these
+    single = [Total(p) for p in places]
+
+    def turn(states: States) -> States:
+        return _with_totals(f, single, states, stmt.body)
+
+    def whole(states: States) -> States:
+        held = dict(zip(outer, states, strict=True))
+        begin = [held.get(k, start) for k, start in zip(parts, loops.begin(f, loop), strict=True)]
+        ends = dict(zip(parts, loops.vector(f, loop, begin, turn), strict=True))
+        for place in places:
+            if Total(place, "lanes") in held:
+                continue
+            if Total(place) not in held:
+                _keep(f, place, loop, ends)
+                continue
+            fn, dtype = place[2], place[0].dtype
+            total = loops.finish(f, Reduction(fn, dtype), ends[Total(place, "lanes")], ends.get(Total(place, "tail")))
+            held[Total(place)] = arithmetic.emit(f.words, fn, dtype, (held[Total(place)], total))
+        return [ends.get(k, v) for k, v in held.items()]
+
+    totals = loops.region(f, loops.nonempty(f, stmt.lo, stmt.hi), [f.totals[k] for k in outer], whole)
+    f.totals.update(zip(outer, totals, strict=True))
 
 
 def _vector_loop(f: Frame, stmt: For) -> tuple[VectorLoop, tuple[Place, ...]]:
