@@ -15,7 +15,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from sardonyx.base.dtypes import f32, f64, i32
-from sardonyx.base.symbolic import Dim, evaluate, symbol
+from sardonyx.base.symbolic import Defined, Dim, evaluate, symbol
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element
 from sardonyx.expr.region import scan
@@ -56,7 +56,7 @@ class Graph:
         return bool(self.draw(st.booleans()))
 
     def number(self, d: Dim) -> int:
-        return evaluate(d, lambda s: self.sizes[s.name])
+        return evaluate(d, lambda s: self.number(s.definition) if isinstance(s, Defined) else self.sizes[s.name])
 
     def shape(self, t: Tensor) -> list[int]:
         return [self.number(n) for n in t.shape]
