@@ -86,7 +86,7 @@ AVX512 = Target(
     f16_convert=True,
     rounding=True,
     index_bits=64,
-    tile_shapes=((3, 8), (4, 6), (2, 12), (1, 14), (5, 5), (6, 4)),
+    tile_shapes=((3, 8), (2, 14), (4, 6), (1, 14), (5, 5), (6, 4)),
 )
 AVX2 = Target(
     name="avx2",

@@ -44,12 +44,14 @@ class Shape:
     vectors: int
     sizes: tuple[int | None, ...]
     prefetch: bool
+    a_rows: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
         kind = f"{self.fragment.a}{self.fragment.b}{self.fragment.c}"
         sizes = "_".join("n" if s is None else str(s) for s in self.sizes)
-        return f"tile.{kind}.{self.rows}x{self.vectors}.{sizes}{'.ahead' if self.prefetch else ''}"
+        rows = "".join(f".{offset}" for offset in self.a_rows)
+        return f"tile.{kind}.{self.rows}x{self.vectors}.{sizes}{rows}{'.ahead' if self.prefetch else ''}"
 
 
 def dims(tile: Tile) -> list[Dim]:
@@ -72,7 +74,7 @@ def call(f: Frame, tile: Tile, a: Value, b: Value, c: Value, ahead: Value | None
     args = [a, b, c, *([] if ahead is None else [ahead]), *dynamic]
 
     def function(height: int) -> Value:
-        return define(w, Shape(way, height, tile.width // lanes, sizes, ahead is not None))
+        return define(w, Shape(way, height, tile.width // lanes, sizes, ahead is not None, tile.a_rows[:height]))
 
     if isinstance(tile.rows, int) or len(tile.heights) == 1:
         w.b.call(function(tile.rows if isinstance(tile.rows, int) else tile.heights[0]), args)
@@ -125,7 +127,8 @@ class _Body:
     def emit(self) -> None:
         w, shape = self.w, self.shape
         w.b.position_at_end(w.block("entry"))
-        rows = [w.at(self.a, w.mul(self.a_row, w.number(i)), self.a_type) for i in range(shape.rows)]
+        offsets = shape.a_rows or [w.mul(self.a_row, w.number(i)) for i in range(shape.rows)]
+        rows = [w.at(self.a, o, self.a_type) for o in offsets]
         each = shape.rows * shape.vectors
         sums = [w.zero(self.way.sums(w.target))] * (each * self.chains)
         sums = self._joined(self._steps(0, rows, self.b, sums))

@@ -445,6 +445,7 @@ class Tile:
     k runs over `steps`, outermost first. `width` is a whole number of the target's vectors and b, c may be read and written for all
     of it. `rows` is a Dim whose value at run time is one of `heights`. With `ahead` (an offset in b) the lines that the next panel
     needs are prefetched meanwhile: 64 * width / 16 bytes per k step at the most.
+    Where the rows of A don't lie evenly, `a_rows` has the offset of each from the first, and stands for i a_row.
     The products are summed in `accumulate` (f32 for f32, i32 for 8-bit integers); c has that dtype.
     """
 
@@ -461,6 +462,7 @@ class Tile:
     c_row: Dim
     steps: tuple[Step, ...]
     ahead: Dim | None = None
+    a_rows: tuple[int, ...] = ()
 
 
 Stmt: TypeAlias = Store | For | While | If | Seq | Alloc | Barrier | Check | Tile

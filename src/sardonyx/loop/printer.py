@@ -154,7 +154,7 @@ class Printer:
         shape = f"{self.dim(t.rows)} of {'|'.join(map(str, t.heights))} x {t.width}"
         self.line(
             f"tile {shape}: {c}[{self.dim(t.c_offset)}; row {self.dim(t.c_row)}] = "
-            f"{a}[{self.dim(t.a_offset)}; row {self.dim(t.a_row)}] * {b}[{self.dim(t.b_offset)}]{steps}{ahead}"
+            f"{a}[{self.dim(t.a_offset)}; row {list(t.a_rows) if t.a_rows else self.dim(t.a_row)}] * {b}[{self.dim(t.b_offset)}]{steps}{ahead}"
         )
 
     # ---- expressions ------------------------------------------------------------------------------------------------------

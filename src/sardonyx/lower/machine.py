@@ -39,9 +39,14 @@ class Machine:
             return widths[0]
         return needed if needed <= max(v for v, _ in self.shapes) else self.shapes[0][0]
 
-    def heights(self, rows: Dim, vectors: int) -> int:
-        """The tallest tile to use for so many rows: as few and as equal tiles as the registers allow."""
-        most = dict(self.shapes).get(vectors, 4)
+    def tallest(self, vectors: int) -> int:
+        """The most rows of a tile of so many vectors."""
+        return dict(self.shapes).get(vectors, 4)
+
+    def heights(self, rows: Dim, vectors: int, group: int = 1) -> int:
+        """The tallest tile to use for so many rows, each of them `group` rows of the tile: as few and as equal tiles as the registers
+        allow."""
+        most = self.tallest(vectors) // group
         if not isinstance(rows, int):
-            return min(most, 8)
+            return max(min(most, 8), 1)
         return -(-rows // -(-rows // most)) if rows else 1

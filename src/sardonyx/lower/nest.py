@@ -90,6 +90,8 @@ class NestBuilder:
         self.env: dict[Symbol, Dim] = {}  # of the band's loops, inside a block
         self.row: Dim = 0  # of the block
         self.panel_column: Dim = 0
+        self.group = 1  # rows of a tile for each turn of the row loop
+        self.group_symbol: Symbol | None = None  # the loop over them
 
     # ---- memory -----------------------------------------------------------------------------------------------------------
 
@@ -180,8 +182,9 @@ class NestBuilder:
         outer, row, m, merged = self.fold_rows()
         if isinstance(m, int) and m == 0:
             return sequence([])
+        row, m = self.pair_rows(outer, row, m)
         height = self.height(m)
-        self.give_scratch(height)
+        self.give_scratch(height * self.group)
         loops = list(outer)
         if nest.stream:
             assert nest.root.tile is not None
@@ -192,9 +195,11 @@ class NestBuilder:
         rows = low + minimum(maximum(rest - block, 0), 1)
         start = block * low + minimum(block, rest)
         if isinstance(low, int) and isinstance(rest, int):
-            self.heights: tuple[int, ...] = (low, low + 1) if rest else (low,)
+            blocks: tuple[int, ...] = (low, low + 1) if rest else (low,)
         else:
-            self.heights = tuple(range(1, height + 1))
+            blocks = tuple(range(1, height + 1))
+        self.heights = tuple(h * self.group for h in blocks)
+        rows = rows * self.group
         self.block_rows, self.start, self.block, self.block_count = rows, start, block, count
         self.merged, self.row_symbol = merged, row
         self.set_row(0)
@@ -218,7 +223,33 @@ class NestBuilder:
         self.row = r
         self.env = dict(self.merged)
         if self.row_symbol is not None:
-            self.env[self.row_symbol] = self.start + r
+            self.env[self.row_symbol] = self.start + r // self.group
+        if self.group_symbol is not None:
+            self.env[self.group_symbol] = r % self.group
+
+    def pair_rows(self, outer: list[Symbol], row: Symbol | None, m: Dim) -> tuple[Symbol | None, Dim]:
+        """(the row loop, rows) where the rows are so few that a tile takes several turns of the loop around them: 7 x 7 pictures.
+
+        Then a row is the outer loop's, and stands for `group` rows of the tile. The rows of each A must lie at fixed distances.
+        """
+        contractions = [v for v in self.nest.statements if v.tile]
+        tallest = min((self.machine.tallest(self.contraction_vectors(v)) for v in contractions), default=0)
+        if not outer or row is None or not isinstance(m, int) or 2 * m > tallest:
+            return row, m
+        around = outer[-1]
+        for v in contractions:
+            a = self.contraction(v).a
+            if a.tensor in self.scratch_to_be():
+                continue
+            steps = [coefficient(self.place_of(a.tensor, a.indices)[1], s) for s in (row, around)]
+            if not all(isinstance(s, int) for s in steps):
+                return row, m
+        self.group, self.group_symbol = m, row
+        return outer.pop(), extent(around)
+
+    def scratch_to_be(self) -> set[Tensor]:
+        """What will lie in scratch, row by row of a block."""
+        return {v.tensor for v in self.nest.members if not v.stored}
 
     def fold_rows(self) -> tuple[list[Symbol], Symbol | None, Dim, dict[Symbol, Dim]]:
         """(outer loops, the row loop, rows M, {loop merged away: 0}): outer loops join the rows where every address allows it.
@@ -253,7 +284,7 @@ class NestBuilder:
 
     def height(self, m: Dim) -> int:
         vectors = [self.contraction_vectors(v) for v in self.nest.statements if v.tile]
-        return min((self.machine.heights(m, n) for n in vectors), default=min(8, m) if isinstance(m, int) and m else 8)
+        return min((self.machine.heights(m, n, self.group) for n in vectors), default=min(8, m) if isinstance(m, int) and m else 8)
 
     def contraction_vectors(self, v: Value) -> int:
         o = self.contraction(v)
@@ -322,8 +353,19 @@ class NestBuilder:
             return None
         return self.offset_over(v.tensor, v.axes, at)[0], substitute(offset[0], {lane: 0}), offset[1]
 
+    def uneven_rows(self, r: Read) -> tuple[int, ...]:
+        """How far each row of a block lies from the first."""
+        offsets: list[Dim] = []
+        for i in range(max(self.heights)):
+            self.set_row(i)
+            offsets.append(substitute(self.place_of(r.tensor, r.indices)[1], self.env))
+        self.set_row(0)
+        distances = [o - offsets[0] for o in offsets]
+        assert all(isinstance(d, int) for d in distances)
+        return tuple(d for d in distances if isinstance(d, int))
+
     def offset_over(self, t: Tensor, indices: Sequence[Dim], at: dict[Symbol, Dim]) -> tuple[Buffer, tuple[Dim, Dim | None]]:
-        """The buffer of t; the offset at row 0 of the block, and its step per row."""
+        """The buffer of t; the offset at row 0 of the block, and its step per row (None if they don't lie evenly)."""
         r = Symbol("lr", max(self.heights))
         self.set_row(value(r))
         buffer, offset = self.place_of(t, indices)
@@ -336,7 +378,9 @@ class NestBuilder:
     ) -> Tile:
         a, (a_offset, a_row) = self.offset_over(o.a.tensor, o.a.indices, at)
         b, (b_offset, _) = self.offset_over(o.b.tensor, o.b.indices, at)
-        assert a_row is not None
+        a_rows: tuple[int, ...] = ()
+        if a_row is None:
+            a_row, a_rows = 0, self.uneven_rows(o.a)
         zero = dict.fromkeys([*o.k, lane], 0)
         steps: list[Step] = []
         for k in o.k:
@@ -355,7 +399,7 @@ class NestBuilder:
         c, c_offset, c_row = target
         a_start = substitute(a_offset, zero)
         heights = self.heights
-        return Tile(self.block_rows, heights, w, a, a_start, a_row, b, start, c, c_offset, c_row, tuple(steps), ahead)
+        return Tile(self.block_rows, heights, w, a, a_start, a_row, b, start, c, c_offset, c_row, tuple(steps), ahead, a_rows)
 
     def epilogue(
         self, v: Value, sums: Buffer, at: dict[Symbol, Dim], lane: Symbol, w: int, n: Dim, panel: Symbol, whole: bool
