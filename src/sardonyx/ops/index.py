@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sardonyx.base.dtypes import boolean, i64
-from sardonyx.base.errors import Fail
+from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Dim, Int, product
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element
@@ -75,9 +75,11 @@ def gather_nd(x: Tensor, indices: Tensor, batch_dims: int = 0) -> Tensor:
 
 
 def tuple_length(indices: Tensor) -> int:
-    """The size of the last axis, that of the tuples. Raises Fail if it is not fixed."""
-    if indices.rank == 0 or not isinstance(indices.shape[-1], int):
-        raise Fail(f"[ShapeInferenceError] tuples of indices of unknown length: {list(indices.shape)}")
+    """The size of the last axis, that of the tuples. Raises Unsupported if it is not fixed, Fail if there is none."""
+    if indices.rank == 0:
+        raise Fail("[ShapeInferenceError] a scalar for tuples of indices")
+    if not isinstance(indices.shape[-1], int):
+        raise Unsupported(f"tuples of indices of unknown length: {list(indices.shape)}")
     return indices.shape[-1]
 
 

@@ -59,7 +59,7 @@ def linear_attention(
         raise Unsupported("LinearAttention without a scale, the size of a head being symbolic")
     factor = scale if scale or not isinstance(size, int) else 1 / math.sqrt(size)
     shape = [q.shape[0], kv_num_heads, size, v.shape[3]]
-    start = cast(past_state, f32) if past_state is not None else expand_to(constant(np.zeros((), np.float32)), shape)
+    start = initial_state(past_state, shape)
     damping = None if decay is None else split_heads(decay, kv_num_heads)
 
     def step(t: Dim, state: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -76,6 +76,15 @@ def linear_attention(
     heads, width = q_num_heads, v.shape[3]
     out = view(stack, [q.shape[0], q.shape[2], heads * width], lambda b, t, c: (t, b, c // width, c % width))
     return cast(out, query.dtype), cast(final, past_state.dtype if past_state is not None else query.dtype)
+
+
+def initial_state(past: Tensor | None, shape: list[Dim]) -> Tensor:
+    """The given state, or zeros, in f32 and in these sizes, which may equal the given ones only at run time."""
+    if past is None:
+        return expand_to(constant(np.zeros((), np.float32)), shape)
+    for n, m in zip(past.shape, shape, strict=True):
+        require_equal(n, m, f"a state of shape {list(past.shape)} for {shape}")
+    return compute(f32, shape, lambda *i: wide(past, *i))
 
 
 def wide(x: Tensor, *index: Dim) -> Expr:

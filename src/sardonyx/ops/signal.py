@@ -35,12 +35,12 @@ SMALL = 32
 
 def transform(x: Tensor, sign: int) -> Tensor:
     """sum over n of x[n] exp(sign 2 pi i n k / N). x: T[*d, N, 1 or 2] (real or complex) -> T[*d, N, 2]"""
-    n = x.shape[-2]
-    if not isinstance(n, int):
-        return multiplied(x, symbolic_matrix(n, x.shape[-1], sign, x.dtype))
+    n, parts = x.shape[-2:]
+    if not isinstance(n, int) or not isinstance(parts, int):
+        return multiplied(x, symbolic_matrix(n, parts, sign, x.dtype))
     first = factor(n)
     if n <= SMALL or first == n:
-        return multiplied(x, constant(matrix(n, x.shape[-1], sign, x.dtype)))
+        return multiplied(x, constant(matrix(n, parts, sign, x.dtype)))
     return in_two_steps(x, first, n // first, sign)
 
 
@@ -62,7 +62,7 @@ def multiplied(x: Tensor, f: Tensor) -> Tensor:
     return reduce("add", x.dtype, [*x.shape[:-2], k, o], [n, parts], term)
 
 
-def matrix(n: int, parts: Dim, sign: int, dtype: DType) -> np.ndarray:
+def matrix(n: int, parts: int, sign: int, dtype: DType) -> np.ndarray:
     """exp(sign 2 pi i n k / N) as a matrix from (n, part) to (k, part): [n, parts, n, 2]"""
     k = np.arange(n)
     angle = np.outer(k, k) % n * (2 * math.pi / n)
