@@ -1,4 +1,4 @@
-"""Every record's cases once more, with all sizes symbolic: same shapes and numbers as with fixed sizes, or Unsupported."""
+"""Every record's cases once more, with all sizes symbolic: same shapes and numbers as with fixed sizes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ CASES = [
     pytest.param(op, case, id=f"{op.domain}.{op.name}-{op.since}-{case.name or i}")
     for family in FAMILIES
     for op in family
-    if op.meaning is not None
+    if op.meaning is not None and op.name not in ("Cast", "CastLike")  # hundreds of pairs of dtypes, no matter of sizes
     for i, case in enumerate(op.cases)
 ]
+
+NEED_FIXED_SIZES = frozenset(("Attention", "LinearAttention", "ConvTranspose", "GatherND", "ScatterND", "Squeeze"))
+"""Operators that may refuse: a head of unknown size has no scale, a kernel no phases, tuples no length, Squeeze no axes."""
 
 
 def symbolic_inputs(case: Case) -> tuple[list[Tensor | None], dict[Tensor, Array], dict[Symbol, int]]:
@@ -54,8 +57,9 @@ def test_same_as_with_fixed_sizes(op: Op, case: Case) -> None:
     with collect() as requirements:
         try:
             made = harness.apply(op, inputs, case.attributes, case.outputs)
-        except Unsupported as e:
-            pytest.skip(str(e))
+        except Unsupported:
+            assert op.name in NEED_FIXED_SIZES
+            return
     got = evaluate([t for t in made[: case.outputs] if t is not None], feeds, sizes)
     harness.assert_same(got, harness.run_case(op, case), op.tolerance, op.tolerance)
     for r in requirements:
