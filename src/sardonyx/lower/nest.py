@@ -141,6 +141,8 @@ class NestBuilder:
         """for the outer loops, in parallel: for the inner ones: for the vector's: one store"""
         v = self.nest.root
         assert v.body is not None
+        if 0 in map(extent, v.variables):
+            return sequence([])
         store = self.store(v, self.expression(v.body))
         order = sorted(v.variables, key=lambda s: -self.machine.guess(coefficient(store.offset, s)))
         loops, store = fold(order, store)
@@ -179,9 +181,9 @@ class NestBuilder:
     def block_kernel(self) -> Stmt:
         """parallel for t: the row block of this t: the members"""
         nest = self.nest
-        outer, row, m, merged = self.fold_rows()
-        if isinstance(m, int) and m == 0:
+        if 0 in map(extent, nest.band):
             return sequence([])
+        outer, row, m, merged = self.fold_rows()
         row, m = self.pair_rows(outer, row, m)
         height = self.height(m)
         self.give_scratch(height * self.group)
@@ -230,7 +232,8 @@ class NestBuilder:
     def pair_rows(self, outer: list[Symbol], row: Symbol | None, m: Dim) -> tuple[Symbol | None, Dim]:
         """(the row loop, rows) where the rows are so few that a tile takes several turns of the loop around them: 7 x 7 pictures.
 
-        Then a row is the outer loop's, and stands for `group` rows of the tile. The rows of each A must lie at fixed distances.
+        Then a row is the outer loop's, and stands for `group` rows of the tile. The rows of each A must lie at fixed distances, and
+        all have the same B.
         """
         contractions = [v for v in self.nest.statements if v.tile]
         tallest = min((self.machine.tallest(self.contraction_vectors(v)) for v in contractions), default=0)
@@ -238,7 +241,9 @@ class NestBuilder:
             return row, m
         around = outer[-1]
         for v in contractions:
-            a = self.contraction(v).a
+            a, b = self.contraction(v).a, self.contraction(v).b
+            if around in b.symbols:
+                return row, m
             if a.tensor in self.scratch_to_be():
                 continue
             steps = [coefficient(self.place_of(a.tensor, a.indices)[1], s) for s in (row, around)]
