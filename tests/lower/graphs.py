@@ -274,7 +274,9 @@ def bordered(g: Graph) -> None:
     if m := g.any(1):
         rank = m.tensor.rank
         pads = [g.pick(0, 0, 1, 2) for _ in range(2 * rank)]
-        mode = "constant" if 0 in g.shape(m.tensor) or max(pads) >= min(g.shape(m.tensor)) else g.pick("constant", "edge", "reflect")
+        mode = (
+            "constant" if 0 in g.shape(m.tensor) or max(pads) >= min(g.shape(m.tensor)) else g.pick("constant", "edge", "reflect")
+        )
         g.add(movement.padded(m.tensor, pads, list(range(rank)), None, mode), m.bound, m.exact)
 
 
