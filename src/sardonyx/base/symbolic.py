@@ -10,7 +10,7 @@ A `Dim` is a Python `int` or an `Int`: a polynomial with integer coefficients ov
 
 Symbols that are not `signed` are never negative. Division is only formed with divisors that are positive wherever the quotient is used.
 Rewrites, with r in [0, f):  (q b + r) // b = q,  (q b + r) % b = r,  (f x + r) // (f d) = x // d,
-(f x + r) % (f d) = f (x % d) + r,  and  c b (e // b) + c (e % b) = c e.
+(f x + r) % (f d) = f (x % d) + r,  (e // m) // n = e // (m n) for numbers m and n,  and  c b (e // b) + c (e % b) = c e.
 """
 
 from __future__ import annotations
@@ -91,13 +91,16 @@ class Symbol(Atom):
 
 
 class Defined(Symbol):
-    """A size that stands for a formula, so that what is built on it stays short; it is computed once, at run start."""
+    """A size that stands for a formula, so that what is built on it stays short; it is computed once, at run start.
 
-    __slots__ = ("definition",)
+    `expanded` is the formula over sizes that are not defined; two are the same if theirs is.
+    """
+
+    __slots__ = ("definition", "expanded")
 
     def __init__(self, definition: Int) -> None:
-        super().__init__(f"<{definition}>")
-        self.definition = definition
+        self.definition, self.expanded = definition, expanded(definition)
+        super().__init__(f"<{self.expanded}>")
 
 
 class Derived(Atom):
@@ -259,10 +262,22 @@ def terms(e: Dim) -> Terms:
 
 
 def named(e: Dim) -> Dim:
-    """e, or a `Defined` size for it if it holds a quotient: windows over windows would nest them ever deeper."""
+    """e, or a multiple of a `Defined` size if it holds a quotient: windows over windows would nest them ever deeper."""
     if isinstance(e, Int) and any(isinstance(a, Derived) and a.op == "//" for m in e.terms for a in m):
-        return value(Defined(e))
+        factor, rest = primitive(e)
+        return value(Defined(rest)) * factor
     return e
+
+
+def primitive(e: Int) -> tuple[int, Int]:
+    """(n, rest) with e = n rest, n > 0 as large as can be."""
+    factor = math.gcd(*e.terms.values())
+    return factor, Int({m: c // factor for m, c in e.terms.items()})
+
+
+def expanded(e: Dim) -> Dim:
+    """e over sizes that are not defined."""
+    return substitute(e, {s: s.expanded for s in symbols(e) if isinstance(s, Defined)})
 
 
 def ground(e: Dim) -> frozenset[Symbol]:
@@ -445,7 +460,19 @@ def quotient_and_remainder(e: Dim, by: Dim) -> tuple[Dim, Dim]:
         return q + rest // by, rest % by
     if reduced := reduce_common_factor(rest, by):
         return q + reduced[0], reduced[1]
+    inner = lone_quotient(rest)
+    if inner is not None and not isinstance(by, Int) and not isinstance(inner.right, Int):
+        return q + divide(inner.left, inner.right * by), value(Derived("%", rest, by))
     return q + value(Derived("//", rest, by)), value(Derived("%", rest, by))
+
+
+def lone_quotient(e: Dim) -> Derived | None:
+    """The quotient that e is, if it is nothing else."""
+    if isinstance(e, Int) and len(e.terms) == 1:
+        ((monomial, factor),) = e.terms.items()
+        if factor == 1 and len(monomial) == 1 and isinstance(monomial[0], Derived) and monomial[0].op == "//":
+            return monomial[0]
+    return None
 
 
 def reduce_common_factor(e: Dim, by: Dim) -> tuple[Dim, Dim] | None:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from sardonyx.base.errors import Unsupported
 from sardonyx.base.symbolic import Atom, Dim, Int, Symbol, evaluate, is_nonnegative, maximum, minimum, substitute, value
+from sardonyx.expr.require import is_required_nonnegative
 from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import Cast, Const, Element, Expr, Index, Op, Reduce, Select, dim_elements
 
@@ -220,8 +221,8 @@ def operate(fn: str, args: tuple[Number, ...]) -> Number:
 
 
 def divide_known(a: Dim, b: Dim) -> Dim:
-    """Integer division towards zero; of formulas only where both are known not to be negative."""
-    if not is_nonnegative(a) or not is_nonnegative(b - 1):
+    """Integer division towards zero; of formulas only where both are known (or required) not to be negative."""
+    if not is_required_nonnegative(a) or not is_required_nonnegative(b - 1):
         raise Unknown
     return a // b
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from sardonyx.base.errors import Fail
-from sardonyx.base.symbolic import Dim, Int, is_nonnegative
+from sardonyx.base.symbolic import Dim, Int, expanded, is_nonnegative, maximum, primitive
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,26 @@ def require_nonnegative(a: Dim, message: str) -> None:
     if not isinstance(a, Int):
         raise Fail(f"[ShapeInferenceError] {message}")
     state(Requirement(a, "nonnegative", message))
+
+
+def is_required_nonnegative(a: Dim) -> bool:
+    """Is a >= 0 for certain, or has it been required to be?"""
+    if is_nonnegative(a):
+        return True
+    known = {essence(r.dim) for r in _collected.get() or () if r.relation == "nonnegative"}
+    return essence(a) in known
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def essence(a: Dim) -> Dim:
+    """a, over sizes that are not defined, without a common factor: two of the same have the same sign."""
+    whole = expanded(a)
+    return primitive(whole)[1] if isinstance(whole, Int) else whole
+
+
+def not_below_zero(a: Dim) -> Dim:
+    """max(a, 0), which is a itself if that is certain or required."""
+    return a if is_required_nonnegative(a) else maximum(a, 0)
 
 
 def state(requirement: Requirement) -> None:

@@ -13,7 +13,7 @@ from sardonyx.base.symbolic import Dim, ceil_divide, equals, is_nonnegative, max
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, clamp, element, inside
 from sardonyx.expr.known import elements, known
-from sardonyx.expr.require import require_equal, require_nonnegative
+from sardonyx.expr.require import not_below_zero, require_equal, require_nonnegative
 from sardonyx.expr.tensor import Tensor, assemble, compute, constant
 from sardonyx.loop.nodes import Expr
 from sardonyx.ops.cases import integers, reals
@@ -67,14 +67,14 @@ def span(n: Dim, start: Dim, end: Dim, step: int) -> tuple[Dim, Dim]:
     if last == n and isinstance(start, int) and start < 0:
         return maximum(n + start, 0), ceil_divide(minimum(n, -start), step)
     first = maximum(from_end(start, n), 0)
-    return first, maximum(ceil_divide(last - first, step), 0)
+    return first, not_below_zero(ceil_divide(last - first, step))
 
 
 def span_backwards(n: Dim, start: Dim, end: Dim, step: int) -> tuple[Dim, Dim]:
     at_end = reaches(start, n) or (isinstance(start, int) and start == -1)
     first = n - 1 if at_end else minimum(maximum(from_end(start, n), 0), n - 1)
     last = -1 if isinstance(end, int) and reaches(-end, n) else maximum(from_end(end, n), -1)
-    return first, maximum(ceil_divide(first - last, step), 0)
+    return first, not_below_zero(ceil_divide(first - last, step))
 
 
 def reaches(end: Dim, n: Dim) -> bool:

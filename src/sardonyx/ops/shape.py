@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from sardonyx.base.dtypes import BY_CODE, DType, f32, f64, from_numpy, i64
 from sardonyx.base.errors import Fail, Unsupported
-from sardonyx.base.symbolic import Dim, Int, ceil_divide, equals, is_nonnegative, maximum, product, split, terms
+from sardonyx.base.symbolic import Dim, Int, ceil_divide, equals, is_nonnegative, maximum, named, product, split, terms
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, broadcast
 from sardonyx.expr.known import elements, known
-from sardonyx.expr.require import require_equal
+from sardonyx.expr.require import not_below_zero, require_equal
 from sardonyx.expr.tensor import Tensor, compute, constant
 from sardonyx.loop.nodes import Expr
 from sardonyx.ops.cases import integers, reals
@@ -41,6 +41,11 @@ def vector(dims: Sequence[Dim]) -> Tensor:
     return compute(i64, (len(dims),), body)
 
 
+def sizes(t: Tensor) -> list[Dim]:
+    """The elements of a tensor of sizes, called by the names that tensors' sizes go by: i64[n] -> n sizes"""
+    return [named(n) for n in elements(t).tolist()]
+
+
 def shape(x: Tensor, start: int = 0, end: int | None = None) -> Tensor:
     """The sizes of axes start to end: T[*d] -> i64[n]"""
     return vector(x.shape[start:end])
@@ -58,7 +63,7 @@ def size(x: Tensor) -> Tensor:
 def reshape(x: Tensor, target: Tensor, allowzero: int = 0) -> Tensor:
     """The same elements in row-major order. target: i64[r], where -1 stands for what is left and 0 (without allowzero) for x's own
     size of that axis. Raises Fail if the numbers of elements differ."""
-    return reshaped(x, target_shape(x, elements(target).tolist(), bool(allowzero)))
+    return reshaped(x, target_shape(x, sizes(target), bool(allowzero)))
 
 
 def reshape_1(x: Tensor, shape: Sequence[int]) -> Tensor:
@@ -96,9 +101,9 @@ def equals_or_no(d: Dim, number: int) -> Dim:
     return 0 if isinstance(d, Int) and is_nonnegative(d) else equals(d, number)
 
 
-def quotient(sizes: Sequence[Dim], by: Sequence[Dim]) -> Dim:
-    """The product of `sizes` divided by that of `by`; equal factors cancel first. Fails at run start if it leaves a rest."""
-    left, divisors = list(sizes), []
+def quotient(whole: Sequence[Dim], by: Sequence[Dim]) -> Dim:
+    """The product of `whole` divided by that of `by`; equal factors cancel first. Fails at run start if it leaves a rest."""
+    left, divisors = list(whole), []
     for d in by:
         if d in left:
             left.remove(d)
@@ -106,11 +111,11 @@ def quotient(sizes: Sequence[Dim], by: Sequence[Dim]) -> Dim:
             divisors.append(d)
     dividend, divisor = product(left), product(divisors)
     if divisor == 0:
-        raise Fail(f"[ShapeInferenceError] Reshape of {list(sizes)} has no size to infer beside 0")
+        raise Fail(f"[ShapeInferenceError] Reshape of {list(whole)} has no size to infer beside 0")
     if isinstance(divisor, Int):
         divisor = divisor if is_nonnegative(divisor - 1) else maximum(divisor, 1)
     out = dividend // divisor
-    require_equal(out * divisor, dividend, f"cannot reshape {list(sizes)}: not a multiple of {divisor}")
+    require_equal(out * divisor, dividend, f"cannot reshape {list(whole)}: not a multiple of {divisor}")
     return out
 
 
@@ -140,7 +145,7 @@ def groups(xs: Sequence[Dim], ys: Sequence[Dim]) -> Iterator[tuple[list[int], li
 
     What can't be told apart ends up in the last run.
     """
-    left, right = ([a for a, n in enumerate(sizes) if n != 1] for sizes in (xs, ys))
+    left, right = ([a for a, n in enumerate(ns) if n != 1] for ns in (xs, ys))
     while left or right:
         ins, outs = left[:1], right[:1]
         p, q = product(xs[a] for a in ins), product(ys[a] for a in outs)
@@ -218,7 +223,7 @@ def identity(x: Tensor) -> Tensor:
 
 def expand(x: Tensor, target: Tensor) -> Tensor:
     """x broadcast with the shape target: i64[r]"""
-    return expand_to(x, broadcast(x.shape, elements(target).tolist()))
+    return expand_to(x, broadcast(x.shape, sizes(target)))
 
 
 def tile(x: Tensor, repeats: Tensor) -> Tensor:
@@ -240,7 +245,7 @@ def tile(x: Tensor, repeats: Tensor) -> Tensor:
 def constant_of_shape(target: Tensor, value: npt.NDArray[Any] | None = None) -> Tensor:
     """target: i64[r] -> T[*target] of one number (a tensor of one element; f32 zero without it)"""
     number = constant(np.zeros((), np.float32) if value is None else value.reshape(()))
-    return compute(number.dtype, elements(target).tolist(), lambda *_: at(number, ()))
+    return compute(number.dtype, sizes(target), lambda *_: at(number, ()))
 
 
 def constant_node(
@@ -298,7 +303,7 @@ def steps(start: Dim, limit: Dim, delta: Dim) -> Dim | None:
     if delta == 0:
         raise Fail("[ShapeInferenceError] Range with a step of 0")
     count = ceil_divide(limit - start, delta) if delta > 0 else ceil_divide(start - limit, -delta)
-    return maximum(count, 0)
+    return not_below_zero(count)
 
 
 def count_of_steps(start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:

@@ -1,0 +1,75 @@
+"""Requirements, and what may be relied upon because of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from sardonyx.base.dtypes import i64
+from sardonyx.base.errors import Fail
+from sardonyx.base.symbolic import Dim, maximum, named, symbol
+from sardonyx.expr import require, scalar
+from sardonyx.expr.known import known
+from sardonyx.expr.tensor import compute
+
+N, M = symbol("n"), symbol("m")
+
+
+def test_what_is_known_is_decided_at_once() -> None:
+    with require.collect() as found:
+        require.require_equal(N + 1, N + 1, "")
+        require.require_nonnegative(N, "")
+        with pytest.raises(Fail, match=r"\[ShapeInferenceError\] no"):
+            require.require_equal(3, 4, "no")
+        with pytest.raises(Fail, match=r"\[ShapeInferenceError\] no"):
+            require.require_nonnegative(-1, "no")
+    assert found == []
+
+
+def test_the_rest_is_left_to_the_run() -> None:
+    with require.collect() as found:
+        require.require_equal(N, M, "a")
+        require.require_nonnegative(N - 3, "b")
+    assert [(r.dim, r.relation) for r in found] == [(N - M, "zero"), (N - 3, "nonnegative")]
+
+
+@pytest.mark.parametrize("e", [N - 3, 2 * N - 6])
+def test_what_is_required_holds(e: Dim) -> None:
+    with require.collect():
+        assert not require.is_required_nonnegative(e)
+        assert require.not_below_zero(e) == maximum(e, 0)
+        require.require_nonnegative(N - 3, "")
+        assert require.is_required_nonnegative(e)
+        assert require.not_below_zero(e) is e
+    assert not require.is_required_nonnegative(e)
+
+
+def test_defined_sizes_are_seen_through() -> None:
+    half = named(N // 2)
+    with require.collect():
+        require.require_nonnegative(half - 1, "")
+        assert require.is_required_nonnegative(N // 2 - 1)
+        assert not require.is_required_nonnegative(N // 2 - 2)
+
+
+def test_one_formula_has_one_name() -> None:
+    inner = named(N // 2)
+    assert named(1 + (inner - 1) // 2) == named(1 + (N // 2 - 1) // 2)
+    assert named(2 + (N // 2) * 2) == 2 * named(1 + N // 2)
+
+
+def test_quotients_of_quotients() -> None:
+    assert (N // 2) // 8 == N // 16
+    assert ((N - 1) // 2) // 3 == (N - 1) // 6
+    assert (N // 2) % 8 + 8 * (N // 16) == N // 2
+
+
+def test_integer_division_of_sizes_needs_to_know_the_sign() -> None:
+    def halved() -> Dim | None:
+        t = compute(i64, (), lambda: scalar.div(scalar.index(N - 1), 2))
+        found = known(t)
+        return None if found is None else found.item()
+
+    with require.collect():
+        assert halved() is None
+        require.require_nonnegative(N - 1, "")
+        assert halved() == (N - 1) // 2
