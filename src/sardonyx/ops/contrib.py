@@ -1,0 +1,279 @@
+"""com.microsoft's fused operators, as the expressions that they stand for: activations, products, normalisation. Attention is in
+ops.contrib_attention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from sardonyx.base.dtypes import f32, i32
+from sardonyx.base.errors import Unsupported
+from sardonyx.base.symbolic import Dim
+from sardonyx.expr import scalar
+from sardonyx.expr.index import at, element
+from sardonyx.expr.tensor import Tensor, compute
+from sardonyx.loop.nodes import Expr
+from sardonyx.ops import activation
+from sardonyx.ops.cases import integers, reals
+from sardonyx.ops.conv import conv
+from sardonyx.ops.linalg import as_columns, as_rows, gemm, product, without_vector_axes
+from sardonyx.ops.norm import inverse_root, layer_normalization, rms_normalization, squared, stash
+from sardonyx.ops.pointwise import add, cast, full_like, mean_along, mul, normal_axis, pointwise, view
+from sardonyx.ops.record import Case, Op, Rule
+from sardonyx.ops.shape import reshaped
+
+MICROSOFT = "com.microsoft"
+
+# ---- activations -----------------------------------------------------------------------------------------------------------
+
+
+def gelu(x: Tensor) -> Tensor:
+    """x: T[*d] -> T[*d], by erf"""
+    return pointwise(activation.gelu, x)
+
+
+def bias_gelu(x: Tensor, bias: Tensor) -> Tensor:
+    """gelu(x + bias). x: T[*d, n], bias: T[n] -> T[*d, n]"""
+    return gelu(add(x, bias))
+
+
+def fast_gelu(x: Tensor, bias: Tensor | None = None) -> Tensor:
+    """gelu(x + bias), approximated by tanh"""
+    return pointwise(lambda e: activation.gelu(e, "tanh"), x if bias is None else add(x, bias))
+
+
+def quick_gelu(x: Tensor, alpha: float = 1.702) -> Tensor:
+    """x sigmoid(alpha x)"""
+    return pointwise(lambda e: activation.swish(e, alpha), x)
+
+
+def clip(e: Expr, low: float = -3.4028234663852886e38, high: float = 3.4028234663852886e38) -> Expr:
+    return scalar.minimum(scalar.maximum(e, low), high)
+
+
+FUSED: dict[str, Callable[..., Expr]] = {
+    "Relu": activation.relu,
+    "Tanh": lambda e: scalar.apply("tanh", e),
+    "Sigmoid": activation.sigmoid,
+    "LeakyRelu": activation.leaky_relu,
+    "HardSigmoid": activation.hard_sigmoid,
+    "HardSwish": lambda e, *_: activation.hard_swish(e),
+    "Clip": clip,
+    "": lambda e: e,
+}
+"""What may follow a fused product, with the parameters it takes."""
+
+
+def followed(y: Tensor, name: str, parameters: Sequence[float | None]) -> Tensor:
+    """y under the activation of this name."""
+    if name not in FUSED:
+        raise Unsupported(f"a fused {name}")
+    given = [p for p in parameters if p is not None]
+    return pointwise(lambda e: FUSED[name](e, *given), y)
+
+
+# ---- products --------------------------------------------------------------------------------------------------------------
+
+
+def fused_matmul(
+    a: Tensor, b: Tensor, alpha: float = 1.0, transA: int = 0, transB: int = 0, transBatchA: int = 0, transBatchB: int = 0
+) -> Tensor:
+    """alpha A B, each transposed where asked: its last two axes, or (transBatch) its first behind all other batch axes."""
+    left, right = turned(as_rows(a), transA, transBatchA), turned(as_columns(b), transB, transBatchB)
+    y = without_vector_axes(product(left, right, a.dtype), a, b)
+    return y if alpha == 1 else mul(y, full_like(y, alpha))
+
+
+def turned(x: Tensor, last: int, batch: int) -> Tensor:
+    """T[b0, *b, m, k] with the axes (*b, m, b0, k) for `batch`, and the last two exchanged for `last`."""
+    order = list(range(x.rank))
+    if batch and x.rank > 2:
+        order = [*order[1:-1], 0, order[-1]]
+    if last:
+        order[-2:] = order[:-3:-1]
+    return view(x, [x.shape[o] for o in order], lambda *i: [i[order.index(k)] for k in range(x.rank)])
+
+
+def fused_gemm(
+    a: Tensor,
+    b: Tensor,
+    c: Tensor | None = None,
+    activation: str = "",
+    activation_alpha: float | None = None,
+    activation_beta: float | None = None,
+    activation_gamma: float | None = None,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    transA: int = 0,
+    transB: int = 0,
+) -> Tensor:
+    """Gemm, and an activation."""
+    y = gemm(a, b, c, alpha, beta, transA, transB)
+    return followed(y, activation, [activation_alpha, activation_beta, activation_gamma])
+
+
+def fused_conv(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor | None = None,
+    z: Tensor | None = None,
+    activation: str = "",
+    activation_params: Sequence[float] = (),
+    **attributes: Any,
+) -> Tensor:
+    """Conv, plus z, and an activation."""
+    y = conv(x, w, b, **attributes)
+    return followed(y if z is None else add(y, z), activation, list(activation_params))
+
+
+def matmul_nbits(
+    a: Tensor,
+    b: Tensor,
+    scales: Tensor,
+    zero_points: Tensor | None = None,
+    g_idx: Tensor | None = None,
+    bias: Tensor | None = None,
+    *,
+    K: int,
+    N: int,
+    block_size: int,
+    bits: int = 4,
+    accuracy_level: int = 0,
+    weight_prepacked: int = 0,
+) -> Tensor:
+    """a W^T + bias, W[n, k] = (q[n, k] - zero point) scale of the block that k is in.
+
+    a: T[*batch, K], b: u8[N, blocks, bytes] of packed numbers, the first in the lowest bits; scales: T[N blocks], zero_points: u8 packed
+    by row, or T[N blocks], bias: T[N] -> T[*batch, N]. Raises Unsupported unless bits divides 8.
+    """
+    if 8 % bits or weight_prepacked:
+        raise Unsupported(f"MatMulNBits of {bits} bits{', prepacked' if weight_prepacked else ''}")
+    blocks = -(-K // block_size)
+    packed = reshaped(b, [N, blocks * block_size * bits // 8])
+    scale = reshaped(scales, [N, blocks])
+    zero = zero_of_block(zero_points, N, blocks, bits)
+
+    def weight(k: Dim, n: Dim) -> Expr:
+        block = k // block_size if g_idx is None else element(at(g_idx, (k,)), blocks)
+        number = scalar.cast(unpacked(packed, n, k, bits), f32)
+        own = scalar.mul(scalar.sub(number, zero(n, block)), scalar.cast(at(scale, (n, block)), f32))
+        return scalar.cast(own, a.dtype)
+
+    y = product(as_rows(a), compute(a.dtype, [K, N], weight), a.dtype)
+    y = y if a.rank > 1 else view(y, [N], lambda n: (0, n))
+    return y if bias is None else add(y, bias)
+
+
+def unpacked(packed: Tensor, row: Dim, k: Dim, bits: int) -> Expr:
+    """The k-th number of a row of packed bytes, as i32. packed: u8[rows, bytes]"""
+    each = 8 // bits
+    byte = scalar.cast(at(packed, (row, k // each)), i32)
+    shift = scalar.cast(scalar.index(k % each * bits), i32)
+    return scalar.apply("and", scalar.apply("shr", byte, shift), (1 << bits) - 1)
+
+
+def zero_of_block(zero_points: Tensor | None, rows: int, blocks: int, bits: int) -> Callable[[Dim, Dim], Expr]:
+    """The zero point of a row's block, as f32: packed, or a number, or the middle of the range."""
+    if zero_points is None:
+        return lambda n, block: scalar.literal(1 << (bits - 1), f32)
+    if zero_points.dtype.is_float:
+        plain = reshaped(zero_points, [rows, blocks])
+        return lambda n, block: scalar.cast(at(plain, (n, block)), f32)
+    packed = reshaped(zero_points, [rows, -(-blocks * bits // 8)])
+    return lambda n, block: scalar.cast(unpacked(packed, n, block, bits), f32)
+
+
+# ---- normalisation -----------------------------------------------------------------------------------------------------------
+
+
+def skip_layer_normalization(
+    x: Tensor, skip: Tensor, gamma: Tensor, beta: Tensor | None = None, bias: Tensor | None = None, epsilon: float = 1e-12
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """LayerNormalization of x + skip + bias over the last axis; its mean and 1 / deviation; the sum"""
+    total = skipped(x, skip, bias)
+    return *layer_normalization(total, gamma, beta, -1, epsilon), total
+
+
+def skipped(x: Tensor, skip: Tensor, bias: Tensor | None) -> Tensor:
+    """x + skip + bias, in x's shape. x: T[b, s, h], skip: T[b or 1, s, h] or T[s, h], bias: T[h]"""
+    total = pointwise(scalar.add, x, skip)
+    return total if bias is None else add(total, bias)
+
+
+def simplified_layer_normalization(
+    x: Tensor, scale: Tensor, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
+) -> tuple[Tensor, Tensor]:
+    """RMSNormalization, and 1 / sqrt(mean of x^2 + epsilon): f32, with 1 at the axes"""
+    axes = range(normal_axis(axis, x.rank), x.rank)
+    wide = cast(x, stash(x, stash_type))
+    inverse = inverse_root(mean_along(squared(wide), axes), epsilon)
+    return rms_normalization(x, scale, axis, epsilon, stash_type), cast(inverse, f32)
+
+
+def skip_simplified_layer_normalization(
+    x: Tensor, skip: Tensor, gamma: Tensor, bias: Tensor | None = None, epsilon: float = 1e-12
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+    """RMSNormalization of x + skip + bias over the last axis; (no mean;) 1 / root; the sum"""
+    total = skipped(x, skip, bias)
+    y, inverse = simplified_layer_normalization(total, gamma, -1, epsilon)
+    return y, None, inverse, total
+
+
+X, SKIP = reals(2, 3, 8), reals(2, 3, 8)[:, ::-1].copy()
+GAMMA, BETA, BIAS = reals(8), reals(8)[::-1].copy(), reals(8, scale=0.5)
+PACKED = integers(5, 3, 8, dtype=np.uint8, lo=0, hi=255)
+
+
+def op(name: str, meaning: Callable[..., Any], *cases: Case, domain: str = MICROSOFT) -> Op:
+    return Op(name, since=1, domain=domain, expand=meaning, gradient=Rule.DERIVED, cases=cases, tolerance=1e-5)
+
+
+OPS = (
+    op("Gelu", gelu, Case((X,))),
+    op("BiasGelu", bias_gelu, Case((X, BIAS))),
+    op("FastGelu", fast_gelu, Case((X,)), Case((X, BIAS))),
+    op("QuickGelu", quick_gelu, Case((X,)), Case((X,), {"alpha": 1.0})),
+    op(
+        "FusedMatMul",
+        fused_matmul,
+        Case((reals(2, 3, 4), reals(2, 4, 5)), {"alpha": 0.5}),
+        Case((reals(2, 4, 3), reals(2, 5, 4)), {"transA": 1, "transB": 1}),
+        Case((reals(3, 2, 4), reals(4, 2, 5)), {"transBatchA": 1, "transBatchB": 1}),
+    ),
+    op(
+        "FusedGemm",
+        fused_gemm,
+        Case((reals(3, 4), reals(4, 5), reals(5)), {"activation": "Relu"}),
+        Case((reals(3, 4), reals(5, 4)), {"activation": "LeakyRelu", "activation_alpha": 0.2, "transB": 1}),
+    ),
+    op(
+        "FusedConv",
+        fused_conv,
+        Case((reals(1, 3, 5, 5), reals(2, 3, 3, 3), reals(2)), {"activation": "Relu"}),
+        Case(
+            (reals(1, 3, 5, 5), reals(2, 3, 3, 3), reals(2), reals(1, 2, 5, 5)),
+            {"activation": "Clip", "activation_params": [-1.0, 2.0], "pads": [1, 1, 1, 1]},
+        ),
+    ),
+    op(
+        "MatMulNBits",
+        matmul_nbits,
+        Case((reals(2, 48), PACKED, reals(15)), {"K": 48, "N": 5, "block_size": 16, "bits": 4}),
+        Case(
+            (reals(2, 48), PACKED, reals(15), integers(10, dtype=np.uint8, lo=0, hi=255)),
+            {"K": 48, "N": 5, "block_size": 16, "bits": 4},
+            "zero_points",
+        ),
+    ),
+    op(
+        "SkipLayerNormalization",
+        skip_layer_normalization,
+        Case((X, SKIP, GAMMA, BETA, BIAS), {"epsilon": 1e-3}),
+        Case((X, SKIP, GAMMA)),
+    ),
+    op("SkipSimplifiedLayerNormalization", skip_simplified_layer_normalization, Case((X, SKIP, GAMMA, BIAS), {"epsilon": 1e-3})),
+    op("SimplifiedLayerNormalization", simplified_layer_normalization, domain=""),
+    op("SimplifiedLayerNormalization", simplified_layer_normalization),
+)
