@@ -36,7 +36,7 @@ def covered(op: Op) -> list[OpSchema]:
 
 def compiled() -> Iterator[Op]:
     for family in ops.FAMILIES:
-        yield from (op for op in family if op.meaning is not None)
+        yield from (op for op in family if op.meaning is not None and (op.domain, op.name) in SCHEMAS)
 
 
 @pytest.mark.parametrize("op", list(compiled()), ids=lambda op: f"{op.domain}.{op.name}-{op.since}")
