@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sardonyx.base.errors import Unsupported
-from sardonyx.base.symbolic import Atom, Dim, Int, Symbol, evaluate, is_nonnegative, maximum, minimum, substitute, value
+from sardonyx.base.symbolic import Atom, Dim, Int, Symbol, evaluate, is_nonnegative, maximum, minimum, substitute, symbols, value
 from sardonyx.expr.require import is_required_nonnegative
 from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import Cast, Const, Element, Expr, Index, Op, Reduce, Select, dim_elements
@@ -47,12 +47,12 @@ class Unknown(Exception):
 
 
 def known(t: Tensor) -> npt.NDArray[Any] | None:
-    """t's elements as Dims, floats or bools (an object array of t's shape), or None where data decide."""
-    if t.known is None:
-        try:
-            t.known = evaluate_tensor(t)
-        except Unknown:
-            return None
+    """t's elements as Dims, floats or bools (an object array of t's shape), or None where data decide any."""
+    try:
+        for at in np.ndindex(memo(t).shape):
+            number_at(t, at)
+    except Unknown:
+        return None
     return t.known
 
 
@@ -70,15 +70,24 @@ def no_data_sizes(where: str) -> Iterator[None]:
 
 
 def elements(t: Tensor) -> npt.NDArray[Any]:
-    """t's elements as Dims; those that only data decide are new symbols, bound when t has been computed. t has a fixed shape."""
-    found = known(t)
-    if found is None:
+    """t's elements as Dims; those that only data decide are new symbols, bound when t has been computed. Raises Unsupported if t
+    has no fixed shape."""
+    try:
+        out = np.empty(fixed_shape(t), object)
+    except Unknown as e:
+        raise Unsupported(str(e)) from None
+    for position, at in enumerate(np.ndindex(out.shape)):
+        out[at] = number_or_symbol(t, at, position)
+    return out
+
+
+def number_or_symbol(t: Tensor, at: tuple[int, ...], position: int) -> Number:
+    try:
+        return number_at(t, at)
+    except Unknown:
         if where := _forbidden.get():
-            raise Unsupported(f"a size that depends on data {where}")
-        shape = fixed_shape(t)
-        found = np.empty(shape, object)
-        found[...] = np.array([value(DataSymbol(t, i)) for i in range(math.prod(shape))], object).reshape(shape)
-    return found
+            raise Unsupported(f"a size that depends on data {where}") from None
+        return value(DataSymbol(t, position))
 
 
 def fixed_shape(t: Tensor) -> tuple[int, ...]:
@@ -87,36 +96,48 @@ def fixed_shape(t: Tensor) -> tuple[int, ...]:
     return tuple(n for n in t.shape if isinstance(n, int))
 
 
-def evaluate_tensor(t: Tensor) -> npt.NDArray[Any]:
-    shape = fixed_shape(t)
-    if not t.dtype.is_number or math.prod(shape) > MOST_ELEMENTS:
-        raise Unknown
-    out = np.empty(shape, object)
-    if t.data is not None:
-        out[...] = t.data.load().astype(object) if t.dtype.is_integer or t.dtype.kind == "bool" else t.data.load().astype(float)
-        return out
+def memo(t: Tensor) -> npt.NDArray[Any]:
+    """What has been found of t's elements: an object array of t's shape, None where nothing has been found yet."""
+    if t.known is None:
+        shape = fixed_shape(t)
+        if not t.dtype.is_number or math.prod(shape) > MOST_ELEMENTS:
+            raise Unknown
+        found = np.full(shape, None, object)
+        if t.data is not None:
+            found[...] = t.data.load().astype(float if t.dtype.is_float else object)
+        t.known = found
+    return t.known
+
+
+def number_at(t: Tensor, at: tuple[int, ...]) -> Number:
+    """One element. Raises Unknown where data decide."""
+    found = memo(t)
+    if found[at] is None:
+        found[at] = evaluate_element(t, at)
+    return found[at]  # type: ignore[no-any-return]
+
+
+def evaluate_element(t: Tensor, at: tuple[int, ...]) -> Number:
     if t.parts:
-        return assemble_known(t, out)
+        return number_of_part(t, at)
     if t.body is None:
         raise Unknown
-    for at in itertools.product(*map(range, shape)):
-        env = {s: i for a, i in zip(t.axes, at, strict=True) if isinstance(a, Int) for s in a.symbols}
-        out[at] = reduce_known(t, env) if t.fn else evaluate_expr(t.body, env)
-    return out
+    env = {s: i for a, i in zip(t.axes, at, strict=True) if isinstance(a, Int) for s in a.symbols}
+    return reduce_known(t, env) if t.fn else evaluate_expr(t.body, env)
 
 
-def assemble_known(t: Tensor, out: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    for part in t.parts:
-        numbers = known(part)
-        if numbers is None or part.into is None:
+def number_of_part(whole: Tensor, at: tuple[int, ...]) -> Number:
+    """The element of the part that holds this place of the whole."""
+    for part in whole.parts:
+        assert part.into is not None
+        shape = fixed_shape(part)
+        start = [substitute(i, dict.fromkeys(symbols(a), 0)) for i, a in zip(part.into[1], part.axes, strict=True)]
+        own = tuple(i - s for i, s in zip(at, start, strict=True) if isinstance(s, int))
+        if len(own) < len(start):
             raise Unknown
-        for at in itertools.product(*map(range, numbers.shape)):
-            env = {s: i for a, i in zip(part.axes, at, strict=True) if isinstance(a, Int) for s in a.symbols}
-            where = [substitute(i, env) for i in part.into[1]]
-            if not all(isinstance(w, int) for w in where):
-                raise Unknown
-            out[tuple(int(w) for w in where)] = numbers[at]  # type: ignore[arg-type]
-    return out
+        if all(0 <= i < n for i, n in zip(own, shape, strict=True)):
+            return number_at(part, own)
+    raise Unknown
 
 
 def reduce_known(t: Tensor, env: Mapping[Symbol, Dim]) -> Number:
@@ -186,14 +207,11 @@ def read_known(e: Read, env: Mapping[Symbol, Dim]) -> Number:
             raise Unknown
         if not allowed:
             return 0
-    numbers = known(e.tensor)
     where = [known_dim(i, env) for i in e.indices]
-    if numbers is None or not all(isinstance(w, int) for w in where):
-        raise Unknown
     at = tuple(w for w in where if isinstance(w, int))
-    if not all(0 <= w < n for w, n in zip(at, numbers.shape, strict=True)):
+    if len(at) < len(where) or not all(0 <= w < n for w, n in zip(at, fixed_shape(e.tensor), strict=True)):
         raise Unknown
-    return numbers[at]  # type: ignore[no-any-return]
+    return number_at(e.tensor, at)
 
 
 def cast_known(x: Number, e: Cast) -> Number:

@@ -1,0 +1,85 @@
+"""Shape arithmetic, also where only some elements are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sardonyx.base.dtypes import f32, i64
+from sardonyx.base.errors import Unsupported
+from sardonyx.base.symbolic import Int, single, symbol
+from sardonyx.expr.evaluate import evaluate
+from sardonyx.expr.index import at, element
+from sardonyx.expr.known import DataSymbol, elements, known, no_data_sizes
+from sardonyx.expr.tensor import Tensor, compute, constant, input_tensor
+from sardonyx.ops.index import gather
+from sardonyx.ops.math import binary
+from sardonyx.ops.movement import concat, slice_
+from sardonyx.ops.shape import shape, sizes
+
+N, M = symbol("n"), symbol("m")
+add, mul = binary("add"), binary("mul")
+
+
+def ints(*numbers: int) -> Tensor:
+    return constant(np.array(numbers, np.int64))
+
+
+def fed(*dims: int | Int) -> Tensor:
+    return input_tensor("x", f32, dims)
+
+
+def test_arithmetic_of_sizes() -> None:
+    whole = shape(fed(N, M, 8))
+    product = mul(gather(whole, constant(np.array(0))), gather(whole, constant(np.array(-1))))
+    target = concat(slice_(whole, ints(1), ints(2)), ints(-1, 2), axis=0)
+    assert known(product).item() == 8 * N
+    assert known(target).tolist() == [M, -1, 2]
+
+
+def test_what_data_decide_is_not_known() -> None:
+    count = input_tensor("count", i64, (1,))
+    target = concat(count, shape(fed(N, 4)), ints(7), axis=0)
+    assert known(target) is None
+    first, *rest = elements(target)
+    assert rest == [N, 4, 7]
+    assert isinstance(single(first), DataSymbol)
+
+
+def test_reads_of_the_known_part() -> None:
+    target = concat(input_tensor("count", i64, (1,)), shape(fed(N, 4)), axis=0)
+    assert known(gather(target, constant(np.array(1)))).item() == N
+    assert known(slice_(target, ints(1), ints(3))).tolist() == [N, 4]
+    assert known(gather(target, constant(np.array(0)))) is None
+
+
+def test_shared_operands_are_evaluated_once() -> None:
+    total = gather(shape(fed(N)), constant(np.array(0)))
+    for _ in range(60):
+        total = add(total, total)
+    assert known(total).item() == N * 2**60
+
+
+def test_symbols_from_data_are_bound_to_their_element() -> None:
+    count = input_tensor("count", i64, (2,))
+    n, m = sizes(count)
+    one = ints(1)
+    y = compute(i64, (n, m), lambda i, j: at(count, (element(at(one, (0,)), 2),)))
+    np.testing.assert_array_equal(evaluate([y], {count: np.array([2, 3])}, {})[0], np.full((2, 3), 3))
+
+
+def test_sizes_from_data_may_be_forbidden() -> None:
+    count = input_tensor("count", i64, (1,))
+    with no_data_sizes("inside a loop"), pytest.raises(Unsupported, match="depends on data inside a loop"):
+        elements(count)
+    with no_data_sizes("inside a loop"):
+        assert elements(ints(3)).tolist() == [3]
+
+
+def test_elements_of_unknown_number() -> None:
+    with pytest.raises(Unsupported, match="no fixed shape"):
+        elements(input_tensor("x", i64, (N,)))
+
+
+def test_large_tensors_are_not_shape_arithmetic() -> None:
+    assert known(constant(np.zeros(1025, np.int64))) is None
