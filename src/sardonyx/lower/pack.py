@@ -22,6 +22,8 @@ def pack(values: dict[Tensor, Value], machine: Machine) -> None:
     """Gives every contraction whose B does not lie well a packed copy to read instead."""
     for v in list(values.values()):
         o = find_operands(v) if v.fn and v.place is None else None
+        if o is not None and not o.rows and not lies_well(values, o, machine) and not values[o.b.tensor].constant:
+            continue  # one row: copying B would cost more than the sums
         if o is not None and not is_affine(o.a):
             copy_rows(values, v, o)
             o = find_operands(v)
