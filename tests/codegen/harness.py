@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -35,9 +36,17 @@ def aligned(size: int) -> Array:
 
 
 def run(
-    kernel: Kernel, arrays: Sequence[Array], sizes: Mapping[str, int] | None = None, target: Target | None = None, threads: int = 1
+    kernel: Kernel,
+    arrays: Sequence[Array],
+    sizes: Mapping[str, int] | None = None,
+    target: Target | None = None,
+    threads: int = 1,
+    at_once: bool = False,
 ) -> None:
-    """Run a kernel in place over arrays, one per buffer. Linking fails if the object refers to anything outside."""
+    """Run a kernel in place over arrays, one per buffer: thread after thread, or all at once, as kernels with barriers need it.
+
+    Linking fails if the object refers to anything outside.
+    """
     loaded = load(link([compile_kernel(kernel, target or host())]))
     entry = ENTRY(loaded.address(kernel.name))
     numbers = [(sizes or {})[s.name] for s in kernel.sizes]
@@ -46,11 +55,19 @@ def run(
     args = np.array([CALL, *(a.ctypes.data for a in arrays), *numbers], np.int64)
     context = aligned(8 * abi.FIRST_SLOT).view(np.int64)
     need = evaluate(scratch_bytes(kernel), lambda s: (sizes or {})[s.name])
-    for tid in range(threads):
+
+    def thread(tid: int) -> None:
         scratch = aligned(need + 64)
         scratch[:] = 0xAB
         entry(args.ctypes.data, context.ctypes.data, scratch.ctypes.data, tid, threads)
         assert (scratch[need:] == 0xAB).all(), "scratch overrun"
+
+    if at_once:
+        with ThreadPoolExecutor(threads) as team:
+            list(team.map(thread, range(threads)))
+    else:
+        for tid in range(threads):
+            thread(tid)
     status = int(context[abi.STATUS])
     loaded.close()
     if status:

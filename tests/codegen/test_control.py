@@ -8,10 +8,12 @@ import pytest
 from sardonyx.base.dtypes import f32, i8, i32, i64, u8
 from sardonyx.base.errors import Unsupported
 from sardonyx.base.symbolic import Symbol, evaluate, maximum, minimum, value
+from sardonyx.codegen.compile import compile_kernel
 from sardonyx.codegen.features import Target, host
 from sardonyx.codegen.scratch import scratch_bytes
 from sardonyx.loop.nodes import (
     Alloc,
+    Barrier,
     Buffer,
     Check,
     Const,
@@ -55,6 +57,19 @@ def test_parallel_loops_deal_every_turn_once(threads: int, target: Target) -> No
         runs = np.unique(starts[2:], return_counts=True)[1]
         assert len(runs) == min(threads, max(0, size - 2))
         assert len(runs) == 0 or runs.max() - runs.min() <= 1
+
+
+@every_target
+def test_barriers_order_what_threads_do(target: Target) -> None:
+    """y = x backwards, x = y backwards + 1: each half reads what other threads wrote in the one before."""
+    x = Buffer("x", f32)
+    there = For(AT, 0, m, "parallel", Store(Y, i, Load(x, m - 1 - i)))
+    back = For(AT, 0, m, "parallel", Store(x, i, Op("add", Load(Y, m - 1 - i), Const(1.0, f32))))
+    turn = Symbol("t", 20)
+    body = For(turn, 0, 20, "serial", Seq((there, Barrier(), back, Barrier())))
+    data, other = np.arange(500, dtype=np.float32), np.zeros(500, np.float32)
+    run(Kernel("meet", (x, Y), (M,), body), [data, other], {"m": 500}, target, threads=2, at_once=True)
+    np.testing.assert_array_equal(data, np.arange(500) + 20)
 
 
 @every_target
@@ -222,6 +237,14 @@ def test_an_index_under_a_guard_is_not_checked(target: Target) -> None:
     rows[:5] = [3, -1, 0, 19, -20]
     run(kernel, [data, rows, got], {"n": 20}, target)
     np.testing.assert_array_equal(got, np.where(np.arange(20) < 5, data[rows % 20], 0))
+
+
+def test_expressions_too_deep() -> None:
+    deep = Load(X, i)
+    for _ in range(5000):
+        deep = Op("neg", deep)  # type: ignore[assignment]
+    with pytest.raises(Unsupported, match="too deeply"):
+        compile_kernel(Kernel("deep", (X, Y), (M,), For(AT, 0, m, "serial", Store(Y, i, deep))), host())
 
 
 def test_an_unrolled_loop_of_unknown_length() -> None:

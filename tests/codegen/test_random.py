@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from sardonyx.codegen.features import Target
@@ -29,12 +29,15 @@ def arguments(kernel: Kernel) -> list[Array]:
 def test_random_kernels(kernel: Kernel, m: int, n: int, threads: int, target: Target) -> None:
     want, got = arguments(kernel), arguments(kernel)
     sizes = {"m": m, "n": n}
-    failure = interpreter.run(kernel, {b.name: a for b, a in zip(kernel.buffers, want, strict=True)}, sizes, threads)
     try:
+        failure = interpreter.run(kernel, {b.name: a for b, a in zip(kernel.buffers, want, strict=True)}, sizes, threads)
+    except IndexError:  # deep nests of large sizes leave the arguments
+        reject()
+    if failure is None:
         run(kernel, got, sizes, target, threads)
-        assert failure is None
-    except Failed as failed:
-        assert failure is not None
-        assert failed.args[1] == CALL
+    else:
+        with pytest.raises(Failed) as failed:
+            run(kernel, got, sizes, target, threads)
+        assert failed.value.args[1] == CALL
     for b, x, y in zip(kernel.buffers, got, want, strict=True):
         np.testing.assert_array_equal(x, y, str(b))

@@ -9,6 +9,7 @@ from typing import Any
 from llvmlite import binding as llvm
 from llvmlite import ir
 
+from sardonyx.base.errors import Unsupported
 from sardonyx.codegen.emit import emit
 from sardonyx.codegen.features import Target
 from sardonyx.loop.nodes import Kernel
@@ -18,7 +19,11 @@ _lock = threading.RLock()  # llvmlite's own lock guards single calls; a pass pip
 
 def compile_kernel(kernel: Kernel, target: Target) -> bytes:
     """The kernel as a relocatable object with one global symbol, its name. Raises Unsupported for what can't be emitted."""
-    return compile_module(emit(kernel, target), target)
+    try:
+        module = emit(kernel, target)
+    except RecursionError:
+        raise Unsupported(f"{kernel.name}: expressions inside each other too deeply") from None
+    return compile_module(module, target)
 
 
 def compile_module(module: ir.Module, target: Target) -> bytes:
