@@ -25,8 +25,8 @@ CASES = [
     for i, case in enumerate(op.cases)
 ]
 
-NEED_FIXED_SIZES = frozenset(("Attention", "LinearAttention", "ConvTranspose", "GatherND", "ScatterND", "Squeeze"))
-"""Operators that may refuse: a head of unknown size has no scale, a kernel no phases, tuples no length, Squeeze no axes."""
+NEED_FIXED_SIZES = frozenset(("ConvTranspose", "GatherND", "ScatterND", "Squeeze", "RotaryEmbedding"))
+"""Operators that may refuse: a kernel of unknown size has no phases, a tuple no length, Squeeze no axes, a row no number of heads."""
 
 
 def symbolic_inputs(case: Case) -> tuple[list[Tensor | None], dict[Tensor, Array], dict[Symbol, int]]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from sardonyx.base.dtypes import BY_CODE, DType, boolean
-from sardonyx.base.errors import Fail, Unsupported
-from sardonyx.base.symbolic import Dim
+from sardonyx.base.dtypes import BY_CODE, DType, boolean, f32
+from sardonyx.base.errors import Fail
+from sardonyx.base.symbolic import Dim, equals
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element
 from sardonyx.expr.require import require_equal
@@ -22,6 +23,18 @@ from sardonyx.loop.nodes import Expr
 from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.pointwise import along, cast, pointwise, reduce, view
 from sardonyx.ops.record import Case, Op, Rule
+
+
+class Masking(Protocol):
+    """What becomes of a score, given its (batch, head, query, key). hides: may there be a query that sees nothing, all -infinity?"""
+
+    @property
+    def hides(self) -> bool: ...
+
+    @property
+    def changes(self) -> bool: ...
+
+    def apply(self, score: Expr, at_head: tuple[Dim, Dim, Dim, Dim]) -> Expr: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +52,17 @@ class Mask:
         """May there be a query that sees nothing?"""
         return self.allowed is not None or self.given is not None
 
-    def apply(self, score: Expr, at_head: Sequence[Dim]) -> Expr:
+    @property
+    def changes(self) -> bool:
+        """Does it do anything at all?"""
+        return self.hides
+
+    def apply(self, score: Expr, at_head: tuple[Dim, Dim, Dim, Dim]) -> Expr:
         """The score, or -infinity where the key is hidden; a mask of floats is added."""
-        b, h, i, j = at_head
+        b, _, i, j = at_head
         out = score
         if self.given is not None:
-            out = self.apply_given(out, (b, h, i, j))
+            out = self.apply_given(out, at_head)
         if self.allowed is not None:
             out = scalar.select(self.allowed(b, i, j), out, -math.inf)
         return out
@@ -55,11 +73,17 @@ class Mask:
         key, length = at_head[-1], given.shape[-1]
         there = scalar.apply("lt", scalar.index(key), scalar.index(length))
         short = isinstance(length, int) and length > 1
-        seen = at(given, at_head, there if short else None)
+        place = [own_place(i, n) for i, n in zip(at_head[4 - given.rank :], given.shape, strict=True)]
+        seen = at(given, place, there if short else None)
         if given.dtype is boolean:
             return scalar.select(seen, score, -math.inf)  # past a short mask's end a guarded read is false
         out = scalar.add(score, scalar.cast(seen, score.dtype))
         return scalar.select(there, out, -math.inf) if short else out
+
+
+def own_place(i: Dim, n: Dim) -> Dim:
+    """i, or 0 on an axis of one element; which it is may turn out at run time."""
+    return i if isinstance(n, int) else i * (1 - equals(n, 1))
 
 
 def softmax_of_scores(scores: Tensor, hides: bool) -> Tensor:
@@ -75,7 +99,24 @@ def softmax_of_scores(scores: Tensor, hides: bool) -> Tensor:
     return pointwise(scalar.div, e, total)
 
 
-def scores_of(q: Tensor, k: Tensor, scale: float) -> Tensor:
+Scale = float | Expr
+"""What scores are multiplied by: a number, or (in f32) where the size of a head is known only at run time."""
+
+
+def default_scale(size: Dim) -> Scale:
+    """1 / sqrt(size of a head)"""
+    if isinstance(size, int):
+        return 1 / math.sqrt(size) if size else 1.0
+    return scalar.div(1, scalar.apply("sqrt", scalar.cast(scalar.index(size), f32)))
+
+
+def scaled(x: Tensor, scale: Scale) -> Tensor:
+    """x scale, in x's dtype"""
+    factor = scalar.cast(scale, x.dtype) if isinstance(scale, Expr) else scale
+    return pointwise(lambda e: scalar.mul(e, factor), x)
+
+
+def scores_of(q: Tensor, k: Tensor, scale: Scale) -> Tensor:
     """scale q k^T. q: T[b, h, s, d], k: T[b, g, t, d] -> T[b, g, h / g, s, t]; rounded to T once"""
     each = q.shape[1] // k.shape[1]
     carrier = scalar.wide(q.dtype)
@@ -84,7 +125,7 @@ def scores_of(q: Tensor, k: Tensor, scale: float) -> Tensor:
         return scalar.mul(scalar.cast(at(q, (b, g * each + r, i, d)), carrier), scalar.cast(at(k, (b, g, j, d)), carrier))
 
     shape = [q.shape[0], k.shape[1], each, q.shape[2], k.shape[2]]
-    return cast(pointwise(lambda e: scalar.mul(e, scale), reduce("add", carrier, shape, [q.shape[3]], term)), q.dtype)
+    return cast(scaled(reduce("add", carrier, shape, [q.shape[3]], term), scale), q.dtype)
 
 
 def weighted_values(p: Tensor, v: Tensor) -> Tensor:
@@ -165,12 +206,8 @@ def attention(
     past: Dim = past_key.shape[2] if past_key is not None else 0
     window = (left_window_size, 0 if is_causal else right_window_size)
     mask = Mask(visible(queries.shape[2], past, nonpad_kv_seqlen, window), attn_mask)
-    size = queries.shape[3]
-    if scale is None:
-        if not isinstance(size, int):
-            raise Unsupported("Attention without a scale, the size of a head being symbolic")
-        scale = 1 / math.sqrt(size)
-    stages = attend(queries, keys, values, mask, scale, softcap, softmax_precision)
+    factor = scale if scale is not None else default_scale(queries.shape[3])
+    stages = attend(queries, keys, values, mask, factor, softcap, softmax_precision)
     y = merge_heads(stages[-1]) if q.rank == 3 else grouped(stages[-1])
     return [y, keys, values, grouped(stages[qk_matmul_output_mode])]
 
@@ -204,7 +241,7 @@ def visible(queries: Dim, past: Dim, lengths: Tensor | None, window: tuple[int, 
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, mask: Mask, scale: float, softcap: float, precision: int | None
+    q: Tensor, k: Tensor, v: Tensor, mask: Masking, scale: Scale, softcap: float, precision: int | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """[b, g, r, s, t] scores, the same capped, masked, as probabilities; and the result: T[b, g, r, s, e]"""
     scores = scores_of(q, k, scale)
@@ -216,7 +253,7 @@ def attend(
     def masked_at(b: Dim, g: Dim, r: Dim, i: Dim, j: Dim) -> Expr:
         return mask.apply(at(capped, (b, g, r, i, j)), (b, g * each + r, i, j))
 
-    masked = compute(q.dtype, scores.shape, masked_at) if mask.hides else capped
+    masked = compute(q.dtype, scores.shape, masked_at) if mask.changes else capped
     wide: DType = BY_CODE[precision] if precision is not None else q.dtype
     p = cast(softmax_of_scores(cast(masked, wide), mask.hides), q.dtype)
     return scores, capped, masked, p, weighted_values(p, v)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from sardonyx.base.dtypes import f32
-from sardonyx.base.errors import Fail, Unsupported
+from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at
@@ -16,7 +14,7 @@ from sardonyx.expr.require import require_equal
 from sardonyx.expr.tensor import Tensor, compute, constant
 from sardonyx.loop.nodes import Expr
 from sardonyx.ops import activation as activations
-from sardonyx.ops.attention import appended, split_heads
+from sardonyx.ops.attention import Scale, appended, default_scale, scaled, split_heads
 from sardonyx.ops.cases import reals
 from sardonyx.ops.conv import along_channels, convolve
 from sardonyx.ops.pointwise import cast, expand_to, pointwise, reduce, view
@@ -55,9 +53,7 @@ def linear_attention(
     q, k, v = split_heads(query, q_num_heads), split_heads(key, kv_num_heads), split_heads(value, kv_num_heads)
     require_equal(q_num_heads % kv_num_heads, 0, f"{q_num_heads} heads of queries for {kv_num_heads} of keys")
     size = q.shape[3]
-    if scale == 0 and not isinstance(size, int):
-        raise Unsupported("LinearAttention without a scale, the size of a head being symbolic")
-    factor = scale if scale or not isinstance(size, int) else 1 / math.sqrt(size)
+    factor = scale or default_scale(size)
     shape = [q.shape[0], kv_num_heads, size, v.shape[3]]
     start = initial_state(past_state, shape)
     damping = None if decay is None else split_heads(decay, kv_num_heads)
@@ -111,7 +107,7 @@ def fresh_value(state: Tensor, k: Tensor, v: Tensor, beta: Tensor | None, t: Dim
     return compute(f32, shape, body)
 
 
-def read_out(state: Tensor, q: Tensor, t: Dim, scale: float) -> Tensor:
+def read_out(state: Tensor, q: Tensor, t: Dim, scale: Scale) -> Tensor:
     """scale q S of token t: f32[b, h, dv]"""
     each = q.shape[1] // state.shape[1]
 
@@ -119,7 +115,7 @@ def read_out(state: Tensor, q: Tensor, t: Dim, scale: float) -> Tensor:
         return scalar.mul(wide(q, b, g * each + r, t, i), at(state, (b, g, i, j)))
 
     shape = [q.shape[0], state.shape[1], each, state.shape[3]]
-    y = pointwise(lambda e: scalar.mul(e, scale), reduce("add", f32, shape, [state.shape[2]], term))
+    y = scaled(reduce("add", f32, shape, [state.shape[2]], term), scale)
     return view(y, [q.shape[0], q.shape[1], state.shape[3]], lambda b, h, j: (b, h // each, h % each, j))
 
 

@@ -1,0 +1,415 @@
+"""com.microsoft's attention operators, by ops.attention: Attention, MultiHeadAttention, GroupQueryAttention, RotaryEmbedding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sardonyx.base.dtypes import i64
+from sardonyx.base.errors import Fail, Unsupported
+from sardonyx.base.symbolic import Dim, maximum
+from sardonyx.expr import scalar
+from sardonyx.expr.index import at, element
+from sardonyx.expr.known import elements
+from sardonyx.expr.tensor import Read, Tensor, assemble, compute
+from sardonyx.loop.nodes import Expr
+from sardonyx.ops.attention import (
+    Mask,
+    Scale,
+    Turn,
+    appended,
+    attend,
+    default_scale,
+    grouped,
+    merge_heads,
+    rotated,
+    split_heads,
+    visible,
+)
+from sardonyx.ops.cases import integers, reals
+from sardonyx.ops.contrib import MICROSOFT
+from sardonyx.ops.linalg import product
+from sardonyx.ops.pointwise import add, view
+from sardonyx.ops.record import Case, Op, Rule
+
+FILTER = -10000.0
+"""What is added to the score of a key that a mask hides, by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddedMask:
+    """Scores plus: `filter` where the mask hides a key; a bias T[b or 1, h or 1, s, t]. Causal: -infinity for keys after the query.
+
+    padding: how many keys there are, i32[b]; or which are there, i32[b, t] or i32[b, s, t]
+    """
+
+    padding: Tensor | None
+    bias: Tensor | None
+    causal: bool
+    past: Dim
+    filter: float
+
+    hides = False
+
+    @property
+    def changes(self) -> bool:
+        return self.padding is not None or self.bias is not None or self.causal
+
+    def apply(self, score: Expr, at_head: tuple[Dim, Dim, Dim, Dim]) -> Expr:
+        b, _, i, j = at_head
+        out = score
+        if self.padding is not None:
+            out = scalar.select(self.is_there(self.padding, b, i, j), out, scalar.add(out, self.filter))
+        if self.bias is not None:
+            out = scalar.add(out, at(self.bias, at_head))
+        if self.causal:
+            seen = scalar.apply("le", scalar.index(j), scalar.index(i + self.past))
+            out = scalar.select(seen, out, -math.inf)
+        return out
+
+    def is_there(self, padding: Tensor, b: Dim, i: Dim, j: Dim) -> Expr:
+        if padding.rank == 1:
+            return scalar.apply("lt", scalar.index(j), scalar.cast(at(padding, (b,)), i64))
+        return scalar.apply("gt", at(padding, (b, j) if padding.rank == 2 else (b, i, j)), 0)
+
+
+def scale_of(scale: float, size: Dim) -> Scale:
+    """The given scale, or the default one."""
+    return scale or default_scale(size)
+
+
+def columns(x: Tensor, start: Dim, count: Dim) -> Tensor:
+    """x: T[b, s, n] -> T[b, s, count], its columns from start on"""
+    return view(x, [*x.shape[:2], count], lambda b, i, c: (b, i, start + c))
+
+
+# ---- Attention -------------------------------------------------------------------------------------------------------------
+
+
+def attention(
+    x: Tensor,
+    weights: Tensor,
+    bias: Tensor | None = None,
+    mask_index: Tensor | None = None,
+    past: Tensor | None = None,
+    attention_bias: Tensor | None = None,
+    past_sequence_length: Tensor | None = None,
+    *,
+    num_heads: int,
+    do_rotary: int = 0,
+    mask_filter_value: float = FILTER,
+    past_present_share_buffer: int = 0,
+    qkv_hidden_sizes: Sequence[int] | None = None,
+    rotary_embedding_dim: int = 0,
+    scale: float = 0.0,
+    unidirectional: int = 0,
+) -> list[Tensor]:
+    """Queries, keys and values from one product. x: T[b, s, i], weights: T[i, q + k + v], bias: T[q + k + v], past: T[2, b, h, p, d]
+    -> T[b, s, v], present: T[2, b, h, p + s, d]"""
+    if do_rotary or past_present_share_buffer or past_sequence_length is not None:
+        raise Unsupported("Attention with rotary embedding, or past and present in one buffer")
+    packed = product(view(x, x.shape, lambda *i: i), weights, x.dtype)
+    packed = packed if bias is None else add(packed, bias)
+    third = weights.shape[1] // 3
+    sizes: Sequence[Dim] = qkv_hidden_sizes or [third] * 3
+    starts: list[Dim] = [0, sizes[0], sizes[0] + sizes[1]]
+    q, k, v = (split_heads(columns(packed, s, n), num_heads) for s, n in zip(starts, sizes, strict=True))
+    old = [None, None] if past is None else [view(past, past.shape[1:], lambda *i, h=h: (h, *i)) for h in (0, 1)]
+    keys, values = appended(old[0], k), appended(old[1], v)
+    before: Dim = past.shape[3] if past is not None else 0
+    mask = AddedMask(mask_of(mask_index, keys.shape[2]), attention_bias, bool(unidirectional), before, mask_filter_value)
+    y = attend(q, keys, values, mask, scale_of(scale, q.shape[3]), 0.0, None)[-1]
+    halves = [view(t, [1, *t.shape], lambda _, *i: i) for t in (keys, values)]
+    present = assemble(x.dtype, [2, *keys.shape], [(t, [h, 0, 0, 0, 0]) for h, t in enumerate(halves)])
+    return [merge_heads(y), present]
+
+
+def mask_of(mask: Tensor | None, keys: Dim) -> Tensor | None:
+    """A mask in one of the forms of AddedMask. Raises Unsupported for starts and ends, and for a mask of four axes."""
+    if mask is None:
+        return None
+    if mask.rank not in (1, 2, 3):
+        raise Unsupported(f"an attention mask of shape {list(mask.shape)}")
+    return mask
+
+
+# ---- MultiHeadAttention --------------------------------------------------------------------------------------------------------
+
+
+def multi_head_attention(
+    query: Tensor,
+    key: Tensor | None = None,
+    value: Tensor | None = None,
+    bias: Tensor | None = None,
+    key_padding_mask: Tensor | None = None,
+    attention_bias: Tensor | None = None,
+    past_key: Tensor | None = None,
+    past_value: Tensor | None = None,
+    past_sequence_length: Tensor | None = None,
+    cache_indirection: Tensor | None = None,
+    *,
+    num_heads: int,
+    mask_filter_value: float = FILTER,
+    scale: float = 0.0,
+    unidirectional: int = 0,
+) -> list[Tensor]:
+    """query: T[b, s, h d] (or T[b, s, h, 3, d] with keys and values), key: T[b, t, h d] (or T[b, t, h, 2, d] with values, or T[b, h, t, d]),
+    value: T[b, t, h e] (or T[b, h, t, e]), bias: T[h d + h d + h e] -> T[b, s, h e], present keys and values T[b, h, p + t, ...], scores
+    """
+    if past_sequence_length is not None or cache_indirection is not None:
+        raise Unsupported("MultiHeadAttention with past and present in one buffer")
+    q, k, v = unpacked(query, key, value, num_heads)
+    if bias is not None:
+        q, k, v = biased(bias, q, k, v)
+    keys, values = appended(past_key, k), appended(past_value, v)
+    past: Dim = past_key.shape[2] if past_key is not None else 0
+    mask = AddedMask(mask_of(key_padding_mask, keys.shape[2]), attention_bias, bool(unidirectional), past, mask_filter_value)
+    stages = attend(q, keys, values, mask, scale_of(scale, q.shape[3]), 0.0, None)
+    return [merge_heads(stages[-1]), keys, values, grouped(stages[2])]
+
+
+def unpacked(query: Tensor, key: Tensor | None, value: Tensor | None, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values as T[b, h, n, d], from any of the forms of MultiHeadAttention."""
+    if query.rank == 5:
+        q, k, v = (part(query, n) for n in range(3))
+        return q, k, v
+    if key is None:
+        raise Fail("MultiHeadAttention without keys")
+    q = split_heads(query, heads)
+    if key.rank == 5:
+        return q, part(key, 0), part(key, 1)
+    if value is None:
+        raise Fail("MultiHeadAttention without values")
+    return q, split_heads(key, heads), split_heads(value, heads)
+
+
+def part(packed: Tensor, n: int) -> Tensor:
+    """T[b, s, h, parts, d] -> T[b, h, s, d], the n-th part"""
+    b, s, h, _, d = packed.shape
+    return view(packed, [b, h, s, d], lambda b, h, i, d: (b, i, h, n, d))
+
+
+def biased(bias: Tensor, *heads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Each of T[b, h, s, d] plus its share of the bias."""
+    out = []
+    start: Dim = 0
+    for t in heads:
+        size = t.shape[3]
+
+        def body(b: Dim, h: Dim, i: Dim, d: Dim, t: Tensor = t, start: Dim = start, size: Dim = size) -> Expr:
+            return scalar.add(at(t, (b, h, i, d)), at(bias, (start + h * size + d,)))
+
+        out.append(compute(t.dtype, t.shape, body))
+        start = start + t.shape[1] * size
+    q, k, v = out
+    return q, k, v
+
+
+# ---- GroupQueryAttention and RotaryEmbedding -------------------------------------------------------------------------------------
+
+
+def group_query_attention(
+    query: Tensor,
+    key: Tensor | None,
+    value: Tensor | None,
+    past_key: Tensor | None,
+    past_value: Tensor | None,
+    seqlens_k: Tensor,
+    total_sequence_length: Tensor,
+    cos_cache: Tensor | None = None,
+    sin_cache: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    attention_bias: Tensor | None = None,
+    head_sink: Tensor | None = None,
+    *,
+    num_heads: int,
+    kv_num_heads: int,
+    do_rotary: int = 0,
+    local_window_size: int = -1,
+    rotary_interleaved: int = 0,
+    scale: float = 0.0,
+    smooth_softmax: int = 0,
+    softcap: float = 0.0,
+    **others: Any,
+) -> list[Tensor]:
+    """Causal attention over a cache of keys. query: T[b, s, h d] (or with keys and values, T[b, s, (h + 2 g) d]), key, value: T[b, s, g d],
+    past: T[b, g, p, d], seqlens_k: i32[b] (each sequence's length - 1), caches of cos and sin: T[n, d / 2]
+    -> T[b, s, h d], present keys and values: T[b, g, max(p, total), d]"""
+    given = [name for name, number in others.items() if number not in (0, -1, "NONE")]
+    if head_sink is not None or smooth_softmax > 0 or given:
+        raise Unsupported(f"GroupQueryAttention with {given or 'a sink'}")
+    q, k, v = queries_keys_values(query, key, value, num_heads, kv_num_heads)
+    total: Dim = elements(total_sequence_length).item()
+    before = Cache(seqlens_k, total, q.shape[2])
+    if do_rotary:
+        if cos_cache is None or sin_cache is None:
+            raise Fail("GroupQueryAttention with do_rotary and no cache of cosines and sines")
+        turns = [before.turn(c, position_ids) for c in (cos_cache, sin_cache)]
+        width = cos_cache.shape[1] * 2
+        q, k = (rotated(t, width, bool(rotary_interleaved), turns[0], turns[1]) for t in (q, k))
+    size = maximum(past_key.shape[2], total) if past_key is not None else total
+    keys, values = (before.present(p, t, size) for p, t in ((past_key, k), (past_value, v)))
+    window = (local_window_size - 1 if local_window_size > 0 else -1, 0)
+    mask = Mask(visible(q.shape[2], 0, before.ends(), window), attention_bias)
+    y = attend(q, keys, values, mask, scale_of(scale, q.shape[3]), softcap, None)[-1]
+    return [merge_heads(y), keys, values]
+
+
+def queries_keys_values(
+    query: Tensor, key: Tensor | None, value: Tensor | None, heads: int, kv_heads: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    if key is not None and value is not None:
+        return split_heads(query, heads), split_heads(key, kv_heads), split_heads(value, kv_heads)
+    size = query.shape[2] // (heads + 2 * kv_heads)
+    counts = (heads, kv_heads, kv_heads)
+    starts = (0, heads, heads + kv_heads)
+    q, k, v = (split_heads(columns(query, s * size, n * size), n) for s, n in zip(starts, counts, strict=True))
+    return q, k, v
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """The keys of each sequence: `lengths` + 1 of them (i32[b]), the last `new` being those of this step; a first step has no others."""
+
+    lengths: Tensor
+    total: Dim
+    new: Dim
+
+    def past(self, b: Dim) -> Expr:
+        """How many keys of sequence b came before."""
+        before = scalar.add(scalar.cast(at(self.lengths, (b, *[0] * (self.lengths.rank - 1))), i64), scalar.index(1 - self.new))
+        is_first = scalar.apply("eq", scalar.index(self.total), scalar.index(self.new))
+        return scalar.select(is_first, 0, before)
+
+    def ends(self) -> Tensor:
+        """How many keys there are, those of this step included: i64[b]"""
+        return compute(i64, [self.lengths.shape[0]], lambda b: scalar.add(self.past(b), scalar.index(self.new)))
+
+    def turn(self, cache: Tensor, position_ids: Tensor | None) -> Turn:
+        """The cache's number for pair k of the i-th new token of batch b."""
+
+        def number(b: Dim, i: Dim, k: Dim) -> Expr:
+            place = at(position_ids, (b, i)) if position_ids is not None else scalar.add(self.past(b), scalar.index(i))
+            return at(cache, (element(place, cache.shape[0]), k))
+
+        return number
+
+    def present(self, past: Tensor | None, new: Tensor, size: Dim) -> Tensor:
+        """The cache with the new ones put behind those from before. past: T[b, g, p, d], new: T[b, g, s, d] -> T[b, g, size, d]"""
+
+        def body(b: Dim, g: Dim, j: Dim, d: Dim) -> Expr:
+            place = scalar.sub(scalar.index(j), self.past(b))
+            is_new = scalar.logical_and(scalar.apply("ge", place, 0), scalar.apply("lt", place, scalar.index(self.new)))
+            limited = scalar.minimum(scalar.maximum(place, 0), scalar.index(self.new - 1))
+            fresh = at(new, (b, g, element(limited, self.new), d))
+            if past is None:
+                return scalar.select(is_new, fresh, 0)
+            there = scalar.apply("lt", scalar.index(j), scalar.index(past.shape[2]))
+            return scalar.select(is_new, fresh, Read(past, (b, g, j, d), there))
+
+        return compute(new.dtype, [*new.shape[:2], size, new.shape[3]], body)
+
+
+def rotary_embedding(
+    x: Tensor,
+    position_ids: Tensor,
+    cos_cache: Tensor,
+    sin_cache: Tensor,
+    interleaved: int = 0,
+    is_packed_batching: int = 0,
+    num_heads: int = 0,
+    rotary_embedding_dim: int = 0,
+    scale: float = 1.0,
+) -> Tensor:
+    """x: T[b, s, h d] (or T[b, h, s, d]), position_ids: i64[1] (of the first token) or i64[b, s], caches: T[n, r / 2] -> like x"""
+    if is_packed_batching or scale != 1:
+        raise Unsupported("RotaryEmbedding with packed batches, or a scale")
+    width = cos_cache.shape[1] * 2
+    heads = x if x.rank == 4 else split_heads(x, num_heads or head_count(x, rotary_embedding_dim, width))
+
+    def turn(cache: Tensor) -> Turn:
+        def number(b: Dim, i: Dim, k: Dim) -> Expr:
+            first = at(position_ids, (0,) if position_ids.rank == 1 else (b, i))
+            place = scalar.add(first, scalar.index(i)) if position_ids.rank == 1 else first
+            return at(cache, (element(place, cache.shape[0]), k))
+
+        return number
+
+    y = rotated(heads, width, bool(interleaved), turn(cos_cache), turn(sin_cache))
+    if x.rank == 4:
+        return y
+    size = heads.shape[3]
+    return view(y, x.shape, lambda b, i, c: (b, c // size, i, c % size))
+
+
+def head_count(x: Tensor, rotary_embedding_dim: int, width: Dim) -> int:
+    """How many heads x: T[b, s, h d] has, where the operator does not say: those that are rotated whole."""
+    count = x.shape[2] // width
+    if rotary_embedding_dim or not isinstance(count, int):
+        raise Unsupported("RotaryEmbedding that leaves the number of heads open")
+    return count
+
+
+X = reals(2, 3, 16)
+WEIGHTS, BIAS = reals(16, 48, scale=0.5), reals(48, scale=0.3)
+Q, K, V = reals(2, 3, 16), reals(2, 5, 16)[:, ::-1].copy(), reals(2, 5, 16)
+PAST = reals(2, 4, 2, 4), reals(2, 4, 2, 4)
+LENGTHS = np.array([5, 2], np.int32)
+COS, SIN = np.cos(reals(9, 2)), np.sin(reals(9, 2))
+FIRST = reals(2, 3, 64), reals(2, 3, 32)[:, ::-1].copy(), reals(2, 3, 32)
+NOTHING, BUFFERS = np.zeros((2, 2, 0, 16), np.float32), (reals(2, 2, 6, 16), reals(2, 2, 6, 16)[:, ::-1].copy())
+TURNS = np.cos(reals(9, 8)), np.sin(reals(9, 8))
+
+
+def whole(*numbers: int) -> np.ndarray:
+    return np.array(numbers, np.int32)
+
+
+def op(name: str, meaning: Any, *cases: Case) -> Op:
+    return Op(name, since=1, domain=MICROSOFT, expand=meaning, gradient=Rule.DERIVED, cases=cases, tolerance=1e-5)
+
+
+GROUPED = {"num_heads": 4, "kv_num_heads": 2}
+
+OPS = (
+    op(
+        "Attention",
+        attention,
+        Case((X, WEIGHTS, BIAS), {"num_heads": 4}),
+        Case((X, WEIGHTS, BIAS, integers(2, 3, dtype=np.int32, lo=0, hi=1)), {"num_heads": 4}, "mask"),
+        Case((X, WEIGHTS, BIAS, None, np.stack(PAST)), {"num_heads": 4, "unidirectional": 1}, "past", outputs=2),
+    ),
+    op(
+        "MultiHeadAttention",
+        multi_head_attention,
+        Case((Q, K, V), {"num_heads": 4}),
+        Case((Q, K, V, BIAS, LENGTHS), {"num_heads": 4, "scale": 0.3}, "lengths"),
+        Case((Q, K, V, None, None, reals(1, 4, 3, 5)), {"num_heads": 4}, "bias"),
+        Case((Q, Q[:, ::-1].copy(), Q, None, None, None, *PAST), {"num_heads": 4}, "past", outputs=3),
+    ),
+    op(
+        "GroupQueryAttention",
+        group_query_attention,
+        Case((*FIRST, NOTHING, NOTHING, whole(2, 2), whole(3)), GROUPED, "first", outputs=3),
+        Case(
+            (*FIRST, None, None, whole(2, 2), whole(3), *TURNS), {**GROUPED, "do_rotary": 1, "softcap": 3.0}, "no_past", outputs=3
+        ),
+        Case(
+            (*(t[:, :1].copy() for t in FIRST), *BUFFERS, whole(5, 5), whole(6), *TURNS),
+            {**GROUPED, "do_rotary": 1, "local_window_size": 3, "rotary_interleaved": 1},
+            "rotary",
+            outputs=3,
+        ),
+        Case((reals(2, 1, 128), None, None, *BUFFERS, whole(5, 5), whole(6)), GROUPED, "packed", outputs=3),
+    ),
+    op(
+        "RotaryEmbedding",
+        rotary_embedding,
+        Case((X, np.array([2]), COS, SIN), {"num_heads": 4}),
+        Case((X, integers(2, 3, lo=0, hi=8), COS, SIN), {"interleaved": 1}),
+    ),
+)
