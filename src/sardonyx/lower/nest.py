@@ -531,8 +531,8 @@ class NestBuilder:
         return max(reversed(list(free)), key=score, default=None)
 
     def is_short(self, v: Value) -> bool:
-        count = product(extent(s) for s in v.loops)
-        return isinstance(count, int) and count <= MOST_UNROLLED
+        extents = [extent(s) for s in v.loops]
+        return all(isinstance(n, int) for n in extents) and self.machine.guess(product(extents)) <= MOST_UNROLLED
 
     def lane_reduction(self, v: Value) -> Stmt:
         """Vectors along the reduced loop: partial sums in lanes."""
