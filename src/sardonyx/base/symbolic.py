@@ -102,6 +102,10 @@ class Defined(Symbol):
         self.definition, self.expanded = definition, expanded(definition)
         super().__init__(f"<{self.expanded}>")
 
+    def _same(self, other: Atom) -> bool:
+        assert isinstance(other, Defined)
+        return self.key == other.key and self.expanded == other.expanded  # names are unique only within one graph
+
 
 class Derived(Atom):
     """op(left, right) for op in "//", "%", "min", "max", "==" that did not simplify."""
