@@ -16,7 +16,9 @@ Rewrites, with r in [0, f):  (q b + r) // b = q,  (q b + r) % b = r,  (f x + r) 
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias, Union
 
@@ -105,6 +107,20 @@ class Defined(Symbol):
     def _same(self, other: Atom) -> bool:
         assert isinstance(other, Defined)
         return self.key == other.key and self.expanded == other.expanded  # names are unique only within one graph
+
+
+class Alias(Defined):
+    """A defined size that nobody looks behind, so that what is built on it stays short however often it is named again. Made by `alias`:
+    one for each definition."""
+
+    __slots__ = ("__weakref__",)
+
+    def __init__(self, definition: Int) -> None:
+        Symbol.__init__(self, f"<{hashlib.sha256(str(definition).encode()).hexdigest()[:16]}>")
+        self.definition, self.expanded = definition, value(self)
+
+    def _same(self, other: Atom) -> bool:
+        return self is other
 
 
 class Derived(Atom):
@@ -271,6 +287,16 @@ def named(e: Dim) -> Dim:
         factor, rest = primitive(e)
         return value(Defined(rest)) * factor
     return e
+
+
+def alias(e: Dim) -> Dim:
+    """A size by a short name that stands for it, unless it is a number or a name already."""
+    if not isinstance(e, Int) or single(e) is not None:
+        return e
+    return value(_aliases.get(e) or _aliases.setdefault(e, Alias(e)))
+
+
+_aliases: weakref.WeakValueDictionary[Int, Alias] = weakref.WeakValueDictionary()
 
 
 def primitive(e: Int) -> tuple[int, Int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sardonyx.base.errors import Fail
-from sardonyx.base.symbolic import Derived, Dim, Int, equals, maximum, minimum, value
+from sardonyx.base.symbolic import Derived, Dim, Int, alias, equals, maximum, minimum, value
 from sardonyx.expr.require import require_equal
 from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import Element, Expr, Index, Op
@@ -77,7 +77,7 @@ def broadcast_extent(extents: Sequence[Dim], shapes: Sequence[Sequence[Dim]]) ->
             require_equal(e, out, message)
             continue
         require_equal((e - out) * (e - 1) * (out - 1), 0, message)
-        out = out + (e - out) * equals(out, 1)
+        out = alias(out + (e - out) * equals(out, 1))
     return out
 
 

@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from sardonyx.base.dtypes import BY_CODE, DType, f32, f64, from_numpy, i64
 from sardonyx.base.errors import Fail, Unsupported
-from sardonyx.base.symbolic import Dim, Int, ceil_divide, equals, is_nonnegative, maximum, named, product, split, terms
+from sardonyx.base.symbolic import Dim, Int, alias, ceil_divide, equals, is_nonnegative, maximum, named, product, split, terms
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, broadcast
 from sardonyx.expr.known import elements, known
-from sardonyx.expr.require import not_below_zero, require_equal
+from sardonyx.expr.require import not_below_zero, require_equal, require_nonnegative
 from sardonyx.expr.tensor import Tensor, compute, constant
 from sardonyx.loop.nodes import Expr
 from sardonyx.ops.cases import integers, reals
@@ -76,12 +76,21 @@ def target_shape(x: Tensor, target: Sequence[Dim], allowzero: bool) -> list[Dim]
     if sum(isinstance(d, int) and d == -1 for d in target) > 1 or any(isinstance(d, int) and d < -1 for d in target):
         raise Fail(f"[ShapeInferenceError] Reshape to {list(target)}")
     dims = [d if allowzero else own_size(x, axis, d) for axis, d in enumerate(target)]
-    given = [d + equals_or_no(d, -1) * 2 for d in dims]  # 1 in place of -1
     inferred = [equals_or_no(d, -1) for d in dims]
     if all(e == 0 for e in inferred):
         return dims
+    given = [resolved(d, e, 2) for d, e in zip(dims, inferred, strict=True)]  # 1 in place of -1
     rest = quotient(x.shape, given)
-    return [d + e * (rest + 1) for d, e in zip(dims, inferred, strict=True)]
+    return [resolved(d, e, rest + 1) for d, e in zip(dims, inferred, strict=True)]
+
+
+def resolved(d: Dim, inferred: Dim, instead: Dim) -> Dim:
+    """d, and `instead` more where it is the size to be inferred. By a name where only data tell: such formulas grow fast."""
+    if not isinstance(inferred, Int):
+        return d + inferred * instead
+    size = d + inferred * instead
+    require_nonnegative(size, f"Reshape to a size below zero: {d}")
+    return alias(size)
 
 
 def own_size(x: Tensor, axis: int, d: Dim) -> Dim:
