@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sardonyx.base.dtypes import f32, i64
-from sardonyx.base.errors import Fail, InvalidArgument, Unsupported
+from sardonyx.base.errors import Fail, InvalidArgument
 from sardonyx.base.symbolic import Symbol, symbol
 from sardonyx.expr.evaluate import evaluate
 from sardonyx.expr.tensor import Tensor, constant, input_tensor
@@ -62,10 +62,12 @@ def test_slice_to_the_end_keeps_the_formula() -> None:
     assert y.shape == (N, N)
 
 
-def test_steps_must_be_known() -> None:
-    x, steps = input_tensor("x", f32, (4,)), input_tensor("steps", i64, (1,))
-    with pytest.raises(Unsupported, match="steps"):
-        movement.slice_(x, ints([0]), ints([3]), ints([0]), steps)
+@pytest.mark.parametrize("step", [-3, -1, 1, 2])
+def test_steps_from_data(step: int) -> None:
+    x, steps = input_tensor("x", f32, (5,)), input_tensor("steps", i64, (1,))
+    y = movement.slice_(x, ints([-1]), ints([-9]), ints([0]), steps)
+    numbers = np.arange(5, dtype=np.float32)
+    np.testing.assert_array_equal(evaluate([y], {x: numbers, steps: np.array([step])}, {})[0], numbers[-1:-9:step])
 
 
 def test_split_must_add_up() -> None:

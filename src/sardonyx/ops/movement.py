@@ -8,18 +8,18 @@ import numpy as np
 import numpy.typing as npt
 
 from sardonyx.base.dtypes import boolean, i64
-from sardonyx.base.errors import Fail, Unsupported
-from sardonyx.base.symbolic import Dim, ceil_divide, equals, is_nonnegative, maximum, minimum
+from sardonyx.base.errors import Fail
+from sardonyx.base.symbolic import Dim, Int, alias, ceil_divide, equals, is_nonnegative, maximum, minimum
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, clamp, element, inside
-from sardonyx.expr.known import elements, known
+from sardonyx.expr.known import elements
 from sardonyx.expr.require import not_below_zero, require_equal, require_nonnegative
 from sardonyx.expr.tensor import Tensor, assemble, compute, constant
 from sardonyx.loop.nodes import Expr
+from sardonyx.ops.axes import choices, decided, known_axes
 from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.pointwise import normal_axes, normal_axis, view
 from sardonyx.ops.record import Case, Op
-from sardonyx.ops.reduce import known_axes
 from sardonyx.ops.windows import pad as pad_constant
 
 I32_MOST, I64_MOST = 2**31 - 1, 2**63 - 1
@@ -30,7 +30,9 @@ I32_MOST, I64_MOST = 2**31 - 1, 2**63 - 1
 def slice_(x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None) -> Tensor:
     """x[starts[0]:ends[0]:steps[0], ...] on the given axes (the first ones by default), by Python's rules. All inputs: i64[n]"""
     first, last = elements(starts).tolist(), elements(ends).tolist()
-    by = [1] * len(first) if steps is None else known_steps(steps)
+    by = [1] * len(first) if steps is None else elements(steps).tolist()
+    if axes is not None and not decided(axes):
+        return sliced_anywhere(x, first, last, choices(axes, x.rank), by)
     return sliced(x, first, last, known_axes(axes), by)
 
 
@@ -39,28 +41,45 @@ def slice_1(x: Tensor, starts: Sequence[int], ends: Sequence[int], axes: Sequenc
     return sliced(x, starts, ends, axes, [1] * len(starts))
 
 
-def known_steps(steps: Tensor) -> list[int]:
-    numbers = known(steps)
-    if numbers is None or not all(isinstance(s, int) for s in numbers):
-        raise Unsupported("steps that are known only at run time")
-    return [int(s) for s in numbers]
-
-
-def sliced(x: Tensor, starts: Sequence[Dim], ends: Sequence[Dim], axes: Sequence[int] | None, steps: Sequence[int]) -> Tensor:
+def sliced(x: Tensor, starts: Sequence[Dim], ends: Sequence[Dim], axes: Sequence[int] | None, steps: Sequence[Dim]) -> Tensor:
     over = normal_axes(range(len(starts)) if axes is None else axes, x.rank)
     if not len(over) == len(starts) == len(ends) == len(steps):
         raise Fail(f"[ShapeInferenceError] Slice with {len(starts)} starts, {len(ends)} ends, {len(over)} axes, {len(steps)} steps")
     shape, way = list(x.shape), {}
     for a, start, end, step in zip(over, starts, ends, steps, strict=True):
-        if step == 0:
-            raise Fail("[ShapeInferenceError] Slice with a step of 0")
         offset, shape[a] = span(x.shape[a], start, end, step)
         way[a] = offset, step
     return view(x, shape, lambda *i: [o * way[a][1] + way[a][0] if a in way else o for a, o in enumerate(i)])
 
 
-def span(n: Dim, start: Dim, end: Dim, step: int) -> tuple[Dim, Dim]:
+def sliced_anywhere(
+    x: Tensor, starts: Sequence[Dim], ends: Sequence[Dim], which: Sequence[Sequence[Dim]], steps: Sequence[Dim]
+) -> Tensor:
+    """The same where only data name the axes: `which` says for each slice and each axis whether it is meant (ops.axes.choices)."""
+    if not len(which) == len(starts) == len(ends) == len(steps):
+        raise Fail(
+            f"[ShapeInferenceError] Slice with {len(starts)} starts, {len(ends)} ends, {len(which)} axes, {len(steps)} steps"
+        )
+    shape = list(x.shape)
+    offset: list[Dim] = [0] * x.rank
+    stride: list[Dim] = [1] * x.rank
+    for own, start, end, step in zip(which, starts, ends, steps, strict=True):
+        n = alias(sum(c * size for c, size in zip(own, x.shape, strict=True)))
+        first, count = span(n, start, end, step)
+        shape = [s + c * (count - s) for s, c in zip(shape, own, strict=True)]
+        offset = [o + c * first for o, c in zip(offset, own, strict=True)]
+        stride = [s + c * (step - 1) for s, c in zip(stride, own, strict=True)]
+    for a in range(x.rank):
+        require_nonnegative(1 - sum(own[a] for own in which), "Slice names one axis twice")
+    return view(x, list(map(alias, shape)), lambda *i: [j * s + o for j, s, o in zip(i, stride, offset, strict=True)])
+
+
+def span(n: Dim, start: Dim, end: Dim, step: Dim) -> tuple[Dim, Dim]:
     """(the first index, how many) of start:end:step in an axis of n elements. The first index is right if there are any."""
+    if isinstance(step, Int):
+        return span_either_way(n, start, end, step)
+    if step == 0:
+        raise Fail("[ShapeInferenceError] Slice with a step of 0")
     if step < 0:
         return span_backwards(n, start, end, -step)
     last = n if reaches(end, n) else minimum(from_end(end, n), n)
@@ -75,6 +94,18 @@ def span_backwards(n: Dim, start: Dim, end: Dim, step: int) -> tuple[Dim, Dim]:
     first = n - 1 if at_end else minimum(maximum(from_end(start, n), 0), n - 1)
     last = -1 if isinstance(end, int) and reaches(-end, n) else maximum(from_end(end, n), -1)
     return first, not_below_zero(ceil_divide(first - last, step))
+
+
+def span_either_way(n: Dim, start: Dim, end: Dim, step: Dim) -> tuple[Dim, Dim]:
+    """With a step whose sign only data tell; a step of 0 fails at run start."""
+    length = maximum(step, -step)
+    require_nonnegative(length - 1, "Slice with a step of 0")
+    forward = minimum(maximum(step, 0), 1)
+    first, last = from_end(start, n), from_end(end, n)
+    low, high = clamp(first, 0, n), clamp(last, 0, n)
+    top, bottom = clamp(first, -1, n - 1), clamp(last, -1, n - 1)
+    count = ceil_divide(forward * (high - low) + (1 - forward) * (top - bottom), maximum(length, 1))
+    return forward * low + (1 - forward) * top, alias(maximum(count, 0))
 
 
 def reaches(end: Dim, n: Dim) -> bool:
@@ -168,22 +199,36 @@ def pad(x: Tensor, pads: Tensor, fill: Tensor | None = None, axes: Tensor | None
     """Borders before and after each axis (or each of `axes`): pads: i64[2 n], all those before, then all those after; negative ones
     cut off. They hold `fill` (T[], default zero), or by mode: reflect, edge, wrap."""
     given = elements(pads).tolist()
+    if axes is not None and not decided(axes):
+        return padded(x, *spread(given, choices(axes, x.rank), x.rank), fill, mode)
     over = known_axes(axes)
-    return padded(x, given, list(range(x.rank)) if over is None else normal_axes(over, x.rank), fill, mode)
+    return padded(x, *both_ends(given, range(x.rank) if over is None else normal_axes(over, x.rank), x.rank), fill, mode)
 
 
 def pad_2(x: Tensor, pads: Sequence[int], value: float = 0.0, mode: str = "constant") -> Tensor:
     """Before opset 11 pads and fill are attributes."""
-    return padded(x, pads, range(x.rank), constant(np.array(value, x.dtype.numpy)), mode)
+    return padded(x, *both_ends(pads, range(x.rank), x.rank), constant(np.array(value, x.dtype.numpy)), mode)
 
 
-def padded(x: Tensor, pads: Sequence[Dim], axes: Sequence[int], fill: Tensor | None, mode: str) -> Tensor:
-    if len(pads) != 2 * len(axes):
-        raise Fail(f"[ShapeInferenceError] Pad with {len(pads)} pads for {len(axes)} axes")
-    lo: list[Dim] = [0] * x.rank
-    hi: list[Dim] = [0] * x.rank
-    for a, before, after in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
-        lo[a], hi[a] = before, after
+def both_ends(pads: Sequence[Dim], axes: Sequence[int], rank: int) -> tuple[list[Dim], list[Dim]]:
+    """What is added before and after each axis of a tensor of this rank."""
+    return spread(pads, [[int(a == b) for b in range(rank)] for a in axes], rank)
+
+
+def spread(pads: Sequence[Dim], which: Sequence[Sequence[Dim]], rank: int) -> tuple[list[Dim], list[Dim]]:
+    """The same with 0 or 1 for each pair of pads and each axis: is it meant? (ops.axes.choices)"""
+    n = len(which)
+    if len(pads) != 2 * n:
+        raise Fail(f"[ShapeInferenceError] Pad with {len(pads)} pads for {n} axes")
+
+    def on_axis(a: int, amounts: Sequence[Dim]) -> Dim:
+        return sum(own[a] * amount for own, amount in zip(which, amounts, strict=True))
+
+    return [on_axis(a, pads[:n]) for a in range(rank)], [on_axis(a, pads[n:]) for a in range(rank)]
+
+
+def padded(x: Tensor, lo: Sequence[Dim], hi: Sequence[Dim], fill: Tensor | None, mode: str) -> Tensor:
+    """Borders of lo before and hi after each axis."""
     x = cropped(x, lo, hi)
     lo, hi = [maximum(n, 0) for n in lo], [maximum(n, 0) for n in hi]
     if mode == "constant":

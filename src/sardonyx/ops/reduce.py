@@ -12,13 +12,14 @@ from typing import TypeAlias
 import numpy as np
 
 from sardonyx.base.dtypes import DType, boolean, f64, i64
-from sardonyx.base.errors import Fail, Unsupported
+from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim, product
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at
-from sardonyx.expr.known import known
+from sardonyx.expr.known import elements
 from sardonyx.expr.tensor import Tensor, reduction
 from sardonyx.loop.nodes import Expr
+from sardonyx.ops.axes import apart, decided, known_axes, marks, without
 from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.pointwise import along, cast, normal_axes, normal_axis, pointwise, view
 from sardonyx.ops.record import Case, Meaning, Op, Rule
@@ -107,16 +108,6 @@ def drop(x: Tensor, axes: Sequence[int]) -> Tensor:
     return view(x, [x.shape[a] for a in kept], lambda *i: [i[place[a]] if a in place else 0 for a in range(x.rank)])
 
 
-def known_axes(axes: Tensor | None) -> list[int] | None:
-    """The numbers of an optional input that names axes. Raises Unsupported if only data decide."""
-    if axes is None:
-        return None
-    numbers = known(axes)
-    if numbers is None or not all(isinstance(a, int) for a in numbers.ravel()):
-        raise Unsupported("axes that are known only at run time")
-    return [int(a) for a in numbers.ravel()]
-
-
 def reducer_13(fold: Fold) -> Callable[..., Tensor]:
     """With the axes as an attribute: before opset 18 (13 for ReduceSum)."""
 
@@ -132,12 +123,22 @@ def reducer(fold: Fold) -> Callable[..., Tensor]:
     """With the axes as an input. x: T[*d], axes: i64[n] -> T[*d with 1 at the axes], or without them."""
 
     def meaning(x: Tensor, axes: Tensor | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Tensor:
+        if axes is not None and not decided(axes):
+            return over_marked(fold, x, axes, bool(keepdims))
         given = known_axes(axes)
         over = sorted(normal_axes(given, x.rank)) if given else [] if noop_with_empty_axes else list(range(x.rank))
         y = fold(x, over)
         return y if keepdims else drop(y, over)
 
     return meaning
+
+
+def over_marked(fold: Fold, x: Tensor, axes: Tensor, keepdims: bool) -> Tensor:
+    """The reduction over axes that only data name: x with those axes apart from the others, reduced over all of its second half."""
+    marked = marks(axes, x.rank)
+    over = list(range(x.rank, 2 * x.rank))
+    y = drop(fold(apart(x, marked), over), over)
+    return y if keepdims else without(y, marked, elements(axes).size)
 
 
 # ---- the place of an extreme --------------------------------------------------------------------------------------------

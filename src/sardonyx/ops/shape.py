@@ -17,11 +17,12 @@ from sardonyx.expr.known import elements, known
 from sardonyx.expr.require import not_below_zero, require_equal, require_nonnegative
 from sardonyx.expr.tensor import Tensor, compute, constant
 from sardonyx.loop.nodes import Expr
+from sardonyx.ops.axes import decided, inserted, known_axes, removed
 from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.casts import element_type
 from sardonyx.ops.pointwise import expand_to, normal_axes, normal_axis, view
 from sardonyx.ops.record import Case, Op, Rule
-from sardonyx.ops.reduce import drop, known_axes
+from sardonyx.ops.reduce import drop
 
 # ---- sizes as tensors ---------------------------------------------------------------------------------------------------
 
@@ -197,7 +198,7 @@ def squeeze_axes(x: Tensor, axes: Sequence[int] | None) -> Tensor:
 
 def squeeze(x: Tensor, axes: Tensor | None = None) -> Tensor:
     """T[*d] -> T[*d without the axes]. Raises Fail if one has not one element."""
-    return squeeze_axes(x, known_axes(axes))
+    return removed(x, axes) if axes is not None and not decided(axes) else squeeze_axes(x, known_axes(axes))
 
 
 def squeeze_1(x: Tensor, axes: Sequence[int] | None = None) -> Tensor:
@@ -215,7 +216,7 @@ def unsqueeze_axes(x: Tensor, axes: Sequence[int]) -> Tensor:
 
 def unsqueeze(x: Tensor, axes: Tensor) -> Tensor:
     """T[*d] -> T[*d with 1 at these axes of the result]"""
-    return unsqueeze_axes(x, known_axes(axes) or [])
+    return unsqueeze_axes(x, known_axes(axes) or []) if decided(axes) else inserted(x, axes)
 
 
 def unsqueeze_1(x: Tensor, axes: Sequence[int]) -> Tensor:

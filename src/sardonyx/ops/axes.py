@@ -1,0 +1,99 @@
+"""Axes that an input names: known before the run, or only by data. Then which they are stands in sizes and indices as numbers that are
+0 or 1, so that one program serves all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sardonyx.base.errors import Unsupported
+from sardonyx.base.symbolic import Dim, Int, alias, equals
+from sardonyx.expr.known import elements, known
+from sardonyx.expr.require import require_equal, require_nonnegative
+from sardonyx.expr.tensor import Tensor
+from sardonyx.ops.pointwise import view
+
+
+def known_axes(axes: Tensor | None) -> list[int] | None:
+    """The numbers of an optional input that names axes. Raises Unsupported if only data decide."""
+    if axes is None:
+        return None
+    if not decided(axes):
+        raise Unsupported("axes that are known only at run time")
+    return [int(a) for a in elements(axes).ravel()]
+
+
+def decided(axes: Tensor | None) -> bool:
+    """Are the axes known before the run? None and a tensor of no elements are."""
+    if axes is None or axes.shape == (0,):
+        return True
+    numbers = known(axes)
+    return numbers is not None and all(isinstance(a, int) for a in numbers.ravel())
+
+
+def choices(axes: Tensor, rank: int) -> list[list[Dim]]:
+    """For each element of `axes` and each axis of a tensor of this rank: 1 if the one names the other, else 0.
+
+    axes: i64[n], counted from the end if negative. The run fails for one that is outside.
+    """
+    out = []
+    for a in elements(axes).ravel().tolist():
+        require_nonnegative(a + rank, f"axis out of range for a tensor of rank {rank}")
+        require_nonnegative(rank - 1 - a, f"axis out of range for a tensor of rank {rank}")
+        out.append([alias(equals(a, i) + equals(a, i - rank)) for i in range(rank)])
+    return out
+
+
+def marks(axes: Tensor, rank: int) -> list[Dim]:
+    """For each axis of a tensor of this rank: 1 if `axes` names it, else 0. The run fails for one that is named twice."""
+    out: list[Dim] = []
+    for column in zip(*choices(axes, rank), strict=True):
+        total: Dim = sum(column)
+        require_nonnegative(1 - total, "one axis is named twice")
+        out.append(alias(total))
+    return out
+
+
+def apart(x: Tensor, marked: Sequence[Dim]) -> Tensor:
+    """x: T[*d] -> T[*d with 1 at the marked axes, *d with 1 at the others]"""
+    kept = [alias(n + m * (1 - n)) for n, m in zip(x.shape, marked, strict=True)]
+    others = [alias(1 + m * (n - 1)) for n, m in zip(x.shape, marked, strict=True)]
+    return view(x, [*kept, *others], lambda *i: [k + o for k, o in zip(i[: x.rank], i[x.rank :], strict=True)])
+
+
+def places(marked: Sequence[Dim], count: int) -> list[list[Dim]]:
+    """For each axis and each of the `count` unmarked ones: 1 if the axis is that one, counted from 0, else 0."""
+    out: list[list[Dim]] = []
+    before: list[Dim] = []
+    for m in marked:
+        place = alias(sum(1 - b for b in before))
+        out.append([chosen((1 - m) * equals(place, p)) for p in range(count)])
+        before.append(m)
+    return out
+
+
+def chosen(e: Dim) -> Dim:
+    return alias(e) if isinstance(e, Int) else e
+
+
+def without(x: Tensor, marked: Sequence[Dim], count: int) -> Tensor:
+    """x without the marked axes, `count` in number, of one element each."""
+    where = places(marked, x.rank - count)
+    shape = [alias(sum(w[p] * n for w, n in zip(where, x.shape, strict=True))) for p in range(x.rank - count)]
+    return view(x, shape, lambda *i: [sum(own * j for own, j in zip(w, i, strict=True)) for w in where])
+
+
+def inserted(x: Tensor, axes: Tensor) -> Tensor:
+    """x with 1 at these axes of the result."""
+    rank = x.rank + elements(axes).size
+    marked = marks(axes, rank)
+    where = places(marked, x.rank)
+    shape = [alias(m + sum(own * n for own, n in zip(w, x.shape, strict=True))) for m, w in zip(marked, where, strict=True)]
+    return view(x, shape, lambda *i: [sum(w[p] * j for w, j in zip(where, i, strict=True)) for p in range(x.rank)])
+
+
+def removed(x: Tensor, axes: Tensor) -> Tensor:
+    """x without these axes. The run fails if one has not one element."""
+    marked = marks(axes, x.rank)
+    for m, n in zip(marked, x.shape, strict=True):
+        require_equal(m * (n - 1), 0, f"cannot squeeze an axis of {list(x.shape)}")
+    return without(x, marked, elements(axes).size)

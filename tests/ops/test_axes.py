@@ -1,0 +1,102 @@
+"""Axes, steps and borders that only data name: the compiled model, run with one set after the other, equals numpy."""
+
+import itertools
+
+import numpy as np
+import onnx
+import pytest
+
+from sardonyx import InferenceSession
+from sardonyx.base.errors import InvalidArgument
+from sardonyx.session.options import SessionOptions
+
+X = np.random.default_rng(0).standard_normal((2, 1, 4, 3)).astype(np.float32)
+
+
+def session(op: str, inputs: dict[str, np.ndarray], **attributes: object) -> InferenceSession:
+    """A model of one node over X and i64 inputs of the given shapes, no node of it on the reference provider."""
+    names = ["x", *inputs]
+    node = onnx.helper.make_node(op, [n if n != "none" else "" for n in names], ["y"], **attributes)
+    values = [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [*X.shape[:2], "n", 3])]
+    values += [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.INT64, a.shape) for n, a in inputs.items() if n != "none"]
+    graph = onnx.helper.make_graph([node], "g", values, [onnx.ValueInfoProto(name="y")])
+    options = SessionOptions()
+    options.add_session_config_entry("session.disable_reference_fallback", "1")
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10)
+    return InferenceSession(model.SerializeToString(), options)
+
+
+def run(s: InferenceSession, **inputs: object) -> np.ndarray:
+    return s.run(None, {"x": X, **{n: np.array(v, np.int64) for n, v in inputs.items()}})[0]
+
+
+@pytest.mark.parametrize("keepdims", [0, 1])
+@pytest.mark.parametrize(("op", "meaning"), [("ReduceSum", np.sum), ("ReduceMax", np.max), ("ReduceMean", np.mean)])
+def test_reductions(op, meaning, keepdims):
+    s = session(op, {"axes": np.zeros(2)}, keepdims=keepdims)
+    for axes in itertools.permutations(range(-4, 4), 2):
+        if axes[0] % 4 != axes[1] % 4:
+            expected = meaning(X, axis=axes, keepdims=bool(keepdims))
+            got = run(s, axes=axes)
+            assert got.shape == expected.shape
+            np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_squeeze_and_unsqueeze():
+    remove, insert = session("Squeeze", {"axes": np.zeros(1)}), session("Unsqueeze", {"axes": np.zeros(2)})
+    for axis in (1, -3):
+        np.testing.assert_array_equal(run(remove, axes=[axis]), X.squeeze(axis))
+    for axes in ((0, 1), (5, 0), (-1, 2), (-6, -2), (3, 4)):
+        np.testing.assert_array_equal(run(insert, axes=axes), np.expand_dims(X, axes))
+
+
+def test_slices():
+    s = session("Slice", {n: np.zeros(2) for n in ("starts", "ends", "axes", "steps")})
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        axes = rng.permutation(4)[:2]
+        starts, ends = rng.integers(-6, 7, (2, 2))
+        steps = rng.choice([-3, -2, -1, 1, 2, 3], 2)
+        where = [slice(None)] * 4
+        for a, *bounds in zip(axes, starts, ends, steps, strict=True):
+            where[a] = slice(*map(int, bounds))
+        got = run(s, starts=starts, ends=ends, axes=axes - 4 * rng.integers(0, 2, 2), steps=steps)
+        np.testing.assert_array_equal(got, X[tuple(where)])
+
+
+@pytest.mark.parametrize("limit", [2**31 - 1, 2**63 - 1])
+def test_slices_to_the_end(limit):
+    s = session("Slice", {n: np.zeros(1) for n in ("starts", "ends", "axes", "steps")})
+    np.testing.assert_array_equal(run(s, starts=[1], ends=[limit], axes=[2], steps=[2]), X[:, :, 1::2])
+    np.testing.assert_array_equal(run(s, starts=[limit], ends=[-limit], axes=[-2], steps=[-1]), X[:, :, ::-1])
+
+
+@pytest.mark.parametrize("mode", ["constant", "edge"])
+def test_borders(mode):
+    s = session("Pad", {"pads": np.zeros(4), "none": np.zeros(0), "axes": np.zeros(2)}, mode=mode)
+    for axes, pads in (((0, 2), (1, 2, 0, 3)), ((-1, 0), (2, 0, 1, 1)), ((3, 2), (0, 1, 0, 0))):
+        widths = [(0, 0)] * 4
+        for i, a in enumerate(axes):
+            widths[a] = pads[i], pads[i + 2]
+        np.testing.assert_array_equal(run(s, pads=pads, axes=axes), np.pad(X, widths, mode=mode))
+
+
+@pytest.mark.parametrize("axes", [(4, 0), (0, -5), (1, 1), (1, -3)])
+def test_wrong_axes_are_errors(axes):
+    s = session("ReduceSum", {"axes": np.zeros(2)})
+    with pytest.raises(InvalidArgument, match="axis"):
+        run(s, axes=axes)
+    np.testing.assert_allclose(run(s, axes=(0, 1)), X.sum((0, 1), keepdims=True), rtol=1e-5)  # the session goes on
+
+
+def test_wrong_squeeze_and_step_are_errors():
+    with pytest.raises(InvalidArgument, match="squeeze"):
+        run(session("Squeeze", {"axes": np.zeros(1)}), axes=[0])
+    with pytest.raises(InvalidArgument, match="step of 0"):
+        run(
+            session("Slice", {n: np.zeros(1) for n in ("starts", "ends", "axes", "steps")}),
+            starts=[0],
+            ends=[1],
+            axes=[0],
+            steps=[0],
+        )
