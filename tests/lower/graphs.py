@@ -277,7 +277,7 @@ def bordered(g: Graph) -> None:
         mode = (
             "constant" if 0 in g.shape(m.tensor) or max(pads) >= min(g.shape(m.tensor)) else g.pick("constant", "edge", "reflect")
         )
-        g.add(movement.padded(m.tensor, pads, list(range(rank)), None, mode), m.bound, m.exact)
+        g.add(movement.pad_2(m.tensor, pads, 0.0, mode), m.bound, m.exact)
 
 
 def taken(g: Graph) -> None:
