@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sardonyx.base.dtypes import f32, i64
-from sardonyx.base.errors import Fail, InvalidArgument
+from sardonyx.base.errors import Fail, InvalidArgument, Unsupported
 from sardonyx.base.symbolic import symbol
 from sardonyx.expr import require
 from sardonyx.expr.tensor import constant, input_tensor
@@ -40,7 +40,7 @@ def test_a_known_index_into_an_unknown_size() -> None:
 
 
 def test_gather_nd_needs_a_fixed_length_of_tuples() -> None:
-    with pytest.raises(Fail, match="unknown length"):
+    with pytest.raises(Unsupported, match="unknown length"):
         index.gather_nd(constant(X), input_tensor("i", i64, (2, symbol("k"))))
 
 

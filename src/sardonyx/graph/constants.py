@@ -30,6 +30,9 @@ def lift_constants(model: ir.Model) -> None:
             continue
         graph, output = node.graph, node.outputs[0]
         assert graph is not None
+        if not output.name:
+            graph.remove(node, safe=True)
+            continue
         tensor = constant_tensor(node)
         initializer = ir.Value(name=output.name, type=ir.TensorType(tensor.dtype), shape=shape_of(tensor), const_value=tensor)
         output.replace_all_uses_with(initializer, replace_graph_outputs=True)

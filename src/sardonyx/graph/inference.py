@@ -15,10 +15,12 @@ import onnx
 import onnx_ir as ir
 
 from sardonyx.base.debug import logger
-from sardonyx.base.errors import Fail
+from sardonyx.base.errors import Fail, InvalidGraph
 from sardonyx.graph import schemas
 from sardonyx.graph.types import kept_proto, proto_string, set_type, tensor_code, type_string
 
+# What the inference raises on models that don't make sense.
+ERRORS = (onnx.shape_inference.InferenceError, ArithmeticError, IndexError, MemoryError, RuntimeError, TypeError, ValueError)
 LARGEST_KNOWN = 1024  # bytes of a constant whose value is shown to the inference
 _ERROR = re.compile(r"\(op_type:(?P<op>[^,)]*)(?:, node name: (?P<name>.*?))?\): \[(?P<kind>\w+)\] (?P<text>[^\n]*)")
 # Complaints that follow from an operator outside the standard, whose outputs have no type.
@@ -31,7 +33,10 @@ def infer(model: ir.Model) -> None:
     Raises Fail, naming node and operator, where shapes that are known clash.
     """
     inferred, error = _run(_stripped(model))
-    _assign(model.graph, inferred.graph)
+    try:
+        _assign(model.graph, inferred.graph)
+    except ValueError as wrong:  # an element type that there is not
+        raise InvalidGraph(f"This is an invalid model. {wrong}") from wrong
     if error is not None:
         raise error
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
@@ -40,19 +45,17 @@ def infer(model: ir.Model) -> None:
 
 
 def _run(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Fail | None]:
-    """The annotated model, and the first clash there was."""
-    try:
-        return onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True), None
-    except onnx.shape_inference.InferenceError:
-        pass
-    # Sizes that are computed in the graph may be propagated wrongly, so a clash counts only if it is there without that.
+    """The annotated model, and the first clash there was.
+
+    Without propagating data: a claim that a vector has 2**62 elements would then take as much time and memory.
+    """
     try:
         return onnx.shape_inference.infer_shapes(proto, strict_mode=True), None
-    except onnx.shape_inference.InferenceError as error:
+    except ERRORS as error:
         clash = _clash(str(error))
     try:
         return onnx.shape_inference.infer_shapes(proto), clash
-    except onnx.shape_inference.InferenceError as error:
+    except ERRORS as error:
         return proto, clash or Fail(f"[ShapeInferenceError] {error}")
 
 

@@ -97,6 +97,7 @@ def parse(data: bytes) -> onnx.ModelProto:
 def from_proto(proto: onnx.ModelProto, options: LoadOptions = LoadOptions()) -> ir.Model:
     """The graph of a parsed model; `proto` is changed. Raises SardonyxError."""
     check_header(proto)
+    check_texts(proto)
     external = read_tensors(proto, ExternalData(options.folder))
     for graph in graphs_of(proto):
         check_definitions(graph)
@@ -110,9 +111,10 @@ def from_proto(proto: onnx.ModelProto, options: LoadOptions = LoadOptions()) -> 
         if value.name in maps:
             set_type(value, maps[value.name])
     inline_functions(model)
-    lift_constants(model)
     sort(model)
     check_structure(model, options.knows)
+    lift_constants(model)
+    free_negative_dimensions(model.graph)
     fix_dimensions(model.graph, options)
     infer(model)
     check_types(model)
@@ -143,6 +145,33 @@ def check_header(proto: onnx.ModelProto) -> None:
             )
         if entry.version < 1:
             raise Fail(f"Opset {entry.version} of domain {domain or 'ai.onnx'} does not exist.")
+
+
+def check_texts(proto: onnx.ModelProto) -> None:
+    """Names are UTF-8; protobuf hands out any other as bytes."""
+    try:
+        "".join(entry.domain for entry in proto.opset_import)
+        "".join((proto.producer_name, proto.producer_version, proto.domain, proto.doc_string, proto.graph.doc_string))
+        "".join(text for entry in proto.metadata_props for text in (entry.key, entry.value))
+        for graph in graphs_of(proto):
+            "".join((graph.name, *names_of(graph)))
+            for node in graph.node:
+                "".join((node.name, node.op_type, node.domain, *node.input, *node.output))
+                "".join(text for attribute in node.attribute for text in (attribute.name, attribute.ref_attr_name))
+    except TypeError as error:
+        raise InvalidGraph("This is an invalid model. A name in it is not UTF-8.") from error
+
+
+def names_of(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[str]:
+    """The names that a graph or function declares, those of nodes' outputs aside."""
+    if isinstance(graph, onnx.FunctionProto):
+        yield from (graph.domain, graph.overload, *graph.input, *graph.output, *graph.attribute)
+        yield from (attribute.name for attribute in graph.attribute_proto)
+        return
+    for values in (graph.input, graph.output, graph.value_info, graph.initializer):
+        for value in values:
+            yield value.name
+    yield from (sparse.values.name for sparse in graph.sparse_initializer)
 
 
 def graphs_of(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
@@ -276,6 +305,14 @@ def place_external(model: ir.Model, external: dict[str, ir.TensorProtocol]) -> N
                     node.attributes[name] = ir.AttrTensor(name, placed(attribute.as_tensor()))
                 elif attribute.type == ir.AttributeType.TENSORS:
                     node.attributes[name] = ir.AttrTensors(name, [placed(t) for t in attribute.as_tensors()])
+
+
+def free_negative_dimensions(graph: ir.Graph) -> None:
+    """A negative size is what some exporters write for one that is not known."""
+    for inner in (graph, *graph.subgraphs()):
+        for value in (*inner.inputs, *inner.outputs):
+            if value.shape is not None and any(isinstance(size, int) and size < 0 for size in value.shape):
+                value.shape = ir.Shape([None if isinstance(size, int) and size < 0 else size for size in value.shape])
 
 
 def fix_dimensions(graph: ir.Graph, options: LoadOptions) -> None:

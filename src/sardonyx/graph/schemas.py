@@ -62,15 +62,14 @@ def find(domain: str, name: str, version: int) -> Schema | None:
     if not onnx.defs.has(name, version, domain):
         return None
     raw: Any = onnx.defs.get_schema(name, version, domain)
-    letters = {c.type_param_str: frozenset(c.allowed_type_strs) for c in raw.type_constraints}
     return Schema(
         name=name,
         domain=domain,
         since=raw.since_version,
         deprecated=raw.deprecated,
         deterministic=not raw.non_deterministic,
-        inputs=tuple(_parameter(p, letters) for p in raw.inputs),
-        outputs=tuple(_parameter(p, letters) for p in raw.outputs),
+        inputs=tuple(map(_parameter, raw.inputs)),
+        outputs=tuple(map(_parameter, raw.outputs)),
         min_input=raw.min_input,
         max_input=raw.max_input,
         min_output=raw.min_output,
@@ -81,11 +80,10 @@ def find(domain: str, name: str, version: int) -> Schema | None:
     )
 
 
-def _parameter(raw: Any, letters: Mapping[str, frozenset[str]]) -> Parameter:
-    types = letters.get(raw.type_str, frozenset({raw.type_str}))
+def _parameter(raw: Any) -> Parameter:
     variadic = raw.option == onnx.defs.OpSchema.FormalParameterOption.Variadic
     optional = raw.option == onnx.defs.OpSchema.FormalParameterOption.Optional
-    return Parameter(raw.name, raw.type_str, types, optional, variadic, raw.is_homogeneous)
+    return Parameter(raw.name, raw.type_str, frozenset(raw.types), optional, variadic, raw.is_homogeneous)
 
 
 def version_of(node: ir.Node, imports: Mapping[str, int]) -> int | None:

@@ -17,6 +17,10 @@ from sardonyx.graph.types import type_string
 
 Knows = Callable[[str, str], bool]
 
+MOST_AXES = 64  # numpy's limit
+_COUNTS = frozenset({"batch_dims", "perm"})
+_AXES = _COUNTS | {"axis", "axes", "batch_axis", "time_axis", "scan_input_axes", "scan_output_axes"}
+
 
 def knows_nothing(domain: str, name: str) -> bool:
     """The answer of providers that have no operators outside the standard."""
@@ -35,8 +39,11 @@ def verify(model: ir.Model, knows: Knows = knows_nothing) -> None:
 def check_structure(model: ir.Model, knows: Knows = knows_nothing) -> None:
     """Raises InvalidGraph, InvalidArgument or Fail, naming the node or value, unless the model's structure is sound."""
     for value in model.graph.inputs:
-        if type_string(value) is None:
+        found = type_string(value)
+        if found is None:
             raise Fail(f"This is an invalid model. Model input ({value.name}) does not have type information.")
+        if "undefined" in found or "float6" in found:
+            raise Fail(f"Model input ({value.name}) is of type {found}, which is not supported.")
     _check_graph(model.graph, model.opset_imports, frozenset(), knows)
 
 
@@ -100,6 +107,10 @@ def _check_operator(node: ir.Node, imports: Mapping[str, int], knows: Knows) -> 
         raise _invalid(node, f"Op registered for {node.op_type} is deprecated in domain_version of {version}")
     _check_arity(node, schema)
     _check_attributes(node, schema)
+    _check_axes(node)
+    parts = node.attributes.get_int("num_outputs", 0) if node.op_type == "Split" else 0
+    if parts and parts != len(node.outputs):
+        raise _invalid(node, f"Attribute 'num_outputs' is {parts}, but there are {len(node.outputs)} outputs.")
 
 
 def _check_arity(node: ir.Node, schema: schemas.Schema) -> None:
@@ -115,6 +126,16 @@ def _check_arity(node: ir.Node, schema: schemas.Schema) -> None:
             raise _invalid(node, f"{title} has no input {parameter.name}.")
 
 
+def _check_axes(node: ir.Node) -> None:
+    """Axes lie where tensors can have them; onnx's inference reads memory that isn't its own if they don't."""
+    for name, attribute in node.attributes.items():
+        if name in _AXES:
+            axes = [attribute.value] if attribute.type == ir.AttributeType.INT else attribute.value
+            least = 0 if name in _COUNTS else -MOST_AXES
+            if any(not least <= axis < MOST_AXES for axis in axes):
+                raise _invalid(node, f"Attribute '{name}' is {attribute.value}, which is no axis.")
+
+
 def _check_attributes(node: ir.Node, schema: schemas.Schema) -> None:
     for name, attribute in node.attributes.items():
         expected = schema.attributes.get(name)
@@ -126,6 +147,8 @@ def _check_attributes(node: ir.Node, schema: schemas.Schema) -> None:
                 f"Mismatched attribute type in '{node.name} : {name}'. "
                 f"Expected: '{expected.name}', actual: '{attribute.type.name}'",
             )
+        if attribute.type == ir.AttributeType.STRING and isinstance(attribute.value, bytes):
+            raise _invalid(node, f"Attribute '{name}' is not UTF-8.")
         if attribute.is_ref():
             raise _invalid(node, f"Attribute '{name}' refers to '{attribute.ref_attr_name}' outside a function.")
     for name in schema.required:

@@ -253,7 +253,10 @@ class Thread:
         if rows not in t.heights:
             raise ValueError(f"{self.name}: a tile of {rows} rows, made for {t.heights}")
         row, column = np.arange(rows)[:, None], np.arange(t.width)
-        a, b = self.number(t.a_offset) + (np.array(t.a_rows)[row] if t.a_rows else row * self.number(t.a_row)), self.number(t.b_offset) + column
+        a, b = (
+            self.number(t.a_offset) + (np.array(t.a_rows)[row] if t.a_rows else row * self.number(t.a_row)),
+            self.number(t.b_offset) + column,
+        )
         sums = np.zeros((rows, t.width), t.c.dtype.numpy)
         extents = [self.number(step.extent) for step in t.steps]
         moves = [(self.number(step.a), self.number(step.b)) for step in t.steps]

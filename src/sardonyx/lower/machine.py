@@ -12,7 +12,7 @@ from sardonyx.base.symbolic import Dim, evaluate
 class Machine:
     """lanes: f32 in a vector. shapes: (vectors per row, most rows) of a contraction tile, the preferred one first. l2: bytes of a
     core's L2 cache. typical: what a size that is not known is guessed to be. spare: operations worth doing twice to save memory.
-    chunk: elements of a long vector loop that one thread takes at a time.
+    chunk: elements of a long vector loop that one thread takes at a time. fma: is a multiply-add one operation?
     """
 
     lanes: int = 16
@@ -21,6 +21,7 @@ class Machine:
     typical: int = 256
     spare: int = 2
     chunk: int = 2048
+    fma: bool = True
 
     def guess(self, e: Dim | None) -> int:
         """e with unknown sizes at their typical value; 0 for None."""

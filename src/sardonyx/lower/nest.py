@@ -11,11 +11,12 @@ A nest of one pointwise statement is simpler (`map_kernel`): its loops are folde
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sardonyx.base.dtypes import DType
+from sardonyx.base.dtypes import DType, f32, f64
 from sardonyx.base.symbolic import (
     Dim,
     Symbol,
@@ -39,6 +40,7 @@ from sardonyx.loop.nodes import (
     If,
     Kernel,
     Load,
+    Op,
     Reduce,
     Seq,
     Step,
@@ -498,12 +500,31 @@ class NestBuilder:
                 inside.append(self.store(v, x, v.fn))
                 continue
             if v.fn and v.loops:
-                x = Reduce(v.fn, tuple((s, "unrolled" if self.is_short(v) else "serial") for s in v.loops), x)
+                x = self.reduced(v, x)
             forward[v.tensor] = x
             if self.read_outside(v, group):
                 inside.append(self.store(v, x))
         body = sequence(inside) if rows is None else rows(sequence(inside))
         return sequence([*before, self.around([s for s in free if s is not vector], vector, body)])
+
+    def reduced(self, v: Value, x: Expr) -> Expr:
+        """x reduced over v's loops, in each lane. A short sum of products is written out: a product, then multiply-adds."""
+        assert v.fn is not None
+        short = self.is_short(v)
+        if (
+            not short
+            or v.fn != "add"
+            or not isinstance(x, Op)
+            or x.fn != "mul"
+            or x.dtype not in (f32, f64)
+            or not self.machine.fma
+        ):
+            return Reduce(v.fn, tuple((s, "unrolled" if short else "serial") for s in v.loops), x)
+        counts = [n for s in v.loops if isinstance(n := extent(s), int)]
+        first, *terms = (replace(x, dict(zip(v.loops, at, strict=True))) for at in itertools.product(*map(range, counts)))
+        for t in terms:
+            first = Op("fma", *t.args, first)
+        return first
 
     def read_outside(self, v: Value, group: list[Value]) -> bool:
         """Must v be in memory? Not if only its own group reads it."""

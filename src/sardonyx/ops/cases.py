@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 def reals(*shape: int, dtype: npt.DTypeLike = np.float32, scale: float = 2.0) -> npt.NDArray[Any]:
     """Floats in [-scale, scale]."""
-    return (np.sin(np.arange(math.prod(shape)) * 1.7 + 0.3) * scale).astype(dtype).reshape(shape)
+    numbers: npt.NDArray[Any] = (np.sin(np.arange(math.prod(shape)) * 1.7 + 0.3) * scale).astype(dtype)
+    return numbers.reshape(shape)
 
 
 def integers(*shape: int, dtype: npt.DTypeLike = np.int64, lo: int = -9, hi: int = 9) -> npt.NDArray[Any]:

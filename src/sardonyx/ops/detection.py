@@ -313,7 +313,7 @@ def number(value: float, dtype: type = np.float32) -> np.ndarray:
 
 BOXES, SCORES = boxes_around(12), np.abs(reals(2, 3, 12))
 LIMITS = number(4, np.int64), number(0.3), number(0.5)
-PICTURE = reals(2, 3, 8, 9)
+PICTURE = reals(2, 2, 8, 9)
 REGIONS = np.array([[0, 0, 7, 6], [1.5, 2, 4, 7.5], [-3, -2, 3, 12]], np.float32)
 IMAGES = np.array([0, 1, 1])
 

@@ -332,7 +332,13 @@ def op(name: str, meaning: Callable[..., Any], *cases: Case, since: int = 1, **f
     return Op(name, since=since, domain=DOMAIN, lower=meaning, quantised=Rule.NONE, cases=cases, tolerance=1e-5, **fields)
 
 
+def host(name: str) -> Op:
+    """An operator of strings and maps alone."""
+    return Op(name, since=1, domain=DOMAIN, host=True, gradient=Rule.NONE, quantised=Rule.NONE)
+
+
 OPS = (
+    *(host(name) for name in ("CastMap", "CategoryMapper", "DictVectorizer", "LabelEncoder", "ZipMap")),
     op("Scaler", scaler, Case((F,), {"offset": [0.5, 1.0, -1.0], "scale": [2.0, 0.5, 1.0]})),
     op("Binarizer", binarizer, Case((F,), {"threshold": 0.5}), Case((WHOLE,), {"threshold": 1.0}), gradient=Rule.NONE),
     op("Normalizer", normalizer, *(Case((np.abs(F),), {"norm": n}) for n in ("MAX", "L1", "L2"))),

@@ -1,4 +1,4 @@
-"""What is not made of tensors of numbers: strings, sequences, optional values. These run in Python between compiled segments."""
+"""What is not made of tensors of numbers: strings, sequences, optional values, encoded pictures. These run in Python between compiled segments."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ def host(name: str, since: int) -> Op:
 
 
 OPS = (
+    host("ImageDecoder", 20),
     host("StringNormalizer", 10),
     host("StringConcat", 20),
     host("StringSplit", 20),

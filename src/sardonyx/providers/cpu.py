@@ -81,7 +81,7 @@ class CompiledGraph(Executable):
 
     def __init__(self, graph: ir.Graph, options: CompileOptions) -> None:
         target = features.select(options.target or None)
-        machine = Machine(lanes=target.vector_bits // 32, shapes=target.tile_shapes)
+        machine = Machine(lanes=target.vector_bits // 32, shapes=target.tile_shapes, fma=target.fma)
         self.threads = options.threads or available_cores()
         with require.collect() as requirements:
             imported = import_graph(graph, graph.opset_imports)

@@ -59,7 +59,7 @@ def fold_batch_normalizations(model: ir.Model) -> bool:
 def statistics_of(node: ir.Node, imports: dict[str, int]) -> Statistics | None:
     """The node's constants, if it has them and does not train."""
     schema = schemas.schema_of(node, imports)
-    if schema is None or node.attributes.get_int("training_mode", 0) or "spatial" in node.attributes:
+    if schema is None or node.attributes.get_int("training_mode") or "spatial" in node.attributes:
         return None
     if schema.since < 14 and sum(bool(value.name) for value in node.outputs) > 1:
         return None

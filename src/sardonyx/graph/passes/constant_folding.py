@@ -24,6 +24,7 @@ from sardonyx.base.dtypes import BY_CODE
 from sardonyx.base.errors import Unsupported
 from sardonyx.graph import schemas
 from sardonyx.graph.constants import Array
+from sardonyx.graph.inference import ERRORS
 from sardonyx.graph.passes.rewrite import tensor_of
 from sardonyx.graph.reference.interpreter import KERNEL_ERRORS, Interpreter, conform
 from sardonyx.graph.reference.kernels import kernel_for
@@ -113,7 +114,7 @@ def output_bytes(
         inferred = onnx.shape_inference.infer_node_outputs(
             schema.raw, ir.serde.serialize_node(node), types, data, opset_imports=opsets
         )
-    except onnx.shape_inference.InferenceError:
+    except ERRORS:
         return None
     total = 0
     for value in node.outputs:

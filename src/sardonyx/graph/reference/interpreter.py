@@ -23,9 +23,11 @@ KERNEL_ERRORS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
+    ImportError,
     LookupError,
     MemoryError,
     NotImplementedError,
+    OSError,
     RuntimeError,
     TypeError,
     ValueError,
@@ -93,7 +95,7 @@ class Interpreter:
         inputs += [self._slot(value) for body in inner.values() for value in body.captured]
         return Step(
             node=node,
-            kernel=kernel_for(node, imports, inner, Interpreter),
+            kernel=make_kernel(node, imports, inner),
             inputs=tuple(inputs),
             outputs=tuple(self._slot(value) for value in node.outputs),
             dtypes=tuple(tensor_dtype(value) for value in node.outputs),
@@ -109,6 +111,14 @@ class Interpreter:
             kept |= last
             out.append(Step(step.node, step.kernel, step.inputs, step.outputs, step.dtypes, tuple(last)))
         return out[::-1]
+
+
+def make_kernel(node: ir.Node, imports: Mapping[str, int], bodies: Mapping[str, Interpreter]) -> Kernel:
+    """The node's kernel. Raises Fail, naming the node, if its attributes don't make sense."""
+    try:
+        return kernel_for(node, imports, bodies, Interpreter)
+    except KERNEL_ERRORS as error:
+        raise Fail(f"Node ({node.name}) Op ({node.op_type}) {describe(error)}") from error
 
 
 def graph_attributes(node: ir.Node) -> dict[str, ir.Graph]:

@@ -22,7 +22,7 @@ def gather(x: Array, indices: Array, axis: int = 0) -> Array:
 def gather_elements(x: Array, indices: Array, axis: int = 0) -> Array:
     """y[..., i, ...] = x[..., indices[..., i, ...], ...]; indices may be shorter than x along the other axes."""
     check_bounds(indices, x.shape[axis])
-    places = list(np.indices(indices.shape, sparse=True))
+    places: list[Array] = list(np.indices(indices.shape, sparse=True))
     places[axis] = indices
     return np.asarray(x[tuple(places)])
 

@@ -1,0 +1,108 @@
+"""Ensembles of trees that are wrong are refused before anything runs; sets of members; what goes where for NaN."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sardonyx.base.errors import Fail, Unsupported
+from sardonyx.ops.cases import reals
+from tests.ops import harness
+
+X = reals(6, 2)
+STUMP: dict[str, Any] = {
+    "n_targets": 1,
+    "nodes_treeids": [0, 0, 0],
+    "nodes_nodeids": [0, 1, 2],
+    "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"],
+    "nodes_featureids": [1, 0, 0],
+    "nodes_values": [0.1, 0.0, 0.0],
+    "nodes_truenodeids": [1, 0, 0],
+    "nodes_falsenodeids": [2, 0, 0],
+    "target_treeids": [0, 0],
+    "target_nodeids": [1, 2],
+    "target_ids": [0, 0],
+    "target_weights": [1.0, 2.0],
+}
+
+
+def regress(x: harness.Array, **changes: Any) -> harness.Array:
+    (y,) = harness.run("TreeEnsembleRegressor", [x], STUMP | changes, domain="ai.onnx.ml", version=3)
+    return y
+
+
+def test_stump() -> None:
+    np.testing.assert_array_equal(regress(X), np.where(X[:, 1:] <= np.float32(0.1), 1, 2))
+
+
+@pytest.mark.parametrize(("tracks", "expected"), [([1, 0, 0], 1), ([0, 0, 0], 2)])
+def test_nan_goes_where_it_is_told_to(tracks: list[int], expected: float) -> None:
+    x = np.full((1, 2), np.nan, np.float32)
+    assert regress(x, nodes_missing_value_tracks_true=tracks).item() == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"nodes_truenodeids": [7, 0, 0]}, "branch to nowhere"),
+        ({"nodes_modes": ["BRANCH_SIDEWAYS", "LEAF", "LEAF"]}, "unknown modes"),
+        ({"nodes_values": [0.1, 0.0]}, "differ in length"),
+        ({"nodes_featureids": [-1, 0, 0]}, "negative feature"),
+        ({"nodes_featureids": [2, 0, 0]}, "more features than 2"),
+        ({"target_ids": [0, 1]}, "targets that is none"),
+        ({"target_nodeids": [1, 0]}, "no leaf"),
+        ({"target_nodeids": [1, 9]}, "no leaf"),
+        ({"target_weights": [1.0]}, "votes whose attributes differ"),
+        ({"aggregate_function": "MEDIAN"}, "MEDIAN"),
+    ],
+)
+def test_malformed(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(Fail, match=message):
+        regress(X, **changes)
+
+
+def test_circle() -> None:
+    attributes: dict[str, Any] = {
+        "n_targets": 1,
+        "tree_roots": [0],
+        "nodes_modes": np.zeros(2, np.uint8),
+        "nodes_featureids": [0, 0],
+        "nodes_splits": np.zeros(2, np.float32),
+        "nodes_truenodeids": [1, 0],
+        "nodes_trueleafs": [0, 0],
+        "nodes_falsenodeids": [0, 0],
+        "nodes_falseleafs": [1, 1],
+        "leaf_targetids": [0],
+        "leaf_weights": np.ones(1, np.float32),
+    }
+    with pytest.raises(Fail, match="circle"):
+        harness.run("TreeEnsemble", [X], attributes, domain="ai.onnx.ml", version=5)
+
+
+def test_labels_that_are_strings_are_left_to_the_host() -> None:
+    attributes = {k.replace("target", "class"): v for k, v in STUMP.items() if k != "n_targets"}
+    with pytest.raises(Unsupported, match="strings"):
+        harness.run("TreeEnsembleClassifier", [X], attributes | {"classlabels_strings": ["a", "b"]}, domain="ai.onnx.ml", version=3)
+
+
+def test_two_classes_that_both_have_votes() -> None:
+    """The greater one wins."""
+    attributes = {k.replace("target", "class"): v for k, v in STUMP.items() if k != "n_targets"}
+    votes = {
+        "class_treeids": [0] * 4,
+        "class_nodeids": [1, 1, 2, 2],
+        "class_ids": [0, 1, 0, 1],
+        "class_weights": [0.7, 0.3, 0.1, 0.9],
+    }
+    label, scores = harness.run(
+        "TreeEnsembleClassifier",
+        [X],
+        attributes | votes | {"classlabels_int64s": [4, 9]},
+        domain="ai.onnx.ml",
+        version=3,
+        outputs=2,
+    )
+    np.testing.assert_array_equal(label, np.where(X[:, 1] <= np.float32(0.1), 4, 9))
+    np.testing.assert_allclose(scores.sum(1), 1, 1e-6)
