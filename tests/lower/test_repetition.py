@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from sardonyx.base.dtypes import boolean, i64
+from sardonyx.base.dtypes import i64
 from sardonyx.base.symbolic import Dim
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element
 from sardonyx.expr.known import elements
-from sardonyx.expr.region import scan, while_loop
+from sardonyx.expr.region import scan
 from sardonyx.expr.tensor import Tensor, compute, constant
 from sardonyx.lower.schedule import Repeat
 from sardonyx.ops import linalg, movement, pointwise, softmax
@@ -163,28 +163,6 @@ def test_two_loops_after_each_other() -> None:
     program = compiled(both, "f32[t, m]", "f32[m]")
     for t in TURNS:
         program.check(reals(t, 5), reals(5))
-
-
-def test_a_loop_ends_when_its_condition_fails() -> None:
-    def halve(x: Tensor) -> list[Tensor]:
-        def goes_on(s: Tensor) -> Tensor:
-            return pointwise.pointwise(lambda e: scalar.apply("gt", e, 1), along_all(s), dtype=boolean)
-
-        def step(t: Dim, s: Tensor) -> Results:
-            half = pointwise.pointwise(lambda e: scalar.mul(e, 0.5), s)
-            return [goes_on(half), half], [s]
-
-        finals, stacks, count = while_loop(50, goes_on(x), [x], step)
-        rows = elements(count).reshape(-1)[0]
-        return [*finals, count, *(view(s, (rows, *s.shape[1:]), lambda *i: i) for s in stacks)]
-
-    program = compiled(halve, "f32[n]")
-    for top in (0.5, 1.5, 3, 1000, 1e12):
-        program.check(np.array([0, top, -1], np.float32))
-
-
-def along_all(s: Tensor) -> Tensor:
-    return view(along("max", s, [0]), (), lambda: (0,))
 
 
 def test_a_number_of_turns_that_data_decide() -> None:
