@@ -18,7 +18,8 @@ def explicit_broadcast(function: Callable[[Array, Array], Array]) -> Callable[..
             b = b.reshape(b.shape + (1,) * (a.ndim - axis % a.ndim - b.ndim))
         elif not broadcast and a.shape != b.shape:
             raise ValueError(f"shapes {a.shape} and {b.shape} differ and broadcast is not set")
-        return function(a, b)
+        with np.errstate(all="ignore"):
+            return function(a, b)
 
     return apply
 
