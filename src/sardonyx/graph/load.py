@@ -26,6 +26,7 @@ from sardonyx.graph.types import has_map, set_type
 from sardonyx.graph.verify import Knows, check_structure, check_types, knows_nothing
 
 NEWEST_IR_VERSION = 14
+FILES = "sardonyx.files"  # in a model's meta: {location: Identity} of the files beside it that it was read from
 FIRST_OVERRIDABLE = 4  # before this IR version initializers had to be listed among the inputs, and are constants
 
 # Its warnings tell of models that we refuse with an error of our own.
@@ -98,11 +99,13 @@ def from_proto(proto: onnx.ModelProto, options: LoadOptions = LoadOptions()) -> 
     """The graph of a parsed model; `proto` is changed. Raises SardonyxError."""
     check_header(proto)
     check_texts(proto)
-    external = read_tensors(proto, ExternalData(options.folder))
+    files = ExternalData(options.folder)
+    external = read_tensors(proto, files)
     for graph in graphs_of(proto):
         check_definitions(graph)
     maps = take_map_types(proto.graph)
     model = convert(proto)
+    model.meta[FILES] = files.identities
     normalise_imports(model)
     place_external(model, external)
     if model.ir_version < FIRST_OVERRIDABLE:
