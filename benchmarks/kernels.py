@@ -23,7 +23,7 @@ from benchmarks.peak import FmaPeak
 from benchmarks.weightless import seeded
 
 # Winograd's algorithm takes fewer multiplications than are counted here.
-DIRECT = ("sardonyx.winograd", "0")
+DIRECT = ("session.disable_winograd", "1")
 
 Dims = list[str | int]
 

@@ -1,9 +1,9 @@
-"""The sizes a statement depends on."""
+"""The sizes a statement depends on, and the buffers it writes to."""
 
 from __future__ import annotations
 
 from sardonyx.base.symbolic import Dim, Symbol, symbols
-from sardonyx.loop.nodes import Alloc, Barrier, Check, For, If, Seq, Stmt, Store, Tile, While
+from sardonyx.loop.nodes import Alloc, Barrier, Buffer, Check, For, If, Seq, Stmt, Store, Tile, While
 
 
 def free_symbols(s: Stmt) -> frozenset[Symbol]:
@@ -29,6 +29,19 @@ def free_symbols(s: Stmt) -> frozenset[Symbol]:
         return of_dims(s.rows, s.a_offset, s.a_row, s.b_offset, s.c_offset, s.c_row, *steps, *ahead)
     assert isinstance(s, Barrier)
     return frozenset()
+
+
+def written(s: Stmt) -> frozenset[Buffer]:
+    """The buffers that s writes to."""
+    if isinstance(s, Store):
+        return frozenset([s.buffer])
+    if isinstance(s, Tile):
+        return frozenset([s.c])
+    if isinstance(s, Seq):
+        return frozenset().union(*map(written, s.body))
+    if isinstance(s, If):
+        return written(s.then) | (written(s.otherwise) if s.otherwise else frozenset())
+    return written(s.body) if isinstance(s, (For, While, Alloc)) else frozenset()
 
 
 def of_dims(*dims: Dim) -> frozenset[Symbol]:

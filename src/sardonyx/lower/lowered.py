@@ -19,6 +19,7 @@ from sardonyx.lower.place import Nest, place, take_views
 from sardonyx.lower.repetition import expand
 from sardonyx.lower.schedule import Call, Repeat, Segment, Step, bytes_of, place_barriers, plan_memory
 from sardonyx.lower.values import Value, reads_of, transform
+from sardonyx.lower.winograd import rewrite_convolutions
 
 
 @dataclass
@@ -50,6 +51,7 @@ def lower(inputs: Sequence[Tensor], outputs: Sequence[Tensor], machine: Machine)
     kept = list(dict.fromkeys([*kept, *expand(values), *call_inputs(values)]))
     mark_constants(values, {*results, *(p.tensor for p in probes)})
     take_views(values, kept, machine)
+    rewrite_convolutions(values, {*kept}, machine)
     pack(values, machine)
     run = {t: v for t, v in values.items() if not v.constant}
     constants = leaves(run, values, [p.tensor for p in probes])

@@ -13,6 +13,8 @@ class Machine:
     """lanes: f32 in a vector. shapes: (vectors per row, most rows) of a contraction tile, the preferred one first. l2: bytes of a
     core's L2 cache. typical: what a size that is not known is guessed to be. spare: operations worth doing twice to save memory.
     chunk: elements of a long vector loop that one thread takes at a time. fma: is a multiply-add one operation?
+    winograd: may convolutions take fewer products? flops, bandwidth: of one core, for estimates: f32 operations and bytes from beyond its
+    caches in a second (a server's core with vectors of 512 bits; what counts is their ratio).
     """
 
     lanes: int = 16
@@ -22,6 +24,9 @@ class Machine:
     spare: int = 2
     chunk: int = 2048
     fma: bool = True
+    winograd: bool = False
+    flops: float = 150e9
+    bandwidth: float = 12e9
 
     def guess(self, e: Dim | None) -> int:
         """e with unknown sizes at their typical value; 0 for None."""

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TypeAlias
 
 from sardonyx.base.dtypes import DType, f32, f64
 from sardonyx.base.symbolic import (
@@ -30,6 +32,7 @@ from sardonyx.base.symbolic import (
     symbols,
     value,
 )
+from sardonyx.expr.pieces import deciding, settle
 from sardonyx.expr.tensor import Read, Tensor, variable
 from sardonyx.loop.nodes import (
     Alloc,
@@ -52,13 +55,16 @@ from sardonyx.loop.nodes import (
     sequence,
     walk,
 )
-from sardonyx.lower.free import free_symbols
+from sardonyx.lower.free import free_symbols, written
 from sardonyx.lower.machine import Machine
-from sardonyx.lower.place import Nest, extent
+from sardonyx.lower.place import Nest, extent, is_short
 from sardonyx.lower.values import Operands, Value, address, operands, reads_of, transform
 
 MOST_UNROLLED = 32
 """Terms of a reduction over a fixed window that are written out."""
+Turn: TypeAlias = Mapping[Symbol, int]
+Forward: TypeAlias = dict[tuple[Tensor, tuple[Dim, ...]], Expr]
+EMPTY: Turn = MappingProxyType({})
 MOST_ROWS_UNROLLED = 8
 """Rows of such windows that are computed side by side."""
 
@@ -121,18 +127,23 @@ class NestBuilder:
         buffer, offset = self.place_of(r.tensor, r.indices)
         return Load(buffer, substitute(offset, self.env), None if r.guard is None else replace(r.guard, self.env))
 
-    def expression(self, body: Expr, forward: dict[Tensor, Expr] | None = None) -> Expr:
+    def expression(self, body: Expr, forward: Forward | None = None) -> Expr:
         """body with its reads as loads, at the band's present point; `forward` gives values that are at hand."""
         known = forward or {}
 
         def on_read(r: Read) -> Expr:
-            return known[r.tensor] if r.tensor in known else self.load(r)
+            found = known.get((r.tensor, r.indices))
+            return self.load(r) if found is None else found
 
         return replace(transform(body, on_read), self.env)
 
-    def store(self, v: Value, x: Expr, combine: str | None = None) -> Store:
+    def store(self, v: Value, x: Expr, combine: str | None = None, turn: Turn = EMPTY) -> Store:
+        """turn: of v's loops that are written out."""
         buffer, offset = self.place_of(v.tensor, v.axes)
-        return Store(buffer, substitute(offset, self.env), x, combine)
+        guard = None if v.guard is None else settle(replace(replace(v.guard, turn), self.env))
+        if isinstance(guard, Const) and guard.value:
+            guard = None
+        return Store(buffer, substitute(substitute(offset, turn), self.env), x, combine, guard)
 
     # ---- one pointwise statement -------------------------------------------------------------------------------------------
 
@@ -192,7 +203,8 @@ class NestBuilder:
         loops = list(outer)
         if nest.stream:
             assert nest.root.tile is not None
-            loops.insert(0, self.panels(nest.root))
+            own = self.contraction(nest.root).b.symbols
+            loops.insert(sum(s in own for s in loops), self.panels(nest.root))
         count = ceil_divide(m, height)
         block = variable("block", count)
         low, rest = m // count, m % count
@@ -218,7 +230,8 @@ class NestBuilder:
             statements.append(self.contraction_tiles(v))
         statements += self.sweep_rows(waiting)
         body = sequence(statements)
-        for s in reversed(list(self.scratch.values())):
+        used = written(body)
+        for s in reversed([s for s in self.scratch.values() if s.buffer in used]):
             body = Alloc(s.buffer, s.size, body)
         return parallel([*loops, *symbols(block)], body)
 
@@ -463,9 +476,21 @@ class NestBuilder:
         """Is v's reduction a serial one in each lane, the vectors along another loop?"""
         return v.fn is not None and self.best_vector([v], self.free(v)) not in v.loops
 
+    def written_out(self, v: Value) -> list[Symbol]:
+        """The short loops of a piecewise statement: each turn has an arm of its own."""
+        return [s for s in self.free(v) if is_short(extent(s))] if deciding(v.body) and not v.fn else []
+
+    def turns(self, v: Value) -> Iterator[Turn]:
+        """The loops that are written out, at each of their turns."""
+        loops = self.written_out(v)
+        for at in itertools.product(*(range(self.machine.guess(extent(s))) for s in loops)):
+            yield dict(zip(loops, at, strict=True))
+
     def outer_free(self, v: Value) -> list[Symbol]:
         """The loops around v's store or around its reduction's lanes."""
-        return [s for s in self.free(v) if s not in v.loops] if not v.fn or self.reduces_inside(v) else self.free(v)
+        out = self.written_out(v)
+        free = [s for s in self.free(v) if s not in out]
+        return [s for s in free if s not in v.loops] if not v.fn or self.reduces_inside(v) else free
 
     def sweep_loop(self, v: Value) -> Symbol:
         return self.outer_free(v)[0]
@@ -478,8 +503,12 @@ class NestBuilder:
         members = {m.tensor: m for m in group}
         for read in reads_of(v):
             m = members.get(read.tensor)
-            at = tuple(substitute(i, {own[0]: value(shared[0])}) for i in read.indices)
-            if m is not None and ((m.fn is not None and not self.reduces_inside(m)) or at != m.axes):
+            if m is None:
+                continue
+            out = {*self.written_out(m)}
+            at = [substitute(i, {own[0]: value(shared[0])}) for i in read.indices]
+            here = all(i == a or symbols(a) & out for i, a in zip(at, m.axes, strict=True))
+            if (m.fn is not None and not self.reduces_inside(m)) or not here:
                 return False
         return True
 
@@ -491,19 +520,19 @@ class NestBuilder:
         vector = self.best_vector(group, free)
         before: list[Stmt] = []
         inside: list[Stmt] = []
-        forward: dict[Tensor, Expr] = {}
-        for v in group:
+        forward: Forward = {}
+        for v, turn in ((v, turn) for v in group for turn in self.turns(v)):
             assert v.body is not None
-            x = self.expression(v.body, forward)
+            x = self.expression(settle(replace(v.body, turn)) if turn else v.body, forward)
             if v.fn and not self.reduces_inside(v):
                 before.append(self.store(v, neutral(v.fn, x)))
                 inside.append(self.store(v, x, v.fn))
                 continue
             if v.fn and v.loops:
                 x = self.reduced(v, x)
-            forward[v.tensor] = x
+            forward[v.tensor, tuple(substitute(a, turn) for a in v.axes)] = x
             if self.read_outside(v, group):
-                inside.append(self.store(v, x))
+                inside.append(self.store(v, x, turn=turn))
         body = sequence(inside) if rows is None else rows(sequence(inside))
         return sequence([*before, self.around([s for s in free if s is not vector], vector, body)])
 
@@ -643,6 +672,8 @@ def fold(loops: list[Symbol], store: Store) -> tuple[list[Symbol], Store]:
 def merge(outer: Symbol, inner: Symbol, store: Store) -> tuple[Symbol, Store] | None:
     n = extent(inner)
     pair = {outer, inner}
+    if store.guard is not None and pair & store.guard.symbols:
+        return None
     for node in walk(store.value):
         if isinstance(node, Load):
             if not folds(node.offset, outer, inner, n):
@@ -653,7 +684,7 @@ def merge(outer: Symbol, inner: Symbol, store: Store) -> tuple[Symbol, Store] | 
         return None
     both = Symbol(f"{outer.name}.{inner.name}", extent(outer) * n)
     env: dict[Symbol, Dim] = {outer: 0, inner: value(both)}
-    return both, Store(store.buffer, substitute(store.offset, env), replace(store.value, env))
+    return both, Store(store.buffer, substitute(store.offset, env), replace(store.value, env), guard=store.guard)
 
 
 def folds(offset: Dim, outer: Symbol, inner: Symbol, n: Dim) -> bool:

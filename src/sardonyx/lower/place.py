@@ -10,27 +10,46 @@ INLINE vanish into their readers' expressions, and what they read becomes read b
     TILE    a contraction, read once, at a statement's own point       sums in registers, the statement is the epilogue
     ROW     all sites at the same loops of one nest's band, scratch fits, a contraction's B fits in L2
     ROOT    else: a buffer, in the order of its first reader's loops
+
+Piecewise values are never inlined: the loops that decide between their arms are written out where they are computed, so these never
+belong to the band.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from sardonyx.base.symbolic import Derived, Dim, Int, Symbol, covering_loops, product, single, strides, substitute, symbols, value
+from sardonyx.base.symbolic import (
+    Derived,
+    Dim,
+    Int,
+    Symbol,
+    ceil_divide,
+    covering_loops,
+    product,
+    single,
+    strides,
+    substitute,
+    symbols,
+    value,
+)
+from sardonyx.expr.pieces import deciding
 from sardonyx.expr.tensor import Read, Tensor
-from sardonyx.loop.nodes import replace, walk
+from sardonyx.loop.nodes import Expr, Index, Op, replace, walk
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.values import Operands, Value, address, cost, inlined, moves, operands, reads_of, transform
 
-_fresh = itertools.count()
+MOST_WRITTEN_OUT = 8
+"""Turns of a loop that is written out because arms depend on it, or stands beside one that is."""
 
 
 @dataclass(eq=False)
 class Nest:
-    """One root, the loops around its members (the row last), and the members, in order. stream: a column loop outermost."""
+    """One root, the loops around its members (the row last), and the members, in order.
+
+    stream: a column loop around the blocks of rows, inside the loops that B has."""
 
     root: Value
     band: list[Symbol] = field(default_factory=list)
@@ -44,6 +63,7 @@ class Nest:
 
 
 Site = tuple[Value, Read]
+Rule = Callable[[Value, Sequence[Site]], bool]
 
 
 def place(values: dict[Tensor, Value], outputs: Iterable[Tensor], machine: Machine) -> list[Nest]:
@@ -74,17 +94,22 @@ class Placer:
             if v.body is None or v.place is not None or not self.needed(v):
                 continue
             sites = self.sites(v)
-            for rule in (
-                (self.part, self.root) if self.is_late(v, sites) else (self.part, self.inline, self.tile, self.row, self.root)
-            ):
-                if rule(v, sites):
-                    break
+            next(True for rule in self.rules(v, sites) if rule(v, sites))
         for v in self.values.values():
             if v.constant and v.body is None:
                 self.layout(v)
         for nest in self.nests:
             nest.members.sort(key=lambda m: m.id)
         return sorted(self.nests, key=lambda n: n.root.id)
+
+    def rules(self, v: Value, sites: Sequence[Site]) -> tuple[Rule, ...]:
+        """The rules that may place v, in their order."""
+        decide = deciding(v.body)
+        if self.is_late(v, sites) or any(single(d) is None for d in decide):
+            return self.part, self.root
+        if decide:
+            return self.part, self.row, self.root
+        return self.part, self.inline, self.tile, self.row, self.root
 
     # ---- who reads what ---------------------------------------------------------------------------------------------------
 
@@ -208,7 +233,8 @@ class Placer:
             return False
         if keep and (v.level < nest.root.level or self.called.get(v.tensor, math.inf) < nest.root.id):
             return False  # somebody waits for it
-        at = self.mapped(v, inside, nest)
+        decide = frozenset().union(*map(symbols, deciding(v.body)))
+        at = {a: i for a, i in self.mapped(v, inside, nest).items() if decide.isdisjoint(symbols(v.axes[a]))}
         if keep and any(product(map(extent, covering_loops(i) or ())) != v.shape[a] for a, i in at.items()):
             return False  # this nest needs a part of it only
         got = set().union(*(symbols(i) for i in at.values()))
@@ -231,7 +257,7 @@ class Placer:
         return True
 
     def fits(self, v: Value, at: dict[int, Dim], nest: Nest) -> bool:
-        free = product(n for a, n in enumerate(v.shape) if a not in at)
+        free = product(n for a, n in enumerate(v.shape) if a not in at and not (deciding(v.body) and is_short(n)))
         if self.machine.guess(free) * 8 * v.tensor.dtype.itemsize > self.machine.l2 // 2:
             return False
         return nest.tile is None or not self.streams(nest.tile)
@@ -247,7 +273,7 @@ class Placer:
         if o := operands(v):
             nest.band = o.batch + o.rows
             nest.tile = self.wrap(v)
-            nest.stream = self.streams(nest.tile)
+            nest.stream = self.streams(nest.tile) or self.passes_by(nest.tile)
             return True
         store = self.stored_at(v)
         vector = self.vector_loop(v)
@@ -299,6 +325,13 @@ class Placer:
         o = self.contraction(v)
         return self.machine.guess(product(extent(s) for s in o.columns + o.k)) * v.tensor.dtype.itemsize > self.machine.l2 // 4
 
+    def passes_by(self, v: Value) -> bool:
+        """Has contraction v a B for each of its batches, all of them together too large for a cache?"""
+        o = self.contraction(v)
+        batches = product(extent(s) for s in o.batch if s in o.b.symbols)
+        whole = product([batches, *(extent(s) for s in o.columns + o.k)])
+        return batches != 1 and self.values[o.b.tensor].constant and self.machine.guess(whole) * v.tensor.dtype.itemsize > self.machine.l2 // 4
+
     def fits_rows(self, v: Value, r: Read, nest: Nest) -> bool:
         """May contraction v be computed for a block of rows of this nest?"""
         o = self.contraction(v)
@@ -309,10 +342,13 @@ class Placer:
 
     def refine(self, v: Value) -> Value:
         """Where v's body asks for s // d and s % d of one of its loops, v gets two loops for it, and is written through the view
-        back: u[.., q, r, ..] with s = q d + r."""
+        back: u[.., q, r, ..] with s = q d + r. Not where they don't divide it evenly, unless arms depend on s % d."""
+        decide = deciding(v.body)
         for atom in quotients(v):
             s, d = single(atom.left), atom.right
-            if s is None or s not in v.variables or not isinstance(d, int) or extent(s) % d != 0:
+            if s is None or s not in v.variables or not isinstance(d, int):
+                continue
+            if extent(s) % d != 0 and not any(s in symbols(i) for i in decide):
                 continue
             axis = next(a for a, x in enumerate(v.axes) if single(x) is s)
             u = self.split_axis(v, axis, d)
@@ -321,7 +357,8 @@ class Placer:
 
     def split_axis(self, v: Value, axis: int, d: int) -> Value:
         target, where = v.into or (v.tensor, v.axes)
-        shape = [*v.shape[:axis], v.shape[axis] // d, d, *v.shape[axis + 1 :]]
+        n = v.shape[axis]
+        shape = [*v.shape[:axis], ceil_divide(n, d), d, *v.shape[axis + 1 :]]
         part = Tensor(v.tensor.dtype, shape, v.tensor.name)
         part.origin = v.tensor.origin
         part.id = v.tensor.id
@@ -330,6 +367,9 @@ class Placer:
         env = {s: i for a, i in zip(v.axes, own, strict=True) if (s := single(a)) is not None}
         assert v.body is not None
         u.body, u.fn, u.loops, u.region, u.turns = replace(v.body, env), v.fn, v.loops, v.region, v.turns
+        u.guard = None if v.guard is None else replace(v.guard, env)
+        if n % d != 0:
+            bound(u, own[axis], n)
         u.level = v.level
         u.into = target, tuple(substitute(i, env) for i in where)
         v.body, v.into, v.place = None, None, "WHOLE"
@@ -412,6 +452,25 @@ def extent(s: Symbol) -> Dim:
 
 def loops_of(r: Read) -> set[Symbol]:
     return set().union(*(symbols(i) for i in r.indices))
+
+
+def bound(v: Value, index: Dim, extent: Dim) -> None:
+    """v is stored only where index < extent, and what it reads there is read only then."""
+    inside, loops = Op("lt", Index(index), Index(extent)), symbols(index)
+
+    def guarded(guard: Expr | None) -> Expr:
+        return inside if guard is None else Op("and", guard, inside)
+
+    def within(r: Read) -> Read:
+        return Read(r.tensor, r.indices, guarded(r.guard)) if any(loops <= symbols(i) for i in r.indices) else r
+
+    assert v.body is not None
+    v.body, v.guard = transform(v.body, within), guarded(v.guard)
+
+
+def is_short(n: Dim) -> bool:
+    """May a loop of this extent be written out?"""
+    return isinstance(n, int) and n <= MOST_WRITTEN_OUT
 
 
 def has_remainder(i: Dim) -> bool:

@@ -33,11 +33,12 @@ class Value:
     contracts a sum of products whose right-hand side lies as a tile reads it (see lower.pack)
     turns     moves the state of a loop on, at the end of each turn
     level     the segment in which it can be computed first (see lower.levels)
+    guard     where it is false, nothing is stored: a loop that was split runs past the end
     """
 
     __slots__ = (
         *("axes", "body", "constant", "contracts", "fn", "into", "laid", "loops", "nest"),
-        *("place", "region", "shape", "stored", "strides", "tensor", "tile", "form", "turns", "level"),
+        *("place", "region", "shape", "stored", "strides", "tensor", "tile", "form", "turns", "level", "guard"),
     )
 
     def __init__(self, tensor: Tensor) -> None:
@@ -48,6 +49,7 @@ class Value:
         self.laid = self.stored = self.constant = self.contracts = self.turns = False
         self.level = 0
         self.place: str | None = None
+        self.guard: Expr | None = None
         self.nest: object = None
         self.tile: Value | None = None
         self.form: tuple[object, Operands | None] | None = None  # memo of operands()

@@ -1,0 +1,66 @@
+"""Piecewise expressions: one arm for each value of a short index.
+
+    piecewise(i, [e0, e1, e2])  =  i == 0 ? e0 : i == 1 ? e1 : e2
+
+Both sides of a Select are evaluated, so a loop that decides between arms is written out by lowering, and `settle` leaves the one arm
+that holds in each turn.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+
+from sardonyx.base.symbolic import Dim, Int, is_below
+from sardonyx.expr.tensor import Read
+from sardonyx.loop.nodes import Const, Expr, Index, Load, Op, Select, walk
+from sardonyx.loop.rewrite import rewrite
+
+COMPARISONS: Mapping[str, Callable[[int, int], bool]] = {
+    fn: getattr(operator, fn) for fn in ("eq", "ne", "lt", "le", "gt", "ge")
+}
+
+
+def piecewise(index: Dim, arms: Sequence[Expr]) -> Expr:
+    """arms[index], for 0 <= index < len(arms)."""
+    *others, out = arms
+    for i, arm in reversed(list(enumerate(others))):
+        out = Select(Op("eq", Index(index), Index(i)), arm, out)
+    return out
+
+
+def deciding(body: Expr | None) -> tuple[Int, ...]:
+    """The indices that decide between the arms of piecewise expressions in body."""
+    if body is None:
+        return ()
+    found = [n.args[0] for n in walk(body) if isinstance(n, Select)]
+    pairs = [c.args for c in found if isinstance(c, Op) and c.fn == "eq"]
+    return tuple(
+        dict.fromkeys(
+            a.dim for a, b in pairs if isinstance(a, Index) and isinstance(b, Index) and isinstance(a.dim, Int) and isinstance(b.dim, int)
+        )
+    )
+
+
+def settle(expr: Expr) -> Expr:
+    """expr without the arms and guards that its indices decide."""
+    return rewrite(expr, _settled)
+
+
+def _settled(e: Expr) -> Expr:
+    if isinstance(e, Op) and e.fn in COMPARISONS and all(isinstance(a, Index) for a in e.args):
+        known = _compared(e)
+        return e if known is None else Const(known, e.dtype)
+    if isinstance(e, Select) and isinstance(e.args[0], Const):
+        return e.args[1] if e.args[0].value else e.args[2]
+    if isinstance(e, (Read, Load)) and isinstance(e.guard, Const) and e.guard.value:
+        return e.rebuild((), e.dims)
+    return e
+
+
+def _compared(e: Op) -> bool | None:
+    """The outcome of a comparison of indices, where it is certain."""
+    left, right = (a.dims[0] for a in e.args)
+    if not isinstance(left, Int) and not isinstance(right, Int):
+        return COMPARISONS[e.fn](left, right)
+    return True if e.fn == "lt" and is_below(left, right) else None

@@ -1,0 +1,346 @@
+"""Convolutions with fewer multiplications: Winograd's minimal filtering F(m x m, 3 x 3), as a rewrite of the tensor expression.
+
+    y[n, o, h, w] = sum over c, p, q of x[n, c, h + p, w + q] g[o, c, p, q]                    h + p: a window of three, stride 1
+
+becomes, with a = m + 2 and tiles (s, t) of m x m outputs,
+
+    u[i, j, o, c]       = sum over p, q of G[i, p] G[j, q] g[o, c, p, q]                       once, in f64
+    v[i, j, n, s, t, c] = sum over y, x of B[i, y] B[j, x] x[n, c, m s + y, m t + x]           a x a inputs of a tile
+    z[i, j, n, s, t, o] = sum over c of v[i, j, n, s, t, c] u[i, j, o, c]                      a^2 contractions
+    y[n, o, h, w]       = sum over i, j of A[h % m, i] A[w % m, j] z[i, j, n, h // m, w // m, o]
+
+The small sums are straight-line code: piecewise expressions over i, j and h % m, w % m, whose loops lowering writes out. What follows y
+at its own point (bias, activation, residual, the border of the next convolution) joins its last statement, as it would join a tile.
+
+Matrices by Cook and Toom from m + 1 points and infinity (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016).
+Points of F(4 x 4): 0, +-sqrt(1/2), +-sqrt(2), whose error is 1.2 to 1.9 times that of the direct sum; F(2 x 2), with 0, +-1, is more
+exact than that. A NaN or an infinity spreads over the tile that it lies in.
+
+A rewrite is chosen from extents alone, by the time that it would take one thread: bits must not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sardonyx.base.dtypes import DType, f32, f64
+from sardonyx.base.symbolic import Dim, Symbol, ceil_divide, product, single, substitute, symbols, value
+from sardonyx.expr.pieces import piecewise
+from sardonyx.expr.tensor import Read, Tensor, variable
+from sardonyx.loop.nodes import Cast, Const, Expr, Index, Op
+from sardonyx.lower.machine import Machine
+from sardonyx.lower.place import extent
+from sardonyx.lower.values import Operands, Value, find_operands, inlined, reads_of, transform
+
+Matrix = npt.NDArray[np.float64]
+
+TAPS = 3
+LEAST_CHANNELS = 16
+"""In or out: with fewer the transforms cost more than the products saved."""
+WORTH = 1.1
+"""How many times faster than the direct sum a rewrite must be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """F(m x m, 3 x 3). seconds: of transforming a tile in one channel, in or out."""
+
+    m: int
+    points: tuple[float, ...]
+    seconds: float
+
+    @property
+    def taps(self) -> int:
+        """Inputs of a tile along one axis."""
+        return self.m + TAPS - 1
+
+
+VARIANTS = (
+    Variant(4, (0.0, math.sqrt(0.5), -math.sqrt(0.5), math.sqrt(2.0), -math.sqrt(2.0)), 3e-9),
+    Variant(2, (0.0, 1.0, -1.0), 1.2e-9),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One spatial axis: which of a's it is, the loop over outputs, the loop over taps, where the first window begins."""
+
+    axis: int
+    output: Symbol
+    tap: Symbol
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """A sum of products that slides a 3 x 3 window. rows: its loops over rows that are in no window; k: its reduced loops likewise."""
+
+    of: Operands
+    y: Window
+    x: Window
+    rows: list[Symbol]
+    k: list[Symbol]
+
+
+def rewrite_convolutions(values: dict[Tensor, Value], kept: Container[Tensor], machine: Machine) -> None:
+    """Rewrites the sums in values for which it pays. kept: what must remain as it is."""
+    readers: dict[Tensor, list[Value]] = {}
+    for v in values.values():
+        for t in {r.tensor for r in reads_of(v)}:
+            readers.setdefault(t, []).append(v)
+    for v in sorted(values.values(), key=lambda v: v.id):
+        found = convolution(v, values) if v.fn and v.place is None and v.tensor.dtype is f32 else None
+        chosen = choose(found, machine) if found else None
+        if found and chosen:
+            Rewrite(values, v, found, chosen, machine).run()
+            take_epilogue(v, values, readers, kept)
+
+
+def convolution(v: Value, values: Mapping[Tensor, Value]) -> Convolution | None:
+    """v as a convolution by a constant 3 x 3 kernel with stride 1, or None."""
+    o = find_operands(v)
+    if o is None or not values[o.b.tensor].constant or o.a.dtype is not f32 or o.b.dtype is not f32:
+        return None
+    found = [w for axis, i in enumerate(o.a.indices) if (w := window(axis, i, o)) is not None]
+    if len(found) != 2:
+        return None
+    y, x = found
+    moving = {y.output, y.tap, x.output, x.tap}
+    others = [i for axis, i in enumerate(o.a.indices) if axis not in (y.axis, x.axis)]
+    k = [s for s in o.k if s not in moving]
+    if not k or any(moving & symbols(i) for i in others):
+        return None
+    return Convolution(o, y, x, [s for s in o.rows if s not in moving], k)
+
+
+def window(axis: int, index: Dim, o: Operands) -> Window | None:
+    """index = output + tap + start"""
+    outputs = [s for s in o.rows if s in symbols(index)]
+    taps = [s for s in o.k if s in symbols(index)]
+    if len(outputs) != 1 or len(taps) != 1 or extent(taps[0]) != TAPS:
+        return None
+    start = index - value(outputs[0]) - value(taps[0])
+    return Window(axis, outputs[0], taps[0], start) if isinstance(start, int) else None
+
+
+# ---- the choice -----------------------------------------------------------------------------------------------------------
+
+
+def choose(c: Convolution, machine: Machine) -> Variant | None:
+    """The fastest variant, if it is faster than the direct sum."""
+    channels = machine.guess(product(map(extent, c.k))), machine.guess(product(map(extent, c.of.columns)))
+    if not machine.winograd or min(channels) < LEAST_CHANNELS:
+        return None
+    best = min(VARIANTS, key=lambda f: seconds(c, f, channels, machine))
+    return best if seconds(c, best, channels, machine) * WORTH < seconds(c, None, channels, machine) else None
+
+
+def seconds(c: Convolution, f: Variant | None, channels: tuple[int, int], machine: Machine) -> float:
+    """An estimate of the time of the direct sum (None) or of a variant: what bounds it, arithmetic or memory, and the transforms."""
+    m = f.m if f else 1
+    images = math.prod(n for s in c.rows if isinstance(n := extent(s), int))  # sizes that are not known: batches, often of one
+    tiles = images * math.prod(machine.guess(ceil_divide(extent(w.output), m)) for w in (c.y, c.x))
+    groups = machine.guess(product(map(extent, c.of.batch)))
+    points = f.taps**2 if f else TAPS**2
+    products, weights = math.prod(channels) * points * groups, math.prod(channels) * points * groups * f32.itemsize
+    total = max(2 * tiles * products / machine.flops, weights / machine.bandwidth)
+    if f is None:
+        return total
+    between = tiles * points * sum(channels) * groups * f32.itemsize
+    return total + tiles * sum(channels) * groups * f.seconds + (3 * between / machine.bandwidth if between > machine.l2 else 0)
+
+
+# ---- matrices -------------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def matrices(points: tuple[float, ...]) -> tuple[Matrix, Matrix, Matrix]:
+    """(A, B, G) of F(m, 3) from m + 1 points and infinity: y = A ((G g) * (B x)); A: [m, a], B: [a, a], G: [a, 3]."""
+    n, m = len(points) + 1, len(points) - 1
+    a, b, g = np.zeros((m, n)), np.zeros((n, n)), np.zeros((n, TAPS))
+    for i, p in enumerate(points):
+        others = [q for q in points if q != p]
+        a[:, i] = p ** np.arange(m)
+        g[i] = p ** np.arange(TAPS) / math.prod(p - q for q in others)
+        b[i, : n - 1] = np.poly(others)[::-1]
+    a[m - 1, n - 1] = g[n - 1, TAPS - 1] = 1
+    b[n - 1] = np.poly(points)[::-1]
+    return a, b, g
+
+
+def times(matrix: Matrix, xs: Sequence[Expr], fma: bool) -> list[Expr]:
+    """matrix x: columns that are equal but for signs take the sum and the difference of their elements, rows likewise share parts."""
+    columns, terms = matrix.T.copy(), list(xs)
+    for i in range(len(terms)):
+        for j in range(i + 1, len(terms)):
+            if np.count_nonzero(columns[i]) > 1 and np.allclose(abs(columns[i]), abs(columns[j])):
+                same = np.isclose(columns[i], columns[j])
+                terms[i], terms[j] = Op("add", terms[i], terms[j]), Op("sub", terms[i], terms[j])
+                columns[i], columns[j] = np.where(same, columns[i], 0), np.where(same, 0, columns[i])
+                break
+    rows = columns.T
+    out: dict[int, Expr] = {}
+    for i, row in enumerate(rows):
+        partner = next((j for j in range(i + 1, len(rows)) if j not in out and are_mirrored(row, rows[j])), None)
+        if i in out:
+            continue
+        if partner is None:
+            out[i] = dot(row, terms, fma)
+            continue
+        even = np.isclose(row, rows[partner])
+        e, o = dot(np.where(even, row, 0), terms, fma), dot(np.where(even, 0, row), terms, fma)
+        out[i], out[partner] = Op("add", e, o), Op("sub", e, o)
+    return [out[i] for i in range(len(rows))]
+
+
+def are_mirrored(a: Matrix, b: Matrix) -> bool:
+    """Are two rows equal in some elements, and opposite in the others?"""
+    even = np.isclose(a, b)
+    return np.allclose(abs(a), abs(b)) and bool(a[even].any() and a[~even].any())
+
+
+def dot(row: Matrix, xs: Sequence[Expr], fma: bool) -> Expr:
+    """The sum of the products that are not zero; factors of one and minus one take no product."""
+    terms = sorted(((float(c), x) for c, x in zip(row, xs, strict=True) if c), key=lambda term: term[0] != 1)
+    (c, total), *rest = terms
+    if c != 1:
+        total = Op("mul", Const(c, total.dtype), total)
+    for c, x in rest:
+        if abs(c) == 1:
+            total = Op("add" if c == 1 else "sub", total, x)
+        elif fma:
+            total = Op("fma", Const(c, x.dtype), x, total)
+        else:
+            total = Op("add", total, Op("mul", Const(c, x.dtype), x))
+    return total
+
+
+# ---- the rewrite ----------------------------------------------------------------------------------------------------------
+
+
+class Rewrite:
+    """Puts the tensors of a variant among the values, between v's operands and v."""
+
+    def __init__(self, values: dict[Tensor, Value], v: Value, c: Convolution, f: Variant, machine: Machine) -> None:
+        self.values, self.v, self.c, self.f, self.machine = values, v, c, f, machine
+        self.a, self.b, self.g = matrices(f.points)
+        self.tiles = [ceil_divide(extent(w.output), f.m) for w in (c.y, c.x)]
+        self.tap_loops: list[Dim] = [f.taps, f.taps]
+
+    def run(self) -> None:
+        weights, inputs = self.weights(), self.inputs()
+        sums = self.sums(inputs, weights)
+        self.outputs(sums)
+
+    def tensor(self, name: str, before: float, dtype: DType, shape: Sequence[Dim]) -> Value:
+        """A new value, `before` v in order."""
+        t = Tensor(dtype, shape, f"{self.v.tensor.name}.{name}")
+        t.id, t.origin = self.v.id - before, self.v.tensor.origin
+        found = self.values[t] = Value(t)
+        found.region = self.v.region
+        return found
+
+    def separable(
+        self, name: str, before: float, matrix: Matrix, loops: Sequence[Symbol], read: Callable[[Dim, Dim, Mapping[Symbol, Dim]], Expr]
+    ) -> tuple[Value, Value]:
+        """(rows done, both done): matrix [n, k] on both sides of read(y, x, loops' places), y, x < k: [n, n, *loops]"""
+        n, k = matrix.shape
+        dtype = read(0, 0, {}).dtype
+        shape = [extent(s) for s in loops]
+        half, whole = self.tensor(f"{name}1", before, dtype, [n, k, *shape]), self.tensor(name, before - 0.1, dtype, [n, n, *shape])
+        i, x, *at = half.axes
+        place = dict(zip(loops, at, strict=True))
+        half.body = piecewise(i, times(matrix, [read(y, x, place) for y in range(k)], self.machine.fma))
+        i, j, *at = whole.axes
+        columns: list[Expr] = [Read(half.tensor, (i, x, *at)) for x in range(k)]
+        whole.body = piecewise(j, times(matrix, columns, self.machine.fma))
+        return half, whole
+
+    def weights(self) -> Tensor:
+        """u: [i, j, *batch, *k, column]"""
+        c = self.c
+
+        def read(p: Dim, q: Dim, place: Mapping[Symbol, Dim]) -> Expr:
+            env = {**place, c.y.tap: p, c.x.tap: q}
+            return Cast(Read(c.of.b.tensor, tuple(substitute(i, env) for i in c.of.b.indices)), f64)
+
+        half, whole = self.separable("weights", 0.9, self.g, [*c.of.batch, *c.k, *c.of.columns], read)
+        narrow = self.tensor("u", 0.7, f32, whole.shape)
+        narrow.body = Cast(Read(whole.tensor, narrow.axes), f32)
+        half.constant = whole.constant = narrow.constant = True
+        return narrow.tensor
+
+    def inputs(self) -> Tensor:
+        """v: [i, j, *batch, *rows, s, t, *k], zero beyond the last input"""
+        c, m, a = self.c, self.f.m, self.c.of.a
+        s, t = (Symbol(f"{w.output.name}.tile", n) for w, n in zip((c.y, c.x), self.tiles, strict=True))
+
+        def read(y: Dim, x: Dim, place: Mapping[Symbol, Dim]) -> Expr:
+            at = [substitute(i, place) for i in a.indices]
+            guard = None
+            for w, tile, tap in ((c.y, s, y), (c.x, t, x)):
+                at[w.axis] = place.get(tile, 0) * m + tap + w.start
+                sure = isinstance(tap, int) and tap < TAPS or extent(w.output) % m == 0
+                if not sure:
+                    inside = Op("lt", Index(at[w.axis]), Index(a.tensor.shape[w.axis]))
+                    guard = inside if guard is None else Op("and", guard, inside)
+            return Read(a.tensor, tuple(at), guard)
+
+        return self.separable("v", 0.5, self.b, [*c.of.batch, *c.rows, s, t, *c.k], read)[1].tensor
+
+    def sums(self, inputs: Tensor, weights: Tensor) -> Tensor:
+        """z: [i, j, *batch, *rows, s, t, column]"""
+        c = self.c
+        fixed = [*c.of.batch, *c.rows]
+        shape = [*self.tap_loops, *map(extent, fixed), *self.tiles, *map(extent, c.of.columns)]
+        z = self.tensor("sums", 0.2, f32, shape)
+        over = [variable(f"{z.tensor.name}.{k.name}", extent(k)) for k in c.k]
+        i, j, *rest = z.axes
+        batch = rest[: len(c.of.batch)]
+        z.fn, z.loops = "add", tuple(s for k in over for s in symbols(k))
+        z.body = Op("mul", Read(inputs, (i, j, *rest[:-1], *over)), Read(weights, (i, j, *batch, *over, rest[-1])))
+        return z.tensor
+
+    def outputs(self, sums: Tensor) -> None:
+        """v becomes the transform of the sums."""
+        c, m, v = self.c, self.f.m, self.v
+        fixed: list[Dim] = [value(s) for s in (*c.of.batch, *c.rows)]
+        half = self.tensor("z1", 0.1, f32, [m, *sums.shape[1:]])
+        i, j, *at = half.axes
+        half.body = piecewise(i, times(self.a, [Read(sums, (y, j, *at)) for y in range(self.f.taps)], self.machine.fma))
+        y, x = value(c.y.output), value(c.x.output)
+        rest = (*fixed, y // m, x // m, *map(value, c.of.columns))
+        columns: list[Expr] = [Read(half.tensor, (y % m, j, *rest)) for j in range(self.f.taps)]
+        v.fn, v.loops = None, ()
+        v.body = piecewise(x % m, times(self.a, columns, self.machine.fma))
+
+
+def take_epilogue(
+    v: Value, values: Mapping[Tensor, Value], readers: Mapping[Tensor, list[Value]], kept: Container[Tensor]
+) -> None:
+    """What reads v alone, at its own point, takes v's body up; and what reads that, and so on."""
+    while v.tensor not in kept:
+        following = readers.get(v.tensor, [])
+        if len(following) != 1:
+            return
+        (t,) = following
+        reads = [r for r in reads_of(t) if r.tensor is v.tensor]
+        if len(reads) != 1 or not same_point(t, reads[0]) or t.region != v.region:
+            return
+        assert t.body is not None
+        t.body = transform(t.body, lambda r, v=v: inlined(v, r) if r.tensor is v.tensor else r)  # type: ignore[misc]
+        v.body = None
+        v = t
+
+
+def same_point(t: Value, r: Read) -> bool:
+    """Is t pointwise, and r at t's own loops, each once?"""
+    loops = [single(i) for i in r.indices if symbols(i)]
+    return t.fn is None and r.guard is None and None not in loops and len(set(loops)) == len(loops) and set(loops) == set(t.variables)
