@@ -59,6 +59,11 @@ def wants(at: int) -> bool:
     return level() >= at or dumping()
 
 
+def is_set() -> bool:
+    """Is the dial turned, or one of its variables set?"""
+    return level() > 0 or any(os.environ.get(name) for name in ("SARDONYX_DUMP", "SARDONYX_PASSES", "SARDONYX_STEPS"))
+
+
 def pass_enabled(name: str) -> bool:
     """Does SARDONYX_PASSES let the graph pass `name` run?"""
     pattern = os.environ.get("SARDONYX_PASSES")

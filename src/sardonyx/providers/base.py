@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
-
-import onnx_ir as ir
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sardonyx.base.context import QUIET, RunContext
 from sardonyx.base.options import CompileOptions
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 
 class Executable(abc.ABC):

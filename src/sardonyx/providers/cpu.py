@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import onnx_ir as ir
 
 from sardonyx.base import debug
-from sardonyx.base.context import QUIET, RunContext
-from sardonyx.base.errors import Fail, InvalidArgument, Unsupported
+from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.options import CompileOptions
 from sardonyx.base.symbolic import Symbol, evaluate, round_up
 from sardonyx.codegen import compile as code
@@ -28,8 +26,9 @@ from sardonyx.lower.machine import Machine
 from sardonyx.lower.schedule import bytes_of
 from sardonyx.providers.assemble import assemble
 from sardonyx.providers.base import Executable, ExecutionProvider
-from sardonyx.providers.objects import kernel_object, module_object, shared_cache
-from sardonyx.runtime.cache import Cache
+from sardonyx.providers.native import NativeGraph
+from sardonyx.providers.objects import kernel_object, module_object
+from sardonyx.runtime.cache import Cache, shared_cache
 from sardonyx.runtime.cores import available_cores
 from sardonyx.runtime.execution import LINE, Array, Block, Program
 from sardonyx.runtime.linker import link
@@ -45,7 +44,7 @@ class CPUExecutionProvider(ExecutionProvider):
         return [claimed(graph)]
 
     def compile(self, graph: ir.Graph, options: CompileOptions) -> Executable:
-        return CompiledGraph(graph, options)
+        return compile_graph(graph, options)
 
 
 def claimed(graph: ir.Graph) -> list[ir.Node]:
@@ -76,39 +75,25 @@ def claimed(graph: ir.Graph) -> list[ir.Node]:
     return out
 
 
-class CompiledGraph(Executable):
-    """A native program for one graph."""
-
-    def __init__(self, graph: ir.Graph, options: CompileOptions) -> None:
-        target = features.select(options.target or None)
-        machine = Machine(lanes=target.vector_bits // 32, shapes=target.tile_shapes, fma=target.fma)
-        self.threads = options.threads or available_cores()
-        with require.collect() as requirements:
-            imported = import_graph(graph, graph.opset_imports)
-        self.names = [t.name for t in imported.inputs]
-        self.lowered, preparation = lower(imported.inputs, imported.outputs, machine)
-        team = host_team()
-        cache = shared_cache() if options.cache else None
-        prepared: dict[Tensor, Array] = {}
-        if preparation is not None:
-            first = build(preparation, (), target, team, prepared, cache)
-            first.empty = block_for(preparation.outputs).empty
-            prepared = dict(zip(preparation.outputs, first.run([], self.threads), strict=True))
-        self.program = build(self.lowered, requirements, target, team, prepared, cache, ticks=debug.level() >= 1)
-        for t in (*self.lowered.constants, *(preparation.constants if preparation else ())):
-            t.data = None  # the numbers are in place: the model's own are not kept
-
-    def run(self, inputs: Sequence[Any], context: RunContext = QUIET) -> list[Any]:
-        for name, x, port in zip(self.names, inputs, self.program.spec.inputs, strict=True):
-            if x.ndim != len(port.shape) or any(n >= 0 and n != got for n, got in zip(port.shape, x.shape, strict=True)):
-                raise InvalidArgument(f"input {name} has shape {list(x.shape)}, not {list(port.shape)}")
-        return self.program.run(inputs, self.threads, None if context is QUIET else context.check)
-
-    def close(self) -> None:
-        self.program.close()
-
-    def describe(self) -> str:
-        return describe(self.lowered)
+def compile_graph(graph: ir.Graph, options: CompileOptions) -> NativeGraph:
+    """A native program for the graph. Raises Unsupported."""
+    target = features.select(options.target or None)
+    machine = Machine(lanes=target.vector_bits // 32, shapes=target.tile_shapes, fma=target.fma, winograd=options.winograd)
+    threads = options.threads or available_cores()
+    with require.collect() as requirements:
+        imported = import_graph(graph, graph.opset_imports)
+    lowered, preparation = lower(imported.inputs, imported.outputs, machine)
+    team = host_team()
+    cache = shared_cache() if options.cache else None
+    prepared: dict[Tensor, Array] = {}
+    if preparation is not None:
+        first = build(preparation, (), target, team, prepared, cache)
+        first.empty = block_for(preparation.outputs).empty
+        prepared = dict(zip(preparation.outputs, first.run([], threads), strict=True))
+    program = build(lowered, requirements, target, team, prepared, cache, ticks=debug.level() >= 1)
+    for t in (*lowered.constants, *(preparation.constants if preparation else ())):
+        t.data = None  # the numbers are in place: the model's own are not kept
+    return NativeGraph(program, threads, functools.partial(describe, lowered))
 
 
 def block_for(outputs: Sequence[Tensor]) -> Block:

@@ -57,9 +57,3 @@ def generator() -> str:
             for file in sorted(Path(folder).glob("*.py")):
                 total.update(file.read_bytes())
     return total.hexdigest()
-
-
-@functools.cache
-def shared_cache() -> Cache | None:
-    """The user's cache, or None where there is none to be had."""
-    return Cache.from_environment()

@@ -1,5 +1,7 @@
 """The on-disk cache of compiled programs and kernels: private to the user, checked on reading, capped in size.
 
+Entries are read whole; blocks are mapped. A block's content is checked by whoever maps it, against what a checked entry says of it.
+
 Nothing here fails a caller: what can't be read, or fails its checks, is a miss, and what can't be written is not kept.
 `problem` tells why, for the debug dial.
 """
@@ -7,15 +9,17 @@ Nothing here fails a caller: what can't be read, or fails its checks, is a miss,
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import mmap
 import os
 import re
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-CAPACITY = 1 << 30  # bytes
+CAPACITY = 4 << 30  # bytes
 ROOM_AFTER_EVICTION = 4  # an eviction frees one part in so many
 STALE_SECONDS = 3600.0  # a file written aside for longer than this was left by a writer that died
 
@@ -83,15 +87,41 @@ class Cache:
         name = _file_name(kind, key)
         if self._folder is None:
             return
-        record = _MAGIC + _digest(kind, key, data) + data
-        if len(record) > self._capacity:
-            self.problem = f"entry {name} of {len(record)} bytes is larger than the cache"
+        self._put(self._folder, name, [_MAGIC, _digest(kind, key, data), data])
+
+    def map_block(self, kind: str, key: str, size: int) -> mmap.mmap | None:
+        """A block's `size` bytes, mapped for reading; None if there is none of this size, or none that can be trusted.
+
+        The memory is shared by all processes that map the block, and stays theirs if the entry is replaced or evicted.
+        """
+        name = _file_name(kind, key)
+        if self._folder is None:
+            return None
+        try:
+            with self._opened_folder(self._folder) as folder:
+                return _map(folder, name, size)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self.problem = str(error)
+            return None
+
+    def put_block(self, kind: str, key: str, pieces: Sequence[bytes | memoryview]) -> None:
+        """Keep a block, its pieces one after the other, if that is possible."""
+        name = _file_name(kind, key)
+        if self._folder is not None:
+            self._put(self._folder, name, pieces)
+
+    def _put(self, path: Path, name: str, pieces: Sequence[bytes | memoryview]) -> None:
+        size = sum(len(piece) for piece in pieces)
+        if size > self._capacity:
+            self.problem = f"entry {name} of {size} bytes is larger than the cache"
             return
         try:
-            os.makedirs(self._folder, mode=0o700, exist_ok=True)
-            with self._opened_folder(self._folder) as folder:
-                _write(folder, name, record)
-                self._make_room(folder, len(record))
+            os.makedirs(path, mode=0o700, exist_ok=True)
+            with self._opened_folder(path) as folder:
+                _write(folder, name, pieces)
+                self._make_room(folder, size)
         except OSError as error:
             self.problem = str(error)
 
@@ -141,25 +171,49 @@ def _digest(kind: str, key: str, data: bytes) -> bytes:
 
 def _read(folder: int, name: str, most: int) -> bytes:
     """Content of a plain file of ours. Raises OSError for anything else. Marks it as used now."""
+    with _opened(folder, name) as descriptor:
+        size = os.fstat(descriptor).st_size
+        if size > most:
+            raise PermissionError(f"{name} is too large")
+        with open(descriptor, "rb", buffering=0, closefd=False) as file:
+            return file.read()
+
+
+def _map(folder: int, name: str, size: int) -> mmap.mmap | None:
+    """A plain file of ours, of exactly this size, mapped. Raises OSError for anything else. Marks it as used now."""
+    with _opened(folder, name) as descriptor:
+        if os.fstat(descriptor).st_size != size:
+            raise PermissionError(f"{name} is not of {size} bytes")
+        try:
+            return mmap.mmap(descriptor, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+        except ValueError as error:  # it was cut since
+            raise OSError(str(error)) from error
+
+
+@contextlib.contextmanager
+def _opened(folder: int, name: str) -> Iterator[int]:
+    """A descriptor of a plain file of ours. Raises OSError for anything else. Marks it as used now."""
     descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-    with open(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_size > most:
-            raise PermissionError(f"{name} is not a file of this user, or too large")
-        content = file.read()
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            raise PermissionError(f"{name} is not a file of this user")
         with contextlib.suppress(OSError):  # a read-only disk
             os.utime(descriptor)
-    return content
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
-def _write(folder: int, name: str, record: bytes) -> None:
+def _write(folder: int, name: str, pieces: Sequence[bytes | memoryview]) -> None:
     """Write aside, then rename: a reader sees the old entry, the new one or none, never half of one."""
     aside = f"{_ASIDE}{name}.{os.urandom(8).hex()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     descriptor = os.open(aside, flags, 0o600, dir_fd=folder)
     try:
         with open(descriptor, "wb") as file:
-            file.write(record)
+            for piece in pieces:
+                file.write(piece)
         os.rename(aside, name, src_dir_fd=folder, dst_dir_fd=folder)
     except OSError:
         _remove(folder, aside)
@@ -184,3 +238,9 @@ def _entries(folder: int) -> list[tuple[int, int, str]]:
 def _remove(folder: int, name: str) -> None:
     with contextlib.suppress(OSError):  # another process was faster, or the disk is read-only
         os.unlink(name, dir_fd=folder)
+
+
+@functools.cache
+def shared_cache() -> Cache:
+    """The user's cache, as the environment said when it was first asked for."""
+    return Cache.from_environment()

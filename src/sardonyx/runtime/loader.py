@@ -15,7 +15,7 @@ class LoadedImage:
     """Machine code in memory. It stays there until `close` is called or the last reference is gone."""
 
     def __init__(self, image: Image, memory: mmap.mmap, address: int) -> None:
-        self._symbols = image.symbols
+        self._symbols, self._text_size, self._arch = image.symbols, image.text_size, image.arch
         self._memory = memory
         self._address = address
 
@@ -27,6 +27,10 @@ class LoadedImage:
             return self._address + self._symbols[symbol]
         except KeyError:
             raise ImageError(f"the image has no symbol {symbol!r}") from None
+
+    def copy(self) -> Image:
+        """What was placed."""
+        return Image(self._memory[:], self._text_size, self._symbols, self._arch)
 
     def close(self) -> None:
         """Give the memory back. The caller makes sure that no thread runs in it."""

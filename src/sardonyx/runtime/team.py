@@ -34,10 +34,10 @@ class Team:
 
     def __init__(self, image: Image) -> None:
         """image: has the entries worker, dispatch and stop. Raises ImageError if it can't be placed or lacks one."""
-        self._image = load(image)
-        self._worker = _native(self._image.address("worker"), ctypes.c_void_p, ctypes.c_int64)
-        self._dispatch = _native(self._image.address("dispatch"), ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
-        self._stop = _native(self._image.address("stop"), ctypes.c_void_p)
+        self.image = load(image)
+        self._worker = _native(self.image.address("worker"), ctypes.c_void_p, ctypes.c_int64)
+        self._dispatch = _native(self.image.address("dispatch"), ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
+        self._stop = _native(self.image.address("stop"), ctypes.c_void_p)
         self._block = allocate(abi.control_bytes(MOST_WORKERS))
         self._block[:] = 0
         self._control = self._block.ctypes.data

@@ -11,14 +11,15 @@ from sardonyx.base import debug
 from sardonyx.base.context import QUIET, RunContext, Trace
 from sardonyx.base.errors import InvalidArgument
 from sardonyx.providers import registry
+from sardonyx.session import kept
 from sardonyx.session import options as keys
+from sardonyx.session.built import Built, Request, with_outputs
 from sardonyx.session.metadata import ModelMetadata, NodeArg, OrtEpAssignedSubgraph
 from sardonyx.session.options import RunOptions, SessionOptions
 from sardonyx.session.profiling import monotonic_start, trace_path, write_trace
 from sardonyx.session.provider_arguments import Options, Providers, normalise
 
 if TYPE_CHECKING:
-    from sardonyx.session.pipeline import Built, Request
     from sardonyx.session.program import Plan, Program
 
 
@@ -60,13 +61,11 @@ class InferenceSession:
         return _restore, (self._source, self._options, providers if self._explicit else None, self._disabled)
 
     def _build(self, providers: Providers | None, provider_options: Options | None) -> None:
-        from sardonyx.session.pipeline import build
-
         chosen = normalise(providers, provider_options, registry.names())
         self._explicit = bool(chosen)
         self._providers = {**chosen, **({} if registry.CPU in chosen else {registry.CPU: {}})}
         self._request = self._make_request()
-        self._built: Built = build(self._request, self._trace)
+        self._built: Built = kept.obtain(self._request, self._trace)
         self._feeds = self._built.feeds
         self._outputs = tuple(output.name for output in self._built.outputs)
         self._variants: dict[tuple[str, ...], Program] = {}
@@ -74,8 +73,6 @@ class InferenceSession:
         self._plan = self._plan_for(self._outputs)
 
     def _make_request(self) -> Request:
-        from sardonyx.session.pipeline import Request
-
         given = self._options
         return Request(
             source=self._source,
@@ -135,14 +132,12 @@ class InferenceSession:
 
     def _program_with(self, names: tuple[str, ...]) -> Program:
         """A program that gives out these values: the session's own, or one compiled for them because they are fused away."""
-        from sardonyx.session.pipeline import build, with_outputs
-
         values = self._built.program.values()
         extra = tuple(sorted({name for name in names if name not in values}))
         if not extra:
             return self._built.program
         if extra not in self._variants:
-            self._variants[extra] = build(with_outputs(self._request, extra)).program
+            self._variants[extra] = kept.obtain(with_outputs(self._request, extra)).program
         return self._variants[extra]
 
     def close(self) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx_ir as ir
@@ -15,50 +13,17 @@ from sardonyx.base.context import Trace
 from sardonyx.base.errors import Fail, InvalidArgument, Unsupported
 from sardonyx.base.options import CompileOptions
 from sardonyx.graph.constants import array_of
-from sardonyx.graph.load import LoadOptions, load
+from sardonyx.graph.load import FILES, LoadOptions, load
 from sardonyx.graph.partition import Part, extract, partition
 from sardonyx.graph.passes import optimise
 from sardonyx.graph.save import save
 from sardonyx.graph.types import tensor_dtype, type_string
 from sardonyx.providers import registry
 from sardonyx.providers.base import Executable, ExecutionProvider
+from sardonyx.session.built import Built, Request
 from sardonyx.session.feeds import Feeds, InputSpec
 from sardonyx.session.metadata import NO_VERSION, ModelMetadata, NodeArg, OrtEpAssignedNode, OrtEpAssignedSubgraph
 from sardonyx.session.program import Program, Step
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a session is to be made of.
-
-    providers: in the user's order, with their options. explicit: the user named some. extra_outputs: names of intermediate
-    values to give out as well.
-    """
-
-    source: str | os.PathLike[str] | bytes
-    options: CompileOptions
-    providers: tuple[tuple[str, dict[str, str]], ...] = ()
-    explicit: bool = False
-    forbid_reference: bool = False
-    forbid_cpu: bool = False
-    data_folder: str | None = None
-    dimensions: tuple[tuple[str, int], ...] = ()
-    denotations: tuple[tuple[str, int], ...] = ()
-    save_to: str = ""
-    extra_outputs: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """A session's parts."""
-
-    program: Program
-    inputs: list[NodeArg]
-    overridable: list[NodeArg]
-    outputs: list[NodeArg]
-    metadata: ModelMetadata
-    assignment: list[OrtEpAssignedSubgraph]
-    feeds: Feeds
 
 
 def build(request: Request, trace: Trace | None = None) -> Built:
@@ -88,7 +53,7 @@ def build(request: Request, trace: Trace | None = None) -> Built:
     program, assignment = compile_graph(model.graph, [*chosen, fallback], request)
     if trace:
         trace.record("Session", "session_initialization", start)
-    return Built(program, inputs, overridable, outputs, metadata, assignment, feeds)
+    return Built(program, inputs, overridable, outputs, metadata, assignment, feeds, model.meta[FILES])
 
 
 def make_providers(request: Request) -> tuple[list[ExecutionProvider], ExecutionProvider]:
@@ -252,8 +217,3 @@ def describe_assignment(assignment: Sequence[OrtEpAssignedSubgraph]) -> str:
             counts[node.op_type] = counts.get(node.op_type, 0) + 1
         lines.append(f"{part.ep_name}: " + ", ".join(f"{name} x {count}" for name, count in counts.items()))
     return "\n".join(lines) or "no nodes"
-
-
-def with_outputs(request: Request, names: Sequence[str]) -> Request:
-    """The same request with these values given out as well; nothing is saved again."""
-    return replace(request, extra_outputs=tuple(names), save_to="")

@@ -1,0 +1,31 @@
+"""A compiled graph, as it runs: no compiler is needed for that, nor for placing one that was kept on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sardonyx.base.context import QUIET, RunContext
+from sardonyx.base.errors import InvalidArgument
+from sardonyx.providers.base import Executable
+from sardonyx.runtime.execution import Program
+
+
+class NativeGraph(Executable):
+    """A native program for one graph."""
+
+    def __init__(self, program: Program, threads: int, description: Callable[[], str]) -> None:
+        """threads: of a run. description: what the compiler made of the graph."""
+        self.program, self.threads, self._description = program, threads, description
+
+    def run(self, inputs: Sequence[Any], context: RunContext = QUIET) -> list[Any]:
+        for x, port in zip(inputs, self.program.spec.inputs, strict=True):
+            if x.ndim != len(port.shape) or any(n >= 0 and n != got for n, got in zip(port.shape, x.shape, strict=True)):
+                raise InvalidArgument(f"input {port.name} has shape {list(x.shape)}, not {list(port.shape)}")
+        return self.program.run(inputs, self.threads, None if context is QUIET else context.check)
+
+    def describe(self) -> str:
+        return self._description()
+
+    def close(self) -> None:
+        self.program.close()

@@ -1,0 +1,144 @@
+"""A program's spec as plain lists, numbers and texts, as JSON holds them, and back.
+
+Reading checks: whatever else is found raises ValueError, so that a program made of a bad record is never run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from sardonyx.base import dtypes
+from sardonyx.runtime import abi
+from sardonyx.runtime.execution import Condition, Port, Probe, ProgramSpec, SegmentSpec
+
+T = TypeVar("T")
+
+
+def encode(spec: ProgramSpec) -> list[Any]:
+    """The spec as a list of its fields, in order."""
+    return [
+        spec.slots,
+        [_port(port) for port in spec.inputs],
+        [_port(port) for port in spec.outputs],
+        spec.constants,
+        spec.fixed,
+        spec.sizes,
+        [_segment(segment) for segment in spec.segments],
+        spec.calls,
+    ]
+
+
+def _port(port: Port) -> list[Any]:
+    return [port.name, port.dtype.name, port.shape, port.slot]
+
+
+def _segment(segment: SegmentSpec) -> list[Any]:
+    probes = [[probe.slot, probe.source, probe.position, probe.dtype.name] for probe in segment.probes]
+    conditions = [[condition.slot, condition.zero, condition.message] for condition in segment.requirements]
+    return [probes, segment.arena_slot, segment.outputs, conditions]
+
+
+def decode(record: object, constants: int) -> ProgramSpec:
+    """The spec, without ticks, of a program with so many constants. Raises ValueError for anything that `encode` doesn't write."""
+    slots, inputs, outputs, places, fixed, sizes, segments, calls = fields(record, 8)
+    reader = _Reader(whole(slots, abi.FIRST_SLOT))
+    ports_in, ports_out = listed(inputs, reader.port), listed(outputs, reader.port)
+
+    def size(item: object) -> tuple[int, int, int]:
+        slot, port, axis = fields(item, 3)
+        found = whole(port, 0, len(ports_in))
+        return reader.slot(slot), found, whole(axis, 0, len(ports_in[found].shape))
+
+    def constant(item: object) -> tuple[int, int]:
+        slot, number = fields(item, 2)
+        return reader.slot(slot), whole(number, 0, constants)
+
+    return ProgramSpec(
+        reader.slots,
+        ports_in,
+        ports_out,
+        listed(places, constant),
+        listed(fixed, reader.number),
+        listed(sizes, size),
+        listed(segments, lambda item: reader.segment(item, len(ports_out))),
+        listed(calls, _call),
+    )
+
+
+class _Reader:
+    """Reads what refers to slots."""
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+
+    def slot(self, item: object) -> int:
+        return whole(item, 0, self.slots)
+
+    def number(self, item: object) -> tuple[int, int]:
+        slot, number = fields(item, 2)
+        return self.slot(slot), whole(number, -1 << 63, 1 << 63)
+
+    def port(self, item: object) -> Port:
+        name, dtype, shape, slot = fields(item, 4)
+        sizes = listed(shape, lambda size: whole(size, -self.slots, 1 << 63))
+        return Port(text(name), element_type(dtype), sizes, self.slot(slot))
+
+    def segment(self, item: object, outputs: int) -> SegmentSpec:
+        probes, arena, known, conditions = fields(item, 4)
+        return SegmentSpec(
+            listed(probes, self.probe),
+            whole(arena, 0, self.slots - 1),
+            listed(known, lambda number: whole(number, 0, outputs)),
+            listed(conditions, self.condition),
+        )
+
+    def probe(self, item: object) -> Probe:
+        slot, source, position, dtype = fields(item, 4)
+        return Probe(self.slot(slot), self.slot(source), whole(position, 0), element_type(dtype))
+
+    def condition(self, item: object) -> Condition:
+        slot, zero, message = fields(item, 3)
+        return Condition(self.slot(slot), bool(zero), text(message))
+
+
+def _call(item: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    origins, checks = fields(item, 2)
+    return listed(origins, text), listed(checks, text)
+
+
+# ---- what records consist of ------------------------------------------------------------------------------------------------
+
+
+def fields(item: object, count: int) -> Sequence[Any]:
+    """A list of so many items."""
+    if not isinstance(item, list) or len(item) != count:
+        raise ValueError(f"no list of {count} items")
+    return item
+
+
+def listed(item: object, read: Callable[[Any], T]) -> tuple[T, ...]:
+    """A list, each item read."""
+    if not isinstance(item, list):
+        raise ValueError("no list")
+    return tuple(map(read, item))
+
+
+def whole(item: object, least: int, end: int = 1 << 63) -> int:
+    """An integer in [least, end)."""
+    if type(item) is not int or not least <= item < end:
+        raise ValueError(f"no number from {least} to {end - 1}")
+    return item
+
+
+def text(item: object) -> str:
+    if not isinstance(item, str):
+        raise ValueError("no text")
+    return item
+
+
+def element_type(item: object) -> dtypes.DType:
+    """The element type of this name."""
+    if not isinstance(item, str) or item not in dtypes.BY_NAME:
+        raise ValueError("no element type")
+    return dtypes.BY_NAME[item]

@@ -1,0 +1,53 @@
+"""What a session asks for, and what it is made of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from sardonyx.base.options import CompileOptions
+from sardonyx.runtime.inside import Identity
+from sardonyx.session.feeds import Feeds
+from sardonyx.session.metadata import ModelMetadata, NodeArg, OrtEpAssignedSubgraph
+from sardonyx.session.program import Program
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a session is to be made of.
+
+    providers: in the user's order, with their options. explicit: the user named some. extra_outputs: names of intermediate
+    values to give out as well.
+    """
+
+    source: str | os.PathLike[str] | bytes
+    options: CompileOptions
+    providers: tuple[tuple[str, dict[str, str]], ...] = ()
+    explicit: bool = False
+    forbid_reference: bool = False
+    forbid_cpu: bool = False
+    data_folder: str | None = None
+    dimensions: tuple[tuple[str, int], ...] = ()
+    denotations: tuple[tuple[str, int], ...] = ()
+    save_to: str = ""
+    extra_outputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A session's parts. files: {location: identity} of those beside the model that it was read from."""
+
+    program: Program
+    inputs: list[NodeArg]
+    overridable: list[NodeArg]
+    outputs: list[NodeArg]
+    metadata: ModelMetadata
+    assignment: list[OrtEpAssignedSubgraph]
+    feeds: Feeds
+    files: Mapping[str, Identity] = field(default_factory=dict)
+
+
+def with_outputs(request: Request, names: Sequence[str]) -> Request:
+    """The same request with these values given out as well; nothing is saved again."""
+    return replace(request, extra_outputs=tuple(names), save_to="")

@@ -1,0 +1,62 @@
+"""Which code this is: the package's own, and the libraries that decide what is compiled, none of them imported.
+
+Files are told apart as Python itself tells whether to compile one again: by size and by time to the second.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from importlib.machinery import PathFinder
+
+import sardonyx
+
+LIBRARIES = ("llvmlite", "ml_dtypes", "numpy", "onnx", "onnx_ir")
+
+
+@functools.cache
+def installed() -> str | None:
+    """One text for one state of the installation; None where it can't be told, as when a library lies in an archive."""
+    try:
+        told = [sys.version, sardonyx.__version__]
+        for folder in sardonyx.__path__:
+            told += sources(folder)
+        for library in LIBRARIES:
+            told += package(library)
+    except OSError:
+        return None
+    return hashlib.sha256("\0".join(told).encode(errors="surrogateescape")).hexdigest()
+
+
+def sources(folder: str) -> Iterator[str]:
+    """Every module below a folder, in a fixed order."""
+    with os.scandir(folder) as listing:
+        entries = sorted(listing, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.name.endswith(".py"):
+            yield stamp(entry.name, entry.stat())
+        elif entry.name != "__pycache__" and entry.is_dir():
+            yield entry.name
+            yield from sources(entry.path)
+
+
+def package(name: str) -> list[str]:
+    """A library's first module, and the folders with its version beside it. Raises OSError where they can't be found."""
+    found = PathFinder.find_spec(name)
+    if found is None or found.origin is None:
+        raise FileNotFoundError(name)
+    folder = os.path.dirname(os.path.dirname(found.origin))
+    told = [stamp(name, os.stat(found.origin))]
+    return told + sorted(entry for entry in listing(folder) if entry.startswith(f"{name}-"))
+
+
+@functools.cache
+def listing(folder: str) -> list[str]:
+    return os.listdir(folder)
+
+
+def stamp(name: str, status: os.stat_result) -> str:
+    return f"{name} {status.st_size} {int(status.st_mtime)}"

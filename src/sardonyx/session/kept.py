@@ -1,0 +1,160 @@
+"""Sessions kept as a whole: what was built once is found again, without the model being parsed or the compiler imported.
+
+    request  content of the model, options, providers, processor, this package and its libraries  -> key
+    key      -> the manifest of the session, and a block with its weights
+             or the names of the files beside the model: key and their content -> manifest and block
+
+Not kept, and built each time: sessions with a part that is not native (the reference provider, strings, sequences); those that
+write an optimised model; those asked for inner values; those that are profiled, or made while the debug dial or one of its
+variables is set; and those with the cache turned off. What can't be read, or doesn't pass its checks, is built anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+
+from sardonyx.base import debug
+from sardonyx.base.context import Trace
+from sardonyx.runtime import blocks
+from sardonyx.runtime.cache import Cache, shared_cache
+from sardonyx.runtime.cores import available_cores
+from sardonyx.runtime.digests import digest_bytes, digest_file
+from sardonyx.runtime.image import ImageError
+from sardonyx.runtime.inside import Identity, opened
+from sardonyx.runtime.processor import processor
+from sardonyx.session import manifest
+from sardonyx.session.built import Built, Request
+from sardonyx.session.installed import installed
+
+KIND = "session"
+FILES_KIND = "files"
+MOST_FILES = 1000
+
+
+def obtain(request: Request, trace: Trace | None = None) -> Built:
+    """The session's parts: kept ones, else built and then kept if that is possible. Raises SardonyxError."""
+    cache = shared_cache()
+    key = request_key(request, cache) if is_to_be_kept(request, trace) and cache.folder is not None else None
+    if key is None:
+        return build(request, trace)
+    found = restored(request, cache, key)
+    if found is not None:
+        return found
+    made = build(request, trace)
+    if key == request_key(request, cache):  # the model is still the one that was built
+        keep(request, cache, key, made)
+    return made
+
+
+def build(request: Request, trace: Trace | None = None) -> Built:
+    """The way from the model, for which the compiler is imported."""
+    from sardonyx.session import pipeline
+
+    return pipeline.build(request, trace)
+
+
+def is_to_be_kept(request: Request, trace: Trace | None) -> bool:
+    """May the session come from the cache, and go there?"""
+    ordinary = trace is None and not request.save_to and not request.extra_outputs
+    return ordinary and request.options.cache and not debug.is_set()
+
+
+# ---- keys -------------------------------------------------------------------------------------------------------------------
+
+
+def request_key(request: Request, cache: Cache) -> str | None:
+    """What decides what is built, the files beside the model aside. None if that can't be told."""
+    machine, packages = processor(), installed()
+    content = model_digest(request, cache)
+    if machine is None or packages is None or content is None:
+        return None
+    options = replace(request.options, threads=0, disabled=frozenset())  # threads decide nothing before a run
+    told = (
+        *(content, machine, packages, os.environ.get("SARDONYX_TARGET")),
+        *(options, sorted(request.options.disabled), request.providers, request.explicit),
+        *(request.forbid_reference, request.forbid_cpu, request.dimensions, request.denotations),
+    )
+    return repr(told)
+
+
+def model_digest(request: Request, cache: Cache) -> str | None:
+    """Of the model's bytes; None if its file can't be read."""
+    if isinstance(request.source, bytes):
+        return digest_bytes(request.source)
+    try:
+        with open(request.source, "rb", buffering=0) as file:
+            return digest_file(file.fileno(), cache)[0]
+    except (OSError, ValueError):
+        return None
+
+
+def files_key(request: Request, cache: Cache, key: str, locations: list[str]) -> tuple[str, list[Identity]] | None:
+    """The key with the content of these files beside the model, opened under the same checks as when a model is loaded."""
+    folder = folder_of(request)
+    if folder is None:
+        return None
+    found = []
+    try:
+        for location in locations:
+            with opened(folder, location) as file:
+                found.append(digest_file(file, cache))
+    except (OSError, ValueError):
+        return None
+    return repr((key, locations, [digest for digest, _ in found])), [identity for _, identity in found]
+
+
+def folder_of(request: Request) -> str | None:
+    """Where the files beside the model lie."""
+    if isinstance(request.source, bytes) or request.data_folder is not None:
+        return request.data_folder
+    return os.path.dirname(os.fspath(request.source))
+
+
+# ---- reading and writing ----------------------------------------------------------------------------------------------------
+
+
+def restored(request: Request, cache: Cache, key: str) -> Built | None:
+    """The parts that were kept under this key; None if there are none, or none that are sound."""
+    listed = cache.get(FILES_KIND, key)
+    if listed is not None:
+        locations = location_list(listed)
+        whole = files_key(request, cache, key, locations) if locations is not None else None
+        if whole is None:
+            return None
+        key = whole[0]
+    data = cache.get(KIND, key)
+    if data is None:
+        return None
+    threads = request.options.threads or available_cores()
+    try:
+        return manifest.decode(data, lambda sizes, checksum: blocks.mapped(cache, key, sizes, checksum), threads)
+    except (ValueError, ImageError) as error:
+        cache.problem = f"unreadable session: {error}"
+        return None
+
+
+def location_list(data: bytes) -> list[str] | None:
+    """The names of files; None if it is something else."""
+    try:
+        found = json.loads(data)
+    except ValueError:
+        return None
+    sound = isinstance(found, list) and 0 < len(found) <= MOST_FILES and all(isinstance(name, str) for name in found)
+    return found if sound else None
+
+
+def keep(request: Request, cache: Cache, key: str, built: Built) -> None:
+    """Writes the parts, the block first: a manifest without its block is a miss."""
+    locations = sorted(built.files)
+    place = files_key(request, cache, key, locations) if locations else (key, [])
+    if place is None or place[1] != [built.files[name] for name in locations] or len(locations) > MOST_FILES:
+        return
+    encoded = manifest.encode(built)
+    if encoded is None:
+        return
+    if locations:
+        cache.put(FILES_KIND, key, json.dumps(locations).encode())
+    blocks.put(cache, place[0], encoded[1])
+    cache.put(KIND, place[0], encoded[0])
