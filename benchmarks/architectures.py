@@ -4,6 +4,8 @@ Each constructor returns an `nn.Module` in the layout of its paper; weights are 
 export keeps only the graph. Pictures are f32[n, 3, h, w] everywhere.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -263,6 +265,144 @@ class LstmTagger(nn.Module):
         return self.classifier(states)
 
 
+def _channels(value: float) -> int:
+    """`value` rounded to a multiple of 8, at most a tenth below it (MobileNet's rule)."""
+    rounded = max(8, int(value + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * value else rounded + 8
+
+
+class SqueezeExcite(nn.Module):
+    """Channels scaled by a hard sigmoid of their means, through a bottleneck of a quarter (Hu et al. 2017)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, _channels(channels / 4), 1)
+        self.expand = nn.Conv2d(_channels(channels / 4), channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = functional.relu(self.reduce(functional.adaptive_avg_pool2d(x, 1)))
+        return x * functional.hardsigmoid(self.expand(scale))
+
+
+class MobileNetV3(nn.Module):
+    """MobileNetV3-large: f32[n, 3, h, w] -> f32[n, 1000] (Howard et al. 2019)."""
+
+    # (kernel, hidden channels, channels, squeeze-and-excite, activation, stride): table 1 of the paper
+    BLOCKS = (
+        (3, 16, 16, False, nn.ReLU, 1),
+        (3, 64, 24, False, nn.ReLU, 2),
+        (3, 72, 24, False, nn.ReLU, 1),
+        (5, 72, 40, True, nn.ReLU, 2),
+        (5, 120, 40, True, nn.ReLU, 1),
+        (5, 120, 40, True, nn.ReLU, 1),
+        (3, 240, 80, False, nn.Hardswish, 2),
+        (3, 200, 80, False, nn.Hardswish, 1),
+        (3, 184, 80, False, nn.Hardswish, 1),
+        (3, 184, 80, False, nn.Hardswish, 1),
+        (3, 480, 112, True, nn.Hardswish, 1),
+        (3, 672, 112, True, nn.Hardswish, 1),
+        (5, 672, 160, True, nn.Hardswish, 2),
+        (5, 960, 160, True, nn.Hardswish, 1),
+        (5, 960, 160, True, nn.Hardswish, 1),
+    )
+
+    def __init__(self, classes: int = 1000) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [*_conv_norm(3, 16, 3, 2), nn.Hardswish()]
+        inputs = 16
+        for kernel, hidden, outputs, squeezes, activation, stride in self.BLOCKS:
+            layers.append(_mobile_block(inputs, outputs, hidden, kernel, stride, squeezes, activation))
+            inputs = outputs
+        layers += [*_conv_norm(inputs, 960, 1), nn.Hardswish()]
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Sequential(nn.Linear(960, 1280), nn.Hardswish(), nn.Linear(1280, classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(torch.flatten(functional.adaptive_avg_pool2d(self.features(x), 1), 1))
+
+
+class Residual(nn.Sequential):
+    """x + f(x), f being the layers in a row."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
+
+
+def _mobile_block(
+    inputs: int, outputs: int, hidden: int, kernel: int, stride: int, squeezes: bool, activation: type[nn.Module]
+) -> nn.Module:
+    """1x1 expand, depthwise, squeeze-and-excite, 1x1 project; residual where the shape stays."""
+    expand = [*_conv_norm(inputs, hidden, 1), activation()] if hidden != inputs else []
+    layers = (
+        *expand,
+        *_conv_norm(hidden, hidden, kernel, stride, groups=hidden),
+        activation(),
+        *([SqueezeExcite(hidden)] if squeezes else []),
+        *_conv_norm(hidden, outputs, 1),
+    )
+    return (Residual if stride == 1 and inputs == outputs else nn.Sequential)(*layers)
+
+
+class SuperResolution(nn.Module):
+    """16 residual blocks and a pixel shuffle (Lim et al. 2017, baseline): f32[n, 3, h, w] -> f32[n, 3, 2 h, 2 w]."""
+
+    def __init__(self, width: int = 64, depth: int = 16) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(3, width, 3, padding=1)
+        self.body = Residual(*(self._block(width) for _ in range(depth)), nn.Conv2d(width, width, 3, padding=1))
+        self.tail = nn.Sequential(nn.Conv2d(width, 4 * width, 3, padding=1), nn.PixelShuffle(2), nn.Conv2d(width, 3, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.tail(self.body(self.head(x)))
+
+    @staticmethod
+    def _block(width: int) -> nn.Module:
+        return Residual(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1))
+
+
+class GruLanguageModel(nn.Module):
+    """Two-layer GRU language model: i64[n, s] token ids -> f32[n, s, vocabulary] scores of the next token."""
+
+    def __init__(self, vocabulary: int = 10_000, width: int = 512) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.gru = nn.GRU(width, width, num_layers=2, batch_first=True)
+        self.classifier = nn.Linear(width, vocabulary)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        states, _ = self.gru(self.embedding(tokens))
+        return self.classifier(states)
+
+
+class Mixture(nn.Module):
+    """Top-2 mixture of 4 experts: f32[n, width] -> f32[n, width].
+
+    Each expert gathers the rows that chose it (how many, the data decide) and adds its weighted results to them.
+    """
+
+    def __init__(self, width: int = 256, experts: int = 4) -> None:
+        super().__init__()
+        self.router = nn.Linear(width, experts, bias=False)
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)) for _ in range(experts)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores, chosen = torch.topk(torch.softmax(self.router(x), 1), 2)
+        scores = scores / scores.sum(1, keepdim=True)
+        result = torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            rows, places = torch.where(chosen == number)
+            result = result.index_add(0, rows, expert(x[rows]) * scores[rows, places].unsqueeze(1))
+        return result
+
+
 def mlp() -> nn.Module:
     """Two-layer perceptron: f32[n, 784] -> f32[n, 10]."""
     return nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 10))
+
+
+def odd_chain() -> nn.Module:
+    """Three matrix products of odd sizes: f32[n, 257] -> f32[n, 33]."""
+    sizes = (257, 129, 65, 33)
+    return nn.Sequential(*(nn.Linear(a, b, bias=False) for a, b in pairwise(sizes)))

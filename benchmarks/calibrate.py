@@ -16,11 +16,14 @@ from benchmarks.strip import VIEWS
 from benchmarks.weightless import fill, record, set_record
 
 SCALED = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
+# Operators that read no data, only its extents.
+SHAPES = frozenset({"Shape", "Size"})
 
 
 def calibrate(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> None:
     """Scales, in place, the records of the weights of `model` by running it on `feeds`.
 
+    A product that is zero whatever the inputs (of the queries that DETR's decoder starts from) is left alone.
     ValueError: the output of a scaled node is constant or not finite. Nodes with sub-graphs are not supported.
     """
     filled = onnx.ModelProto()
@@ -30,11 +33,15 @@ def calibrate(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> None:
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in filled.graph.initializer} | feeds
     origins = {name: name for name in records}
     unscaled = set(records)
+    varying = set(feeds)
     reads = Counter(name for node in filled.graph.node for name in node.input)
     for node in filled.graph.node:
         outputs = _run(node, values, filled)
         weight = next((origins[name] for name in node.input if origins.get(name) in unscaled), None)
-        if node.op_type in SCALED and weight is not None:
+        if node.op_type not in SHAPES and varying.intersection(node.input):
+            varying.update(node.output)
+        is_scaled = node.op_type in SCALED and weight is not None
+        if is_scaled and (varying.intersection(node.input) or outputs[0].any()):
             factor = 1.0 / _spread(node, outputs[0])
             _scale(records[weight], factor)
             for name in (name for name, origin in origins.items() if origin == weight and name in values):

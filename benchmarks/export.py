@@ -4,6 +4,7 @@ Needs the `export` extra. Nothing is downloaded: the networks come from their de
 weights, which are dropped at once; scikit-learn's models are trained on its own digits and keep their few weights.
 """
 
+import inspect
 import io
 import logging
 import warnings
@@ -12,19 +13,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import diffusers
 import onnx
 import torch
 import transformers
 import typer
 from onnx.backend.test import data as onnx_data
+from skl2onnx import to_onnx
+from sklearn.datasets import load_digits
+from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 
 from benchmarks import architectures, models, weightless
 from benchmarks.calibrate import calibrate
 from benchmarks.strip import strip
-
-GPT2_LAYERS = 12
 
 
 class HiddenState(nn.Module):
@@ -38,15 +45,17 @@ class HiddenState(nn.Module):
         return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
 
-class Logits(nn.Module):
-    """A transformers picture classifier: f32[n, 3, 224, 224] -> f32[n, classes]."""
+class Fields(nn.Module):
+    """A model of transformers or diffusers that answers with a record: the named fields of it, in order."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *fields: str) -> None:
         super().__init__()
         self.model = model
+        self.fields = fields
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.model(pixel_values=pixels).logits
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        result = self.model(*inputs)
+        return tuple(result[field] for field in self.fields)
 
 
 class Decoder(nn.Module):
@@ -85,13 +94,18 @@ class TorchNetwork:
     output_axes: tuple[dict[int, str], ...]
 
 
-def _single(build: Callable[[str], nn.Module], example: Tensor, axes: dict[int, str]) -> TorchNetwork:
-    """One input and one output with the same dynamic dimensions."""
-    return TorchNetwork(build, (example,), ("input",), ("output",), (axes,), (axes,))
+def _single(
+    build: Callable[[str], nn.Module],
+    example: Tensor,
+    axes: dict[int, str],
+    output_axes: dict[int, str] | None = None,
+) -> TorchNetwork:
+    """One input and one output, with the same dynamic dimensions unless the output's are given."""
+    return TorchNetwork(build, (example,), ("input",), ("output",), (axes,), (output_axes or axes,))
 
 
-def _picture_network(build: Callable[[str], nn.Module]) -> TorchNetwork:
-    return _single(build, torch.randn(2, 3, 224, 224), {0: "batch"})
+def _picture_network(build: Callable[[str], nn.Module], side: int = 224) -> TorchNetwork:
+    return _single(build, torch.randn(2, 3, side, side), {0: "batch"})
 
 
 def _detector_network() -> TorchNetwork:
@@ -114,7 +128,7 @@ def _encoder_network(build: Callable[[str], nn.Module]) -> TorchNetwork:
 
 def _vit(attention: str) -> nn.Module:
     config = transformers.ViTConfig(num_labels=1000, attn_implementation=attention)
-    return Logits(transformers.ViTForImageClassification(config))
+    return Fields(transformers.ViTForImageClassification(config), "logits")
 
 
 def _bert(attention: str) -> nn.Module:
@@ -130,15 +144,88 @@ def _gpt2(attention: str) -> nn.Module:
     return Decoder(transformers.GPT2LMHeadModel(transformers.GPT2Config(attn_implementation=attention)))
 
 
-def _decoder_network() -> TorchNetwork:
-    parts = [f"{layer}.{part}" for layer in range(GPT2_LAYERS) for part in ("key", "value")]
+def _qwen2(attention: str) -> nn.Module:
+    """An eighth of the default configuration in width, hence in its feed-forward too."""
+    config = transformers.Qwen2Config(
+        vocab_size=16_000,
+        hidden_size=512,
+        intermediate_size=2752,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+        attn_implementation=attention,
+    )
+    return Decoder(transformers.Qwen2ForCausalLM(config))
+
+
+def _mpnet() -> nn.Module:
+    return HiddenState(transformers.MPNetModel(transformers.MPNetConfig(), add_pooling_layer=False))
+
+
+def _pvt_v2() -> nn.Module:
+    config = transformers.PvtV2Config(num_labels=1000)
+    return Fields(transformers.PvtV2ForImageClassification(config), "logits")
+
+
+def _dpt(attention: str) -> nn.Module:
+    config = transformers.DPTConfig(num_hidden_layers=6, backbone_out_indices=[1, 2, 4, 5], attn_implementation=attention)
+    return Fields(transformers.DPTForDepthEstimation(config), "predicted_depth")
+
+
+def _detr(attention: str) -> nn.Module:
+    backbone = transformers.ResNetConfig(out_features=["stage1", "stage2", "stage3", "stage4"])
+    model = transformers.DetrForObjectDetection(transformers.DetrConfig(backbone_config=backbone))
+    model.set_attn_implementation({"": attention, "backbone_config": "eager"})
+    return Fields(model, "logits", "pred_boxes")
+
+
+def _detr_network() -> TorchNetwork:
+    rows = {0: "batch"}
+    example = (torch.randn(2, 3, 512, 512),)
+    return TorchNetwork(_detr, example, ("input",), ("logits", "boxes"), (rows,), (rows, rows))
+
+
+def _speech2text() -> nn.Module:
+    return Fields(transformers.Speech2TextModel(transformers.Speech2TextConfig()).get_encoder(), "last_hidden_state")
+
+
+def _hifigan() -> nn.Module:
+    return transformers.SpeechT5HifiGan(transformers.SpeechT5HifiGanConfig())
+
+
+def _unet(attention: str) -> nn.Module:
+    model = diffusers.UNet2DConditionModel(
+        block_out_channels=(64, 128, 256),
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=256,
+    )
+    if attention == "eager":
+        model.set_default_attn_processor()
+    return Fields(model, "sample")
+
+
+def _unet_network() -> TorchNetwork:
+    rows = {0: "batch"}
+    return TorchNetwork(
+        build=_unet,
+        example=(torch.randn(2, 4, 32, 32), torch.tensor([7]), torch.randn(2, 77, 256)),
+        inputs=("sample", "timestep", "encoder_hidden_states"),
+        outputs=("noise",),
+        axes=(rows, {}, rows),
+        output_axes=(rows,),
+    )
+
+
+def _decoder_network(build: Callable[[str], nn.Module], layers: int, heads: int) -> TorchNetwork:
+    parts = [f"{layer}.{part}" for layer in range(layers) for part in ("key", "value")]
     tokens, total = {0: "batch", 1: "sequence"}, {0: "batch", 1: "total"}
     return TorchNetwork(
-        build=_gpt2,
+        build=build,
         example=(
             torch.randint(0, 1000, (2, 7)),
             torch.ones(2, 12, dtype=torch.int64),
-            *(torch.randn(2, 12, 5, 64) for _ in parts),
+            *(torch.randn(2, heads, 5, 64) for _ in parts),
         ),
         inputs=("input_ids", "attention_mask", *(f"past.{part}" for part in parts)),
         outputs=("logits", *(f"present.{part}" for part in parts)),
@@ -151,6 +238,8 @@ def _networks() -> dict[str, TorchNetwork]:
     """The torch networks by name."""
     rows = {0: "batch"}
     tokens = {0: "batch", 1: "sequence"}
+    frames, states, samples = ({0: "batch", 1: name} for name in ("frames", "states", "samples"))
+    sides, doubled = {0: "batch", 2: "height", 3: "width"}, {0: "batch", 2: "rows", 3: "columns"}
     return {
         "resnet50": _picture_network(lambda _: architectures.ResNet50()),
         "mobilenet_v2": _picture_network(lambda _: architectures.MobileNetV2()),
@@ -159,9 +248,22 @@ def _networks() -> dict[str, TorchNetwork]:
         "vit_b16": _picture_network(_vit),
         "bert_base": _encoder_network(_bert),
         "distilbert": _encoder_network(_distilbert),
-        "gpt2": _decoder_network(),
+        "gpt2": _decoder_network(_gpt2, layers=12, heads=12),
         "lstm_tagger": _single(lambda _: architectures.LstmTagger(), torch.randint(0, 1000, (2, 7)), tokens),
         "mlp": _single(lambda _: architectures.mlp(), torch.randn(2, 784), rows),
+        "pvt_v2": _picture_network(lambda _: _pvt_v2()),
+        "dpt": _picture_network(_dpt, 384),
+        "detr": _detr_network(),
+        "mpnet": _encoder_network(lambda _: _mpnet()),
+        "qwen2": _decoder_network(_qwen2, layers=8, heads=2),
+        "speech2text": _single(lambda _: _speech2text(), torch.randn(2, 90, 80), frames, states),
+        "hifigan": _single(lambda _: _hifigan(), torch.randn(2, 20, 80), frames, samples),
+        "unet": _unet_network(),
+        "mobilenet_v3": _picture_network(lambda _: architectures.MobileNetV3()),
+        "super_resolution": _single(lambda _: architectures.SuperResolution(), torch.randn(2, 3, 64, 96), sides, doubled),
+        "gru_lm": _single(lambda _: architectures.GruLanguageModel(), torch.randint(0, 1000, (2, 7)), tokens),
+        "mixture": _single(lambda _: architectures.Mixture(), torch.randn(9, 256), rows),
+        "odd_chain": _single(lambda _: architectures.odd_chain(), torch.randn(2, 257), rows),
     }
 
 
@@ -184,14 +286,17 @@ def _torchscript(network: TorchNetwork) -> onnx.ModelProto:
 
 def _dynamo(network: TorchNetwork) -> onnx.ModelProto:
     """Exported through torch.export; attention as torch's own scaled dot product."""
-    shapes = network.axes if len(network.axes) <= 2 else (*network.axes[:2], network.axes[2:])
+    module = _perturbed(network.build("sdpa"))
+    parameters = inspect.signature(module.forward).parameters.values()
+    named = sum(parameter.kind is not parameter.VAR_POSITIONAL for parameter in parameters)
+    rest = network.axes[named:]
     program = torch.onnx.export(
-        _perturbed(network.build("sdpa")),
+        module,
         network.example,
         dynamo=True,
         input_names=list(network.inputs),
         output_names=list(network.outputs),
-        dynamic_shapes=shapes,
+        dynamic_shapes=(*network.axes[:named], rest) if rest else network.axes,
         verbose=False,
     )
     return program.model_proto
@@ -217,21 +322,19 @@ def _from_torch(name: str) -> onnx.ModelProto:
 
 
 def _from_sklearn(name: str) -> onnx.ModelProto:
-    """A classifier of scikit-learn's digits: f32[n, 64] -> (i64[n] label, f32[n, 10] probabilities)."""
-    from skl2onnx import to_onnx
-    from sklearn.datasets import load_digits
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.neural_network import MLPClassifier
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    """A classifier of scikit-learn's digits: f32[n, 64] -> (i64[n] label, f32[n, classes] probabilities).
 
+    Ten classes, but gradient boosting tells even digits from odd ones: each class would take trees of its own.
+    """
+    pixels, labels = load_digits(return_X_y=True)
+    pixels = pixels.astype("float32")
     estimators = {
         "logistic_regression": LogisticRegression(C=0.001, max_iter=5000),
         "scaler_mlp": make_pipeline(StandardScaler(), MLPClassifier((64,), alpha=20.0, random_state=0, max_iter=500)),
+        "random_forest": RandomForestClassifier(100, max_leaf_nodes=64, random_state=0),
+        "gradient_boosting": GradientBoostingClassifier(n_estimators=300, random_state=0),
     }
-    pixels, labels = load_digits(return_X_y=True)
-    pixels = pixels.astype("float32")
-    estimator = estimators[name].fit(pixels, labels)
+    estimator = estimators[name].fit(pixels, labels % 2 if name == "gradient_boosting" else labels)
     return to_onnx(estimator, pixels[:1].copy(), options={"zipmap": False})
 
 

@@ -99,6 +99,11 @@ _DETECTOR = (
     Case("480x640", (Input("input", (1, 3, 480, 640), "picture"),)),
 )
 _ENCODER = _sentences(30_522, (1, 128), (1, 37), (4, 64), (1, 384))
+_DIFFUSION = (
+    Input("sample", (1, 4, 32, 32), "normal"),
+    Input("timestep", (1,), "tokens", 1000),
+    Input("encoder_hidden_states", (1, 77, 256), "normal"),
+)
 _TAGGER = tuple(Case(f"{n}x{s}", (Input("input", (n, s), "tokens", 10_000),)) for n, s in ((1, 80), (8, 33)))
 
 # Exported from torch twice, once by each of its exporters; the second carries the suffix `_dynamo`.
@@ -113,8 +118,26 @@ _FROM_TORCH: dict[str, tuple[Case, ...]] = {
     "gpt2": _decoding(50_257, 12, 12, 64, (64, 0), (1, 1), (1, 255), (1, 1000)),
     "lstm_tagger": _TAGGER,
     "mlp": _rows("input", 784, "normal", 1, 64),
+    "pvt_v2": _CLASSIFIER,
+    "dpt": _pictures("input", 1, side=384),
+    "detr": _pictures("input", 1, side=512),
+    "mpnet": _sentences(30_527, (1, 100)),
+    "qwen2": _decoding(16_000, 8, 2, 64, (32, 0), (1, 200)),
+    "speech2text": (Case("1x300", (Input("input", (1, 300, 80), "normal"),)),),
+    "hifigan": (Case("1x80", (Input("input", (1, 80, 80), "normal"),)),),
+    "unet": (Case("1", _DIFFUSION),),
+    "mobilenet_v3": _CLASSIFIER,
+    "super_resolution": _pictures("input", 1, side=128),
+    "gru_lm": (Case("1x50", (Input("input", (1, 50), "tokens", 10_000),)),),
+    "mixture": _rows("input", 256, "normal", 50, 1),
+    "odd_chain": _rows("input", 257, "normal", 1, 31),
 }
-_FROM_SKLEARN = {name: _rows("X", 64, "pixels", 1, 64) for name in ("logistic_regression", "scaler_mlp")}
+_FROM_SKLEARN = {
+    "logistic_regression": _rows("X", 64, "pixels", 1, 64),
+    "scaler_mlp": _rows("X", 64, "pixels", 1, 64),
+    "random_forest": _rows("X", 64, "pixels", 1, 1000),
+    "gradient_boosting": _rows("X", 64, "pixels", 1, 1000),
+}
 # The models inside the `onnx` package, and what each calls its picture.
 _LIGHT = {
     "light_bvlc_alexnet": "data_0",

@@ -43,6 +43,9 @@ USES: dict[tuple[str, int], Generator] = {
     ("LSTM", 1): RECURRENT,
     ("LSTM", 2): RECURRENT,
     ("LSTM", 3): BIAS,
+    ("GRU", 1): RECURRENT,
+    ("GRU", 2): RECURRENT,
+    ("GRU", 3): BIAS,
     ("Conv", 2): BIAS,
     ("ConvTranspose", 2): BIAS,
     ("Gemm", 2): BIAS,
@@ -55,7 +58,7 @@ USES: dict[tuple[str, int], Generator] = {
 RANK = {use: position for position, use in enumerate(USES)}
 
 # Operators that hand their first input on: the tensor's use is that of their output.
-VIEWS = frozenset({"Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Slice", "Concat", "Flatten", "Expand"})
+VIEWS = frozenset({"Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Slice", "Concat", "Flatten", "Expand", "Tile"})
 
 
 def strip(model: onnx.ModelProto) -> None:
