@@ -90,7 +90,7 @@ def test_every_statement() -> None:
         "  b1[1] = b0[0]\n"
         "else:\n"
         "check lt(b1[0], 3.0) else 3, index(s0)\n"
-        "tile 2 of 1|2 x 16: b1[s0; row 16] = b0[0; row 12] * b0[5], [3] a s0 b 4, [4] a 1 b 16 ahead 64\n"
+        "tile 2 of 1|2 x 16: b1[s0; row 16] = b0[0; row 12] * b0[5], [3] a s0 b 4, [4] a 1 b 16 ahead 64 by 1\n"
     )
 
 

@@ -4,8 +4,9 @@ tile(a, b, c, ahead, sizes that are not constant ...):
     sums = 0
     for the outer steps of k:
         for k < extent, 2 at a time, then one at a time:
-            per k: load `vectors` of b; prefetch a line at ahead + 64 k
+            per k: load `vectors` of b
                    for each row: broadcast a[row, k]; sums[row] += a * b
+            prefetch the next lines at ahead
     store sums to c
 """
 
@@ -28,7 +29,7 @@ MOST_STRIDED = 8  # rows at a stride in a register for which LLVM still keeps su
 INDEPENDENT = 8
 """Sums that must be under way at once to hide a multiply-add's latency: 4 cycles, 2 a cycle."""
 SPARE = 3  # registers beyond sums and B that two turns of k need
-LINE = 64  # bytes prefetched per k
+LINE = 64  # bytes prefetched at a time
 LEVEL = 2  # of locality: into L2, not L1, which this panel needs
 
 Sums = list[Value]
@@ -37,13 +38,16 @@ Body = Callable[[Value, Sums], Sums]  # one turn of a loop, by its counter
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One height of a tile. sizes: a_row, c_row, then extent, a and b of each step; None stands for an argument."""
+    """One height of a tile. sizes: a_row, c_row, then extent, a and b of each step; None stands for an argument.
+
+    lines: prefetched for every two turns of k.
+    """
 
     fragment: Plain
     rows: int
     vectors: int
     sizes: tuple[int | None, ...]
-    prefetch: bool
+    lines: int
     a_rows: tuple[int, ...] = ()
 
     @property
@@ -51,7 +55,7 @@ class Shape:
         kind = f"{self.fragment.a}{self.fragment.b}{self.fragment.c}"
         sizes = "_".join("n" if s is None else str(s) for s in self.sizes)
         rows = "".join(f".{offset}" for offset in self.a_rows)
-        return f"tile.{kind}.{self.rows}x{self.vectors}.{sizes}{rows}{'.ahead' if self.prefetch else ''}"
+        return f"tile.{kind}.{self.rows}x{self.vectors}.{sizes}{rows}{f'.ahead{self.lines}' if self.lines else ''}"
 
 
 def dims(tile: Tile) -> list[Dim]:
@@ -71,10 +75,11 @@ def call(f: Frame, tile: Tile, a: Value, b: Value, c: Value, ahead: Value | None
     if tile.width % lanes:
         raise Unsupported(f"a tile of {tile.width} columns in vectors of {lanes}")
     sizes = tuple(d if isinstance(d, int) else None for d in dims(tile))
+    lines = 0 if ahead is None else tile.lines
     args = [a, b, c, *([] if ahead is None else [ahead]), *dynamic]
 
     def function(height: int) -> Value:
-        return define(w, Shape(way, height, tile.width // lanes, sizes, ahead is not None, tile.a_rows[:height]))
+        return define(w, Shape(way, height, tile.width // lanes, sizes, lines, tile.a_rows[:height]))
 
     if isinstance(tile.rows, int) or len(tile.heights) == 1:
         w.b.call(function(tile.rows if isinstance(tile.rows, int) else tile.heights[0]), args)
@@ -95,7 +100,7 @@ def define(caller: Words, shape: Shape) -> Value:
     found = caller.module.globals.get(shape.name)
     if found is not None:
         return found
-    pointers = [PTR] * (4 if shape.prefetch else 3)
+    pointers = [PTR] * (4 if shape.lines else 3)
     types = pointers + [caller.index] * sum(s is None for s in shape.sizes)
     function = ir.Function(caller.module, ir.FunctionType(VOID, types), shape.name)
     function.linkage = "internal"
@@ -111,7 +116,7 @@ class _Body:
         self.w, self.shape, self.way = w, shape, shape.fragment
         a, b, c, *rest = w.function.args
         self.a, self.b, self.c = a, b, c
-        self.ahead = rest.pop(0) if shape.prefetch else None
+        self.ahead = rest.pop(0) if shape.lines else None
         arguments = iter(rest)
         sizes = [w.number(s) if s is not None else next(arguments) for s in shape.sizes]
         self.a_row, self.c_row, *flat = sizes
@@ -123,6 +128,7 @@ class _Body:
         self.unroll = 1 if full or (shape.sizes[0] is None and shape.rows > MOST_STRIDED) else UNROLL
         self.chains = 1 if self.unroll == 1 else min(4, 1 << (-(-INDEPENDENT // tall) - 1).bit_length())
         self.unroll = max(self.unroll, self.chains)
+        self.fetched = -(-shape.lines * self.unroll // 2)  # lines a turn
 
     def emit(self) -> None:
         w, shape = self.w, self.shape
@@ -131,7 +137,7 @@ class _Body:
         rows = [w.at(self.a, o, self.a_type) for o in offsets]
         each = shape.rows * shape.vectors
         sums = [w.zero(self.way.sums(w.target))] * (each * self.chains)
-        sums = self._joined(self._steps(0, rows, self.b, sums))
+        sums = self._joined(self._steps(0, rows, self.b, self.ahead, sums))
         for i in range(shape.rows):
             row = w.at(self.c, w.mul(self.c_row, w.number(i)), self.c_type)
             for j in range(shape.vectors):
@@ -146,17 +152,20 @@ class _Body:
             sums = [add(x, y) for x, y in zip(sums[:half], sums[half:], strict=True)]
         return sums
 
-    def _steps(self, depth: int, rows: list[Value], b: Value, sums: Sums) -> Sums:
-        """The loops from `depth` on, rows and b at their starts."""
+    def _steps(self, depth: int, rows: list[Value], b: Value, ahead: Value | None, sums: Sums) -> Sums:
+        """The loops from `depth` on, rows, b and what is prefetched at their starts."""
         w = self.w
         if depth == len(self.steps):
-            return self._products(rows, b, sums, 1, w.number(0), w.number(0), None)
+            return self._products(rows, b, sums, 1, w.number(0), w.number(0))
         extent, a_step, b_step = self.steps[depth]
         zero = w.number(0)
 
         def outer(k: Value, sums: Sums) -> Sums:
             moved = [w.at(r, w.mul(k, a_step), self.a_type) for r in rows]
-            return self._steps(depth + 1, moved, w.at(b, w.mul(k, b_step), self.b_type), sums)
+            turns = k
+            for inner_extent, _, _ in self.steps[depth + 1 :]:
+                turns = w.mul(turns, inner_extent)
+            return self._steps(depth + 1, moved, w.at(b, w.mul(k, b_step), self.b_type), self._fetching(ahead, turns), sums)
 
         if depth < len(self.steps) - 1:
             return self._loop(zero, extent, 1, sums, outer)
@@ -164,9 +173,11 @@ class _Body:
         def inner(count: int, prefetch: bool) -> Body:
             def body(k: Value, sums: Sums) -> Sums:
                 moved = [w.at(r, w.mul(k, a_step), self.a_type) for r in rows]
-                ahead = w.at(self.ahead, w.mul(k, w.number(LINE)), I8) if prefetch and self.ahead is not None else None
+                if prefetch and (line := self._fetching(ahead, k)) is not None:
+                    for i in range(self.fetched):
+                        self._prefetch(w.at(line, i * LINE, I8))
                 at = w.at(b, w.mul(k, b_step), self.b_type)
-                return self._products(moved, at, sums, count, a_step, b_step, ahead)
+                return self._products(moved, at, sums, count, a_step, b_step)
 
             return body
 
@@ -177,17 +188,18 @@ class _Body:
         sums = self._loop(zero, whole, self.unroll, sums, inner(self.unroll, True))
         return self._loop(whole, extent, 1, sums, inner(1, False))
 
-    def _products(
-        self, rows: list[Value], b: Value, sums: Sums, count: int, a_step: Value, b_step: Value, ahead: Value | None
-    ) -> Sums:
+    def _fetching(self, ahead: Value | None, turns: Value) -> Value | None:
+        """Where prefetching has come to after so many turns of k."""
+        w = self.w
+        return None if ahead is None else w.at(ahead, w.mul(turns, w.number(self.fetched * LINE // self.unroll)), I8)
+
+    def _products(self, rows: list[Value], b: Value, sums: Sums, count: int, a_step: Value, b_step: Value) -> Sums:
         """`count` turns of k: each vector of B once, each element of A broadcast; the turns take the chains of sums in turn."""
         w, vectors, out = self.w, self.shape.vectors, list(sums)
         each = len(rows) * vectors
         for u in range(count):
             line = w.at(b, w.mul(b_step, w.number(u)), self.b_type)
             bs = [self.way.load_b(w, w.at(line, j * self.lanes, self.b_type)) for j in range(vectors)]
-            if ahead is not None:
-                self._prefetch(w.at(ahead, u * LINE, I8))
             for i, row in enumerate(rows):
                 a = self.way.load_a(w, w.at(row, w.mul(a_step, w.number(u)), self.a_type))
                 for j in range(vectors):

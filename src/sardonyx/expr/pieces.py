@@ -16,9 +16,7 @@ from sardonyx.expr.tensor import Read
 from sardonyx.loop.nodes import Const, Expr, Index, Load, Op, Select, walk
 from sardonyx.loop.rewrite import rewrite
 
-COMPARISONS: Mapping[str, Callable[[int, int], bool]] = {
-    fn: getattr(operator, fn) for fn in ("eq", "ne", "lt", "le", "gt", "ge")
-}
+COMPARISONS: Mapping[str, Callable[[int, int], bool]] = {fn: getattr(operator, fn) for fn in ("eq", "ne", "lt", "le", "gt", "ge")}
 
 
 def piecewise(index: Dim, arms: Sequence[Expr]) -> Expr:
@@ -37,7 +35,9 @@ def deciding(body: Expr | None) -> tuple[Int, ...]:
     pairs = [c.args for c in found if isinstance(c, Op) and c.fn == "eq"]
     return tuple(
         dict.fromkeys(
-            a.dim for a, b in pairs if isinstance(a, Index) and isinstance(b, Index) and isinstance(a.dim, Int) and isinstance(b.dim, int)
+            a.dim
+            for a, b in pairs
+            if isinstance(a, Index) and isinstance(b, Index) and isinstance(a.dim, Int) and isinstance(b.dim, int)
         )
     )
 

@@ -443,8 +443,8 @@ class Tile:
         for i < rows, j < width:  c[c_offset + i c_row + j] = sum over k of a[a_offset + i a_row + k . a] * b[b_offset + k . b + j]
 
     k runs over `steps`, outermost first. `width` is a whole number of the target's vectors and b, c may be read and written for all
-    of it. `rows` is a Dim whose value at run time is one of `heights`. With `ahead` (an offset in b) the lines that the next panel
-    needs are prefetched meanwhile: 64 * width / 16 bytes per k step at the most.
+    of it. `rows` is a Dim whose value at run time is one of `heights`. With `ahead` (an offset in b) what the next panel
+    needs is prefetched meanwhile, from there on: `lines` lines of 64 bytes for every two turns of k.
     Where the rows of A don't lie evenly, `a_rows` has the offset of each from the first, and stands for i a_row.
     The products are summed in `accumulate` (f32 for f32, i32 for 8-bit integers); c has that dtype.
     """
@@ -463,6 +463,7 @@ class Tile:
     steps: tuple[Step, ...]
     ahead: Dim | None = None
     a_rows: tuple[int, ...] = ()
+    lines: int = 1
 
 
 Stmt: TypeAlias = Store | For | While | If | Seq | Alloc | Barrier | Check | Tile

@@ -150,7 +150,7 @@ class Printer:
     def tile(self, t: nodes.Tile) -> None:
         a, b, c = (self.buffers[x] for x in (t.a, t.b, t.c))
         steps = "".join(f", [{self.dim(s.extent)}] a {self.dim(s.a)} b {self.dim(s.b)}" for s in t.steps)
-        ahead = "" if t.ahead is None else f" ahead {self.dim(t.ahead)}"
+        ahead = "" if t.ahead is None else f" ahead {self.dim(t.ahead)} by {t.lines}"
         shape = f"{self.dim(t.rows)} of {'|'.join(map(str, t.heights))} x {t.width}"
         self.line(
             f"tile {shape}: {c}[{self.dim(t.c_offset)}; row {self.dim(t.c_row)}] = "

@@ -17,7 +17,7 @@ from sardonyx.lower.nest import build, dealt
 from sardonyx.lower.pack import pack
 from sardonyx.lower.place import Nest, place, take_views
 from sardonyx.lower.repetition import expand
-from sardonyx.lower.schedule import Call, Repeat, Segment, Step, bytes_of, place_barriers, plan_memory
+from sardonyx.lower.schedule import Call, Repeat, Segment, Step, place_barriers, plan_memory
 from sardonyx.lower.values import Value, reads_of, transform
 from sardonyx.lower.winograd import rewrite_convolutions
 
@@ -225,7 +225,7 @@ def lower_part(
             owners.setdefault(t, segment)
     crossing = frozenset(t for s in segments for q in s.steps for t in (*q.reads, *q.writes) if s is not owners.get(t))
     for segment in segments:
-        owned = {t: bytes_of(t) for t, owner in owners.items() if owner is segment}
+        owned = {t: values[t].room * t.dtype.itemsize for t, owner in owners.items() if owner is segment}
         slots = plan_memory(segment, owned, probed | crossing)
         place_barriers(segment.steps, slots)
     return Lowered(list(inputs), list(outputs), list(constants), list(probes), segments, kernels, nests, orders(constants, values))

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sardonyx.base.dtypes import DType, f32
-from sardonyx.base.symbolic import Dim, evaluate
+from sardonyx.base.symbolic import Dim, Int, evaluate, primitive
+
+LINE = 64
+WAY = 4096
+"""Bytes that one way of a first cache holds: lines at multiples of this fall into one set."""
+SET = 8
+"""Lines of such a set that a tile may take for its rows; also the rows of a tile whose number is known only at run time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,11 @@ class Machine:
         """e with unknown sizes at their typical value; 0 for None."""
         return 0 if e is None else evaluate(e, lambda s: self.typical)
 
+    def spaced(self, n: Dim, dtype: DType) -> Dim:
+        """The elements from one row of n to the next, so that a tile's rows don't share a set of the first cache."""
+        clash = isinstance(n, int) and n > 0 and n * dtype.itemsize % (WAY // 4) == 0
+        return n + LINE // dtype.itemsize if clash else n
+
     def lanes_of(self, dtype: DType) -> int:
         return self.lanes * 32 // max(dtype.bits, 32)
 
@@ -49,10 +60,11 @@ class Machine:
         """The most rows of a tile of so many vectors."""
         return dict(self.shapes).get(vectors, 4)
 
-    def heights(self, rows: Dim, vectors: int, group: int = 1) -> int:
+    def heights(self, rows: Dim, vectors: int, group: int = 1, clash: bool = False) -> int:
         """The tallest tile to use for so many rows, each of them `group` rows of the tile: as few and as equal tiles as the registers
-        allow."""
-        most = self.tallest(vectors) // group
-        if not isinstance(rows, int):
-            return max(min(most, 8), 1)
+        allow. clash: rows of A share a set of the first cache, which holds 8 of them beside B."""
+        most = max((min(self.tallest(vectors), SET) if clash else self.tallest(vectors)) // group, 1)
+        if isinstance(rows, Int):
+            whole = next(h for h in range(most, 0, -1) if primitive(rows)[0] % h == 0)  # no remainder, whatever the sizes
+            return whole if whole >= min(most, SET) else min(most, SET)
         return -(-rows // -(-rows // most)) if rows else 1

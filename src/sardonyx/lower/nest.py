@@ -56,7 +56,7 @@ from sardonyx.loop.nodes import (
     walk,
 )
 from sardonyx.lower.free import free_symbols, written
-from sardonyx.lower.machine import Machine
+from sardonyx.lower.machine import WAY, Machine
 from sardonyx.lower.place import Nest, extent, is_short
 from sardonyx.lower.values import Operands, Value, address, operands, reads_of, transform
 
@@ -200,23 +200,7 @@ class NestBuilder:
         row, m = self.pair_rows(outer, row, m)
         height = self.height(m)
         self.give_scratch(height * self.group)
-        loops = list(outer)
-        if nest.stream:
-            assert nest.root.tile is not None
-            own = self.contraction(nest.root).b.symbols
-            loops.insert(sum(s in own for s in loops), self.panels(nest.root))
-        count = ceil_divide(m, height)
-        block = variable("block", count)
-        low, rest = m // count, m % count
-        rows = low + minimum(maximum(rest - block, 0), 1)
-        start = block * low + minimum(block, rest)
-        if isinstance(low, int) and isinstance(rest, int):
-            blocks: tuple[int, ...] = (low, low + 1) if rest else (low,)
-        else:
-            blocks = tuple(range(1, height + 1))
-        self.heights = tuple(h * self.group for h in blocks)
-        rows = rows * self.group
-        self.block_rows, self.start, self.block, self.block_count = rows, start, block, count
+        loops = self.deal(outer, m, height)
         self.merged, self.row_symbol = merged, row
         self.set_row(0)
         statements: list[Stmt] = []
@@ -233,7 +217,39 @@ class NestBuilder:
         used = written(body)
         for s in reversed([s for s in self.scratch.values() if s.buffer in used]):
             body = Alloc(s.buffer, s.size, body)
-        return parallel([*loops, *symbols(block)], body)
+        return parallel(loops, body)
+
+    def deal(self, outer: Sequence[Symbol], m: Dim, height: int) -> list[Symbol]:
+        """The loops around a block of rows, which they define: blocks as equal as can be, of `height` at the most.
+
+        Where B streams by, all blocks of a chunk of rows meet one panel before the next, and a chunk is what a cache holds.
+        """
+        count = ceil_divide(m, height)
+        loops, chunks, panels = list(outer), 1, []
+        if self.nest.stream:
+            chunks, panels = self.chunks(m, count), [self.panels(self.nest.root)]
+        together = ceil_divide(count, chunks)
+        chunk, inner = variable("chunk", chunks), variable("block", together)
+        own = self.contraction(self.nest.root).b.symbols if panels else frozenset()
+        at = sum(s in own for s in loops)
+        loops[at:at] = [*symbols(chunk), *panels]
+        count, block = chunks * together, chunk * together + inner
+        low, rest = m // count, m % count
+        if isinstance(low, int) and isinstance(rest, int):
+            blocks: tuple[int, ...] = (low, low + 1) if rest else (low,)
+        else:
+            blocks = tuple(range(1, height + 1))
+        self.heights = tuple(h * self.group for h in blocks if h > 0)
+        self.block_rows = (low + minimum(maximum(rest - block, 0), 1)) * self.group
+        self.start, self.block, self.block_count = block * low + minimum(block, rest), inner, together
+        return [*loops, *symbols(inner)]
+
+    def chunks(self, m: Dim, blocks: Dim) -> Dim:
+        """In how many parts the rows go past B, so that a part of A stays in half the cache."""
+        o = self.contraction(self.nest.root)
+        alone = [s for s in o.k if any(symbols(i) == {s} for i in o.a.indices)]
+        row = product(extent(s) for s in alone) * self.group * o.a.tensor.dtype.itemsize
+        return maximum(minimum(blocks, ceil_divide(m * row, self.machine.l2 // 2)), 1)
 
     def set_row(self, r: Dim) -> None:
         """Puts the band's point at row r of the block."""
@@ -250,7 +266,7 @@ class NestBuilder:
         Then a row is the outer loop's, and stands for `group` rows of the tile. The rows of each A must lie at fixed distances, and
         all have the same B.
         """
-        contractions = [v for v in self.nest.statements if v.tile]
+        contractions = self.contractions()
         tallest = min((self.machine.tallest(self.contraction_vectors(v)) for v in contractions), default=0)
         if not outer or row is None or not isinstance(m, int) or 2 * m > tallest:
             return row, m
@@ -303,8 +319,22 @@ class NestBuilder:
         return outer, row, m, merged
 
     def height(self, m: Dim) -> int:
-        vectors = [self.contraction_vectors(v) for v in self.nest.statements if v.tile]
-        return min((self.machine.heights(m, n, self.group) for n in vectors), default=min(8, m) if isinstance(m, int) and m else 8)
+        heights = [
+            self.machine.heights(m, self.contraction_vectors(v), self.group, self.rows_clash(v)) for v in self.contractions()
+        ]
+        return min(heights, default=min(8, m) if isinstance(m, int) and m else 8)
+
+    def contractions(self) -> list[Value]:
+        """The statements that have a tile."""
+        return [v for v in self.nest.statements if v.tile]
+
+    def rows_clash(self, v: Value) -> bool:
+        """Do the rows of A that a tile reads side by side share a place in the cache?"""
+        a = self.contraction(v).a
+        if a.tensor in self.scratch_to_be() or not self.nest.band:
+            return False
+        step = coefficient(self.place_of(a.tensor, a.indices)[1], self.nest.band[-1])
+        return isinstance(step, int) and step != 0 and step * a.tensor.dtype.itemsize % WAY == 0
 
     def contraction_vectors(self, v: Value) -> int:
         o = self.contraction(v)
@@ -412,14 +442,17 @@ class NestBuilder:
             steps.append(Step(count, step_a, step_b))
         start = substitute(b_offset, zero)
         jump = coefficient(start, panel)
-        ahead = None
+        ahead, lines = None, 1
         if self.nest.stream and jump is not None:  # each block of rows fetches its share of the next panel
             share = product(extent(k) for k in o.k) * w // (self.block_count * self.machine.lanes) * self.machine.lanes
             ahead = start + jump + self.block * share
+            lines = -(-2 * w // (self.machine.lanes * max(1, self.machine.guess(self.block_count))))
         c, c_offset, c_row = target
         a_start = substitute(a_offset, zero)
         heights = self.heights
-        return Tile(self.block_rows, heights, w, a, a_start, a_row, b, start, c, c_offset, c_row, tuple(steps), ahead, a_rows)
+        return Tile(
+            self.block_rows, heights, w, a, a_start, a_row, b, start, c, c_offset, c_row, tuple(steps), ahead, a_rows, lines
+        )
 
     def epilogue(
         self, v: Value, sums: Buffer, at: dict[Symbol, Dim], lane: Symbol, w: int, n: Dim, panel: Symbol, whole: bool

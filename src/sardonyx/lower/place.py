@@ -330,7 +330,11 @@ class Placer:
         o = self.contraction(v)
         batches = product(extent(s) for s in o.batch if s in o.b.symbols)
         whole = product([batches, *(extent(s) for s in o.columns + o.k)])
-        return batches != 1 and self.values[o.b.tensor].constant and self.machine.guess(whole) * v.tensor.dtype.itemsize > self.machine.l2 // 4
+        return (
+            batches != 1
+            and self.values[o.b.tensor].constant
+            and self.machine.guess(whole) * v.tensor.dtype.itemsize > self.machine.l2 // 4
+        )
 
     def fits_rows(self, v: Value, r: Read, nest: Nest) -> bool:
         """May contraction v be computed for a block of rows of this nest?"""
@@ -407,7 +411,8 @@ class Placer:
 
     def layout(self, w: Value) -> None:
         """The axes of w's buffer lie in the order of the first reader's loops: of a contraction batch, rows, k, columns; of another, in
-        the order of its own buffer, reduced loops last. But a contraction writes vectors of its columns: they stay last."""
+        the order of its own buffer, reduced loops last. But a contraction writes vectors of its columns: they stay last. Rows
+        that a tile reads side by side lie so that they don't share a place in the cache."""
         v = self.values[w.into[0]] if w.into else w
         if v.laid:
             return
@@ -424,7 +429,10 @@ class Placer:
             last = next(a for a, i in enumerate(where) if symbols(w.axes[column]) <= symbols(i))
             order.remove(last)
             order.append(last)
-        v.strides = strides(v.shape, order)
+        shape = list(v.shape)
+        if not v.constant and order and any((o := operands(t)) is not None and r is o.a for t, r in sites):
+            shape[order[-1]] = self.machine.spaced(shape[order[-1]], v.tensor.dtype)
+        v.strides, v.room = strides(shape, order), product(shape)
 
     def reading_order(self, t: Value, r: Read):  # type: ignore[no-untyped-def]
         """The key that sorts r's axes by the loops of its reader t."""

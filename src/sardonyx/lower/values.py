@@ -12,6 +12,7 @@ from sardonyx.base.symbolic import (
     Symbol,
     coefficient,
     covering_loops,
+    product,
     single,
     strides,
     substitute,
@@ -28,6 +29,7 @@ class Value:
 
     place     VIEW, INLINE, TILE, ROW, ROOT, WHOLE (its parts are placed), INPUT or None (not placed yet)
     strides   of its buffer, in elements, once `laid`
+    room      elements that the buffer takes, gaps included
     stored    a ROW that later nests read too: its memory is a buffer
     tile      the contraction whose sums this statement takes as its epilogue
     contracts a sum of products whose right-hand side lies as a tile reads it (see lower.pack)
@@ -38,7 +40,7 @@ class Value:
 
     __slots__ = (
         *("axes", "body", "constant", "contracts", "fn", "into", "laid", "loops", "nest"),
-        *("place", "region", "shape", "stored", "strides", "tensor", "tile", "form", "turns", "level", "guard"),
+        *("place", "region", "room", "shape", "stored", "strides", "tensor", "tile", "form", "turns", "level", "guard"),
     )
 
     def __init__(self, tensor: Tensor) -> None:
@@ -46,6 +48,7 @@ class Value:
         self.shape, self.axes, self.loops = tensor.shape, tensor.axes, tensor.loops
         self.body, self.fn, self.into = tensor.body, tensor.fn, tensor.into
         self.strides: list[Dim] = strides(tensor.shape)
+        self.room: Dim = product(tensor.shape)
         self.laid = self.stored = self.constant = self.contracts = self.turns = False
         self.level = 0
         self.place: str | None = None

@@ -248,7 +248,12 @@ class Rewrite:
         return found
 
     def separable(
-        self, name: str, before: float, matrix: Matrix, loops: Sequence[Symbol], read: Callable[[Dim, Dim, Mapping[Symbol, Dim]], Expr]
+        self,
+        name: str,
+        before: float,
+        matrix: Matrix,
+        loops: Sequence[Symbol],
+        read: Callable[[Dim, Dim, Mapping[Symbol, Dim]], Expr],
     ) -> tuple[Value, Value]:
         """(rows done, both done): matrix [n, k] on both sides of read(y, x, loops' places), y, x < k: [n, n, *loops]"""
         n, k = matrix.shape
@@ -322,9 +327,7 @@ class Rewrite:
         v.body = piecewise(x % m, times(self.a, columns, self.machine.fma))
 
 
-def take_epilogue(
-    v: Value, values: Mapping[Tensor, Value], readers: Mapping[Tensor, list[Value]], kept: Container[Tensor]
-) -> None:
+def take_epilogue(v: Value, values: Mapping[Tensor, Value], readers: Mapping[Tensor, list[Value]], kept: Container[Tensor]) -> None:
     """What reads v alone, at its own point, takes v's body up; and what reads that, and so on."""
     while v.tensor not in kept:
         following = readers.get(v.tensor, [])
@@ -343,4 +346,6 @@ def take_epilogue(
 def same_point(t: Value, r: Read) -> bool:
     """Is t pointwise, and r at t's own loops, each once?"""
     loops = [single(i) for i in r.indices if symbols(i)]
-    return t.fn is None and r.guard is None and None not in loops and len(set(loops)) == len(loops) and set(loops) == set(t.variables)
+    return (
+        t.fn is None and r.guard is None and None not in loops and len(set(loops)) == len(loops) and set(loops) == set(t.variables)
+    )
