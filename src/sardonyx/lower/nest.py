@@ -225,9 +225,8 @@ class NestBuilder:
         Where B streams by, all blocks of a chunk of rows meet one panel before the next, and a chunk is what a cache holds.
         """
         count = ceil_divide(m, height)
-        loops, chunks, panels = list(outer), 1, []
-        if self.nest.stream:
-            chunks, panels = self.chunks(m, count), [self.panels(self.nest.root)]
+        loops = list(outer)
+        chunks, panels = (self.chunks(m, count), [self.panels(self.nest.root)]) if self.nest.stream else (1, [])
         together = ceil_divide(count, chunks)
         chunk, inner = variable("chunk", chunks), variable("block", together)
         own = self.contraction(self.nest.root).b.symbols if panels else frozenset()
@@ -554,7 +553,7 @@ class NestBuilder:
         before: list[Stmt] = []
         inside: list[Stmt] = []
         forward: Forward = {}
-        for v, turn in ((v, turn) for v in group for turn in self.turns(v)):
+        for v, turn in [(m, turn) for m in group for turn in self.turns(m)]:
             assert v.body is not None
             x = self.expression(settle(replace(v.body, turn)) if turn else v.body, forward)
             if v.fn and not self.reduces_inside(v):

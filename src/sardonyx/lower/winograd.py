@@ -25,7 +25,6 @@ import functools
 import math
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -292,7 +291,7 @@ class Rewrite:
             guard = None
             for w, tile, tap in ((c.y, s, y), (c.x, t, x)):
                 at[w.axis] = place.get(tile, 0) * m + tap + w.start
-                sure = isinstance(tap, int) and tap < TAPS or extent(w.output) % m == 0
+                sure = (isinstance(tap, int) and tap < TAPS) or extent(w.output) % m == 0
                 if not sure:
                     inside = Op("lt", Index(at[w.axis]), Index(a.tensor.shape[w.axis]))
                     guard = inside if guard is None else Op("and", guard, inside)
