@@ -41,3 +41,24 @@ def test_outputs_have_unit_deviation_after_many_layers() -> None:
 def test_a_constant_output_is_refused() -> None:
     with pytest.raises(ValueError, match="MatMul node '': output has standard deviation 0"):
         calibrate(_deep_network(1), {"x": np.zeros((2, 64), np.float32)})
+
+
+def test_a_product_that_is_zero_whatever_the_input_is_left_alone() -> None:
+    """As in DETR, whose decoder starts from zeros in the number of the pictures."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
+        helper.make_node("MatMul", ["zeros", "w0"], ["start"]),
+        helper.make_node("MatMul", ["x", "w1"], ["other"]),
+        helper.make_node("Add", ["start", "other"], ["y"]),
+    ]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 64]) for name in "xy")
+    weights = [numpy_helper.from_array(np.zeros((64, 64), np.float32), name) for name in ("w0", "w1")]
+    graph = helper.make_graph(nodes, "g", [x], [y], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    strip.strip(model)
+    calibrate(model, {"x": weightless.seeded("x").standard_normal((256, 64), dtype=np.float32)})
+    untouched, scaled = (weightless.record(tensor) for tensor in model.graph.initializer)
+    assert untouched == strip.WEIGHT
+    assert scaled is not None
+    assert scaled.b == pytest.approx(1 / 8, rel=0.1)

@@ -19,6 +19,13 @@ SMALL = (
     "logistic_regression",
     "scaler_mlp",
     "light_squeezenet",
+    "mobilenet_v3",
+    "gru_lm",
+    "mixture",
+    "mixture_dynamo",
+    "odd_chain",
+    "random_forest",
+    "gradient_boosting",
 )
 TRAINED = ("logistic_regression", "scaler_mlp")
 
@@ -58,6 +65,20 @@ def test_small_models_run_and_their_outputs_vary(name: str) -> None:
         assert all(np.isfinite(values).all() for values in first)
         assert identical(first, again)
         assert least_variation(first, other) > VARIATION
+
+
+@pytest.mark.parametrize(("name", "trees"), [("random_forest", 100), ("gradient_boosting", 300)])
+def test_forests_have_all_their_trees(name: str, trees: int) -> None:
+    node = models.load(name).graph.node[0]
+    attributes = {attribute.name: attribute for attribute in node.attribute}
+    assert node.op_type == "TreeEnsembleClassifier"
+    assert set(attributes["nodes_treeids"].ints) == set(range(trees))
+
+
+def test_each_network_of_torch_is_exported_twice() -> None:
+    twice = {name.removesuffix("_dynamo") for name in models.MODELS if name.endswith("_dynamo")}
+    once = set(models.MODELS) - twice - {f"{name}_dynamo" for name in twice}
+    assert {name for name in once if not name.startswith("light_")} == {*TRAINED, "random_forest", "gradient_boosting"}
 
 
 def test_loading_and_feeding_are_deterministic(tmp_path: pytest.TempPathFactory) -> None:

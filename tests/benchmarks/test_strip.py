@@ -45,6 +45,29 @@ def test_use_is_found_through_views_and_the_first_rule_wins() -> None:
     assert _records(model) == {"table": strip.WEIGHT, "ids": None}
 
 
+def test_queries_that_are_tiled_before_they_are_added() -> None:
+    model = _model(
+        [helper.make_node("Tile", ["queries", "repeats"], ["t"]), helper.make_node("Add", ["x", "t"], ["y"])],
+        {"queries": np.zeros((1, 32), np.float32), "repeats": np.array([2, 1])},
+    )
+    strip.strip(model)
+    assert _records(model) == {"queries": strip.BIAS, "repeats": None}
+
+
+def test_weights_of_a_gru_are_recurrent() -> None:
+    model = _model(
+        [helper.make_node("Unsqueeze", ["x", "axis"], ["u"]), helper.make_node("GRU", ["u", "w", "r", "b"], ["y"], hidden_size=8)],
+        {
+            "axis": np.array([0]),
+            "w": np.zeros((1, 24, 32), np.float32),
+            "r": np.zeros((1, 24, 8), np.float32),
+            "b": np.zeros((1, 48), np.float32),
+        },
+    )
+    strip.strip(model)
+    assert _records(model) == {"axis": None, "w": strip.RECURRENT, "r": strip.RECURRENT, "b": strip.BIAS}
+
+
 def test_scalars_and_small_tables_stay() -> None:
     model = _model(
         [helper.make_node("Mul", ["x", "half"], ["a"]), helper.make_node("Reshape", ["a", "shape"], ["y"])],
