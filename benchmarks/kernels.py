@@ -2,14 +2,16 @@
 
 Each kernel is an ONNX model of one node with a symbolic number of rows, and what is timed is `run()`, whole.
 Convolutions read and write channels-last pictures (by transposes around the node) that already have their border, so
-that nothing but the convolution is left to do. Peak and kernel are measured in turn, because the clock drifts: a
-fraction is the kernel's rate over the better of the peaks just before and just after it; the median over rounds is
-reported.
+that nothing but the convolution is left to do. Peak and kernel are measured in turn, a few milliseconds each, because
+the clock drifts and other tenants of the machine come and go: a fraction is the kernel's rate over the mean of the
+peaks just before and just after it. What is reported is the median of pairs, and of these over rounds.
 """
 
 import functools
 import importlib
 import statistics
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -24,6 +26,9 @@ from benchmarks.weightless import seeded
 
 # Winograd's algorithm takes fewer multiplications than are counted here.
 DIRECT = ("session.disable_winograd", "1")
+
+BURST_SECONDS = 0.002
+PAIRS = 15
 
 Dims = list[str | int]
 
@@ -143,14 +148,34 @@ def measure(kernel: MatMul | Conv, package: Any, peak: FmaPeak, threads: int, ro
     model = kernel.model().SerializeToString()
     session = package.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     run = functools.partial(session.run, None, {"x": kernel.feed()})
+    run()
+    calls = max(1, round(BURST_SECONDS / median_time(run, seconds=0)))
     rates, fractions = [], []
-    before = peak.rate(threads)
     for _ in range(rounds):
-        rates.append(kernel.operations / median_time(run, seconds=0.05))
-        after = peak.rate(threads)
-        fractions.append(rates[-1] / max(before, after))
-        before = after
+        pairs = paired(lambda: kernel.operations * calls / burst(run, calls), lambda: peak.rate(threads, repeats=2))
+        rates.append(statistics.median(rate for rate, _ in pairs))
+        fractions.append(statistics.median(rate / best for rate, best in pairs))
     return Finding(kernel.name, threads, rates, fractions)
+
+
+def burst(run: Callable[[], object], calls: int) -> float:
+    """Seconds of so many calls in a row."""
+    start = time.perf_counter()
+    for _ in range(calls):
+        run()
+    return time.perf_counter() - start
+
+
+def paired(rate: Callable[[], float], peak: Callable[[], float]) -> list[tuple[float, float]]:
+    """(a kernel's rate, the mean of the peaks just before and just after), again and again in turn."""
+    found = []
+    before = peak()
+    for _ in range(PAIRS):
+        now = rate()
+        after = peak()
+        found.append((now, (before + after) / 2))
+        before = after
+    return found
 
 
 def main(
