@@ -284,7 +284,7 @@ def test_an_entry_never_shows_half(folder: Path):
 def test_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def place(**environment: str) -> Path | None:
         folder = Cache.from_environment(environment)._folder
-        return None if folder is None else folder.parent
+        return None if folder is None else Path(folder).parent
 
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert place() == tmp_path / "home/.cache/sardonyx"

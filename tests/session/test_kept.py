@@ -16,6 +16,7 @@ import pytest
 
 import sardonyx as sx
 from sardonyx.base.errors import Fail, InvalidArgument, NoSuchFile
+from sardonyx.providers import registry
 from sardonyx.runtime.cache import Cache
 from sardonyx.session import kept
 from sardonyx.session.built import Built, Request
@@ -62,7 +63,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def entries(cache: Cache, kind: str = "") -> list[Path]:
-    return sorted(path for path in (cache.folder or Path()).glob(f"{kind}*") if not path.name.startswith("object"))
+    return sorted(path for path in Path(cache.folder or "").glob(f"{kind}*") if not path.name.startswith("object"))
 
 
 def entry(cache: Cache, kind: str) -> Path:
@@ -282,6 +283,15 @@ def test_a_model_that_changes_while_it_is_built_is_not_kept(cache: Cache, model:
     monkeypatch.setattr(kept, "build", changing)
     sx.InferenceSession(model)
     assert entries(cache) == []
+
+
+def test_another_provider_of_the_same_name_is_another_session(
+    cache: Cache, builds: list[Request], model: Path, monkeypatch: pytest.MonkeyPatch
+):
+    sx.InferenceSession(model)
+    monkeypatch.setitem(registry.FACTORIES, registry.CPU, registry.FACTORIES[registry.REFERENCE])
+    twice(model)
+    assert len(builds) == 3
 
 
 # ---- files beside the model -------------------------------------------------------------------------------------------------

@@ -11,17 +11,11 @@ The environment is read at each question, so that a test or a debugger can turn 
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import re
 import sys
-from pathlib import Path
 
 RAN, KERNELS, GRAPH, LOOPS, LLVM, ASSEMBLY = range(1, 7)
-
-# Warnings go here. It prints nothing unless the program sets up logging.
-logger = logging.getLogger("sardonyx")
-logger.addHandler(logging.NullHandler())
 
 _numbers = itertools.count()
 
@@ -43,10 +37,10 @@ def dump(name: str, text: str) -> None:
     folder = os.environ.get("SARDONYX_DUMP")
     if not folder:
         return
-    directory = Path(folder)
-    directory.mkdir(parents=True, exist_ok=True)
+    os.makedirs(folder, exist_ok=True)
     safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:120]
-    (directory / f"{next(_numbers):05d}-{safe}.txt").write_text(text)
+    with open(os.path.join(folder, f"{next(_numbers):05d}-{safe}.txt"), "w") as file:
+        file.write(text)
 
 
 def dumping() -> bool:

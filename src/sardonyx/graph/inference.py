@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 import onnx
 import onnx_ir as ir
 
-from sardonyx.base.debug import logger
 from sardonyx.base.errors import Fail, InvalidGraph
+from sardonyx.base.log import logger
 from sardonyx.graph import schemas
 from sardonyx.graph.types import kept_proto, proto_string, set_type, tensor_code, type_string
 

@@ -27,6 +27,6 @@ def facts() -> dict[str, str]:
         "vectors": f"{target.vector_registers} registers of {target.vector_bits} bits{', fma' if target.fma else ''}",
         "tiles": ", ".join(f"{rows} rows x {vectors} vectors" for vectors, rows in target.tile_shapes),
         "threads": str(available_cores()),
-        "cache": str(cache.folder) if cache.folder is not None else f"none: {cache.problem}",
+        "cache": cache.folder or f"none: {cache.problem}",
         "debug": f"level {debug.level()}",
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from sardonyx.base.errors import Unsupported
 from sardonyx.base.symbolic import Defined, Dim, Symbol, definitions, ground, maximum, round_up, single, substitute, symbols, value
@@ -96,7 +96,7 @@ class Assembler:
             self.ticks,
         )
         self.define()
-        spec = replace(spec, slots=self.next_slot)
+        spec = spec._replace(slots=self.next_slot)
         return Assembly(spec, runs, self.plans, self.slots)
 
     def define(self) -> None:

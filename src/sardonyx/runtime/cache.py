@@ -17,7 +17,6 @@ import re
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 CAPACITY = 4 << 30  # bytes
 ROOM_AFTER_EVICTION = 4  # an eviction frees one part in so many
@@ -33,9 +32,9 @@ _ASIDE = "."  # files written aside begin with it
 class Cache:
     """Entries by kind and key. Safe for any number of threads and processes at once: entries are written aside, renamed."""
 
-    def __init__(self, directory: Path | None, capacity: int = CAPACITY, problem: str | None = None) -> None:
+    def __init__(self, directory: str | os.PathLike[str] | None, capacity: int = CAPACITY, problem: str | None = None) -> None:
         """directory: made when the first entry is kept; None keeps nothing, `problem` says why."""
-        self._folder = None if directory is None else directory.absolute() / _LAYOUT
+        self._folder = None if directory is None else os.path.join(os.path.abspath(directory), _LAYOUT)
         self._capacity = capacity
         self._room: int | None = None  # bytes until the next eviction, as far as this process knows
         self.problem = problem
@@ -49,17 +48,17 @@ class Cache:
         if not hasattr(os, "geteuid"):
             return cls(None, problem="this system does not tell who owns a file")
         if chosen:
-            return cls(Path(chosen))
+            return cls(chosen)
         base = environment.get("XDG_CACHE_HOME", "")
         if os.path.isabs(base):
-            return cls(Path(base) / "sardonyx")
+            return cls(os.path.join(base, "sardonyx"))
         home = os.path.expanduser("~")
         if not os.path.isabs(home):
             return cls(None, problem="the user has no home directory")
-        return cls(Path(home) / ".cache" / "sardonyx")
+        return cls(os.path.join(home, ".cache", "sardonyx"))
 
     @property
-    def folder(self) -> Path | None:
+    def folder(self) -> str | None:
         """Where the entries lie; None if nothing is kept."""
         return self._folder
 
@@ -112,7 +111,7 @@ class Cache:
         if self._folder is not None:
             self._put(self._folder, name, pieces)
 
-    def _put(self, path: Path, name: str, pieces: Sequence[bytes | memoryview]) -> None:
+    def _put(self, path: str, name: str, pieces: Sequence[bytes | memoryview]) -> None:
         size = sum(len(piece) for piece in pieces)
         if size > self._capacity:
             self.problem = f"entry {name} of {size} bytes is larger than the cache"
@@ -126,7 +125,7 @@ class Cache:
             self.problem = str(error)
 
     @contextlib.contextmanager
-    def _opened_folder(self, path: Path) -> Iterator[int]:
+    def _opened_folder(self, path: str) -> Iterator[int]:
         """A descriptor of the entries' folder. Raises OSError if there is none, or if others could have changed it."""
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from sardonyx.base.dtypes import DType
 from sardonyx.base.errors import Fail, InvalidArgument
@@ -19,12 +17,14 @@ from sardonyx.runtime.loader import load
 from sardonyx.runtime.memory import Arena, ArenaPool, allocate
 from sardonyx.runtime.team import Team
 
-Array = npt.NDArray[Any]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+Array: TypeAlias = "npt.NDArray[Any]"
 Size = int  # a fixed size; a negative one -1 - slot is read from that slot of the context
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
+class Port(NamedTuple):
     """An input or output: its name, dtype, shape (see Size), and the slot for its address."""
 
     name: str
@@ -33,8 +33,7 @@ class Port:
     slot: int
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(NamedTuple):
     """A size that data decide: slot <- element `position` of the tensor whose address is in `source`."""
 
     slot: int
@@ -43,8 +42,7 @@ class Probe:
     dtype: DType
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentSpec:
+class SegmentSpec(NamedTuple):
     """Before the segment: read the probes, then plan_sizes, arena, plan_addresses. outputs: those whose sizes are known by then."""
 
     probes: tuple[Probe, ...]
@@ -53,8 +51,7 @@ class SegmentSpec:
     requirements: tuple[Condition, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(NamedTuple):
     """slot's number (written by plan_sizes) must be zero, or not negative; else the run fails with the message."""
 
     slot: int
@@ -62,8 +59,7 @@ class Condition:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class ProgramSpec:
+class ProgramSpec(NamedTuple):
     """What the runtime must know of a program. sizes: (slot, input, axis): where a size is read off.
     constants: (slot, constant): where the address of a constant stands. fixed: (slot, number).
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 import platform
-from pathlib import Path
 
 # x86-64 and aarch64: family, model and every feature that the kernel lets programs use, in one line. /proc/cpuinfo says the same, but
 # takes milliseconds to measure clocks.
-MODALIAS = Path("/sys/devices/system/cpu/modalias")
-CPUINFO = Path("/proc/cpuinfo")
+MODALIAS = "/sys/devices/system/cpu/modalias"
+CPUINFO = "/proc/cpuinfo"
 _LASTING = (
     *("vendor_id", "cpu family", "model", "model name", "stepping", "flags"),
     *("Features", "CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision"),
@@ -26,7 +25,7 @@ def processor() -> str | None:
     return _told(MODALIAS, CPUINFO)
 
 
-def _told(modalias: Path, cpuinfo: Path) -> str | None:
+def _told(modalias: str, cpuinfo: str) -> str | None:
     text = _read(modalias) or _first_of(_read(cpuinfo))
     return f"{platform.system()} {platform.machine()} {text}" if text else None
 
@@ -39,9 +38,10 @@ def _first_of(cpuinfo: str) -> str:
     return repr(sorted(kept.items())) if any(kept.get(name) for name in _FEATURES) else ""
 
 
-def _read(path: Path) -> str:
+def _read(path: str) -> str:
     """The file's text; empty where it can't be read."""
     try:
-        return path.read_bytes().decode(errors="replace").strip()
+        with open(path, "rb") as file:
+            return file.read().decode(errors="replace").strip()
     except OSError:
         return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from importlib import metadata
 
-from sardonyx.base.debug import logger
+from sardonyx.base.log import logger
 from sardonyx.providers import registry
 
 # Severities 0 (verbose) to 4 (fatal), as Python's logging has them.

@@ -23,7 +23,7 @@ def installed() -> str | None:
     try:
         told = [sys.version, sardonyx.__version__]
         for folder in sardonyx.__path__:
-            told += sources(folder)
+            told += [folder, *sources(folder)]
         for library in LIBRARIES:
             told += package(library)
     except OSError:
@@ -44,12 +44,12 @@ def sources(folder: str) -> Iterator[str]:
 
 
 def package(name: str) -> list[str]:
-    """A library's first module, and the folders with its version beside it. Raises OSError where they can't be found."""
+    """Where a library lies, its first module, and the folders with its version beside it. Raises OSError where they can't be found."""
     found = PathFinder.find_spec(name)
     if found is None or found.origin is None:
         raise FileNotFoundError(name)
     folder = os.path.dirname(os.path.dirname(found.origin))
-    told = [stamp(name, os.stat(found.origin))]
+    told = [found.origin, stamp(name, os.stat(found.origin))]
     return told + sorted(entry for entry in listing(folder) if entry.startswith(f"{name}-"))
 
 

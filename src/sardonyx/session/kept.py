@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from sardonyx.base import debug
 from sardonyx.base.context import Trace
+from sardonyx.providers import registry
 from sardonyx.runtime import blocks
 from sardonyx.runtime.cache import Cache, shared_cache
 from sardonyx.runtime.cores import available_cores
@@ -73,6 +74,7 @@ def request_key(request: Request, cache: Cache) -> str | None:
     options = replace(request.options, threads=0, disabled=frozenset())  # threads decide nothing before a run
     told = (
         *(content, machine, packages, os.environ.get("SARDONYX_TARGET")),
+        *((name, factory.__module__, factory.__qualname__) for name, factory in registry.FACTORIES.items()),
         *(options, sorted(request.options.disabled), request.providers, request.explicit),
         *(request.forbid_reference, request.forbid_cpu, request.dimensions, request.denotations),
     )
