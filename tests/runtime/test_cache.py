@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from sardonyx.runtime import cache as module
 from sardonyx.runtime.cache import CAPACITY, STALE_SECONDS, Cache
 
 
@@ -305,3 +306,47 @@ def test_a_cache_that_is_off_keeps_nothing():
 def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
     assert "no home" in str(Cache.from_environment({}).problem)
+
+
+# ---- blocks -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_block_is_mapped_and_outlives_its_file(cache: Cache, folder: Path, remote: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "is_remote", lambda _: remote)
+    cache.put_block("weights", "a", [b"one", memoryview(b"two")])
+    found = cache.map_block("weights", "a", 6)
+    files(folder)[0].unlink()
+    assert found is not None
+    assert found[:] == b"onetwo"
+    assert cache.map_block("weights", "a", 6) is None
+    assert cache.problem is None
+
+
+def test_a_block_that_is_replaced_stays_as_it_was(cache: Cache):
+    cache.put_block("weights", "a", [b"old"])
+    found = cache.map_block("weights", "a", 3)
+    cache.put_block("weights", "a", [b"new"])
+    assert found is not None
+    assert found[:] == b"old"
+
+
+@pytest.mark.parametrize("change", [replace_by_link, replace_by_folder, replace_by_pipe, replace_by_endless_file])
+def test_what_is_no_plain_file_is_not_mapped(cache: Cache, folder: Path, change: Callable[[Path], None]):
+    cache.put_block("weights", "a", [bytes(100)])
+    change(files(folder)[0])
+    assert cache.map_block("weights", "a", 100) is None
+    assert cache.problem
+
+
+def test_blocks_count_and_are_evicted(folder: Path):
+    cache = Cache(folder, capacity=1000)
+    cache.put_block("weights", "a", [bytes(600)])
+    age(folder, 10)
+    cache.put_block("weights", "b", [bytes(600)])
+    cache.put_block("weights", "c", [bytes(1001)])
+    assert [cache.map_block("weights", key, size) is not None for key, size in (("a", 600), ("b", 600), ("c", 1001))] == [
+        False,
+        True,
+        False,
+    ]

@@ -18,6 +18,8 @@ import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
+from sardonyx.runtime.mounts import is_remote
+
 CAPACITY = 4 << 30  # bytes
 ROOM_AFTER_EVICTION = 4  # an eviction frees one part in so many
 STALE_SECONDS = 3600.0  # a file written aside for longer than this was left by a writer that died
@@ -91,7 +93,8 @@ class Cache:
     def map_block(self, kind: str, key: str, size: int) -> mmap.mmap | None:
         """A block's `size` bytes, mapped for reading; None if there is none of this size, or none that can be trusted.
 
-        The memory is shared by all processes that map the block, and stays theirs if the entry is replaced or evicted.
+        The memory is shared by all processes that map the block, and stays theirs if the entry is replaced or evicted. A block
+        on a file system of another machine is read instead.
         """
         name = _file_name(kind, key)
         if self._folder is None:
@@ -181,12 +184,24 @@ def _read(folder: int, name: str, most: int) -> bytes:
 def _map(folder: int, name: str, size: int) -> mmap.mmap | None:
     """A plain file of ours, of exactly this size, mapped. Raises OSError for anything else. Marks it as used now."""
     with _opened(folder, name) as descriptor:
-        if os.fstat(descriptor).st_size != size:
+        status = os.fstat(descriptor)
+        if status.st_size != size:
             raise PermissionError(f"{name} is not of {size} bytes")
+        if is_remote(status.st_dev):
+            return _copied(descriptor, size)
         try:
             return mmap.mmap(descriptor, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
         except ValueError as error:  # it was cut since
             raise OSError(str(error)) from error
+
+
+def _copied(descriptor: int, size: int) -> mmap.mmap:
+    """The file's bytes in memory of our own. Raises OSError if there are fewer."""
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with memoryview(memory) as view, open(descriptor, "rb", closefd=False) as file:
+        if file.readinto(view) != size:
+            raise OSError("the file was cut")
+    return memory
 
 
 @contextlib.contextmanager

@@ -132,7 +132,7 @@ def restored(request: Request, cache: Cache, key: str) -> Built | None:
     threads = request.options.threads or available_cores()
     try:
         return manifest.decode(data, lambda sizes, checksum: blocks.mapped(cache, key, sizes, checksum), threads)
-    except (ValueError, ImageError) as error:
+    except (ValueError, RecursionError, ImageError) as error:
         cache.problem = f"unreadable session: {error}"
         return None
 

@@ -1,0 +1,83 @@
+"""Specs as plain records: the same comes back, and nothing else is taken."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sardonyx.base.dtypes import bf16, f32, i64
+from sardonyx.runtime.execution import Condition, Port, Probe, ProgramSpec, SegmentSpec
+from sardonyx.runtime.records import decode, encode
+
+SPEC = ProgramSpec(
+    slots=60,
+    inputs=(Port("x", f32, (-41, 4), 40), Port("é", bf16, (), 41)),
+    outputs=(Port("y", i64, (3, -42), 42),),
+    constants=((43, 0), (44, 1)),
+    fixed=((45, -7), (46, 1 << 62)),
+    sizes=((40, 0, 1),),
+    segments=(
+        SegmentSpec((), 47, (0,), (Condition(48, True, "must be {}"), Condition(49, False, "size"))),
+        SegmentSpec((Probe(50, 51, 3, i64),), 52, (), ()),
+    ),
+    calls=((("a", "b"), ("out of {}",)), ((), ())),
+)
+
+
+def record() -> Any:
+    return json.loads(json.dumps(encode(SPEC)))
+
+
+def test_the_same_comes_back():
+    assert decode(record(), 2) == SPEC
+
+
+def places(item: Any, path: tuple[int, ...] = ()) -> Iterator[tuple[int, ...]]:
+    """Where something stands in a record."""
+    yield path
+    if isinstance(item, list):
+        for i, inner in enumerate(item):
+            yield from places(inner, (*path, i))
+
+
+@pytest.mark.parametrize("value", [None, {}, 1.5, 1 << 80, [[[]]]])
+def test_anything_else_is_refused_everywhere(value: object):
+    for path in places(record()):
+        changed: Any = [copy.deepcopy(record())]
+        *above, last = (0, *path)
+        inner = changed
+        for i in above:
+            inner = inner[i]
+        if isinstance(inner[last], bool):
+            continue
+        inner[last] = value
+        with pytest.raises(ValueError, match="^no "):
+            decode(changed[0], 2)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ((0,), 10),
+        ((6, 1, 1), 59),
+        ((1, 0, 3), 60),
+        ((1, 0, 3), -1),
+        ((1, 0, 2, 0), -61),
+        ((3, 0, 1), 2),
+        ((5, 0, 1), 2),
+        ((5, 0, 2), 2),
+        ((6, 0, 2, 0), 1),
+    ],
+)
+def test_numbers_that_lead_outside_are_refused(path: tuple[int, ...], value: int):
+    changed = record()
+    inner = changed
+    for i in path[:-1]:
+        inner = inner[i]
+    inner[path[-1]] = value
+    with pytest.raises(ValueError, match="no number"):
+        decode(changed, 2)
