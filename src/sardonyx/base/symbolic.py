@@ -155,10 +155,11 @@ Terms: TypeAlias = dict[Monomial, int]
 class Int:
     """A polynomial that is not constant. Built by arithmetic on `Symbol.value` and friends, never directly."""
 
-    __slots__ = ("_key", "_symbols", "terms")
+    __slots__ = ("_atoms", "_key", "_symbols", "terms")
 
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
+        self._atoms: tuple[Atom, ...] | None = None
         self._key: frozenset[tuple[Monomial, int]] | None = None
         self._symbols: frozenset[Symbol] | None = None
 
@@ -173,6 +174,15 @@ class Int:
         if self._symbols is None:
             self._symbols = frozenset().union(*(a.symbols for m in self.terms for a in m))
         return self._symbols
+
+    @property
+    def atoms(self) -> tuple[Atom, ...]:
+        """All atoms, those inside quotients and the like too."""
+        if self._atoms is None:
+            own = [a for m in self.terms for a in m]
+            inner = [d for a in own if isinstance(a, Derived) for d in (a.left, a.right) if isinstance(d, Int)]
+            self._atoms = (*own, *(a for d in inner for a in d.atoms))
+        return self._atoms
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Int) and (self is other or self.key == other.key)

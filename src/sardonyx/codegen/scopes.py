@@ -219,14 +219,6 @@ class Frame:
                     scope.memo.pop(key, None)
 
 
-def elements_in(dim: Dim) -> Iterator[Element]:
+def elements_in(dim: Int) -> Iterator[Element]:
     """The Elements in an integer, also those inside quotients and the like."""
-    if not isinstance(dim, Int):
-        return
-    for monomial in dim.terms:
-        for atom in monomial:
-            if isinstance(atom, Element):
-                yield atom
-            elif not isinstance(atom, Symbol):
-                yield from elements_in(getattr(atom, "left", 0))
-                yield from elements_in(getattr(atom, "right", 0))
+    return (a for a in dim.atoms if isinstance(a, Element))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 
-from sardonyx.base.symbolic import Dim, Int, is_below
+from sardonyx.base.symbolic import Dim, Int, Symbol, is_below, substitute
 from sardonyx.expr.tensor import Read
 from sardonyx.loop.nodes import Const, Expr, Index, Load, Op, Select, walk
 from sardonyx.loop.rewrite import rewrite
@@ -45,6 +45,25 @@ def deciding(body: Expr | None) -> tuple[Int, ...]:
 def settle(expr: Expr) -> Expr:
     """expr without the arms and guards that its indices decide."""
     return rewrite(expr, _settled)
+
+
+def at_turn(expr: Expr, turn: Mapping[Symbol, Dim], memo: dict[Expr, Expr] | None = None) -> Expr:
+    """expr at a turn of loops, without the arms and guards that this decides. Arms that don't hold are not looked at."""
+    if expr.symbols.isdisjoint(turn):
+        return expr
+    memo = {} if memo is None else memo
+    found = memo.get(expr)
+    if found is None:
+        if isinstance(expr, Select):
+            condition, then, otherwise = expr.args
+            decided = at_turn(condition, turn, memo)
+            if isinstance(decided, Const):
+                found = at_turn(then if decided.value else otherwise, turn, memo)
+        if found is None:
+            args = tuple([at_turn(a, turn, memo) for a in expr.args])
+            found = _settled(expr.rebuild(args, tuple([substitute(d, turn) for d in expr.dims])))
+        memo[expr] = found
+    return found
 
 
 def _settled(e: Expr) -> Expr:

@@ -29,14 +29,14 @@ Order of a reduction: lanes may be combined in any fixed order, so a kernel's bi
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from sardonyx.base.dtypes import DType, boolean, i64
-from sardonyx.base.symbolic import Atom, Dim, Symbol, evaluate, substitute, symbols, terms, value
+from sardonyx.base.symbolic import Atom, Dim, Int, Symbol, evaluate, substitute, symbols, value
 
 Kind: TypeAlias = Literal["serial", "parallel", "vector", "unrolled"]
 Space: TypeAlias = Literal["argument", "scratch", "local"]
@@ -91,10 +91,13 @@ _interned: weakref.WeakValueDictionary[tuple[Any, ...], Expr] = weakref.WeakValu
 class Expr:
     """A scalar value. Compare with `is` (or ==): equal expressions are one object."""
 
-    __slots__ = ("__weakref__", "_symbols", "dtype", "fields")
+    __slots__ = ("__weakref__", "_nodes", "_symbols", "args", "dtype", "fields")
     dtype: DType
     fields: tuple[Any, ...]
+    args: tuple[Expr, ...]
+    """The expressions it is directly made of (not those inside offsets)."""
     _symbols: frozenset[Symbol] | None
+    _nodes: dict[Expr, None] | None
 
     def __new__(cls, *fields: Any, dtype: DType) -> Expr:
         key = (cls, dtype.name, *fields)
@@ -102,16 +105,13 @@ class Expr:
         if found is None:
             found = object.__new__(cls)
             found.fields, found.dtype, found._symbols = fields, dtype, None
+            found._nodes = None
+            found.args = tuple([f for f in fields if isinstance(f, Expr)])
             _interned[key] = found
         return found
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(repr, self.fields))}, {self.dtype})"
-
-    @property
-    def args(self) -> tuple[Expr, ...]:
-        """The expressions it is directly made of (not those inside offsets)."""
-        return tuple(f for f in self.fields if isinstance(f, Expr))
 
     @property
     def symbols(self) -> frozenset[Symbol]:
@@ -335,8 +335,11 @@ def replace(expr: Expr, env: Mapping[Symbol, Dim], memo: dict[Expr, Expr] | None
 
 
 def walk(expr: Expr, seen: dict[Expr, None] | None = None) -> dict[Expr, None]:
-    """All nodes of expr in evaluation order, each once; also those inside offsets' Elements."""
-    seen = {} if seen is None else seen
+    """All nodes of expr in evaluation order, each once; also those inside offsets' Elements. Without `seen`: not to be changed."""
+    if seen is None:
+        if expr._nodes is None:
+            expr._nodes = walk(expr, {})
+        return expr._nodes
     if expr in seen:
         return seen
     for inner in (*elements_of(expr), *expr.args):
@@ -345,20 +348,15 @@ def walk(expr: Expr, seen: dict[Expr, None] | None = None) -> dict[Expr, None]:
     return seen
 
 
-def elements_of(expr: Expr) -> Iterator[Expr]:
+def elements_of(expr: Expr) -> Sequence[Expr]:
     """The expressions of the Elements in the node's integer expressions."""
-    for dim in expr.dims:
-        yield from dim_elements(dim)
+    dims = expr.dims
+    return [e for dim in dims for e in dim_elements(dim)] if dims else ()
 
 
-def dim_elements(dim: Dim) -> Iterator[Expr]:
-    for monomial in terms(dim):
-        for atom in monomial:
-            if isinstance(atom, Element):
-                yield atom.expr
-            elif not isinstance(atom, Symbol):
-                yield from dim_elements(getattr(atom, "left", 0))
-                yield from dim_elements(getattr(atom, "right", 0))
+def dim_elements(dim: Dim) -> Sequence[Expr]:
+    """The expressions of the Elements in an integer expression, also of those in quotients and the like."""
+    return [a.expr for a in dim.atoms if isinstance(a, Element)] if isinstance(dim, Int) else ()
 
 
 # ---- statements -----------------------------------------------------------------------------------------------------------

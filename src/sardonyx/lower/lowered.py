@@ -13,11 +13,12 @@ from sardonyx.loop.nodes import Const, Expr, Kernel
 from sardonyx.loop.printer import key
 from sardonyx.lower.levels import mark_levels
 from sardonyx.lower.machine import Machine
-from sardonyx.lower.nest import build, dealt
+from sardonyx.lower.nest import dealt
 from sardonyx.lower.pack import pack
 from sardonyx.lower.place import Nest, place, take_views
 from sardonyx.lower.repetition import expand
 from sardonyx.lower.schedule import Call, Repeat, Segment, Step, place_barriers, plan_memory
+from sardonyx.lower.sharing import Kernels
 from sardonyx.lower.values import Value, reads_of, transform
 from sardonyx.lower.winograd import rewrite_convolutions
 
@@ -200,7 +201,8 @@ def lower_part(
     mark_levels(values, probes)
     nests = place(values, [t for t in kept if t in values], machine)
     kernels: dict[str, Kernel] = {}
-    items = [(n.root.id, n.root.region, nest_call(n, values, machine, kernels)) for n in nests]
+    shared = Kernels()
+    items = [(n.root.id, n.root.region, nest_call(n, values, machine, kernels, shared)) for n in nests]
     for call in dict.fromkeys(t.call for t in values if t.call is not None and t not in constants):
         first = min(call.outputs, key=lambda t: t.id)
         items.append((first.id, values[first].region, hand_written(call, kernels, first.origin)))
@@ -271,13 +273,14 @@ def in_regions(items: Sequence[Item], path: tuple[Region, ...]) -> list[Step]:
     return [step for _, step in sorted(own, key=lambda item: item[0])]
 
 
-def nest_call(nest: Nest, values: dict[Tensor, Value], machine: Machine, kernels: dict[str, Kernel]) -> Call:
-    kernel, arguments = build(nest, values, machine, "kernel")
-    name = f"k_{key(kernel)[:20]}"
-    kernels.setdefault(name, replace(kernel, name=name))
+def nest_call(nest: Nest, values: dict[Tensor, Value], machine: Machine, kernels: dict[str, Kernel], shared: Kernels) -> Call:
+    kernel, arguments = shared.build(nest, values, machine)
+    name = kernel.name
+    kernels.setdefault(name, kernel)
+    origins = tuple(dict.fromkeys(v.tensor.origin for v in nest.statements))
     writes = frozenset((v.into[0] if v.into else v.tensor) for v in [nest.root, *(m for m in nest.members if m.stored)])
     sizes: list[Dim] = [value(s) for s in kernel.sizes]
-    return Call(kernels[name], arguments, sizes, writes, kernel.sources, ("index {0} is out of bounds for an axis of {1}",))
+    return Call(kernels[name], arguments, sizes, writes, origins, ("index {0} is out of bounds for an axis of {1}",))
 
 
 def hand_written(call: KernelCall, kernels: dict[str, Kernel], origin: str) -> Call:

@@ -32,7 +32,7 @@ from sardonyx.base.symbolic import (
     symbols,
     value,
 )
-from sardonyx.expr.pieces import deciding, settle
+from sardonyx.expr.pieces import at_turn, deciding, settle
 from sardonyx.expr.tensor import Read, Tensor, variable
 from sardonyx.loop.nodes import (
     Alloc,
@@ -555,7 +555,7 @@ class NestBuilder:
         forward: Forward = {}
         for v, turn in [(m, turn) for m in group for turn in self.turns(m)]:
             assert v.body is not None
-            x = self.expression(settle(replace(v.body, turn)) if turn else v.body, forward)
+            x = self.expression(at_turn(v.body, turn), forward)
             if v.fn and not self.reduces_inside(v):
                 before.append(self.store(v, neutral(v.fn, x)))
                 inside.append(self.store(v, x, v.fn))

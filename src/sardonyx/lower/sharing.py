@@ -1,0 +1,121 @@
+"""Nests that differ in nothing but the tensors they stand for share one kernel, which is built once.
+
+The signature of a nest is all that its kernel is made from, its loops and tensors renamed in the order of their appearance. Sizes of the
+model keep their names: a kernel is called with them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from dataclasses import replace as with_fields
+
+from sardonyx.base.dtypes import DType
+from sardonyx.base.symbolic import Dim, Symbol, substitute, symbols, value
+from sardonyx.expr.tensor import Read, Tensor
+from sardonyx.loop.nodes import Buffer, Expr, Kernel, Load, replace
+from sardonyx.loop.printer import key as key_of
+from sardonyx.lower.machine import Machine
+from sardonyx.lower.nest import build
+from sardonyx.lower.place import Nest
+from sardonyx.lower.values import Panels, Value, transform
+
+
+@dataclass
+class Kernels:
+    """The kernels built so far, by their nests' signatures: each with the positions of its arguments among a nest's tensors."""
+
+    built: dict[Hashable, tuple[Kernel, tuple[int, ...]]] = field(default_factory=dict)
+
+    def build(self, nest: Nest, values: Mapping[Tensor, Value], machine: Machine) -> tuple[Kernel, list[Tensor]]:
+        """The nest's kernel and the tensors its buffers stand for, in order."""
+        signature = Signature(values)
+        key = signature.of(nest)
+        if key not in self.built:
+            kernel, arguments = build(nest, dict(values), machine, "kernel")
+            kernel = with_fields(kernel, name=f"k_{key_of(kernel)[:20]}")
+            self.built[key] = kernel, tuple(signature.tensors[t] for t in arguments)
+        kernel, positions = self.built[key]
+        tensors = list(signature.tensors)
+        return kernel, [tensors[i] for i in positions]
+
+
+class Signature:
+    """Names for the tensors and loops of one nest, in the order in which they appear."""
+
+    def __init__(self, values: Mapping[Tensor, Value]) -> None:
+        self.values = values
+        self.tensors: dict[Tensor, int] = {}
+        self.loops: dict[Symbol, Dim] = {}
+
+    def of(self, nest: Nest) -> Hashable:
+        statements = [q for v in nest.statements for q in (v.tile, v) if q is not None]
+        for s in [*nest.band, *(s for v in statements for s in (*v.variables, *v.loops))]:
+            if s not in self.loops:
+                assert s.extent is not None
+                self.loops[s] = value(Symbol(f"loop{len(self.loops)}", self.dim(s.extent)))
+        written = tuple(map(self.statement, statements))
+        shape = (
+            self.dims(map(value, nest.band)),
+            nest.stream,
+            self.name(nest.root.tensor),
+            *(self.name(v.tensor) for v in nest.members),
+        )
+        kinds, seen = [], 0
+        while seen < len(self.tensors):  # a part brings in its whole
+            kinds.append(self.kind(list(self.tensors)[seen]))
+            seen += 1
+        return written, shape, tuple(kinds)
+
+    def name(self, t: Tensor) -> int:
+        return self.tensors.setdefault(t, len(self.tensors))
+
+    def dim(self, d: Dim) -> Dim:
+        return substitute(d, self.loops)
+
+    def dims(self, found: Iterable[Dim]) -> tuple[Dim, ...]:
+        return tuple(map(self.dim, found))
+
+    def expr(self, e: Expr | None) -> Expr | None:
+        """e with every read as a load of a buffer that stands for the tensor."""
+
+        def on_read(r: Read) -> Expr:
+            buffer = stand_in(self.name(r.tensor), r.dtype)
+            offset = sum((i * axis(a) for a, i in enumerate(r.indices)), start=0)
+            return Load(buffer, offset, r.guard)
+
+        return None if e is None else replace(transform(e, on_read), self.loops)
+
+    def statement(self, v: Value) -> Hashable:
+        return (
+            self.name(v.tensor),
+            None if v.tile is None else self.name(v.tile.tensor),
+            self.dims(v.axes),
+            self.expr(v.body),
+            self.expr(v.guard),
+            v.fn,
+            self.dims(map(value, v.loops)),
+            None if v.into is None else (self.name(v.into[0]), self.dims(v.into[1])),
+            v.stored,
+            v.contracts,
+        )
+
+    def kind(self, t: Tensor) -> Hashable:
+        """What a kernel knows of a tensor beyond the statement that computes it."""
+        v = self.values[t]
+        into: Hashable = None
+        if v.into is not None:
+            own = {s: axis(i) for i, a in enumerate(v.axes) for s in symbols(a)}
+            into = self.name(v.into[0]), self.dims(substitute(d, own) for d in v.into[1])
+        return t.dtype, self.dims(t.shape), self.dims(v.strides), into, isinstance(t, Panels), t.data is not None
+
+
+@functools.cache
+def stand_in(position: int, dtype: DType) -> Buffer:
+    return Buffer(f"t{position}", dtype)
+
+
+@functools.cache
+def axis(number: int) -> Dim:
+    return value(Symbol(f"axis{number}"))
