@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,15 @@ def test_a_model_that_is_not_there(cache: Cache, tmp_path: Path):
             sx.InferenceSession(tmp_path / "nothing.onnx")
     with pytest.raises(Fail, match="null byte"):
         sx.InferenceSession("null\0byte")
+
+
+def test_a_pipe_is_read_once(cache: Cache, model: Path, tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(model.read_bytes(),))
+    writer.start()
+    session = sx.InferenceSession(tmp_path / "pipe")
+    writer.join(10)
+    np.testing.assert_array_equal(session.run(None, FEEDS)[0], sx.InferenceSession(model).run(None, FEEDS)[0])
 
 
 def test_a_model_that_changes_while_it_is_built_is_not_kept(cache: Cache, model: Path, monkeypatch: pytest.MonkeyPatch):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from dataclasses import replace
 
 from sardonyx.base import debug
@@ -44,7 +45,7 @@ def obtain(request: Request, trace: Trace | None = None) -> Built:
     if found is not None:
         return found
     made = build(request, trace)
-    if key == request_key(request, cache):  # the model is still the one that was built
+    if isinstance(request.source, bytes) or key == request_key(request, cache):  # the model is still the one that was built
         keep(request, cache, key, made)
     return made
 
@@ -68,8 +69,10 @@ def is_to_be_kept(request: Request, trace: Trace | None) -> bool:
 def request_key(request: Request, cache: Cache) -> str | None:
     """What decides what is built, the files beside the model aside. None if that can't be told."""
     machine, packages = processor(), installed()
+    if machine is None or packages is None:
+        return None
     content = model_digest(request, cache)
-    if machine is None or packages is None or content is None:
+    if content is None:
         return None
     options = replace(request.options, threads=0, disabled=frozenset())  # threads decide nothing before a run
     told = (
@@ -82,10 +85,12 @@ def request_key(request: Request, cache: Cache) -> str | None:
 
 
 def model_digest(request: Request, cache: Cache) -> str | None:
-    """Of the model's bytes; None if its file can't be read."""
+    """Of the model's bytes; None if its file can't be read, or can be read only once, as a pipe."""
     if isinstance(request.source, bytes):
         return digest_bytes(request.source)
     try:
+        if not stat.S_ISREG(os.stat(request.source).st_mode):
+            return None
         with open(request.source, "rb", buffering=0) as file:
             return digest_file(file.fileno(), cache)[0]
     except (OSError, ValueError):
