@@ -55,7 +55,7 @@ MAKERS: dict[str, tuple[Callable[[], Any], int]] = {
     "matmul_integer": (lambda: matmul_integer(t(3, 4, dtype=u8), t(4, 5, dtype=i8), t(dtype=u8), t(dtype=i8)), 1),
     "conv_integer": (lambda: conv_integer(t(1, 4, 7, 7, dtype=u8), t(8, 4, 3, 3, dtype=i8), t(dtype=u8)), 1),
     "attention": (lambda: attention(t(2, 4, 3, 8), t(2, 2, 5, 8), t(2, 2, 5, 6))[0], 2),
-    "lstm": (lambda: lstm(t(5, 2, 3), t(2, 16, 3), t(2, 16, 4), direction="bidirectional"), 3),
+    "lstm": (lambda: lstm(t(5, 2, 3), t(2, 16, 3), t(2, 16, 4), direction="bidirectional"), 4),
 }
 
 

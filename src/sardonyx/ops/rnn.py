@@ -1,7 +1,7 @@
-"""RNN, GRU, LSTM: a scan over time whose state has both directions side by side.
+"""RNN, GRU, LSTM: a scan over time, one for each direction, so that its weights stay in a core's cache.
 
-x W for all steps is one product, time reversed already for the backward direction:  xw[t, direction, batch, gate * hidden]
-each step is products of the state with R, and pointwise gates:                      h[direction, batch, hidden]
+x W for all steps is one product, time reversed already for the backward direction:  xw[t, 1, batch, gate * hidden]
+each step is products of the state with R, and pointwise gates:                      h[1, batch, hidden]
 """
 
 from __future__ import annotations
@@ -66,41 +66,81 @@ def clipped(fn: Callable[..., Expr], numbers: Sequence[float], clip: float | Non
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """One direction: which of those that the weights have (None: their only one), whether it runs backwards, its activations."""
+
+    number: int | None
+    backward: bool
+    functions: list[Activation]
+
+    def own(self, t: Tensor, axis: int = 0) -> Tensor:
+        """This direction's part of t, along the axis of directions: T[d, ...] -> T[1, ...]"""
+        if self.number is None:
+            return t
+        d = self.number
+        shape = [1 if a == axis else n for a, n in enumerate(t.shape)]
+        return view(t, shape, lambda *i: (*i[:axis], d, *i[axis + 1 :]))
+
+    def own_or_none(self, t: Tensor | None, axis: int = 0) -> Tensor | None:
+        return None if t is None else self.own(t, axis)
+
+
+def in_directions(
+    direction: str, layout: int, functions: list[Activation], each: int, run: Callable[[Way], list[Tensor]]
+) -> list[Tensor]:
+    """[Y, *final states] of run in one direction or in both, side by side. each: functions of a direction.
+
+    Raises Fail for an unknown direction, or too few functions.
+    """
+    if direction not in ("forward", "reverse", "bidirectional"):
+        raise Fail(f"direction {direction}")
+    count = 2 if direction == "bidirectional" else 1
+    if len(functions) < each * count:
+        raise Fail(f"{len(functions)} activations where {each * count} are needed")
+    if count == 1:
+        return run(Way(None, direction == "reverse", functions[:each]))
+    ways = [run(Way(d, d == 1, functions[d * each : (d + 1) * each])) for d in (0, 1)]
+    sequences, *states = zip(*ways, strict=True)
+    return [beside(sequences, layout + 1), *(beside(pair, layout) for pair in states)]
+
+
+def beside(tensors: Sequence[Tensor], axis: int) -> Tensor:
+    """Tensors of one element along the axis, as one of several."""
+    first = tensors[0]
+    shape = [len(tensors) if a == axis else n for a, n in enumerate(first.shape)]
+    parts = [(view(t, t.shape, lambda *i: i), [d if a == axis else 0 for a in range(t.rank)]) for d, t in enumerate(tensors)]
+    return assemble(first.dtype, shape, parts)
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """What the operators share: sizes, the inputs' products with W, the weights R, and the time that is processed at a step."""
 
     dtype: DType
     steps: Dim
-    directions: int
     batch: Dim
     hidden: Dim
-    backward: bool  # of one direction only
-    xw: Tensor  # [t, direction, batch, gates * hidden], biases included
+    way: Way
+    xw: Tensor  # [t, 1, batch, gates * hidden], biases included
     r: Tensor
     lengths: Tensor | None
-    functions: list[list[Activation]]  # by direction
 
     @property
     def state_shape(self) -> list[Dim]:
-        return [self.directions, self.batch, self.hidden]
+        return [1, self.batch, self.hidden]
 
-    def time(self, t: Dim, d: Dim) -> Dim:
-        """The time that direction d processes at step t."""
-        if self.directions == 1:
-            return self.steps - 1 - t if self.backward else t
-        return t + d * (self.steps - 1 - 2 * t)
+    def time(self, t: Dim) -> Dim:
+        """The time that is processed at step t."""
+        return self.steps - 1 - t if self.way.backward else t
 
-    def apply(self, which: int, x: Expr, d: Dim) -> Expr:
-        """Activation `which` of direction d."""
-        own = [fns[which](x) for fns in self.functions]
-        if len(own) == 1 or own[0] is own[1]:
-            return own[0]
-        return scalar.select(scalar.apply("eq", scalar.index(d), 0), own[0], own[1])
+    def apply(self, which: int, x: Expr) -> Expr:
+        """Activation `which`."""
+        return self.way.functions[which](x)
 
     def recurrent(self, h: Tensor, first: int, gates: int) -> Tensor:
-        """h R^T of `gates` gates from `first` on: T[direction, batch, gates * hidden]"""
+        """h R^T of `gates` gates from `first` on: T[1, batch, gates * hidden]"""
         lo, n = first * self.hidden, gates * self.hidden
-        return product(h, view(self.r, [self.directions, self.hidden, n], lambda d, k, j: (d, lo + j, k)), self.dtype)
+        return product(h, view(self.r, [1, self.hidden, n], lambda d, k, j: (d, lo + j, k)), self.dtype)
 
     def gate(self, k: int, t: Dim, i: Sequence[Dim]) -> Expr:
         """Gate k's share of x W at step t."""
@@ -129,25 +169,16 @@ class Cell:
         assert lengths is not None
 
         def body(d: Dim, b: Dim, j: Dim) -> Expr:
-            runs = scalar.apply("lt", scalar.cast(scalar.index(self.time(t, d)), lengths.dtype), at(lengths, (b,)))
+            runs = scalar.apply("lt", scalar.cast(scalar.index(self.time(t)), lengths.dtype), at(lengths, (b,)))
             return scalar.select(runs, at(new, (d, b, j)), 0 if old is None else at(old, (d, b, j)))
 
         return self.state(body)
 
     def in_time(self, stack: Tensor, layout: int) -> Tensor:
-        """Y from what the steps made: T[step, direction, batch, hidden] -> T[time, direction, batch, hidden], or batch first"""
-        if self.directions == 1:
-            return self.laid_out(stack, lambda t, d, b, j: (self.time(t, d), d, b, j), layout, 1)
-        parts = [self.laid_out(stack, lambda t, _, b, j, d=d: (self.time(t, d), d, b, j), layout, 1) for d in (0, 1)]
-        shape = [*parts[0].shape]
-        axis = 2 if layout else 1
-        shape[axis] = 2
-        return assemble(self.dtype, shape, [(p, [d if a == axis else 0 for a in range(4)]) for d, p in enumerate(parts)])
-
-    def laid_out(self, stack: Tensor, index: Callable[..., Sequence[Dim]], layout: int, directions: int) -> Tensor:
+        """Y from what the steps made: T[step, 1, batch, hidden] -> T[time, 1, batch, hidden], or batch first"""
         if layout:
-            return view(stack, [self.batch, self.steps, directions, self.hidden], lambda b, t, d, j: index(t, d, b, j))
-        return view(stack, [self.steps, directions, self.batch, self.hidden], index)
+            return view(stack, [self.batch, self.steps, 1, self.hidden], lambda b, t, d, j: (self.time(t), d, b, j))
+        return view(stack, [self.steps, 1, self.batch, self.hidden], lambda t, d, b, j: (self.time(t), d, b, j))
 
 
 def batch_first(state: Tensor) -> Tensor:
@@ -156,55 +187,38 @@ def batch_first(state: Tensor) -> Tensor:
     return view(state, [b, a, c], lambda i, j, k: (j, i, k))
 
 
-def cell(
-    x: Tensor,
-    w: Tensor,
-    r: Tensor,
-    bias: Tensor | None,
-    lengths: Tensor | None,
-    direction: str,
-    layout: int,
-    functions: list[Activation],
-) -> Cell:
-    """The common part. x: T[t, b, i] (or [b, t, i]), w: T[d, g h, i], r: T[d, g h, h], bias: T[d, g h]; functions of both directions"""
-    if direction not in ("forward", "reverse", "bidirectional"):
-        raise Fail(f"direction {direction}")
-    directions = 2 if direction == "bidirectional" else 1
+def cell(x: Tensor, w: Tensor, r: Tensor, bias: Tensor | None, lengths: Tensor | None, way: Way, layout: int) -> Cell:
+    """The common part. x: T[t, b, i] (or [b, t, i]); weights of all directions: w: T[d, g h, i], r: T[d, g h, h], bias: T[d, g h]"""
+    require_equal(x.shape[2], w.shape[2], f"sequences of shape {list(x.shape)} and weights of shape {list(w.shape)}")
+    xs = batch_first(x) if layout else x
+    steps, batch = xs.shape[:2]
+    xw = input_products(xs, way.own(w), way.own_or_none(bias), way.backward)
+    return Cell(x.dtype, steps, batch, r.shape[2], way, xw, way.own(r), lengths)
+
+
+def check_shapes(x: Tensor, w: Tensor, r: Tensor, direction: str) -> None:
+    """Raises Fail if a rank or the number of directions is wrong."""
     for weights in (w, r):
         if weights.rank != 3:
             raise Fail(f"[ShapeInferenceError] weights of shape {list(weights.shape)}")
-        require_equal(weights.shape[0], directions, f"weights of shape {list(weights.shape)} for {direction}")
+        count = 2 if direction == "bidirectional" else 1
+        require_equal(weights.shape[0], count, f"weights of shape {list(weights.shape)} for {direction}")
     if x.rank != 3:
         raise Fail(f"[ShapeInferenceError] sequences of shape {list(x.shape)}")
-    require_equal(x.shape[2], w.shape[2], f"sequences of shape {list(x.shape)} and weights of shape {list(w.shape)}")
-    xs = batch_first(x) if layout else x
-    each = len(functions) // directions
-    by_direction = [functions[d * each : (d + 1) * each] for d in range(directions)]
-    steps, batch = xs.shape[:2]
-    xw = input_products(xs, w, bias, [direction == "reverse"] if directions == 1 else [False, True])
-    return Cell(x.dtype, steps, directions, batch, r.shape[2], direction == "reverse", xw, r, lengths, by_direction)
 
 
-def input_products(x: Tensor, w: Tensor, bias: Tensor | None, backward: Sequence[bool]) -> Tensor:
-    """x W^T + bias for all steps, in the order in which each direction processes them: T[t, direction, b, g h]"""
+def input_products(x: Tensor, w: Tensor, bias: Tensor | None, backward: bool) -> Tensor:
+    """x W^T + bias for all steps, in the order in which they are processed: T[t, 1, b, g h]"""
     steps, batch, size = x.shape
     width = w.shape[1]
-    parts = []
-    for d, reverse in enumerate(backward):
 
-        def term(t: Dim, _: Dim, b: Dim, j: Dim, k: Dim, d: int = d, reverse: bool = reverse) -> Expr:
-            carrier = scalar.wide(x.dtype)
-            read = at(x, (steps - 1 - t if reverse else t, b, k))
-            return scalar.mul(scalar.cast(read, carrier), scalar.cast(at(w, (d, j, k)), carrier))
+    def term(t: Dim, d: Dim, b: Dim, j: Dim, k: Dim) -> Expr:
+        carrier = scalar.wide(x.dtype)
+        read = at(x, (steps - 1 - t if backward else t, b, k))
+        return scalar.mul(scalar.cast(read, carrier), scalar.cast(at(w, (d, j, k)), carrier))
 
-        part = reduce("add", x.dtype, [steps, 1, batch, width], [size], term)
-        if bias is not None:
-            own = view(bias, [width], lambda j, d=d: (d, j))
-            part = add(part, own)
-        parts.append(part)
-    if len(parts) == 1:
-        return parts[0]
-    return assemble(x.dtype, [steps, 2, batch, width], [(p, [0, d, 0, 0]) for d, p in enumerate(parts)])
+    out = reduce("add", x.dtype, [steps, 1, batch, width], [size], term)
+    return out if bias is None else add(out, view(bias, [width], lambda j: (0, j)))
 
 
 def summed_bias(b: Tensor | None, width: Dim, only_w_from: Dim | None = None) -> Tensor | None:
@@ -223,10 +237,11 @@ def summed_bias(b: Tensor | None, width: Dim, only_w_from: Dim | None = None) ->
 
 
 def initial_state(given: Tensor | None, c: Cell, layout: int) -> Tensor:
-    """The state before the first step: given, or zero."""
+    """The state before the first step: the given one of all directions, T[d, b, h] or T[b, d, h], or zero."""
     if given is None:
         return expand_to(constant(np.zeros((), c.dtype.numpy)), c.state_shape)
-    state = batch_first(given) if layout else given
+    own = c.way.own(given, axis=layout)
+    state = batch_first(own) if layout else own
     for n, m in zip(state.shape, c.state_shape, strict=True):
         require_equal(n, m, f"an initial state of shape {list(given.shape)} for {list(c.state_shape)}")
     # in the cell's own sizes, which may be equal only at run time
@@ -250,21 +265,18 @@ def rnn(
 ) -> list[Tensor]:
     """h' = f(x W^T + h R^T + Wb + Rb). x: T[t, b, i], w: T[d, h, i], r: T[d, h, h], b: T[d, 2 h] -> Y: T[t, d, b, h], Y_h: T[d, b, h]"""
     functions = chosen_activations(activations or ["Tanh"] * 2, activation_alpha, activation_beta, clip)
-    c = cell(x, w, r, summed_bias(b, r.shape[2]), sequence_lens, direction, layout, one_each(functions, direction, 1))
+    check_shapes(x, w, r, direction)
 
-    def step(t: Dim, h: Tensor) -> list[Tensor]:
-        own = c.recurrent(h, 0, 1)
-        return [c.state(lambda *i: c.apply(0, scalar.add(c.gate(0, t, i), at(own, i)), i[0]))]
+    def one_way(way: Way) -> list[Tensor]:
+        c = cell(x, w, r, summed_bias(b, r.shape[2]), sequence_lens, way, layout)
 
-    return c.run([initial_state(initial_h, c, layout)], step, layout)
+        def step(t: Dim, h: Tensor) -> list[Tensor]:
+            own = c.recurrent(h, 0, 1)
+            return [c.state(lambda *i: c.apply(0, scalar.add(c.gate(0, t, i), at(own, i))))]
 
+        return c.run([initial_state(initial_h, c, layout)], step, layout)
 
-def one_each(functions: list[Activation], direction: str, count: int) -> list[Activation]:
-    """`count` functions for each direction. Raises Fail if there are fewer."""
-    wanted = count * (2 if direction == "bidirectional" else 1)
-    if len(functions) < wanted:
-        raise Fail(f"{len(functions)} activations where {wanted} are needed")
-    return functions[:wanted]
+    return in_directions(direction, layout, functions, 1, one_way)
 
 
 def gru(
@@ -288,36 +300,39 @@ def gru(
     h' = (1 - z) n + z h, n = g(x W + (r h) R), or g(x W + r (h R + Rb)) with linear_before_reset
     """
     functions = chosen_activations(activations or ["Sigmoid", "Tanh"] * 2, activation_alpha, activation_beta, clip)
+    check_shapes(x, w, r, direction)
     size = r.shape[2]
     bias = summed_bias(b, 3 * size, 2 * size if linear_before_reset else None)
-    c = cell(x, w, r, bias, sequence_lens, direction, layout, one_each(functions, direction, 2))
 
-    def gate(k: int, t: Dim, own: Tensor) -> Tensor:
-        def body(d: Dim, n: Dim, j: Dim) -> Expr:
-            return c.apply(0, scalar.add(c.gate(k, t, (d, n, j)), at(own, (d, n, k * size + j))), d)
+    def one_way(way: Way) -> list[Tensor]:
+        c = cell(x, w, r, bias, sequence_lens, way, layout)
+        inner_bias = way.own_or_none(b)
 
-        return c.state(body)
+        def gate(k: int, t: Dim, own: Tensor) -> Tensor:
+            return c.state(lambda d, n, j: c.apply(0, scalar.add(c.gate(k, t, (d, n, j)), at(own, (d, n, k * size + j)))))
 
-    def candidate_after(t: Dim, reset: Tensor, own: Tensor) -> Tensor:
-        def body(d: Dim, n: Dim, j: Dim) -> Expr:
-            inner = at(own, (d, n, 2 * size + j))
-            if b is not None:
-                inner = scalar.add(inner, at(b, (d, 5 * size + j)))
-            return c.apply(1, scalar.add(c.gate(2, t, (d, n, j)), scalar.mul(at(reset, (d, n, j)), inner)), d)
+        def candidate_after(t: Dim, reset: Tensor, own: Tensor) -> Tensor:
+            def body(d: Dim, n: Dim, j: Dim) -> Expr:
+                inner = at(own, (d, n, 2 * size + j))
+                if inner_bias is not None:
+                    inner = scalar.add(inner, at(inner_bias, (d, 5 * size + j)))
+                return c.apply(1, scalar.add(c.gate(2, t, (d, n, j)), scalar.mul(at(reset, (d, n, j)), inner)))
 
-        return c.state(body)
+            return c.state(body)
 
-    def candidate_before(t: Dim, reset: Tensor, h: Tensor) -> Tensor:
-        own = c.recurrent(pointwise(scalar.mul, reset, h), 2, 1)
-        return c.state(lambda *i: c.apply(1, scalar.add(c.gate(2, t, i), at(own, i)), i[0]))
+        def candidate_before(t: Dim, reset: Tensor, h: Tensor) -> Tensor:
+            own = c.recurrent(pointwise(scalar.mul, reset, h), 2, 1)
+            return c.state(lambda *i: c.apply(1, scalar.add(c.gate(2, t, i), at(own, i))))
 
-    def step(t: Dim, h: Tensor) -> list[Tensor]:
-        own = c.recurrent(h, 0, 3 if linear_before_reset else 2)
-        update, reset = gate(0, t, own), gate(1, t, own)
-        new = candidate_after(t, reset, own) if linear_before_reset else candidate_before(t, reset, h)
-        return [pointwise(lambda z, n, old: scalar.add(scalar.mul(scalar.sub(1, z), n), scalar.mul(z, old)), update, new, h)]
+        def step(t: Dim, h: Tensor) -> list[Tensor]:
+            own = c.recurrent(h, 0, 3 if linear_before_reset else 2)
+            update, reset = gate(0, t, own), gate(1, t, own)
+            new = candidate_after(t, reset, own) if linear_before_reset else candidate_before(t, reset, h)
+            return [pointwise(lambda z, n, old: scalar.add(scalar.mul(scalar.sub(1, z), n), scalar.mul(z, old)), update, new, h)]
 
-    return c.run([initial_state(initial_h, c, layout)], step, layout)
+        return c.run([initial_state(initial_h, c, layout)], step, layout)
+
+    return in_directions(direction, layout, functions, 2, one_way)
 
 
 def lstm(
@@ -344,29 +359,34 @@ def lstm(
     C' = f C + i c, h' = o h(C'); the peepholes p let the gates i, f see C, and o see C'
     """
     functions = chosen_activations(activations or ["Sigmoid", "Tanh", "Tanh"] * 2, activation_alpha, activation_beta, clip)
+    check_shapes(x, w, r, direction)
     bias = summed_bias(b, 4 * r.shape[2])
-    c = cell(x, w, r, bias, sequence_lens, direction, layout, one_each(functions, direction, 3))
 
-    def step(t: Dim, h: Tensor, memory: Tensor) -> list[Tensor]:
-        own = c.recurrent(h, 0, 4)
+    def one_way(way: Way) -> list[Tensor]:
+        c = cell(x, w, r, bias, sequence_lens, way, layout)
+        peepholes = way.own_or_none(p)
 
-        def gate(k: int, which: int, i: tuple[Dim, ...], peep: tuple[int, Tensor] | None) -> Expr:
-            d, n, j = i
-            pre = scalar.add(c.gate(k, t, i), at(own, (d, n, k * c.hidden + j)))
-            if p is not None and peep is not None:
-                pre = scalar.add(pre, scalar.mul(at(p, (d, peep[0] * c.hidden + j)), at(peep[1], i)))
-            return c.apply(which, pre, d)
+        def step(t: Dim, h: Tensor, memory: Tensor) -> list[Tensor]:
+            own = c.recurrent(h, 0, 4)
 
-        def remembered(*i: Dim) -> Expr:
-            enter = gate(0, 0, i, (0, memory))
-            forget = scalar.sub(1, enter) if input_forget else gate(2, 0, i, (2, memory))
-            return scalar.add(scalar.mul(forget, at(memory, i)), scalar.mul(enter, gate(3, 1, i, None)))
+            def gate(k: int, which: int, i: tuple[Dim, ...], peep: tuple[int, Tensor] | None) -> Expr:
+                d, n, j = i
+                pre = scalar.add(c.gate(k, t, i), at(own, (d, n, k * c.hidden + j)))
+                if peepholes is not None and peep is not None:
+                    pre = scalar.add(pre, scalar.mul(at(peepholes, (d, peep[0] * c.hidden + j)), at(peep[1], i)))
+                return c.apply(which, pre)
 
-        new = c.state(remembered)
-        shown = c.state(lambda *i: scalar.mul(gate(1, 0, i, (1, new)), c.apply(2, at(new, i), i[0])))
-        return [shown, new]
+            def remembered(*i: Dim) -> Expr:
+                enter = gate(0, 0, i, (0, memory))
+                forget = scalar.sub(1, enter) if input_forget else gate(2, 0, i, (2, memory))
+                return scalar.add(scalar.mul(forget, at(memory, i)), scalar.mul(enter, gate(3, 1, i, None)))
 
-    return c.run([initial_state(initial_h, c, layout), initial_state(initial_c, c, layout)], step, layout)
+            new = c.state(remembered)
+            return [c.state(lambda *i: scalar.mul(gate(1, 0, i, (1, new)), c.apply(2, at(new, i)))), new]
+
+        return c.run([initial_state(initial_h, c, layout), initial_state(initial_c, c, layout)], step, layout)
+
+    return in_directions(direction, layout, functions, 3, one_way)
 
 
 def weights(gates: int, directions: int = 1, size: int = 3, hidden: int = 4) -> tuple[np.ndarray, ...]:
