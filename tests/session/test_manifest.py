@@ -19,6 +19,7 @@ from sardonyx.session.manifest import decode, encode
 from sardonyx.session.pipeline import build
 from tests.graph.models import data
 
+MOST = 1 << 20
 TEXT = "g (float[N, 4] x, float[4] d) => (float[N, 4] y, float[4] c) <float[4] d = {1, 2, 3, 4}, float[4] c = {0, 0, 0, 1}> { y = Add(x, d) }"
 
 
@@ -33,7 +34,7 @@ def built() -> Built:
 
 @pytest.fixture(scope="module")
 def encoded(built: Built) -> tuple[bytes, list[Bytes]]:
-    found = encode(built)
+    found = encode(built, MOST)
     assert found is not None
     return found
 
@@ -47,7 +48,7 @@ def test_the_same_comes_back(built: Built, encoded: tuple[bytes, list[Bytes]]):
 
     again = decode(encoded[0], find, 3)
     assert again is not None
-    once_more = encode(again)
+    once_more = encode(again, MOST)
     assert once_more is not None
     assert once_more[0] == encoded[0]
     assert asked[0][0] == tuple(piece.size for piece in encoded[1])
@@ -108,14 +109,19 @@ def test_damage_is_refused(encoded: tuple[bytes, list[Bytes]], change: Callable[
     ],
 )
 def test_what_is_not_numbers_is_not_kept(text: str):
-    assert encode(compiled(text)) is None
+    assert encode(compiled(text), MOST) is None
+
+
+def test_more_than_there_is_room_for_is_not_kept(built: Built):
+    assert encode(built, 31) is None
+    assert encode(built, 32) is not None
 
 
 def test_arrays_keep_their_order():
     found = compiled(TEXT)
     constants = {"c": np.arange(6, dtype=np.float32).reshape(2, 3).T}
     object.__setattr__(found.program, "constants", constants)
-    kept = encode(found)
+    kept = encode(found, MOST)
     assert kept is not None
     again = decode(kept[0], lambda *_: kept[1], 1)
     assert again is not None

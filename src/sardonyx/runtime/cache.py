@@ -35,9 +35,9 @@ class Cache:
     """Entries by kind and key. Safe for any number of threads and processes at once: entries are written aside, renamed."""
 
     def __init__(self, directory: str | os.PathLike[str] | None, capacity: int = CAPACITY, problem: str | None = None) -> None:
-        """directory: made when the first entry is kept; None keeps nothing, `problem` says why."""
+        """directory: made when the first entry is kept; None keeps nothing, `problem` says why. capacity: bytes of all entries."""
         self._folder = None if directory is None else os.path.join(os.path.abspath(directory), _LAYOUT)
-        self._capacity = capacity
+        self.capacity = capacity
         self._room: int | None = None  # bytes until the next eviction, as far as this process knows
         self.problem = problem
 
@@ -71,7 +71,7 @@ class Cache:
             return None
         try:
             with self._opened_folder(self._folder) as folder:
-                record = _read(folder, name, self._capacity)
+                record = _read(folder, name, self.capacity)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -116,7 +116,7 @@ class Cache:
 
     def _put(self, path: str, name: str, pieces: Sequence[bytes | memoryview]) -> None:
         size = sum(len(piece) for piece in pieces)
-        if size > self._capacity:
+        if size > self.capacity:
             self.problem = f"entry {name} of {size} bytes is larger than the cache"
             return
         try:
@@ -151,13 +151,13 @@ class Cache:
             return
         entries = _entries(folder)
         total = sum(size for _, size, _ in entries)
-        wanted = self._capacity - self._capacity // ROOM_AFTER_EVICTION if total > self._capacity else total
+        wanted = self.capacity - self.capacity // ROOM_AFTER_EVICTION if total > self.capacity else total
         for _, size, name in sorted(entries):
             if total <= wanted:
                 break
             _remove(folder, name)
             total -= size
-        self._room = self._capacity - total
+        self._room = self.capacity - total
 
 
 def _file_name(kind: str, key: str) -> str:

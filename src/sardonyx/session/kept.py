@@ -85,11 +85,12 @@ def request_key(request: Request, cache: Cache) -> str | None:
 
 
 def model_digest(request: Request, cache: Cache) -> str | None:
-    """Of the model's bytes; None if its file can't be read, or can be read only once, as a pipe."""
+    """Of the model's bytes; None if its file can't be read, is a pipe that can be read only once, or is too large to be kept."""
     if isinstance(request.source, bytes):
         return digest_bytes(request.source)
     try:
-        if not stat.S_ISREG(os.stat(request.source).st_mode):
+        status = os.stat(request.source)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > cache.capacity:
             return None
         with open(request.source, "rb", buffering=0) as file:
             return digest_file(file.fileno(), cache)[0]
@@ -154,12 +155,12 @@ def location_list(data: bytes) -> list[str] | None:
 
 def keep(request: Request, cache: Cache, key: str, built: Built) -> None:
     """Writes the parts, the block first: a manifest without its block is a miss."""
+    encoded = manifest.encode(built, cache.capacity)
     locations = sorted(built.files)
-    place = files_key(request, cache, key, locations) if locations else (key, [])
-    if place is None or place[1] != [built.files[name] for name in locations] or len(locations) > MOST_FILES:
+    if encoded is None or len(locations) > MOST_FILES:
         return
-    encoded = manifest.encode(built)
-    if encoded is None:
+    place = files_key(request, cache, key, locations) if locations else (key, [])
+    if place is None or place[1] != [built.files[name] for name in locations]:
         return
     if locations:
         cache.put(FILES_KIND, key, json.dumps(locations).encode())

@@ -34,14 +34,16 @@ Find = Callable[[Sequence[int], str], list[Bytes] | None]  # (sizes, checksum) -
 _LENGTH = struct.Struct("<Q")
 
 
-def encode(built: Built) -> tuple[bytes, list[Bytes]] | None:
-    """The manifest and the block's arrays; None if a part is not native."""
+def encode(built: Built, most: int) -> tuple[bytes, list[Bytes]] | None:
+    """The manifest and the block's arrays; None if a part is not native, or the arrays take more than `most` bytes."""
     graphs = [step.executable for step in built.program.steps if isinstance(step.executable, NativeGraph)]
     constants = {name: array for name, value in built.program.constants.items() if (array := numbers(value)) is not None}
     if len(graphs) < len(built.program.steps) or len(constants) < len(built.program.constants):
         return None
     pieces = [raw(array) for graph in graphs for array in graph.program.constants]
     pieces += [raw(array) for array in constants.values()]
+    if sum(piece.size for piece in pieces) > most:
+        return None
     images = [graph.program.image.copy().to_bytes() for graph in graphs]
     if graphs:
         images.insert(0, graphs[0].program.team.image.copy().to_bytes())
