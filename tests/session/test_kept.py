@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import pickle
+import struct
 import subprocess
 import sys
 import threading
@@ -400,6 +402,37 @@ def test_damaged_entries_are_built_anew(cache: Cache, builds: list[Request], mod
     assert len(builds) == 2
     for session in (second, third):
         np.testing.assert_array_equal(session.run(None, FEEDS)[0], first.run(None, FEEDS)[0])
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage" * 9, struct.pack("<Q", 200_000) + b"[" * 200_000, struct.pack("<Q", 2) + b"{}"])
+def test_an_entry_that_is_no_session_is_built_anew(cache: Cache, builds: list[Request], model: Path, data: bytes):
+    sx.InferenceSession(model)
+    key = kept.request_key(builds[0], cache)
+    assert key is not None
+    cache.put("session", key, data)
+    twice(model)
+    assert len(builds) == 2
+
+
+def test_a_read_only_cache_is_read(cache: Cache, builds: list[Request], model: Path, monkeypatch: pytest.MonkeyPatch):
+    cold = sx.InferenceSession(model)
+    original = os.open
+
+    def refuse(path: Any, flags: int, *arguments: Any, **options: Any) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(errno.EROFS, "Read-only file system")
+        return original(path, flags, *arguments, **options)
+
+    def refuse_all(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(os, "utime", refuse_all)
+    warm = sx.InferenceSession(model)
+    other = sx.InferenceSession(model, changed("level"))
+    assert len(builds) == 2
+    for session in (warm, other):
+        np.testing.assert_array_equal(session.run(None, FEEDS)[0], cold.run(None, FEEDS)[0])
 
 
 def test_a_kept_session_outlives_its_entry(cache: Cache, model: Path):
