@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sardonyx.base.dtypes import DType, bf16, f16, f32, f64, i8, i32, u8
 from sardonyx.base.errors import Unsupported
 from sardonyx.base.symbolic import Dim, Symbol, minimum, value
-from sardonyx.codegen.compile import compile_kernel
+from sardonyx.codegen.compile import compile_kernel, ir_text
 from sardonyx.codegen.features import SSE2, Target, host
-from sardonyx.loop.nodes import Buffer, For, Kernel, Step, Tile
+from sardonyx.loop.nodes import Buffer, For, Kernel, Step, Tile, sequence
+from sardonyx.loop.printer import text
 from tests.codegen.harness import TARGETS, run
 
 M, K = Symbol("m"), Symbol("k")
@@ -92,6 +95,55 @@ def test_convolution_window(symbolic: bool, target: Target) -> None:
     run(kernel, [x, w, got], {"k": (rows + 2) * channels}, target)
     want = [np.tensordot(x[:, i : i + 3], w, 3) for i in range(rows)]
     np.testing.assert_array_equal(got, want)
+
+
+def window(rows: int, lines: int | None, symbolic: bool, width: int) -> Kernel:
+    """A 3 x 3 window in three steps over lines of `rows` + 2 pixels with 5 channels."""
+    a, b, c = Buffer("a", f32), Buffer("b", f32), Buffer("c", f32)
+    line: Dim = value(K) if symbolic else (rows + 2) * 5
+    steps = (Step(3, line, 15 * width), Step(3, 5, 5 * width), Step(5, 1, width))
+    ahead = None if lines is None else 45 * width
+    tile = Tile(rows, (rows,), width, a, 0, 5, b, 0, c, 0, width, steps, ahead, lines=lines or 1)
+    return Kernel("window", (a, b, c), (K,) if symbolic else (), tile)
+
+
+@every_target
+@pytest.mark.parametrize("symbolic", [False, True])
+@pytest.mark.parametrize("rows", [1, 5, None])
+def test_prefetching_changes_no_bits(rows: int | None, symbolic: bool, target: Target) -> None:
+    """Whatever its rate, over nested steps, past the end of b."""
+    rows = rows or target.tile_shapes[0][1]
+    width = target.tile_shapes[0][0] * target.lanes(f32)
+    generator = np.random.default_rng(rows)
+    x, w = (generator.standard_normal(n, np.float32) for n in (3 * (rows + 2) * 5, 45 * width))
+    got = []
+    for lines in (None, 1, 2, 3, 7):
+        out = np.zeros((rows, width), np.float32)
+        run(window(rows, lines, symbolic, width), [x, w, out], {"k": (rows + 2) * 5}, target)
+        got.append(out)
+    picture, kernel = x.reshape(3, rows + 2, 5), w.reshape(3, 3, 5, width)
+    wanted = [np.tensordot(picture[:, i : i + 3], kernel, 3) for i in range(rows)]
+    np.testing.assert_allclose(got[0], wanted, rtol=1e-4, atol=1e-4)
+    assert len({g.tobytes() for g in got}) == 1
+
+
+@every_target
+def test_the_rate_of_prefetching(target: Target) -> None:
+    """Lines for every two turns of k; at least one a turn of the loop that is written."""
+    width = target.lanes(f32)
+    assert "ahead" not in text(window(5, None, False, width))
+    assert "prefetch" not in ir_text(window(5, None, False, width), target)
+    for lines in (1, 2, 3, 7):
+        kernel = window(5, lines, False, width)
+        assert f"ahead {45 * width} by {lines}" in text(kernel)
+        found = ir_text(kernel, target)
+        assert f".ahead{lines}" in found
+        assert found.count('call void @"llvm.prefetch.p0"') == lines, "two turns of k are written out"
+    kernel = window(5, 2, False, width)
+    assert isinstance(kernel.body, Tile)
+    both = replace(kernel, body=sequence([kernel.body, replace(kernel.body, lines=3)]))
+    assert ".ahead2" in ir_text(both, target), "tiles of one shape and two rates are two functions"
+    assert ".ahead3" in ir_text(both, target)
 
 
 def test_what_has_no_tile() -> None:

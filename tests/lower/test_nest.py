@@ -10,7 +10,9 @@ from sardonyx.base.dtypes import boolean, f32, f64
 from sardonyx.codegen import features
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at
-from sardonyx.expr.tensor import Tensor, compute, reduction
+from sardonyx.expr.pieces import piecewise
+from sardonyx.expr.tensor import Read, Tensor, compute, reduction
+from sardonyx.loop.nodes import Index, Op
 from sardonyx.ops import linalg, norm, pointwise, pool, softmax
 from sardonyx.ops.conv import conv
 from sardonyx.ops.pointwise import add, along, cast, mean_along
@@ -274,3 +276,22 @@ def test_nan_stays_in_its_row_and_column() -> None:
 def test_a_map_of_constants_alone() -> None:
     program = compiled(lambda: compute(f32, (3, 4), lambda i, j: scalar.cast(scalar.index(i * 4 + j), f32)))
     program.check()
+
+
+@pytest.mark.parametrize("n", [1, 5, 6, 7, 40])
+def test_arms_of_a_remainder(n: int) -> None:
+    """A loop split where it doesn't divide evenly; of one turn; beside reduced loops."""
+    many = lambda x, i, k: piecewise(i % 3, [at(x, (i // 3, k)), scalar.mul(at(x, (i, k)), 2), scalar.literal(1.0, f32)])  # noqa: E731
+    compiled(lambda x: compute(f32, (n, 20), lambda i, k: many(x, i, k)), f"f32[{n}, 20]").check(reals(n, 20))
+    for m in (4, 20):
+        compiled(lambda x, m=m: reduction("add", f32, [n], [m], lambda i, k: many(x, i, k)), f"f32[{n}, {m}]").check(reals(n, m))
+
+
+def test_a_guarded_reader_of_a_row() -> None:
+    """y has more rows than the sums: those past the end must not be computed."""
+
+    def extended(x: Tensor, y: Tensor) -> Tensor:
+        s = along("add", x, [1])
+        return compute(f32, y.shape, lambda i, j: scalar.add(at(y, (i, j)), Read(s, (i, 0), Op("lt", Index(i), Index(s.shape[0])))))
+
+    compiled(extended, "f32[m, 40]", "f32[n, 40]").check(reals(3, 40), reals(40, 40))

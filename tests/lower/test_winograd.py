@@ -1,0 +1,298 @@
+"""Winograd's minimal filtering: its matrices, which sums take it, and programs against numpy at every awkward size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sardonyx.base.dtypes import f32
+from sardonyx.base.symbolic import symbol
+from sardonyx.codegen import features
+from sardonyx.expr import scalar
+from sardonyx.expr.index import at
+from sardonyx.expr.region import scan
+from sardonyx.expr.tensor import Read, Tensor, constant, reduction
+from sardonyx.loop import semantics
+from sardonyx.loop.nodes import Expr, walk
+from sardonyx.lower import winograd
+from sardonyx.lower.lowered import mark_constants, reachable
+from sardonyx.lower.machine import Machine
+from sardonyx.lower.place import take_views
+from sardonyx.lower.values import Value
+from sardonyx.lower.winograd import VARIANTS, Matrix, choose, convolution, matrices, times
+from sardonyx.ops import linalg, movement, pointwise, softmax
+from sardonyx.ops.conv import conv
+from sardonyx.ops.pointwise import add, mean_along, mul
+from tests.lower.harness import Array, Compiled, compiled, parse, reals
+
+SLOW = 1e6
+"""Operations in a second of a core on which products are all that counts: small sums are rewritten too."""
+PAD = [1, 1, 1, 1]
+F = {v.m: v for v in VARIANTS}
+W = reals(16, 16, 3, 3)
+variants = pytest.mark.parametrize("m", [2, 4])
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Compiled]:
+    """compiled(), every convolution by F(m, 3); asserts that `count` were rewritten."""
+
+    def make(m: int, build: Callable[..., Any], *arguments: str | Array, count: int = 1, **options: Any) -> Compiled:
+        done: list[winograd.Rewrite] = []
+        run = winograd.Rewrite.run
+        with monkeypatch.context() as patch:
+            patch.setattr(winograd, "VARIANTS", (F[m],))
+            patch.setattr(winograd.Rewrite, "run", lambda self: [done.append(self), run(self)])
+            made = compiled(build, *arguments, machine={"winograd": True, "flops": SLOW}, **options)
+        assert len(done) == count
+        return made
+
+    return make
+
+
+def relu(x: Tensor) -> Tensor:
+    return pointwise.pointwise(lambda e: scalar.maximum(e, 0), x)
+
+
+def same(x: Tensor, w: Tensor, *b: Tensor) -> Tensor:
+    return conv(x, w, *b, pads=PAD)
+
+
+# ---- matrices -----------------------------------------------------------------------------------------------------------
+
+
+@variants
+def test_matrices_give_correlations(m: int) -> None:
+    a, b, g = matrices(F[m].points)
+    assert (a.shape, b.shape, g.shape) == ((m, m + 2), (m + 2, m + 2), (m + 2, 3))
+    for i in range(3):  # bilinear: the units say it all
+        for j in range(m + 2):
+            got = a @ ((g @ np.eye(3)[i]) * (b @ np.eye(m + 2)[j]))
+            np.testing.assert_allclose(got, np.correlate(np.eye(m + 2)[j], np.eye(3)[i], "valid"), atol=1e-13)
+    generator = np.random.default_rng(m)
+    for _ in range(20):
+        k, x = generator.integers(-9, 10, (3, 3)), generator.integers(-9, 10, (m + 2, m + 2))
+        got = a @ ((g @ k @ g.T) * (b @ x @ b.T)) @ a.T
+        wanted = [[(x[i : i + 3, j : j + 3] * k).sum() for j in range(m)] for i in range(m)]
+        np.testing.assert_allclose(got, wanted, atol=1e-10)
+
+
+@variants
+@pytest.mark.parametrize("which", range(3))
+@pytest.mark.parametrize("fma", [False, True])
+def test_times_is_the_product_with_a_matrix(fma: bool, which: int, m: int) -> None:
+    matrix = matrices(F[m].points)[which]
+    for transposed in (matrix, matrix.T.copy()):
+        check_times(transposed, fma, 1e-5)
+
+
+@pytest.mark.parametrize("fma", [False, True])
+def test_times_of_any_matrix(fma: bool) -> None:
+    """Rows and columns that mirror each other in every way, single terms, rows that repeat."""
+    generator = np.random.default_rng(3)
+    for _ in range(60):
+        n, k = generator.integers(1, 7, 2)
+        matrix = generator.integers(-2, 3, (n, k)).astype(np.float64)
+        matrix[np.arange(n), generator.integers(0, k, n)] = generator.choice([-2, -1, 1, 2], n)  # none is zero
+        check_times(matrix, fma, 0)
+
+
+def check_times(matrix: Matrix, fma: bool, tolerance: float) -> None:
+    k = matrix.shape[1]
+    x = Tensor(f32, (k,), "x")
+    exprs = times(matrix, [Read(x, (i,)) for i in range(k)], fma)
+    assert fma or not any(getattr(n, "fn", "") == "fma" for e in exprs for n in walk(e))
+    numbers = np.random.default_rng(0).integers(-9, 10, k).astype(np.float32)
+    got = [evaluated(e, numbers) for e in exprs]
+    wanted = matrix @ numbers.astype(np.float64)
+    np.testing.assert_allclose(got, wanted, atol=tolerance * (1 + abs(matrix) @ abs(numbers)).max())
+
+
+def evaluated(e: Expr, numbers: Array) -> Array:
+    if isinstance(e, Read):
+        return np.asarray(numbers[e.indices])
+    if not e.args:
+        return semantics.evaluate(e, np.asarray)
+    return semantics.apply(e.fn, *(evaluated(a, numbers) for a in e.args))  # type: ignore[attr-defined]
+
+
+# ---- which sums -----------------------------------------------------------------------------------------------------------
+
+
+def choices(build: Callable[..., Tensor], *arguments: str | Array, **machine: Any) -> list[int | str | None]:
+    """Of each sum: m, "direct" for a convolution that isn't worth it, None for what is no convolution."""
+    found = Machine(**{"winograd": True, **machine})
+    out = build(*(parse(a, "x") if isinstance(a, str) else constant(a, "w") for a in arguments))
+    values = {t: Value(t) for t in reachable([out])}
+    mark_constants(values, {out})
+    take_views(values, [out], found)
+    sums = [v for v in values.values() if v.fn and v.place is None]
+    return [c and (f.m if (f := choose(c, found)) else "direct") for c in (convolution(v, values) for v in sums)]
+
+
+def weights(o: int, c: int, *kernel: int) -> Array:
+    return np.zeros((o, c, *(kernel or (3, 3))), np.float32)
+
+
+def test_what_is_a_convolution() -> None:
+    slow = {"flops": SLOW}
+    assert choices(same, "f32[n, 16, 8, 8]", weights(16, 16), **slow) == [4]
+    assert choices(conv, "f32[n, 16, h, v]", weights(16, 16), **slow) == [4]
+    assert choices(same, "f32[n, 16, 2, 2]", weights(16, 16), **slow) == [2]
+    flat = choices(lambda x, w: conv(x, w, pads=[0, 1, 1] * 2), "f32[n, 16, 4, 8, 8]", weights(16, 16, 1, 3, 3), **slow)
+    assert flat == [4], "planes of a volume"
+    assert choices(lambda x, w: conv(x, w, pads=PAD, group=2), "f32[n, 32, 8, 8]", weights(32, 16), **slow) == [4]
+
+
+def test_what_is_none() -> None:
+    x, w = "f32[n, 16, 9, 9]", weights(16, 16)
+    assert choices(lambda x, w: conv(x, w, strides=[2, 2]), x, w) == [None]
+    assert choices(lambda x, w: conv(x, w, dilations=[2, 2]), x, w) == [None]
+    assert choices(lambda x, w: conv(x, w, group=16), x, weights(16, 1)) == [None]
+    for kernel in ((1, 1), (5, 5), (2, 2), (1, 3), (3, 1)):
+        assert choices(conv, x, weights(16, 16, *kernel)) == [None]
+    assert choices(conv, "f32[n, 16, 9]", weights(16, 16, 3)) == [None]
+    assert choices(conv, "f32[n, 16, 9, 9, 9]", weights(16, 16, 3, 3, 3)) == [None]
+    assert choices(conv, x, "f32[16, 16, 3, 3]") == [None], "weights that are fed"
+    assert choices(conv, "f64[n, 16, 9, 9]", w.astype(np.float64)) == [None]
+    assert choices(conv, "f16[n, 16, 9, 9]", w.astype(np.float16)) == [None]
+    assert choices(linalg.matmul, "f32[n, 16]", np.zeros((16, 16), np.float32)) == [None]
+
+
+def test_what_pays() -> None:
+    assert choices(same, "f32[n, 64, 56, 56]", weights(64, 64)) == [4]
+    assert choices(same, "f32[n, 64, 56, 56]", weights(64, 64), winograd=False) == ["direct"]
+    assert choices(same, "f32[n, 256, h, v]", weights(256, 256)) == [4]
+    assert choices(same, "f32[n, 64, 3, 3]", weights(64, 64)) == ["direct"], "few tiles: weights bound it"
+    for c, o in ((15, 64), (64, 15), (3, 64)):
+        assert choices(same, f"f32[n, {c}, 56, 56]", weights(o, c), flops=SLOW) == ["direct"]
+    grouped = choices(lambda x, w: conv(x, w, pads=PAD, group=8), "f32[n, 64, 56, 56]", weights(64, 8), flops=SLOW)
+    assert grouped == ["direct"], "few channels in a group"
+
+
+def test_one_tap_loop_in_both_windows_is_no_convolution() -> None:
+    """x[h + p, w + p]: the kernel has a diagonal alone."""
+
+    def diagonal(x: Tensor, w: Tensor) -> Tensor:
+        term = lambda n, o, h, v, p, k: scalar.mul(at(x, (n, k, h + p, v + p)), at(w, (o, k, p)))  # noqa: E731
+        return reduction("add", f32, [x.shape[0], 16, 6, 6], [3, 16], term)
+
+    machine = {"winograd": True, "flops": SLOW}
+    compiled(diagonal, "f32[n, 16, 8, 8]", reals(16, 16, 3), machine=machine).check(reals(2, 16, 8, 8), tolerance=2e-5)
+
+
+# ---- programs -------------------------------------------------------------------------------------------------------------
+
+
+def check(p: Compiled, channels: int, sizes: Sequence[tuple[int, ...]], *others: int, **options: Any) -> None:
+    """Feeds [n, channels, h, w] of each size, and more of the other numbers of channels."""
+    for n, h, v in sizes:
+        feeds = [reals(n, c, h, v, seed=i) for i, c in enumerate((channels, *others))]
+        p.check(*feeds, **{"tolerance": 2e-5, **options})
+
+
+@pytest.mark.parametrize(("m", "h", "v"), [(2, 4, 2), (2, 5, 7), (2, 2, 3), (4, 8, 4), (4, 5, 11), (4, 2, 3)])
+def test_fixed_sizes(m: int, h: int, v: int, program: Callable[..., Compiled]) -> None:
+    pads = PAD if h != 5 else [0, 1, 1, 0]
+    p = program(m, lambda x, w: conv(x, w, pads=pads), f"f32[n, 16, {h}, {v}]", W)
+    check(p, 16, [(1, h, v), (3, h, v), (0, h, v)], interpreted=m == 2)
+
+
+@variants
+def test_symbolic_sizes(m: int, program: Callable[..., Compiled]) -> None:
+    p = program(m, same, "f32[n, 16, h, v]", W)
+    check(p, 16, [(1, 4, 4), (2, 5, 7), (1, 1, 1), (1, 1, 9), (0, 4, 4), (2, 3, 2), (1, 8, 6)], interpreted=False)
+    check(p, 16, [(1, 3, 5)])
+
+
+def test_a_block_takes_all_up(program: Callable[..., Compiled]) -> None:
+    """Bias, residual and activation join the last transform; the border of the next convolution is written through."""
+
+    def block(x: Tensor, w: Tensor, b: Tensor, u: Tensor, r: Tensor) -> Tensor:
+        return same(relu(add(same(x, w, b), r)), u)
+
+    p = program(2, block, "f32[n, 16, h, v]", W, reals(16), reals(20, 16, 3, 3), "f32[n, 16, h, v]", count=2)
+    assert p.nests() == 15, "each border five, inputs and sums of each two, the output"
+    check(p, 16, [(1, 4, 4), (2, 5, 3), (1, 1, 1), (0, 2, 2)], 16, interpreted=False)
+
+
+def test_readers_of_every_kind(program: Callable[..., Compiled]) -> None:
+    """Asked for itself, read twice, transposed, reduced, as a part of a whole."""
+
+    def readers(x: Tensor, w: Tensor) -> list[Tensor]:
+        y = same(x, w)
+        kinds = [y, mul(y, y), linalg.transpose(y, [0, 2, 3, 1]), mean_along(y, [2, 3]), movement.depth_to_space(y, 2)]
+        return [*kinds, movement.concat(x, same(x, w), axis=1)]
+
+    check(program(2, readers, "f32[n, 16, h, 6]", W, count=2), 16, [(2, 5, 6), (1, 4, 6)], interpreted=False)
+    for alone in (2, 3, 4):
+        p = program(2, lambda x, w, i=alone: readers(x, w)[i], "f32[n, 16, 5, 6]", W)
+        check(p, 16, [(2, 5, 6)], interpreted=False)
+
+
+@pytest.mark.parametrize("h", ["5", "h"])
+@pytest.mark.parametrize("kind", ["softmax", "convolution"])
+@pytest.mark.parametrize("first", [False, True], ids=["after", "before"])
+def test_a_residual_computed_beside_it(first: bool, kind: str, h: str, program: Callable[..., Compiled]) -> None:
+    """The last row of tiles runs past the end: what is computed there must not read past it."""
+
+    def side(x: Tensor, u: Tensor) -> Tensor:
+        return softmax.softmax_over(x, [1]) if kind == "softmax" else conv(x, u)
+
+    def block(x: Tensor, w: Tensor, u: Tensor) -> Tensor:
+        return add(side(x, u), same(x, w)) if first else add(same(x, w), side(x, u))
+
+    check(program(2, block, f"f32[n, 16, {h}, 5]", W, reals(16, 16, 1, 1)), 16, [(2, 5, 5)])
+
+
+def test_no_border_and_groups(program: Callable[..., Compiled]) -> None:
+    p = program(2, lambda x, w: conv(x, w, group=2), "f32[n, 32, h, v]", reals(32, 16, 3, 3))
+    check(p, 32, [(1, 3, 3), (2, 4, 6), (1, 5, 8), (0, 3, 4)], interpreted=False)
+
+
+def test_inside_a_loop_and_of_computed_weights(program: Callable[..., Compiled]) -> None:
+    def steps(x: Tensor, w: Tensor, s: Tensor) -> Tensor:
+        half = mul(w, s)
+        return scan(symbol("t") * 0 + 2, [x], lambda _, h: ([same(h, half)], []))[0][0]
+
+    p = program(2, steps, "f32[n, 16, 4, 5]", W, np.full((16, 1, 1, 1), 0.25, np.float32))
+    check(p, 16, [(1, 4, 5), (2, 4, 5)], interpreted=False)
+
+
+@pytest.mark.parametrize("target", [features.AVX2, features.SSE2], ids=lambda t: t.name)
+def test_other_targets(target: features.Target, program: Callable[..., Compiled]) -> None:
+    p = program(4, lambda x, w: relu(conv(x, w)), "f32[n, 17, 7, 6]", reals(20, 17, 3, 3), target=target)
+    check(p, 17, [(2, 7, 6), (0, 7, 6)], interpreted=False)
+    p = program(2, conv, "f32[n, 16, 5, 6]", W, target=target)
+    check(p, 16, [(1, 5, 6)])
+
+
+# ---- numbers --------------------------------------------------------------------------------------------------------------
+
+
+@variants
+def test_errors(m: int, program: Callable[..., Compiled]) -> None:
+    generator = np.random.default_rng(m)
+    x, w = (generator.standard_normal(s).astype(np.float32) for s in ((1, 64, 13, 13), (64, 64, 3, 3)))
+    windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), (3, 3), (2, 3))
+    wanted = np.einsum("nchwpq,ocpq->nohw", windows, w.astype(np.float64), optimize=True)
+    programs = compiled(conv, "f32[1, 64, 13, 13]", w), program(m, conv, "f32[1, 64, 13, 13]", w)
+    direct, fast = (abs(p.run(x)[0] - wanted).max() / abs(wanted).max() for p in programs)
+    assert fast < 1e-5
+    assert fast < 2 * direct + 5e-7
+
+
+@variants
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_and_infinity_stay_in_their_tiles(bad: float, m: int, program: Callable[..., Compiled]) -> None:
+    x = reals(1, 16, 14, 14)
+    x[0, 5, 6, 9] = bad
+    (got,) = program(m, conv, "f32[1, 16, 14, 14]", W).run(x)
+    h, v = np.ogrid[:12, :12]
+    tile = (h // m * m <= 6) & (h // m * m + m + 2 > 6) & (v // m * m <= 9) & (v // m * m + m + 2 > 9)
+    window = (h <= 6) & (h + 3 > 6) & (v <= 9) & (v + 3 > 9)
+    assert np.isfinite(got[..., ~tile]).all()
+    assert not np.isfinite(got[..., window]).any()
