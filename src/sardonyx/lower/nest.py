@@ -22,11 +22,13 @@ from sardonyx.base.dtypes import DType, f32, f64
 from sardonyx.base.symbolic import (
     Dim,
     Symbol,
+    alias,
     ceil_divide,
     coefficient,
     maximum,
     minimum,
     product,
+    quotient_and_remainder,
     round_up,
     substitute,
     symbols,
@@ -226,14 +228,15 @@ class NestBuilder:
         """
         count = ceil_divide(m, height)
         loops = list(outer)
-        chunks, panels = (self.chunks(m, count), [self.panels(self.nest.root)]) if self.nest.stream else (1, [])
-        together = ceil_divide(count, chunks)
+        panels = [self.panels(self.nest.root)] if self.nest.stream else []
+        chunks = self.chunks(m, count) if panels and height > 1 else 1  # from two rows on, so many equal blocks all have one
+        chunks, together = alias(chunks), alias(ceil_divide(count, chunks))
         chunk, inner = variable("chunk", chunks), variable("block", together)
         own = self.contraction(self.nest.root).b.symbols if panels else frozenset()
         at = sum(s in own for s in loops)
         loops[at:at] = [*symbols(chunk), *panels]
         count, block = chunks * together, chunk * together + inner
-        low, rest = m // count, m % count
+        low, rest = (alias(quotient) for quotient in quotient_and_remainder(m, maximum(count, 1)))
         if isinstance(low, int) and isinstance(rest, int):
             blocks: tuple[int, ...] = (low, low + 1) if rest else (low,)
         else:

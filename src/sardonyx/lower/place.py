@@ -221,8 +221,8 @@ class Placer:
     def row(self, v: Value, sites: Sequence[Site]) -> bool:
         """Read in one nest at the same outer loops and row: nothing is computed twice. Scratch for a block of rows; if later
         nests read it too, a buffer instead."""
-        if not sites:
-            return False
+        if not sites or any(r.guard is not None for _, r in sites):
+            return False  # computed at all of the band's turns, it would be where the guard forbids it
         nest = min((t.nest for t, _ in sites), key=lambda n: n.root.id)  # type: ignore[attr-defined]
         assert isinstance(nest, Nest)
         inside = [s for s in sites if s[0].nest is nest]

@@ -114,7 +114,7 @@ def convolution(v: Value, values: Mapping[Tensor, Value]) -> Convolution | None:
     moving = {y.output, y.tap, x.output, x.tap}
     others = [i for axis, i in enumerate(o.a.indices) if axis not in (y.axis, x.axis)]
     k = [s for s in o.k if s not in moving]
-    if not k or any(moving & symbols(i) for i in others):
+    if not k or len(moving) != 4 or any(moving & symbols(i) for i in others):
         return None
     return Convolution(o, y, x, [s for s in o.rows if s not in moving], k)
 
