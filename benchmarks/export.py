@@ -180,9 +180,9 @@ def _detr(attention: str) -> nn.Module:
 
 
 def _detr_network() -> TorchNetwork:
-    rows = {0: "batch"}
-    example = (torch.randn(2, 3, 512, 512),)
-    return TorchNetwork(_detr, example, ("input",), ("logits", "boxes"), (rows,), (rows, rows))
+    rows, sides = {0: "batch"}, {0: "batch", 2: "height", 3: "width"}
+    example = (torch.randn(2, 3, 256, 320),)
+    return TorchNetwork(_detr, example, ("input",), ("logits", "boxes"), (sides,), (rows, rows))
 
 
 def _speech2text() -> nn.Module:
@@ -206,14 +206,14 @@ def _unet(attention: str) -> nn.Module:
 
 
 def _unet_network() -> TorchNetwork:
-    rows = {0: "batch"}
+    sides = {0: "batch", 2: "height", 3: "width"}
     return TorchNetwork(
         build=_unet,
-        example=(torch.randn(2, 4, 32, 32), torch.tensor([7]), torch.randn(2, 77, 256)),
+        example=(torch.randn(2, 4, 32, 48), torch.tensor([7]), torch.randn(2, 20, 256)),
         inputs=("sample", "timestep", "encoder_hidden_states"),
         outputs=("noise",),
-        axes=(rows, {}, rows),
-        output_axes=(rows,),
+        axes=(sides, {}, {0: "batch", 1: "sequence"}),
+        output_axes=(sides,),
     )
 
 
