@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from sardonyx.base.symbolic import Dim, Symbol, ground, symbols, value
+from sardonyx.base.symbolic import Symbol, ground, symbols, value
 from sardonyx.expr.known import DataSymbol
 from sardonyx.expr.region import Region
 from sardonyx.expr.tensor import KernelCall, Read, Tensor, compute, operands
@@ -274,12 +274,11 @@ def in_regions(items: Sequence[Item], path: tuple[Region, ...]) -> list[Step]:
 
 
 def nest_call(nest: Nest, values: dict[Tensor, Value], machine: Machine, kernels: dict[str, Kernel], shared: Kernels) -> Call:
-    kernel, arguments = shared.build(nest, values, machine)
+    kernel, arguments, sizes = shared.build(nest, values, machine)
     name = kernel.name
     kernels.setdefault(name, kernel)
     origins = tuple(dict.fromkeys(v.tensor.origin for v in nest.statements))
     writes = frozenset((v.into[0] if v.into else v.tensor) for v in [nest.root, *(m for m in nest.members if m.stored)])
-    sizes: list[Dim] = [value(s) for s in kernel.sizes]
     return Call(kernels[name], arguments, sizes, writes, origins, ("index {0} is out of bounds for an axis of {1}",))
 
 

@@ -190,7 +190,7 @@ class Placer:
         if len(sites) != 1 or v.tensor in self.outputs or not operands(v):
             return False
         ((t, r),) = sites
-        if t.fn or t.tile or t.region != v.region or r.guard is not None:
+        if t.fn or t.tile or t.region != v.region or r.guard is not None or deciding(t.body):
             return False
         if not self.same_point(v, t, r):
             return False
@@ -227,6 +227,8 @@ class Placer:
         assert isinstance(nest, Nest)
         inside = [s for s in sites if s[0].nest is nest]
         keep = v.tensor in self.outputs or len(inside) < len(sites)
+        if operands(v) and any(deciding(m.body) for m in nest.statements):
+            return False  # its rows would be the loops that are to be written out
         if nest.root.region != v.region or any(t.region != v.region for t, _ in sites):
             return False
         if keep and (operands(v) or v.into or any(t.nest.root.id < nest.root.id for t, _ in sites)):  # type: ignore[attr-defined]

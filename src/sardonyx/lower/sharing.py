@@ -24,21 +24,27 @@ from sardonyx.lower.values import Panels, Value, transform
 
 @dataclass
 class Kernels:
-    """The kernels built so far, by their nests' signatures: each with the positions of its arguments among a nest's tensors."""
+    """The kernels built so far, by their nests' signatures: each with the positions of its arguments among a nest's tensors, and the
+    counters of the repeated bodies that the first such nest stood in."""
 
-    built: dict[Hashable, tuple[Kernel, tuple[int, ...]]] = field(default_factory=dict)
+    built: dict[Hashable, tuple[Kernel, tuple[int, ...], tuple[Symbol, ...]]] = field(default_factory=dict)
 
-    def build(self, nest: Nest, values: Mapping[Tensor, Value], machine: Machine) -> tuple[Kernel, list[Tensor]]:
-        """The nest's kernel and the tensors its buffers stand for, in order."""
+    def build(self, nest: Nest, values: Mapping[Tensor, Value], machine: Machine) -> tuple[Kernel, list[Tensor], list[Dim]]:
+        """The nest's kernel, the tensors its buffers stand for, and its sizes, in order."""
         signature = Signature(values)
         key = signature.of(nest)
         if key not in self.built:
             kernel, arguments = build(nest, dict(values), machine, "kernel")
             kernel = with_fields(kernel, name=f"k_{key_of(kernel)[:20]}")
-            self.built[key] = kernel, tuple(signature.tensors[t] for t in arguments)
-        kernel, positions = self.built[key]
-        tensors = list(signature.tensors)
-        return kernel, [tensors[i] for i in positions]
+            self.built[key] = kernel, tuple(signature.tensors[t] for t in arguments), counters(nest)
+        kernel, positions, theirs = self.built[key]
+        tensors, own = list(signature.tensors), dict(zip(theirs, counters(nest), strict=True))
+        return kernel, [tensors[i] for i in positions], [value(own.get(s, s)) for s in kernel.sizes]
+
+
+def counters(nest: Nest) -> tuple[Symbol, ...]:
+    """Of the repeated bodies that the nest stands in."""
+    return tuple(region.step for region in nest.root.region)
 
 
 class Signature:
@@ -50,6 +56,9 @@ class Signature:
         self.loops: dict[Symbol, Dim] = {}
 
     def of(self, nest: Nest) -> Hashable:
+        for depth, step in enumerate(counters(nest)):
+            assert step.extent is not None
+            self.loops[step] = value(Symbol(f"turn{depth}", self.dim(step.extent)))
         statements = [q for v in nest.statements for q in (v.tile, v) if q is not None]
         for s in [*nest.band, *(s for v in statements for s in (*v.variables, *v.loops))]:
             if s not in self.loops:

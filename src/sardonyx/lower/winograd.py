@@ -16,6 +16,9 @@ Matrices by Cook and Toom from m + 1 points and infinity (Lavin and Gray, "Fast 
 Points of F(4 x 4): 0, +-sqrt(1/2), +-sqrt(2), whose error is 1.2 to 1.9 times that of the direct sum; F(2 x 2), with 0, +-1, is more
 exact than that. A NaN or an infinity spreads over the tile that it lies in.
 
+Where v and z of a whole picture are more than a cache holds, they are made for a strip of it at a time: a repeated body over s (of all
+images, one after the other), whose last statement writes its part of y.
+
 A rewrite is chosen from extents alone, by the time that it would take one thread: bits must not depend on the number of threads.
 """
 
@@ -30,12 +33,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sardonyx.base.dtypes import DType, f32, f64
-from sardonyx.base.symbolic import Dim, Symbol, ceil_divide, product, single, substitute, symbols, value
+from sardonyx.base.symbolic import Dim, Symbol, ceil_divide, is_below, minimum, product, single, substitute, symbols, value
 from sardonyx.expr.pieces import piecewise
+from sardonyx.expr.region import Region, Stacked
 from sardonyx.expr.tensor import Read, Tensor, variable
-from sardonyx.loop.nodes import Cast, Const, Expr, Index, Op
+from sardonyx.loop.nodes import Cast, Const, Expr, Index, Op, replace
 from sardonyx.lower.machine import Machine
-from sardonyx.lower.place import extent
+from sardonyx.lower.place import bound, extent
 from sardonyx.lower.values import Operands, Value, find_operands, inlined, reads_of, transform
 
 Matrix = npt.NDArray[np.float64]
@@ -98,8 +102,10 @@ def rewrite_convolutions(values: dict[Tensor, Value], kept: Container[Tensor], m
         found = convolution(v, values) if v.fn and v.place is None and v.tensor.dtype is f32 else None
         chosen = choose(found, machine) if found else None
         if found and chosen:
-            Rewrite(values, v, found, chosen, machine).run()
-            take_epilogue(v, values, readers, kept)
+            followers = epilogue(v, readers, kept)
+            rewrite = Rewrite(values, v, found, chosen, machine, followers[-1][0] if followers else v)
+            rewrite.run()
+            rewrite.finish(take_epilogue(v, followers))
 
 
 def convolution(v: Value, values: Mapping[Tensor, Value]) -> Convolution | None:
@@ -153,7 +159,8 @@ def seconds(c: Convolution, f: Variant | None, channels: tuple[int, int], machin
     if f is None:
         return total
     between = tiles * points * sum(channels) * groups * f32.itemsize
-    return total + tiles * sum(channels) * groups * f.seconds + (3 * between / machine.bandwidth if between > machine.l2 else 0)
+    spilled = 0.0 if len(c.rows) <= 1 or between <= machine.l2 else 3 * between / machine.bandwidth  # they are many strips
+    return total + tiles * sum(channels) * groups * f.seconds + spilled
 
 
 # ---- matrices -------------------------------------------------------------------------------------------------------------
@@ -224,14 +231,54 @@ def dot(row: Matrix, xs: Sequence[Expr], fma: bool) -> Expr:
 # ---- the rewrite ----------------------------------------------------------------------------------------------------------
 
 
-class Rewrite:
-    """Puts the tensors of a variant among the values, between v's operands and v."""
+@dataclass(frozen=True, slots=True)
+class Strips:
+    """Rows of tiles, `each` at a time, of all images in turn: row = turn * each + s. images: the loop over them, if there is one."""
 
-    def __init__(self, values: dict[Tensor, Value], v: Value, c: Convolution, f: Variant, machine: Machine) -> None:
-        self.values, self.v, self.c, self.f, self.machine = values, v, c, f, machine
+    region: Region
+    each: int
+    rows: Dim  # of tiles in a picture
+    images: Symbol | None
+    count: Dim  # of all rows
+
+    def row(self, s: Dim) -> Dim:
+        return value(self.region.step) * self.each + s
+
+    def within(self, s: Dim) -> Dim:
+        """The row, or the last one beyond that."""
+        return self.row(s) if self.count % self.each == 0 else minimum(self.row(s), self.count - 1)
+
+    def divided(self, row: Dim) -> tuple[Dim, Dim]:
+        """(image, row in it)"""
+        return (row // self.rows, row % self.rows) if self.images else (0, row)
+
+
+class Rewrite:
+    """Puts the tensors of a variant among the values, between v's operands and v. last: the statement that takes v's body up."""
+
+    def __init__(self, values: dict[Tensor, Value], v: Value, c: Convolution, f: Variant, machine: Machine, last: Value) -> None:
+        self.values, self.v, self.c, self.f, self.machine, self.last = values, v, c, f, machine, last
         self.a, self.b, self.g = matrices(f.points)
         self.tiles = [ceil_divide(extent(w.output), f.m) for w in (c.y, c.x)]
         self.tap_loops: list[Dim] = [f.taps, f.taps]
+        self.strips = self.find_strips(last)
+        if self.strips:
+            self.tiles[0] = self.strips.each
+        self.rows = [] if self.strips else c.rows  # loops beside those over tiles
+
+    def find_strips(self, last: Value) -> Strips | None:
+        """Strips whose v and z take half the cache; None where all of them do."""
+        c, (down, across) = self.c, self.tiles
+        channels = product(map(extent, c.k)) + product(map(extent, c.of.columns))
+        row = self.machine.guess(across * channels * product(map(extent, c.of.batch)) * (self.f.taps**2 * f32.itemsize))
+        if self.v.region or len(c.rows) > 1 or row * self.machine.guess(down) <= self.machine.l2:
+            return None
+        each = max(1, self.machine.l2 // 2 // row)
+        count = product(map(extent, c.rows)) * down
+        step = Symbol(f"strip{self.v.id}", ceil_divide(count, each))
+        target = last.into[0] if last.into else last.tensor
+        region = Region(step, ceil_divide(count, each), (), (Stacked(last.tensor, target),))
+        return Strips(region, each, down, c.rows[0] if c.rows else None, count)
 
     def run(self) -> None:
         weights, inputs = self.weights(), self.inputs()
@@ -245,6 +292,12 @@ class Rewrite:
         found = self.values[t] = Value(t)
         found.region = self.v.region
         return found
+
+    def in_strip(self, v: Value) -> Value:
+        """v, made anew for each strip."""
+        if self.strips:
+            v.region = (*v.region, self.strips.region)
+        return v
 
     def separable(
         self,
@@ -287,24 +340,35 @@ class Rewrite:
         s, t = (Symbol(f"{w.output.name}.tile", n) for w, n in zip((c.y, c.x), self.tiles, strict=True))
 
         def read(y: Dim, x: Dim, place: Mapping[Symbol, Dim]) -> Expr:
-            at = [substitute(i, place) for i in a.indices]
+            image, row = self.tile_row(place.get(s, 0))
+            at = [substitute(i, {**place, **image}) for i in a.indices]
             guard = None
-            for w, tile, tap in ((c.y, s, y), (c.x, t, x)):
-                at[w.axis] = place.get(tile, 0) * m + tap + w.start
+            for w, tile, tap in ((c.y, row, y), (c.x, place.get(t, 0), x)):
+                at[w.axis] = tile * m + tap + w.start
                 sure = (isinstance(tap, int) and tap < TAPS) or extent(w.output) % m == 0
                 if not sure:
                     inside = Op("lt", Index(at[w.axis]), Index(a.tensor.shape[w.axis]))
                     guard = inside if guard is None else Op("and", guard, inside)
             return Read(a.tensor, tuple(at), guard)
 
-        return self.separable("v", 0.5, self.b, [*c.of.batch, *c.rows, s, t, *c.k], read)[1].tensor
+        half, whole = self.separable("v", 0.5, self.b, [*c.of.batch, *self.rows, s, t, *c.k], read)
+        self.in_strip(half)
+        return self.in_strip(whole).tensor
+
+    def tile_row(self, s: Dim) -> tuple[dict[Symbol, Dim], Dim]:
+        """(the image, where images are no loop of their own; the row of tiles in it) that row s of v stands for."""
+        q = self.strips
+        if q is None:
+            return {}, s
+        image, row = q.divided(q.within(s))
+        return {q.images: image} if q.images else {}, row
 
     def sums(self, inputs: Tensor, weights: Tensor) -> Tensor:
         """z: [i, j, *batch, *rows, s, t, column]"""
         c = self.c
-        fixed = [*c.of.batch, *c.rows]
+        fixed = [*c.of.batch, *self.rows]
         shape = [*self.tap_loops, *map(extent, fixed), *self.tiles, *map(extent, c.of.columns)]
-        z = self.tensor("sums", 0.2, f32, shape)
+        z = self.in_strip(self.tensor("sums", 0.2, f32, shape))
         over = [variable(f"{z.tensor.name}.{k.name}", extent(k)) for k in c.k]
         i, j, *rest = z.axes
         batch = rest[: len(c.of.batch)]
@@ -315,31 +379,73 @@ class Rewrite:
     def outputs(self, sums: Tensor) -> None:
         """v becomes the transform of the sums."""
         c, m, v = self.c, self.f.m, self.v
-        fixed: list[Dim] = [value(s) for s in (*c.of.batch, *c.rows)]
-        half = self.tensor("z1", 0.1, f32, [m, *sums.shape[1:]])
+        fixed: list[Dim] = [value(s) for s in (*c.of.batch, *self.rows)]
+        half = self.in_strip(self.tensor("z1", 0.1, f32, [m, *sums.shape[1:]]))
         i, j, *at = half.axes
         half.body = piecewise(i, times(self.a, [Read(sums, (y, j, *at)) for y in range(self.f.taps)], self.machine.fma))
         y, x = value(c.y.output), value(c.x.output)
-        rest = (*fixed, y // m, x // m, *map(value, c.of.columns))
+        row = y // m
+        if (q := self.strips) is not None:
+            row = row + (value(q.images) * q.rows if q.images else 0) - q.row(0)
+        rest = (*fixed, row, x // m, *map(value, c.of.columns))
         columns: list[Expr] = [Read(half.tensor, (y % m, j, *rest)) for j in range(self.f.taps)]
         v.fn, v.loops = None, ()
         v.body = piecewise(x % m, times(self.a, columns, self.machine.fma))
 
+    def finish(self, places: Mapping[Symbol, Symbol]) -> None:
+        """In strips, what writes y becomes a statement of the strip. places: v's loops as those of the last statement."""
+        q, c, m, last = self.strips, self.c, self.f.m, self.last
+        if q is None:
+            return
+        height, width = places[c.y.output], places[c.x.output]
+        image = places[q.images] if q.images else None
+        others = [s for s in last.variables if s not in (height, width, image)]
+        part = Tensor(last.tensor.dtype, [q.each, m, self.tiles[1], m, *map(extent, others)], last.tensor.name)
+        part.origin, part.id = last.tensor.origin, last.tensor.id
+        u = self.values[part] = Value(part)
+        u.region = last.region
+        self.in_strip(u)
+        s, r, t, k, *rest = u.axes
+        n, down = q.divided(q.row(s))
+        env: dict[Symbol, Dim] = {height: down * m + r, width: t * m + k, **dict(zip(others, rest, strict=True))}
+        if image is not None:
+            env[image] = n
+        target, where = last.into or (last.tensor, last.axes)
+        assert last.body is not None
+        u.body, u.into = replace(last.body, env), (target, tuple(substitute(i, env) for i in where))
+        for index, size in ((q.row(s), q.count), (env[height], extent(height)), (env[width], extent(width))):
+            if not is_below(index, size):
+                bound(u, index, size)
+        last.body, last.into, last.place = None, None, "WHOLE"
 
-def take_epilogue(v: Value, values: Mapping[Tensor, Value], readers: Mapping[Tensor, list[Value]], kept: Container[Tensor]) -> None:
-    """What reads v alone, at its own point, takes v's body up; and what reads that, and so on."""
+
+Follower = tuple[Value, Read]
+
+
+def epilogue(v: Value, readers: Mapping[Tensor, list[Value]], kept: Container[Tensor]) -> list[Follower]:
+    """What reads v alone, at its own point, then what reads that, and so on; each with its read."""
+    found: list[Follower] = []
     while v.tensor not in kept:
         following = readers.get(v.tensor, [])
-        if len(following) != 1:
-            return
-        (t,) = following
-        reads = [r for r in reads_of(t) if r.tensor is v.tensor]
-        if len(reads) != 1 or not same_point(t, reads[0]) or t.region != v.region:
-            return
+        reads = [r for t in following for r in reads_of(t) if r.tensor is v.tensor]
+        if len(following) != 1 or len(reads) != 1 or not same_point(following[0], reads[0]) or following[0].region != v.region:
+            break
+        found.append((following[0], reads[0]))
+        v = following[0]
+    return found
+
+
+def take_epilogue(v: Value, followers: Sequence[Follower]) -> dict[Symbol, Symbol]:
+    """The last follower takes up the bodies of all before. -> v's loops as its own"""
+    places = {s: s for s in v.variables}
+    for t, r in followers:
+        own = {a: i for axis, index in zip(v.axes, r.indices, strict=True) if (a := single(axis)) and (i := single(index))}
+        places = {first: own[s] for first, s in places.items()}
         assert t.body is not None
-        t.body = transform(t.body, lambda r, v=v: inlined(v, r) if r.tensor is v.tensor else r)  # type: ignore[misc]
+        t.body = transform(t.body, lambda q, v=v: inlined(v, q) if q.tensor is v.tensor else q)  # type: ignore[misc]
         v.body = None
         v = t
+    return places
 
 
 def same_point(t: Value, r: Read) -> bool:
