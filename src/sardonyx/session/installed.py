@@ -9,7 +9,6 @@ import functools
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
 from importlib.machinery import PathFinder
 
 import sardonyx
@@ -23,7 +22,7 @@ def installed() -> str | None:
     try:
         told = [sys.version, sardonyx.__version__]
         for folder in sardonyx.__path__:
-            told += [folder, *sources(folder)]
+            told += sources(folder)
         for library in LIBRARIES:
             told += package(library)
     except OSError:
@@ -31,16 +30,17 @@ def installed() -> str | None:
     return hashlib.sha256("\0".join(told).encode(errors="surrogateescape")).hexdigest()
 
 
-def sources(folder: str) -> Iterator[str]:
+def sources(folder: str) -> list[str]:
     """Every module below a folder, in a fixed order."""
-    with os.scandir(folder) as listing:
-        entries = sorted(listing, key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.name.endswith(".py"):
-            yield stamp(entry.name, entry.stat())
-        elif entry.name != "__pycache__" and entry.is_dir():
-            yield entry.name
-            yield from sources(entry.path)
+    found, waiting = [], [folder]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.name.endswith(".py"):
+                    found.append(stamp(entry.path, entry.stat()))
+                elif entry.name != "__pycache__" and entry.is_dir():
+                    waiting.append(entry.path)
+    return sorted(found)
 
 
 def package(name: str) -> list[str]:
@@ -49,7 +49,7 @@ def package(name: str) -> list[str]:
     if found is None or found.origin is None:
         raise FileNotFoundError(name)
     folder = os.path.dirname(os.path.dirname(found.origin))
-    told = [found.origin, stamp(name, os.stat(found.origin))]
+    told = [stamp(found.origin, os.stat(found.origin))]
     return told + sorted(entry for entry in listing(folder) if entry.startswith(f"{name}-"))
 
 
@@ -58,5 +58,5 @@ def listing(folder: str) -> list[str]:
     return os.listdir(folder)
 
 
-def stamp(name: str, status: os.stat_result) -> str:
-    return f"{name} {status.st_size} {int(status.st_mtime)}"
+def stamp(path: str, status: os.stat_result) -> str:
+    return f"{path} {status.st_size} {int(status.st_mtime)}"
