@@ -28,9 +28,10 @@ from sardonyx.providers.assemble import assemble
 from sardonyx.providers.base import Executable, ExecutionProvider
 from sardonyx.providers.native import NativeGraph
 from sardonyx.providers.objects import kernel_object, module_object
+from sardonyx.runtime.arrays import Array
 from sardonyx.runtime.cache import Cache, shared_cache
 from sardonyx.runtime.cores import available_cores
-from sardonyx.runtime.execution import LINE, Array, Block, Program
+from sardonyx.runtime.execution import LINE, Block, Program
 from sardonyx.runtime.linker import link
 from sardonyx.runtime.team import Team, configure
 

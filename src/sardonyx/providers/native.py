@@ -8,6 +8,7 @@ from typing import Any
 from sardonyx.base.context import QUIET, RunContext
 from sardonyx.base.errors import InvalidArgument
 from sardonyx.providers.base import Executable
+from sardonyx.runtime.arrays import quick_check
 from sardonyx.runtime.execution import Program
 
 
@@ -17,12 +18,19 @@ class NativeGraph(Executable):
     def __init__(self, program: Program, threads: int, description: Callable[[], str]) -> None:
         """threads: of a run. description: what the compiler made of the graph."""
         self.program, self.threads, self._description = program, threads, description
+        self._quick = [quick_check([n if n >= 0 else None for n in port.shape]) for port in program.spec.inputs]
 
     def run(self, inputs: Sequence[Any], context: RunContext = QUIET) -> list[Any]:
+        for x, (rank, fixed, sizes) in zip(inputs, self._quick, strict=True):
+            if len(x.shape) != rank or (fixed is not None and fixed(x.shape) != sizes):
+                self.check(inputs)
+        return self.program.run(inputs, self.threads, None if context is QUIET else context.check)
+
+    def check(self, inputs: Sequence[Any]) -> None:
+        """Raises InvalidArgument for an input whose rank or fixed sizes are others."""
         for x, port in zip(inputs, self.program.spec.inputs, strict=True):
             if x.ndim != len(port.shape) or any(n >= 0 and n != got for n, got in zip(port.shape, x.shape, strict=True)):
                 raise InvalidArgument(f"input {port.name} has shape {list(x.shape)}, not {list(port.shape)}")
-        return self.program.run(inputs, self.threads, None if context is QUIET else context.check)
 
     def describe(self) -> str:
         return self._description()

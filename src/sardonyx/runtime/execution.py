@@ -5,22 +5,19 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sardonyx.base.dtypes import DType
 from sardonyx.base.errors import Fail, InvalidArgument
 from sardonyx.runtime import abi
+from sardonyx.runtime.arrays import Array, address_of
 from sardonyx.runtime.image import Image
 from sardonyx.runtime.loader import load
-from sardonyx.runtime.memory import Arena, ArenaPool, allocate
+from sardonyx.runtime.memory import Arena, ArenaPool, Bytes, allocate
 from sardonyx.runtime.team import Team
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-Array: TypeAlias = "npt.NDArray[Any]"
 Size = int  # a fixed size; a negative one -1 - slot is read from that slot of the context
 
 
@@ -77,32 +74,62 @@ class ProgramSpec(NamedTuple):
     ticks: int = 0  # the first of the slots where a program that is timed adds up each call's cycles
 
 
-class Context:
-    """The slots of one run at a time, and the arenas that it has borrowed."""
+KEPT_BYTES = 1 << 16
+"""An arena of at most so much stays with its context from run to run."""
 
-    __slots__ = ("address", "borrowed", "memory", "slots")
+
+class Context:
+    """The slots of one run at a time, and its arenas: small ones of its own, large ones that it has borrowed.
+
+    room: bytes of its own that the address in a slot leads to.
+    """
+
+    __slots__ = ("address", "borrowed", "memory", "own", "room", "slots")
 
     def __init__(self, spec: ProgramSpec, constants: Sequence[int]) -> None:
         self.memory = allocate(spec.slots * abi.SLOT_BYTES)
         self.memory[:] = 0
         self.slots: memoryview[int] = self.memory.data.cast("q")
-        self.address: int = self.memory.ctypes.data
+        self.address = address_of(self.memory)
         self.borrowed: list[tuple[ArenaPool, Arena]] = []
+        self.own: dict[int, Bytes] = {}
+        self.room: dict[int, int] = {}
         for slot, i in spec.constants:
             self.slots[slot] = constants[i]
         for slot, number in spec.fixed:
             self.slots[slot] = number
 
-    def borrow(self, pool: ArenaPool, size: int) -> int:
-        """The address of an arena of this size, until the run ends."""
+    def provide(self, slot: int, size: int, pool: ArenaPool) -> None:
+        """Puts the address of an arena of this size, which is there until the run ends, into the slot. Raises MemoryError."""
+        if size <= KEPT_BYTES:
+            self.own[slot] = memory = allocate(size)
+            self.room[slot], self.slots[slot] = size, address_of(memory)
+            return
+        self.own.pop(slot, None)
+        self.room.pop(slot, None)
         arena = pool.borrow(size)
         self.borrowed.append((pool, arena))
-        return arena.address
+        self.slots[slot] = arena.address
 
     def give_back(self) -> None:
         for pool, arena in self.borrowed:
             pool.give_back(arena)
         self.borrowed.clear()
+
+
+class Output(NamedTuple):
+    """A port that is written, as a run looks at it. shape: where all sizes are fixed."""
+
+    name: str
+    slot: int
+    dtype: np.dtype[Any]
+    sizes: tuple[Size, ...]
+    shape: tuple[int, ...] | None
+
+    @classmethod
+    def of(cls, port: Port) -> Output:
+        fixed = all(n >= 0 for n in port.shape)
+        return cls(port.name, port.slot, port.dtype.numpy, port.shape, port.shape if fixed else None)
 
 
 class Program:
@@ -121,6 +148,8 @@ class Program:
         self.plans: list[Callable[[int], None]] = [plan(self.image.address(f"plan_{i}")) for i in range(len(spec.segments))]
         self.arenas = [ArenaPool() for _ in spec.segments]
         self.scratch = ArenaPool()
+        self.feeds = [port.slot for port in spec.inputs]
+        self.outputs = [Output.of(port) for port in spec.outputs]
         self.idle: list[Context] = []
 
     def run(self, feeds: Sequence[Array], threads: int, poll: Callable[[], None] | None = None) -> list[Array]:
@@ -131,11 +160,12 @@ class Program:
         try:
             context = self.idle.pop()
         except IndexError:
-            context = Context(self.spec, [c.ctypes.data for c in self.constants])
+            context = Context(self.spec, [address_of(c) for c in self.constants])
         try:
             return self.run_in(context, feeds, threads, poll)
         finally:
-            context.give_back()
+            if context.borrowed:
+                context.give_back()
             self.idle.append(context)
 
     def close(self) -> None:
@@ -146,24 +176,28 @@ class Program:
         self.idle.clear()
 
     def run_in(self, context: Context, feeds: Sequence[Array], threads: int, poll: Callable[[], None] | None) -> list[Array]:
-        spec, slots = self.spec, context.slots
-        for port, feed in zip(spec.inputs, feeds, strict=True):
-            slots[port.slot] = feed.ctypes.data
-        for slot, i, axis in spec.sizes:
+        slots, room = context.slots, context.room
+        for slot, feed in zip(self.feeds, feeds, strict=True):
+            slots[slot] = address_of(feed)
+        for slot, i, axis in self.spec.sizes:
             slots[slot] = feeds[i].shape[axis]
         slots[abi.STATUS] = 0
-        outputs: list[Any] = [None] * len(spec.outputs)
-        for i, segment in enumerate(spec.segments):
+        outputs: list[Any] = [None] * len(self.outputs)
+        for i, segment in enumerate(self.spec.segments):
             if poll is not None:
                 poll()
             self.size(context, i, segment)
-            slots[segment.arena_slot] = context.borrow(self.arenas[i], slots[segment.arena_slot + 1])
-            slots[abi.SCRATCH] = context.borrow(self.scratch, slots[abi.SCRATCH_BYTES] * threads)
+            arena, scratch = slots[segment.arena_slot + 1], slots[abi.SCRATCH_BYTES] * threads
+            if arena > room.get(segment.arena_slot, 0):
+                context.provide(segment.arena_slot, arena, self.arenas[i])
+            if scratch > room.get(abi.SCRATCH, 0):
+                context.provide(abi.SCRATCH, scratch, self.scratch)
             for o in segment.outputs:
-                outputs[o] = self.output(slots, spec.outputs[o])
+                outputs[o] = self.output(slots, self.outputs[o])
             self.plans[i](context.address)
             self.team.run(self.runs[i], context.address, threads)
-            self.check(context)
+            if slots[abi.STATUS]:
+                self.check(context)
         return outputs
 
     def size(self, context: Context, i: int, segment: SegmentSpec) -> None:
@@ -172,20 +206,21 @@ class Program:
         for probe in segment.probes:
             slots[probe.slot] = self.read(slots[probe.source], probe)
         self.sizes[i](context.address)
-        self.check(context)
+        if slots[abi.STATUS]:
+            self.check(context)
         for condition in segment.requirements:
             got = slots[condition.slot]
             if got != 0 if condition.zero else got < 0:
                 raise InvalidArgument(condition.message)
 
-    def output(self, slots: memoryview[int], port: Port) -> Array:
+    def output(self, slots: memoryview[int], output: Output) -> Array:
         """An output's array, its address in its slot. Raises Fail where there is no memory for it."""
-        shape = [n if n >= 0 else slots[-1 - n] for n in port.shape]
+        shape = output.shape if output.shape is not None else [n if n >= 0 else slots[-1 - n] for n in output.sizes]
         try:
-            out = self.empty(shape, port.dtype.numpy)
+            out = self.empty(shape, output.dtype)
         except (MemoryError, ValueError) as e:
-            raise Fail(f"no memory for output {port.name} of shape {shape}: {e}") from None
-        slots[port.slot] = out.ctypes.data
+            raise Fail(f"no memory for output {output.name} of shape {list(shape)}: {e}") from None
+        slots[output.slot] = address_of(out)
         return out
 
     def ticks(self) -> list[int]:
@@ -199,11 +234,9 @@ class Program:
         return int(np.frombuffer(raw, probe.dtype.numpy)[0])
 
     def check(self, context: Context) -> None:
-        """Raises what the run recorded, if anything."""
+        """Raises what the run recorded."""
         slots = context.slots
         status = slots[abi.STATUS]
-        if status == 0:
-            return
         slots[abi.STATUS] = 0
         if status == OVERFLOW:
             raise Fail("a size overflows 63 bits, or is divided by zero")

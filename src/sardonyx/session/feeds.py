@@ -6,8 +6,7 @@ The common case, numpy arrays that are right as they are, costs a few comparison
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from sardonyx.base import dtypes
 from sardonyx.base.errors import InvalidArgument
+from sardonyx.runtime.arrays import quick_check
 
 _DTYPES = {f"tensor({d.onnx_name})": d for d in dtypes.ALL}
 
@@ -131,13 +131,18 @@ def from_list(dtype: dtypes.DType, value: list[Any]) -> np.ndarray[Any, Any]:
     return texts(array)
 
 
+NO_RANK = -1, None, None  # that no shape passes
+
+
 class Feeds:
     """The inputs of a model, in order. `overridable` are those that have a default in the model."""
 
     def __init__(self, inputs: Sequence[InputSpec], overridable: Sequence[InputSpec]) -> None:
         self.inputs = tuple(inputs)
         self.overridable = {spec.name: spec for spec in overridable}
-        self._fast = tuple((spec, spec.name, spec.dtype, *quick_check(spec)) for spec in inputs)
+        self._fast = tuple(
+            (spec, spec.name, spec.dtype, *(NO_RANK if spec.sizes is None else quick_check(spec.sizes))) for spec in inputs
+        )
 
     def bind(self, feed: Mapping[str, Any]) -> list[Any]:
         """The values of the inputs, in order.
@@ -175,14 +180,3 @@ class Feeds:
         for name in feed:
             if name not in known:
                 raise InvalidArgument(f"Invalid input name: {name}")
-
-
-def quick_check(spec: InputSpec) -> tuple[int, Callable[[Any], Any] | None, Any]:
-    """(rank, function that picks the fixed sizes from a shape, those sizes), for a check that takes no loop."""
-    if spec.sizes is None:
-        return -1, None, None
-    fixed = [index for index, size in enumerate(spec.sizes) if size is not None]
-    if not fixed:
-        return len(spec.sizes), None, None
-    pick = operator.itemgetter(*fixed)
-    return len(spec.sizes), pick, pick(spec.sizes)

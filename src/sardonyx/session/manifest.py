@@ -19,7 +19,7 @@ import numpy as np
 from sardonyx.base import dtypes
 from sardonyx.providers.native import NativeGraph
 from sardonyx.runtime import blocks, execution, records
-from sardonyx.runtime.execution import Array
+from sardonyx.runtime.arrays import Array
 from sardonyx.runtime.image import Image
 from sardonyx.runtime.memory import Bytes
 from sardonyx.runtime.records import element_type, fields, listed, text, whole
