@@ -29,6 +29,8 @@ def broadcast_index(index: Dim, extent: Dim) -> Dim:
     """index, or 0 on an axis of extent 1; where the extent is known only at run time and the loop's is another, both at once."""
     if isinstance(extent, int):
         return 0 if extent == 1 else index
+    if is_clamped(extent, 1):
+        return 0  # it has one element, or none at all
     loops = [s.extent for s in sorted(index.symbols) if s.extent is not None] if not isinstance(index, int) else []
     if len(loops) == 1 and loops[0] != extent and not is_clamped(extent, loops[0]):
         return index * (1 - equals(extent, 1))
@@ -36,7 +38,7 @@ def broadcast_index(index: Dim, extent: Dim) -> Dim:
 
 
 def is_clamped(e: Dim, other: Dim) -> bool:
-    """Is e = min(other, n)? Then it is 1 only where other is, so that broadcasting the two means that they are equal."""
+    """Is e = min(other, n)? Then (but for n = 1) it is 1 only where other is, so that broadcasting the two means that they are equal."""
     if not isinstance(e, Int) or len(e.terms) != 1:
         return False
     ((monomial, factor),) = e.terms.items()
@@ -73,6 +75,8 @@ def broadcast_extent(extents: Sequence[Dim], shapes: Sequence[Sequence[Dim]]) ->
         message = f"cannot broadcast {' and '.join(str(list(s)) for s in shapes)}"
         if is_clamped(out, e):
             out, e = e, out
+        if is_clamped(e, 1) and is_clamped(e, out):
+            continue  # one element beside out, none beside none
         if is_clamped(e, out):
             require_equal(e, out, message)
             continue
