@@ -13,8 +13,8 @@ from sardonyx.loop.nodes import Const, Expr, Kernel
 from sardonyx.loop.printer import key
 from sardonyx.lower.levels import mark_levels
 from sardonyx.lower.machine import Machine
-from sardonyx.lower.nest import dealt
 from sardonyx.lower.pack import pack
+from sardonyx.lower.parallel import dealt
 from sardonyx.lower.place import Nest, place, take_views
 from sardonyx.lower.repetition import expand
 from sardonyx.lower.schedule import Call, Repeat, Segment, Step, place_barriers, plan_memory

@@ -1,0 +1,93 @@
+"""A nest of one pointwise statement: its loops are folded where memory allows it, the innermost is the vector's.
+
+parallel for the outer loops: for the inner ones: vector for the one along which memory is read and written: one store
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sardonyx.base.symbolic import Dim, Symbol, ceil_divide, coefficient, minimum, product, substitute, symbols, value
+from sardonyx.loop.nodes import For, Load, Reduce, Stmt, Store, replace, sequence, walk
+from sardonyx.lower.builder import Builder
+from sardonyx.lower.machine import Machine
+from sardonyx.lower.parallel import parallel
+from sardonyx.lower.place import Nest, extent
+
+
+def is_map(nest: Nest) -> bool:
+    return not nest.members and nest.root.fn is None and nest.root.tile is None
+
+
+def map_kernel(builder: Builder) -> Stmt:
+    v, machine = builder.nest.root, builder.machine
+    assert v.body is not None
+    if 0 in map(extent, v.variables):
+        return sequence([])
+    store = builder.store(v, builder.expression(v.body))
+    order = sorted(v.variables, key=lambda s: -machine.guess(coefficient(store.offset, s)))
+    loops, store = fold(order, store)
+    if not loops:
+        return store
+    vector = vector_loop(loops, store, machine)
+    outer = [s for s in loops if s is not vector]
+    ahead = 0
+    while ahead < len(outer) and machine.guess(product(extent(s) for s in outer[:ahead])) < 64:
+        ahead += 1
+    chunks, body = in_chunks(outer, vector, store, machine)
+    for s in reversed(outer[ahead:]):
+        body = For(s, 0, extent(s), "serial", body)
+    return parallel([*outer[:ahead], *chunks], body)
+
+
+def in_chunks(outer: Sequence[Symbol], vector: Symbol, store: Store, machine: Machine) -> tuple[list[Symbol], Stmt]:
+    """The vector loop; where it is long and there is little else to deal out, in chunks, which the loop that comes with it counts."""
+    length, chunk = extent(vector), machine.chunk
+    if machine.guess(product(extent(s) for s in outer)) >= 8 or machine.guess(length) <= chunk // 4:
+        return [], For(vector, 0, length, "vector", store)
+    c = Symbol(f"{vector.name}.chunk", ceil_divide(length, chunk))
+    return [c], For(vector, value(c) * chunk, minimum(length, value(c) * chunk + chunk), "vector", store)
+
+
+def vector_loop(loops: Sequence[Symbol], store: Store, machine: Machine) -> Symbol:
+    spots = [store.offset] + [n.offset for n in walk(store.value) if isinstance(n, Load)]
+
+    def score(s: Symbol) -> tuple[bool, bool, int]:
+        long = machine.guess(extent(s)) >= min(machine.lanes, 8)
+        return long, coefficient(store.offset, s) == 1, sum(coefficient(o, s) == 1 for o in spots)
+
+    return max(reversed(list(loops)), key=score)
+
+
+def fold(loops: list[Symbol], store: Store) -> tuple[list[Symbol], Store]:
+    """Merges neighbouring loops, outermost first, wherever every address allows it: i, j of extents m, n as one of m n."""
+    out: list[Symbol] = []
+    for s in loops:
+        if out and (merged := merge(out[-1], s, store)) is not None:
+            out[-1], store = merged
+        else:
+            out.append(s)
+    return out, store
+
+
+def merge(outer: Symbol, inner: Symbol, store: Store) -> tuple[Symbol, Store] | None:
+    n = extent(inner)
+    pair = {outer, inner}
+    if store.guard is not None and pair & store.guard.symbols:
+        return None
+    for node in walk(store.value):
+        if isinstance(node, Load):
+            if not folds(node.offset, outer, inner, n):
+                return None
+        elif any(pair & symbols(d) for d in node.dims) or (isinstance(node, Reduce) and pair & node.symbols):
+            return None
+    if not folds(store.offset, outer, inner, n):
+        return None
+    both = Symbol(f"{outer.name}.{inner.name}", extent(outer) * n)
+    env: dict[Symbol, Dim] = {outer: 0, inner: value(both)}
+    return both, Store(store.buffer, substitute(store.offset, env), replace(store.value, env), guard=store.guard)
+
+
+def folds(offset: Dim, outer: Symbol, inner: Symbol, n: Dim) -> bool:
+    x, y = coefficient(offset, outer), coefficient(offset, inner)
+    return x is not None and y is not None and x == y * n

@@ -1,0 +1,39 @@
+"""What a kernel deals out to the team: every thread of it runs the kernel, and takes its run of the parallel loop's turns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sardonyx.base.symbolic import Dim, Symbol, product, value
+from sardonyx.loop.nodes import Alloc, For, If, Seq, Stmt, While
+from sardonyx.lower.place import extent
+
+
+def parallel(loops: Sequence[Symbol], body: Stmt) -> Stmt:
+    """One parallel loop over all combinations of the loops, outermost first; each of them is bound by a loop of one turn inside."""
+    if not loops:
+        return body
+    if len(loops) == 1:
+        return For(loops[0], 0, extent(loops[0]), "parallel", body)
+    total = product(extent(s) for s in loops)
+    flat = Symbol(".".join(s.name for s in loops), total)
+    rest: Dim = value(flat)
+    for s in reversed(loops[1:]):
+        body = For(s, rest % extent(s), rest % extent(s) + 1, "serial", body)
+        rest = rest // extent(s)
+    body = For(loops[0], rest, rest + 1, "serial", body)
+    return For(flat, 0, total, "parallel", body)
+
+
+def dealt(body: Stmt) -> Stmt:
+    """body, by one thread alone if it deals nothing out."""
+    return body if deals(body) else For(Symbol("once", 1), 0, 1, "parallel", body)
+
+
+def deals(s: Stmt) -> bool:
+    """Does it hold a parallel loop?"""
+    if isinstance(s, Seq):
+        return any(map(deals, s.body))
+    if isinstance(s, If):
+        return deals(s.then) or (s.otherwise is not None and deals(s.otherwise))
+    return isinstance(s, (Alloc, For, While)) and ((isinstance(s, For) and s.kind == "parallel") or deals(s.body))

@@ -1,0 +1,143 @@
+"""The rows of a nest: which loops of the band count them, and how they are dealt out in blocks, each at most as tall as a tile."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sardonyx.base.symbolic import (
+    Dim,
+    Symbol,
+    alias,
+    ceil_divide,
+    coefficient,
+    maximum,
+    minimum,
+    product,
+    quotient_and_remainder,
+    substitute,
+    symbols,
+)
+from sardonyx.expr.tensor import Read, variable
+from sardonyx.loop.nodes import walk
+from sardonyx.lower.builder import Blocks, Builder, Rows
+from sardonyx.lower.machine import WAY
+from sardonyx.lower.place import extent
+from sardonyx.lower.tiles import contraction, panel_loop, tile_vectors
+from sardonyx.lower.values import Value
+
+# ---- which loops ----------------------------------------------------------------------------------------------------------
+
+
+def fold_rows(builder: Builder) -> Rows:
+    """The band's last loop counts the rows; loops around it join it where every address allows that.
+
+    A contraction without rows (one query for each key of its own) is of one row, whatever the band's last loop.
+    """
+    band = list(builder.nest.band)
+    if not band or any(not contraction(v).rows for v in builder.contractions()):
+        return Rows(band, None, 1, {})
+    outer, row, m = band[:-1], band[-1], extent(band[-1])
+    spots, indices = addresses(builder)
+    merged: dict[Symbol, Dim] = {}
+    while outer:
+        o = outer[-1]
+        steps = [(coefficient(a, o), coefficient(a, row)) for a in spots]
+        if any(x is None or y is None or x != y * m for x, y in steps) or any({o, row} & symbols(i) for i in indices):
+            break
+        merged[outer.pop()] = 0
+        m = m * extent(o)
+        spots = [substitute(a, {o: 0}) for a in spots]
+    return Rows(outer, row, m, merged)
+
+
+def addresses(builder: Builder) -> tuple[list[Dim], list[Dim]]:
+    """(offsets in buffers that the nest's statements read and write, indices they use as numbers)"""
+    tiles = [v.tile for v in builder.nest.statements if v.tile]
+    inside = builder.scratch_to_be() | {t.tensor for t in tiles}
+    spots: list[Dim] = []
+    indices: list[Dim] = []
+    for v in [*builder.nest.statements, *tiles]:
+        for n in walk(v.body) if v.body is not None else ():
+            if not isinstance(n, Read):
+                indices += n.dims
+            elif n.tensor not in inside:
+                spots.append(builder.place_of(n.tensor, n.indices)[1])
+        if v.tensor not in inside:
+            spots.append(builder.place_of(v.tensor, v.axes)[1])
+    return spots, indices
+
+
+def pair_rows(rows: Rows, builder: Builder) -> Rows:
+    """Where the rows are so few that a tile takes several turns of the loop around them (7 x 7 pictures), a row is a turn of that
+    loop, and stands for `group` rows of the tile.
+
+    The rows of each A must lie at fixed distances, and all have the same B.
+    """
+    contractions, m = builder.contractions(), rows.count
+    tallest = min((builder.machine.tallest(tile_vectors(v, builder.machine)) for v in contractions), default=0)
+    if not rows.outer or rows.loop is None or not isinstance(m, int) or 2 * m > tallest:
+        return rows
+    around = rows.outer[-1]
+    for v in contractions:
+        a, b = contraction(v).a, contraction(v).b
+        if around in b.symbols:
+            return rows
+        if a.tensor in builder.scratch_to_be():
+            continue
+        offset = builder.place_of(a.tensor, a.indices)[1]
+        if not all(isinstance(coefficient(offset, s), int) for s in (rows.loop, around)):
+            return rows
+    return replace(rows, outer=rows.outer[:-1], loop=around, count=extent(around), group=m, group_loop=rows.loop)
+
+
+# ---- blocks ---------------------------------------------------------------------------------------------------------------
+
+
+def tallest_block(rows: Rows, builder: Builder) -> int:
+    """The turns of the rows' loop that every tile of the nest takes at once."""
+    machine, m = builder.machine, rows.count
+    heights = [machine.heights(m, tile_vectors(v, machine), rows.group, rows_clash(v, builder)) for v in builder.contractions()]
+    return min(heights, default=min(8, m) if isinstance(m, int) and m else 8)
+
+
+def rows_clash(v: Value, builder: Builder) -> bool:
+    """Do the rows of A that a tile reads side by side share a place in the cache?"""
+    a = contraction(v).a
+    if a.tensor in builder.scratch_to_be() or not builder.nest.band:
+        return False
+    step = coefficient(builder.place_of(a.tensor, a.indices)[1], builder.nest.band[-1])
+    return isinstance(step, int) and step != 0 and step * a.tensor.dtype.itemsize % WAY == 0
+
+
+def deal(rows: Rows, height: int, builder: Builder) -> Blocks:
+    """Blocks as equal as can be, of `height` turns at the most, and the loops around one, which define it.
+
+    Where B streams by, all blocks of a chunk of rows meet one panel before the next, and a chunk is what a cache holds.
+    """
+    nest, m, group = builder.nest, rows.count, rows.group
+    count = ceil_divide(m, height)
+    loops = list(rows.outer)
+    panels = [panel_loop(nest.root, builder)] if nest.stream else []
+    chunks = chunks_of(rows, count, builder) if panels and height > 1 else 1  # from two rows on, so many equal blocks all have one
+    chunks, together = alias(chunks), alias(ceil_divide(count, chunks))
+    chunk, inner = variable("chunk", chunks), variable("block", together)
+    own = contraction(nest.root).b.symbols if panels else frozenset()
+    at = sum(s in own for s in loops)
+    loops[at:at] = [*symbols(chunk), *panels]
+    count, block = chunks * together, chunk * together + inner
+    low, rest = (alias(quotient) for quotient in quotient_and_remainder(m, maximum(count, 1)))
+    if isinstance(low, int) and isinstance(rest, int):
+        turns: tuple[int, ...] = (low, low + 1) if rest else (low,)
+    else:
+        turns = tuple(range(1, height + 1))
+    heights = tuple(n * group for n in turns if n > 0)
+    own_height = (low + minimum(maximum(rest - block, 0), 1)) * group
+    return Blocks(rows, [*loops, *symbols(inner)], heights, own_height, block * low + minimum(block, rest), inner, together)
+
+
+def chunks_of(rows: Rows, blocks: Dim, builder: Builder) -> Dim:
+    """In how many parts the rows go past B, so that a part of A stays in half the cache."""
+    o = contraction(builder.nest.root)
+    alone = [s for s in o.k if any(symbols(i) == {s} for i in o.a.indices)]
+    row = product(extent(s) for s in alone) * rows.group * o.a.tensor.dtype.itemsize
+    return maximum(minimum(blocks, ceil_divide(rows.count * row, builder.machine.l2 // 2)), 1)

@@ -1,0 +1,232 @@
+"""Statements without a tile, inside a block of rows: for each row one vector loop, shared by neighbours over equal loops.
+
+for each row: vector for j: the group's statements at j         a value that only its group reads is in no memory
+for each row: vector for j: reduce over k                       a reduction along another loop than the vector's
+for each row: start; vector for k: combine into lanes           along the vector's own
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+from sardonyx.base.dtypes import f32, f64
+from sardonyx.base.symbolic import Dim, Symbol, coefficient, product, substitute, symbols, value
+from sardonyx.expr.pieces import at_turn, deciding
+from sardonyx.loop.nodes import Const, Expr, For, Op, Reduce, Stmt, replace, sequence
+from sardonyx.lower.builder import Builder, Forward, Turn
+from sardonyx.lower.machine import Machine
+from sardonyx.lower.place import extent, is_short
+from sardonyx.lower.values import Value, reads_of
+
+MOST_UNROLLED = 32
+"""Terms of a reduction over a fixed window that are written out."""
+MOST_ROWS_UNROLLED = 8
+"""Rows of such windows that are computed side by side."""
+
+
+def sweep_rows(statements: list[Value], builder: Builder) -> list[Stmt]:
+    """for each row of the block: the statements, in groups"""
+    out: list[Stmt] = []
+    for group in groups(statements, builder):
+        rows = builder.blocks.height
+        r = Symbol(f"lr{group[0].id}", max(builder.blocks.heights))
+        builder.set_row(value(r))
+        if isinstance(rows, int) and rows <= MOST_ROWS_UNROLLED and has_window(group, builder):
+            out.append(sweep(group, builder, lambda body, r=r, n=rows: For(r, 0, n, "unrolled", body)))  # type: ignore[misc]
+        else:
+            out.append(For(r, 0, rows, "serial", sweep(group, builder)))
+        builder.set_row(0)
+    return out
+
+
+def sweep(group: list[Value], builder: Builder, rows: Callable[[Stmt], Stmt] | None = None) -> Stmt:
+    """One row of the group; `rows` puts a loop of rows around what is inside the vector loop."""
+    if len(group) == 1 and group[0].fn and not reduces_inside(group[0], builder):
+        return lane_reduction(group[0], builder)
+    free = outer_free(group[0], builder)
+    vector = best_vector(group, free, builder)
+    before: list[Stmt] = []
+    inside: list[Stmt] = []
+    forward: Forward = {}
+    for v, turn in [(m, turn) for m in group for turn in turns(m, builder)]:
+        assert v.body is not None
+        x = builder.expression(at_turn(v.body, turn), forward)
+        if v.fn and not reduces_inside(v, builder):
+            before.append(builder.store(v, neutral(v.fn, x)))
+            inside.append(builder.store(v, x, v.fn))
+            continue
+        if v.fn and v.loops:
+            x = reduced(v, x, builder.machine)
+        forward[v.tensor, tuple(substitute(a, turn) for a in v.axes)] = x
+        if is_read_outside(v, group, builder):
+            inside.append(builder.store(v, x, turn=turn))
+    body = sequence(inside) if rows is None else rows(sequence(inside))
+    return sequence([*before, around([s for s in free if s is not vector], vector, body)])
+
+
+# ---- groups ---------------------------------------------------------------------------------------------------------------
+
+
+def groups(statements: list[Value], builder: Builder) -> list[list[Value]]:
+    out: list[list[Value]] = []
+    for v in statements:
+        if out and joins(v, out[-1], builder):
+            rename(v, sweep_loop(v, builder), value(sweep_loop(out[-1][0], builder)))
+            out[-1].append(v)
+        else:
+            out.append([v])
+    return out
+
+
+def joins(v: Value, group: list[Value], builder: Builder) -> bool:
+    """Does v run over the group's one loop, reading of its members only what is at hand?"""
+    own, shared = outer_free(v, builder), outer_free(group[0], builder)
+    if len(own) != 1 or len(shared) != 1 or extent(own[0]) != extent(shared[0]):
+        return False
+    members = {m.tensor: m for m in group}
+    for read in reads_of(v):
+        m = members.get(read.tensor)
+        if m is None:
+            continue
+        out = {*written_out(m, builder)}
+        at = [substitute(i, {own[0]: value(shared[0])}) for i in read.indices]
+        here = all(i == a or symbols(a) & out for i, a in zip(at, m.axes, strict=True))
+        if (m.fn is not None and not reduces_inside(m, builder)) or not here:
+            return False
+    return True
+
+
+def rename(v: Value, own: Symbol, to: Dim) -> None:
+    """v with its loop called otherwise."""
+    assert v.body is not None
+    env: dict[Symbol, Dim] = {own: to}
+    (shared,) = symbols(to)
+    v.body, v.axes = replace(v.body, env), tuple(substitute(a, env) for a in v.axes)
+    v.loops = tuple(shared if s is own else s for s in v.loops)
+    v.into = v.into and (v.into[0], tuple(substitute(i, env) for i in v.into[1]))
+
+
+def is_read_outside(v: Value, group: list[Value], builder: Builder) -> bool:
+    """Must v be in memory? Not if only its own group reads it."""
+    if v is builder.nest.root or v.stored:
+        return True
+    others = [q for s in builder.nest.statements for q in (s, s.tile) if q and s not in group]
+    return any(r.tensor is v.tensor for q in others for r in reads_of(q))
+
+
+# ---- a statement's loops --------------------------------------------------------------------------------------------------
+
+
+def free_loops(v: Value, builder: Builder) -> list[Symbol]:
+    """v's loops inside the band, those it reduces over too."""
+    return [s for s in v.all_loops if s not in builder.nest.band]
+
+
+def written_out(v: Value, builder: Builder) -> list[Symbol]:
+    """The short loops of a piecewise statement: each turn has an arm of its own."""
+    return [s for s in free_loops(v, builder) if is_short(extent(s))] if deciding(v.body) and not v.fn else []
+
+
+def turns(v: Value, builder: Builder) -> Iterator[Turn]:
+    """The loops that are written out, at each of their turns."""
+    loops = written_out(v, builder)
+    for at in itertools.product(*(range(builder.machine.guess(extent(s))) for s in loops)):
+        yield dict(zip(loops, at, strict=True))
+
+
+def outer_free(v: Value, builder: Builder) -> list[Symbol]:
+    """The loops around v's store or around its reduction's lanes."""
+    out = written_out(v, builder)
+    free = [s for s in free_loops(v, builder) if s not in out]
+    return [s for s in free if s not in v.loops] if not v.fn or reduces_inside(v, builder) else free
+
+
+def sweep_loop(v: Value, builder: Builder) -> Symbol:
+    return outer_free(v, builder)[0]
+
+
+def around(loops: Sequence[Symbol], vector: Symbol | None, body: Stmt) -> Stmt:
+    if vector is not None:
+        body = For(vector, 0, extent(vector), "vector", body)
+    for s in reversed(loops):
+        body = For(s, 0, extent(s), "serial", body)
+    return body
+
+
+def best_vector(group: list[Value], free: Sequence[Symbol], builder: Builder) -> Symbol | None:
+    """The loop along which most of what the group reads and writes lies side by side, a long one rather than a short one."""
+    machine = builder.machine
+    spots: list[Dim] = []
+    for v in group:
+        spots += [builder.place_of(r.tensor, r.indices)[1] for r in reads_of(v)] + [builder.place_of(v.tensor, v.axes)[1]]
+
+    def score(s: Symbol) -> tuple[bool, int]:
+        long = machine.guess(extent(s)) >= min(machine.lanes, 8)
+        return long, sum(coefficient(a, s) == 1 for a in spots)
+
+    return max(reversed(list(free)), key=score, default=None)
+
+
+# ---- reductions -----------------------------------------------------------------------------------------------------------
+
+
+def reduces_inside(v: Value, builder: Builder) -> bool:
+    """Is v's reduction a serial one in each lane, the vectors along another loop?"""
+    return v.fn is not None and best_vector([v], free_loops(v, builder), builder) not in v.loops
+
+
+def has_short_reduction(v: Value, machine: Machine) -> bool:
+    """Over so few terms that they are written out?"""
+    extents = [extent(s) for s in v.loops]
+    return all(isinstance(n, int) for n in extents) and machine.guess(product(extents)) <= MOST_UNROLLED
+
+
+def has_window(group: list[Value], builder: Builder) -> bool:
+    """Is it one vector loop around short fixed reductions? Rows side by side then share what their windows read."""
+    plain = all(not v.fn or reduces_inside(v, builder) for v in group)
+    short = plain and any(v.fn and has_short_reduction(v, builder.machine) for v in group)
+    return short and len(outer_free(group[0], builder)) == 1
+
+
+def reduced(v: Value, x: Expr, machine: Machine) -> Expr:
+    """x reduced over v's loops, in each lane. A short sum of products is written out: a product, then multiply-adds."""
+    assert v.fn is not None
+    short = has_short_reduction(v, machine)
+    product_of_floats = isinstance(x, Op) and x.fn == "mul" and x.dtype in (f32, f64)
+    if not short or v.fn != "add" or not product_of_floats or not machine.fma:
+        return Reduce(v.fn, tuple((s, "unrolled" if short else "serial") for s in v.loops), x)
+    counts = [n for s in v.loops if isinstance(n := extent(s), int)]
+    first, *terms = (replace(x, dict(zip(v.loops, at, strict=True))) for at in itertools.product(*map(range, counts)))
+    for t in terms:
+        first = Op("fma", *t.args, first)
+    return first
+
+
+def lane_reduction(v: Value, builder: Builder) -> Stmt:
+    """Vectors along the reduced loop: partial sums in lanes."""
+    assert v.fn is not None
+    assert v.body is not None
+    free = free_loops(v, builder)
+    vector = best_vector([v], free, builder)
+    x = builder.expression(v.body)
+    outside = [s for s in free if s not in v.loops]
+    inner = [s for s in v.loops if s is not vector]
+    start = builder.store(v, neutral(v.fn, x))
+    return around(outside, None, sequence([start, around(inner, vector, builder.store(v, x, v.fn))]))
+
+
+def neutral(fn: str, like: Expr) -> Expr:
+    """What fn leaves unchanged, in like's dtype."""
+    dtype = like.dtype
+    if fn in ("min", "max"):
+        if dtype.is_float:
+            return Const(math.inf if fn == "min" else -math.inf, dtype)
+        if dtype.kind == "bool":
+            return Const(fn == "min", dtype)
+        lo, hi = (0, (1 << dtype.bits) - 1) if dtype.kind == "uint" else (-(1 << (dtype.bits - 1)), (1 << (dtype.bits - 1)) - 1)
+        return Const(hi if fn == "min" else lo, dtype)
+    if dtype.kind == "bool":
+        return Const(fn == "and", dtype)
+    return Const({"add": 0, "mul": 1, "or": 0, "xor": 0, "and": -1 if dtype.kind == "int" else (1 << dtype.bits) - 1}[fn], dtype)
