@@ -66,6 +66,7 @@ class Signature:
                 self.loops[s] = value(Symbol(f"loop{len(self.loops)}", self.dim(s.extent)))
         written = tuple(map(self.statement, statements))
         shape = (
+            len(counters(nest)),
             self.dims(map(value, nest.band)),
             nest.stream,
             self.name(nest.root.tensor),
