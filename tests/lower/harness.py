@@ -117,14 +117,14 @@ class Compiled:
     def check(self, *feeds: Array, tolerance: float = 2e-6, interpreted: bool = True) -> list[Array]:
         """Asserts that compiled code, the interpreter and numpy agree; returns the outputs."""
         wanted = self.meaning(*feeds)
+        run = Interpreted(self.lowered, feeds, self.sizes(feeds), self.constants)
+        if interpreted and run.work() <= MOST_INTERPRETED:  # first: it says what lies outside
+            assert_close(run.outputs(), wanted, tolerance)
         one, two = self.run(*feeds), self.run(*feeds, threads=2)
         assert [a.tobytes() for a in one] == [a.tobytes() for a in two], "one and two threads differ"
         assert_close(one, wanted, tolerance)
         again = self.program.run([np.ascontiguousarray(f) for f in feeds], 2)  # in the memory of the run before
         assert [a.tobytes() for a in one] == [a.tobytes() for a in again], "a second run differs"
-        run = Interpreted(self.lowered, feeds, self.sizes(feeds), self.constants)
-        if interpreted and run.work() <= MOST_INTERPRETED:
-            assert_close(run.outputs(), wanted, tolerance)
         return one
 
     def places(self) -> dict[str, str]:
@@ -226,7 +226,7 @@ class Interpreted:
             if t not in segment.offsets:
                 self.memory[t] = interpreter.undefined(int(np.prod([self.number(n) for n in t.shape], dtype=object)), t.dtype)
                 continue
-            start, size = self.number(segment.offsets[t]), self.number(bytes_of(t))
+            start, size = self.number(segment.offsets[t]), self.number(segment.sizes[t])
             assert start >= 0
             assert start + size <= arena.nbytes, f"{t} lies outside the arena"
             self.memory[t] = arena[start : start + size].view(t.dtype.numpy)

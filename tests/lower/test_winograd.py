@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from sardonyx.base.dtypes import f32
-from sardonyx.base.symbolic import symbol
+from sardonyx.base.symbolic import Dim, symbol
 from sardonyx.codegen import features
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at
@@ -17,10 +19,11 @@ from sardonyx.expr.region import scan
 from sardonyx.expr.tensor import Read, Tensor, constant, reduction
 from sardonyx.loop import semantics
 from sardonyx.loop.nodes import Expr, walk
-from sardonyx.lower import winograd
+from sardonyx.lower import sharing, winograd
 from sardonyx.lower.lowered import mark_constants, reachable
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.place import take_views
+from sardonyx.lower.schedule import Repeat, Step
 from sardonyx.lower.values import Value
 from sardonyx.lower.winograd import VARIANTS, Matrix, choose, convolution, matrices, times
 from sardonyx.ops import linalg, movement, pointwise, softmax
@@ -40,13 +43,20 @@ variants = pytest.mark.parametrize("m", [2, 4])
 def program(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Compiled]:
     """compiled(), every convolution by F(m, 3); asserts that `count` were rewritten."""
 
-    def make(m: int, build: Callable[..., Any], *arguments: str | Array, count: int = 1, **options: Any) -> Compiled:
+    def make(
+        m: int,
+        build: Callable[..., Any],
+        *arguments: str | Array,
+        count: int = 1,
+        machine: Mapping[str, Any] = MappingProxyType({}),
+        **options: Any,
+    ) -> Compiled:
         done: list[winograd.Rewrite] = []
         run = winograd.Rewrite.run
         with monkeypatch.context() as patch:
             patch.setattr(winograd, "VARIANTS", (F[m],))
             patch.setattr(winograd.Rewrite, "run", lambda self: [done.append(self), run(self)])
-            made = compiled(build, *arguments, machine={"winograd": True, "flops": SLOW}, **options)
+            made = compiled(build, *arguments, machine={"winograd": True, "flops": SLOW, **machine}, **options)
         assert len(done) == count
         return made
 
@@ -268,6 +278,176 @@ def test_other_targets(target: features.Target, program: Callable[..., Compiled]
     check(p, 17, [(2, 7, 6), (0, 7, 6)], interpreted=False)
     p = program(2, conv, "f32[n, 16, 5, 6]", W, target=target)
     check(p, 16, [(1, 5, 6)])
+
+
+# ---- strips ---------------------------------------------------------------------------------------------------------------
+
+
+def cache(each: int, m: int, across: int, channels: int = 32) -> dict[str, int]:
+    """A machine for strips of `each` rows of tiles, where a picture has more than two such: of so many tiles across, and channels
+    in and out. Sizes that are not known are guessed to be six tiles."""
+    return {"l2": 2 * each * across * channels * (m + 2) ** 2 * f32.itemsize, "typical": 6 * m}
+
+
+def strips(p: Compiled) -> list[Dim]:
+    """The turns of each body that is repeated for strips, in order."""
+
+    def found(steps: Sequence[Step]) -> Iterator[Dim]:
+        for s in steps:
+            if isinstance(s, Repeat):
+                yield from [s.region.trip] if s.region.step.name.startswith("strip") else []
+                yield from found(s.steps)
+
+    return [trip for segment in p.lowered.segments for trip in found(segment.steps)]
+
+
+def closed(x: Tensor, w: Tensor, b: Tensor, r: Tensor) -> Tensor:
+    return relu(add(same(x, w, b), r))
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "h", "v", "each", "turns"),
+    [
+        (2, 1, 9, 5, 2, 3),  # 5 rows of tiles: 2, 2, 1
+        (2, 1, 12, 4, 2, 3),
+        (2, 3, 9, 5, 2, 8),  # 15 rows, the second picture begins inside a strip
+        (2, 2, 9, 2, 1, 10),
+        (2, 3, 13, 3, 3, 7),  # 21 rows
+        (4, 1, 11, 6, 1, 3),
+        (4, 2, 18, 5, 2, 5),
+    ],
+)
+def test_strips_of_fixed_sizes(m: int, n: int, h: int, v: int, each: int, turns: int, program: Callable[..., Compiled]) -> None:
+    machine = cache(each, m, -(-v // m))
+    p = program(m, same, f"f32[{n}, 16, {h}, {v}]", W, machine=machine)
+    assert strips(p) == [turns]
+    check(p, 16, [(n, h, v)], interpreted=m == 2)
+    p = program(m, closed, f"f32[{n}, 16, {h}, {v}]", W, reals(16), f"f32[{n}, 16, {h}, {v}]", machine=machine)
+    assert strips(p) == [turns]
+    check(p, 16, [(n, h, v)], 16, interpreted=False)
+
+
+@variants
+@pytest.mark.parametrize("each", [1, 2])
+def test_strips_of_many_pictures_of_one_size(each: int, m: int, program: Callable[..., Compiled]) -> None:
+    """The batch alone is not known."""
+    h, v = 5 * m - 1, 2 * m + 1
+    p = program(m, closed, f"f32[n, 16, {h}, {v}]", W, reals(16), f"f32[n, 16, {h}, {v}]", machine=cache(each, m, 3))
+    assert len(strips(p)) == 1
+    check(p, 16, [(n, h, v) for n in (1, 2, 3, 0, 4)], 16, interpreted=False)
+
+
+@variants
+@pytest.mark.parametrize("each", [1, 2])
+@pytest.mark.parametrize("pads", [[0] * 4, PAD, [0, 1, 1, 0]])
+def test_strips_of_symbolic_sizes(pads: list[int], each: int, m: int, program: Callable[..., Compiled]) -> None:
+    p = program(m, lambda x, w: conv(x, w, pads=pads), "f32[n, 16, h, v]", W, machine=cache(each, m, 6))
+    assert len(strips(p)) == 1
+    sizes = [(1, 9, 4), (2, 9, 7), (3, 5, 3), (1, 3, 3), (0, 6, 6), (2, 6 * m, 2 * m + 1), (1, 4 * m + 3, 3)]
+    check(p, 16, sizes, interpreted=False)
+    if m == 2:
+        check(p, 16, [(2, 7, 4)])
+
+
+def test_one_strip(program: Callable[..., Compiled]) -> None:
+    """One row of tiles, more than the cache holds; a picture of few rows where many were guessed."""
+    p = program(2, closed, "f32[1, 16, 2, 5]", W, reals(16), "f32[1, 16, 2, 5]", machine={"l2": 1 << 12})
+    assert strips(p) == [1]
+    check(p, 16, [(1, 2, 5)], 16)
+    p = program(2, closed, "f32[n, 16, h, 5]", W, reals(16), "f32[n, 16, h, 5]", machine=cache(2, 2, 3))
+    assert len(strips(p)) == 1
+    check(p, 16, [(1, 4, 5), (1, 1, 5), (2, 2, 5)], 16)
+
+
+def test_no_strips(program: Callable[..., Compiled]) -> None:
+    """Where the cache holds a picture's; in a body that is repeated itself; where the rows are of more than pictures."""
+    assert not strips(program(2, same, "f32[n, 16, 8, 6]", W, machine=cache(2, 2, 3)))
+
+    def steps(x: Tensor, w: Tensor) -> Tensor:
+        return scan(symbol("t") * 0 + 2, [x], lambda _, h: ([mul(same(h, w), scaled)], []))[0][0]
+
+    scaled = constant(np.full((1,), 0.25, np.float32), "scaled")
+    p = program(2, steps, "f32[n, 16, h, 5]", W, machine={"l2": 1 << 12})
+    assert not strips(p)
+    check(p, 16, [(1, 4, 5), (2, 7, 5)], interpreted=False)
+    planes = program(2, lambda x, w: conv(x, w), "f32[n, 16, 2, 9, 5]", reals(16, 16, 1, 3, 3), machine={"l2": 1 << 12})
+    assert not strips(planes)
+    planes.check(reals(2, 16, 2, 9, 5), tolerance=2e-5, interpreted=False)
+
+
+@pytest.mark.parametrize("h", ["9", "h"])
+def test_strips_into_the_next_border(h: str, program: Callable[..., Compiled]) -> None:
+    """What is written is a part of the whole that the next strips read; the second convolution has other sizes."""
+
+    def block(x: Tensor, w: Tensor, b: Tensor, u: Tensor, r: Tensor) -> Tensor:
+        return same(closed(x, w, b, r), u)
+
+    p = program(
+        2, block, f"f32[n, 16, {h}, 5]", W, reals(16), reals(20, 16, 3, 3), f"f32[n, 16, {h}, 5]", count=2, machine=cache(1, 2, 3)
+    )
+    assert len(strips(p)) == 2
+    check(p, 16, [(1, 9, 5), (2, 9, 5), (0, 9, 5)], 16, interpreted=False)
+    if h == "h":
+        check(p, 16, [(1, 1, 5), (3, 3, 5)], 16, interpreted=False)
+        check(p, 16, [(2, 4, 5)], 16)
+
+
+def test_equal_layers_in_strips_share_kernels(program: Callable[..., Compiled]) -> None:
+    """Each layer has a counter of its own; a kernel is built once and called with it."""
+
+    def chain(x: Tensor, *ws: Tensor) -> Tensor:
+        for w in ws:
+            x = relu(same(x, w))
+        return x
+
+    def layers(count: int) -> tuple[Compiled, int]:
+        ws = [reals(16, 16, 3, 3, seed=i) / 8 for i in range(count)]
+        with mock.patch.object(sharing, "build", wraps=sharing.build) as built:
+            made = program(2, chain, "f32[n, 16, 9, 5]", *ws, count=count, machine=cache(2, 2, 3))
+        return made, built.call_count
+
+    (few, built), (many, built_of_many) = layers(3), layers(6)
+    assert built == built_of_many
+    assert few.lowered.kernels.keys() == many.lowered.kernels.keys()
+    assert len(strips(many)) == 6
+    counters = {s.region.step for segment in many.lowered.segments for s in segment.steps if isinstance(s, Repeat)}
+    assert len(counters) == 6
+    check(few, 16, [(2, 9, 5)])
+    check(many, 16, [(1, 9, 5), (3, 9, 5)], interpreted=False)
+
+
+def test_strips_of_groups(program: Callable[..., Compiled]) -> None:
+    w = reals(32, 16, 3, 3)
+    p = program(2, lambda x, w: conv(x, w, pads=PAD, group=2), "f32[n, 32, 9, 5]", w, machine=cache(2, 2, 3, channels=64))
+    assert len(strips(p)) == 1
+    check(p, 32, [(1, 9, 5), (2, 9, 5), (0, 9, 5)], interpreted=False)
+    p = program(2, lambda x, w: relu(conv(x, w, group=2)), "f32[n, 32, h, v]", w, machine=cache(1, 2, 6, channels=64))
+    assert len(strips(p)) == 1
+    check(p, 32, [(1, 7, 4), (2, 6, 5), (1, 3, 3)])
+
+
+def test_strips_for_readers_of_every_kind(program: Callable[..., Compiled]) -> None:
+    """Asked for itself, read twice, transposed, reduced, as a part of a whole; a residual computed beside it."""
+
+    def readers(x: Tensor, w: Tensor) -> list[Tensor]:
+        y = same(x, w)
+        kinds = [y, mul(y, y), linalg.transpose(y, [0, 2, 3, 1]), mean_along(y, [2, 3]), movement.depth_to_space(y, 2)]
+        return [*kinds, movement.concat(x, same(x, w), axis=1), add(softmax.softmax_over(x, [1]), same(x, w))]
+
+    p = program(2, readers, "f32[n, 16, h, 6]", W, count=3, machine=cache(1, 2, 3))
+    assert len(strips(p)) == 3
+    check(p, 16, [(2, 9, 6), (1, 4, 6)], interpreted=False)
+    for alone in (2, 3, 4, 5, 6):
+        p = program(2, lambda x, w, i=alone: readers(x, w)[i], "f32[n, 16, 9, 6]", W, machine=cache(2, 2, 3))
+        assert len(strips(p)) == 1
+        check(p, 16, [(2, 9, 6), (1, 9, 6)], interpreted=False)
+
+
+@pytest.mark.parametrize("target", [features.AVX2, features.SSE2], ids=lambda t: t.name)
+def test_strips_on_other_targets(target: features.Target, program: Callable[..., Compiled]) -> None:
+    p = program(4, lambda x, w: relu(same(x, w)), "f32[n, 17, 14, 6]", reals(20, 17, 3, 3), machine={"l2": 1 << 14}, target=target)
+    assert len(strips(p)) == 1
+    check(p, 17, [(2, 14, 6), (1, 14, 6), (0, 14, 6)], interpreted=False)
 
 
 # ---- numbers --------------------------------------------------------------------------------------------------------------

@@ -442,7 +442,8 @@ class Tile:
 
     k runs over `steps`, outermost first. `width` is a whole number of the target's vectors and b, c may be read and written for all
     of it. `rows` is a Dim whose value at run time is one of `heights`. With `ahead` (an offset in b) what the next panel
-    needs is prefetched meanwhile, from there on: `lines` lines of 64 bytes for every two turns of k.
+    needs is prefetched meanwhile, from there on: `lines` lines of 64 bytes for every two turns of k; where k is not unrolled,
+    an odd number is rounded up.
     Where the rows of A don't lie evenly, `a_rows` has the offset of each from the first, and stands for i a_row.
     The products are summed in `accumulate` (f32 for f32, i32 for 8-bit integers); c has that dtype.
     """

@@ -58,6 +58,7 @@ class Segment:
 
     steps: list[Step] = field(default_factory=list)
     offsets: dict[Tensor, Dim] = field(default_factory=dict)  # bytes from the start of the segment's arena
+    sizes: dict[Tensor, Dim] = field(default_factory=dict)  # bytes that each of those buffers takes, gaps included
     arena: Dim = 0
 
 
@@ -106,7 +107,7 @@ def plan_memory(segment: Segment, owned: Mapping[Tensor, Dim], kept: frozenset[T
             if t in segment.offsets or t not in owned:
                 continue
             place = take(free, round_up(owned[t] + SLACK, ALIGNMENT), segment)
-            segment.offsets[t], live[t] = place[0], place
+            segment.offsets[t], segment.sizes[t], live[t] = place[0], owned[t], place
             slots[t] = place[0]
         for t in [t for t in live if last[t] == i and t not in kept]:
             free.append(live.pop(t))
