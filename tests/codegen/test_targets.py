@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from llvmlite import binding as llvm
 
-from sardonyx.base.symbolic import evaluate
+from sardonyx.base.symbolic import Defined, Dim, evaluate
 from sardonyx.codegen.features import TARGETS, Target
+from sardonyx.expr.tensor import Tensor
 from sardonyx.graph.load import load
 from sardonyx.loop import interpreter
 from sardonyx.loop.nodes import Kernel
@@ -56,15 +57,21 @@ def jobs(target: Target) -> tuple[Job, ...]:
     imported = import_graph(graph, graph.opset_imports)
     program, preparation = lower(imported.inputs, imported.outputs, Machine(target.vector_bits // 32, target.tile_shapes))
     assert preparation is not None
-    parts = [call for lowered in (preparation, program) for s in lowered.segments for call in calls(s.steps)]
-    return tuple({call.kernel.name: job(call) for call in parts}.values())
+    segments = [s for lowered in (preparation, program) for s in lowered.segments]
+    planned = {t: size for s in segments for t, size in s.sizes.items()}
+    return tuple({call.kernel.name: job(call, planned) for s in segments for call in calls(s.steps)}.values())
 
 
-def job(call: Call) -> Job:
-    numbers = [evaluate(d, lambda s: BATCH) for d in call.sizes]
+def job(call: Call, planned: Mapping[Tensor, Dim]) -> Job:
+    """planned: bytes of buffers whose rows may lie apart."""
+    numbers = [number(d) for d in call.sizes]
     sizes = {s.name: n for s, n in zip(call.kernel.sizes, numbers, strict=True)}
-    elements = tuple(evaluate(bytes_of(t), lambda s: BATCH) // t.dtype.itemsize for t in call.arguments)
+    elements = tuple(number(planned.get(t, bytes_of(t))) // t.dtype.itemsize for t in call.arguments)
     return Job(call.kernel, sizes, elements)
+
+
+def number(d: Dim) -> int:
+    return evaluate(d, lambda s: number(s.definition) if isinstance(s, Defined) else BATCH)
 
 
 def expected(work: Job) -> list[Array]:

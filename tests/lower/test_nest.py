@@ -295,3 +295,21 @@ def test_a_guarded_reader_of_a_row() -> None:
         return compute(f32, y.shape, lambda i, j: scalar.add(at(y, (i, j)), Read(s, (i, 0), Op("lt", Index(i), Index(s.shape[0])))))
 
     compiled(extended, "f32[m, 40]", "f32[n, 40]").check(reals(3, 40), reals(40, 40))
+
+
+@pytest.mark.parametrize("target", HARDWARE, ids=lambda t: t.name)
+@pytest.mark.parametrize(
+    ("channels", "taps", "stride", "l2"), [(33, 3, 1, 1 << 21), (64, 5, 1, 1 << 21), (80, 3, 2, 1 << 21), (64, 3, 1, 1)]
+)
+def test_windows_over_many_channels(channels: int, taps: int, stride: int, l2: int, target: features.Target) -> None:
+    """In chunks of channels, where a picture fits the cache; the sums of several pixels side by side."""
+
+    def depthwise(x: Tensor, w: Tensor) -> Tensor:
+        planes = pointwise.view(x, [x.shape[0], channels, 9, 10], lambda n, c, i, j: (n, i, j, c))
+        y = conv(planes, w, group=channels, pads=[taps // 2] * 4, strides=[stride, stride])
+        return pointwise.view(y, [y.shape[0], *y.shape[2:], channels], lambda n, i, j, c: (n, c, i, j))
+
+    weights = reals(channels, 1, taps, taps)
+    program = compiled(depthwise, f"f32[n, 9, 10, {channels}]", weights, target=target, machine={"fma": target.fma, "l2": l2})
+    for n in (0, 1, 3):
+        program.check(reals(n, 9, 10, channels), tolerance=1e-5)

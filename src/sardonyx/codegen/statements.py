@@ -46,13 +46,19 @@ from sardonyx.loop.nodes import (
     For,
     If,
     Load,
+    Op,
+    Reduce,
     Seq,
     Stmt,
     Store,
     Tile,
     While,
     first,
+    walk,
 )
+
+LONG_SUM = 4
+"""Products from which on sums are evaluated side by side."""
 
 
 def run(f: Frame, stmt: Stmt) -> None:
@@ -61,8 +67,29 @@ def run(f: Frame, stmt: Stmt) -> None:
 
 
 def _seq(f: Frame, stmt: Seq) -> None:
+    _side_by_side(f, stmt.body)
     for inner in stmt.body:
         run(f, inner)
+
+
+def _side_by_side(f: Frame, statements: Sequence[Stmt]) -> None:
+    """Evaluates what equally long sums of products are made of in turn, a term of each after the other.
+
+    So each element that several of them take is used up while it is in a register, and each sum waits for itself less often.
+    """
+    stores = [s for s in statements if isinstance(s, Store) and s.combine is None and s.guard is None]
+    nodes = [list(walk(s.value)) for s in stores]
+    if len(stores) < max(2, len(statements)) or any(len(n) != len(nodes[0]) for n in nodes):
+        return
+    products = sum(isinstance(n, Op) and n.fn == "fma" for n in nodes[0])
+    written = {s.buffer for s in stores}
+    if products < LONG_SUM or any(not f.reads(s.value).isdisjoint(written) for s in stores):
+        return
+    if any(isinstance(n, Reduce) for n in nodes[0]):
+        return
+    for terms in zip(*nodes, strict=True):
+        for term in terms:
+            evaluate(f, term)
 
 
 # ---- stores ---------------------------------------------------------------------------------------------------------------

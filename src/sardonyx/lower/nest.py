@@ -22,7 +22,7 @@ from sardonyx.lower.maps import is_map, map_kernel
 from sardonyx.lower.parallel import dealt, parallel
 from sardonyx.lower.place import Nest, extent
 from sardonyx.lower.rows import deal, fold_rows, pair_rows, tallest_block
-from sardonyx.lower.sweeps import sweep_rows
+from sardonyx.lower.sweeps import sweep_rows, window_chunks
 from sardonyx.lower.tiles import contraction_tiles, panel_width
 from sardonyx.lower.values import Value
 
@@ -46,11 +46,11 @@ def block_kernel(builder: Builder) -> Stmt:
     give_scratch(height * rows.group, builder)
     builder.blocks = deal(rows, height, builder)
     builder.set_row(0)
-    body = members(builder)
+    body, chunks = window_chunks(members(builder), builder)
     used = written(body)
     for s in reversed([s for s in builder.scratch.values() if s.buffer in used]):
         body = Alloc(s.buffer, s.size, body)
-    return parallel(builder.blocks.loops, body)
+    return parallel([*chunks, *builder.blocks.loops], body)
 
 
 def members(builder: Builder) -> Stmt:

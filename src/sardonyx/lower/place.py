@@ -22,9 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sardonyx.base.symbolic import (
-    Derived,
     Dim,
-    Int,
     Symbol,
     ceil_divide,
     covering_loops,
@@ -37,9 +35,22 @@ from sardonyx.base.symbolic import (
 )
 from sardonyx.expr.pieces import deciding
 from sardonyx.expr.tensor import Read, Tensor
-from sardonyx.loop.nodes import Expr, Index, Op, replace, walk
+from sardonyx.loop.nodes import replace
 from sardonyx.lower.machine import Machine
-from sardonyx.lower.values import Operands, Value, address, cost, inlined, moves, operands, reads_of, transform
+from sardonyx.lower.values import (
+    Operands,
+    Value,
+    address,
+    bound,
+    cost,
+    has_remainder,
+    inlined,
+    moves,
+    operands,
+    quotients,
+    reads_of,
+    transform,
+)
 
 MOST_WRITTEN_OUT = 8
 """Turns of a loop that is written out because arms depend on it, or stands beside one that is."""
@@ -391,8 +402,12 @@ class Placer:
 
     def vector_loop(self, v: Value) -> Symbol | None:
         """Vectors follow memory: the loop along which most of v's accesses, its own store too, move by one element."""
-        spots = [address(r.indices, self.values[r.tensor].strides) for r in reads_of(v)] + [self.stored_at(v)]
+        spots = [address(r.indices, self.values[r.tensor].strides) for r in reads_of(v)]
         loops = v.all_loops
+        if v.place == "ROW":
+            loops = [s for s in loops if s not in v.nest.band]  # type: ignore[attr-defined]
+        if v.place != "ROW" or v.stored:
+            spots.append(self.stored_at(v))
 
         def score(s: Symbol) -> tuple[bool, int, bool]:
             long = self.machine.guess(extent(s)) >= min(self.machine.lanes, 8)
@@ -413,8 +428,8 @@ class Placer:
 
     def layout(self, w: Value) -> None:
         """The axes of w's buffer lie in the order of the first reader's loops: of a contraction batch, rows, k, columns; of another, in
-        the order of its own buffer, reduced loops last. But a contraction writes vectors of its columns: they stay last. Rows
-        that a tile reads side by side lie so that they don't share a place in the cache."""
+        the order of its own buffer, reduced loops last; but for `last_axis`. Rows that a tile reads side by side lie so that they
+        don't share a place in the cache."""
         v = self.values[w.into[0]] if w.into else w
         if v.laid:
             return
@@ -425,16 +440,26 @@ class Placer:
             return
         t, r = sites[0]
         order = sorted(range(len(v.shape)), key=self.reading_order(t, r))
-        column = self.columns(w)
-        if column is not None:
-            where = w.into[1] if w.into else w.axes
-            last = next(a for a, i in enumerate(where) if symbols(w.axes[column]) <= symbols(i))
+        last = self.last_axis(w, t, r)
+        if last is not None:
             order.remove(last)
             order.append(last)
         shape = list(v.shape)
         if not v.constant and order and any((o := operands(t)) is not None and r is o.a for t, r in sites):
             shape[order[-1]] = self.machine.spaced(shape[order[-1]], v.tensor.dtype)
         v.strides, v.room = strides(shape, order), product(shape)
+
+    def last_axis(self, w: Value, t: Value, r: Read) -> int | None:
+        """The axis of w's buffer along which vectors move: a contraction writes vectors of its columns, a weight is read in its
+        reader's vectors."""
+        column = self.columns(w)
+        if column is not None:
+            where = w.into[1] if w.into else w.axes
+            return next(a for a, i in enumerate(where) if symbols(w.axes[column]) <= symbols(i))
+        if not w.constant or operands(t):
+            return None
+        vector = self.vector_loop(t)
+        return next((a for a, i in enumerate(r.indices) if vector is not None and single(i) == vector), None)
 
     def reading_order(self, t: Value, r: Read):  # type: ignore[no-untyped-def]
         """The key that sorts r's axes by the loops of its reader t."""
@@ -464,32 +489,6 @@ def loops_of(r: Read) -> set[Symbol]:
     return set().union(*(symbols(i) for i in r.indices))
 
 
-def bound(v: Value, index: Dim, extent: Dim) -> None:
-    """v is stored only where index < extent, and what it reads there is read only then."""
-    inside, loops = Op("lt", Index(index), Index(extent)), symbols(index)
-
-    def guarded(guard: Expr | None) -> Expr:
-        return inside if guard is None else Op("and", guard, inside)
-
-    def within(r: Read) -> Read:
-        return Read(r.tensor, r.indices, guarded(r.guard)) if any(loops <= symbols(i) for i in r.indices) else r
-
-    assert v.body is not None
-    v.body, v.guard = transform(v.body, within), guarded(v.guard)
-
-
 def is_short(n: Dim) -> bool:
     """May a loop of this extent be written out?"""
     return isinstance(n, int) and n <= MOST_WRITTEN_OUT
-
-
-def has_remainder(i: Dim) -> bool:
-    return isinstance(i, Int) and any(isinstance(a, Derived) and a.op == "%" for m in i.terms for a in m)
-
-
-def quotients(v: Value) -> list[Derived]:
-    """The // and % in the indices that v's body reads at."""
-    if v.body is None:
-        return []
-    dims = [d for n in walk(v.body) for d in n.dims]
-    return [a for d in dims if isinstance(d, Int) for m in d.terms for a in m if isinstance(a, Derived) and a.op in ("//", "%")]

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from sardonyx.base.dtypes import f32, f64
-from sardonyx.base.symbolic import Dim, Symbol, coefficient, product, substitute, symbols, value
+from sardonyx.base.symbolic import Dim, Symbol, ceil_divide, coefficient, minimum, product, substitute, symbols, value
 from sardonyx.expr.pieces import at_turn, deciding
 from sardonyx.loop.nodes import Const, Expr, For, Op, Reduce, Stmt, replace, sequence
 from sardonyx.lower.builder import Builder, Forward, Turn
@@ -22,6 +22,8 @@ from sardonyx.lower.values import Value, reads_of
 
 MOST_UNROLLED = 32
 """Terms of a reduction over a fixed window that are written out."""
+WINDOW_VECTORS = 2
+"""Of a chunk of channels that windows slide over: a row of 112 pixels then takes 14 KiB."""
 MOST_ROWS_UNROLLED = 8
 """Rows of such windows that are computed side by side."""
 
@@ -64,6 +66,41 @@ def sweep(group: list[Value], builder: Builder, rows: Callable[[Stmt], Stmt] | N
             inside.append(builder.store(v, x, turn=turn))
     body = sequence(inside) if rows is None else rows(sequence(inside))
     return sequence([*before, around([s for s in free if s is not vector], vector, body)])
+
+
+def window_chunks(body: Stmt, builder: Builder) -> tuple[Stmt, list[Symbol]]:
+    """(body, the loop over chunks of its vectors) where all of a block is one vector loop around windows.
+
+    Outermost, that loop keeps what overlapping windows share in the first cache: a few vectors of some rows of the picture. Not for
+    pictures that come from beyond the second one: they are read once, whole lines of memory after another.
+    """
+    length = WINDOW_VECTORS * builder.machine.lanes
+    windows = builder.nest.band and any(v.fn and has_short_reduction(v, builder.machine) for v in builder.nest.statements)
+    if (
+        not windows
+        or not isinstance(body, For)
+        or body.kind != "vector"
+        or body.lo != 0
+        or builder.machine.guess(body.hi) <= length
+    ):
+        return body, []
+    if picture_bytes(builder) > builder.machine.l2:
+        return body, []
+    chunk = Symbol(f"{body.variable.name}.chunk", ceil_divide(body.hi, length))
+    start = value(chunk) * length
+    stop = start + length if isinstance(body.hi, int) and body.hi % length == 0 else minimum(body.hi, start + length)
+    return For(body.variable, start, stop, "vector", body.body), [chunk]
+
+
+def picture_bytes(builder: Builder) -> int:
+    """The largest piece of memory that is read while the band's first loop stands; all of it, if that one's extent is fixed."""
+    first = builder.nest.band[0]
+    turns = n if isinstance(n := extent(first), int) else 1
+    spans = [0]
+    for r in (r for v in builder.nest.statements for r in reads_of(v)):
+        step = coefficient(builder.place_of(r.tensor, r.indices)[1], first)
+        spans.append(turns * builder.machine.guess(step) * r.dtype.itemsize)
+    return max(spans)
 
 
 # ---- groups ---------------------------------------------------------------------------------------------------------------

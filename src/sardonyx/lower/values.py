@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sardonyx.base.dtypes import f32, f64
 from sardonyx.base.symbolic import (
+    Derived,
     Dim,
     Int,
     Symbol,
@@ -21,7 +22,7 @@ from sardonyx.base.symbolic import (
 )
 from sardonyx.expr.region import Region
 from sardonyx.expr.tensor import Read, Tensor
-from sardonyx.loop.nodes import Cast, Const, Element, Expr, Op, Select, dim_elements, replace, walk
+from sardonyx.loop.nodes import Cast, Const, Element, Expr, Index, Op, Select, dim_elements, replace, walk
 
 
 class Value:
@@ -234,3 +235,29 @@ def address(indices: Iterable[Dim], steps: Sequence[Dim]) -> Dim:
 def moves(dim: Dim, s: Symbol) -> Dim | None:
     """How far an address moves per step of loop s; None if not evenly."""
     return coefficient(dim, s)
+
+
+def bound(v: Value, index: Dim, extent: Dim) -> None:
+    """v is stored only where index < extent, and what it reads there is read only then."""
+    inside, loops = Op("lt", Index(index), Index(extent)), symbols(index)
+
+    def guarded(guard: Expr | None) -> Expr:
+        return inside if guard is None else Op("and", guard, inside)
+
+    def within(r: Read) -> Read:
+        return Read(r.tensor, r.indices, guarded(r.guard)) if any(loops <= symbols(i) for i in r.indices) else r
+
+    assert v.body is not None
+    v.body, v.guard = transform(v.body, within), guarded(v.guard)
+
+
+def has_remainder(i: Dim) -> bool:
+    return isinstance(i, Int) and any(isinstance(a, Derived) and a.op == "%" for m in i.terms for a in m)
+
+
+def quotients(v: Value) -> list[Derived]:
+    """The // and % in the indices that v's body reads at."""
+    if v.body is None:
+        return []
+    dims = [d for n in walk(v.body) for d in n.dims]
+    return [a for d in dims if isinstance(d, Int) for m in d.terms for a in m if isinstance(a, Derived) and a.op in ("//", "%")]
