@@ -3,15 +3,15 @@
 Each kernel is an ONNX model of one node with a symbolic number of rows, and what is timed is `run()`, whole.
 Convolutions read and write channels-last pictures (by transposes around the node) that already have their border, so
 that nothing but the convolution is left to do. Peak and kernel are measured in turn, a few milliseconds each, because
-the clock drifts and other tenants of the machine come and go: a fraction is the kernel's rate over the mean of the
-peaks just before and just after it. What is reported is the median of pairs, and of these over rounds.
+the clock drifts and other tenants of the machine come and go; of each the rate that is reached one time in ten counts,
+which is that of undisturbed moments. A fraction is their quotient; its median over rounds is reported.
 """
 
 import functools
 import importlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -28,7 +28,7 @@ from benchmarks.weightless import seeded
 DIRECT = ("session.disable_winograd", "1")
 
 BURST_SECONDS = 0.002
-PAIRS = 15
+PAIRS = 40
 
 Dims = list[str | int]
 
@@ -153,8 +153,9 @@ def measure(kernel: MatMul | Conv, package: Any, peak: FmaPeak, threads: int, ro
     rates, fractions = [], []
     for _ in range(rounds):
         pairs = paired(lambda: kernel.operations * calls / burst(run, calls), lambda: peak.rate(threads, repeats=2))
-        rates.append(statistics.median(rate for rate, _ in pairs))
-        fractions.append(statistics.median(rate / best for rate, best in pairs))
+        ours, best = (undisturbed(found) for found in zip(*pairs, strict=True))
+        rates.append(ours)
+        fractions.append(ours / best)
     return Finding(kernel.name, threads, rates, fractions)
 
 
@@ -167,21 +168,19 @@ def burst(run: Callable[[], object], calls: int) -> float:
 
 
 def paired(rate: Callable[[], float], peak: Callable[[], float]) -> list[tuple[float, float]]:
-    """(a kernel's rate, the mean of the peaks just before and just after), again and again in turn."""
-    found = []
-    before = peak()
-    for _ in range(PAIRS):
-        now = rate()
-        after = peak()
-        found.append((now, (before + after) / 2))
-        before = after
-    return found
+    """(a kernel's rate, the peak just after), again and again in turn."""
+    return [(rate(), peak()) for _ in range(PAIRS)]
+
+
+def undisturbed(rates: Sequence[float]) -> float:
+    """The rate that one in ten reaches."""
+    return statistics.quantiles(rates, n=10)[-1]
 
 
 def main(
     names: Annotated[list[str] | None, typer.Argument(metavar="[KERNEL]...", help="parts of kernels' names")] = None,
     threads: Annotated[str, typer.Option(help="numbers of threads, separated by commas")] = "1,2",
-    rounds: Annotated[int, typer.Option(help="measurements of each kernel")] = 9,
+    rounds: Annotated[int, typer.Option(help="measurements of each kernel")] = 5,
     engine: Annotated[str, typer.Option(help="the package under test")] = "sardonyx",
 ) -> None:
     """Prints each kernel's fraction of the peak. Fails if one lies above the peak: then the measurement is wrong."""
