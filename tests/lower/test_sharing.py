@@ -7,6 +7,7 @@ from sardonyx.expr import scalar
 from sardonyx.expr.index import at
 from sardonyx.expr.tensor import Tensor, compute, constant, origin
 from sardonyx.ops.linalg import matmul
+from sardonyx.ops.windows import pad
 from tests.lower.harness import compiled, reals
 
 
@@ -49,3 +50,24 @@ def test_origins_are_each_nests_own() -> None:
     assert [c.origins for c in calls] == [("first",), ("second",)]
     assert len({c.kernel.name for c in calls}) == 1
     assert np.isfinite(program.run(reals(3, 400))[0]).all()
+
+
+def test_borders_and_copies_of_all_shapes_share_their_kernels() -> None:
+    """A fill and a move are called with extents and strides, fixed ones and formulas alike."""
+
+    def padded(*xs: Tensor) -> list[Tensor]:
+        return [pad(x, [0, 1, 2, 0], [0, 2, 1, 0], constant(np.zeros((), np.float32))) for x in xs]
+
+    program = compiled(padded, "f32[2, 5, 8, 16]", "f32[3, 7, 4, 20]", "f32[n, 7, 6, 8]", "f32[n, m, m, 8]")
+    calls = [c for s in program.lowered.segments for c in s.steps]
+    assert len(calls) == 20
+    assert len(program.lowered.kernels) <= 6
+    program.check(reals(2, 5, 8, 16), reals(3, 7, 4, 20), reals(2, 7, 6, 8), reals(2, 3, 3, 8))
+    program.check(reals(2, 5, 8, 16), reals(3, 7, 4, 20), reals(0, 7, 6, 8), reals(0, 1, 1, 8))
+
+
+def test_long_moves_are_dealt_out_in_chunks() -> None:
+    program = compiled(lambda x, y: [x, y], "f32[20000]", "f32[k]")
+    assert len(program.lowered.kernels) == 2  # one in chunks, one for a size that is guessed to be small
+    program.check(reals(20000), reals(5))
+    program.check(reals(20000), reals(70001), interpreted=False)

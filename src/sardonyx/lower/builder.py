@@ -89,6 +89,7 @@ class Builder:
         self.env: dict[Symbol, Dim] = {}  # of the band's loops, inside a block
         self.row: Dim = 0  # of the block
         self.panel_column: Dim = 0
+        self.sizes: dict[Symbol, Dim] = {}  # that the kernel has names of its own for (see maps.generalised)
 
     def set_row(self, r: Dim) -> None:
         """Puts the band's point at row r of the block."""

@@ -1,14 +1,17 @@
 """A nest of one pointwise statement: its loops are folded where memory allows it, the innermost is the vector's.
 
 parallel for the outer loops: for the inner ones: vector for the one along which memory is read and written: one store
+
+Where one element is only moved, or filled with a number, extents and strides become sizes that the kernel is called with: all borders
+of a network are filled by few kernels, and its plain copies made by few.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sardonyx.base.symbolic import Dim, Symbol, ceil_divide, coefficient, minimum, product, substitute, symbols, value
-from sardonyx.loop.nodes import For, Load, Reduce, Stmt, Store, replace, sequence, walk
+from sardonyx.base.symbolic import Dim, Int, Symbol, ceil_divide, coefficient, minimum, product, substitute, symbols, value
+from sardonyx.loop.nodes import Const, For, Load, Reduce, Stmt, Store, dim_elements, replace, sequence, walk
 from sardonyx.lower.builder import Builder
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.parallel import parallel
@@ -34,19 +37,48 @@ def map_kernel(builder: Builder) -> Stmt:
     ahead = 0
     while ahead < len(outer) and machine.guess(product(extent(s) for s in outer[:ahead])) < 64:
         ahead += 1
-    chunks, body = in_chunks(outer, vector, store, machine)
+    chunked = machine.guess(product(extent(s) for s in outer)) < 8 and machine.guess(extent(vector)) > machine.chunk // 4
+    if (
+        not v.region and (found := generalised([*outer, vector], store)) is not None
+    ):  # a counter of turns is no size that is planned
+        (*outer, vector), store, builder.sizes = found
+    chunks, body = in_chunks(vector, store, machine.chunk) if chunked else ([], For(vector, 0, extent(vector), "vector", store))
     for s in reversed(outer[ahead:]):
         body = For(s, 0, extent(s), "serial", body)
     return parallel([*outer[:ahead], *chunks], body)
 
 
-def in_chunks(outer: Sequence[Symbol], vector: Symbol, store: Store, machine: Machine) -> tuple[list[Symbol], Stmt]:
-    """The vector loop; where it is long and there is little else to deal out, in chunks, which the loop that comes with it counts."""
-    length, chunk = extent(vector), machine.chunk
-    if machine.guess(product(extent(s) for s in outer)) >= 8 or machine.guess(length) <= chunk // 4:
-        return [], For(vector, 0, length, "vector", store)
+def in_chunks(vector: Symbol, store: Store, chunk: int) -> tuple[list[Symbol], Stmt]:
+    """A long vector loop beside which there is little to deal out, in chunks, which the loop that comes with it counts."""
+    length = extent(vector)
     c = Symbol(f"{vector.name}.chunk", ceil_divide(length, chunk))
     return [c], For(vector, value(c) * chunk, minimum(length, value(c) * chunk + chunk), "vector", store)
+
+
+def generalised(loops: Sequence[Symbol], store: Store) -> tuple[list[Symbol], Store, dict[Symbol, Dim]] | None:
+    """(loops, the vector's last; store; sizes) of a plain move or fill with all that is known of it as sizes; None for anything else."""
+    x = store.value
+    if store.guard is not None or store.combine is not None or not isinstance(x, Const | Load) or x.args:
+        return None
+    sizes: dict[Symbol, Dim] = {}
+
+    def size(name: str, d: Dim) -> Dim:
+        if not isinstance(d, Int) and d in (0, 1):
+            return d
+        s = Symbol(f"#{name}")
+        sizes[s] = d
+        return value(s)
+
+    own = [Symbol(f"i{k}", size(f"extent{k}", extent(s))) for k, s in enumerate(loops)]
+    offsets: list[Dim] = []
+    for name, offset in (("to", store.offset), *((("from", x.offset),) if isinstance(x, Load) else ())):
+        steps = [coefficient(offset, s) for s in loops]
+        if dim_elements(offset) or None in steps:
+            return None
+        moved = [value(i) * size(f"{name}.step{k}", s) for k, (i, s) in enumerate(zip(own, steps, strict=True)) if s is not None]
+        offsets.append(sum(moved, start=size(name, substitute(offset, dict.fromkeys(loops, 0)))))
+    moved_value = Load(x.buffer, offsets[1]) if isinstance(x, Load) else x
+    return own, Store(store.buffer, offsets[0], moved_value), sizes
 
 
 def vector_loop(loops: Sequence[Symbol], store: Store, machine: Machine) -> Symbol:

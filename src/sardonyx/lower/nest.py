@@ -12,7 +12,7 @@ A nest of one pointwise statement is simpler (maps). Memory and the present poin
 
 from __future__ import annotations
 
-from sardonyx.base.symbolic import Dim, round_up, symbols
+from sardonyx.base.symbolic import Dim, Symbol, round_up, symbols
 from sardonyx.expr.tensor import Tensor
 from sardonyx.loop.nodes import Alloc, Buffer, Kernel, Stmt, sequence
 from sardonyx.lower.builder import Builder, Scratch
@@ -27,14 +27,14 @@ from sardonyx.lower.tiles import contraction_tiles, panel_width
 from sardonyx.lower.values import Value
 
 
-def build(nest: Nest, values: dict[Tensor, Value], machine: Machine, name: str) -> tuple[Kernel, list[Tensor]]:
-    """The kernel and the tensors its buffers stand for, in order."""
+def build(nest: Nest, values: dict[Tensor, Value], machine: Machine, name: str) -> tuple[Kernel, list[Tensor], dict[Symbol, Dim]]:
+    """The kernel, the tensors its buffers stand for, in order, and those of its sizes that are the kernel's own."""
     builder = Builder(nest, values, machine)
     body = dealt(map_kernel(builder) if is_map(nest) else block_kernel(builder))
     arguments = list(builder.arguments)
     buffers = tuple(builder.arguments.values())
     origins = tuple(dict.fromkeys(v.tensor.origin for v in nest.statements))
-    return Kernel(name, buffers, tuple(sorted(free_symbols(body))), body, origins), arguments
+    return Kernel(name, buffers, tuple(sorted(free_symbols(body))), body, origins), arguments, builder.sizes
 
 
 def block_kernel(builder: Builder) -> Stmt:

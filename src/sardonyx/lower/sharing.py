@@ -25,21 +25,21 @@ from sardonyx.lower.values import Panels, Value, transform
 @dataclass
 class Kernels:
     """The kernels built so far, by their nests' signatures: each with the positions of its arguments among a nest's tensors, and the
-    counters of the repeated bodies that the first such nest stood in."""
+    counters of the repeated bodies that the first such nest stood in, and its own sizes."""
 
-    built: dict[Hashable, tuple[Kernel, tuple[int, ...], tuple[Symbol, ...]]] = field(default_factory=dict)
+    built: dict[Hashable, tuple[Kernel, tuple[int, ...], tuple[Symbol, ...], dict[Symbol, Dim]]] = field(default_factory=dict)
 
     def build(self, nest: Nest, values: Mapping[Tensor, Value], machine: Machine) -> tuple[Kernel, list[Tensor], list[Dim]]:
         """The nest's kernel, the tensors its buffers stand for, and its sizes, in order."""
         signature = Signature(values)
         key = signature.of(nest)
         if key not in self.built:
-            kernel, arguments = build(nest, dict(values), machine, "kernel")
+            kernel, arguments, known = build(nest, dict(values), machine, "kernel")
             kernel = with_fields(kernel, name=f"k_{key_of(kernel)[:20]}")
-            self.built[key] = kernel, tuple(signature.tensors[t] for t in arguments), counters(nest)
-        kernel, positions, theirs = self.built[key]
-        tensors, own = list(signature.tensors), dict(zip(theirs, counters(nest), strict=True))
-        return kernel, [tensors[i] for i in positions], [value(own.get(s, s)) for s in kernel.sizes]
+            self.built[key] = kernel, tuple(signature.tensors[t] for t in arguments), counters(nest), known
+        kernel, positions, theirs, known = self.built[key]
+        tensors, own = list(signature.tensors), dict(zip(theirs, map(value, counters(nest)), strict=True))
+        return kernel, [tensors[i] for i in positions], [substitute(known.get(s, value(s)), own) for s in kernel.sizes]
 
 
 def counters(nest: Nest) -> tuple[Symbol, ...]:
