@@ -11,7 +11,7 @@ from sardonyx.base.symbolic import Dim
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at
 from sardonyx.expr.region import scan
-from sardonyx.expr.tensor import Tensor, compute
+from sardonyx.expr.tensor import Tensor, assemble, compute
 from sardonyx.lower.values import Panels
 from sardonyx.ops import linalg, movement, pointwise, shape
 from sardonyx.ops.pointwise import along, cast, mul, view
@@ -264,3 +264,30 @@ def test_the_packed_copy_is_told_from_a_weight() -> None:
 
     for n in (1, 5, 16, 17):
         compiled(product, reals(4, 3), reals(4, n)).check()
+
+
+@pytest.mark.parametrize("first", ["product", "transpose"])
+@pytest.mark.parametrize("whole", [False, True], ids=["value", "whole"])
+def test_what_is_read_without_a_copy_lies_in_rows_whoever_else_reads_it(whole: bool, first: str) -> None:
+    """A right-hand side that is computed, alone or as parts of a whole, and read by a transposition too."""
+
+    def scaled(x: Tensor, by: float) -> Tensor:
+        return compute(f32, x.shape, lambda i, j: scalar.mul(scalar.apply("exp", at(x, (i, j))), by))
+
+    def build(x: Tensor, a: Tensor) -> list[Tensor]:
+        b = scaled(x, 1.0)
+        if whole:
+            b = assemble(f32, [2 * x.shape[0], x.shape[1]], [(scaled(x, 2.0), [0, 0]), (scaled(x, 3.0), [x.shape[0], 0])])
+        made = {}
+        for name in ("product", "transpose") if first == "product" else ("transpose", "product"):
+            if name == "product":
+                made[name] = linalg.matmul(a, b)
+            else:
+                made[name] = compute(f32, b.shape[::-1], lambda i, j: scalar.add(at(b, (j, i)), 1.0))
+        return [made["product"], made["transpose"]]
+
+    k = 80 if whole else 40
+    program = compiled(build, "f32[40, 64]", f"f32[m, {k}]")
+    assert not any("panels" in name for name in program.places())
+    for m in (1, 5):
+        program.check(reals(40, 64) / 4, reals(m, k), tolerance=1e-5)

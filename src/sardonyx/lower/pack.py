@@ -75,7 +75,8 @@ def product_dtype(o: Operands) -> DType:
 def lies_well(values: dict[Tensor, Value], o: Operands, machine: Machine) -> bool:
     b, column = values[o.b.tensor], o.columns[0]
     n = extent(column)
-    if b.constant or not isinstance(n, int) or n % machine.lanes or b.body is None or b.into or b.tensor.dtype is not o.a.dtype:
+    made_here = b.body is not None or bool(b.tensor.parts)
+    if b.constant or not isinstance(n, int) or n % machine.lanes or not made_here or b.into or b.tensor.dtype is not o.a.dtype:
         return False
     if coefficient(o.b.indices[-1], column) != 1 or any(column in symbols(i) for i in o.b.indices[:-1]):
         return False

@@ -39,6 +39,7 @@ from sardonyx.loop.nodes import replace
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.values import (
     Operands,
+    Panels,
     Value,
     address,
     bound,
@@ -440,7 +441,7 @@ class Placer:
             return
         t, r = sites[0]
         order = sorted(range(len(v.shape)), key=self.reading_order(t, r))
-        last = self.last_axis(w, t, r)
+        last = self.last_axis(w, sites)
         if last is not None:
             order.remove(last)
             order.append(last)
@@ -449,9 +450,12 @@ class Placer:
             shape[order[-1]] = self.machine.spaced(shape[order[-1]], v.tensor.dtype)
         v.strides, v.room = strides(shape, order), product(shape)
 
-    def last_axis(self, w: Value, t: Value, r: Read) -> int | None:
-        """The axis of w's buffer along which vectors move: a contraction writes vectors of its columns, a weight is read in its
-        reader's vectors."""
+    def last_axis(self, w: Value, sites: Sequence[Site]) -> int | None:
+        """The axis of w's buffer along which vectors move: a contraction that reads it as its B, without a copy, needs its columns side
+        by side; a contraction writes vectors of its columns; a weight is read in its reader's vectors."""
+        if any((o := operands(t)) is not None and r is o.b for t, r in sites) and not isinstance(sites[0][1].tensor, Panels):
+            return sites[0][1].tensor.rank - 1  # see pack.lies_well
+        t, r = sites[0]
         column = self.columns(w)
         if column is not None:
             where = w.into[1] if w.into else w.axes

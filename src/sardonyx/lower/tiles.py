@@ -134,6 +134,7 @@ def tile_node(panel: Panel, target: Target, builder: Builder) -> Tile:
     o, blocks = panel.of, builder.blocks
     a, a_offset, a_row = offset_over(o.a.tensor, o.a.indices, panel, builder)
     b, b_offset, _ = offset_over(o.b.tensor, o.b.indices, panel, builder)
+    assert coefficient(b_offset, panel.lane) == 1, f"the columns of {o.b.tensor} don't lie side by side"
     a_rows: tuple[int, ...] = ()
     if a_row is None:
         a_row, a_rows = 0, uneven_rows(o.a, builder)
