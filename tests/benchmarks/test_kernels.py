@@ -1,3 +1,6 @@
+import itertools
+from types import SimpleNamespace
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -5,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import kernels
-from benchmarks.kernels import KERNELS, Conv, Finding, MatMul
+from benchmarks.kernels import KERNELS, Conv, Finding, MatMul, Subject
 from benchmarks.peak import FmaPeak
 
 
@@ -38,9 +41,20 @@ def test_the_peak_loop_computes_what_it_says() -> None:
 
 
 def test_a_kernel_above_the_peak_fails_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "measure", lambda kernel, *_: Finding(kernel.name, 1, [1e9], [1.01]))
+    monkeypatch.setattr(kernels, "measure", lambda subjects, *_: [Finding(s.kernel.name, 1, [1e9, 1.01e9], 1e9) for s in subjects])
     app = kernels.typer.Typer()
     app.command()(kernels.main)
     result = CliRunner().invoke(app, ["1680", "--engine", "onnxruntime", "--threads", "1"])
     assert result.exit_code == 1
     assert "1 kernels lie above the peak" in result.output
+
+
+def test_the_best_round_counts_against_the_best_peak() -> None:
+    rates = iter([10.0, 30.0])
+    run = Subject(MatMul(3, 8, 5), 1, lambda: None, 1)
+    subject = SimpleNamespace(kernel=run.kernel, threads=1, rate=lambda: next(current))
+    current = itertools.chain.from_iterable([rate] * kernels.PAIRS for rate in rates)
+    peaks = itertools.chain([40.0] * kernels.PAIRS, [20.0] * kernels.PAIRS)
+    (finding,) = kernels.measure([subject], SimpleNamespace(rate=lambda threads, repeats: next(peaks)), 2)
+    assert finding.rates == [10.0, 30.0]
+    assert finding.fraction == 30 / 40
