@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import kernels
-from benchmarks.kernels import KERNELS, Conv, Finding, MatMul, Subject
+from benchmarks.kernels import KERNELS, Conv, Finding, MatMul
 from benchmarks.peak import FmaPeak
 
 
@@ -41,7 +41,7 @@ def test_the_peak_loop_computes_what_it_says() -> None:
 
 
 def test_a_kernel_above_the_peak_fails_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "measure", lambda subjects, *_: [Finding(s.kernel.name, 1, [1e9, 1.01e9], 1e9) for s in subjects])
+    monkeypatch.setattr(kernels, "measure", lambda subjects, *_: [Finding(s.kernel.name, 1, [1e9], [1.01]) for s in subjects])
     app = kernels.typer.Typer()
     app.command()(kernels.main)
     result = CliRunner().invoke(app, ["1680", "--engine", "onnxruntime", "--threads", "1"])
@@ -49,12 +49,11 @@ def test_a_kernel_above_the_peak_fails_the_script(monkeypatch: pytest.MonkeyPatc
     assert "1 kernels lie above the peak" in result.output
 
 
-def test_the_best_round_counts_against_the_best_peak() -> None:
-    rates = iter([10.0, 30.0])
-    run = Subject(MatMul(3, 8, 5), 1, lambda: None, 1)
-    subject = SimpleNamespace(kernel=run.kernel, threads=1, rate=lambda: next(current))
-    current = itertools.chain.from_iterable([rate] * kernels.PAIRS for rate in rates)
-    peaks = itertools.chain([40.0] * kernels.PAIRS, [20.0] * kernels.PAIRS)
-    (finding,) = kernels.measure([subject], SimpleNamespace(rate=lambda threads, repeats: next(peaks)), 2)
-    assert finding.rates == [10.0, 30.0]
-    assert finding.fraction == 30 / 40
+def test_rounds_set_a_kernel_against_the_peak_of_the_same_moments() -> None:
+    rates = itertools.chain.from_iterable([rate] * kernels.PAIRS for rate in (10.0, 30.0, 18.0, 20.0, 5.0))
+    peaks = itertools.chain.from_iterable([rate] * kernels.PAIRS for rate in (40.0, 40.0, 20.0, 40.0, 40.0))
+    subject = SimpleNamespace(kernel=MatMul(3, 8, 5), threads=1, rate=lambda: next(rates))
+    (finding,) = kernels.measure([subject], SimpleNamespace(rate=lambda threads, repeats: next(peaks)), 5)
+    assert finding.rates == [10.0, 30.0, 18.0, 20.0, 5.0]
+    assert finding.fractions == [0.25, 0.75, 0.9, 0.5, 0.125]
+    assert finding.fraction == 0.75
