@@ -106,7 +106,7 @@ class Placer:
             if v.body is None or v.place is not None or not self.needed(v):
                 continue
             sites = self.sites(v)
-            next(True for rule in self.rules(v, sites) if rule(v, sites))
+            any(rule(v, sites) for rule in self.rules(v, sites))  # the first that can
         for v in self.values.values():
             if v.constant and v.body is None:
                 self.layout(v)

@@ -260,13 +260,12 @@ class Rewrite:
         self.values, self.v, self.c, self.f, self.machine, self.last = values, v, c, f, machine, last
         self.a, self.b, self.g = matrices(f.points)
         self.tiles = [ceil_divide(extent(w.output), f.m) for w in (c.y, c.x)]
-        self.tap_loops: list[Dim] = [f.taps, f.taps]
-        self.strips = self.find_strips(last)
+        self.strips = self.find_strips()
         if self.strips:
             self.tiles[0] = self.strips.each
         self.rows = [] if self.strips else c.rows  # loops beside those over tiles
 
-    def find_strips(self, last: Value) -> Strips | None:
+    def find_strips(self) -> Strips | None:
         """Strips whose v and z take half the cache; None where all of them do."""
         c, (down, across) = self.c, self.tiles
         channels = product(map(extent, c.k)) + product(map(extent, c.of.columns))
@@ -276,8 +275,8 @@ class Rewrite:
         each = max(1, self.machine.l2 // 2 // row)
         count = product(map(extent, c.rows)) * down
         step = Symbol(f"strip{self.v.id}", ceil_divide(count, each))
-        target = last.into[0] if last.into else last.tensor
-        region = Region(step, ceil_divide(count, each), (), (Stacked(last.tensor, target),))
+        target = self.last.into[0] if self.last.into else self.last.tensor
+        region = Region(step, ceil_divide(count, each), (), (Stacked(self.last.tensor, target),))
         return Strips(region, each, down, c.rows[0] if c.rows else None, count)
 
     def run(self) -> None:
@@ -367,7 +366,7 @@ class Rewrite:
         """z: [i, j, *batch, *rows, s, t, column]"""
         c = self.c
         fixed = [*c.of.batch, *self.rows]
-        shape = [*self.tap_loops, *map(extent, fixed), *self.tiles, *map(extent, c.of.columns)]
+        shape = [self.f.taps, self.f.taps, *map(extent, fixed), *self.tiles, *map(extent, c.of.columns)]
         z = self.in_strip(self.tensor("sums", 0.2, f32, shape))
         over = [variable(f"{z.tensor.name}.{k.name}", extent(k)) for k in c.k]
         i, j, *rest = z.axes
