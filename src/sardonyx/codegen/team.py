@@ -8,6 +8,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from sardonyx.codegen.float_mode import choose_mode, emit_get_mode, emit_set_mode
+from sardonyx.codegen.replay import emit_replay
 from sardonyx.codegen.waiting import (
     EVERYONE,
     byte_offset,
@@ -26,7 +27,7 @@ HOST_SLEEPS = 1 << 30  # in a count of pending workers: the last of them wakes t
 
 def emit_team(triple: str) -> ir.Module:
     """A module with the team's entries: worker(control, index), dispatch(control, entry, context, most, flags),
-    stop(control).
+    stop(control), and what Python calls for a run like one before it (codegen.replay).
 
     triple: LLVM's target triple. Raises ValueError if it is empty.
     """
@@ -36,6 +37,7 @@ def emit_team(triple: str) -> ir.Module:
     _emit_worker(module)
     _emit_dispatch(module)
     _emit_stop(module)
+    emit_replay(module)
     return module
 
 

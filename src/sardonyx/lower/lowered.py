@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from sardonyx.base.symbolic import Symbol, ground, symbols, value
+from sardonyx.base.symbolic import Symbol, ground, product, symbols, value
 from sardonyx.expr.known import DataSymbol
 from sardonyx.expr.region import Region
 from sardonyx.expr.tensor import KernelCall, Read, Tensor, compute, operands
@@ -279,7 +279,9 @@ def nest_call(nest: Nest, values: dict[Tensor, Value], machine: Machine, kernels
     kernels.setdefault(name, kernel)
     origins = tuple(dict.fromkeys(v.tensor.origin for v in nest.statements))
     writes = frozenset((v.into[0] if v.into else v.tensor) for v in [nest.root, *(m for m in nest.members if m.stored)])
-    return Call(kernels[name], arguments, sizes, writes, origins, ("index {0} is out of bounds for an axis of {1}",))
+    checks = ("index {0} is out of bounds for an axis of {1}",)
+    work = sum((v.work for v in nest.statements), start=0)
+    return Call(kernels[name], arguments, sizes, writes, origins, checks, work=work)
 
 
 def hand_written(call: KernelCall, kernels: dict[str, Kernel], origin: str) -> Call:
@@ -287,4 +289,9 @@ def hand_written(call: KernelCall, kernels: dict[str, Kernel], origin: str) -> C
     name = f"k_{key(kernel)[:20]}"
     kernels.setdefault(name, replace(kernel, name=name))
     arguments = [*call.inputs, *call.outputs]
-    return Call(kernels[name], arguments, list(call.sizes), frozenset(call.outputs), (origin,), call.checks)
+    work = sum((product(t.shape) for t in arguments), start=0) * HAND_WRITTEN
+    return Call(kernels[name], arguments, list(call.sizes), frozenset(call.outputs), (origin,), call.checks, work=work)
+
+
+HAND_WRITTEN = 8
+"""Operations of a hand-written kernel for each element that it may read or writes: a guess, good enough to tell little from much."""

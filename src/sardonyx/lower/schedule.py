@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sardonyx.base.symbolic import Dim, is_nonnegative, product, round_up
+from sardonyx.base.symbolic import Dim, is_nonnegative, minimum, product, round_up
 from sardonyx.expr.region import Region
 from sardonyx.expr.tensor import Tensor
 from sardonyx.loop.nodes import Kernel
@@ -17,7 +17,10 @@ SLACK = 256
 
 @dataclass(eq=False)
 class Call:
-    """One kernel over tensors, in the order of its buffers, and sizes (the Dims of its size symbols)."""
+    """One kernel over tensors, in the order of its buffers, and sizes (the Dims of its size symbols).
+
+    work: roughly how many operations it does.
+    """
 
     kernel: Kernel
     arguments: list[Tensor]
@@ -26,6 +29,7 @@ class Call:
     origins: tuple[str, ...]
     checks: tuple[str, ...] = ()
     barrier: bool = False  # before it
+    work: Dim = 0
 
     @property
     def reads(self) -> frozenset[Tensor]:
@@ -68,6 +72,15 @@ def calls(steps: Iterable[Step]) -> Iterator[Call]:
             yield s
         else:
             yield from calls(s.steps)
+
+
+def work(steps: Iterable[Step]) -> Dim:
+    """Roughly how many operations the steps do."""
+    return sum((s.work if isinstance(s, Call) else minimum(s.region.trip, MANY_TURNS) * work(s.steps) for s in steps), start=0)
+
+
+MANY_TURNS = 1 << 20
+"""A loop that may go on for ever is taken to turn so often."""
 
 
 def place_barriers(steps: Sequence[Step], slot: Mapping[Tensor, object], repeated: bool = False) -> None:

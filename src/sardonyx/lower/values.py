@@ -75,6 +75,15 @@ class Value:
     def all_loops(self) -> list[Symbol]:
         return self.variables + list(self.loops)
 
+    @property
+    def work(self) -> Dim:
+        """Roughly how many operations it takes to compute all of it, at most."""
+        count = product([*self.tensor.shape, *(s.extent for s in self.loops if s.extent is not None)])
+        while outer := {s: s.extent for s in symbols(count) if s.extent is not None}:
+            count = substitute(count, outer)
+        own = count * max(cost(self), 1)
+        return own if self.tile is None else own + self.tile.work
+
 
 class Panels(Tensor):
     """The copy of a contraction's B as its tile reads it: [*batch, column // width, *k, column % width]."""

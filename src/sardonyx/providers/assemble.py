@@ -13,7 +13,7 @@ from sardonyx.expr.known import DataSymbol
 from sardonyx.expr.require import Requirement
 from sardonyx.expr.tensor import Tensor
 from sardonyx.lower.lowered import Lowered
-from sardonyx.lower.schedule import Call, Repeat, Segment, Step, calls
+from sardonyx.lower.schedule import Call, Repeat, Segment, Step, calls, work
 from sardonyx.runtime import abi
 from sardonyx.runtime.execution import Condition, Port, Probe, ProgramSpec, SegmentSpec
 
@@ -186,7 +186,7 @@ class Assembler:
             env = dict(zip(c.kernel.sizes, c.sizes, strict=True))
             scratch = maximum(scratch, round_up(substitute(scratch_bytes(c.kernel), env), 64))
         arena = self.slots[Symbol(f"@arena{i}")]
-        out: list[tuple[int, Dim]] = [(arena + 1, segment.arena), (abi.SCRATCH_BYTES, scratch)]
+        out: list[tuple[int, Dim]] = [(arena + 1, segment.arena), (abi.SCRATCH_BYTES, scratch), (abi.WORK, work(segment.steps))]
         out += [(c.slot, r.dim) for c, r in zip(conditions, requirements, strict=True)]
         for o in outputs:
             t = self.program.outputs[o]

@@ -26,6 +26,13 @@ class Executable(abc.ABC):
         Raises Fail or InvalidArgument naming the node; Fail if `context.check()` says that the run is to end.
         """
 
+    def again(self, inputs: list[Any]) -> list[Any] | None:
+        """The outputs, if the inputs are arrays whose dtypes and shapes those of a run before were; None if not, or if that can't be told.
+
+        inputs: objects that nobody has looked at yet. Raises Fail or InvalidArgument as `run` does.
+        """
+        return None
+
     @abc.abstractmethod
     def describe(self) -> str:
         """What the compiler made of the graph, for people."""

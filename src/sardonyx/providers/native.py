@@ -26,6 +26,9 @@ class NativeGraph(Executable):
                 self.check(inputs)
         return self.program.run(inputs, self.threads, None if context is QUIET else context.check)
 
+    def again(self, inputs: list[Any]) -> list[Any] | None:
+        return self.program.again(inputs, self.threads)
+
     def check(self, inputs: Sequence[Any]) -> None:
         """Raises InvalidArgument for an input whose rank or fixed sizes are others."""
         for x, port in zip(inputs, self.program.spec.inputs, strict=True):

@@ -14,8 +14,7 @@ STATUS = 0  # 0, else code << 32 | node index; set once a run, by compare-exchan
 DETAIL = 1  # three slots of detail on the failure
 SCRATCH = 4  # address of the threads' scratch, one piece after the other
 SCRATCH_BYTES = 5  # bytes of one thread's piece
-ARENA = 6  # address of the arena
-ARENA_BYTES = 7  # bytes of arena this run needs; written by plan
+WORK = 6  # operations of the segment that comes next, roughly; written by its sizes
 SYNC = 8  # the sync area: zero before the first run (but for SYNC_NO_SPIN), left fit for the next by every run
 SYNC_SLOTS = 32
 FIRST_SLOT = SYNC + SYNC_SLOTS  # the program's own slots start here
@@ -25,6 +24,9 @@ SYNC_ARRIVED = 0  # threads that wait at the barrier
 SYNC_GENERATION = 64  # barriers passed so far, modulo 2**32; threads sleep on it
 SYNC_SLEEPERS = 128  # threads that sleep, or are about to
 SYNC_NO_SPIN = 192  # 1: threads sleep at once; the only word that the host may set
+
+LITTLE = 1 << 17
+"""Work of at most so many operations takes ten microseconds or so: one thread has done it before a second one is awake."""
 
 # Flags of a run.
 FLUSH = 1  # subnormal numbers are taken as zero
@@ -47,6 +49,34 @@ RECORD_NEXT = 56  # next record that the same dispatcher has claimed
 # States of a worker. Claiming an idle or sleeping one adds CLAIM.
 ABSENT, IDLE, ASLEEP, CLAIMED, CLAIMED_ASLEEP, JOB = range(6)
 CLAIM = CLAIMED - IDLE
+
+# What a replay reads of Python's and numpy's objects: byte offsets, in 64-bit CPython with the GIL; see runtime.replay.
+OBJECT_TYPE = 8
+LIST_ITEMS = 24
+ARRAY_DATA = 16
+ARRAY_RANK = 24  # i32
+ARRAY_DIMENSIONS = 32
+ARRAY_DTYPE = 56
+ARRAY_FLAGS = 64  # i32
+PLAIN = 0x1 | 0x100  # flags of arrays that compiled code takes as they are: C-contiguous and aligned
+
+# The request of a replay. Byte offsets of 8-byte words.
+REPLAY_CONTEXT = 0
+REPLAY_PLAN = 8  # addresses of the program's plan and of its entry
+REPLAY_ENTRY = 16
+REPLAY_CONTROL = 24  # the team's control block
+REPLAY_THREADS = 32
+REPLAY_TYPE = 40  # numpy.ndarray
+REPLAY_INTEGER = 48  # PyLong_FromLongLong, PyEval_SaveThread, PyEval_RestoreThread
+REPLAY_RELEASE = 56
+REPLAY_ACQUIRE = 64
+REPLAY_INPUTS = 72  # how many rows follow: for each input slot, dtype, rank and sizes, for each output its slot
+REPLAY_OUTPUTS = 80
+REPLAY_ROWS = 88
+ROW_SLOT, ROW_DTYPE, ROW_RANK, ROW_SIZES = 0, 8, 16, 24
+UNLIKE, DONE, FAILED = range(
+    3
+)  # what it returns: an input differs and nothing was done, or the run ended with status 0, or another
 
 
 def control_bytes(workers: int) -> int:

@@ -10,16 +10,18 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from sardonyx.runtime import abi
+from sardonyx.runtime.arrays import Array
 from sardonyx.runtime.cores import available_cores
 from sardonyx.runtime.image import Image
 from sardonyx.runtime.loader import load
 from sardonyx.runtime.memory import allocate
+from sardonyx.runtime.replay import Function, Replay, available, request
 
 MOST_WORKERS = 1023
 ARRIVAL_SECONDS = 5.0  # the longest wait for new workers; a run that finds fewer goes on with fewer
@@ -38,6 +40,7 @@ class Team:
         self._worker = _native(self.image.address("worker"), ctypes.c_void_p, ctypes.c_int64)
         self._dispatch = _native(self.image.address("dispatch"), ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
         self._stop = _native(self.image.address("stop"), ctypes.c_void_p)
+        self._replay = Function(self.image.address("replay")) if available() else None
         self._block = allocate(abi.control_bytes(MOST_WORKERS))
         self._block[:] = 0
         self._control = self._block.ctypes.data
@@ -55,9 +58,24 @@ class Team:
 
         flags: abi.FLUSH, abi.NO_SPIN.
         """
+        self.ensure(threads)
+        self._dispatch(self._control, entry, context, threads, flags)
+
+    def replay(
+        self, context: int, plan: int, entry: int, threads: int, inputs: Sequence[tuple[int, Array]], outputs: Sequence[int]
+    ) -> Replay | None:
+        """A function that repeats a run: plan(context), then the entry on at most so many threads; see runtime.replay.request.
+
+        None where there is no such function. It starts no workers: see `ensure`.
+        """
+        if self._replay is None:
+            return None
+        return self._replay.bound(request(context, plan, entry, self._control, threads, inputs, outputs))
+
+    def ensure(self, threads: int) -> None:
+        """Start what workers are missing, if any."""
         if threads > len(self._threads) + 1:
             self.grow(threads)
-        self._dispatch(self._control, entry, context, threads, flags)
 
     def grow(self, threads: int) -> None:
         """Start what workers are missing for runs on this many threads. A closed team starts none."""

@@ -99,8 +99,11 @@ class InferenceSession:
         fails and when `run_options.terminate` is set.
         """
         plan = self._plan if not output_names else self._plan_for(output_names)
+        quiet = run_options is None and self._trace is None and not self._verbose
+        if quiet and (outputs := plan.again(input_feed)) is not None:
+            return outputs
         arrays = self._feeds.bind(input_feed)
-        if run_options is None and self._trace is None and not self._verbose:
+        if quiet:
             return plan.run(arrays, QUIET, self._feeds.overrides(input_feed) if self._feeds.overridable else None)
         return self._run_watched(plan, arrays, self._feeds.overrides(input_feed), run_options)
 
@@ -206,6 +209,9 @@ class InferenceSession:
 
 class _Closed:
     """Stands in for the plan of a session that is closed."""
+
+    def again(self, _: Any) -> None:
+        return None
 
     def run(self, *_: Any) -> list[Any]:
         raise InvalidArgument("The session is closed.")

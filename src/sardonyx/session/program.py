@@ -67,6 +67,16 @@ class Plan:
         self._single = steps[0].executable if direct else None
         self._done_with = lifetimes(steps, outputs)
 
+    def again(self, feed: Mapping[str, Any]) -> list[Any] | None:
+        """The outputs, if the model is one executable and has run on inputs like these before; None if not. Nothing is checked yet."""
+        if self._single is None or len(feed) != len(self._inputs):
+            return None
+        try:
+            arrays = [feed[name] for name in self._inputs]
+        except KeyError:
+            return None
+        return self._single.again(arrays)
+
     def run(self, arrays: list[Any], context: RunContext, overrides: Mapping[str, Any] | None = None) -> list[Any]:
         """The outputs for the inputs' values. `overrides`: values for inputs that have a default."""
         if self._single is not None and not overrides:

@@ -1,0 +1,101 @@
+"""Runs like the one before, for callers to whom Python's microseconds matter: one call of a native function.
+
+The function (codegen.replay) is a built-in made of compiled code. It reads array objects itself, so it is offered only where Python and
+numpy lay them out as runtime.abi says: `available` has looked at objects of every kind. Elsewhere every run goes the ordinary way.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+import sysconfig
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from sardonyx.runtime import abi
+from sardonyx.runtime.arrays import Array
+from sardonyx.runtime.memory import allocate
+
+Replay = Callable[[list[Array], list[Array]], int]  # (inputs, outputs) -> abi.UNLIKE, DONE or FAILED
+
+_FASTCALL = 0x80  # METH_FASTCALL: f(self, arguments, count), a calling convention of Python's stable interface
+
+
+class _Method(ctypes.Structure):
+    """PyMethodDef."""
+
+    _fields_ = (("name", ctypes.c_char_p), ("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("doc", ctypes.c_char_p))
+
+
+class Function:
+    """The team's native function, from which each context makes one of its own."""
+
+    def __init__(self, address: int) -> None:
+        self._method = _Method(b"replay", address, _FASTCALL, None)
+
+    def bound(self, request: Array) -> Replay:
+        """The function with this request as its self. The Function has to outlive it."""
+        make = ctypes.pythonapi.PyCFunction_NewEx
+        make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
+        return make(ctypes.addressof(self._method), request, None)  # type: ignore[no-any-return]
+
+
+def request(
+    context: int, plan: int, entry: int, control: int, threads: int, inputs: Sequence[tuple[int, Array]], outputs: Sequence[int]
+) -> Array:
+    """The request of runs whose inputs look like these; addresses of the context, the plan, the entry and the team's control block.
+
+    inputs: each slot, and an array of the kind that is expected there, with `is_plain`. outputs: their slots.
+    """
+    words = [context, plan, entry, control, threads, *_interpreter(), len(inputs), len(outputs)]
+    for slot, array in inputs:
+        words += [slot, id(array.dtype), array.ndim, *array.shape]
+    words += outputs
+    made = allocate(8 * len(words))
+    made.view(np.int64)[:] = words
+    return made
+
+
+def is_plain(value: Any) -> bool:
+    """Is it an array that compiled code reads as it is?"""
+    return type(value) is np.ndarray and value.flags.c_contiguous and value.flags.aligned
+
+
+@functools.cache
+def _interpreter() -> tuple[int, ...]:
+    """numpy.ndarray, and three functions of the interpreter."""
+    names = ("PyLong_FromLongLong", "PyEval_SaveThread", "PyEval_RestoreThread")
+    functions = (ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0 for name in names)
+    return id(np.ndarray), *functions
+
+
+@functools.cache
+def available() -> bool:
+    """Do objects lie in memory as runtime.abi says?"""
+    ordinary = sys.implementation.name == "cpython" and ctypes.sizeof(ctypes.c_void_p) == 8
+    return ordinary and not sysconfig.get_config_var("Py_GIL_DISABLED") and all(map(_is_as_expected, _probes()))
+
+
+def _probes() -> list[Array]:
+    whole = np.zeros((2, 3, 5), np.float32)
+    return [whole, whole[:, 1:], whole.T, np.zeros(7, np.int64), np.zeros((), bool), np.zeros((0, 4), np.float64)]
+
+
+def _is_as_expected(array: Array) -> bool:
+    at, items = id(array), [array]
+    first = _word(_word(id(items) + abi.LIST_ITEMS))
+    found = [_word(at + abi.OBJECT_TYPE), _word(at + abi.ARRAY_DATA), _word(at + abi.ARRAY_DTYPE)]
+    if first != at or found != [id(np.ndarray), array.ctypes.data, id(array.dtype)]:
+        return False
+    rank, flags = (ctypes.c_int.from_address(at + offset).value for offset in (abi.ARRAY_RANK, abi.ARRAY_FLAGS))
+    if rank != array.ndim or (flags & abi.PLAIN == abi.PLAIN) != is_plain(array):
+        return False
+    dimensions = _word(at + abi.ARRAY_DIMENSIONS)
+    return [_word(dimensions + 8 * axis) for axis in range(rank)] == list(array.shape)
+
+
+def _word(address: int) -> int:
+    return ctypes.c_size_t.from_address(address).value
