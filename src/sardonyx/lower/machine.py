@@ -17,7 +17,7 @@ SET = 8
 @dataclass(frozen=True, slots=True)
 class Machine:
     """lanes: f32 in a vector. shapes: (vectors per row, most rows) of a contraction tile, the preferred one first. l2: bytes of a
-    core's L2 cache. typical: what a size that is not known is guessed to be. spare: operations worth doing twice to save memory.
+    core's L2 cache. typical, small: what a size that is not known is guessed to be. spare: operations worth doing twice to save memory.
     chunk: elements of a long vector loop that one thread takes at a time. fma: is a multiply-add one operation?
     winograd: may convolutions take fewer products? flops, bandwidth: of one core, for estimates: f32 operations and bytes from beyond its
     caches in a second (a server's core with vectors of 512 bits; what counts is their ratio).
@@ -27,6 +27,7 @@ class Machine:
     shapes: tuple[tuple[int, int], ...] = ((3, 8), (2, 14), (4, 6), (1, 14))
     l2: int = 2 << 20
     typical: int = 256
+    small: int = 32
     spare: int = 2
     chunk: int = 2048
     fma: bool = True
@@ -34,9 +35,9 @@ class Machine:
     flops: float = 150e9
     bandwidth: float = 12e9
 
-    def guess(self, e: Dim | None) -> int:
-        """e with unknown sizes at their typical value; 0 for None."""
-        return 0 if e is None else evaluate(e, lambda s: self.typical)
+    def guess(self, e: Dim | None, size: int = 0) -> int:
+        """e with unknown sizes at this value, their typical one if it is 0; 0 for None."""
+        return 0 if e is None else evaluate(e, lambda s: size or self.typical)
 
     def spaced(self, n: Dim, dtype: DType) -> Dim:
         """The elements from one row of n to the next, so that a tile's rows don't share a set of the first cache."""

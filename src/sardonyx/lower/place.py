@@ -272,8 +272,10 @@ class Placer:
 
     def fits(self, v: Value, at: dict[int, Dim], nest: Nest) -> bool:
         free = product(n for a, n in enumerate(v.shape) if a not in at and not (deciding(v.body) and is_short(n)))
-        if self.machine.guess(free) * 8 * v.tensor.dtype.itemsize > self.machine.l2 // 2:
-            return False
+        if self.machine.guess(free, self.machine.small) * 8 * v.tensor.dtype.itemsize > self.machine.l2 // 2:
+            return (
+                False  # of a size that is not known a small one is thought: scratch too large for a cache is no worse than a buffer
+            )
         return nest.tile is None or not self.streams(nest.tile)
 
     def root(self, v: Value, sites: Sequence[Site]) -> bool:
@@ -335,9 +337,10 @@ class Placer:
         return o
 
     def streams(self, v: Value) -> bool:
-        """Is B of contraction v too large to be read again for each block of rows?"""
+        """Is B of contraction v too large to be read again for each block of rows? Not for what is known of it, if its size is not."""
         o = self.contraction(v)
-        return self.machine.guess(product(extent(s) for s in o.columns + o.k)) * v.tensor.dtype.itemsize > self.machine.l2 // 4
+        size = self.machine.guess(product(extent(s) for s in o.columns + o.k), self.machine.small)
+        return size * v.tensor.dtype.itemsize > self.machine.l2 // 4
 
     def passes_by(self, v: Value) -> bool:
         """Has contraction v a B for each of its batches, all of them together too large for a cache?"""

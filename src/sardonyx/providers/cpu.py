@@ -89,7 +89,7 @@ def compile_graph(graph: ir.Graph, options: CompileOptions) -> NativeGraph:
     prepared: dict[Tensor, Array] = {}
     if preparation is not None:
         first = build(preparation, (), target, team, prepared, cache)
-        first.empty = block_for(preparation.outputs).empty
+        first.empty = [block_for(preparation.outputs).empty] * len(preparation.outputs)
         prepared = dict(zip(preparation.outputs, first.run([], threads), strict=True))
     program = build(lowered, requirements, target, team, prepared, cache, ticks=debug.level() >= 1)
     for t in (*lowered.constants, *(preparation.constants if preparation else ())):

@@ -16,10 +16,12 @@ from sardonyx.runtime.arrays import Array, address_of
 from sardonyx.runtime.image import Image
 from sardonyx.runtime.loader import load
 from sardonyx.runtime.memory import Arena, ArenaPool, Bytes, allocate
+from sardonyx.runtime.outputs import OutputMemory
 from sardonyx.runtime.replay import Replay, is_plain
 from sardonyx.runtime.team import Team
 
 Size = int  # a fixed size; a negative one -1 - slot is read from that slot of the context
+Make = Callable[[Sequence[int], np.dtype[Any]], Array]  # an array of this shape and dtype, its content undefined
 
 
 class Port(NamedTuple):
@@ -83,7 +85,7 @@ class Context:
     """The slots of one run at a time, and its arenas: small ones of its own, large ones that it has borrowed.
 
     room: bytes of its own that the address in a slot leads to. replay: repeats the last run, if that is possible, on so many `threads`;
-    it writes outputs of these shapes and dtypes, and needs `large` arenas (slot, bytes, pool).
+    it writes outputs made so, and needs `large` arenas (slot, bytes, pool).
     """
 
     __slots__ = ("address", "borrowed", "large", "memory", "outputs", "own", "replay", "room", "slots", "threads")
@@ -99,7 +101,7 @@ class Context:
         self.replay: Replay | None = None
         self.threads = 0
         self.large: list[tuple[int, int, ArenaPool]] = []
-        self.outputs: list[tuple[Sequence[int], np.dtype[Any]]] = []
+        self.outputs: list[tuple[Make, Sequence[int], np.dtype[Any]]] = []
         for slot, i in spec.constants:
             self.slots[slot] = constants[i]
         for slot, number in spec.fixed:
@@ -141,11 +143,7 @@ class Output(NamedTuple):
 class Program:
     """A placed program with its constants. `run` may be called from several threads at once."""
 
-    def __init__(
-        self, spec: ProgramSpec, image: Image, team: Team, constants: Sequence[Array], empty: Callable[..., Array] = np.empty
-    ) -> None:
-        """empty: makes the outputs, of a shape and a dtype."""
-        self.empty = empty
+    def __init__(self, spec: ProgramSpec, image: Image, team: Team, constants: Sequence[Array]) -> None:
         self.spec, self.team, self.image = spec, team, load(image)
         self.constants = [np.ascontiguousarray(c) for c in constants]
         self.runs = [self.image.address(f"run_{i}") for i in range(len(spec.segments))]
@@ -160,6 +158,8 @@ class Program:
         self.scratch = ArenaPool()
         self.feeds = [port.slot for port in spec.inputs]
         self.outputs = [Output.of(port) for port in spec.outputs]
+        self.memory = [OutputMemory() for _ in spec.outputs]
+        self.empty: list[Make] = [memory.empty for memory in self.memory]
         self.idle: list[Context] = []
 
     def run(self, feeds: Sequence[Array], threads: int, poll: Callable[[], None] | None = None) -> list[Array]:
@@ -200,11 +200,10 @@ class Program:
 
     def repeat(self, context: Context, feeds: list[Any], replay: Replay) -> list[Array] | None:
         """See `again`."""
-        empty = self.empty
         try:
             for slot, size, pool in context.large:
                 context.provide(slot, size, pool)
-            outputs = [empty(shape, dtype) for shape, dtype in context.outputs]
+            outputs = [empty(shape, dtype) for empty, shape, dtype in context.outputs]
         except (MemoryError, ValueError):
             return None
         done = replay(feeds, outputs)
@@ -220,13 +219,15 @@ class Program:
         places = [output.slot for output in self.outputs]
         context.replay = self.team.replay(context.address, self.plan_at, self.runs[0], threads, inputs, places)
         context.threads = threads
-        context.outputs = [(x.shape, x.dtype) for x in outputs]
+        context.outputs = [(empty, x.shape, x.dtype) for empty, x in zip(self.empty, outputs, strict=True)]
         context.large = [(slot, arena.needed, pool) for slot, pool, arena in context.borrowed]
 
     def close(self) -> None:
         """Gives back arenas and constants. The program is not run afterwards."""
         for pool in (*self.arenas, self.scratch):
             pool.close()
+        for memory in self.memory:
+            memory.close()
         self.constants = []
         self.idle.clear()
 
@@ -249,7 +250,7 @@ class Program:
             if scratch > room.get(abi.SCRATCH, 0):
                 context.provide(abi.SCRATCH, scratch, self.scratch)
             for o in segment.outputs:
-                outputs[o] = self.output(slots, self.outputs[o])
+                outputs[o] = self.output(slots, self.outputs[o], self.empty[o])
             self.plans[i](context.address)
             self.team.run(self.runs[i], context.address, threads if slots[abi.WORK] > abi.LITTLE else 1)
             if slots[abi.STATUS]:
@@ -271,11 +272,11 @@ class Program:
             if got != 0 if condition.zero else got < 0:
                 raise InvalidArgument(condition.message)
 
-    def output(self, slots: memoryview[int], output: Output) -> Array:
+    def output(self, slots: memoryview[int], output: Output, empty: Make) -> Array:
         """An output's array, its address in its slot. Raises Fail where there is no memory for it."""
         shape = output.shape if output.shape is not None else [n if n >= 0 else slots[-1 - n] for n in output.sizes]
         try:
-            out = self.empty(shape, output.dtype)
+            out = empty(shape, output.dtype)
         except (MemoryError, ValueError) as e:
             raise Fail(f"no memory for output {output.name} of shape {list(shape)}: {e}") from None
         slots[output.slot] = address_of(out)
