@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
-from sardonyx.base.symbolic import symbol
+from sardonyx.base.symbolic import coefficient, symbol
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element
 from sardonyx.expr.tensor import Tensor, compute
+from sardonyx.loop.nodes import For, Seq, Stmt, Store
 from sardonyx.ops import linalg, movement, norm, pointwise, shape, softmax
 from sardonyx.ops.activation import gelu
 from sardonyx.ops.conv import conv
@@ -20,6 +23,14 @@ SIZES = (0, 1, 2, 5, 16, 33)
 
 def kinds(program: Compiled) -> list[str]:
     return sorted(program.places().values())
+
+
+def statements(s: Stmt) -> Iterator[Stmt]:
+    """s and everything inside it."""
+    yield s
+    for inner in s.body if isinstance(s, Seq) else [getattr(s, name) for name in ("body", "then", "otherwise") if hasattr(s, name)]:
+        if inner is not None:
+            yield from statements(inner)
 
 
 def relu(x: Tensor) -> Tensor:
@@ -219,6 +230,21 @@ def test_attention_keeps_scores_in_scratch() -> None:
         program.check(reals(b, h, q, 16), reals(b, h, s, 16, seed=1), reals(b, h, s, 16, seed=2), tolerance=1e-5)
 
 
+def test_attention_over_a_picture_keeps_scores_in_scratch() -> None:
+    """height * width keys: as many as a sequence may have, as long as nothing is known of them."""
+
+    def attend(x: Tensor, k: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        flat = linalg.transpose(shape.reshaped(x, [n, c, h * w]), [0, 2, 1])
+        keys = linalg.transpose(linalg.matmul(flat, k), [0, 2, 1])
+        return linalg.matmul(softmax.softmax_over(linalg.matmul(flat, keys), [2]), flat)
+
+    program = compiled(attend, "f32[n, 8, h, w]", reals(8, 8))
+    assert "ROW TILE" in kinds(program)
+    for n, h, w in ((1, 3, 5), (2, 1, 1), (1, 7, 7)):
+        program.check(reals(n, 8, h, w), tolerance=1e-5)
+
+
 def test_a_stored_row_is_read_by_later_nests() -> None:
     """exp(x) is an output and a member of the softmax's nest."""
 
@@ -272,6 +298,29 @@ def test_a_buffer_lies_as_its_reader_walks_it() -> None:
     program = compiled(net, "f32[n, 8, h, w]", reals(16, 8, 3, 3))
     for n, h, w in ((1, 5, 5), (2, 7, 9), (0, 4, 4)):
         program.check(reals(n, 8, h, w))
+
+
+def test_between_convolutions_vectors_follow_the_channels() -> None:
+    """Also where buffers that will be written by channels are not laid yet."""
+
+    def net(x: Tensor, w: Tensor) -> list[Tensor]:
+        y = relu(conv(x, w, pads=[1, 1]))
+        for _ in range(3):
+            y = add(conv(relu(conv(relu(y), w, pads=[1, 1])), w, pads=[1, 1]), y)
+        return [conv(relu(y), w, pads=[1, 1]), along("max", y, [1, 2])]
+
+    program = compiled(net, "f32[n, 32, t]", reals(32, 32, 3))
+    vectors = [
+        (kernel.name, coefficient(store.offset, loop.variable))
+        for kernel in program.lowered.kernels.values()
+        for loop in statements(kernel.body)
+        if isinstance(loop, For) and loop.kind == "vector"
+        for store in statements(loop.body)
+        if isinstance(store, Store)
+    ]
+    assert len(vectors) > 6
+    assert {step for _, step in vectors} == {1, 0, symbol("t")}  # 0: the maximum; t: the copy of the input
+    program.check(reals(2, 32, 9), tolerance=1e-4, interpreted=False)
 
 
 def test_two_readers_of_other_orders() -> None:

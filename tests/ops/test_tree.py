@@ -52,6 +52,10 @@ def test_nan_goes_where_it_is_told_to(tracks: list[int], expected: float) -> Non
         ({"nodes_featureids": [-1, 0, 0]}, "negative feature"),
         ({"nodes_featureids": [2, 0, 0]}, "more features than 2"),
         ({"target_ids": [0, 1]}, "targets that is none"),
+        ({"target_ids": [0, 1 << 32]}, "targets that is none"),
+        ({"nodes_nodeids": [0, 1, 1]}, "one name"),
+        ({"nodes_featureids": [(1 << 32) + 1, 0, 0]}, "more features than 2"),
+        ({"nodes_treeids": [0, 0, 9]}, "branch to nowhere"),
         ({"target_nodeids": [1, 0]}, "no leaf"),
         ({"target_nodeids": [1, 9]}, "no leaf"),
         ({"target_weights": [1.0]}, "votes whose attributes differ"),
@@ -63,22 +67,34 @@ def test_malformed(changes: dict[str, Any], message: str) -> None:
         regress(X, **changes)
 
 
-def test_circle() -> None:
-    attributes: dict[str, Any] = {
-        "n_targets": 1,
-        "tree_roots": [0],
-        "nodes_modes": np.zeros(2, np.uint8),
-        "nodes_featureids": [0, 0],
-        "nodes_splits": np.zeros(2, np.float32),
-        "nodes_truenodeids": [1, 0],
-        "nodes_trueleafs": [0, 0],
-        "nodes_falsenodeids": [0, 0],
-        "nodes_falseleafs": [1, 1],
-        "leaf_targetids": [0],
-        "leaf_weights": np.ones(1, np.float32),
-    }
-    with pytest.raises(Fail, match="circle"):
-        harness.run("TreeEnsemble", [X], attributes, domain="ai.onnx.ml", version=5)
+RING: dict[str, Any] = {
+    "n_targets": 1,
+    "tree_roots": [0],
+    "nodes_modes": np.zeros(2, np.uint8),
+    "nodes_featureids": [0, 0],
+    "nodes_splits": np.zeros(2, np.float32),
+    "nodes_truenodeids": [1, 0],
+    "nodes_trueleafs": [0, 0],
+    "nodes_falsenodeids": [0, 0],
+    "nodes_falseleafs": [1, 1],
+    "leaf_targetids": [0],
+    "leaf_weights": np.ones(1, np.float32),
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "circle"),
+        ({"nodes_truenodeids": [1, 1 << 32]}, "branch to nowhere"),
+        ({"tree_roots": [2]}, "branch to nowhere"),
+        ({"nodes_splits": np.zeros((2, 1), np.float32)}, "differ in length"),
+        ({"leaf_weights": np.ones(0, np.float32)}, "votes whose attributes differ"),
+    ],
+)
+def test_malformed_links(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(Fail, match=message):
+        harness.run("TreeEnsemble", [X], RING | changes, domain="ai.onnx.ml", version=5)
 
 
 def test_labels_that_are_strings_are_left_to_the_host() -> None:
@@ -106,3 +122,20 @@ def test_two_classes_that_both_have_votes() -> None:
     )
     np.testing.assert_array_equal(label, np.where(X[:, 1] <= np.float32(0.1), 4, 9))
     np.testing.assert_allclose(scores.sum(1), 1, 1e-6)
+
+
+def test_a_class_without_a_vote_is_never_the_best() -> None:
+    """Its score is 0, which is more than those that have votes."""
+    attributes = {k.replace("target", "class"): v for k, v in STUMP.items() if k != "n_targets"}
+    votes = {"class_ids": [0, 2], "class_weights": [-1.0, -2.0], "classlabels_int64s": [4, 9, 6]}
+    label, scores = harness.run("TreeEnsembleClassifier", [X], attributes | votes, domain="ai.onnx.ml", version=3, outputs=2)
+    first = X[:, 1] <= np.float32(0.1)
+    np.testing.assert_array_equal(label, np.where(first, 4, 6))
+    np.testing.assert_array_equal(scores, np.where(first[:, None], [[-1, 0, 0]], [[0, 0, -2]]))
+
+
+def test_no_classes() -> None:
+    attributes = {k.replace("target", "class"): v for k, v in STUMP.items() if k != "n_targets"}
+    votes: dict[str, Any] = {f"class_{n}": [] for n in ("treeids", "nodeids", "ids", "weights")}
+    with pytest.raises(Fail, match="no extreme"):
+        harness.run("TreeEnsembleClassifier", [X], attributes | votes, domain="ai.onnx.ml", version=3, outputs=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -99,6 +100,27 @@ def test_arrays_of_other_kinds(repeated: list[int], change: Callable[[Array], An
     for given in (feed, {**feed, "x": change(feed["x"])}, feed, feed):
         check(made, given)
     assert repeated[0] == 0
+
+
+def test_arrays_that_bring_a_dtype_of_their_own_are_as_good(repeated: list[int]) -> None:
+    made = scaled()
+    feed = feeds(2, 3)
+    for given in (feed, *(pickle.loads(pickle.dumps(feed)) for _ in range(3)), feed):
+        assert given is feed or given["x"].dtype is not feed["x"].dtype
+        check(made, given)
+    assert repeated == [1, 1, 1, 1]
+
+
+def test_numbers_of_the_same_size_are_told_apart(repeated: list[int]) -> None:
+    made = scaled()
+    feed = feeds(2, 3)
+    check(made, feed)
+    for dtype in (np.int32, np.uint32):
+        with pytest.raises(InvalidArgument, match="Unexpected input data type"):
+            made.run(None, {**feed, "x": feed["x"].view(dtype)})
+    check(made, {**feed, "x": feed["x"].astype(">f4")})
+    check(made, feed)
+    assert repeated == [0, 0, 0, 1]
 
 
 def test_read_only_arrays_are_as_good(repeated: list[int]) -> None:

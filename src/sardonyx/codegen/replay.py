@@ -22,7 +22,7 @@ WORD = 8
 def emit_replay(module: ir.Module) -> None:
     """Emits the function into the team's module, where `dispatch` is.
 
-    for each input: return UNLIKE unless it is an array of numpy's own whose dtype, dimensions and flags are the row's
+    for each input: return UNLIKE unless it is an array of numpy's own whose type of elements, dimensions and flags are the row's
                     context[slot] = address of its numbers
     for each output: context[slot] = address of its numbers
     status = 0; plan(context)
@@ -113,7 +113,10 @@ class _Replay:
         """An input that is like the row: its address goes to the row's slot."""
         b = self.b
         self.require(b.icmp_unsigned("==", self.load(array, abi.OBJECT_TYPE), self.asked(abi.REPLAY_TYPE)))
-        self.require(b.icmp_unsigned("==", self.load(array, abi.ARRAY_DTYPE), self.load(row, abi.ROW_DTYPE)))
+        dtype = self.load(array, abi.ARRAY_DTYPE)
+        self.require(b.icmp_unsigned("==", self.load(dtype, abi.DTYPE_TYPE), self.load(row, abi.ROW_TYPE)))
+        kind = b.and_(self.load(dtype, abi.DTYPE_KIND, I64), I64(abi.KIND_MASK))
+        self.require(b.icmp_unsigned("==", kind, self.load(row, abi.ROW_KIND, I64)))
         flags = b.and_(self.load(array, abi.ARRAY_FLAGS, I32), I32(abi.PLAIN))
         self.require(b.icmp_unsigned("==", flags, I32(abi.PLAIN)))
         rank = self.load(row, abi.ROW_RANK, I64)

@@ -89,7 +89,8 @@ class Constant:
 class KernelCall:
     """A hand-written kernel over whole, dense tensors: buffers are inputs then outputs; sizes are given by name.
 
-    `checks` are the messages of its Check codes, with {0}, {1}, {2} for the details.
+    `checks` are the messages of its Check codes, with {0}, {1}, {2} for the details. work: roughly how many operations it does; None:
+    so many as it has elements to read and write, or thereabouts.
     """
 
     kernel: Kernel
@@ -97,6 +98,7 @@ class KernelCall:
     outputs: tuple[Tensor, ...]
     sizes: tuple[Dim, ...]
     checks: tuple[str, ...] = ()
+    work: Dim | None = None
 
 
 class Read(Expr):
@@ -234,10 +236,11 @@ def kernel_outputs(
     outputs: Sequence[tuple[DType, Sequence[Dim]]],
     sizes: Sequence[Dim],
     checks: Sequence[str] = (),
+    work: Dim | None = None,
 ) -> tuple[Tensor, ...]:
-    """The outputs, of given dtypes and shapes, of a hand-written kernel over dense inputs."""
+    """The outputs, of given dtypes and shapes, of a hand-written kernel over dense inputs; see KernelCall."""
     made = tuple(Tensor(dtype, shape) for dtype, shape in outputs)
-    call = KernelCall(kernel, tuple(inputs), made, tuple(sizes), tuple(checks))
+    call = KernelCall(kernel, tuple(inputs), made, tuple(sizes), tuple(checks), work)
     for t in made:
         t.call = call
     return made

@@ -289,9 +289,9 @@ def hand_written(call: KernelCall, kernels: dict[str, Kernel], origin: str) -> C
     name = f"k_{key(kernel)[:20]}"
     kernels.setdefault(name, replace(kernel, name=name))
     arguments = [*call.inputs, *call.outputs]
-    work = sum((product(t.shape) for t in arguments), start=0) * HAND_WRITTEN
+    work = sum((product(t.shape) for t in arguments), start=0) * HAND_WRITTEN if call.work is None else call.work
     return Call(kernels[name], arguments, list(call.sizes), frozenset(call.outputs), (origin,), call.checks, work=work)
 
 
 HAND_WRITTEN = 8
-"""Operations of a hand-written kernel for each element that it may read or writes: a guess, good enough to tell little from much."""
+"""Operations of a hand-written kernel for each element that it may read or write: a guess, good enough to tell little from much."""

@@ -406,7 +406,9 @@ class Placer:
 
     def vector_loop(self, v: Value) -> Symbol | None:
         """Vectors follow memory: the loop along which most of v's accesses, its own store too, move by one element."""
-        spots = [address(r.indices, self.values[r.tensor].strides) for r in reads_of(v)]
+        spots = [
+            address(r.indices, steps) for r in reads_of(v) if (steps := self.likely_strides(self.values[r.tensor])) is not None
+        ]
         loops = v.all_loops
         if v.place == "ROW":
             loops = [s for s in loops if s not in v.nest.band]  # type: ignore[attr-defined]
@@ -418,6 +420,13 @@ class Placer:
             return long, sum(moves(a, s) == 1 for a in spots), s in v.variables
 
         return max(reversed(loops), key=score, default=None)
+
+    def likely_strides(self, v: Value) -> list[Dim] | None:
+        """Those of v's buffer, also before it is laid: a contraction will write vectors of its columns. None: it will follow its reader."""
+        if v.laid or (v.body is None and not v.constant and not v.tensor.parts):
+            return v.strides
+        column = self.columns(v)
+        return None if column is None else strides(v.shape, [*(a for a in range(len(v.shape)) if a != column), column])
 
     def columns(self, v: Value) -> int | None:
         """The axis of v that is the columns of the contraction it carries, or will carry, in its tile."""

@@ -1,221 +1,140 @@
-"""Ensembles of decision trees: TreeEnsemble, TreeEnsembleRegressor, TreeEnsembleClassifier. One kernel walks them, row by row.
-
-All trees lie in one table. A child >= 0 is an inner node, -1 - k is leaf k, whose votes are those from begin[k] to begin[k + 1].
-"""
+"""Ensembles of decision trees: TreeEnsemble, TreeEnsembleRegressor, TreeEnsembleClassifier. How rows walk through them is in tree_walk."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sardonyx.base.dtypes import DType, boolean, f32, f64, from_numpy, i32, i64, u8
+from sardonyx.base.dtypes import DType, boolean, f32, f64, i64
 from sardonyx.base.errors import Fail
-from sardonyx.base.symbolic import Dim
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at
-from sardonyx.expr.require import require_nonnegative
-from sardonyx.expr.tensor import Tensor, compute, constant, kernel_outputs
-from sardonyx.loop.builder import KernelBuilder, trusted
-from sardonyx.loop.nodes import Kernel
-from sardonyx.loop.values import Value, op, where
+from sardonyx.expr.tensor import Tensor, compute, constant
 from sardonyx.ops.cases import reals
 from sardonyx.ops.ml import DOMAIN, as_rows, best, carrier, labelled, transformed, two_columns, whole_labels
-from sardonyx.ops.pointwise import add, cast, mul, pointwise, view
+from sardonyx.ops.pointwise import add, cast, pointwise, view
 from sardonyx.ops.record import Case, Op, Rule
+from sardonyx.ops.tree_walk import AGGREGATES, COMPARISONS, Forest, distinct, walked
 
 Array = npt.NDArray[Any]
 
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
-COMPARISONS = ("le", "lt", "ge", "gt", "eq", "ne")
-"""What x is to the node's number, by mode, for the true branch to be taken."""
 MEMBER = 6
-AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
 TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
-
-
-@dataclass(frozen=True, slots=True)
-class Forest:
-    """The table: of inner nodes feature, number, mode, whether NaN goes the true way, children; of leaves their votes."""
-
-    feature: Array
-    number: Array
-    mode: Array
-    nan_is_true: Array
-    yes: Array
-    no: Array
-    roots: Array
-    begin: Array
-    target: Array
-    weight: Array
-
-    def check(self, targets: int) -> None:
-        """Raises Fail unless every child, feature and target exists, and no way leads in a circle."""
-        nodes, leaves = len(self.feature), len(self.begin) - 1
-        if any(len(a) != nodes for a in (self.number, self.mode, self.nan_is_true, self.yes, self.no)):
-            raise Fail("a tree ensemble whose attributes differ in length")
-        for links in (self.yes, self.no, self.roots):
-            if len(links) and (links.max() >= nodes or links.min() < -leaves):
-                raise Fail("a tree ensemble with a branch to nowhere")
-        if nodes and (self.feature.min() < 0 or self.mode.min() < 0 or self.mode.max() >= len(COMPARISONS)):
-            raise Fail("a tree ensemble with an unknown mode, or a negative feature")
-        if len(self.target) and (self.target.min() < 0 or self.target.max() >= targets):
-            raise Fail(f"a tree ensemble that votes for one of {targets} targets that is none")
-        self.check_ends()
-
-    def check_ends(self) -> None:
-        """Raises Fail if a way through a tree does not end."""
-        level = np.unique(self.roots[self.roots >= 0])
-        for _ in range(len(self.feature)):
-            if not len(level):
-                return
-            below = np.unique(np.concatenate([self.yes[level], self.no[level]]))
-            level = below[below >= 0]
-        if len(level):
-            raise Fail("a tree ensemble whose branches lead in a circle")
-
-
-@functools.cache
-def walk_kernel(features: DType, numbers: DType, fn: str, mode: int | None, nan_matters: bool) -> Kernel:
-    """y[row, target] = fn over the votes of the leaves that the row reaches; voted: is there one? mode: that of all nodes, or None.
-
-    parallel for row:  for tree:  node = root;  while node is no leaf: node = its child;  for vote: y[row, target] = fn(.., weight)
-    """
-    b = KernelBuilder(f"trees of {features}")
-    rows, width, trees, nodes, leaves, votes, targets = (b.size(s) for s in "rwtnlvk")
-    x = b.input("x", features, rows * width)
-    feature, number, modes = b.input("feature", i32, nodes), b.input("number", numbers, nodes), b.input("mode", u8, nodes)
-    nan_is_true = b.input("nan is true", boolean, nodes)
-    yes, no = b.input("yes", i32, nodes), b.input("no", i32, nodes)
-    roots, begin = b.input("roots", i32, trees), b.input("begin", i32, leaves + 1)
-    target, weight = b.input("target", i32, votes), b.input("weight", numbers, votes)
-    y, voted = b.output("y", numbers, rows * targets), b.output("voted", boolean, rows * targets)
-
-    def goes_true(row: Dim, node: Dim) -> Value:
-        e = x[row * width + trusted(feature[node].cast(i64), width)].cast(numbers)
-        if mode is not None:
-            out = op(COMPARISONS[mode], e, number[node])
-        else:
-            out = op("le", e, number[node])
-            for k, name in enumerate(COMPARISONS[1:], 1):
-                out = where(modes[node] == k, op(name, e, number[node]), out)
-        return out | ((e != e) & nan_is_true[node]) if nan_matters else out
-
-    with b.loop("row", rows, kind="parallel") as row:
-        with b.loop("k", targets) as k:
-            y[row * targets + k] = 0
-            voted[row * targets + k] = False
-        with b.loop("tree", trees) as tree:
-            node = b.local(i64, roots[tree].cast(i64))
-            with b.while_(node.value >= 0):
-                here = trusted(node.value, nodes)
-                node.set(where(goes_true(row, here), yes[here], no[here]).cast(i64))
-            leaf = trusted(-1 - node.value, leaves)
-            vote = b.local(i64, begin[leaf].cast(i64))
-            end = b.let(begin[trusted(-node.value, leaves + 1)].cast(i64))
-            with b.while_(vote.value < end):
-                own = trusted(vote.value, votes)
-                place = row * targets + trusted(target[own].cast(i64), targets)
-                y[place] = where(voted[place], op(fn, y[place], weight[own]), weight[own])
-                voted[place] = True
-                vote.add(1)
-    return b.build()
-
-
-def walked(x: Tensor, forest: Forest, targets: int, aggregate: str) -> tuple[Tensor, Tensor]:
-    """(T[n, targets] the votes of each row, added or the least or the greatest, 0 where there is none; bool[n, targets] is there one?)"""
-    if aggregate not in AGGREGATES:
-        raise Fail(f"aggregate_function {aggregate}")
-    forest.check(targets)
-    if len(forest.feature):
-        require_nonnegative(x.shape[1] - 1 - int(forest.feature.max()), f"trees of more features than {x.shape[1]}")
-    mode = int(forest.mode[0]) if len(forest.mode) and (forest.mode == forest.mode[0]).all() else None
-    fn = {"MIN": "min", "MAX": "max"}.get(aggregate, "add")
-    numbers = from_numpy(forest.number.dtype)
-    kernel = walk_kernel(x.dtype, numbers, fn, mode, bool(forest.nan_is_true.any()))
-    tables = (forest.feature, forest.number, forest.mode, forest.nan_is_true, forest.yes, forest.no, forest.roots)
-    inputs = [x, *(constant(t) for t in (*tables, forest.begin, forest.target, forest.weight))]
-    counts = [len(forest.roots), len(forest.feature), len(forest.begin) - 1, len(forest.target), targets]
-    shape = [x.shape[0], targets]
-    total, voted = kernel_outputs(kernel, inputs, [(numbers, shape), (boolean, shape)], [*x.shape, *counts])
-    if aggregate == "AVERAGE":
-        total = mul(total, constant(np.array(1 / max(len(forest.roots), 1), numbers.numpy)))
-    return total, voted
 
 
 # ---- tables from attributes ------------------------------------------------------------------------------------------------------
 
 
-def forest_of(
-    numbers: DType,
-    nodes: dict[str, Any],
-    votes: tuple[Sequence[int], Sequence[int], Sequence[int], Sequence[float] | Array],
-) -> Forest:
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Nodes by their names, (tree, id). keys: a number for each name, in order; order: whose they are."""
+
+    trees: Array
+    ids: Array
+    order: Array
+    keys: Array
+
+    @staticmethod
+    def of(trees: Array, ids: Array) -> Names:
+        """Those of a list of nodes. Raises Fail if two have one name."""
+        empty = np.zeros(0, np.int64)
+        known = Names(distinct(trees), distinct(ids), empty, empty)
+        keys = known.key(trees, ids)
+        order = np.argsort(keys, kind="stable")
+        if (np.diff(keys[order]) == 0).any():
+            raise Fail("trees with nodes of one name")
+        return replace(known, order=order, keys=keys[order])
+
+    def key(self, trees: Array, ids: Array) -> Array:
+        """A number for each name: -1 where there is no such tree, or nowhere such an id."""
+        tree, own = rank(self.trees, trees), rank(self.ids, ids)
+        return np.where((tree < 0) | (own < 0), -1, tree * len(self.ids) + own)
+
+    def find(self, trees: Array, ids: Array) -> Array:
+        """The place of each node among all, -1 for none."""
+        found = rank(self.keys, self.key(trees, ids))
+        return np.where(found < 0, -1, np.append(self.order, -1)[found])
+
+
+def rank(known: Array, values: Array) -> Array:
+    """Where each value stands among the known ones, which are in order; -1: it doesn't."""
+    place = np.searchsorted(known, values)
+    return np.where(np.append(known, 0)[place] == values, np.where(place < len(known), place, -1), -1)
+
+
+def forest_of(numbers: DType, nodes: dict[str, Any], votes: tuple[Array, Array, Array, Array]) -> Forest:
     """The table from the attributes of before opset 5: nodes and leaves in one list, named by (tree, node); votes of (tree, node)."""
-    trees, ids, modes = nodes["treeids"], nodes["nodeids"], nodes["modes"]
-    places = {key: k for k, key in enumerate(zip(trees, ids, strict=True))}
-    is_leaf = np.array([m == "LEAF" for m in modes], bool)
-    unknown = {m for m in modes if m not in MODES and m != "LEAF"}
-    if unknown or len(places) != len(ids) or not all(len(a) == len(ids) for a in nodes.values() if a is not None):
-        raise Fail(f"trees with nodes of one name, attributes that differ in length, or unknown modes {sorted(unknown)}")
-    link = np.where(is_leaf, -np.cumsum(is_leaf), np.cumsum(~is_leaf) - 1).astype(np.int32)
-    inner = np.flatnonzero(~is_leaf)
-
-    def children(key: str) -> Array:
-        found = [places.get((trees[k], nodes[key][k]), -1) for k in inner]
-        if -1 in found:
+    kinds = {name: k for k, name in enumerate((*MODES, "LEAF"))}
+    unknown = set(nodes["modes"]) - kinds.keys()
+    columns = {k: np.array(v, np.int64) for k, v in nodes.items() if k not in ("modes", "values")}
+    count = len(nodes["modes"])
+    if unknown or any(len(c) != count for c in (*columns.values(), nodes["values"])):
+        raise Fail(f"trees with attributes that differ in length, or unknown modes {sorted(unknown)}")
+    names = Names.of(columns["treeids"], columns["nodeids"])
+    mode = np.array([kinds[m] for m in nodes["modes"]], np.uint8)
+    is_leaf = mode == kinds["LEAF"]
+    link = np.where(is_leaf, -np.cumsum(is_leaf), np.cumsum(~is_leaf) - 1)
+    inner = {k: c[~is_leaf] for k, c in columns.items()}
+    children = [names.find(inner["treeids"], inner[k]) for k in ("truenodeids", "falsenodeids")]
+    is_root = np.ones(count, bool)
+    for found in children:
+        if (found < 0).any():
             raise Fail("a tree ensemble with a branch to nowhere")
-        return link[np.array(found, np.int64)]
-
-    yes, no = children("truenodeids"), children("falsenodeids")
-    missing = nodes["missing_value_tracks_true"]
+        is_root[found] = False
+    begin, target, weight = votes_by_leaf(numbers, names, link, int(is_leaf.sum()), votes)
     return Forest(
-        np.array([nodes["featureids"][k] for k in inner], np.int32),
-        np.array(nodes["values"], numbers.numpy)[inner],
-        np.array([MODES.index(modes[k]) for k in inner], np.uint8),
-        np.array([bool(missing[k]) if missing else False for k in inner], bool),
-        yes,
-        no,
-        np.setdiff1d(link, np.concatenate([yes, no])) if len(inner) else link,
-        *votes_by_leaf(numbers, places, link, int(is_leaf.sum()), votes),
+        feature=inner["featureids"],
+        number=np.array(nodes["values"], numbers.numpy)[~is_leaf],
+        mode=mode[~is_leaf],
+        nan_is_true=inner["missing_value_tracks_true"] != 0,
+        yes=link[children[0]],
+        no=link[children[1]],
+        roots=link[is_root],
+        begin=begin,
+        target=target,
+        weight=weight,
     )
 
 
 def votes_by_leaf(
-    numbers: DType,
-    places: dict[tuple[int, int], int],
-    link: Array,
-    leaves: int,
-    votes: tuple[Sequence[int], Sequence[int], Sequence[int], Sequence[float] | Array],
+    numbers: DType, names: Names, link: Array, leaves: int, votes: tuple[Array, Array, Array, Array]
 ) -> tuple[Array, Array, Array]:
-    """(begin, target, weight), the votes in the order of their leaves."""
+    """(begin, target, weight), the votes in the order of their leaves, those of a leaf in the order of their targets."""
     trees, ids, targets, weights = votes
     if len({len(trees), len(ids), len(targets), len(weights)}) > 1:
         raise Fail("votes whose attributes differ in length")
-    found = [places.get(key, -1) for key in zip(trees, ids, strict=True)]
-    leaf = -1 - link[np.array(found, np.int64)] if found else np.zeros(0, np.int64)
-    if -1 in found or (leaf < 0).any():
+    found = names.find(trees, ids)
+    leaf = -1 - link[found] if len(found) else found
+    if (found < 0).any() or (leaf < 0).any():
         raise Fail("votes of a node that is no leaf")
-    order = np.argsort(leaf, kind="stable")
+    order = np.lexsort((targets, leaf))
     begin = np.concatenate([[0], np.cumsum(np.bincount(leaf, minlength=leaves))]).astype(np.int32)
-    return begin, np.array(targets, np.int32)[order], np.array(weights, numbers.numpy)[order]
+    return begin, targets[order], weights[order].astype(numbers.numpy)
 
 
-def tensor_or(tensor: Array | None, numbers: Sequence[float] | None) -> Any:
-    """An attribute that comes as a tensor of doubles, or as floats."""
-    return tensor.ravel() if tensor is not None else (numbers or [])
+def tensor_or(attributes: dict[str, Any], name: str) -> Array:
+    """Numbers that come as a tensor of doubles, or as floats."""
+    tensor = attributes.get(f"{name}_as_tensor")
+    return np.array(attributes.get(name) or [], np.float64) if tensor is None else tensor.ravel()
 
 
 def node_attributes(attributes: dict[str, Any]) -> dict[str, Any]:
     """The nodes_* attributes, by the rest of their names."""
-    names = ("treeids", "nodeids", "featureids", "modes", "truenodeids", "falsenodeids", "missing_value_tracks_true")
-    out = {n: attributes.get(f"nodes_{n}") or (None if n.startswith("missing") else []) for n in names}
-    out["values"] = tensor_or(attributes.get("nodes_values_as_tensor"), attributes.get("nodes_values"))
-    return out
+    names = ("treeids", "nodeids", "featureids", "modes", "truenodeids", "falsenodeids")
+    out: dict[str, Any] = {n: attributes.get(f"nodes_{n}") or [] for n in names}
+    missing = attributes.get("nodes_missing_value_tracks_true") or [0] * len(out["modes"])
+    return out | {"missing_value_tracks_true": missing, "values": tensor_or(attributes, "nodes_values")}
+
+
+def vote_attributes(attributes: dict[str, Any], prefix: str) -> tuple[Array, Array, Array, Array]:
+    """(trees, nodes, targets, weights) of the votes"""
+    trees, nodes, targets = (np.array(attributes.get(f"{prefix}_{n}") or [], np.int64) for n in ("treeids", "nodeids", "ids"))
+    return trees, nodes, targets, tensor_or(attributes, f"{prefix}_weights")
 
 
 def number_type(x: Tensor, attributes: dict[str, Any]) -> DType:
@@ -230,14 +149,12 @@ def tree_ensemble_regressor(x: Tensor, **attributes: Any) -> Tensor:
     """x: T[n, f] -> f32[n, n_targets]: the votes of the leaves that a row reaches, aggregated, and base values"""
     rows = as_rows(x)
     numbers = number_type(x, attributes)
-    weights = tensor_or(attributes.get("target_weights_as_tensor"), attributes.get("target_weights"))
-    votes = tuple(attributes.get(f"target_{n}") or [] for n in ("treeids", "nodeids", "ids"))
-    forest = forest_of(numbers, node_attributes(attributes), (*votes, weights))
+    forest = forest_of(numbers, node_attributes(attributes), vote_attributes(attributes, "target"))
     targets = attributes.get("n_targets", 1)
     total, _ = walked(rows, forest, targets, attributes.get("aggregate_function", "SUM"))
-    base = tensor_or(attributes.get("base_values_as_tensor"), attributes.get("base_values"))
+    base = tensor_or(attributes, "base_values")
     if len(base):
-        total = add(total, constant(np.array(base, numbers.numpy)))
+        total = add(total, constant(base.astype(numbers.numpy)))
     kind = attributes.get("post_transform", "NONE")
     return finished(cast(total, f32), kind)
 
@@ -252,22 +169,26 @@ def tree_ensemble_classifier(x: Tensor, **attributes: Any) -> tuple[Tensor, Tens
     labels = whole_labels(attributes.get("classlabels_int64s"), attributes.get("classlabels_strings"))
     rows = as_rows(x)
     numbers = number_type(x, attributes)
-    weights = tensor_or(attributes.get("class_weights_as_tensor"), attributes.get("class_weights"))
-    trees, nodes, ids = (attributes.get(f"class_{n}") or [] for n in ("treeids", "nodeids", "ids"))
-    base = tensor_or(attributes.get("base_values_as_tensor"), attributes.get("base_values"))
+    trees, nodes, ids, weights = vote_attributes(attributes, "class")
+    base = tensor_or(attributes, "base_values")
     kind = attributes.get("post_transform", "NONE")
-    binary = len(labels) == 2 and len(set(ids)) == 1
-    forest = forest_of(numbers, node_attributes(attributes), (trees, nodes, [0] * len(ids) if binary else ids, weights))
+    binary = len(labels) == 2 and len(ids) > 0 and bool((ids == ids[0]).all())
+    forest = forest_of(numbers, node_attributes(attributes), (trees, nodes, 0 * ids if binary else ids, weights))
     total, voted = walked(rows, forest, 1 if binary else len(labels), "SUM")
     if binary:
         shift = base[-1] if len(base) else 0.0
         score = cast(pointwise(lambda s: scalar.add(s, float(shift)), total), f32)
-        return of_two_classes(score, labels, kind, all_positive=bool(np.all(np.array(weights) >= 0)))
+        return of_two_classes(score, labels, kind, all_positive=bool((weights >= 0).all()))
     if len(base):
-        total = add(total, constant(np.array(base, numbers.numpy)))
+        total = add(total, constant(base.astype(numbers.numpy)))
     scores = cast(total, f32)
-    seen = compute(f32, scores.shape, lambda *i: scalar.select(at(voted, i), at(scores, i), float("-inf")))
-    return labelled(best(seen if not len(base) else scores), labels), transformed(scores, kind)
+    seen = scores if len(base) or voted is None else masked(scores, voted)
+    return labelled(best(seen), labels), transformed(scores, kind)
+
+
+def masked(scores: Tensor, voted: Tensor) -> Tensor:
+    """The scores, less than all others where nothing voted."""
+    return compute(f32, scores.shape, lambda *i: scalar.select(at(voted, i), at(scores, i), float("-inf")))
 
 
 def of_two_classes(score: Tensor, labels: Sequence[int], kind: str, all_positive: bool) -> tuple[Tensor, Tensor]:
@@ -310,20 +231,20 @@ def tree_ensemble(
         raise Fail(f"TreeEnsemble with post_transform {post_transform} and aggregate_function {aggregate_function}")
 
     def links(ids: Sequence[int], leaves: Sequence[int]) -> Array:
-        return np.where(np.array(leaves, bool), -1 - np.array(ids, np.int64), np.array(ids, np.int64)).astype(np.int32)
+        return np.where(np.array(leaves, bool), -1 - np.array(ids, np.int64), np.array(ids, np.int64))
 
     numbers = scalar.wide(x.dtype)
     nans = nodes_missing_value_tracks_true or [0] * len(nodes_featureids)
     forest = Forest(
-        np.array(nodes_featureids, np.int32),
+        np.array(nodes_featureids, np.int64),
         nodes_splits.astype(numbers.numpy),
         nodes_modes.astype(np.uint8),
         np.array(nans, bool),
         links(nodes_truenodeids, nodes_trueleafs),
         links(nodes_falsenodeids, nodes_falseleafs),
-        np.array(tree_roots, np.int32),
+        np.array(tree_roots, np.int64),
         np.arange(len(leaf_targetids) + 1, dtype=np.int32),
-        np.array(leaf_targetids, np.int32),
+        np.array(leaf_targetids, np.int64),
         leaf_weights.astype(numbers.numpy),
     )
     total, _ = walked(x, without_members(forest, membership_values), n_targets, AGGREGATES[aggregate_function])
@@ -356,17 +277,14 @@ def without_members(forest: Forest, members: Array | None) -> Forest:
                 strict=True,
             ):
                 column.append(entry)
-    return Forest(
-        np.array(feature, np.int32),
-        np.array(number, forest.number.dtype),
-        np.array(mode, np.uint8),
-        np.array(nans, bool),
-        np.array(yes, np.int32),
-        np.array(no, np.int32),
-        forest.roots,
-        forest.begin,
-        forest.target,
-        forest.weight,
+    return replace(
+        forest,
+        feature=np.array(feature, np.int64),
+        number=np.array(number, forest.number.dtype),
+        mode=np.array(mode, np.uint8),
+        nan_is_true=np.array(nans, bool),
+        yes=np.array(yes, np.int64),
+        no=np.array(no, np.int64),
     )
 
 

@@ -58,6 +58,9 @@ ARRAY_RANK = 24  # i32
 ARRAY_DIMENSIONS = 32
 ARRAY_DTYPE = 56
 ARRAY_FLAGS = 64  # i32
+DTYPE_TYPE = 16  # of the dtype: the class of its scalars
+DTYPE_KIND = 24  # of the dtype: characters for kind, type and byte order, one that says nothing, its number as an i32
+KIND_MASK = ~0xFF00_0000
 PLAIN = 0x1 | 0x100  # flags of arrays that compiled code takes as they are: C-contiguous and aligned
 
 # The request of a replay. Byte offsets of 8-byte words.
@@ -70,10 +73,10 @@ REPLAY_TYPE = 40  # numpy.ndarray
 REPLAY_INTEGER = 48  # PyLong_FromLongLong, PyEval_SaveThread, PyEval_RestoreThread
 REPLAY_RELEASE = 56
 REPLAY_ACQUIRE = 64
-REPLAY_INPUTS = 72  # how many rows follow: for each input slot, dtype, rank and sizes, for each output its slot
+REPLAY_INPUTS = 72  # how many rows follow: for each input slot, type, kind, rank and sizes, for each output its slot
 REPLAY_OUTPUTS = 80
 REPLAY_ROWS = 88
-ROW_SLOT, ROW_DTYPE, ROW_RANK, ROW_SIZES = 0, 8, 16, 24
+ROW_SLOT, ROW_TYPE, ROW_KIND, ROW_RANK, ROW_SIZES = 0, 8, 16, 24, 32
 UNLIKE, DONE, FAILED = range(
     3
 )  # what it returns: an input differs and nothing was done, or the run ended with status 0, or another

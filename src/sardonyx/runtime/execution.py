@@ -213,7 +213,7 @@ class Program:
 
     def remember(self, context: Context, feeds: Sequence[Array], outputs: Sequence[Array], threads: int) -> None:
         """Lets the context repeat the run that it has just done, where nothing but addresses will differ."""
-        if not all(is_plain(x) and x.dtype is port.dtype.numpy for x, port in zip(feeds, self.spec.inputs, strict=True)):
+        if not all(is_plain(x) and x.dtype == port.dtype.numpy for x, port in zip(feeds, self.spec.inputs, strict=True)):
             return
         inputs = list(zip(self.feeds, feeds, strict=True))
         places = [output.slot for output in self.outputs]

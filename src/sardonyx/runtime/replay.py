@@ -52,7 +52,7 @@ def request(
     """
     words = [context, plan, entry, control, threads, *_interpreter(), len(inputs), len(outputs)]
     for slot, array in inputs:
-        words += [slot, id(array.dtype), array.ndim, *array.shape]
+        words += [slot, *_told_of(array.dtype), array.ndim, *array.shape]
     words += outputs
     made = allocate(8 * len(words))
     made.view(np.int64)[:] = words
@@ -62,6 +62,12 @@ def request(
 def is_plain(value: Any) -> bool:
     """Is it an array that compiled code reads as it is?"""
     return type(value) is np.ndarray and value.flags.c_contiguous and value.flags.aligned
+
+
+def _told_of(dtype: np.dtype[Any]) -> tuple[int, int]:
+    """What tells the types of numbers apart: many dtype objects may stand for one, as each array that was unpickled brings its own."""
+    at = id(dtype)
+    return _word(at + abi.DTYPE_TYPE), _word(at + abi.DTYPE_KIND) & abi.KIND_MASK
 
 
 @functools.cache
@@ -89,6 +95,9 @@ def _is_as_expected(array: Array) -> bool:
     first = _word(_word(id(items) + abi.LIST_ITEMS))
     found = [_word(at + abi.OBJECT_TYPE), _word(at + abi.ARRAY_DATA), _word(at + abi.ARRAY_DTYPE)]
     if first != at or found != [id(np.ndarray), array.ctypes.data, id(array.dtype)]:
+        return False
+    kind, dtype = bytes(array.dtype.kind + array.dtype.char + array.dtype.byteorder, "ascii"), array.dtype
+    if _told_of(dtype) != (id(dtype.type), int.from_bytes(kind, "little") | dtype.num << 32):
         return False
     rank, flags = (ctypes.c_int.from_address(at + offset).value for offset in (abi.ARRAY_RANK, abi.ARRAY_FLAGS))
     if rank != array.ndim or (flags & abi.PLAIN == abi.PLAIN) != is_plain(array):

@@ -132,6 +132,7 @@ def from_list(dtype: dtypes.DType, value: list[Any]) -> np.ndarray[Any, Any]:
 
 
 NO_RANK = -1, None, None  # that no shape passes
+NO_DTYPE = np.dtype(np.void)  # that no input has
 
 
 class Feeds:
@@ -141,7 +142,8 @@ class Feeds:
         self.inputs = tuple(inputs)
         self.overridable = {spec.name: spec for spec in overridable}
         self._fast = tuple(
-            (spec, spec.name, spec.dtype, *(NO_RANK if spec.sizes is None else quick_check(spec.sizes))) for spec in inputs
+            (spec, spec.name, spec.dtype or NO_DTYPE, *(NO_RANK if spec.sizes is None else quick_check(spec.sizes)))
+            for spec in inputs
         )
 
     def bind(self, feed: Mapping[str, Any]) -> list[Any]:
@@ -158,7 +160,7 @@ class Feeds:
             except KeyError:
                 self.check_names(feed)
                 value = None
-            if type(value) is np.ndarray and value.dtype is dtype and value.flags.carray:
+            if type(value) is np.ndarray and value.dtype == dtype and value.flags.carray:
                 shape = value.shape
                 if len(shape) != rank or (fixed is not None and fixed(shape) != sizes):
                     spec.check_sizes(shape)

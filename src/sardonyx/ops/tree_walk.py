@@ -1,0 +1,266 @@
+"""The walk through an ensemble of decision trees: one table of all trees, and one kernel, several of whose walks go on side by side.
+
+A walk is a chain of loads that wait for each other, so LANES trees take their steps in turn, without a branch. The table makes them so:
+
+    node    number, feature, and the place of a child for each outcome of the comparison of row[feature] with the number
+    leaf    the same, its children all itself, so that walks that have come to their end may go on
+
+A place is the offset of a node in the table. That of an inner node is even; the leaves lie behind them, one word further: theirs is odd.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sardonyx.base.dtypes import DType, boolean, f32, from_numpy, i32, i64, u32, u64
+from sardonyx.base.errors import Fail
+from sardonyx.base.symbolic import Dim, ceil_divide, maximum, minimum
+from sardonyx.expr.require import require_nonnegative
+from sardonyx.expr.tensor import Tensor, constant, kernel_outputs
+from sardonyx.loop.builder import Array as Buffer
+from sardonyx.loop.builder import KernelBuilder, as_index, trusted
+from sardonyx.loop.nodes import Kernel
+from sardonyx.loop.values import Value, op, where
+from sardonyx.ops.pointwise import mul
+
+Array = npt.NDArray[Any]
+
+COMPARISONS = ("le", "lt", "ge", "gt", "eq", "ne")
+"""What x is to the node's number, by mode, for the true branch to be taken."""
+OUTCOMES = np.array([(1, 1, 0, 0), (1, 0, 0, 0), (0, 1, 1, 0), (0, 0, 1, 0), (0, 1, 0, 0), (1, 0, 1, 1)], bool)
+"""Whether the true branch is taken, by mode: where x is less, equal, greater, and where it is NaN."""
+AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
+LANES = 8  # trees side by side: as many places as there are registers for on x86
+MOST_ROWS = 128  # rows that go through a group of trees, while a cache holds both
+NEUTRAL = {"add": -0.0, "min": math.inf, "max": -math.inf}
+WORK = 64  # operations of one row's way through a tree, roughly
+SHARES = 8  # blocks of rows that there should be at least, for threads to share
+
+
+def distinct(values: Array) -> Array:
+    """The values in order, each once. numpy.unique goes through a hash table, which takes longer."""
+    values = np.sort(values)
+    found: Array = values[np.append(True, np.diff(values) != 0)[: len(values)]]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Forest:
+    """All trees: of inner nodes feature, number, mode, whether NaN goes the true way, children; of leaves their votes.
+
+    A child >= 0 is an inner node, -1 - k is leaf k, whose votes are those from begin[k] to begin[k + 1].
+    """
+
+    feature: Array
+    number: Array
+    mode: Array
+    nan_is_true: Array
+    yes: Array
+    no: Array
+    roots: Array
+    begin: Array
+    target: Array
+    weight: Array
+
+    @property
+    def leaves(self) -> int:
+        return len(self.begin) - 1
+
+    def check(self, targets: int) -> None:
+        """Raises Fail unless every child, feature and target exists, and no way leads in a circle."""
+        nodes = len(self.feature)
+        if any(a.shape != (nodes,) for a in (self.number, self.mode, self.nan_is_true, self.yes, self.no)):
+            raise Fail("a tree ensemble whose attributes differ in length")
+        if self.weight.shape != self.target.shape:
+            raise Fail("votes whose attributes differ in length")
+        for links in (self.yes, self.no, self.roots):
+            if len(links) and (links.max() >= nodes or links.min() < -self.leaves):
+                raise Fail("a tree ensemble with a branch to nowhere")
+        if nodes and (self.feature.min() < 0 or self.mode.min() < 0 or self.mode.max() >= len(COMPARISONS)):
+            raise Fail("a tree ensemble with an unknown mode, or a negative feature")
+        if len(self.target) and (self.target.min() < 0 or self.target.max() >= targets):
+            raise Fail(f"a tree ensemble that votes for one of {targets} targets that is none")
+        self.check_ends()
+
+    def check_ends(self) -> None:
+        """Raises Fail if a way through a tree does not end."""
+        level = distinct(self.roots[self.roots >= 0])
+        for _ in range(len(self.feature)):
+            if not len(level):
+                return
+            below = np.concatenate([self.yes[level], self.no[level]])
+            level = distinct(below[below >= 0])
+        if len(level):
+            raise Fail("a tree ensemble whose branches lead in a circle")
+
+    def comparison(self) -> str | None:
+        """The comparison of all nodes, if it is one and the same and NaN follows no rule of its own."""
+        same = len(self.mode) > 0 and (self.mode == self.mode[0]).all() and not self.nan_is_true.any()
+        return COMPARISONS[self.mode[0]] if same else None
+
+    def is_dense(self, targets: int) -> bool:
+        """Is there a tree and a target, and has every leaf one vote for each target, in their order?"""
+        if not len(self.roots) or targets < 1 or (np.diff(self.begin) != targets).any():
+            return False
+        return bool((self.target.reshape(-1, targets) == np.arange(targets)).all())
+
+    def outcomes(self) -> Array:
+        """bool[nodes, outcomes]: is the true branch taken? Outcomes: it is, it is not; or, where modes differ, those of OUTCOMES."""
+        if self.comparison() is not None:
+            return np.tile([True, False], (len(self.feature), 1))
+        found = OUTCOMES[self.mode]
+        found[np.isnan(self.number), :3] = (self.mode[np.isnan(self.number)] == COMPARISONS.index("ne"))[:, None]
+        found[:, 3] |= self.nan_is_true
+        return found
+
+    def table(self) -> tuple[Array, Array]:
+        """(the table; the places of the roots). One leaf is added, for lanes that are left without a tree."""
+        word, outcomes = self.number.dtype.str.replace("f", "u"), self.outcomes()
+        inner, children = outcomes.shape
+        stride = 2 * children
+
+        def place(link: Array) -> Array:
+            found: Array = np.where(link >= 0, stride * link, stride * (inner + ~link) + 1)
+            return found
+
+        table = np.zeros(stride * (inner + self.leaves + 1) + 1, word)
+        nodes = table[: stride * inner].reshape(inner, stride)
+        nodes[:, 0], nodes[:, 1] = self.number.view(word), self.feature
+        nodes[:, 2 : 2 + children] = np.where(outcomes, place(self.yes)[:, None], place(self.no)[:, None])
+        ends = table[stride * inner + 1 :].reshape(self.leaves + 1, stride)
+        ends[:, 2 : 2 + children] = place(~np.arange(self.leaves + 1))[:, None]
+        roots = np.full(-(-len(self.roots) // LANES) * LANES, ~self.leaves)
+        roots[: len(self.roots)] = self.roots
+        return table, place(roots).astype(word)
+
+
+# ---- the kernel ------------------------------------------------------------------------------------------------------------------
+
+
+def outcome(comparison: str | None, x: Value, number: Value) -> Value:
+    """Which child of its node x goes to, as an i64: 0 if the comparison holds, else 1; without one 0 to 3 as in OUTCOMES."""
+    if comparison is not None:
+        return (~op(comparison, x, number)).cast(i64)
+    return (~(x < number)).cast(i64) + (~(x <= number)).cast(i64) + (x != x).cast(i64)
+
+
+@functools.cache
+def walk_kernel(features: DType, numbers: DType, fn: str, comparison: str | None, dense: bool) -> Kernel:
+    """y[row, target] = fn over the votes of the leaves that the row reaches; voted: is there one? Where votes are dense there is.
+
+    parallel for block of rows:  for group of LANES trees:  for row of block:
+        place[:] = roots;  until all are leaves: place[:] = their children;  for vote of these: y[row, target] = fn(.., weight)
+    """
+    b = KernelBuilder(f"trees of {features}")
+    rows, height, width, groups, nodes, leaves, count, targets = (b.size(s) for s in "rhwgnlvk")
+    word, stride = u32 if numbers is f32 else u64, 8 if comparison is None else 4
+    x, table, roots = b.input("x", features), b.input("table", word, stride * (nodes + leaves) + 1), b.input("roots", word)
+    lists = b.input("begin", i32, leaves + 1), b.input("target", i32, count), b.input("weight", numbers, count)
+    votes = Votes(b, fn, leaves, targets, *lists, b.output("y", numbers), None if dense else b.output("voted", boolean))
+
+    def child(row: Dim, place: Value) -> Value:
+        here = table.at(place)
+        e = x[row * width + trusted(table[here + 1].cast(i64), width)].cast(numbers)
+        return table[table.at(place + 2 + outcome(comparison, e, table[here].bits(numbers)))].cast(i64)
+
+    with b.loop("block", ceil_divide(rows, height), kind="parallel") as block:
+        first = height * block
+        here = minimum(height, rows - first)
+        votes.start(first, here)
+        with b.loop("group", groups) as group, b.loop("row", here) as i:
+            place = b.scratch("place", i64, LANES)
+            for lane in range(LANES):
+                place[lane] = roots[group * LANES + lane].cast(i64)
+            with b.while_((functools.reduce(operator.and_, [place[lane] for lane in range(LANES)]) & 1) == 0):
+                for lane in range(LANES):
+                    place[lane] = child(first + i, place[lane])
+            for lane in range(LANES):
+                place[lane] = (place[lane] >> stride.bit_length() - 1) - as_index(nodes)
+            votes.take(first + i, place)
+    return b.build()
+
+
+@dataclass(frozen=True, slots=True)
+class Votes:
+    """The votes of all leaves, and how many y has of them; emits the loops that count. Without `voted` they are dense."""
+
+    builder: KernelBuilder
+    fn: str
+    leaves: Dim
+    targets: Dim
+    begin: Buffer
+    target: Buffer
+    weight: Buffer
+    y: Buffer
+    voted: Buffer | None
+
+    def start(self, row: Dim, rows: Dim) -> None:
+        """Before the first vote for these rows."""
+        with self.builder.loop("k", rows * self.targets, kind="vector") as k:
+            self.y[row * self.targets + k] = NEUTRAL[self.fn] if self.voted is None else 0
+            if self.voted is not None:
+                self.voted[row * self.targets + k] = False
+
+    def take(self, row: Dim, leaves: Buffer) -> None:
+        """Those of these leaves, one of each of LANES trees."""
+        if self.voted is not None:
+            with self.builder.loop("lane", LANES) as lane:
+                self.take_list(self.voted, row, leaves[lane])
+            return
+        own = [trusted(leaves[lane], self.leaves) * self.targets for lane in range(LANES)]
+        with self.builder.loop("k", self.targets, kind="vector") as k:
+            out = row * self.targets + k
+            self.y[out] = op(self.fn, self.y[out], paired(self.fn, [self.weight[o + k] for o in own]))
+
+    def take_list(self, voted: Buffer, row: Dim, leaf: Value) -> None:
+        """Those of one leaf."""
+        b, y = self.builder, self.y
+        vote, end = b.local(i64, self.begin[self.begin.at(leaf)].cast(i64)), b.let(self.begin[self.begin.at(leaf + 1)].cast(i64))
+        with b.while_(vote.value < end):
+            own = self.target.at(vote.value)
+            out = row * self.targets + trusted(self.target[own].cast(i64), self.targets)
+            y[out] = where(voted[out], op(self.fn, y[out], self.weight[own]), self.weight[own])
+            voted[out] = True
+            vote.add(1)
+
+
+def paired(fn: str, values: Sequence[Value]) -> Value:
+    """fn over all values, of neighbours first: a power of two of them."""
+    while len(values) > 1:
+        values = [op(fn, p, q) for p, q in zip(values[::2], values[1::2], strict=True)]
+    return values[0]
+
+
+def walked(x: Tensor, forest: Forest, targets: int, aggregate: str) -> tuple[Tensor, Tensor | None]:
+    """(T[n, targets] the votes of each row, added or the least or the greatest, 0 where there is none; bool[n, targets] is there one?)
+
+    None: there is one everywhere.
+    """
+    if aggregate not in AGGREGATES:
+        raise Fail(f"aggregate_function {aggregate}")
+    forest.check(targets)
+    if len(forest.feature):
+        require_nonnegative(x.shape[1] - 1 - int(forest.feature.max()), f"trees of more features than {x.shape[1]}")
+    fn = {"MIN": "min", "MAX": "max"}.get(aggregate, "add")
+    numbers, dense = from_numpy(forest.number.dtype), forest.is_dense(targets)
+    kernel = walk_kernel(x.dtype, numbers, fn, forest.comparison(), dense)
+    begin = np.append(forest.begin, forest.begin[-1:])
+    weight = np.append(forest.weight, np.full(targets if dense else 0, NEUTRAL[fn], forest.weight.dtype))
+    inputs = [x, *(constant(t) for t in (*forest.table(), begin.astype(np.int32), forest.target.astype(np.int32), weight))]
+    rows, width = x.shape
+    height = minimum(MOST_ROWS, maximum(1, rows // SHARES))
+    sizes = [rows, height, width, -(-len(forest.roots) // LANES), len(forest.feature), forest.leaves + 1, len(weight), targets]
+    outputs = [(numbers, [rows, targets]), (boolean, [rows, targets])]
+    work = rows * len(forest.roots) * WORK
+    total, *voted = kernel_outputs(kernel, inputs, outputs[: 1 if dense else 2], sizes, work=work)
+    if aggregate == "AVERAGE":
+        total = mul(total, constant(np.array(1 / max(len(forest.roots), 1), numbers.numpy)))
+    return total, voted[0] if voted else None
