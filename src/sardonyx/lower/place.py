@@ -421,12 +421,34 @@ class Placer:
 
         return max(reversed(loops), key=score, default=None)
 
-    def likely_strides(self, v: Value) -> list[Dim] | None:
-        """Those of v's buffer, also before it is laid: a contraction will write vectors of its columns. None: it will follow its reader."""
+    def likely_strides(self, v: Value, depth: int = 4) -> list[Dim] | None:
+        """Those of v's buffer, also before it is laid. None: nothing of what v is made from tells; it will follow its reader."""
         if v.laid or (v.body is None and not v.constant and not v.tensor.parts):
             return v.strides
-        column = self.columns(v)
-        return None if column is None else strides(v.shape, [*(a for a in range(len(v.shape)) if a != column), column])
+        last = next((a for p in v.tensor.parts or (v.tensor,) if (a := self.natural_axis(self.values[p], depth)) is not None), None)
+        return None if last is None else strides(v.shape, [*(a for a in range(len(v.shape)) if a != last), last])
+
+    def natural_axis(self, w: Value, depth: int = 4) -> int | None:
+        """The axis of w's buffer along which it is computed best: the columns of its contraction, else the one along which w reads most
+        of what lies side by side."""
+        column = self.column_axis(w)
+        if column is not None or w.constant or w.body is None or not depth:
+            return column
+        known = [(r, self.likely_strides(self.values[r.tensor], depth - 1)) for r in reads_of(w)]
+        spots = [address(r.indices, steps) for r, steps in known if steps is not None]
+        votes = {s: sum(moves(a, s) == 1 for a in spots) for s in w.variables if self.machine.guess(extent(s)) >= self.machine.lanes}
+        best = max(votes, key=lambda s: votes[s], default=None)
+        if best is None or not votes[best]:
+            return None
+        return next((a for a, i in enumerate(w.into[1] if w.into else w.axes) if single(i) is best), None)
+
+    def column_axis(self, w: Value) -> int | None:
+        """The axis of w's buffer, or of that which it is a part of, that is the columns of its contraction."""
+        column = self.columns(w)
+        if column is None:
+            return None
+        where = w.into[1] if w.into else w.axes
+        return next(a for a, i in enumerate(where) if symbols(w.axes[column]) <= symbols(i))
 
     def columns(self, v: Value) -> int | None:
         """The axis of v that is the columns of the contraction it carries, or will carry, in its tile."""
@@ -468,14 +490,14 @@ class Placer:
         if any((o := operands(t)) is not None and r is o.b for t, r in sites) and not isinstance(sites[0][1].tensor, Panels):
             return sites[0][1].tensor.rank - 1  # see pack.lies_well
         t, r = sites[0]
-        column = self.columns(w)
-        if column is not None:
-            where = w.into[1] if w.into else w.axes
-            return next(a for a, i in enumerate(where) if symbols(w.axes[column]) <= symbols(i))
-        if not w.constant or operands(t):
-            return None
-        vector = self.vector_loop(t)
-        return next((a for a, i in enumerate(r.indices) if vector is not None and single(i) == vector), None)
+        column = self.column_axis(w)
+        if column is not None or operands(t):
+            return column
+        if w.constant:
+            vector = self.vector_loop(t)
+            return next((a for a, i in enumerate(r.indices) if vector is not None and single(i) == vector), None)
+        natural = self.natural_axis(w) if t.fn else None  # a reduction over other axes adds up vectors as well
+        return natural if natural is not None and symbols(r.indices[natural]).isdisjoint(t.loops) else None
 
     def reading_order(self, t: Value, r: Read):  # type: ignore[no-untyped-def]
         """The key that sorts r's axes by the loops of its reader t."""
