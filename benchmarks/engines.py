@@ -40,12 +40,12 @@ class Engine:
 
 
 def _sardonyx() -> Create:
-    import sardonyx
+    from sardonyx import InferenceSession, SessionOptions  # the package imports them when they are asked for
 
     def create(path: Path, threads: int) -> Run:
-        options = sardonyx.SessionOptions()
+        options = SessionOptions()
         options.intra_op_num_threads = threads
-        session = sardonyx.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = InferenceSession(path, options, providers=["CPUExecutionProvider"])
         return lambda feeds: session.run(None, feeds)
 
     return create

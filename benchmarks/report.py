@@ -85,17 +85,22 @@ def _creation_table(creations: list["Creation"]) -> tuple[list[str], list[list[s
 
 def show(creations: list["Creation"], comparisons: list["Comparison"]) -> None:
     """Prints the tables of one model."""
-    console = Console()
-    for header, rows in (_run_table(comparisons), _creation_table(creations)):
-        table = Table(*header)
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
+    show_table(*_run_table(comparisons))
+    show_table(*_creation_table(creations))
     for message in dict.fromkeys(f"{c.model}: {message}" for c in comparisons for message in c.failures.values()):
-        console.print(f"[red]{message}")
+        Console().print(f"[red]{message}")
 
 
-def _markdown_table(header: list[str], rows: list[list[str]]) -> str:
+def show_table(header: list[str], rows: list[list[str]], title: str | None = None) -> None:
+    """Prints one table."""
+    table = Table(*header, title=title)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    """The table as Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
@@ -116,9 +121,9 @@ def markdown(creations: list["Creation"], comparisons: list["Comparison"]) -> st
     return "\n".join(
         (
             f"{facts['processor']}, {facts['cores']} cores; {facts['packages']}\n",
-            _markdown_table(*_run_table(comparisons)),
+            markdown_table(*_run_table(comparisons)),
             summary(comparisons) + "\n",
-            _markdown_table(*_creation_table(creations)),
+            markdown_table(*_creation_table(creations)),
         )
     )
 
