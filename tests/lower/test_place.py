@@ -12,6 +12,7 @@ from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element
 from sardonyx.expr.tensor import Tensor, compute
 from sardonyx.loop.nodes import For, Load, Seq, Stmt, Store, walk
+from sardonyx.lower.place import MOST_MEMBERS
 from sardonyx.ops import linalg, movement, norm, pointwise, shape, softmax
 from sardonyx.ops.activation import gelu
 from sardonyx.ops.conv import conv
@@ -91,6 +92,23 @@ def test_a_chain_of_pointwise_values_is_one_statement() -> None:
     assert kinds(program) == ["ROOT"]
     for m in SIZES:
         program.check(reals(m, 8), reals(8))
+
+
+@pytest.mark.parametrize("residual", [0, 7])
+def test_a_long_chain_is_many_statements(residual: int) -> None:
+    """Expressions are walked recursively: none may grow with the model. Nor may a kernel."""
+
+    def net(x: Tensor) -> Tensor:
+        values = [x]
+        for i in range(500):
+            y = pointwise.pointwise(lambda e: scalar.apply("tanh", e), values[-1])
+            values.append(add(y, values[-1 - residual]) if residual and i % 8 == 7 else y)
+        return values[-1]
+
+    program = compiled(net, "f32[n, 5]")
+    assert all(len(nest.members) <= MOST_MEMBERS for nest in program.lowered.nests)
+    assert program.nests() > 1
+    program.check(reals(3, 5), tolerance=1e-5)
 
 
 def test_what_is_costly_and_read_twice_at_different_points_is_stored() -> None:

@@ -18,6 +18,7 @@ belong to the band.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -189,6 +190,8 @@ class Placer:
         once = all(loops_of(r) >= set(t.all_loops) for t, r in sites)
         if not (once and price * (len(sites) - 1) <= self.machine.spare) and price > (0 if once else self.machine.spare // 2):
             return False
+        if any(price + cost(t) > MOST_OPERATIONS for t, _ in sites):
+            return False
         self.substitute(v, [t for t, _ in sites])
         v.place = "INLINE"
         return True
@@ -237,6 +240,8 @@ class Placer:
             return False  # computed at all of the band's turns, it would be where the guard forbids it
         nest = min((t.nest for t, _ in sites), key=lambda n: n.root.id)  # type: ignore[attr-defined]
         assert isinstance(nest, Nest)
+        if len(nest.members) >= MOST_MEMBERS:
+            return False
         inside = [s for s in sites if s[0].nest is nest]
         keep = v.tensor in self.outputs or len(inside) < len(sites)
         if operands(v) and any(deciding(m.body) for m in nest.statements):
@@ -421,14 +426,14 @@ class Placer:
 
         return max(reversed(loops), key=score, default=None)
 
-    def likely_strides(self, v: Value, depth: int = 4) -> list[Dim] | None:
+    def likely_strides(self, v: Value, depth: int = 3) -> list[Dim] | None:
         """Those of v's buffer, also before it is laid. None: nothing of what v is made from tells; it will follow its reader."""
         if v.laid or (v.body is None and not v.constant and not v.tensor.parts):
             return v.strides
         last = next((a for p in v.tensor.parts or (v.tensor,) if (a := self.natural_axis(self.values[p], depth)) is not None), None)
         return None if last is None else strides(v.shape, [*(a for a in range(len(v.shape)) if a != last), last])
 
-    def natural_axis(self, w: Value, depth: int = 4) -> int | None:
+    def natural_axis(self, w: Value, depth: int = 3) -> int | None:
         """The axis of w's buffer along which it is computed best: the columns of its contraction, else the one along which w reads most
         of what lies side by side."""
         column = self.column_axis(w)
@@ -452,13 +457,18 @@ class Placer:
 
     def columns(self, v: Value) -> int | None:
         """The axis of v that is the columns of the contraction it carries, or will carry, in its tile."""
-        if o := operands(v.tile or v):
-            return next((a for a, x in enumerate(v.axes) if single(x) is o.columns[0]), None)
-        if v.fn or v.body is None:
-            return None
-        for r in reads_of(v):
-            if r.tensor.shape == v.shape and r.indices == v.axes and (a := self.columns(self.values[r.tensor])) is not None:
-                return a
+        seen, waiting = {v}, deque([v])
+        while waiting and len(seen) <= MOST_ASKED:
+            u = waiting.popleft()
+            if o := operands(u.tile or u):
+                return next((a for a, x in enumerate(u.axes) if single(x) is o.columns[0]), None)
+            if u.fn or u.body is None:
+                continue
+            for r in reads_of(u):
+                source = self.values[r.tensor]
+                if r.tensor.shape == u.shape and r.indices == u.axes and source not in seen:
+                    seen.add(source)
+                    waiting.append(source)
         return None
 
     def layout(self, w: Value) -> None:
@@ -516,6 +526,14 @@ class Placer:
             return max((depth.get(s, -1) for s in moving), default=-1), has_remainder(i)
 
         return key
+
+
+MOST_ASKED = 16
+"""Values that are looked at on the way back to a contraction."""
+MOST_OPERATIONS = 100
+"""Of one statement, in units of `cost`: the expression is walked recursively, and rebuilt for each value that it takes up."""
+MOST_MEMBERS = 64
+"""Of one nest: longer chains become several kernels, so that the time to compile them grows with their length and not its square."""
 
 
 def extent(s: Symbol) -> Dim:

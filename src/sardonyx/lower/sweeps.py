@@ -17,8 +17,8 @@ from sardonyx.expr.pieces import at_turn, deciding
 from sardonyx.loop.nodes import Const, Expr, For, Op, Reduce, Stmt, replace, sequence
 from sardonyx.lower.builder import Builder, Forward, Turn
 from sardonyx.lower.machine import Machine
-from sardonyx.lower.place import extent, is_short
-from sardonyx.lower.values import Value, reads_of
+from sardonyx.lower.place import MOST_OPERATIONS, extent, is_short
+from sardonyx.lower.values import Value, cost, reads_of
 
 MOST_UNROLLED = 32
 """Terms of a reduction over a fixed window that are written out."""
@@ -118,9 +118,11 @@ def groups(statements: list[Value], builder: Builder) -> list[list[Value]]:
 
 
 def joins(v: Value, group: list[Value], builder: Builder) -> bool:
-    """Does v run over the group's one loop, reading of its members only what is at hand?"""
+    """Does v run over the group's one loop, reading of its members only what is at hand? Their expressions become one."""
     own, shared = outer_free(v, builder), outer_free(group[0], builder)
     if len(own) != 1 or len(shared) != 1 or extent(own[0]) != extent(shared[0]):
+        return False
+    if sum(map(cost, [*group, v])) > MOST_OPERATIONS:
         return False
     members = {m.tensor: m for m in group}
     for read in reads_of(v):
