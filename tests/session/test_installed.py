@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import sardonyx
 from sardonyx.session import installed as module
-from sardonyx.session.installed import installed, package, sources
+from sardonyx.session.installed import installed, package, record, sources
 
 
 def test_it_imports_nothing():
@@ -31,6 +32,16 @@ def test_every_module_counts(tmp_path: Path):
     assert found == [f"{tmp_path}/a/n.py 6 1000", f"{tmp_path}/m.py 6 1000"]
     (tmp_path / "a" / "n.py").write_text("x = 11\n")
     assert sources(str(tmp_path)) != found
+
+
+def test_an_installers_record_counts_for_all_modules(tmp_path: Path):
+    folder = tmp_path / "sardonyx"
+    assert record(str(folder)) == []
+    noted = tmp_path / f"sardonyx-{sardonyx.__version__}.dist-info" / "RECORD"
+    noted.parent.mkdir()
+    noted.write_text("sardonyx/__init__.py,sha256=0,1\n")
+    os.utime(noted, (1000, 1000))
+    assert record(str(folder)) == [f"{noted} 32 1000"]
 
 
 def test_a_librarys_version_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

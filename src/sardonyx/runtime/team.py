@@ -40,7 +40,7 @@ class Team:
         self._worker = _native(self.image.address("worker"), ctypes.c_void_p, ctypes.c_int64)
         self._dispatch = _native(self.image.address("dispatch"), ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
         self._stop = _native(self.image.address("stop"), ctypes.c_void_p)
-        self._replay = Function(self.image.address("replay")) if available() else None
+        self._replay = Function(self.image.address("replay"))
         self._block = allocate(abi.control_bytes(MOST_WORKERS))
         self._block[:] = 0
         self._control = self._block.ctypes.data
@@ -68,7 +68,7 @@ class Team:
 
         None where there is no such function. It starts no workers: see `ensure`.
         """
-        if self._replay is None:
+        if not available():
             return None
         return self._replay.bound(request(context, plan, entry, self._control, threads, inputs, outputs))
 

@@ -22,12 +22,21 @@ def installed() -> str | None:
     try:
         told = [sys.version, sardonyx.__version__]
         for folder in sardonyx.__path__:
-            told += sources(folder)
+            told += record(folder) or sources(folder)
         for library in LIBRARIES:
             told += package(library)
     except OSError:
         return None
     return hashlib.sha256("\0".join(told).encode(errors="surrogateescape")).hexdigest()
+
+
+def record(folder: str) -> list[str]:
+    """What an installer noted beside the package, its files' digests among it; nothing where the package is worked on in its place."""
+    found = os.path.join(os.path.dirname(folder), f"sardonyx-{sardonyx.__version__}.dist-info", "RECORD")
+    try:
+        return [stamp(found, os.stat(found))]
+    except FileNotFoundError:
+        return []
 
 
 def sources(folder: str) -> list[str]:
