@@ -49,6 +49,13 @@ def test_a_layer_imports_only_those_before_it(layer: str) -> None:
             assert home != "sardonyx" or other not in LAYERS or other in before, f"{path} imports {name}"
 
 
+def test_onnx_ir_is_imported_by_way_of_graph() -> None:
+    """Whose first import of it is the cheap one."""
+    for path in PACKAGE.rglob("*.py"):
+        if path.relative_to(PACKAGE).parts[0] != "graph":
+            assert not {name for name in imported(path) if name.split(".")[0] == "onnx_ir"}, path
+
+
 @pytest.mark.parametrize("layer", LIGHT)
 def test_light_layers_need_numpy_alone(layer: str) -> None:
     for path in files(layer):

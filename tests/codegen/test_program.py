@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from sardonyx.base.dtypes import boolean, f32, i64
-from sardonyx.base.symbolic import Dim, Symbol, equals, maximum, minimum, value
+from sardonyx.base.symbolic import Dim, Symbol, equals, evaluate, maximum, minimum, value
 from sardonyx.codegen.compile import compile_kernel, compile_module
 from sardonyx.codegen.features import host
+from sardonyx.codegen.plans import MOST, instructions
 from sardonyx.codegen.program import OVERFLOW, CallStep, RepeatStep, RunStep, emit_program
 from sardonyx.loop.nodes import Alloc, Buffer, Const, For, Index, Kernel, Load, Op, Seq, Store
 from sardonyx.runtime import abi
@@ -102,7 +103,7 @@ def plan(dims: list[Dim], numbers: tuple[int, int]) -> tuple[list[int], int]:
     slots = {A: FREE, B: FREE + 1, Symbol("c"): FREE + 2}
     assignments = [(FREE + 2 + k, d) for k, d in enumerate(dims)]
     image = load(link([compile_module(emit_program(host(), [], {"sizes": assignments}, slots), host())]))
-    memory = context()
+    memory = context(32 + len(dims))
     memory[FREE : FREE + 2] = numbers
     ctypes.CFUNCTYPE(None, ctypes.c_void_p)(image.address("sizes"))(memory.ctypes.data)
     return [int(v) for v in memory[FREE + 2 : FREE + 2 + len(dims)]], int(memory[abi.STATUS])
@@ -128,3 +129,16 @@ def test_overflow_and_bad_divisors_are_seen(dim: Dim) -> None:
 def test_an_earlier_failure_stays() -> None:
     got, status = plan([a + 1], ((1 << 63) - 1, 0))
     assert (status, len(got)) == (OVERFLOW, 1)
+
+
+def test_a_long_plan_is_divided_and_computes_the_same() -> None:
+    """What one function has computed the others find."""
+    c = value(Symbol("c"))
+    dims: list[Dim] = [a + b]
+    for k in range(1, 60):
+        dims += [minimum((c + k) // (b + k), a * k), c * (a + 1) % (b + 2) + maximum(a, k) * (c // (b + 1))]
+    assignments = [(FREE + 2 + i, d) for i, d in enumerate(dims)]
+    assert instructions(assignments) > 3 * MOST
+    known = {A: 11, B: 4, Symbol("c"): 15}
+    assert plan(dims, (11, 4)) == ([evaluate(d, known.__getitem__) for d in dims], 0)
+    assert plan([*dims, a * a], (1 << 40, 4))[1] == OVERFLOW

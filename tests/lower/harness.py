@@ -20,6 +20,7 @@ from unittest import mock
 import numpy as np
 
 from sardonyx.base import dtypes
+from sardonyx.base.background import Background
 from sardonyx.base.dtypes import from_numpy
 from sardonyx.base.symbolic import Defined, Dim, Symbol, evaluate, single, symbol
 from sardonyx.codegen import features
@@ -30,10 +31,11 @@ from sardonyx.expr.known import DataSymbol
 from sardonyx.expr.require import Requirement
 from sardonyx.expr.tensor import Tensor, constant, input_tensor
 from sardonyx.loop import interpreter
-from sardonyx.lower.lowered import Lowered, lower
+from sardonyx.lower.lowered import Lowered
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.schedule import Call, Repeat, Segment, Step, bytes_of
-from sardonyx.providers.cpu import build, host_team, numbers
+from sardonyx.providers.cpu import Compiler
+from sardonyx.providers.objects import Objects
 from sardonyx.runtime import execution, memory
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -170,14 +172,10 @@ def compile_tensors(
     inputs: list[Tensor], outputs: list[Tensor], requirements: list[Requirement], target: Target, machine: Machine
 ) -> Compiled:
     meaning = list(outputs)
-    lowered, preparation = lower(inputs, outputs, machine)
-    prepared: dict[Tensor, Array] = {}
-    if preparation is not None:
-        first = build(preparation, (), target, host_team(), {}, None)
-        prepared = dict(zip(preparation.outputs, first.run([], 1), strict=True))
-    program = build(lowered, requirements, target, host_team(), prepared, None)
-    constants = [np.ascontiguousarray(numbers(t, lowered.orders.get(t), prepared)) for t in lowered.constants]
-    return Compiled(list(inputs), meaning, lowered, preparation, list(requirements), program, constants)
+    with Background("sardonyx-compile") as background:
+        compiler = Compiler(Objects(background, None), target, machine, threads=1)
+        program, lowered, preparation = compiler.run(inputs, outputs, requirements)
+    return Compiled(list(inputs), meaning, lowered, preparation, list(requirements), program, program.constants)
 
 
 # ---- a program under the interpreter ------------------------------------------------------------------------------------

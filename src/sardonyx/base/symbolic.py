@@ -32,6 +32,7 @@ class Atom:
     """
 
     __slots__ = ("_hash", "extent", "key", "signed", "symbols")
+    is_remainder = False
 
     def __init__(self, key: str, symbols: frozenset[Symbol] | None, extent: Dim | None) -> None:
         self.key = key
@@ -126,9 +127,10 @@ class Alias(Defined):
 class Derived(Atom):
     """op(left, right) for op in "//", "%", "min", "max", "==" that did not simplify."""
 
-    __slots__ = ("left", "op", "right")
+    __slots__ = ("is_remainder", "left", "op", "right")
 
     def __init__(self, op: str, left: Dim, right: Dim) -> None:
+        self.is_remainder = op == "%"
         extent = right if op == "%" else 2 if op == "==" else None
         super().__init__(f"({left} {op} {right})", symbols(left) | symbols(right), extent)
         self.op, self.left, self.right = op, left, right
@@ -188,7 +190,7 @@ class Int:
         return isinstance(other, Int) and (self is other or self.key == other.key)
 
     def __hash__(self) -> int:
-        return hash(self.key)
+        return hash(self._key or self.key)
 
     def __add__(self, other: Dim) -> Dim:
         if isinstance(other, int):
@@ -248,20 +250,20 @@ class Int:
 
 def polynomial(terms: Terms) -> Dim:
     """The canonical Dim of these terms: zeros dropped, e // b and e % b of one e merged, a constant as `int`."""
-    terms = {m: c for m, c in terms.items() if c}
-    if not terms:
-        return 0
-    if len(terms) == 1 and () in terms:
-        return terms[()]
-    return merge_quotients(Int(terms))
+    if 0 in terms.values():
+        terms = {m: c for m, c in terms.items() if c}
+    if len(terms) > 1:
+        return merge_quotients(Int(terms))
+    return Int(terms) if terms and () not in terms else terms.get((), 0)
 
 
 def merge_quotients(e: Int) -> Dim:
     """c b (x // b) + c (x % b) becomes c x."""
     for monomial, factor in e.terms.items():
         for atom in monomial:
-            if not isinstance(atom, Derived) or atom.op != "%":
+            if not atom.is_remainder:
                 continue
+            assert isinstance(atom, Derived)
             rest = list(monomial)
             rest.remove(atom)
             scale = Int({tuple(rest): factor}) if rest else factor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from typing import Any
 
@@ -15,54 +16,63 @@ from sardonyx.codegen.features import Target
 from sardonyx.loop.nodes import Kernel
 
 _lock = threading.RLock()  # llvmlite's own lock guards single calls; a pass pipeline is several
+if hasattr(os, "register_at_fork"):  # a child would find the lock of another thread closed for good, and LLVM half way
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def compile_kernel(kernel: Kernel, target: Target) -> bytes:
     """The kernel as a relocatable object with one global symbol, its name. Raises Unsupported for what can't be emitted."""
-    try:
-        module = emit(kernel, target)
-    except RecursionError:
-        raise Unsupported(f"{kernel.name}: expressions inside each other too deeply") from None
-    return compile_module(module, target)
+    return compile_text(kernel_text(kernel, target), target)
 
 
 def compile_module(module: ir.Module, target: Target) -> bytes:
     """A module as a relocatable object."""
+    return compile_text(str(module), target)
+
+
+def kernel_text(kernel: Kernel, target: Target) -> str:
+    """The kernel's LLVM IR as emitted. Raises Unsupported for what can't be."""
+    try:
+        return str(emit(kernel, target))
+    except RecursionError:
+        raise Unsupported(f"{kernel.name}: expressions inside each other too deeply") from None
+
+
+def compile_text(text: str, target: Target) -> bytes:
+    """LLVM IR as a relocatable object. Nearly all of it is LLVM's work, which other threads need not wait for."""
     with _lock:
         machine = _machine(target)
-        code: bytes = machine.emit_object(_optimised(module, machine))
+        code: bytes = machine.emit_object(_optimised(text, machine))
     return code
 
 
 def ir_text(kernel: Kernel, target: Target, optimised: bool = False) -> str:
     """The kernel's LLVM IR, as emitted or after the passes."""
-    module = emit(kernel, target)
+    text = str(emit(kernel, target))
     if not optimised:
-        return str(module)
+        return text
     with _lock:
-        return str(_optimised(module, _machine(target)))
+        return str(_optimised(text, _machine(target)))
 
 
 def assembly(kernel: Kernel, target: Target) -> str:
     """The kernel's assembly."""
     with _lock:
         machine = _machine(target)
-        text: str = machine.emit_assembly(_optimised(emit(kernel, target), machine))
+        text: str = machine.emit_assembly(_optimised(str(emit(kernel, target)), machine))
     return text
 
 
-def _optimised(module: ir.Module, machine: Any) -> Any:
+def _optimised(text: str, machine: Any) -> Any:
     """Parsed, verified, and through the passes: what they don't do (loop-invariant code, unrolling), emission has done."""
-    parsed = llvm.parse_assembly(str(module))
+    parsed = llvm.parse_assembly(text)
     parsed.verify()
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options())
-    passes = llvm.create_new_function_pass_manager()
+    passes = llvm.create_new_module_pass_manager()  # runs them on each function
     passes.add_sroa_pass()
     passes.add_instruction_combine_pass()
     passes.add_simplify_cfg_pass()
-    for function in parsed.functions:
-        if not function.is_declaration:
-            passes.run(function, builder)
+    passes.run(parsed, builder)
     return parsed
 
 

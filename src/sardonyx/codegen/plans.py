@@ -3,18 +3,26 @@
 void NAME(ptr context):
     for (slot, integer): context[slot] = integer
     if anything overflowed, or a divisor was not positive: cmpxchg(status, 0, OVERFLOW)
+
+A long plan is divided among functions that it calls in order, NAME.1, NAME.2, ...: what LLVM takes for a block grows faster than the
+block does. What one of them has computed the others find in an array on the plan's stack.
+
+    void NAME.i(ptr context, ptr shared)
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from llvmlite import ir
 
 from sardonyx.base.symbolic import Atom, Derived, Dim, Int, Symbol
 from sardonyx.codegen.features import Target
-from sardonyx.codegen.words import I1, I64, PTR, VOID, Value, Words, constant_of
+from sardonyx.codegen.words import I1, I64, PTR, VOID, Type, Value, Words, constant_of
 from sardonyx.runtime import abi
+
+MOST = 300  # instructions of a function, about
 
 OVERFLOW = 0xFFFF_FFFF  # the status: no check of a kernel has it
 
@@ -25,34 +33,96 @@ def emit_plan(
     module: ir.Module, target: Target, name: str, assignments: Sequence[tuple[int, Dim]], slots: Mapping[Symbol, int]
 ) -> None:
     """Emit a plan. An assignment may use what one before it stored. Raises KeyError for a symbol without a slot."""
-    function = ir.Function(module, ir.FunctionType(VOID, [PTR]), name)
+    whole = Words(_function(module, name, [PTR]), target)
+    if instructions(assignments) <= MOST:
+        plan = _Plan(whole, slots, None)
+        plan.assign(assignments, 0, len(assignments))
+        plan.end()
+        return
+    whole.b.position_at_end(whole.block("entry"))
+    array = whole.b.alloca(I64)
+    array.type = PTR  # llvmlite still gives it a typed pointer
+    shared = Shared()
+    here = parts = 0
+    while here < len(assignments):
+        parts += 1
+        part = _function(module, f"{name}.{parts}", [PTR, PTR])
+        part.linkage = "internal"
+        plan = _Plan(Words(part, target), slots, shared)
+        here = plan.assign(assignments, here, MOST)
+        plan.end()
+        whole.b.call(part, [*whole.function.args, array])
+    array.allocated_type = ir.ArrayType(I64, max(shared.count, 1))
+    whole.b.ret_void()
+
+
+def _function(module: ir.Module, name: str, arguments: Sequence[Type]) -> Value:
+    function = ir.Function(module, ir.FunctionType(VOID, arguments), name)
     function.attributes.add("nounwind")
-    _Plan(Words(function, target), slots).emit(assignments)
+    return function
+
+
+def instructions(assignments: Sequence[tuple[int, Dim]]) -> int:
+    """About how many they take, if nothing is computed twice."""
+    seen: set[Dim] = set()
+    total, waiting = 0, [dim for _, dim in assignments]
+    while waiting:
+        dim = waiting.pop()
+        if not isinstance(dim, Int) or dim in seen:
+            continue
+        seen.add(dim)
+        for monomial in dim.terms:
+            total += 4 + 4 * len(monomial)
+            waiting.extend(side for a in monomial if isinstance(a, Derived) for side in (a.left, a.right))
+    return total
+
+
+@dataclass
+class Shared:
+    """Where in the array values are found."""
+
+    places: dict[Int | Atom, int] = field(default_factory=dict)
+    count: int = 0
+
+    def place(self, what: Int | Atom) -> int:
+        self.places[what] = self.count
+        self.count += 1
+        return self.places[what]
 
 
 class _Plan:
-    def __init__(self, w: Words, slots: Mapping[Symbol, int]) -> None:
-        self.w, self.b, self.slots = w, w.b, slots
-        self.context = w.function.args[0]
-        self.memo: dict[object, Value] = {}
-        self.failed: Value = w.const(I1, False)
+    """A function under construction. shared: what those before it have left in the array; None: there is none."""
 
-    def emit(self, assignments: Sequence[tuple[int, Dim]]) -> None:
-        w, b = self.w, self.b
-        b.position_at_end(w.block("entry"))
-        symbols = {slot: symbol for symbol, slot in self.slots.items()}
-        for slot, dim in assignments:
+    def __init__(self, w: Words, slots: Mapping[Symbol, int], shared: Shared | None) -> None:
+        self.w, self.b, self.slots, self.shared = w, w.b, slots, shared
+        self.context = w.function.args[0]
+        self.memo: dict[Int | Atom, Value] = {}
+        self.failed: Value = w.const(I1, False)
+        self.symbols = {slot: symbol for symbol, slot in slots.items()}
+        self.b.position_at_end(w.block("entry"))
+
+    def assign(self, assignments: Sequence[tuple[int, Dim]], here: int, most: int) -> int:
+        """Emits the assignments from `here` on, until there are `most` instructions. -> where to go on"""
+        while here < len(assignments) and (self.shared is None or len(self.b.block.instructions) < most):
+            slot, dim = assignments[here]
             v = self.integer(dim)
-            b.store(v, self.slot(slot), align=8)
-            if slot in symbols:
-                self.forget(symbols[slot])
+            self.b.store(v, self.slot(slot), align=8)
+            if slot in self.symbols:
+                self.forget(self.symbols[slot])
+            here += 1
+        return here
+
+    def end(self) -> None:
+        w, b = self.w, self.b
         with b.if_then(self.failed):
             b.cmpxchg(self.slot(abi.STATUS), w.const(I64, 0), w.const(I64, OVERFLOW), "acq_rel", "monotonic")
         b.ret_void()
 
     def forget(self, symbol: Symbol) -> None:
         """A symbol's slot has changed."""
-        self.memo = {k: v for k, v in self.memo.items() if symbol not in k.symbols}  # type: ignore[attr-defined]
+        self.memo = {k: v for k, v in self.memo.items() if symbol not in k.symbols}
+        if self.shared is not None:
+            self.shared.places = {k: v for k, v in self.shared.places.items() if symbol not in k.symbols}
 
     def slot(self, number: int) -> Value:
         return self.b.gep(self.context, [self.w.const(I64, number)], source_etype=I64)
@@ -60,7 +130,7 @@ class _Plan:
     def integer(self, dim: Dim) -> Value:
         if not isinstance(dim, Int):
             return self.w.const(I64, dim)
-        found = self.memo.get(dim)
+        found = self.known(dim)
         if found is None:
             found = self.w.const(I64, 0)
             for monomial, factor in dim.terms.items():
@@ -68,8 +138,25 @@ class _Plan:
                 for atom in monomial:
                     product = self.checked("smul", product, self.atom(atom))
                 found = self.checked("sadd", found, product)
-            self.memo[dim] = found
+            self.remember(dim, found, len(dim.terms) > 1)
         return found
+
+    def known(self, what: Int | Atom) -> Value | None:
+        """Its value, if it has been computed."""
+        found = self.memo.get(what)
+        if found is None and self.shared is not None and what in self.shared.places:
+            found = self.memo[what] = self.b.load(self.place(self.shared.places[what]), typ=I64, align=8)
+        return found
+
+    def remember(self, what: Int | Atom, found: Value, dear: bool) -> None:
+        """Keeps a value, for the functions that follow too if it is dear to compute."""
+        self.memo[what] = found
+        if dear and self.shared is not None:
+            self.b.store(found, self.place(self.shared.place(what)), align=8)
+
+    def place(self, number: int) -> Value:
+        """The address of an element of the array."""
+        return self.b.gep(self.w.function.args[1], [self.w.const(I64, number)], source_etype=I64)
 
     def checked(self, op: str, x: Value, y: Value) -> Value:
         """x + y or x y; an overflow is remembered."""
@@ -86,14 +173,14 @@ class _Plan:
         self.failed = self.b.or_(self.failed, condition)
 
     def atom(self, atom: Atom) -> Value:
-        found = self.memo.get(atom)
+        found = self.known(atom)
         if found is None:
             if isinstance(atom, Symbol):
                 found = self.b.load(self.slot(self.slots[atom]), typ=I64, align=8)
             else:
                 assert isinstance(atom, Derived), f"{atom!r} in a plan"
                 found = self.derived(atom.op, self.integer(atom.left), self.integer(atom.right))
-            self.memo[atom] = found
+            self.remember(atom, found, not isinstance(atom, Symbol))
         return found
 
     def derived(self, op: str, left: Value, right: Value) -> Value:
@@ -103,9 +190,11 @@ class _Plan:
         if op == "==":
             return b.zext(b.icmp_signed("==", left, right), I64)
         zero, one = w.const(I64, 0), w.const(I64, 1)
-        bad = b.icmp_signed("<=", right, zero)
-        self.fail_if(bad)
-        divisor = b.select(bad, one, right)
+        divisor = right
+        if (constant_of(right) or 0) <= 0:
+            bad = b.icmp_signed("<=", right, zero)
+            self.fail_if(bad)
+            divisor = b.select(bad, one, right)
         rest = b.srem(left, divisor)
         negative = b.icmp_signed("<", rest, zero)
         if op == "%":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -15,15 +16,18 @@ import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common
 
+from sardonyx.base.background import Background
 from sardonyx.base.errors import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile, SardonyxError
 from sardonyx.graph import schemas
 from sardonyx.graph.constants import lift_constants
-from sardonyx.graph.external_data import ExternalData
+from sardonyx.graph.external_data import ExternalData, tensor_of_bytes
 from sardonyx.graph.inference import infer
 from sardonyx.graph.inline import inline_functions
-from sardonyx.graph.tensors import byte_count, check_tensor, densify, element_count, tensor_dtype
+from sardonyx.graph.skim import File, Memory, Piece, Skimmed, skim
+from sardonyx.graph.tensors import byte_count, check_raw, check_tensor, densify, element_count, tensor_dtype
 from sardonyx.graph.types import has_map, set_type
 from sardonyx.graph.verify import Knows, check_structure, check_types, knows_nothing
+from sardonyx.runtime.memory import Bytes
 
 NEWEST_IR_VERSION = 14
 FILES = "sardonyx.files"  # in a model's meta: {location: Identity} of the files beside it that it was read from
@@ -39,13 +43,14 @@ class LoadOptions:
 
     folder: where external data lies; by default beside the file. knows: says whether a provider has an operator
     (domain, name) that is outside the standard. dimensions, denotations: sizes for input dimensions of these names
-    and denotations.
+    and denotations. reader: reads large tensors while other things go on; whoever asks for their numbers waits for it.
     """
 
     folder: str | None = None
     knows: Knows = knows_nothing
     dimensions: Mapping[str, int] = field(default_factory=dict)
     denotations: Mapping[str, int] = field(default_factory=dict)
+    reader: Background | None = None
 
 
 def load(source: str | os.PathLike[str] | bytes, options: LoadOptions = LoadOptions()) -> ir.Model:
@@ -54,32 +59,36 @@ def load(source: str | os.PathLike[str] | bytes, options: LoadOptions = LoadOpti
     Raises TypeError for a source of another type, else a SardonyxError that begins with the file's name, if there is one.
     """
     if isinstance(source, bytes):
+        skimmed = skim(Memory(source))
         try:
-            proto = parse(source)
+            proto = parse(skimmed.model)
         except google.protobuf.message.DecodeError as error:
             raise InvalidProtobuf("Failed to load model because protobuf parsing failed.") from error
-        return from_proto(proto, options)
+        return from_proto(proto, options, skimmed.tensors)
     if not isinstance(source, str | os.PathLike):
         raise TypeError(f"Unable to load from type '{type(source)}'")
     path = os.fspath(source)
     prefix = f"Load model from {path} failed:"
+    skimmed = read_file(path, options.reader)
     try:
-        proto = parse(read_file(path))
+        proto = parse(skimmed.model)
     except google.protobuf.message.DecodeError as error:
         raise InvalidProtobuf(f"{prefix}Protobuf parsing failed.") from error
     try:
         beside = options if options.folder is not None else replace(options, folder=os.path.dirname(path))
-        return from_proto(proto, beside)
+        return from_proto(proto, beside, skimmed.tensors)
     except SardonyxError as error:
         raise type(error)(prefix + error.detail) from error
 
 
-def read_file(path: str) -> bytes:
-    """The file's bytes. Raises NoSuchFile; a folder reads as a file that is no model."""
+def read_file(path: str, reader: Background | None) -> Skimmed:
+    """What the file says. Raises NoSuchFile; a folder reads as a file that is no model."""
     prefix = f"Load model from {path} failed:"
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        with open(path, "rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            sized = stat.S_ISREG(status.st_mode) and status.st_size > 0 and hasattr(os, "preadv")
+            return skim(File(file.fileno(), status.st_size), reader) if sized else skim(Memory(file.readall()))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NoSuchFile(f"{prefix}Load model {path} failed. File doesn't exist") from error
     except IsADirectoryError as error:
@@ -95,12 +104,14 @@ def parse(data: bytes) -> onnx.ModelProto:
     return proto
 
 
-def from_proto(proto: onnx.ModelProto, options: LoadOptions = LoadOptions()) -> ir.Model:
-    """The graph of a parsed model; `proto` is changed. Raises SardonyxError."""
+def from_proto(
+    proto: onnx.ModelProto, options: LoadOptions = LoadOptions(), tensors: Mapping[int, Piece] | None = None
+) -> ir.Model:
+    """The graph of a parsed model; `proto` is changed. tensors: see `skim`. Raises SardonyxError."""
     check_header(proto)
     check_texts(proto)
     files = ExternalData(options.folder)
-    external = read_tensors(proto, files)
+    external = read_tensors(proto, files, tensors or {})
     for graph in graphs_of(proto):
         check_definitions(graph)
     maps = take_map_types(proto.graph)
@@ -190,29 +201,38 @@ def graphs_of(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.Functio
                 waiting.extend(attribute.graphs)
 
 
-def read_tensors(proto: onnx.ModelProto, data: ExternalData) -> dict[str, ir.TensorProtocol]:
-    """Checks every tensor. Sparse ones become dense; those in other files are returned under the location left in their place."""
+def read_tensors(proto: onnx.ModelProto, data: ExternalData, skimmed: Mapping[int, Piece]) -> dict[str, ir.TensorProtocol]:
+    """Checks every tensor. Sparse ones become dense; those in other files, and those that were skimmed off the main graph's
+    initializers, are returned under the location left in their place."""
     external: dict[str, ir.TensorProtocol] = {}
 
-    def read(tensor: onnx.TensorProto) -> None:
+    def read(tensor: onnx.TensorProto, raw: Piece | None = None) -> None:
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
-            check_tensor(tensor)
+            found = with_data(tensor, raw) if raw is not None else None
+            if found is not None:
+                place(tensor, found)
+            else:
+                check_tensor(tensor)
             return
         dtype = tensor_dtype(tensor)
         expected = byte_count(element_count(tensor.dims, dtype, tensor.name), dtype)
         if dtype.kind == "string":
             raise InvalidGraph(f"Tensor '{tensor.name}' of strings can't lie in another file.")
+        place(tensor, data.tensor(tensor, expected))
+
+    def place(tensor: onnx.TensorProto, found: ir.TensorProtocol) -> None:
         key = str(len(external))
-        external[key] = data.tensor(tensor, expected)
+        external[key] = found
+        tensor.data_location = onnx.TensorProto.EXTERNAL
         del tensor.external_data[:]
         tensor.external_data.add(key="location", value=key)
 
-    for graph in graphs_of(proto):
+    for depth, graph in enumerate(graphs_of(proto)):
         if isinstance(graph, onnx.GraphProto):
             graph.initializer.extend(densify(sparse) for sparse in graph.sparse_initializer)
             del graph.sparse_initializer[:]
-            for tensor in graph.initializer:
-                read(tensor)
+            for number, tensor in enumerate(graph.initializer):
+                read(tensor, skimmed.get(number) if depth == 0 else None)
         for node in graph.node:
             for attribute in node.attribute:
                 if attribute.type == onnx.AttributeProto.SPARSE_TENSOR:
@@ -222,6 +242,24 @@ def read_tensors(proto: onnx.ModelProto, data: ExternalData) -> dict[str, ir.Ten
                 for tensor in attribute.tensors:
                     read(tensor)
     return external
+
+
+def with_data(tensor: onnx.TensorProto, raw: Piece) -> ir.TensorProtocol | None:
+    """The checked tensor whose raw_data is `raw`, without a copy. None for a type of which that can't be: the data are put back."""
+    dtype, name = tensor_dtype(tensor), tensor.name
+
+    def read() -> Bytes:
+        try:
+            return raw.read()
+        except OSError as error:
+            raise Fail(f"Initializer '{name}' cannot be read: {error}") from error
+
+    if dtype.bits < 8 or dtype.kind in ("bool", "string"):
+        tensor.raw_data = read().tobytes()
+        return None
+    check_raw(tensor, dtype, element_count(tensor.dims, dtype, name), raw.size)
+    kind, shape = ir.DataType(tensor.data_type), ir.Shape(tensor.dims)
+    return ir.LazyTensor(lambda: tensor_of_bytes(read(), kind, shape, name), kind, shape, name=name)
 
 
 def make_dense(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> None:
@@ -288,7 +326,7 @@ def normalise_imports(model: ir.Model) -> None:
 
 
 def place_external(model: ir.Model, external: dict[str, ir.TensorProtocol]) -> None:
-    """Puts the tensors of other files where `read_tensors` left their keys as locations."""
+    """Puts tensors where `read_tensors` left their keys as locations."""
     if not external:
         return
 

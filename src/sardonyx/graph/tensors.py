@@ -59,7 +59,9 @@ def check_tensor(tensor: onnx.TensorProto) -> None:
     dtype = tensor_dtype(tensor)
     count = element_count(tensor.dims, dtype, tensor.name)
     if tensor.HasField("raw_data"):
-        _check_raw(tensor, dtype, count)
+        check_raw(tensor, dtype, count, len(tensor.raw_data))
+        if dtype is dtypes.boolean and max(tensor.raw_data, default=0) > 1:
+            tensor.raw_data = tensor.raw_data.translate(_AS_BOOL)
         return
     for field, codes in _FIELDS:
         found = len(getattr(tensor, field))
@@ -80,17 +82,16 @@ def _items(count: int, dtype: dtypes.DType) -> int:
     return byte_count(count, dtype) if dtype.bits < 8 else count
 
 
-def _check_raw(tensor: onnx.TensorProto, dtype: dtypes.DType, count: int) -> None:
+def check_raw(tensor: onnx.TensorProto, dtype: dtypes.DType, count: int, found: int) -> None:
+    """Raises InvalidGraph unless a tensor of `count` elements can have `found` bytes of raw_data."""
     if dtype is dtypes.string:
         raise InvalidGraph(f"Tensor '{tensor.name}' of strings keeps its data in raw_data.")
-    found, expected = len(tensor.raw_data), byte_count(count, dtype)
+    expected = byte_count(count, dtype)
     if found != expected:
         raise InvalidGraph(
             f"Tensor '{tensor.name}' of type {dtype.onnx_name} and shape {list(tensor.dims)} has {found} bytes of data, "
             f"not {expected}."
         )
-    if dtype is dtypes.boolean and max(tensor.raw_data, default=0) > 1:
-        tensor.raw_data = tensor.raw_data.translate(_AS_BOOL)
 
 
 def densify(sparse: onnx.SparseTensorProto) -> onnx.TensorProto:

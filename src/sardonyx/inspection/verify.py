@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 
 from sardonyx.base.errors import SardonyxError
+from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph import schemas
 from sardonyx.graph.load import LoadOptions, load
 from sardonyx.inspection.compare import Deviation, compare

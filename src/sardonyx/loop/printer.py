@@ -47,6 +47,7 @@ class Printer:
     """The lines so far, the names given, and how deep it stands.
 
     Inside a scope (a statement, or a reduction's body) every value is printed once: `values` has the names of those that are shared.
+    Integers without Elements have one text while their symbols keep their names, so it is made once: `dims`, and `ranks` of their atoms.
     """
 
     def __init__(self) -> None:
@@ -57,6 +58,9 @@ class Printer:
         self.variables = self.named = 0
         self.values: dict[Expr, str] = {}
         self.shared: frozenset[Expr] = frozenset()
+        self.ever: set[Symbol] = set()
+        self.dims: dict[Int, str] = {}
+        self.ranks: dict[Atom, str] = {}
 
     # ---- names ------------------------------------------------------------------------------------------------------------
 
@@ -65,6 +69,10 @@ class Printer:
         return self.symbols[size]
 
     def variable(self, symbol: Symbol) -> str:
+        if symbol in self.ever:  # the name that it had is in the texts
+            self.dims.clear()
+            self.ranks.clear()
+        self.ever.add(symbol)
         name = self.symbols[symbol] = f"i{self.variables}"
         self.symbols[nodes.first(symbol)] = f"{name}.first"
         self.variables += 1
@@ -201,21 +209,36 @@ class Printer:
 
     def dim(self, d: Dim) -> str:
         """A sum of products, sorted by its words; the constant last."""
+        if not isinstance(d, Int):
+            return str(d)
+        found = self.dims.get(d)
+        if found is None:
+            found = self.sum(d)
+            if not any(isinstance(a, Element) for a in d.atoms):
+                self.dims[d] = found
+        return found
+
+    def sum(self, d: Int) -> str:
         words = []
-        for monomial, factor in sorted(terms(d).items(), key=lambda term: sorted(map(self.rank, term[0]))):
+        for monomial, factor in sorted(d.terms.items(), key=lambda term: sorted(map(self.rank, term[0]))):
             atoms = sorted(self.atom(a) for a in sorted(monomial, key=self.rank))
             words.append((not atoms, "*".join(([] if factor == 1 and atoms else [str(factor)]) + atoms)))
-        return " + ".join(w for _, w in sorted(words)) or "0"
+        return " + ".join(w for _, w in sorted(words))
 
     def rank(self, a: Atom) -> str:
         """Where an atom stands among others: by what it is made of, without the names of shared values, which its place decides."""
         if isinstance(a, Symbol):
             return self.atom(a)
+        found = self.ranks.get(a)
+        if found is not None:
+            return found
         if isinstance(a, Element):
             parts = [f"{type(e).__name__}{e.dtype}{''.join(self.words(f) for f in e.fields)}" for e in nodes.walk(a.expr)]
             return hashlib.sha256("".join(parts).encode()).hexdigest()
         assert isinstance(a, Derived)
-        return a.op + "".join(sorted(self.rank(inner) for d in (a.left, a.right) for monomial in terms(d) for inner in monomial))
+        inner = sorted(self.rank(i) for d in (a.left, a.right) for monomial in terms(d) for i in monomial)
+        self.ranks[a] = found = a.op + "".join(inner)
+        return found
 
     def words(self, part: object) -> str:
         """A part of an expression for `rank`: names and numbers, nothing for what is made of parts itself."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import onnx_ir
 
 from sardonyx.base.dtypes import boolean, i64
 from sardonyx.base.errors import Fail, Unsupported
@@ -19,6 +18,7 @@ from sardonyx.expr.known import DataSymbol, elements, known, no_data_sizes
 from sardonyx.expr.region import scan, while_loop
 from sardonyx.expr.scalar import apply, cast, index
 from sardonyx.expr.tensor import Tensor, compute, constant
+from sardonyx.graph import onnx_ir
 from sardonyx.ops.pointwise import normal_axis, pointwise, view
 
 Scope = dict[onnx_ir.Value, Tensor]

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx_ir
 
 from sardonyx import ops
 from sardonyx.base.dtypes import BY_CODE, DType
 from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Dim, symbol
 from sardonyx.expr.tensor import Tensor, input_tensor, lazy_constant, origin
+from sardonyx.graph import onnx_ir
 from sardonyx.lower.control import CONTROL, import_control
 from sardonyx.ops.record import Op
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from sardonyx.base.symbolic import Symbol, ground, product, symbols, value
 from sardonyx.expr.known import DataSymbol
@@ -42,7 +42,12 @@ class Lowered:
     orders: dict[Tensor, list[int]]
 
 
-def lower(inputs: Sequence[Tensor], outputs: Sequence[Tensor], machine: Machine) -> tuple[Lowered, Lowered | None]:
+Made = Callable[[Kernel, bool], object]  # is told of each new kernel at once, and whether the preparation needs it
+
+
+def lower(
+    inputs: Sequence[Tensor], outputs: Sequence[Tensor], machine: Machine, made: Made = lambda kernel, urgent: None
+) -> tuple[Lowered, Lowered | None]:
     """(the program, the program that prepares its constants once when the model is loaded, if there is anything to prepare)."""
     results = own_buffers(inputs, outputs)
     probes = data_symbols(results)
@@ -57,13 +62,14 @@ def lower(inputs: Sequence[Tensor], outputs: Sequence[Tensor], machine: Machine)
     run = {t: v for t, v in values.items() if not v.constant}
     constants = leaves(run, values, [p.tensor for p in probes])
     prepared = [t for t in constants if t.data is None]
-    program = lower_part(run, inputs, results, kept, probes, constants, machine)
+    program = lower_part(run, inputs, results, kept, probes, constants, machine, lambda kernel: made(kernel, False))
     if not prepared:
         return program, None
     before = {t: v for t, v in values.items() if v.constant}
     for t in prepared:
         before[t].strides, before[t].laid = run[t].strides, True
-    return program, lower_part(before, [], prepared, prepared, [], [t for t in before if t.data is not None], machine)
+    sources = [t for t in before if t.data is not None]
+    return program, lower_part(before, [], prepared, prepared, [], sources, machine, lambda kernel: made(kernel, True))
 
 
 def own_buffers(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Tensor]:
@@ -197,10 +203,11 @@ def lower_part(
     probes: Sequence[DataSymbol],
     constants: Sequence[Tensor],
     machine: Machine,
+    made: Callable[[Kernel], object],
 ) -> Lowered:
     mark_levels(values, probes)
     nests = place(values, [t for t in kept if t in values], machine)
-    kernels: dict[str, Kernel] = {}
+    kernels = KernelTable(made)
     shared = Kernels()
     items = [(n.root.id, n.root.region, nest_call(n, values, machine, kernels, shared)) for n in nests]
     for call in dict.fromkeys(t.call for t in values if t.call is not None and t not in constants):
@@ -230,7 +237,8 @@ def lower_part(
         owned = {t: values[t].room * t.dtype.itemsize for t, owner in owners.items() if owner is segment}
         slots = plan_memory(segment, owned, probed | crossing)
         place_barriers(segment.steps, slots)
-    return Lowered(list(inputs), list(outputs), list(constants), list(probes), segments, kernels, nests, orders(constants, values))
+    order = orders(constants, values)
+    return Lowered(list(inputs), list(outputs), list(constants), list(probes), segments, kernels.by_name, nests, order)
 
 
 def orders(constants: Sequence[Tensor], values: dict[Tensor, Value]) -> dict[Tensor, list[int]]:
@@ -273,24 +281,37 @@ def in_regions(items: Sequence[Item], path: tuple[Region, ...]) -> list[Step]:
     return [step for _, step in sorted(own, key=lambda item: item[0])]
 
 
-def nest_call(nest: Nest, values: dict[Tensor, Value], machine: Machine, kernels: dict[str, Kernel], shared: Kernels) -> Call:
+@dataclass
+class KernelTable:
+    """A program's kernels. `made` is told of each as soon as it is there, so that it is compiled while the next ones are built."""
+
+    made: Callable[[Kernel], object]
+    by_name: dict[str, Kernel] = field(default_factory=dict)
+
+    def keep(self, kernel: Kernel) -> Kernel:
+        """The kernel of this name; this one, if it is the first."""
+        if kernel.name not in self.by_name:
+            self.by_name[kernel.name] = kernel
+            self.made(kernel)
+        return self.by_name[kernel.name]
+
+
+def nest_call(nest: Nest, values: dict[Tensor, Value], machine: Machine, kernels: KernelTable, shared: Kernels) -> Call:
     kernel, arguments, sizes = shared.build(nest, values, machine)
-    name = kernel.name
-    kernels.setdefault(name, kernel)
+    kernel = kernels.keep(kernel)
     origins = tuple(dict.fromkeys(v.tensor.origin for v in nest.statements))
     writes = frozenset((v.into[0] if v.into else v.tensor) for v in [nest.root, *(m for m in nest.members if m.stored)])
     checks = ("index {0} is out of bounds for an axis of {1}",)
     work = sum((v.work for v in nest.statements), start=0)
-    return Call(kernels[name], arguments, sizes, writes, origins, checks, work=work)
+    return Call(kernel, arguments, sizes, writes, origins, checks, work=work)
 
 
-def hand_written(call: KernelCall, kernels: dict[str, Kernel], origin: str) -> Call:
+def hand_written(call: KernelCall, kernels: KernelTable, origin: str) -> Call:
     kernel = replace(call.kernel, body=dealt(call.kernel.body))
-    name = f"k_{key(kernel)[:20]}"
-    kernels.setdefault(name, replace(kernel, name=name))
+    kernel = kernels.keep(replace(kernel, name=f"k_{key(kernel)[:20]}"))
     arguments = [*call.inputs, *call.outputs]
     work = sum((product(t.shape) for t in arguments), start=0) * HAND_WRITTEN if call.work is None else call.work
-    return Call(kernels[name], arguments, list(call.sizes), frozenset(call.outputs), (origin,), call.checks, work=work)
+    return Call(kernel, arguments, list(call.sizes), frozenset(call.outputs), (origin,), call.checks, work=work)
 
 
 HAND_WRITTEN = 8

@@ -441,7 +441,9 @@ class Placer:
             return column
         known = [(r, self.likely_strides(self.values[r.tensor], depth - 1)) for r in reads_of(w)]
         spots = [address(r.indices, steps) for r, steps in known if steps is not None]
-        votes = {s: sum(moves(a, s) == 1 for a in spots) for s in w.variables if self.machine.guess(extent(s)) >= self.machine.lanes}
+        votes = {
+            s: sum(moves(a, s) == 1 for a in spots) for s in w.variables if self.machine.guess(extent(s)) >= self.machine.lanes
+        }
         best = max(votes, key=lambda s: votes[s], default=None)
         if best is None or not votes[best]:
             return None

@@ -10,7 +10,7 @@ from sardonyx.base.context import QUIET, RunContext
 from sardonyx.base.options import CompileOptions
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
+    from sardonyx.graph import onnx_ir as ir
 
 
 class Executable(abc.ABC):

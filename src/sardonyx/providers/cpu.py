@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 
-import onnx_ir as ir
+import numpy as np
 
 from sardonyx.base import debug
+from sardonyx.base.background import Background
 from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.options import CompileOptions
 from sardonyx.base.symbolic import Symbol, evaluate, round_up
@@ -17,7 +20,9 @@ from sardonyx.codegen.program import emit_program
 from sardonyx.codegen.team import emit_team
 from sardonyx.expr import require
 from sardonyx.expr.tensor import Tensor
+from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph.partition import read_values
+from sardonyx.loop.nodes import Kernel
 from sardonyx.loop.printer import text
 from sardonyx.lower.describe import describe
 from sardonyx.lower.importer import import_graph, import_node
@@ -27,11 +32,11 @@ from sardonyx.lower.schedule import bytes_of
 from sardonyx.providers.assemble import assemble
 from sardonyx.providers.base import Executable, ExecutionProvider
 from sardonyx.providers.native import NativeGraph
-from sardonyx.providers.objects import kernel_object, module_object
+from sardonyx.providers.objects import Objects
 from sardonyx.runtime.arrays import Array
-from sardonyx.runtime.cache import Cache, shared_cache
+from sardonyx.runtime.cache import shared_cache
 from sardonyx.runtime.cores import available_cores
-from sardonyx.runtime.execution import LINE, Block, Program
+from sardonyx.runtime.execution import LINE, Block, Program, ProgramSpec
 from sardonyx.runtime.linker import link
 from sardonyx.runtime.team import Team, configure
 
@@ -83,18 +88,73 @@ def compile_graph(graph: ir.Graph, options: CompileOptions) -> NativeGraph:
     threads = options.threads or available_cores()
     with require.collect() as requirements:
         imported = import_graph(graph, graph.opset_imports)
-    lowered, preparation = lower(imported.inputs, imported.outputs, machine)
-    team = host_team()
     cache = shared_cache() if options.cache else None
-    prepared: dict[Tensor, Array] = {}
-    if preparation is not None:
-        first = build(preparation, (), target, team, prepared, cache)
-        first.empty = [block_for(preparation.outputs).empty] * len(preparation.outputs)
-        prepared = dict(zip(preparation.outputs, first.run([], threads), strict=True))
-    program = build(lowered, requirements, target, team, prepared, cache, ticks=debug.level() >= 1)
+    with Background("sardonyx-compile") as background:
+        compiler = Compiler(Objects(background, cache), target, machine, threads)
+        program, lowered, preparation = compiler.run(imported.inputs, imported.outputs, requirements)
     for t in (*lowered.constants, *(preparation.constants if preparation else ())):
         t.data = None  # the numbers are in place: the model's own are not kept
     return NativeGraph(program, threads, functools.partial(describe, lowered))
+
+
+@dataclass
+class Compiler:
+    """Makes code of kernels as they come, then of the programs that call them."""
+
+    objects: Objects
+    target: features.Target
+    machine: Machine
+    threads: int
+    kernels: dict[str, Future[bytes]] = field(default_factory=dict)
+
+    def run(
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], requirements: Sequence[require.Requirement]
+    ) -> tuple[Program, Lowered, Lowered | None]:
+        """The program that computes the outputs, what it was made from, and what prepared its constants."""
+        team = start_team(self.objects)
+        lowered, preparation = lower(inputs, outputs, self.machine, self.begin)
+        first = self.draft(preparation, (), urgent=True) if preparation is not None else None
+        then = self.draft(lowered, requirements, ticks=debug.level() >= 1)
+        prepared = (
+            prepare(first, team(), self.threads) if first is not None else {}
+        )  # the program's kernels are still being compiled
+        return then.program(team(), prepared), lowered, preparation
+
+    def begin(self, kernel: Kernel, urgent: bool) -> None:
+        """Starts what the kernel's object takes. Raises Unsupported for what can't be emitted."""
+        if kernel.name not in self.kernels:
+            self.kernels[kernel.name] = self.objects.kernel(kernel, self.target, urgent)
+
+    def draft(
+        self, lowered: Lowered, requirements: Sequence[require.Requirement], urgent: bool = False, ticks: bool = False
+    ) -> Draft:
+        """The program as far as it goes before its objects are there."""
+        assembly = assemble(lowered, requirements)
+        show(lowered, self.target)
+        module = emit_program(self.target, assembly.runs, assembly.plans, assembly.slots, ticks)
+        own = self.objects.module(module, self.target, urgent)
+        return Draft(lowered, assembly.spec, [*(self.kernels[name] for name in lowered.kernels), own])
+
+
+@dataclass
+class Draft:
+    """A program whose objects are under way."""
+
+    lowered: Lowered
+    spec: ProgramSpec
+    objects: Sequence[Future[bytes]]
+
+    def program(self, team: Team, prepared: Mapping[Tensor, Array]) -> Program:
+        """Compiled and placed, with its constants in memory."""
+        constants = [numbers(t, self.lowered.orders.get(t), prepared) for t in self.lowered.constants]
+        return Program(self.spec, link([found.result() for found in self.objects]), team, constants)
+
+
+def prepare(draft: Draft, team: Team, threads: int) -> dict[Tensor, Array]:
+    """What the program of a draft computes from the model's constants."""
+    program, outputs = draft.program(team, {}), draft.lowered.outputs
+    program.empty = [block_for(outputs).empty] * len(outputs)
+    return dict(zip(outputs, program.run([], threads), strict=True))
 
 
 def block_for(outputs: Sequence[Tensor]) -> Block:
@@ -106,29 +166,22 @@ def fixed(s: Symbol) -> int:
     raise ValueError(f"{s} is not known when the model is loaded")
 
 
-@functools.cache
-def host_team() -> Team:
-    """The process's team of threads."""
+_teams: list[Team] = []
+
+
+def start_team(objects: Objects) -> Callable[[], Team]:
+    """What gives the process's team of threads; if there is none yet, its code is on the way."""
+    if _teams:
+        return lambda: _teams[0]
     target = features.host()
-    return configure(link([module_object(emit_team(target.triple), target, shared_cache())]))
+    module = objects.module(emit_team(target.triple), target, urgent=True)
 
+    def team() -> Team:
+        if not _teams:
+            _teams.append(configure(link([module.result()])))
+        return _teams[0]
 
-def build(
-    lowered: Lowered,
-    requirements: Sequence[require.Requirement],
-    target: features.Target,
-    team: Team,
-    prepared: Mapping[Tensor, Array],
-    cache: Cache | None,
-    ticks: bool = False,
-) -> Program:
-    """The lowered program, compiled and placed, with its constants in memory."""
-    assembly = assemble(lowered, requirements)
-    show(lowered, target)
-    objects = [kernel_object(k, target, cache) for k in lowered.kernels.values()]
-    module = emit_program(target, assembly.runs, assembly.plans, assembly.slots, ticks)
-    objects.append(module_object(module, target, cache))
-    return Program(assembly.spec, link(objects), team, [numbers(t, lowered.orders.get(t), prepared) for t in lowered.constants])
+    return team
 
 
 def show(lowered: Lowered, target: features.Target) -> None:
@@ -149,4 +202,4 @@ def numbers(t: Tensor, order: Sequence[int] | None, prepared: Mapping[Tensor, Ar
     if t.data is None:
         return prepared[t]
     array = t.data.load()
-    return array if order is None else array.transpose(order)
+    return array if order is None else np.ascontiguousarray(array.transpose(order))

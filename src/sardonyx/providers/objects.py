@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 import llvmlite
 from llvmlite import ir
 
 from sardonyx import codegen, loop
+from sardonyx.base.background import Background
 from sardonyx.codegen import compile as code
 from sardonyx.codegen.features import Target
 from sardonyx.loop.nodes import Kernel
@@ -22,26 +25,37 @@ from sardonyx.runtime.cache import Cache
 KIND = "object"
 
 
-def kernel_object(kernel: Kernel, target: Target, cache: Cache | None) -> bytes:
-    """The kernel's object. Raises Unsupported for what can't be emitted."""
-    key = digest(kernel.name, target)
-    found = cache.get(KIND, key) if cache is not None else None
-    if found is None:
-        found = code.compile_kernel(kernel, target)
-        if cache is not None:
-            cache.put(KIND, key, found)
-    return found
+class Objects:
+    """Objects under way: emitted here, at once, and made by LLVM on the thread beside this one."""
 
+    def __init__(self, background: Background, cache: Cache | None) -> None:
+        self.background, self.cache = background, cache
 
-def module_object(module: ir.Module, target: Target, cache: Cache | None) -> bytes:
-    """A module's object, known by the module's text."""
-    key = digest(str(module), target)
-    found = cache.get(KIND, key) if cache is not None else None
-    if found is None:
-        found = code.compile_module(module, target)
-        if cache is not None:
-            cache.put(KIND, key, found)
-    return found
+    def kernel(self, kernel: Kernel, target: Target, urgent: bool = False) -> Future[bytes]:
+        """The kernel's object. Raises Unsupported for what can't be emitted."""
+        return self._object(kernel.name, target, lambda: code.kernel_text(kernel, target), urgent)
+
+    def module(self, module: ir.Module, target: Target, urgent: bool = False) -> Future[bytes]:
+        """A module's object, known by the module's text."""
+        text = str(module)
+        return self._object(text, target, lambda: text, urgent)
+
+    def _object(self, what: str, target: Target, emit: Callable[[], str], urgent: bool) -> Future[bytes]:
+        key = digest(what, target) if self.cache is not None else ""
+        found = self.cache.get(KIND, key) if self.cache is not None else None
+        if found is not None:
+            kept: Future[bytes] = Future()
+            kept.set_result(found)
+            return kept
+        text = emit()
+
+        def make() -> bytes:
+            made = code.compile_text(text, target)
+            if self.cache is not None:
+                self.cache.put(KIND, key, made)
+            return made
+
+        return self.background.submit(make, urgent)
 
 
 def digest(what: str, target: Target) -> str:

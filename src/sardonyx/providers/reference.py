@@ -1,4 +1,7 @@
-"""The reference provider: every operator of the standard, node by node in numpy. For tests, and for what no compiler can do yet."""
+"""The reference provider: every operator of the standard, node by node in numpy. For tests, and for what no compiler can do yet.
+
+onnx.reference is imported where a node is left for it: most models leave none, and all would wait for it.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,10 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import onnx_ir as ir
 
 from sardonyx.base.context import QUIET, RunContext
 from sardonyx.base.options import CompileOptions
-from sardonyx.graph.reference.interpreter import Interpreter
-from sardonyx.graph.reference.kernels import is_supported
+from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph.verify import subgraphs
 from sardonyx.providers.base import Executable, ExecutionProvider
 
@@ -21,6 +22,8 @@ class ReferenceExecutable(Executable):
     """A graph that is interpreted."""
 
     def __init__(self, graph: ir.Graph) -> None:
+        from sardonyx.graph.reference.interpreter import Interpreter
+
         self._interpreter = Interpreter(graph, graph.opset_imports)
         self._counts = Counter(node.op_type for node in graph)
 
@@ -64,4 +67,6 @@ class ReferenceExecutionProvider(ExecutionProvider):
 
 def runs(node: ir.Node, imports: dict[str, int]) -> bool:
     """Is there an implementation of the node and of all nodes in its bodies?"""
+    from sardonyx.graph.reference.kernels import is_supported
+
     return is_supported(node, imports) and all(runs(inner, imports) for graph in subgraphs(node) for inner in graph)

@@ -6,12 +6,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import onnx_ir as ir
-
 from sardonyx.base import debug, errors
+from sardonyx.base.background import Background
 from sardonyx.base.context import Trace
 from sardonyx.base.errors import Fail, InvalidArgument, Unsupported
+from sardonyx.base.held import no_full_collections
 from sardonyx.base.options import CompileOptions
+from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph.constants import array_of
 from sardonyx.graph.load import FILES, LoadOptions, load
 from sardonyx.graph.partition import Part, extract, partition
@@ -28,6 +29,11 @@ from sardonyx.session.program import Program, Step
 
 def build(request: Request, trace: Trace | None = None) -> Built:
     """Makes a program. Raises SardonyxError."""
+    with no_full_collections(), Background("sardonyx-read") as reader:
+        return build_with(reader, request, trace)
+
+
+def build_with(reader: Background, request: Request, trace: Trace | None) -> Built:
     start = time.perf_counter_ns()
     chosen, fallback = make_providers(request)
 
@@ -39,6 +45,7 @@ def build(request: Request, trace: Trace | None = None) -> Built:
         knows,
         dict(request.dimensions),
         dict(request.denotations),
+        reader,
     )
     model = load(request.source, reading)
     if trace:

@@ -1,0 +1,58 @@
+"""Work for one thread beside this one, the most urgent first.
+
+LLVM and the reading of files go on without Python's lock, so a kernel is compiled while the next one is emitted. The thread is there
+from the first piece of work to the end of the `with` statement.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, TypeVar
+
+from sardonyx.base.held import quick_turns
+
+T = TypeVar("T")
+
+
+class Background:
+    """A queue and the thread that works on it. If the `with` statement fails, what is not begun is not done."""
+
+    def __init__(self, name: str) -> None:
+        self._pool = ThreadPoolExecutor(1, name)
+        self._turns = quick_turns()
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[bool, int, Future[Any], Callable[[], Any]]] = []
+        self._count = itertools.count()
+
+    def __enter__(self) -> Background:
+        self._turns.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            self._pool.shutdown(cancel_futures=error is not None)
+        finally:
+            self._turns.__exit__(None, None, None)
+
+    def submit(self, work: Callable[[], T], urgent: bool = False) -> Future[T]:
+        """The result that the work will have, or the exception that it will raise. Urgent work is done before any other."""
+        result: Future[T] = Future()
+        with self._lock:
+            heapq.heappush(self._waiting, (not urgent, next(self._count), result, work))
+        self._pool.submit(self._next)
+        return result
+
+    def _next(self) -> None:
+        with self._lock:
+            _, _, result, work = heapq.heappop(self._waiting)
+        try:
+            done = work()
+        except BaseException as error:  # the one who asks for the result gets it
+            result.set_exception(error)
+        else:
+            result.set_result(done)
