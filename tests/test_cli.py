@@ -109,6 +109,20 @@ def test_describe_shows_nests_and_places() -> None:
     assert "TILE" in done.stdout
 
 
+def test_describe_shows_the_loops_of_kernels() -> None:
+    every = call("describe", DIGITS, "--loops").stdout
+    assert every.startswith(call("describe", DIGITS).stdout.partition("nest ")[0])
+    names = re.findall(r"^(k_\w+) of .*\nkernel\(", every, re.MULTILINE)
+    assert f" {len(names)} kernels" in every
+    for prefix in (names[-1][:10], "/7/"):
+        shown = call("describe", DIGITS, "--kernel", prefix).stdout
+        assert re.findall(r"^(k_\w+) of", shown, re.MULTILINE) == names[-1:]
+        assert "tile " in shown
+    done = call("describe", DIGITS, "--kernel", "nothing")
+    assert done.exit_code == 2
+    assert done.stderr == "sardonyx: no kernel, and no node of one, whose name begins with 'nothing'\n"
+
+
 def test_run_saves_what_the_session_gives(tmp_path: Path) -> None:
     x = np.random.default_rng(0).standard_normal((3, 1, 8, 8)).astype(np.float32)
     np.savez(tmp_path / "feeds.npz", pictures=x)

@@ -13,6 +13,7 @@ from llvmlite import binding as llvm
 ROOT = Path(__file__).parents[1]
 README, CONTRIBUTING = (ROOT / name for name in ("README.md", "CONTRIBUTING.md"))
 GUIDES = [README, CONTRIBUTING]
+KERNELS = ROOT / "docs" / "kernels.md"
 SOURCES = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
 
 
@@ -51,6 +52,20 @@ def test_the_way_of_one_layer_is_current() -> None:
     for word in ("graph_after", "nests", "loops"):
         assert script["last"](texts, word) in page, "stale: run `make docs`"
     assert "vfmadd" in script["section"](texts).split("Level 6")[1]
+
+
+def test_the_kernels_are_current() -> None:
+    page = KERNELS.read_text(encoding="utf-8")
+    assert runpy.run_path(str(ROOT / "docs" / "kernels.py"))["filled"](page) == page, "stale: run `make docs`"
+
+
+def test_what_decides_on_kernels_is_where_the_page_says() -> None:
+    places = re.findall(r"`([\w.]+)`\s+in\s+`(\w+/\w+\.py)`", KERNELS.read_text(encoding="utf-8"))
+    assert places
+    for name, file in places:
+        code = (ROOT / "src" / "sardonyx" / file).read_text(encoding="utf-8")
+        for word in name.split("."):
+            assert re.search(rf"^ *(def|class) {word}\b|^{word} = ", code, re.MULTILINE), f"{name} in {file}"
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)

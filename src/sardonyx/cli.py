@@ -147,6 +147,8 @@ def shape_note(difference: Difference) -> str:
 def describe(
     model: Model,
     level: Annotated[str, typer.Option(help=f"optimisation level: {', '.join(LEVELS)}")] = "all",
+    loops: Annotated[bool, typer.Option("--loops", help="show the loops of the kernels too")] = False,
+    kernel: Annotated[str, typer.Option(metavar="PREFIX", help="of those kernels whose name, or a node's, begins so")] = "",
 ) -> None:
     """Show what the compiler makes of a model: sub-graphs, nests of loops, the place of each value."""
     with refusals():
@@ -159,6 +161,20 @@ def describe(
         for part in session.get_provider_graph_assignment_info():
             typer.echo(f"{part.ep_name}: {len(part.nodes)} nodes")
         typer.echo(session.describe())
+        if loops or kernel:
+            show_loops(model, options, kernel)
+
+
+def show_loops(model: Path, options: sardonyx.SessionOptions, prefix: str) -> None:
+    """The loop IR of the kernels. Raises ValueError if none has such a name."""
+    from sardonyx.inspection.loops import loops
+    from sardonyx.session.options import compile_options
+
+    texts = list(loops(model, compile_options(options, frozenset()), prefix))
+    if prefix and not texts:
+        raise ValueError(f"no kernel, and no node of one, whose name begins with {prefix!r}")
+    for text in texts:
+        typer.echo(f"\n{text.rstrip()}")
 
 
 @app.command()

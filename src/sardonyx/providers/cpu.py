@@ -84,7 +84,7 @@ def claimed(graph: ir.Graph) -> list[ir.Node]:
 def compile_graph(graph: ir.Graph, options: CompileOptions) -> NativeGraph:
     """A native program for the graph. Raises Unsupported."""
     target = features.select(options.target or None)
-    machine = Machine(lanes=target.vector_bits // 32, shapes=target.tile_shapes, fma=target.fma, winograd=options.winograd)
+    machine = machine_for(target, options)
     threads = options.threads or available_cores()
     with require.collect() as requirements:
         imported = import_graph(graph, graph.opset_imports)
@@ -95,6 +95,11 @@ def compile_graph(graph: ir.Graph, options: CompileOptions) -> NativeGraph:
     for t in (*lowered.constants, *(preparation.constants if preparation else ())):
         t.data = None  # the numbers are in place: the model's own are not kept
     return NativeGraph(program, threads, functools.partial(describe, lowered))
+
+
+def machine_for(target: features.Target, options: CompileOptions) -> Machine:
+    """What lowering asks of the target."""
+    return Machine(lanes=target.vector_bits // 32, shapes=target.tile_shapes, fma=target.fma, winograd=options.winograd)
 
 
 @dataclass
