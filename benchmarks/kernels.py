@@ -9,6 +9,7 @@ round, the burst that is one in ten counts, of both; of rounds, the one in four.
 
 import functools
 import importlib
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -193,15 +194,18 @@ def main(
     threads: Annotated[str, typer.Option(help="numbers of threads, separated by commas")] = "1,2",
     rounds: Annotated[int, typer.Option(help="measurements of each kernel")] = 12,
     engine: Annotated[str, typer.Option(help="the package under test")] = "sardonyx",
+    avx2: Annotated[bool, typer.Option("--avx2", help="with vectors of 256 bits, of the kernels and of the peak")] = False,
 ) -> None:
     """Prints each kernel's fraction of the peak. Fails if one lies above the peak: then the measurement is wrong."""
+    if avx2:
+        os.environ["SARDONYX_TARGET"] = "avx2"
     package = importlib.import_module(engine)
     chosen = [kernel for kernel in KERNELS if not names or any(name in kernel.name for name in names)]
     counts = [int(part) for part in threads.split(",")]
     subjects = [Subject.of(kernel, count, package) for kernel in chosen for count in counts]
     impossible = 0
     typer.echo(f"{'kernel':28}{'threads':>8}{'GFLOP/s':>10}{'of peak':>9}  range over rounds")
-    for finding in measure(subjects, FmaPeak.compile(), rounds):
+    for finding in measure(subjects, FmaPeak.compile(8 if avx2 else None), rounds):
         impossible += finding.fraction > 1
         span = f"{min(finding.fractions):.1%} to {max(finding.fractions):.1%}"
         typer.echo(f"{finding.kernel:28}{finding.threads:>8}{finding.rate / 1e9:>10.1f}{finding.fraction:>9.1%}  {span}")

@@ -87,14 +87,15 @@ class FmaPeak:
     lanes: int
 
     @classmethod
-    def compile(cls) -> "FmaPeak":
-        """Compiles the loop for this processor. NotImplementedError: it has no fused multiply-add."""
+    def compile(cls, lanes: int | None = None) -> "FmaPeak":
+        """Compiles the loop for this processor and vectors of so many lanes, the widest by default. NotImplementedError: it has no
+        fused multiply-add."""
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         machine = llvm.Target.from_default_triple().create_target_machine(
             cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2, jit=True
         )
-        lanes = vector_lanes()
+        lanes = lanes or vector_lanes()
         compiler = llvm.create_lljit_compiler(machine)
         library = llvm.JITLibraryBuilder().add_ir(emit(lanes)).export_symbol("chains")
         tracker = library.link(compiler, "peak")
