@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sardonyx.lower.lowered import Lowered
-from sardonyx.lower.place import Nest, extent
+from sardonyx.lower.place import Nest
+from sardonyx.lower.values import extent
 
 
 def describe(program: Lowered) -> str:

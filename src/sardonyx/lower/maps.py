@@ -15,7 +15,8 @@ from sardonyx.loop.nodes import Const, For, Load, Reduce, Stmt, Store, dim_eleme
 from sardonyx.lower.builder import Builder
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.parallel import parallel
-from sardonyx.lower.place import Nest, extent
+from sardonyx.lower.place import Nest
+from sardonyx.lower.values import extent
 
 
 def is_map(nest: Nest) -> bool:

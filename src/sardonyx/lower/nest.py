@@ -20,11 +20,11 @@ from sardonyx.lower.free import free_symbols, written
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.maps import is_map, map_kernel
 from sardonyx.lower.parallel import dealt, parallel
-from sardonyx.lower.place import Nest, extent
+from sardonyx.lower.place import Nest
 from sardonyx.lower.rows import deal, fold_rows, pair_rows, tallest_block
 from sardonyx.lower.sweeps import sweep_rows, window_chunks
 from sardonyx.lower.tiles import contraction_tiles, panel_width
-from sardonyx.lower.values import Value
+from sardonyx.lower.values import Value, extent
 
 
 def build(nest: Nest, values: dict[Tensor, Value], machine: Machine, name: str) -> tuple[Kernel, list[Tensor], dict[Symbol, Dim]]:

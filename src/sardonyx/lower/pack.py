@@ -14,8 +14,7 @@ from sardonyx.expr.scalar import cast, wide
 from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import Index, Op
 from sardonyx.lower.machine import Machine
-from sardonyx.lower.place import extent
-from sardonyx.lower.values import Operands, Panels, Value, find_operands, transform
+from sardonyx.lower.values import Operands, Panels, Value, extent, find_operands, transform
 
 
 def pack(values: dict[Tensor, Value], machine: Machine) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sardonyx.base.symbolic import Dim, Symbol, product, value
 from sardonyx.loop.nodes import Alloc, For, If, Seq, Stmt, While
-from sardonyx.lower.place import extent
+from sardonyx.lower.values import extent
 
 
 def parallel(loops: Sequence[Symbol], body: Stmt) -> Stmt:

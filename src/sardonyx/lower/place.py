@@ -18,7 +18,6 @@ belong to the band.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -29,7 +28,6 @@ from sardonyx.base.symbolic import (
     covering_loops,
     product,
     single,
-    strides,
     substitute,
     symbols,
     value,
@@ -37,15 +35,14 @@ from sardonyx.base.symbolic import (
 from sardonyx.expr.pieces import deciding
 from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import replace
+from sardonyx.lower.layout import Layouts, Site
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.values import (
     Operands,
-    Panels,
     Value,
-    address,
     bound,
     cost,
-    has_remainder,
+    extent,
     inlined,
     moves,
     operands,
@@ -75,7 +72,6 @@ class Nest:
         return sorted([*self.members, self.root], key=lambda v: v.id)
 
 
-Site = tuple[Value, Read]
 Rule = Callable[[Value, Sequence[Site]], bool]
 
 
@@ -91,16 +87,13 @@ def take_views(values: dict[Tensor, Value], outputs: Iterable[Tensor], machine: 
         placer.view(v)
 
 
-class Placer:
+class Placer(Layouts):
     def __init__(self, values: dict[Tensor, Value], outputs: set[Tensor], machine: Machine) -> None:
-        self.values, self.outputs, self.machine = values, outputs, machine
+        super().__init__(values, outputs, machine)
         self.nests: list[Nest] = []
         calls = dict.fromkeys(t.call for t in values if t.call is not None)
         self.called = {t: min(o.id for o in c.outputs) for c in calls for t in c.inputs}  # when hand-written kernels read
-        self.readers: dict[Value, dict[Value, None]] = {}
         self.turning = {v.into[0]: v.region for v in values.values() if v.turns and v.into}  # a loop's state: where it stands
-        for v in list(values.values()):
-            self.note(v)
 
     def run(self) -> list[Nest]:
         for v in sorted(self.values.values(), key=lambda v: -v.id):
@@ -123,20 +116,6 @@ class Placer:
         if decide:
             return self.part, self.row, self.root
         return self.part, self.inline, self.tile, self.row, self.root
-
-    # ---- who reads what ---------------------------------------------------------------------------------------------------
-
-    def note(self, statement: Value) -> None:
-        for r in reads_of(statement):
-            self.readers.setdefault(self.values[r.tensor], {})[statement] = None
-
-    def sites(self, v: Value) -> list[Site]:
-        """Statements that are placed and read v, and each of their reads of it."""
-        out = []
-        for reader in self.readers.get(v, ()):
-            if reader.body is not None and reader.place not in (None, "VIEW", "INLINE"):
-                out += [(reader, r) for r in reads_of(reader) if r.tensor is v.tensor]
-        return out
 
     def needed(self, v: Value) -> bool:
         if v.tensor in self.outputs or self.sites(v):
@@ -402,145 +381,11 @@ class Placer:
         self.note(u)
         return u
 
-    # ---- memory -----------------------------------------------------------------------------------------------------------
 
-    def stored_at(self, v: Value) -> Dim:
-        """Where v's element lies in its buffer, over v's loops."""
-        target, where = v.into or (v.tensor, v.axes)
-        return address(where, self.values[target].strides)
-
-    def vector_loop(self, v: Value) -> Symbol | None:
-        """Vectors follow memory: the loop along which most of v's accesses, its own store too, move by one element."""
-        spots = [
-            address(r.indices, steps) for r in reads_of(v) if (steps := self.likely_strides(self.values[r.tensor])) is not None
-        ]
-        loops = v.all_loops
-        if v.place == "ROW":
-            loops = [s for s in loops if s not in v.nest.band]  # type: ignore[attr-defined]
-        if v.place != "ROW" or v.stored:
-            spots.append(self.stored_at(v))
-
-        def score(s: Symbol) -> tuple[bool, int, bool]:
-            long = self.machine.guess(extent(s)) >= min(self.machine.lanes, 8)
-            return long, sum(moves(a, s) == 1 for a in spots), s in v.variables
-
-        return max(reversed(loops), key=score, default=None)
-
-    def likely_strides(self, v: Value, depth: int = 3) -> list[Dim] | None:
-        """Those of v's buffer, also before it is laid. None: nothing of what v is made from tells; it will follow its reader."""
-        if v.laid or (v.body is None and not v.constant and not v.tensor.parts):
-            return v.strides
-        last = next((a for p in v.tensor.parts or (v.tensor,) if (a := self.natural_axis(self.values[p], depth)) is not None), None)
-        return None if last is None else strides(v.shape, [*(a for a in range(len(v.shape)) if a != last), last])
-
-    def natural_axis(self, w: Value, depth: int = 3) -> int | None:
-        """The axis of w's buffer along which it is computed best: the columns of its contraction, else the one along which w reads most
-        of what lies side by side."""
-        column = self.column_axis(w)
-        if column is not None or w.constant or w.body is None or not depth:
-            return column
-        known = [(r, self.likely_strides(self.values[r.tensor], depth - 1)) for r in reads_of(w)]
-        spots = [address(r.indices, steps) for r, steps in known if steps is not None]
-        votes = {
-            s: sum(moves(a, s) == 1 for a in spots) for s in w.variables if self.machine.guess(extent(s)) >= self.machine.lanes
-        }
-        best = max(votes, key=lambda s: votes[s], default=None)
-        if best is None or not votes[best]:
-            return None
-        return next((a for a, i in enumerate(w.into[1] if w.into else w.axes) if single(i) is best), None)
-
-    def column_axis(self, w: Value) -> int | None:
-        """The axis of w's buffer, or of that which it is a part of, that is the columns of its contraction."""
-        column = self.columns(w)
-        if column is None:
-            return None
-        where = w.into[1] if w.into else w.axes
-        return next(a for a, i in enumerate(where) if symbols(w.axes[column]) <= symbols(i))
-
-    def columns(self, v: Value) -> int | None:
-        """The axis of v that is the columns of the contraction it carries, or will carry, in its tile."""
-        seen, waiting = {v}, deque([v])
-        while waiting and len(seen) <= MOST_ASKED:
-            u = waiting.popleft()
-            if o := operands(u.tile or u):
-                return next((a for a, x in enumerate(u.axes) if single(x) is o.columns[0]), None)
-            if u.fn or u.body is None:
-                continue
-            for r in reads_of(u):
-                source = self.values[r.tensor]
-                if r.tensor.shape == u.shape and r.indices == u.axes and source not in seen:
-                    seen.add(source)
-                    waiting.append(source)
-        return None
-
-    def layout(self, w: Value) -> None:
-        """The axes of w's buffer lie in the order of the first reader's loops: of a contraction batch, rows, k, columns; of another, in
-        the order of its own buffer, reduced loops last; but for `last_axis`. Rows that a tile reads side by side lie so that they
-        don't share a place in the cache."""
-        v = self.values[w.into[0]] if w.into else w
-        if v.laid:
-            return
-        v.laid = True
-        sites = [] if v.tensor in self.outputs else self.sites(v)
-        if not sites:
-            v.strides = strides(v.shape)
-            return
-        t, r = sites[0]
-        order = sorted(range(len(v.shape)), key=self.reading_order(t, r))
-        last = self.last_axis(w, sites)
-        if last is not None:
-            order.remove(last)
-            order.append(last)
-        shape = list(v.shape)
-        if not v.constant and order and any((o := operands(t)) is not None and r is o.a for t, r in sites):
-            shape[order[-1]] = self.machine.spaced(shape[order[-1]], v.tensor.dtype)
-        v.strides, v.room = strides(shape, order), product(shape)
-
-    def last_axis(self, w: Value, sites: Sequence[Site]) -> int | None:
-        """The axis of w's buffer along which vectors move: a contraction that reads it as its B, without a copy, needs its columns side
-        by side; a contraction writes vectors of its columns; a weight is read in its reader's vectors."""
-        if any((o := operands(t)) is not None and r is o.b for t, r in sites) and not isinstance(sites[0][1].tensor, Panels):
-            return sites[0][1].tensor.rank - 1  # see pack.lies_well
-        t, r = sites[0]
-        column = self.column_axis(w)
-        if column is not None or operands(t):
-            return column
-        if w.constant:
-            vector = self.vector_loop(t)
-            return next((a for a, i in enumerate(r.indices) if vector is not None and single(i) == vector), None)
-        natural = self.natural_axis(w) if t.fn else None  # a reduction over other axes adds up vectors as well
-        return natural if natural is not None and symbols(r.indices[natural]).isdisjoint(t.loops) else None
-
-    def reading_order(self, t: Value, r: Read):  # type: ignore[no-untyped-def]
-        """The key that sorts r's axes by the loops of its reader t."""
-        o = operands(t)
-        if o is not None and (r is o.a or r is o.b):
-            loops, inner = o.batch + o.rows + o.k + o.columns, frozenset[Symbol]()
-        else:
-            store = self.stored_at(t.nest.root) if t.nest is not None else self.stored_at(t)  # type: ignore[attr-defined]
-            own = sorted(t.variables, key=lambda s: -self.machine.guess(moves(store, s)))
-            loops, inner = own + list(t.loops), frozenset(t.loops)
-        depth = {s: i for i, s in enumerate(loops)}
-
-        def key(axis: int) -> tuple[int, bool]:
-            i = r.indices[axis]
-            moving = (symbols(i) - inner) or symbols(i)  # a window slides with the loop it is added to
-            return max((depth.get(s, -1) for s in moving), default=-1), has_remainder(i)
-
-        return key
-
-
-MOST_ASKED = 16
-"""Values that are looked at on the way back to a contraction."""
 MOST_OPERATIONS = 100
 """Of one statement, in units of `cost`: the expression is walked recursively, and rebuilt for each value that it takes up."""
 MOST_MEMBERS = 64
 """Of one nest: longer chains become several kernels, so that the time to compile them grows with their length and not its square."""
-
-
-def extent(s: Symbol) -> Dim:
-    assert s.extent is not None, f"{s} is not a loop variable"
-    return s.extent
 
 
 def loops_of(r: Read) -> set[Symbol]:

@@ -21,9 +21,8 @@ from sardonyx.expr.tensor import Read, variable
 from sardonyx.loop.nodes import walk
 from sardonyx.lower.builder import Blocks, Builder, Rows
 from sardonyx.lower.machine import WAY
-from sardonyx.lower.place import extent
 from sardonyx.lower.tiles import contraction, panel_loop, tile_vectors
-from sardonyx.lower.values import Value
+from sardonyx.lower.values import Value, extent
 
 # ---- which loops ----------------------------------------------------------------------------------------------------------
 

@@ -17,8 +17,8 @@ from sardonyx.expr.pieces import at_turn, deciding
 from sardonyx.loop.nodes import Const, Expr, For, Op, Reduce, Stmt, replace, sequence
 from sardonyx.lower.builder import Builder, Forward, Turn
 from sardonyx.lower.machine import Machine
-from sardonyx.lower.place import MOST_OPERATIONS, extent, is_short
-from sardonyx.lower.values import Value, cost, reads_of
+from sardonyx.lower.place import MOST_OPERATIONS, is_short
+from sardonyx.lower.values import Value, cost, extent, reads_of
 
 MOST_UNROLLED = 32
 """Terms of a reduction over a fixed window that are written out."""

@@ -15,8 +15,7 @@ from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import Alloc, Buffer, For, Step, Stmt, Tile, sequence
 from sardonyx.lower.builder import Builder
 from sardonyx.lower.machine import Machine
-from sardonyx.lower.place import extent
-from sardonyx.lower.values import Operands, Value, operands
+from sardonyx.lower.values import Operands, Value, extent, operands
 
 Target: TypeAlias = tuple[Buffer, Dim, Dim]
 """Where the sums go: buffer, offset, row stride."""

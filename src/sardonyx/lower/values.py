@@ -233,6 +233,11 @@ def cost(v: Value) -> int:
 EXPENSIVE = frozenset(("log1p", "expm1", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh"))
 
 
+def extent(s: Symbol) -> Dim:
+    assert s.extent is not None, f"{s} is not a loop variable"
+    return s.extent
+
+
 def address(indices: Iterable[Dim], steps: Sequence[Dim]) -> Dim:
     """Where the element lies, in elements from the buffer's start."""
     out: Dim = 0

@@ -39,8 +39,7 @@ from sardonyx.expr.region import Region, Stacked
 from sardonyx.expr.tensor import Read, Tensor, variable
 from sardonyx.loop.nodes import Cast, Const, Expr, Index, Op, replace
 from sardonyx.lower.machine import Machine
-from sardonyx.lower.place import extent
-from sardonyx.lower.values import Operands, Value, bound, find_operands, inlined, reads_of, transform
+from sardonyx.lower.values import Operands, Value, bound, extent, find_operands, inlined, reads_of, transform
 
 Matrix = npt.NDArray[np.float64]
 
