@@ -356,16 +356,16 @@ def test_windows_under_an_average_follow_the_channels() -> None:
     program.check(reals(2, 40, 20, 20), tolerance=1e-4, interpreted=False)
 
 
-def test_a_part_that_is_a_weight_decides_no_layout() -> None:
-    """A class token before the patches: that part is made when the model is loaded, and is no value of the run."""
+def test_a_whole_made_of_weights_decides_no_layout() -> None:
+    """Places of a class token and of the patches, one after the other: the parts are made when the model is loaded, not in a run."""
 
-    def net(x: Tensor, w: Tensor, token: Tensor) -> Tensor:
-        tokens = movement.concat(mul(token, token), linalg.matmul(x, w), axis=1)
-        high = along("max", tokens, [1])
-        return add(mul(tokens, high), along("add", tokens, [1]))
+    def net(x: Tensor, w: Tensor, first: Tensor, others: Tensor) -> Tensor:
+        places = movement.concat(mul(first, first), mul(others, others), axis=1)
+        y = add(movement.concat(first, linalg.matmul(x, w), axis=1), places)
+        return add(linalg.matmul(softmax.softmax_over(y, [2]), w), y)
 
-    program = compiled(net, "f32[1, n, 32]", reals(32, 32), reals(1, 1, 32))
-    program.check(reals(1, 5, 32), tolerance=1e-5)
+    program = compiled(net, "f32[1, 4, 32]", reals(32, 32), reals(1, 1, 32), reals(1, 4, 32))
+    program.check(reals(1, 4, 32), tolerance=1e-5)
 
 
 def test_two_readers_of_other_orders() -> None:

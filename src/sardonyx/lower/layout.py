@@ -63,9 +63,8 @@ class Layouts:
         """Those of v's buffer, also before it is laid. None: nothing of what v is made from tells; it will follow its reader."""
         if v.laid or (v.body is None and not v.constant and not v.tensor.parts):
             return v.strides
-        written = [
-            self.values[p] for p in v.tensor.parts or (v.tensor,) if p in self.values
-        ]  # not those prepared when the model is loaded
+        tensors = v.tensor.parts or (v.tensor,)
+        written = [self.values[t] for t in tensors if t in self.values]  # not those made when the model is loaded
         last = next((a for w in written if (a := self.natural_axis(w, depth)) is not None), None)
         return None if last is None else strides(v.shape, [*(a for a in range(len(v.shape)) if a != last), last])
 
