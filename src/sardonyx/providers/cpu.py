@@ -38,7 +38,7 @@ from sardonyx.runtime.cache import shared_cache
 from sardonyx.runtime.cores import available_cores
 from sardonyx.runtime.execution import LINE, Block, Program, ProgramSpec
 from sardonyx.runtime.linker import link
-from sardonyx.runtime.team import Team, configure
+from sardonyx.runtime.team import Team, configure, current
 
 
 class CPUExecutionProvider(ExecutionProvider):
@@ -120,9 +120,8 @@ class Compiler:
         lowered, preparation = lower(inputs, outputs, self.machine, self.begin)
         first = self.draft(preparation, (), urgent=True) if preparation is not None else None
         then = self.draft(lowered, requirements, ticks=debug.level() >= 1)
-        prepared = (
-            prepare(first, team(), self.threads) if first is not None else {}
-        )  # the program's kernels are still being compiled
+        # While constants are prepared, the program's own kernels are still being compiled.
+        prepared = prepare(first, team(), self.threads) if first is not None else {}
         return then.program(team(), prepared), lowered, preparation
 
     def begin(self, kernel: Kernel, urgent: bool) -> None:
@@ -171,22 +170,14 @@ def fixed(s: Symbol) -> int:
     raise ValueError(f"{s} is not known when the model is loaded")
 
 
-_teams: list[Team] = []
-
-
 def start_team(objects: Objects) -> Callable[[], Team]:
     """What gives the process's team of threads; if there is none yet, its code is on the way."""
-    if _teams:
-        return lambda: _teams[0]
+    there = current()
+    if there is not None:
+        return lambda: there
     target = features.host()
     module = objects.module(emit_team(target.triple), target, urgent=True)
-
-    def team() -> Team:
-        if not _teams:
-            _teams.append(configure(link([module.result()])))
-        return _teams[0]
-
-    return team
+    return functools.cache(lambda: configure(link([module.result()])))
 
 
 def show(lowered: Lowered, target: features.Target) -> None:

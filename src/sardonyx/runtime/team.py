@@ -141,6 +141,11 @@ def configure(image: Image) -> Team:
         return _team
 
 
+def current() -> Team | None:
+    """The process's team, if there is one yet."""
+    return _team
+
+
 def _native(address: int, *arguments: type[Any]) -> Callable[..., None]:
     """A native procedure; calls of it release the GIL."""
     return ctypes.CFUNCTYPE(None, *arguments)(address)

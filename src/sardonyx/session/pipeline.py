@@ -34,6 +34,7 @@ def build(request: Request, trace: Trace | None = None) -> Built:
 
 
 def build_with(reader: Background, request: Request, trace: Trace | None) -> Built:
+    """See `build`. reader: reads large weights while other things go on."""
     start = time.perf_counter_ns()
     chosen, fallback = make_providers(request)
 
