@@ -39,9 +39,8 @@ def map_kernel(builder: Builder) -> Stmt:
     while ahead < len(outer) and machine.guess(product(extent(s) for s in outer[:ahead])) < 64:
         ahead += 1
     chunked = machine.guess(product(extent(s) for s in outer)) < 8 and machine.guess(extent(vector)) > machine.chunk // 4
-    if (
-        not v.region and (found := generalised([*outer, vector], store)) is not None
-    ):  # a counter of turns is no size that is planned
+    found = None if v.region else generalised([*outer, vector], store)  # a counter of turns is no size that is planned
+    if found is not None:
         (*outer, vector), store, builder.sizes = found
     chunks, body = in_chunks(vector, store, machine.chunk) if chunked else ([], For(vector, 0, extent(vector), "vector", store))
     for s in reversed(outer[ahead:]):

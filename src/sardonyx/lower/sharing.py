@@ -10,6 +10,7 @@ import functools
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from dataclasses import replace as with_fields
+from typing import NamedTuple
 
 from sardonyx.base.dtypes import DType
 from sardonyx.base.symbolic import Dim, Symbol, substitute, symbols, value
@@ -22,12 +23,21 @@ from sardonyx.lower.place import Nest
 from sardonyx.lower.values import Panels, Value, transform
 
 
+class Shared(NamedTuple):
+    """A kernel; the positions of its arguments among a nest's tensors; the counters of the repeated bodies that the nest it was built
+    from stood in; and what its own sizes stand for."""
+
+    kernel: Kernel
+    positions: tuple[int, ...]
+    counters: tuple[Symbol, ...]
+    sizes: dict[Symbol, Dim]
+
+
 @dataclass
 class Kernels:
-    """The kernels built so far, by their nests' signatures: each with the positions of its arguments among a nest's tensors, and the
-    counters of the repeated bodies that the first such nest stood in, and its own sizes."""
+    """The kernels built so far, by their nests' signatures."""
 
-    built: dict[Hashable, tuple[Kernel, tuple[int, ...], tuple[Symbol, ...], dict[Symbol, Dim]]] = field(default_factory=dict)
+    built: dict[Hashable, Shared] = field(default_factory=dict)
 
     def build(self, nest: Nest, values: Mapping[Tensor, Value], machine: Machine) -> tuple[Kernel, list[Tensor], list[Dim]]:
         """The nest's kernel, the tensors its buffers stand for, and its sizes, in order."""
@@ -36,7 +46,7 @@ class Kernels:
         if key not in self.built:
             kernel, arguments, known = build(nest, dict(values), machine, "kernel")
             kernel = with_fields(kernel, name=f"k_{key_of(kernel)[:20]}")
-            self.built[key] = kernel, tuple(signature.tensors[t] for t in arguments), counters(nest), known
+            self.built[key] = Shared(kernel, tuple(signature.tensors[t] for t in arguments), counters(nest), known)
         kernel, positions, theirs, known = self.built[key]
         tensors, own = list(signature.tensors), dict(zip(theirs, map(value, counters(nest)), strict=True))
         return kernel, [tensors[i] for i in positions], [substitute(known.get(s, value(s)), own) for s in kernel.sizes]

@@ -142,7 +142,10 @@ class Feeds:
         self.inputs = tuple(inputs)
         self.overridable = {spec.name: spec for spec in overridable}
         self._fast = tuple(
-            (spec, spec.name, spec.dtype or NO_DTYPE, *(NO_RANK if spec.sizes is None else quick_check(spec.sizes)))
+            (
+                *(spec, spec.name, NO_DTYPE if spec.dtype is None else spec.dtype),
+                *(NO_RANK if spec.sizes is None else quick_check(spec.sizes)),
+            )
             for spec in inputs
         )
 
