@@ -49,7 +49,7 @@ def new_context() -> np.ndarray:
 @pytest.mark.parametrize("triple", LINUX.values())
 def test_team_refers_to_nothing_outside(triple):
     image = link([compile_module(emit_team(triple))])
-    assert set(image.symbols) == {"worker", "dispatch", "stop", "replay"}
+    assert set(image.symbols) == {"worker", "dispatch", "stop", "walk", "replay"}
 
 
 @pytest.mark.parametrize("triple", ["wasm32-unknown-unknown", "thumbv7m-none-eabi", "riscv64-unknown-linux-gnu"])

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 from sardonyx.base.dtypes import bf16, f32, i64
+from sardonyx.runtime import abi
 from sardonyx.runtime.execution import Condition, Port, Probe, ProgramSpec, SegmentSpec
 from sardonyx.runtime.records import decode, encode
+from sardonyx.runtime.steps import CallStep, RepeatStep, rows
 
+STEPS = rows([RepeatStep(53, (54,), None, (CallStep("k_2", 55, True),))], {"k_1": 0, "k_2": 1})
 SPEC = ProgramSpec(
     slots=60,
     inputs=(Port("x", f32, (-41, 4), 40), Port("é", bf16, (), 41)),
@@ -21,10 +24,11 @@ SPEC = ProgramSpec(
     fixed=((45, -7), (46, 1 << 62)),
     sizes=((40, 0, 1),),
     segments=(
-        SegmentSpec((), 47, (0,), (Condition(48, True, "must be {}"), Condition(49, False, "size"))),
-        SegmentSpec((Probe(50, 51, 3, i64),), 52, (), ()),
+        SegmentSpec((), 47, (0,), (Condition(48, True, "must be {}"), Condition(49, False, "size")), STEPS, ((55, 64), (56, 0))),
+        SegmentSpec((Probe(50, 51, 3, i64),), 52, (), (), ((0, 54, 0, 0), (abi.END, 0, 0, 0))),
     ),
     calls=((("a", "b"), ("out of {}",)), ((), ())),
+    kernels=("k_1", "k_2"),
 )
 
 
@@ -71,6 +75,11 @@ def test_anything_else_is_refused_everywhere(value: object):
         ((5, 0, 1), 2),
         ((5, 0, 2), 2),
         ((6, 0, 2, 0), 1),
+        ((6, 1, 4, 0, 0), 2),
+        ((6, 1, 4, 0, 0), abi.GO - 1),
+        ((6, 1, 4, 0, 1), 60),
+        ((6, 0, 4, 4, 1), 11),
+        ((6, 0, 5, 0, 0), 60),
     ],
 )
 def test_numbers_that_lead_outside_are_refused(path: tuple[int, ...], value: int):
@@ -80,4 +89,12 @@ def test_numbers_that_lead_outside_are_refused(path: tuple[int, ...], value: int
         inner = inner[i]
     inner[path[-1]] = value
     with pytest.raises(ValueError, match="no number"):
+        decode(changed, 2)
+
+
+@pytest.mark.parametrize("steps", [[], [[0, 54, 0, 0]], [[abi.WHILE, 50, 51, 0], [abi.END, 0, 0, 0]]])
+def test_steps_without_an_end_are_refused(steps: object):
+    changed = record()
+    changed[6][1][4] = steps
+    with pytest.raises(ValueError, match="^no .*steps"):
         decode(changed, 2)

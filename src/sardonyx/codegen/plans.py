@@ -29,6 +29,15 @@ OVERFLOW = 0xFFFF_FFFF  # the status: no check of a kernel has it
 PAIR = ir.LiteralStructType([I64, I1])
 
 
+def emit_plans(target: Target, plans: Mapping[str, Sequence[tuple[int, Dim]]], slots: Mapping[Symbol, int]) -> ir.Module:
+    """A program's own module. plans: by name. slots: where each symbol of the plans' integers is found."""
+    module = ir.Module("plans")
+    module.triple = target.triple
+    for name, assignments in plans.items():
+        emit_plan(module, target, name, assignments, slots)
+    return module
+
+
 def emit_plan(
     module: ir.Module, target: Target, name: str, assignments: Sequence[tuple[int, Dim]], slots: Mapping[Symbol, int]
 ) -> None:

@@ -19,6 +19,7 @@ from sardonyx.codegen.waiting import (
     internal_function,
     spin_rounds,
 )
+from sardonyx.codegen.walk import emit_walk
 from sardonyx.codegen.words import I32, I64, PTR, VOID
 from sardonyx.runtime import abi
 
@@ -27,7 +28,7 @@ HOST_SLEEPS = 1 << 30  # in a count of pending workers: the last of them wakes t
 
 def emit_team(triple: str) -> ir.Module:
     """A module with the team's entries: worker(control, index), dispatch(control, entry, context, most, flags),
-    stop(control), and what Python calls for a run like one before it (codegen.replay).
+    stop(control), the walk along a program's steps (codegen.walk), and what Python calls for a run like one before it (codegen.replay).
 
     triple: LLVM's target triple. Raises ValueError if it is empty.
     """
@@ -37,6 +38,7 @@ def emit_team(triple: str) -> ir.Module:
     _emit_worker(module)
     _emit_dispatch(module)
     _emit_stop(module)
+    emit_walk(module)
     emit_replay(module)
     return module
 

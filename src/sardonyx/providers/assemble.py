@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from sardonyx.base.errors import Unsupported
 from sardonyx.base.symbolic import Defined, Dim, Symbol, definitions, ground, maximum, round_up, single, substitute, symbols, value
-from sardonyx.codegen.program import CallStep, RepeatStep, RunStep
 from sardonyx.codegen.scratch import scratch_bytes
 from sardonyx.expr.known import DataSymbol
 from sardonyx.expr.require import Requirement
@@ -16,34 +15,37 @@ from sardonyx.lower.lowered import Lowered
 from sardonyx.lower.schedule import Call, Repeat, Segment, Step, calls, work
 from sardonyx.runtime import abi
 from sardonyx.runtime.execution import Condition, Port, Probe, ProgramSpec, SegmentSpec
+from sardonyx.runtime.steps import CallStep, RepeatStep, RunStep, rows
 
 
 @dataclass
 class Assembly:
-    """What code generation and the runtime need: the spec, the run steps, the plans, and the slot of every symbol."""
+    """What code generation and the runtime need: the spec, the plans, and the slot of every symbol."""
 
     spec: ProgramSpec
-    runs: list[list[RunStep]]
     plans: dict[str, list[tuple[int, Dim]]]
     slots: dict[Symbol, int]
 
 
-def assemble(program: Lowered, requirements: Sequence[Requirement]) -> Assembly:
-    """Lays out the context of a program."""
-    return Assembler(program).run(requirements)
+def assemble(program: Lowered, requirements: Sequence[Requirement], timed: bool = False) -> Assembly:
+    """Lays out the context of a program. timed: each call's cycles are added up."""
+    return Assembler(program, timed).run(requirements)
 
 
 @dataclass
 class Assembler:
     program: Lowered
+    timed: bool
     slots: dict[Symbol, int] = field(default_factory=dict)
     plans: dict[str, list[tuple[int, Dim]]] = field(default_factory=dict)
     next_slot: int = abi.FIRST_SLOT
-    memory: dict[Tensor, Dim] = field(default_factory=dict)
+    memory: dict[Tensor, Dim] = field(default_factory=dict)  # addresses that are computed at each run
+    places: dict[Tensor, tuple[int, int]] = field(default_factory=dict)  # the others: segment, and offset in its arena
+    numbered: dict[Tensor, int] = field(default_factory=dict)  # constants
+    placed: list[list[tuple[int, int]]] = field(default_factory=list)  # of each segment: slots of places in its arena
     call_names: list[tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=list)
     fixed: list[tuple[int, int]] = field(default_factory=list)  # slots that hold one number for ever
     pointers: list[tuple[int, int]] = field(default_factory=list)  # slots that hold the address of a constant
-    constants: dict[Symbol | None, int] = field(default_factory=dict)  # the number of each constant, by its address
     ticks: int = 0  # the first of the slots that add up the calls' cycles
     counters: dict[Symbol, list[int]] = field(default_factory=dict)  # of each loop: the slots that hold its turn
     shapes: list[list[int]] = field(default_factory=list)  # of the outputs: sizes, or -1 - slot
@@ -54,20 +56,18 @@ class Assembler:
         for probe in p.probes:
             self.slot_of(probe)
         inputs = [self.port(t, f"@input{i}") for i, t in enumerate(p.inputs)]
-        self.constants = {Symbol(f"@constant{i}"): i for i in range(len(p.constants))}
-        self.pointers = [(self.address(t, f"@constant{i}"), i) for i, t in enumerate(p.constants)]
+        self.numbered = {t: i for i, t in enumerate(p.constants)}
         output_slots = [self.address(t, f"@output{i}") for i, t in enumerate(p.outputs)]
         for i, segment in enumerate(p.segments):
-            base = value(Symbol(f"@arena{i}"))
             self.slot_of(Symbol(f"@arena{i}"))
             self.new_slots(1)  # its size in bytes
-            self.memory |= {t: base + offset for t, offset in segment.offsets.items()}
+            self.place(i, segment)
         count = sum(1 for s in p.segments for _ in calls(s.steps))
         self.ticks = self.new_slots(count)
         self.shapes = [[self.size_slot(n) for n in t.shape] for t in p.outputs]
         outputs = [Port(t.name, t.dtype, tuple(s), slot) for t, s, slot in zip(p.outputs, self.shapes, output_slots, strict=True)]
         waiting = [*same, *requirements]
-        specs, runs = [], []
+        specs: list[SegmentSpec] = []
         ready: set[Symbol] = {s for s in self.slots if s not in p.probes}
         done: set[int] = set()
         probes_left = list(p.probes)
@@ -81,9 +81,10 @@ class Assembler:
             waiting = [r for r in waiting if r not in now]
             conditions = tuple(Condition(self.new_slots(1), r.relation == "zero", r.message) for r in now)
             self.plan_sizes(i, segment, known, conditions, now)
-            runs.append(self.run_steps(segment.steps, i))
+            steps = rows(self.run_steps(segment.steps, i), {name: number for number, name in enumerate(p.kernels)})
             self.plans.setdefault(f"plan_{i}", [])
-            specs.append(SegmentSpec(tuple(map(self.probe, found)), self.slots[Symbol(f"@arena{i}")], tuple(known), conditions))
+            arena = self.slots[Symbol(f"@arena{i}")]
+            specs.append(SegmentSpec(tuple(map(self.probe, found)), arena, tuple(known), conditions, steps))
         spec = ProgramSpec(
             self.next_slot,
             tuple(inputs),
@@ -91,13 +92,14 @@ class Assembler:
             tuple(self.pointers),
             tuple(self.fixed),
             tuple(sizes),
-            tuple(specs),
+            tuple(s._replace(placed=tuple(placed)) for s, placed in zip(specs, self.placed, strict=True)),
             tuple(self.call_names),
+            tuple(p.kernels),
             self.ticks,
         )
         self.define()
         spec = spec._replace(slots=self.next_slot)
-        return Assembly(spec, runs, self.plans, self.slots)
+        return Assembly(spec, self.plans, self.slots)
 
     def define(self) -> None:
         """Every plan begins with the defined sizes that it uses."""
@@ -116,10 +118,33 @@ class Assembler:
             self.slots[s] = self.new_slots(1)
         return self.slots[s]
 
+    def pointer(self, t: Tensor) -> int:
+        """A slot with the address of a constant."""
+        slot = self.new_slots(1)
+        self.pointers.append((slot, self.numbered[t]))
+        return slot
+
     def address(self, t: Tensor, name: str) -> int:
         s = Symbol(name)
         self.memory[t] = value(s)
         return self.slot_of(s)
+
+    def place(self, i: int, segment: Segment) -> None:
+        """Where the buffers of the segment's arena lie."""
+        base = value(Symbol(f"@arena{i}"))
+        self.placed.append([])
+        for t, offset in segment.offsets.items():
+            if isinstance(offset, int):
+                self.places[t] = i, offset
+            else:
+                self.memory[t] = base + offset
+
+    def address_of(self, t: Tensor) -> Dim:
+        """Of what is no constant."""
+        if t not in self.places:
+            return self.memory[t]
+        i, offset = self.places[t]
+        return value(Symbol(f"@arena{i}")) + offset
 
     def port(self, t: Tensor, name: str) -> Port:
         shape = tuple(n if isinstance(n, int) else -1 for n in t.shape)
@@ -165,7 +190,9 @@ class Assembler:
         return all(ground(n) <= ready for n in shape)
 
     def probe(self, q: DataSymbol) -> Probe:
-        at = self.memory[q.tensor]
+        if q.tensor in self.numbered:
+            return Probe(self.slots[q], self.pointer(q.tensor), q.position, q.tensor.dtype)
+        at = self.address_of(q.tensor)
         if (given := single(at)) is not None:
             return Probe(self.slots[q], self.slots[given], q.position, q.tensor.dtype)
         source = self.new_slots(1)
@@ -203,14 +230,20 @@ class Assembler:
 
     def call_step(self, c: Call, i: int) -> CallStep:
         slot = self.new_slots(1 + len(c.arguments) + len(c.sizes))
+        self.fixed.append((slot, len(self.call_names)))
         self.call_names.append((c.origins, c.checks))
-        dims: list[Dim] = [len(self.call_names) - 1, *(self.memory[t] for t in c.arguments), *c.sizes]
         plan = self.plans.setdefault(f"plan_{i}", [])
-        for at, d in enumerate(dims, slot):
+        for at, t in enumerate(c.arguments, slot + 1):
+            if t in self.places:
+                home, offset = self.places[t]
+                self.placed[home].append((at, offset))
+            elif t in self.numbered:
+                self.pointers.append((at, self.numbered[t]))
+            else:
+                plan.append((at, self.memory[t]))
+        for at, d in enumerate(c.sizes, slot + 1 + len(c.arguments)):
             if isinstance(d, int):
                 self.fixed.append((at, d))
-            elif (s := single(d)) in self.constants:
-                self.pointers.append((at, self.constants[s]))
             else:
                 plan.append((at, d))
         for j, d in enumerate(c.sizes):
@@ -218,7 +251,7 @@ class Assembler:
                 if single(d) is not turn:
                     raise Unsupported(f"a size that changes from turn to turn of a loop: {d}")
                 self.counters[turn].append(slot + 1 + len(c.arguments) + j)
-        return CallStep(c.kernel.name, slot, c.barrier, self.ticks + len(self.call_names) - 1)
+        return CallStep(c.kernel.name, slot, c.barrier, self.ticks + len(self.call_names) - 1 if self.timed else 0)
 
     def repeat_step(self, r: Repeat, i: int) -> RepeatStep:
         trip, turn = self.new_slots(1), r.region.step
@@ -227,6 +260,6 @@ class Assembler:
         condition = None
         if r.region.proceed is not None:
             condition = self.new_slots(1)
-            self.plans[f"plan_{i}"].append((condition, self.memory[r.region.proceed.state]))
+            self.plans[f"plan_{i}"].append((condition, self.address_of(r.region.proceed.state)))
         steps = tuple(self.run_steps(r.steps, i))
         return RepeatStep(trip, self.counters[turn], condition, steps)  # a call after it may join the counters

@@ -16,7 +16,7 @@ from sardonyx.base.options import CompileOptions
 from sardonyx.base.symbolic import Symbol, evaluate, round_up
 from sardonyx.codegen import compile as code
 from sardonyx.codegen import features
-from sardonyx.codegen.program import emit_program
+from sardonyx.codegen.plans import emit_plans
 from sardonyx.codegen.team import emit_team
 from sardonyx.expr import require
 from sardonyx.expr.tensor import Tensor
@@ -133,9 +133,9 @@ class Compiler:
         self, lowered: Lowered, requirements: Sequence[require.Requirement], urgent: bool = False, ticks: bool = False
     ) -> Draft:
         """The program as far as it goes before its objects are there."""
-        assembly = assemble(lowered, requirements)
+        assembly = assemble(lowered, requirements, ticks)
         show(lowered, self.target)
-        module = emit_program(self.target, assembly.runs, assembly.plans, assembly.slots, ticks)
+        module = emit_plans(self.target, assembly.plans, assembly.slots)
         own = self.objects.module(module, self.target, urgent)
         return Draft(lowered, assembly.spec, [*(self.kernels[name] for name in lowered.kernels), own])
 

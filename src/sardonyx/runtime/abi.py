@@ -15,6 +15,7 @@ DETAIL = 1  # three slots of detail on the failure
 SCRATCH = 4  # address of the threads' scratch, one piece after the other
 SCRATCH_BYTES = 5  # bytes of one thread's piece
 WORK = 6  # operations of the segment that comes next, roughly; written by its sizes
+STEPS = 7  # address of the segment's steps, see runtime.steps
 SYNC = 8  # the sync area: zero before the first run (but for SYNC_NO_SPIN), left fit for the next by every run
 SYNC_SLOTS = 32
 FIRST_SLOT = SYNC + SYNC_SLOTS  # the program's own slots start here
@@ -27,6 +28,10 @@ SYNC_NO_SPIN = 192  # 1: threads sleep at once; the only word that the host may 
 
 LITTLE = 1 << 17
 """Work of at most so many operations takes ten microseconds or so: one thread has done it before a second one is awake."""
+
+# A row of a segment's steps: its first word is a kernel's address or one of these, which no address is.
+ROW_BYTES = 32
+END, MEET, CLEAR, COUNT, WHILE, GO = range(-1, -7, -1)
 
 # Flags of a run.
 FLUSH = 1  # subnormal numbers are taken as zero

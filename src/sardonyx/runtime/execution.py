@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,9 +18,11 @@ from sardonyx.runtime.loader import load
 from sardonyx.runtime.memory import Arena, ArenaPool, Bytes, allocate
 from sardonyx.runtime.outputs import OutputMemory
 from sardonyx.runtime.replay import Replay, is_plain
+from sardonyx.runtime.steps import Row, table
 from sardonyx.runtime.team import Team
 
 Size = int  # a fixed size; a negative one -1 - slot is read from that slot of the context
+Placed = tuple[Array, Array]  # slots, and the offset in an arena of each one's address
 Make = Callable[[Sequence[int], np.dtype[Any]], Array]  # an array of this shape and dtype, its content undefined
 
 
@@ -43,12 +45,17 @@ class Probe(NamedTuple):
 
 
 class SegmentSpec(NamedTuple):
-    """Before the segment: read the probes, then plan_sizes, arena, plan_addresses. outputs: those whose sizes are known by then."""
+    """Before the segment: read the probes, then plan_sizes, arena, plan_addresses. outputs: those whose sizes are known by then.
+
+    steps: see runtime.steps. placed: (slot, offset): where the address of a place in the arena stands.
+    """
 
     probes: tuple[Probe, ...]
     arena_slot: int  # the arena's address; its size in bytes is written to the slot after it
     outputs: tuple[int, ...]
     requirements: tuple[Condition, ...]
+    steps: tuple[Row, ...]
+    placed: tuple[tuple[int, int], ...] = ()
 
 
 class Condition(NamedTuple):
@@ -63,7 +70,7 @@ class ProgramSpec(NamedTuple):
     """What the runtime must know of a program. sizes: (slot, input, axis): where a size is read off.
     constants: (slot, constant): where the address of a constant stands. fixed: (slot, number).
 
-    calls: for each call id the names of the ONNX nodes and the messages of its checks.
+    calls: for each call id the names of the ONNX nodes and the messages of its checks. kernels: names, as the steps number them.
     """
 
     slots: int
@@ -74,6 +81,7 @@ class ProgramSpec(NamedTuple):
     sizes: tuple[tuple[int, int, int], ...]
     segments: tuple[SegmentSpec, ...]
     calls: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
+    kernels: tuple[str, ...]
     ticks: int = 0  # the first of the slots where a program that is timed adds up each call's cycles
 
 
@@ -84,14 +92,29 @@ KEPT_BYTES = 1 << 16
 class Context:
     """The slots of one run at a time, and its arenas: small ones of its own, large ones that it has borrowed.
 
-    room: bytes of its own that the address in a slot leads to. replay: repeats the last run, if that is possible, on so many `threads`;
+    room: bytes of its own that the address in a slot leads to. placed: of an arena's slot, see Program. replay: repeats the last run, if that is possible, on so many `threads`;
     it writes outputs made so, and needs `large` arenas (slot, bytes, pool).
     """
 
-    __slots__ = ("address", "borrowed", "large", "memory", "outputs", "own", "replay", "room", "slots", "threads")
+    __slots__ = (
+        "address",
+        "borrowed",
+        "large",
+        "memory",
+        "numbers",
+        "outputs",
+        "own",
+        "placed",
+        "replay",
+        "room",
+        "slots",
+        "threads",
+    )
 
-    def __init__(self, spec: ProgramSpec, constants: Sequence[int]) -> None:
+    def __init__(self, spec: ProgramSpec, constants: Sequence[int], placed: Mapping[int, Placed]) -> None:
         self.memory = allocate(spec.slots * abi.SLOT_BYTES)
+        self.numbers = self.memory.view(np.int64)
+        self.placed = placed
         self.memory[:] = 0
         self.slots: memoryview[int] = self.memory.data.cast("q")
         self.address = address_of(self.memory)
@@ -111,13 +134,23 @@ class Context:
         """Puts the address of an arena of this size, which is there until the run ends, into the slot. Raises MemoryError."""
         if size <= KEPT_BYTES:
             self.own[slot] = memory = allocate(size)
-            self.room[slot], self.slots[slot] = size, address_of(memory)
+            self.room[slot] = size
+            self.settle(slot, address_of(memory))
             return
         self.own.pop(slot, None)
         self.room.pop(slot, None)
         arena = pool.borrow(size)
         self.borrowed.append((slot, pool, arena))
-        self.slots[slot] = arena.address
+        self.settle(slot, arena.address)
+
+    def settle(self, slot: int, address: int) -> None:
+        """Puts an arena's address into its slot, and those of places in it into theirs."""
+        if self.slots[slot] == address:
+            return
+        self.slots[slot] = address
+        if slot in self.placed:
+            places, offsets = self.placed[slot]
+            self.numbers[places] = offsets + address
 
     def give_back(self) -> None:
         for _, pool, arena in self.borrowed:
@@ -141,12 +174,18 @@ class Output(NamedTuple):
 
 
 class Program:
-    """A placed program with its constants. `run` may be called from several threads at once."""
+    """A placed program with its constants. `run` may be called from several threads at once.
+
+    tables: each segment's steps. placed: for the slot of an arena's address the slots and offsets of the addresses inside.
+    """
 
     def __init__(self, spec: ProgramSpec, image: Image, team: Team, constants: Sequence[Array]) -> None:
         self.spec, self.team, self.image = spec, team, load(image)
         self.constants = [np.ascontiguousarray(c) for c in constants]
-        self.runs = [self.image.address(f"run_{i}") for i in range(len(spec.segments))]
+        kernels = [self.image.address(name) for name in spec.kernels]
+        self.tables = [table(segment.steps, kernels) for segment in spec.segments]
+        self.steps = [address_of(rows) for rows in self.tables]
+        self.placed = {s.arena_slot: tuple(np.array(s.placed, np.int64).T) for s in spec.segments if s.placed}
         plan = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
         self.sizes: list[Callable[[int], None]] = [plan(self.image.address(f"sizes_{i}")) for i in range(len(spec.segments))]
         self.plans: list[Callable[[int], None]] = [plan(self.image.address(f"plan_{i}")) for i in range(len(spec.segments))]
@@ -170,7 +209,7 @@ class Program:
         try:
             context = self.idle.pop()
         except IndexError:
-            context = Context(self.spec, [address_of(c) for c in self.constants])
+            context = Context(self.spec, [address_of(c) for c in self.constants], self.placed)
         try:
             return self.run_in(context, feeds, threads, poll)
         finally:
@@ -217,7 +256,7 @@ class Program:
             return
         inputs = list(zip(self.feeds, feeds, strict=True))
         places = [output.slot for output in self.outputs]
-        context.replay = self.team.replay(context.address, self.plan_at, self.runs[0], threads, inputs, places)
+        context.replay = self.team.replay(context.address, self.plan_at, threads, inputs, places)
         context.threads = threads
         context.outputs = [(empty, x.shape, x.dtype) for empty, x in zip(self.empty, outputs, strict=True)]
         context.large = [(slot, arena.needed, pool) for slot, pool, arena in context.borrowed]
@@ -252,7 +291,8 @@ class Program:
             for o in segment.outputs:
                 outputs[o] = self.output(slots, self.outputs[o], self.empty[o])
             self.plans[i](context.address)
-            self.team.run(self.runs[i], context.address, threads if slots[abi.WORK] > abi.LITTLE else 1)
+            slots[abi.STEPS] = self.steps[i]
+            self.team.walk(context.address, threads if slots[abi.WORK] > abi.LITTLE else 1)
             if slots[abi.STATUS]:
                 self.check(context)
         if self.repeatable:
@@ -328,4 +368,4 @@ LINE = 64
 """Bytes of a cache line."""
 
 OVERFLOW = 0xFFFF_FFFF
-"""See codegen.program."""
+"""See codegen.plans."""

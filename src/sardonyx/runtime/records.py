@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from sardonyx.base import dtypes
 from sardonyx.runtime import abi
 from sardonyx.runtime.execution import Condition, Port, Probe, ProgramSpec, SegmentSpec
+from sardonyx.runtime.steps import Row
 
 T = TypeVar("T")
 
@@ -26,6 +27,7 @@ def encode(spec: ProgramSpec) -> list[Any]:
         spec.sizes,
         [_segment(segment) for segment in spec.segments],
         spec.calls,
+        spec.kernels,
     ]
 
 
@@ -36,13 +38,14 @@ def _port(port: Port) -> list[Any]:
 def _segment(segment: SegmentSpec) -> list[Any]:
     probes = [[probe.slot, probe.source, probe.position, probe.dtype.name] for probe in segment.probes]
     conditions = [[condition.slot, condition.zero, condition.message] for condition in segment.requirements]
-    return [probes, segment.arena_slot, segment.outputs, conditions]
+    return [probes, segment.arena_slot, segment.outputs, conditions, segment.steps, segment.placed]
 
 
 def decode(record: object, constants: int) -> ProgramSpec:
     """The spec, without ticks, of a program with so many constants. Raises ValueError for anything that `encode` doesn't write."""
-    slots, inputs, outputs, places, fixed, sizes, segments, calls = fields(record, 8)
-    reader = _Reader(whole(slots, abi.FIRST_SLOT))
+    slots, inputs, outputs, places, fixed, sizes, segments, calls, names = fields(record, 9)
+    kernels = listed(names, text)
+    reader = _Reader(whole(slots, abi.FIRST_SLOT), len(kernels))
     ports_in, ports_out = listed(inputs, reader.port), listed(outputs, reader.port)
 
     def size(item: object) -> tuple[int, int, int]:
@@ -63,14 +66,15 @@ def decode(record: object, constants: int) -> ProgramSpec:
         listed(sizes, size),
         listed(segments, lambda item: reader.segment(item, len(ports_out))),
         listed(calls, _call),
+        kernels,
     )
 
 
 class _Reader:
-    """Reads what refers to slots."""
+    """Reads what refers to slots and kernels."""
 
-    def __init__(self, slots: int) -> None:
-        self.slots = slots
+    def __init__(self, slots: int, kernels: int) -> None:
+        self.slots, self.kernels = slots, kernels
 
     def slot(self, item: object) -> int:
         return whole(item, 0, self.slots)
@@ -85,13 +89,29 @@ class _Reader:
         return Port(text(name), element_type(dtype), sizes, self.slot(slot))
 
     def segment(self, item: object, outputs: int) -> SegmentSpec:
-        probes, arena, known, conditions = fields(item, 4)
+        probes, arena, known, conditions, steps, placed = fields(item, 6)
         return SegmentSpec(
             listed(probes, self.probe),
             whole(arena, 0, self.slots - 1),
             listed(known, lambda number: whole(number, 0, outputs)),
             listed(conditions, self.condition),
+            self.steps(steps),
+            listed(placed, self.number),
         )
+
+    def steps(self, item: object) -> tuple[Row, ...]:
+        """Rows that lead to no other memory than slots and rows."""
+        rows = listed(item, lambda row: tuple(fields(row, 4)))
+        for at, row in enumerate(rows):
+            kind = whole(row[0], abi.GO, self.kernels)
+            whole(row[1], 0, len(rows) if kind == abi.GO else self.slots)
+            for number in row[2:]:
+                whole(number, 0, self.slots)
+            if (kind == abi.WHILE and at + 2 >= len(rows)) or (kind != abi.END and at + 1 == len(rows)):
+                raise ValueError("no end of the steps")
+        if not rows:
+            raise ValueError("no steps")
+        return rows
 
     def probe(self, item: object) -> Probe:
         slot, source, position, dtype = fields(item, 4)

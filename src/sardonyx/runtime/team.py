@@ -35,11 +35,12 @@ class Team:
     """
 
     def __init__(self, image: Image) -> None:
-        """image: has the entries worker, dispatch and stop. Raises ImageError if it can't be placed or lacks one."""
+        """image: has the entries worker, dispatch, stop, walk and replay. Raises ImageError if it can't be placed or lacks one."""
         self.image = load(image)
         self._worker = _native(self.image.address("worker"), ctypes.c_void_p, ctypes.c_int64)
         self._dispatch = _native(self.image.address("dispatch"), ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
         self._stop = _native(self.image.address("stop"), ctypes.c_void_p)
+        self._walk = self.image.address("walk")
         self._replay = Function(self.image.address("replay"))
         self._block = allocate(abi.control_bytes(MOST_WORKERS))
         self._block[:] = 0
@@ -61,16 +62,20 @@ class Team:
         self.ensure(threads)
         self._dispatch(self._control, entry, context, threads, flags)
 
+    def walk(self, context: int, threads: int) -> None:
+        """Run the steps that the context's slot STEPS leads to, on at most so many threads."""
+        self.run(self._walk, context, threads)
+
     def replay(
-        self, context: int, plan: int, entry: int, threads: int, inputs: Sequence[tuple[int, Array]], outputs: Sequence[int]
+        self, context: int, plan: int, threads: int, inputs: Sequence[tuple[int, Array]], outputs: Sequence[int]
     ) -> Replay | None:
-        """A function that repeats a run: plan(context), then the entry on at most so many threads; see runtime.replay.request.
+        """A function that repeats a run: plan(context), then the steps on at most so many threads; see runtime.replay.request.
 
         None where there is no such function. It starts no workers: see `ensure`.
         """
         if not available():
             return None
-        return self._replay.bound(request(context, plan, entry, self._control, threads, inputs, outputs))
+        return self._replay.bound(request(context, plan, self._walk, self._control, threads, inputs, outputs))
 
     def ensure(self, threads: int) -> None:
         """Start what workers are missing, if any."""

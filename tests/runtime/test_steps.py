@@ -1,0 +1,40 @@
+"""Steps as rows, and as the table that is walked."""
+
+from __future__ import annotations
+
+from sardonyx.runtime import abi
+from sardonyx.runtime.steps import CallStep, RepeatStep, rows, table
+
+NUMBERS = {"first": 0, "second": 1}
+END = (abi.END, 0, 0, 0)
+MEET = (abi.MEET, 0, 0, 0)
+
+
+def test_calls():
+    steps = [CallStep("second", 50), CallStep("first", 60, True, 70)]
+    assert rows(steps, NUMBERS) == ((1, 50, 0, 0), (0, 60, 1, 70), END)
+
+
+def test_a_repetition():
+    repeat = RepeatStep(51, (52, 53), 54, (CallStep("first", 60),))
+    assert rows([repeat], NUMBERS) == (
+        MEET,
+        (abi.CLEAR, 52, 0, 0),
+        (abi.CLEAR, 53, 0, 0),
+        MEET,
+        (abi.WHILE, 52, 51, 54),
+        (abi.GO, 12, 0, 0),
+        (0, 60, 0, 0),
+        MEET,
+        (abi.COUNT, 52, 0, 0),
+        (abi.COUNT, 53, 0, 0),
+        MEET,
+        (abi.GO, 4, 0, 0),
+        END,
+    )
+
+
+def test_the_table_has_addresses():
+    made = table([(1, 50, 0, 0), (0, 60, 1, 70), END], [4096, 8192])
+    assert made.tolist() == [[8192, 50, 0, 0], [4096, 60, 1, 70], [abi.END, 0, 0, 0]]
+    assert made.nbytes == 3 * abi.ROW_BYTES
