@@ -142,11 +142,11 @@ EXAMPLES = (
     Example(
         "bottleneck",
         """\
-(float[batch, 32, 28, 28] x) => (float[batch, 32, 28, 28] y)
-<float[192, 32, 1, 1] w1, float[192, 1, 3, 3] w2, float[32, 192, 1, 1] w3> {
+(float[batch, 24, 56, 56] x) => (float[batch, 24, 56, 56] y)
+<float[144, 24, 1, 1] w1, float[144, 1, 3, 3] w2, float[24, 144, 1, 1] w3> {
     wide = Conv(x, w1)
     expanded = Relu(wide)
-    window = Conv <group = 192, pads = [1, 1, 1, 1]> (expanded, w2)
+    window = Conv <group = 144, pads = [1, 1, 1, 1]> (expanded, w2)
     filtered = Relu(window)
     narrow = Conv(filtered, w3)
     y = Add(narrow, x)

@@ -19,6 +19,7 @@ from sardonyx.lower.place import Nest, place, take_views
 from sardonyx.lower.repetition import expand
 from sardonyx.lower.schedule import Call, Repeat, Segment, Step, place_barriers, plan_memory
 from sardonyx.lower.sharing import Kernels
+from sardonyx.lower.strips import make_strips
 from sardonyx.lower.values import Value, reads_of, transform
 from sardonyx.lower.winograd import rewrite_convolutions
 
@@ -58,6 +59,7 @@ def lower(
     mark_constants(values, {*results, *(p.tensor for p in probes)})
     take_views(values, kept, machine)
     rewrite_convolutions(values, {*kept}, machine)
+    make_strips(values, {*kept}, machine)
     pack(values, machine)
     run = {t: v for t, v in values.items() if not v.constant}
     constants = leaves(run, values, [p.tensor for p in probes])

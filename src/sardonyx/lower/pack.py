@@ -23,7 +23,7 @@ def pack(values: dict[Tensor, Value], machine: Machine) -> None:
         o = find_operands(v) if v.fn and v.place is None else None
         if o is not None and not o.rows and not lies_well(values, o, machine) and not values[o.b.tensor].constant:
             continue  # one row: copying B would cost more than the sums
-        if o is not None and not is_affine(o.a):
+        if o is not None and not is_affine(o):
             copy_rows(values, v, o)
             o = find_operands(v)
         if o is None:
@@ -33,9 +33,10 @@ def pack(values: dict[Tensor, Value], machine: Machine) -> None:
             copy_panels(values, v, o, machine)
 
 
-def is_affine(r: Read) -> bool:
-    """Does every index move evenly with each loop?"""
-    return all(coefficient(i, s) is not None for i in r.indices for s in symbols(i))
+def is_affine(o: Operands) -> bool:
+    """Does every index of A move evenly with each loop?"""
+    loops = {*o.batch, *o.rows, *o.k}
+    return all(coefficient(i, s) is not None for i in o.a.indices for s in symbols(i) & loops)
 
 
 def copy_rows(values: dict[Tensor, Value], v: Value, o: Operands) -> None:

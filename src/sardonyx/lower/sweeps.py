@@ -26,6 +26,8 @@ WINDOW_VECTORS = 2
 """Of a chunk of channels that windows slide over: a row of 112 pixels then takes 14 KiB."""
 MOST_ROWS_UNROLLED = 8
 """Rows of such windows that are computed side by side."""
+LEAST_ROWS_UNROLLED = 4
+"""Where they are only a part of a block's rows: with fewer the loop over groups costs what it saves."""
 
 
 def sweep_rows(statements: list[Value], builder: Builder) -> list[Stmt]:
@@ -33,14 +35,34 @@ def sweep_rows(statements: list[Value], builder: Builder) -> list[Stmt]:
     out: list[Stmt] = []
     for group in groups(statements, builder):
         rows = builder.blocks.height
-        r = Symbol(f"lr{group[0].id}", max(builder.blocks.heights))
-        builder.set_row(value(r))
-        if isinstance(rows, int) and rows <= MOST_ROWS_UNROLLED and has_window(group, builder):
-            out.append(sweep(group, builder, lambda body, r=r, n=rows: For(r, 0, n, "unrolled", body)))  # type: ignore[misc]
+        if beside := rows_beside(rows) if has_window(group, builder) else 0:
+            out.append(sweep(group, builder, rows_in_groups(rows, beside, f"lr{group[0].id}", builder)))
         else:
+            r = Symbol(f"lr{group[0].id}", max(builder.blocks.heights))
+            builder.set_row(value(r))
             out.append(For(r, 0, rows, "serial", sweep(group, builder)))
         builder.set_row(0)
     return out
+
+
+def rows_beside(rows: Dim) -> int:
+    """How many rows of windows stand side by side: all, or a part that divides them; 0 if there is none."""
+    if not isinstance(rows, int):
+        return 0
+    most = next(n for n in range(MOST_ROWS_UNROLLED, 0, -1) if rows % n == 0)
+    return most if most >= min(rows, LEAST_ROWS_UNROLLED) else 0
+
+
+def rows_in_groups(rows: Dim, beside: int, name: str, builder: Builder) -> Callable[[Stmt], Stmt]:
+    """Puts the loop over the groups and the one inside, written out, around a statement; the builder stands in that row."""
+    r, g = Symbol(name, beside), Symbol(f"{name}.group", rows // beside)
+    builder.set_row(value(r) if rows == beside else value(g) * beside + value(r))
+
+    def wrap(body: Stmt) -> Stmt:
+        body = For(r, 0, beside, "unrolled", body)
+        return body if rows == beside else For(g, 0, rows // beside, "serial", body)
+
+    return wrap
 
 
 def sweep(group: list[Value], builder: Builder, rows: Callable[[Stmt], Stmt] | None = None) -> Stmt:

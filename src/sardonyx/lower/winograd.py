@@ -33,13 +33,14 @@ import numpy as np
 import numpy.typing as npt
 
 from sardonyx.base.dtypes import DType, f32, f64
-from sardonyx.base.symbolic import Dim, Symbol, ceil_divide, is_below, minimum, product, single, substitute, symbols, value
+from sardonyx.base.symbolic import Dim, Symbol, ceil_divide, is_below, minimum, product, substitute, symbols, value
 from sardonyx.expr.pieces import piecewise
 from sardonyx.expr.region import Region, Stacked
 from sardonyx.expr.tensor import Read, Tensor, variable
 from sardonyx.loop.nodes import Cast, Const, Expr, Index, Op, replace
+from sardonyx.lower.epilogue import epilogue, readers_of, take_epilogue
 from sardonyx.lower.machine import Machine
-from sardonyx.lower.values import Operands, Value, bound, extent, find_operands, inlined, reads_of, transform
+from sardonyx.lower.values import Operands, Value, bound, extent, find_operands
 
 Matrix = npt.NDArray[np.float64]
 
@@ -93,10 +94,7 @@ class Convolution:
 
 def rewrite_convolutions(values: dict[Tensor, Value], kept: Container[Tensor], machine: Machine) -> None:
     """Rewrites the sums in values for which it pays. kept: what must remain as it is."""
-    readers: dict[Tensor, list[Value]] = {}
-    for v in values.values():
-        for t in {r.tensor for r in reads_of(v)}:
-            readers.setdefault(t, []).append(v)
+    readers = readers_of(values.values())
     for v in sorted(values.values(), key=lambda v: v.id):
         found = convolution(v, values) if v.fn and v.place is None and v.tensor.dtype is f32 else None
         chosen = choose(found, machine) if found else None
@@ -415,40 +413,3 @@ class Rewrite:
             if not is_below(index, size):
                 bound(u, index, size)
         last.body, last.into, last.place = None, None, "WHOLE"
-
-
-Follower = tuple[Value, Read]
-
-
-def epilogue(v: Value, readers: Mapping[Tensor, list[Value]], kept: Container[Tensor]) -> list[Follower]:
-    """What reads v alone, at its own point, then what reads that, and so on; each with its read."""
-    found: list[Follower] = []
-    while v.tensor not in kept:
-        following = readers.get(v.tensor, [])
-        reads = [r for t in following for r in reads_of(t) if r.tensor is v.tensor]
-        if len(following) != 1 or len(reads) != 1 or not same_point(following[0], reads[0]) or following[0].region != v.region:
-            break
-        found.append((following[0], reads[0]))
-        v = following[0]
-    return found
-
-
-def take_epilogue(v: Value, followers: Sequence[Follower]) -> dict[Symbol, Symbol]:
-    """The last follower takes up the bodies of all before. -> v's loops as its own"""
-    places = {s: s for s in v.variables}
-    for t, r in followers:
-        own = {a: i for axis, index in zip(v.axes, r.indices, strict=True) if (a := single(axis)) and (i := single(index))}
-        places = {first: own[s] for first, s in places.items()}
-        assert t.body is not None
-        t.body = transform(t.body, lambda q, v=v: inlined(v, q) if q.tensor is v.tensor else q)  # type: ignore[misc]
-        v.body = None
-        v = t
-    return places
-
-
-def same_point(t: Value, r: Read) -> bool:
-    """Is t pointwise, and r at t's own loops, each once?"""
-    loops = [single(i) for i in r.indices if symbols(i)]
-    return (
-        t.fn is None and r.guard is None and None not in loops and len(set(loops)) == len(loops) and set(loops) == set(t.variables)
-    )

@@ -1,0 +1,57 @@
+"""What follows a value at its own point, one statement after the other, and reads it alone: bias, activation, residual, a border's inside."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+
+from sardonyx.base.symbolic import Symbol, single, symbols
+from sardonyx.expr.tensor import Read, Tensor
+from sardonyx.lower.values import Value, inlined, reads_of, transform
+
+Readers = Mapping[Tensor, Sequence[Value]]
+
+
+def readers_of(values: Iterable[Value]) -> dict[Tensor, list[Value]]:
+    """Of each tensor that is read: the values whose bodies read it."""
+    readers: dict[Tensor, list[Value]] = {}
+    for v in values:
+        for t in dict.fromkeys(r.tensor for r in reads_of(v)):
+            readers.setdefault(t, []).append(v)
+    return readers
+
+
+Follower = tuple[Value, Read]
+
+
+def epilogue(v: Value, readers: Readers, kept: Container[Tensor]) -> list[Follower]:
+    """What reads v alone, at its own point, then what reads that, and so on; each with its read."""
+    found: list[Follower] = []
+    while v.tensor not in kept:
+        following = readers.get(v.tensor, [])
+        reads = [r for t in following for r in reads_of(t) if r.tensor is v.tensor]
+        if len(following) != 1 or len(reads) != 1 or not same_point(following[0], reads[0]) or following[0].region != v.region:
+            break
+        found.append((following[0], reads[0]))
+        v = following[0]
+    return found
+
+
+def take_epilogue(v: Value, followers: Sequence[Follower]) -> dict[Symbol, Symbol]:
+    """The last follower takes up the bodies of all before. -> v's loops as its own"""
+    places = {s: s for s in v.variables}
+    for t, r in followers:
+        own = {a: i for axis, index in zip(v.axes, r.indices, strict=True) if (a := single(axis)) and (i := single(index))}
+        places = {first: own[s] for first, s in places.items()}
+        assert t.body is not None
+        t.body = transform(t.body, lambda q, v=v: inlined(v, q) if q.tensor is v.tensor else q)  # type: ignore[misc]
+        v.body = None
+        v = t
+    return places
+
+
+def same_point(t: Value, r: Read) -> bool:
+    """Is t pointwise, and r at t's own loops, each once?"""
+    loops = [single(i) for i in r.indices if symbols(i)]
+    return (
+        t.fn is None and r.guard is None and None not in loops and len(set(loops)) == len(loops) and set(loops) == set(t.variables)
+    )
