@@ -22,11 +22,10 @@ from sardonyx.ops.record import Op
 
 @dataclass
 class Imported:
-    """A graph as tensors. `tensors` has every value of the graph by name."""
+    """A graph as tensors."""
 
     inputs: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
-    tensors: dict[str, Tensor] = field(default_factory=dict)
 
 
 def import_graph(graph: onnx_ir.Graph, opsets: Mapping[str, int]) -> Imported:
@@ -43,7 +42,6 @@ def import_graph(graph: onnx_ir.Graph, opsets: Mapping[str, int]) -> Imported:
         import_node(node, scope, opsets)
     for v in graph.outputs:
         out.outputs.append(scope[v])
-    out.tensors = {v.name: t for v, t in scope.items() if v.name}
     return out
 
 

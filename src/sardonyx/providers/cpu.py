@@ -11,7 +11,6 @@ import numpy as np
 
 from sardonyx.base import debug
 from sardonyx.base.background import Background
-from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.options import CompileOptions
 from sardonyx.base.symbolic import Symbol, evaluate, round_up
 from sardonyx.codegen import compile as code
@@ -21,16 +20,16 @@ from sardonyx.codegen.team import emit_team
 from sardonyx.expr import require
 from sardonyx.expr.tensor import Tensor
 from sardonyx.graph import onnx_ir as ir
-from sardonyx.graph.partition import read_values
 from sardonyx.loop.nodes import Kernel
 from sardonyx.loop.printer import text
 from sardonyx.lower.describe import describe
-from sardonyx.lower.importer import import_graph, import_node
+from sardonyx.lower.importer import Imported, import_graph
 from sardonyx.lower.lowered import Lowered, lower
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.schedule import bytes_of
 from sardonyx.providers.assemble import assemble
 from sardonyx.providers.base import Executable, ExecutionProvider
+from sardonyx.providers.claims import Claim, claim
 from sardonyx.providers.native import NativeGraph
 from sardonyx.providers.objects import Objects
 from sardonyx.runtime.arrays import Array
@@ -45,49 +44,32 @@ class CPUExecutionProvider(ExecutionProvider):
     """Claims every node that it can lower and compiles them into native programs."""
 
     name = "CPUExecutionProvider"
+    claim: Claim | None = None  # of the graph that was last asked about, until it is compiled
 
     def get_capability(self, graph: ir.Graph, options: CompileOptions) -> list[list[ir.Node]]:
-        return [claimed(graph)]
+        self.claim = claim(graph)
+        return [self.claim.nodes]
 
     def compile(self, graph: ir.Graph, options: CompileOptions) -> Executable:
+        imported = self.claim.imported(graph) if self.claim is not None else None
+        if self.claim is not None and imported is not None:
+            requirements, self.claim = self.claim.requirements, None
+            return compile_tensors(imported, requirements, options)
         return compile_graph(graph, options)
-
-
-def claimed(graph: ir.Graph) -> list[ir.Node]:
-    """The nodes with a compiled form, as far as they can be reached over values whose type and rank are known."""
-    from sardonyx.lower.importer import graph_input, weight
-
-    scope: dict[ir.Value, Tensor] = {}
-    out: list[ir.Node] = []
-
-    def provide(v: ir.Value) -> bool:
-        if v in scope:
-            return True
-        try:
-            scope[v] = weight(v) if v.const_value is not None and v.is_initializer() else graph_input(v)
-        except Unsupported:
-            return False
-        return True
-
-    for node in graph:
-        if not all(provide(v) for v in read_values(node) if v.graph is graph):
-            continue
-        try:
-            import_node(node, scope, graph.opset_imports)
-        except (Unsupported, Fail) as error:
-            debug.show(debug.RAN, "refused", str(error))
-            continue
-        out.append(node)
-    return out
 
 
 def compile_graph(graph: ir.Graph, options: CompileOptions) -> NativeGraph:
     """A native program for the graph. Raises Unsupported."""
+    with require.collect() as requirements:
+        imported = import_graph(graph, graph.opset_imports)
+    return compile_tensors(imported, requirements, options)
+
+
+def compile_tensors(imported: Imported, requirements: Sequence[require.Requirement], options: CompileOptions) -> NativeGraph:
+    """A native program for a graph as tensors. Raises Unsupported."""
     target = features.select(options.target or None)
     machine = machine_for(target, options)
     threads = options.threads or available_cores()
-    with require.collect() as requirements:
-        imported = import_graph(graph, graph.opset_imports)
     cache = shared_cache() if options.cache else None
     with Background("sardonyx-compile") as background:
         compiler = Compiler(Objects(background, cache), target, machine, threads)
