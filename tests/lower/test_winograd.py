@@ -392,6 +392,14 @@ def test_strips_into_the_next_border(h: str, program: Callable[..., Compiled]) -
         check(p, 16, [(2, 4, 5)], 16)
 
 
+def test_no_strips_that_read_large_weights_again(program: Callable[..., Compiled]) -> None:
+    """At 1e6 operations a second, 2 bytes take as long as the operations of one tile."""
+    for across, bandwidth, count in ((6, 4e5, 1), (6, 2e5, 0)):
+        p = program(2, same, f"f32[1, 16, h, {2 * across}]", W, machine={**cache(1, 2, across), "bandwidth": bandwidth})
+        assert len(strips(p)) == count
+        check(p, 16, [(1, 9, 2 * across)])
+
+
 def test_equal_layers_in_strips_share_kernels(program: Callable[..., Compiled]) -> None:
     """Each layer has a counter of its own; a kernel is built once and called with it."""
 

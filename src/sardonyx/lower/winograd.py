@@ -49,6 +49,8 @@ LEAST_CHANNELS = 16
 """In or out: with fewer the transforms cost more than the products saved."""
 WORTH = 1.1
 """How many times faster than the direct sum a rewrite must be."""
+PYRAMID = 128 * 64
+"""Pixels along a side times channels, where sizes are not known: where networks double the channels they halve the picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,14 +264,24 @@ class Rewrite:
             self.tiles[0] = self.strips.each
         self.rows = [] if self.strips else c.rows  # loops beside those over tiles
 
+    def weights_stay(self, tiles: Dim) -> bool:
+        """Does u, which each strip reads again, stay in the cache, or take less time to read than to use for so many tiles?"""
+        of = self.c.of
+        size = self.machine.guess(product(extent(s) for s in (*of.batch, *self.c.k, *of.columns))) * self.f.taps**2 * f32.itemsize
+        side = max(PYRAMID // self.machine.guess(product(map(extent, self.c.k))), 1)
+        reading, using = f32.itemsize / self.machine.bandwidth, 2 * self.machine.guess(tiles, side) / self.machine.flops
+        return size <= self.machine.l2 // 2 or using > reading
+
     def find_strips(self) -> Strips | None:
-        """Strips whose v and z take half the cache; None where all of them do."""
+        """Strips whose v and z take half the cache. None where all of them do, and where u would be read again and again."""
         c, (down, across) = self.c, self.tiles
         channels = product(map(extent, c.k)) + product(map(extent, c.of.columns))
         row = self.machine.guess(across * channels * product(map(extent, c.of.batch)) * (self.f.taps**2 * f32.itemsize))
         if self.v.region or len(c.rows) > 1 or row * self.machine.guess(down) <= self.machine.l2:
             return None
         each = max(1, self.machine.l2 // 2 // row)
+        if not self.weights_stay(each * across):
+            return None
         count = product(map(extent, c.rows)) * down
         step = Symbol(f"strip{self.v.id}", ceil_divide(count, each))
         target = self.last.into[0] if self.last.into else self.last.tensor
