@@ -266,12 +266,15 @@ class Interpreted:
 
 
 def audit_barriers(steps: Sequence[tuple[Call, bool, dict[Tensor, Array]]]) -> None:
-    """Asserts that of two calls with no barrier between, none writes memory that the other touches; parts of one whole excepted."""
+    """Asserts that of two calls with no barrier between, none writes memory that the other touches; parts of one whole excepted, and calls
+    that one thread does alone."""
     since: list[tuple[Call, dict[Tensor, Array]]] = []
     for call, barrier, where in steps:
         if barrier:
             since = []
         for other, there in since:
+            if call.alone and other.alone:
+                continue
             for t, a in where.items():
                 for u, b in there.items():
                     written = t in call.writes or u in other.writes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,6 +44,14 @@ def test_writing_what_is_still_read() -> None:
     steps = [call([b], [a]), call([], [c])]
     place_barriers(steps, slots)
     assert [s.barrier for s in steps] == [False, True]
+
+
+def test_what_one_thread_does_alone_has_an_order() -> None:
+    a, b, c, d = tensors(4)
+    alone = [replace(call(reads, writes), alone=True) for reads, writes in (([], [a]), ([a], [b]), ([b], [a]))]
+    assert barriers(*alone, call([a], [c]), call([], [d])) == [False, False, False, True, False]
+    shared = call([], [a])
+    assert barriers(shared, replace(call([a], [b]), alone=True), replace(call([b], [c]), alone=True)) == [False, True, False]
 
 
 def test_parts_of_one_whole_side_by_side() -> None:

@@ -11,10 +11,11 @@ from sardonyx.expr.region import Region
 from sardonyx.expr.tensor import KernelCall, Read, Tensor, compute, operands
 from sardonyx.loop.nodes import Const, Expr, Kernel
 from sardonyx.loop.printer import key
+from sardonyx.lower.apart import Placed, take_apart
 from sardonyx.lower.levels import mark_levels
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.pack import pack
-from sardonyx.lower.parallel import dealt
+from sardonyx.lower.parallel import dealt, is_alone
 from sardonyx.lower.place import Nest, place, take_views
 from sardonyx.lower.repetition import expand
 from sardonyx.lower.schedule import Call, Repeat, Segment, Step, place_barriers, plan_memory
@@ -208,10 +209,10 @@ def lower_part(
     made: Callable[[Kernel], object],
 ) -> Lowered:
     mark_levels(values, probes)
-    nests = place(values, [t for t in kept if t in values], machine)
+    placed = list(take_apart(place(values, [t for t in kept if t in values], machine)))
     kernels = KernelTable(made)
     shared = Kernels()
-    items = [(n.root.id, n.root.region, nest_call(n, values, machine, kernels, shared)) for n in nests]
+    items = [(p.at, p.nest.root.region, nest_call(p, values, machine, kernels, shared)) for p in placed]
     for call in dict.fromkeys(t.call for t in values if t.call is not None and t not in constants):
         first = min(call.outputs, key=lambda t: t.id)
         items.append((first.id, values[first].region, hand_written(call, kernels, first.origin)))
@@ -240,7 +241,9 @@ def lower_part(
         slots = plan_memory(segment, owned, probed | crossing)
         place_barriers(segment.steps, slots)
     order = orders(constants, values)
-    return Lowered(list(inputs), list(outputs), list(constants), list(probes), segments, kernels.by_name, nests, order)
+    return Lowered(
+        list(inputs), list(outputs), list(constants), list(probes), segments, kernels.by_name, [p.nest for p in placed], order
+    )
 
 
 def orders(constants: Sequence[Tensor], values: dict[Tensor, Value]) -> dict[Tensor, list[int]]:
@@ -289,6 +292,7 @@ class KernelTable:
 
     made: Callable[[Kernel], object]
     by_name: dict[str, Kernel] = field(default_factory=dict)
+    lonely: dict[str, bool] = field(default_factory=dict)
 
     def keep(self, kernel: Kernel) -> Kernel:
         """The kernel of this name; this one, if it is the first."""
@@ -297,15 +301,21 @@ class KernelTable:
             self.made(kernel)
         return self.by_name[kernel.name]
 
+    def alone(self, kernel: Kernel) -> bool:
+        """Does one thread do all of it?"""
+        if kernel.name not in self.lonely:
+            self.lonely[kernel.name] = is_alone(kernel.body)
+        return self.lonely[kernel.name]
 
-def nest_call(nest: Nest, values: dict[Tensor, Value], machine: Machine, kernels: KernelTable, shared: Kernels) -> Call:
-    kernel, arguments, sizes = shared.build(nest, values, machine)
+
+def nest_call(placed: Placed, values: dict[Tensor, Value], machine: Machine, kernels: KernelTable, shared: Kernels) -> Call:
+    nest = placed.nest
+    kernel, arguments, sizes, work = shared.build(nest, values, machine, placed.alone)
     kernel = kernels.keep(kernel)
     origins = tuple(dict.fromkeys(v.tensor.origin for v in nest.statements))
     writes = frozenset((v.into[0] if v.into else v.tensor) for v in [nest.root, *(m for m in nest.members if m.stored)])
     checks = ("index {0} is out of bounds for an axis of {1}",)
-    work = sum((v.work for v in nest.statements), start=0)
-    return Call(kernel, arguments, sizes, writes, origins, checks, work=work)
+    return Call(kernel, arguments, sizes, writes, origins, checks, work=work, alone=kernels.alone(kernel))
 
 
 def hand_written(call: KernelCall, kernels: KernelTable, origin: str) -> Call:
@@ -313,7 +323,8 @@ def hand_written(call: KernelCall, kernels: KernelTable, origin: str) -> Call:
     kernel = kernels.keep(replace(kernel, name=f"k_{key(kernel)[:20]}"))
     arguments = [*call.inputs, *call.outputs]
     work = sum((product(t.shape) for t in arguments), start=0) * HAND_WRITTEN if call.work is None else call.work
-    return Call(kernel, arguments, list(call.sizes), frozenset(call.outputs), (origin,), call.checks, work=work)
+    alone = kernels.alone(kernel)
+    return Call(kernel, arguments, list(call.sizes), frozenset(call.outputs), (origin,), call.checks, work=work, alone=alone)
 
 
 HAND_WRITTEN = 8

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sardonyx.base.symbolic import Dim, Symbol, product, value
 from sardonyx.loop.nodes import Alloc, For, If, Seq, Stmt, While
 from sardonyx.lower.values import extent
+
+TINY = 4096
+"""Operations that take no longer than the meeting of a team."""
 
 
 def parallel(loops: Sequence[Symbol], body: Stmt) -> Stmt:
@@ -37,3 +41,24 @@ def deals(s: Stmt) -> bool:
     if isinstance(s, If):
         return deals(s.then) or (s.otherwise is not None and deals(s.otherwise))
     return isinstance(s, (Alloc, For, While)) and ((isinstance(s, For) and s.kind == "parallel") or deals(s.body))
+
+
+def is_tiny(work: Dim) -> bool:
+    """Is it done by one thread before another one has heard of it?"""
+    return isinstance(work, int) and work <= TINY
+
+
+def undealt(body: Stmt) -> Stmt:
+    """body, by one thread alone where it is but one parallel loop."""
+    if isinstance(body, Alloc):
+        return replace(body, body=undealt(body.body))
+    if not isinstance(body, For) or body.kind != "parallel" or deals(body.body) or is_alone(body):
+        return body
+    return For(Symbol("once", 1), 0, 1, "parallel", replace(body, kind="serial"))
+
+
+def is_alone(body: Stmt) -> bool:
+    """Does one thread, always the same, do all of it?"""
+    if isinstance(body, Alloc):
+        return is_alone(body.body)
+    return isinstance(body, For) and body.kind == "parallel" and not deals(body.body) and body.hi - body.lo == 1

@@ -19,7 +19,7 @@ SLACK = 256
 class Call:
     """One kernel over tensors, in the order of its buffers, and sizes (the Dims of its size symbols).
 
-    work: roughly how many operations it does.
+    work: roughly how many operations it does. alone: one thread, always the same, does all of it.
     """
 
     kernel: Kernel
@@ -30,6 +30,7 @@ class Call:
     checks: tuple[str, ...] = ()
     barrier: bool = False  # before it
     work: Dim = 0
+    alone: bool = False
 
     @property
     def reads(self) -> frozenset[Tensor]:
@@ -86,23 +87,29 @@ MANY_TURNS = 1 << 20
 def place_barriers(steps: Sequence[Step], slot: Mapping[Tensor, object], repeated: bool = False) -> None:
     """A barrier stands before a step that meets memory another step has touched since the last barrier.
 
-    Parts of one whole may be written side by side. A repeated body begins with a barrier of its own.
+    Parts of one whole may be written side by side, and what one thread does alone has an order anyway. A repeated body begins with a
+    barrier of its own.
     """
     wrote: dict[object, Tensor] = {}
     read: set[object] = set()
+    dealt: set[object] = set()  # of these, what more than one thread may have touched
     for i, step in enumerate(steps):
         if isinstance(step, Repeat):
             place_barriers(step.steps, slot, repeated=True)
             step.barrier = i > 0 or repeated
             wrote, read = {slot.get(t, t): t for t in step.writes}, {slot.get(t, t) for t in step.reads}
+            dealt = read | wrote.keys()
             continue
         writes = {slot.get(t, t): t for t in step.writes}
         reads = {slot.get(t, t) for t in step.reads}
-        if reads & wrote.keys() or writes.keys() & read or any(wrote.get(m, t) is not t for m, t in writes.items()):
+        met = (reads & wrote.keys()) | (writes.keys() & read) | {m for m, t in writes.items() if wrote.get(m, t) is not t}
+        if not met.isdisjoint(dealt) if step.alone else met:
             step.barrier = True
-            wrote, read = {}, set()
+            wrote, read, dealt = {}, set(), set()
         wrote.update(writes)
         read |= reads
+        if not step.alone:
+            dealt |= reads | writes.keys()
 
 
 def plan_memory(segment: Segment, owned: Mapping[Tensor, Dim], kept: frozenset[Tensor]) -> dict[Tensor, object]:

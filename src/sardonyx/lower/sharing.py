@@ -19,18 +19,20 @@ from sardonyx.loop.nodes import Buffer, Expr, Kernel, Load, replace
 from sardonyx.loop.printer import key as key_of
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.nest import build
+from sardonyx.lower.parallel import undealt
 from sardonyx.lower.place import Nest
 from sardonyx.lower.values import Panels, Value, transform
 
 
 class Shared(NamedTuple):
     """A kernel; the positions of its arguments among a nest's tensors; the counters of the repeated bodies that the nest it was built
-    from stood in; and what its own sizes stand for."""
+    from stood in; what its own sizes stand for; and roughly how many operations it does."""
 
     kernel: Kernel
     positions: tuple[int, ...]
     counters: tuple[Symbol, ...]
     sizes: dict[Symbol, Dim]
+    work: Dim
 
 
 @dataclass
@@ -39,17 +41,24 @@ class Kernels:
 
     built: dict[Hashable, Shared] = field(default_factory=dict)
 
-    def build(self, nest: Nest, values: Mapping[Tensor, Value], machine: Machine) -> tuple[Kernel, list[Tensor], list[Dim]]:
-        """The nest's kernel, the tensors its buffers stand for, and its sizes, in order."""
+    def build(
+        self, nest: Nest, values: Mapping[Tensor, Value], machine: Machine, alone: bool = False
+    ) -> tuple[Kernel, list[Tensor], list[Dim], Dim]:
+        """The nest's kernel, the tensors its buffers stand for, in order, its sizes, in order, and its work. alone: one thread does it."""
         signature = Signature(values)
-        key = signature.of(nest)
+        key = signature.of(nest), alone
         if key not in self.built:
             kernel, arguments, known = build(nest, dict(values), machine, "kernel")
+            work = sum((v.work for v in nest.statements), start=0)
+            if alone:
+                kernel = with_fields(kernel, body=undealt(kernel.body))
             kernel = with_fields(kernel, name=f"k_{key_of(kernel)[:20]}")
-            self.built[key] = Shared(kernel, tuple(signature.tensors[t] for t in arguments), counters(nest), known)
-        kernel, positions, theirs, known = self.built[key]
+            positions = tuple(signature.tensors[t] for t in arguments)
+            self.built[key] = Shared(kernel, positions, counters(nest), known, work)
+        kernel, positions, theirs, known, work = self.built[key]
         tensors, own = list(signature.tensors), dict(zip(theirs, map(value, counters(nest)), strict=True))
-        return kernel, [tensors[i] for i in positions], [substitute(known.get(s, value(s)), own) for s in kernel.sizes]
+        sizes = [substitute(known.get(s, value(s)), own) for s in kernel.sizes]
+        return kernel, [tensors[i] for i in positions], sizes, substitute(work, own)
 
 
 def counters(nest: Nest) -> tuple[Symbol, ...]:
