@@ -384,6 +384,10 @@ def substitute(e: Dim, env: Mapping[Symbol, Dim]) -> Dim:
     """e with symbols replaced, simplified again."""
     if not isinstance(e, Int) or e.symbols.isdisjoint(env):
         return e
+    if len(e.terms) == 1:
+        ((alone, factor),) = e.terms.items()
+        if len(alone) == 1:
+            return alone[0].substitute(env) * factor
     out: Dim = 0
     for monomial, factor in e.terms.items():
         term: Dim = factor

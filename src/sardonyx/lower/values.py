@@ -41,7 +41,7 @@ class Value:
 
     __slots__ = (
         *("axes", "body", "constant", "contracts", "fn", "into", "laid", "loops", "nest"),
-        *("place", "region", "room", "shape", "stored", "strides", "tensor", "tile", "form", "turns", "level", "guard"),
+        *("place", "region", "room", "shape", "stored", "strides", "tensor", "tile", "form", "turns", "level", "guard", "covered"),
     )
 
     def __init__(self, tensor: Tensor) -> None:
@@ -57,6 +57,7 @@ class Value:
         self.nest: object = None
         self.tile: Value | None = None
         self.form: tuple[object, Operands | None] | None = None  # memo of operands()
+        self.covered: tuple[object, list[Symbol]] = (None, [])  # memo of variables
         self.region: tuple[Region, ...] = ()  # the repeated bodies it stands in, outermost first
 
     def __repr__(self) -> str:
@@ -69,7 +70,9 @@ class Value:
     @property
     def variables(self) -> list[Symbol]:
         """The loops over its own axes, outermost first."""
-        return [s for a in self.axes for s in covering_loops(a) or ()]
+        if self.covered[0] is not self.axes:
+            self.covered = self.axes, [s for a in self.axes for s in covering_loops(a) or ()]
+        return list(self.covered[1])
 
     @property
     def all_loops(self) -> list[Symbol]:
