@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -41,9 +40,8 @@ def run(
     sizes: Mapping[str, int] | None = None,
     target: Target | None = None,
     threads: int = 1,
-    at_once: bool = False,
 ) -> None:
-    """Run a kernel in place over arrays, one per buffer: thread after thread, or all at once, as kernels with barriers need it.
+    """Run a kernel in place over arrays, one per buffer: part after part.
 
     Linking fails if the object refers to anything outside.
     """
@@ -62,12 +60,8 @@ def run(
         entry(args.ctypes.data, context.ctypes.data, scratch.ctypes.data, tid, threads)
         assert (scratch[need:] == 0xAB).all(), "scratch overrun"
 
-    if at_once:
-        with ThreadPoolExecutor(threads) as team:
-            list(team.map(thread, range(threads)))
-    else:
-        for tid in range(threads):
-            thread(tid)
+    for tid in range(threads):
+        thread(tid)
     status = int(context[abi.STATUS])
     loaded.close()
     if status:

@@ -13,7 +13,6 @@ from sardonyx.codegen.features import Target, host
 from sardonyx.codegen.scratch import scratch_bytes
 from sardonyx.loop.nodes import (
     Alloc,
-    Barrier,
     Buffer,
     Check,
     Const,
@@ -57,19 +56,6 @@ def test_parallel_loops_deal_every_turn_once(threads: int, target: Target) -> No
         runs = np.unique(starts[2:], return_counts=True)[1]
         assert len(runs) == min(threads, max(0, size - 2))
         assert len(runs) == 0 or runs.max() - runs.min() <= 1
-
-
-@every_target
-def test_barriers_order_what_threads_do(target: Target) -> None:
-    """y = x backwards, x = y backwards + 1: each half reads what other threads wrote in the one before."""
-    x = Buffer("x", f32)
-    there = For(AT, 0, m, "parallel", Store(Y, i, Load(x, m - 1 - i)))
-    back = For(AT, 0, m, "parallel", Store(x, i, Op("add", Load(Y, m - 1 - i), Const(1.0, f32))))
-    turn = Symbol("t", 20)
-    body = For(turn, 0, 20, "serial", Seq((there, Barrier(), back, Barrier())))
-    data, other = np.arange(500, dtype=np.float32), np.zeros(500, np.float32)
-    run(Kernel("meet", (x, Y), (M,), body), [data, other], {"m": 500}, target, threads=2, at_once=True)
-    np.testing.assert_array_equal(data, np.arange(500) + 20)
 
 
 @every_target

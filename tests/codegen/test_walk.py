@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -38,18 +39,42 @@ def context(slots: int = 32) -> Array:
     return aligned(8 * (FREE + slots)).view(np.int64)
 
 
+class Walk:
+    """Steps over kernels, to be walked along in a context by each of so many threads."""
+
+    def __init__(self, steps: list[RunStep], kernels: list[Kernel], slots: Array, threads: int) -> None:
+        team = compile_module(emit_team(host().triple), host())
+        self.image = load(link([*(compile_kernel(k, host()) for k in kernels), team]))
+        numbers = {k.name: number for number, k in enumerate(kernels)}
+        self.scratch, self.claims = aligned(64 * threads), aligned(abi.CLAIM_BYTES * threads)
+        self.claims[:] = 0
+        self.table = table(rows(steps, numbers), [self.image.address(name) for name in numbers])
+        self.slots, self.threads = slots, threads
+        slots[abi.SCRATCH], slots[abi.SCRATCH_BYTES] = self.scratch.ctypes.data, 64
+        slots[abi.STEPS], slots[abi.CLAIMS] = self.table.ctypes.data, self.claims.ctypes.data
+        signature = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+        self.walk = signature(self.image.address("walk"))
+
+    def begin(self) -> None:
+        """As a dispatch does: the run is not over."""
+        self.slots[abi.TURN] &= ~1
+
+    def go(self, tid: int) -> None:
+        self.walk(self.slots.ctypes.data, tid, self.threads)
+
+    def run(self) -> None:
+        """By all threads at once."""
+        self.begin()
+        team = [threading.Thread(target=self.go, args=(tid,)) for tid in range(self.threads)]
+        for t in team:
+            t.start()
+        for t in team:
+            t.join(60)
+            assert not t.is_alive()
+
+
 def run(steps: list[RunStep], kernels: list[Kernel], slots: Array, threads: int) -> None:
-    """Walks along the steps on so many threads."""
-    image = load(link([*(compile_kernel(k, host()) for k in kernels), compile_module(emit_team(host().triple), host())]))
-    walk = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(image.address("walk"))
-    numbers = {k.name: number for number, k in enumerate(kernels)}
-    scratch, walked = aligned(64 * threads), table(rows(steps, numbers), [image.address(name) for name in numbers])
-    slots[abi.SCRATCH], slots[abi.SCRATCH_BYTES], slots[abi.STEPS] = scratch.ctypes.data, 64, walked.ctypes.data
-    team = [threading.Thread(target=walk, args=(slots.ctypes.data, tid, threads)) for tid in range(threads)]
-    for t in team:
-        t.start()
-    for t in team:
-        t.join()
+    Walk(steps, kernels, slots, threads).run()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -106,8 +131,91 @@ def test_cycles_are_added_up(threads: int) -> None:
     x, slots = np.zeros(1 << 16, np.float32), context()
     slots[FREE : FREE + 3] = 0, x.ctypes.data, x.size
     for turn in (1, 2):
-        before = int(slots[FREE + 8])
+        before, slots[abi.TURN] = int(slots[FREE + 8]), 0
+        slots[abi.SYNC] = 0
         run([CallStep("count_up", FREE, True, FREE + 8), CallStep("count_up", FREE, True)], [COUNT_UP], slots, threads)
         assert slots[FREE + 8] > before
         np.testing.assert_array_equal(x, np.full(x.size, 2 * turn))
     assert not slots[FREE + 9 :].any()
+
+
+# ---- threads that come late, or never ---------------------------------------------------------------------------------------
+
+
+def long_walk(slots: Array, threads: int, trip: int = 3) -> tuple[Walk, Array, Array]:
+    """count_up; as often as `trip`: count_up in several parts; then y = x backwards. -> (walk, x, y)"""
+    x, y = np.zeros(1000, np.float32), np.zeros(1000, np.float32)
+    slots[FREE : FREE + 3] = 0, x.ctypes.data, 1000
+    slots[FREE + 4 : FREE + 8] = 1, x.ctypes.data, y.ctypes.data, 1000
+    slots[FREE + 9] = trip
+    again = RepeatStep(FREE + 9, (FREE + 10, FREE + 11), None, (CallStep("count_up", FREE, True, parts=4),))
+    steps = [CallStep("count_up", FREE, parts=3), again, CallStep("reverse", FREE + 4, True, parts=16)]
+    return Walk(steps, [COUNT_UP, REVERSE], slots, threads), x, y
+
+
+@pytest.mark.parametrize("threads", [2, 3, 8])
+@pytest.mark.parametrize("trip", [0, 3])
+def test_one_thread_does_what_the_others_have_not_begun(threads: int, trip: int) -> None:
+    slots = context()
+    walk, x, y = long_walk(slots, threads, trip)
+    for turn in range(1, 4):
+        walk.begin()
+        walk.go(0)
+        np.testing.assert_array_equal(y, np.full(1000, turn * (trip + 1)))
+        assert slots[FREE + 10] == slots[FREE + 11] == trip
+        before = bytes(slots), bytes(walk.claims)
+        for late in range(1, threads):
+            walk.go(late)
+        assert (bytes(slots), bytes(walk.claims)) == before
+        np.testing.assert_array_equal(x, y)
+
+
+def test_a_thread_that_comes_amid_the_run_of_others_catches_up() -> None:
+    """Each of three threads sleeps at random; all is done once, whoever does it."""
+    slots = context()
+    walk, x, y = long_walk(slots, 3, trip=40)
+    for turn in range(1, 60):
+        walk.begin()
+        pauses = np.random.default_rng(turn).random(2) / 2000
+
+        def late(tid: int, pause: float) -> None:
+            time.sleep(pause)
+            walk.go(tid)
+
+        team = [threading.Thread(target=late, args=(tid, pause)) for tid, pause in zip((1, 2), pauses, strict=True)]
+        for t in team:
+            t.start()
+        walk.go(0)
+        np.testing.assert_array_equal(y, np.full(1000, 41 * turn))
+        for t in team:
+            t.join(60)
+            assert not t.is_alive()
+        np.testing.assert_array_equal(x, y)
+
+
+def test_a_run_of_one_thread_between_runs_of_two() -> None:
+    slots = context()
+    two, x, y = long_walk(slots, 2)
+    for turn in range(1, 5):
+        if turn % 2:
+            two.run()
+        else:
+            two.walk(slots.ctypes.data, 0, 1)
+        np.testing.assert_array_equal(y, np.full(1000, 4 * turn))
+    np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_calls_that_one_thread_does_keep_their_order(threads: int) -> None:
+    """Without a barrier between them: x counted up twenty times, a step at a time, and turned round twice."""
+    x, y, slots = np.arange(64, dtype=np.float32), np.zeros(64, np.float32), context()
+    slots[FREE : FREE + 3] = 0, x.ctypes.data, 64
+    slots[FREE + 4 : FREE + 8] = 1, x.ctypes.data, y.ctypes.data, 64
+    slots[FREE + 8 : FREE + 12] = 2, y.ctypes.data, x.ctypes.data, 64
+    up, there, back = (CallStep(kernel, FREE + at, parts=0) for kernel, at in (("count_up", 0), ("reverse", 4), ("reverse", 8)))
+    dealt = CallStep("count_up", FREE, True)
+    steps = [dealt, CallStep("count_up", FREE, True, parts=0), *[up] * 18, there, back, dealt]
+    walk = Walk(steps, [COUNT_UP, REVERSE], slots, threads)
+    for turn in range(1, 40):
+        walk.run()
+        np.testing.assert_array_equal(x, np.arange(64) + 21 * turn)

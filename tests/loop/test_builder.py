@@ -99,7 +99,6 @@ def test_what_is_written_is_what_is_made() -> None:
             y[i] = 0
         y.store(i, best.value, guard=x.load(i, x[0] < 3) != 0, combine="max")
     b.check(best.value > 0, 3, as_index(n))
-    b.barrier()
     y[0] = b.reduce("add", n, lambda r: x[r] * 2)
     assert text(b.build()) == (
         "kernel(b0: f32 readonly, b1: f32; s0)\n"
@@ -112,7 +111,6 @@ def test_what_is_written_is_what_is_made() -> None:
         "      b1[i0] = 0.0\n"
         "    b1[i0] = max b2[0] where ne(b0[i0 where lt(b0[0], 3.0)], 0.0)\n"
         "  check gt(b2[0], 0.0) else 3, index(s0)\n"
-        "  barrier\n"
         "  v0 = reduce add over i1 in [0, s0) serial:\n"
         "    mul(b0[i1], 2.0)\n"
         "  b1[0] = v0\n"

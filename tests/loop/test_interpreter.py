@@ -14,7 +14,6 @@ from sardonyx.loop.interpreter import Conflict, Failure, run
 from sardonyx.loop.nodes import (
     TRUSTED,
     Alloc,
-    Barrier,
     Buffer,
     Cast,
     Check,
@@ -164,18 +163,6 @@ def test_first_is_where_the_thread_begins() -> None:
     np.testing.assert_array_equal(y, [0, 0, 2, 2, 2])
 
 
-def test_barriers_keep_threads_in_step() -> None:
-    """Each thread writes its part, then reads the other's."""
-    z = Buffer("z", f32)
-    write = over(ROW, 4, Store(Y, value(ROW), Load(X, value(ROW))), "parallel")
-    read = over(ROW, 4, Store(z, value(ROW), Load(Y, 3 - value(ROW))), "parallel")
-    arrays = {"x": np.arange(4, dtype=np.float32), "y": np.zeros(4, np.float32), "z": np.zeros(4, np.float32)}
-    run(kernel(Seq((write, Barrier(), read)), z), arrays, {"n": 0}, threads=2)
-    np.testing.assert_array_equal(arrays["z"], [3, 2, 1, 0])
-    with pytest.raises(RuntimeError, match="not all threads"):
-        run(kernel(over(ROW, 1, Barrier(), "parallel")), arrays, {"n": 0}, threads=2)
-
-
 def test_while_counts_down() -> None:
     going = Op("gt", Load(Y, 0), Const(0, f32))
     body = Seq((Store(Y, 0, Const(-1, f32), "add"), Store(Y, 1, Const(2, f32), "add")))
@@ -264,9 +251,9 @@ def test_tile_of_bytes() -> None:
 def test_refusals() -> None:
     x = np.zeros(4, np.float32)
     with pytest.raises(TypeError, match="x wants a contiguous array of f32"):
-        run(kernel(Barrier()), {"x": x.astype(np.float64), "y": x}, {"n": 0})
+        run(kernel(Seq(())), {"x": x.astype(np.float64), "y": x}, {"n": 0})
     with pytest.raises(TypeError, match="x wants a contiguous array"):
-        run(kernel(Barrier()), {"x": np.zeros((4, 4), np.float32).T, "y": x}, {"n": 0})
+        run(kernel(Seq(())), {"x": np.zeros((4, 4), np.float32).T, "y": x}, {"n": 0})
     with pytest.raises(TypeError, match="readonly"):
         run(kernel(Store(X, 0, Const(0, f32))), {"x": x, "y": x}, {"n": 0})
     with pytest.raises(NameError, match="nothing binds stray"):

@@ -12,7 +12,6 @@ import pytest
 from sardonyx.base.dtypes import f16, f32, f64, i32, i64
 from sardonyx.base.symbolic import Dim, Symbol, maximum, minimum, value
 from sardonyx.loop.nodes import (
-    Barrier,
     Buffer,
     Cast,
     Check,
@@ -80,12 +79,11 @@ def test_every_statement() -> None:
     x, condition = Load(X, 0), Op("lt", Load(Y, 0), Const(3, f32))
     steps = (Step(3, value(N), 4), Step(4, 1, 16))
     tile = Tile(2, (1, 2), 16, X, 0, 12, X, 5, Y, value(N), 16, steps, ahead=64)
-    parts = (While(condition, Store(Y, 0, x, "add")), Barrier(), If(condition, Store(Y, 1, x), Seq(())))
+    parts = (While(condition, Store(Y, 0, x, "add")), If(condition, Store(Y, 1, x), Seq(())))
     assert body_text(Seq((*parts, Check(condition, 3, (Index(value(N)),)), tile))) == (
         "while:\n"
         "  condition lt(b1[0], 3.0)\n"
         "  b1[0] = add b0[0]\n"
-        "barrier\n"
         "if lt(b1[0], 3.0):\n"
         "  b1[1] = b0[0]\n"
         "else:\n"

@@ -10,7 +10,6 @@ from sardonyx.base.dtypes import DType, boolean, f16, f32, f64, i4, i8, i32, i64
 from sardonyx.base.symbolic import Symbol, value
 from sardonyx.loop.nodes import (
     Alloc,
-    Barrier,
     Buffer,
     Check,
     Const,
@@ -69,7 +68,7 @@ def test_sound_kernels(kernel: Kernel) -> None:
 SOUND = [
     row(STORE, "vector"),
     row(Seq((Store(Y, 0, Load(X, value(ROW)), "add"), For(COLUMN, 0, 4, "unrolled", STORE))), "vector"),
-    Alloc(SCRATCH, value(N), Seq((Store(SCRATCH, 0, ONE), Barrier()))),
+    Alloc(SCRATCH, value(N), Store(SCRATCH, 0, ONE)),
     Store(H, 0, Select(TRUE, Load(H, 1), Load(H, 2))),
     tile(),
     Check(TRUE, 1, (Index(value(N)),)),
@@ -112,7 +111,6 @@ BROKEN: list[tuple[Stmt, str]] = [
     (row(For(COLUMN, 0, 4, "vector", STORE), "vector"), "in the vector loop over row"),
     (row(FIXED, "vector"), "row doesn't move it"),
     (row(For(COLUMN, 0, 4, "parallel", STORE), "parallel"), "inside another parallel loop"),
-    (row(Seq((STORE, Barrier())), "parallel"), "k: barrier: in a parallel loop"),
     (row(STORE, "unrolled"), "an unrolled loop without constant bounds"),
     (For(COLUMN, 0, 5, "serial", FIXED), "runs to 5, its variable is below 4"),
     (Store(Y, 0, Reduce("add", ((ROW, "serial"),), ONE)), "k: add over row: row has no extent"),

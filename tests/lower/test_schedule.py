@@ -52,6 +52,8 @@ def test_what_one_thread_does_alone_has_an_order() -> None:
     assert barriers(*alone, call([a], [c]), call([], [d])) == [False, False, False, True, False]
     shared = call([], [a])
     assert barriers(shared, replace(call([a], [b]), alone=True), replace(call([b], [c]), alone=True)) == [False, True, False]
+    first, last = alone[:2]
+    assert barriers(first, call([], [d]), last) == [False, False, True], "another thread may do the last"
 
 
 def test_parts_of_one_whole_side_by_side() -> None:

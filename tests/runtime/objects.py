@@ -11,7 +11,8 @@ from pathlib import Path
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-from sardonyx.codegen.team import emit_barrier, emit_team
+from sardonyx.codegen.team import emit_team
+from sardonyx.codegen.waiting import emit_yield
 from sardonyx.codegen.words import I64, PTR, VOID
 from sardonyx.runtime import abi
 from sardonyx.runtime.image import Image
@@ -86,6 +87,7 @@ def team_image() -> Image:
 
 ROUNDS = 20
 FIRST = abi.FIRST_SLOT  # counts[tid] of the entry below
+MEETING = FIRST + 65
 
 
 @functools.cache
@@ -93,26 +95,45 @@ def rounds_image() -> Image:
     """`rounds(context, tid, nt)`: ROUNDS times, everybody adds 1 to its own count, all meet, and each checks that all
     counts have the round's value, then all meet again. A count that lags or runs ahead adds 1 to the status.
 
-    Slots from FIRST on are the counts; the slot after the 64th is set to nt by thread 0.
+    Slots from FIRST on are the counts; the slot after the 64th is set to nt, the one after that counts who arrives to meet.
     """
     module = new_module()
-    barrier = emit_barrier(module)
+    barrier = _barrier(module)
     made, builder = function(module, "rounds", VOID, PTR, I64, I64)
     context, tid, nt = made.args
     slot = functools.partial(_slot, context=context)
-    sync = builder.gep(context, [I64(abi.SYNC)], source_etype=I64)
+    meeting = slot(builder, I64(MEETING))
     builder.store(nt, slot(builder, I64(FIRST + 64)))
     with Loop(builder, I64(ROUNDS)) as index:
         own = slot(builder, builder.add(tid, I64(FIRST)))
         builder.store(builder.add(builder.load(own, typ=I64), I64(1)), own)
-        builder.call(barrier, [sync, nt])
+        met = builder.mul(builder.mul(index, I64(2)), nt)
+        builder.call(barrier, [meeting, builder.add(met, nt)])
         with Loop(builder, nt) as other:
             seen = builder.load(slot(builder, builder.add(other, I64(FIRST))), typ=I64)
             wrong = builder.icmp_signed("!=", seen, builder.add(index, I64(1)))
             builder.atomic_rmw("add", slot(builder, I64(abi.STATUS)), builder.zext(wrong, I64), "monotonic")
-        builder.call(barrier, [sync, nt])
+        builder.call(barrier, [meeting, builder.add(met, builder.mul(nt, I64(2)))])
     builder.ret_void()
     return link([compile_module(module)])
+
+
+def _barrier(module: ir.Module) -> ir.Function:
+    """`void barrier(ptr count, i64 target)`: counts itself, and returns when so many have."""
+    made, builder = function(module, "barrier", VOID, PTR, I64)
+    count, target = made.args
+    wait, again, done = map(made.append_basic_block, ("wait", "again", "done"))
+    builder.atomic_rmw("add", count, I64(1), "acq_rel")
+    builder.branch(wait)
+    builder.position_at_end(wait)
+    here = builder.load_atomic(count, "acquire", 8, typ=I64)
+    builder.cbranch(builder.icmp_signed(">=", here, target), done, again)
+    builder.position_at_end(again)
+    emit_yield(builder)
+    builder.branch(wait)
+    builder.position_at_end(done)
+    builder.ret_void()
+    return made
 
 
 def _slot(builder: ir.IRBuilder, index: ir.Value, context: ir.Value) -> ir.Value:

@@ -25,7 +25,7 @@ SPEC = ProgramSpec(
     sizes=((40, 0, 1),),
     segments=(
         SegmentSpec((), 47, (0,), (Condition(48, True, "must be {}"), Condition(49, False, "size")), STEPS, ((55, 64), (56, 0))),
-        SegmentSpec((Probe(50, 51, 3, i64),), 52, (), (), ((0, 54, 0, 0), (abi.END, 0, 0, 0))),
+        SegmentSpec((Probe(50, 51, 3, i64),), 52, (), (), ((0, 54, 2, 0), (abi.END, 0, 0, 0))),
     ),
     calls=((("a", "b"), ("out of {}",)), ((), ())),
     kernels=("k_1", "k_2"),
@@ -78,7 +78,11 @@ def test_anything_else_is_refused_everywhere(value: object):
         ((6, 1, 4, 0, 0), 2),
         ((6, 1, 4, 0, 0), abi.GO - 1),
         ((6, 1, 4, 0, 1), 60),
-        ((6, 0, 4, 4, 1), 11),
+        ((6, 0, 4, 9, 1), 11),
+        ((6, 0, 4, 4, 2), 1),  # neither parts nor a count
+        ((6, 0, 4, 4, 2), 1 << abi.COUNT_BITS | 2),  # both
+        ((6, 0, 4, 4, 2), 7 << abi.COUNT_BITS),
+        ((6, 0, 4, 4, 2), 2 * abi.MOST_PARTS + 2),
         ((6, 0, 5, 0, 0), 60),
     ],
 )
@@ -92,9 +96,25 @@ def test_numbers_that_lead_outside_are_refused(path: tuple[int, ...], value: int
         decode(changed, 2)
 
 
-@pytest.mark.parametrize("steps", [[], [[0, 54, 0, 0]], [[abi.WHILE, 50, 51, 0], [abi.END, 0, 0, 0]]])
+@pytest.mark.parametrize("steps", [[], [[0, 54, 2, 0]], [[abi.WHILE, 50, 51, 0], [abi.END, 0, 0, 0]]])
 def test_steps_without_an_end_are_refused(steps: object):
     changed = record()
     changed[6][1][4] = steps
     with pytest.raises(ValueError, match="^no .*steps"):
         decode(changed, 2)
+
+
+def test_groups_of_steps_that_nobody_ends_are_refused():
+    changed = record()
+    changed[6][0][4][7][0] = abi.MEET
+    with pytest.raises(ValueError, match="no decision at the end of a group"):
+        decode(changed, 2)
+
+
+def test_one_thread_does_calls_alone():
+    changed = record()
+    changed[6][0][4][4][2] = 2 << abi.COUNT_BITS
+    with pytest.raises(ValueError, match="no calls that one thread does"):
+        decode(changed, 2)
+    changed[6][0][4][4][2] = 1 << abi.COUNT_BITS
+    assert decode(changed, 2).segments[0].steps[4] == (1, 55, 1 << abi.COUNT_BITS, 0)

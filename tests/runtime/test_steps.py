@@ -11,8 +11,15 @@ MEET = (abi.MEET, 0, 0, 0)
 
 
 def test_calls():
-    steps = [CallStep("second", 50), CallStep("first", 60, True, 70)]
-    assert rows(steps, NUMBERS) == ((1, 50, 0, 0), (0, 60, 1, 70), END)
+    steps = [CallStep("second", 50), CallStep("first", 60, True, 70, 4)]
+    assert rows(steps, NUMBERS) == ((1, 50, 2, 0), (0, 60, 9, 70), END)
+
+
+def test_calls_that_one_thread_does_are_counted():
+    alone = [CallStep("first", 50 + i, barrier=i == 3, parts=0) for i in range(5)]
+    found = rows([*alone, CallStep("second", 60), alone[0], RepeatStep(51, (52,), None, (alone[0],))], NUMBERS)
+    calls = [how >> abi.COUNT_BITS for what, _, how, _ in found if what == NUMBERS["first"]]
+    assert calls == [3, 2, 1, 2, 1, 1, 1]
 
 
 def test_a_repetition():
@@ -21,15 +28,15 @@ def test_a_repetition():
         MEET,
         (abi.CLEAR, 52, 0, 0),
         (abi.CLEAR, 53, 0, 0),
-        MEET,
         (abi.WHILE, 52, 51, 54),
         (abi.GO, 12, 0, 0),
-        (0, 60, 0, 0),
+        (0, 60, 2, 0),
         MEET,
         (abi.COUNT, 52, 0, 0),
         (abi.COUNT, 53, 0, 0),
-        MEET,
-        (abi.GO, 4, 0, 0),
+        (abi.WHILE, 52, 51, 54),
+        (abi.GO, 12, 0, 0),
+        (abi.GO, 5, 0, 0),
         END,
     )
 

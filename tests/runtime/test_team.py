@@ -24,7 +24,7 @@ from sardonyx.runtime.linker import link
 from sardonyx.runtime.loader import LoadedImage, load
 from sardonyx.runtime.memory import allocate
 from sardonyx.runtime.team import Team
-from tests.runtime.objects import FIRST, ROUNDS, compile_module, function, new_module, rounds_image, team_image
+from tests.runtime.objects import FIRST, MEETING, ROUNDS, compile_module, function, new_module, rounds_image, team_image
 
 NT = FIRST + 64  # the slot where the entry leaves how many threads it ran on
 
@@ -35,7 +35,7 @@ class Rounds:
     def __init__(self, image: LoadedImage) -> None:
         self.image = image
         self.entry = image.address("rounds")
-        self.memory = allocate((NT + 1) * 8)
+        self.memory = allocate((MEETING + 1) * 8)
         self.memory[:] = 0
         self.slots = self.memory.view(np.int64)
 
@@ -43,6 +43,8 @@ class Rounds:
         """Run it, check that all threads kept together, and tell how many there were."""
         self.slots[FIRST:] = 0
         on.run(self.entry, self.memory.ctypes.data, threads, flags)
+        while self.slots[abi.INSIDE]:
+            time.sleep(0)
         count = int(self.slots[NT])
         assert self.slots[abi.STATUS] == 0
         assert self.slots[FIRST:NT].tolist() == [ROUNDS] * count + [0] * (64 - count)
@@ -77,19 +79,20 @@ def test_ten_thousand_dispatches(crew: Team):
     """Each thread of each dispatch adds 1 to a count."""
     module = new_module()
     made, builder = function(module, "count", VOID, PTR, I64, I64)
-    builder.atomic_rmw("add", made.args[0], I64(1), "monotonic")
+    builder.atomic_rmw("add", builder.gep(made.args[0], [I64(FIRST)], source_etype=I64), I64(1), "monotonic")
     builder.ret_void()
     image = load(link([compile_module(module)]))
-    count = np.zeros(1, np.int64)
+    slots = np.zeros(FIRST + 1, np.int64)
     crew.grow(2)
     for _ in range(10_000):
-        crew.run(image.address("count"), count.ctypes.data, 2)
-    assert count[0] == 20_000
+        crew.run(image.address("count"), slots.ctypes.data, 2)
+        while slots[abi.INSIDE]:
+            time.sleep(0)
+    assert slots[FIRST] == 20_000
 
 
 def test_threads_that_may_not_spin(crew: Team, image: LoadedImage):
     rounds = Rounds(image)
-    rounds.memory.view(np.int32)[(abi.SYNC * 8 + abi.SYNC_NO_SPIN) // 4] = 1
     assert {rounds.run(crew, 3, abi.NO_SPIN) for _ in range(20)} == {3}
 
 
@@ -239,8 +242,12 @@ rounds = load(Image.from_bytes((folder / "rounds").read_bytes()))
 def run(times):
     memory = allocate(1024)
     memory[:] = 0
+    slots = memory.view("i8")
     for _ in range(times):
+        slots[abi.FIRST_SLOT :] = 0
         team.run(rounds.address("rounds"), memory.ctypes.data, 3)
+        while slots[abi.INSIDE]:
+            pass
 
 run(3)
 if sys.argv[2] == "daemon":

@@ -13,7 +13,7 @@ import pytest
 
 import sardonyx
 from sardonyx.base.errors import InvalidArgument
-from sardonyx.runtime import replay, team
+from sardonyx.runtime import execution, replay, team
 from sardonyx.session.inference_session import InferenceSession
 from tests.graph.models import data
 
@@ -59,6 +59,7 @@ def repeated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return call
 
     monkeypatch.setattr(replay.Function, "bound", spied)
+    monkeypatch.setattr(execution, "PATIENCE", 30.0)  # no worker that comes late stands in the way of a repetition
     return answers
 
 

@@ -11,14 +11,12 @@ from sardonyx.codegen.features import Target
 from sardonyx.codegen.scopes import Place
 from sardonyx.loop.nodes import (
     Alloc,
-    Barrier,
     Buffer,
     Check,
     Expr,
     For,
     If,
     Index,
-    Kernel,
     Load,
     Op,
     Reduce,
@@ -113,16 +111,14 @@ def unrolled(stmt: Stmt) -> Stmt:
     return sequence(substituted(body, {stmt.variable: i}) for i in range(stmt.lo, stmt.hi))
 
 
-def stored_by(stmt: Stmt, kernel: Kernel) -> frozenset[Buffer]:
-    """The buffers whose contents may change while stmt runs; at a barrier, all that other threads may write to."""
+def stored_by(stmt: Stmt) -> frozenset[Buffer]:
+    """The buffers whose contents may change while stmt runs."""
     found: set[Buffer] = set()
     for inner in all_statements(stmt):
         if isinstance(inner, Store):
             found.add(inner.buffer)
         elif isinstance(inner, Tile):
             found.add(inner.c)
-        elif isinstance(inner, Barrier):
-            found.update(b for b in kernel.buffers if not b.readonly)
     return frozenset(found)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from sardonyx.base.dtypes import i64
 from sardonyx.base.errors import Unsupported
 from sardonyx.base.symbolic import Symbol, is_nonnegative, value
-from sardonyx.codegen import arithmetic, checks, loops, sync, tile
+from sardonyx.codegen import arithmetic, checks, loops, tile
 from sardonyx.codegen.expressions import evaluate
 from sardonyx.codegen.guards import under
 from sardonyx.codegen.integers import integer
@@ -40,7 +40,6 @@ from sardonyx.codegen.shape import (
 from sardonyx.codegen.words import I8, Value, memory_type
 from sardonyx.loop.nodes import (
     Alloc,
-    Barrier,
     Cast,
     Check,
     For,
@@ -192,7 +191,7 @@ def _serial(f: Frame, stmt: For) -> None:
     """One turn after the other; what they only accumulate stays in registers meanwhile."""
     if loops.is_empty(stmt.lo, stmt.hi):
         return
-    stores = stored_by(stmt.body, f.kernel)
+    stores = stored_by(stmt.body)
     places = _combined(stmt.body)
     outer = [k for k in f.totals if k.place in places]
     known = {k.place for k in outer}
@@ -310,7 +309,7 @@ def _vector_loop(f: Frame, stmt: For) -> tuple[VectorLoop, tuple[Place, ...]]:
         stmt.lo,
         stmt.hi,
         lanes_for(f.target, stmt.variable, exprs, moving),
-        stored_by(stmt.body, f.kernel) - {p[0] for p in places},
+        stored_by(stmt.body) - {p[0] for p in places},
         tuple(Reduction(fn, buffer.dtype) for buffer, _, fn in places),
         masks_fit(f.target, stmt.variable, exprs, moving),
         unroll=4 if places and only_sums and is_short(exprs) else 1,
@@ -339,7 +338,7 @@ def _if(f: Frame, stmt: If) -> None:
 
 def _while(f: Frame, stmt: While) -> None:
     w = f.words
-    stores = stored_by(stmt.body, f.kernel)
+    stores = stored_by(stmt.body)
     head, body, after = w.block("while"), w.block("turn"), w.block("after")
     f.forget(stores)
     f.push(Scope(Spine(head), fenced=True, stores=stores))
@@ -368,11 +367,6 @@ def _alloc(f: Frame, stmt: Alloc) -> None:
     f.scratch_used = start
 
 
-def _barrier(f: Frame, stmt: Barrier) -> None:
-    sync.barrier(f.words, f.context, f.team)
-    f.forget([b for b in f.kernel.buffers if not b.readonly])
-
-
 def _check(f: Frame, stmt: Check) -> None:
     good = evaluate(f, stmt.condition)
     details = [evaluate(f, Cast(d, i64)) for d in stmt.details]
@@ -394,7 +388,6 @@ EMITTERS: dict[type, Callable[[Frame, Any], None]] = {
     While: _while,
     If: _if,
     Alloc: _alloc,
-    Barrier: _barrier,
     Check: _check,
     Tile: _tile,
 }

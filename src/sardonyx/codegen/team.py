@@ -1,4 +1,4 @@
-"""The team's native half: the barrier of every program, and the life of a worker, its dispatch and its end.
+"""The team's native half: the life of a worker, its dispatch and its end.
 
 All of it is emitted through the builder and refers to no external symbol. Offsets and states are runtime.abi's.
 """
@@ -10,7 +10,6 @@ from llvmlite import ir
 from sardonyx.codegen.float_mode import choose_mode, emit_get_mode, emit_set_mode
 from sardonyx.codegen.replay import emit_replay
 from sardonyx.codegen.waiting import (
-    EVERYONE,
     byte_offset,
     emit_sleep,
     emit_spin,
@@ -23,7 +22,7 @@ from sardonyx.codegen.walk import emit_walk
 from sardonyx.codegen.words import I32, I64, PTR, VOID
 from sardonyx.runtime import abi
 
-HOST_SLEEPS = 1 << 30  # in a count of pending workers: the last of them wakes the dispatcher
+LEAVING = 200  # rounds that a dispatcher waits for workers that are about to leave
 
 
 def emit_team(triple: str) -> ir.Module:
@@ -34,78 +33,12 @@ def emit_team(triple: str) -> ir.Module:
     """
     module = ir.Module("team")
     module.triple = triple
-    emit_barrier(module)
     _emit_worker(module)
     _emit_dispatch(module)
     _emit_stop(module)
     emit_walk(module)
     emit_replay(module)
     return module
-
-
-def emit_barrier(module: ir.Module) -> ir.Function:
-    """`void barrier(ptr sync, i64 nt)`, internal to the module and emitted once: nt threads meet, then all go on.
-
-    sync: a context's sync area, zero before its first barrier; any number of barriers of the same threads may follow.
-
-    if nt <= 1: return
-    generation = load generation
-    if fetch_add(arrived, 1) + 1 == nt:
-        arrived = 0; generation += 1; if sleepers: wake everyone
-    elif generation is still the same after spinning (unless no_spin):
-        sleepers += 1; while generation is still the same: sleep on it; sleepers -= 1
-
-    Either the last to arrive sees the sleeper, or the sleeper sees the new generation: both orders are sequential.
-    """
-    found = module.globals.get("barrier")
-    if found is not None:
-        return found
-    spin = emit_spin(module)
-    function = internal_function(module, "barrier", VOID, (PTR, I64))
-    function.attributes.add("noinline")
-    sync, nt = function.args
-    names = ("alone", "arrive", "last", "wake", "wait", "doze", "look", "sleep", "awake", "done")
-    alone, arrive, last, wake, wait, doze, look, sleep, awake, done = map(function.append_basic_block, names)
-    builder = ir.IRBuilder(alone)
-    offsets = (abi.SYNC_ARRIVED, abi.SYNC_GENERATION, abi.SYNC_SLEEPERS, abi.SYNC_NO_SPIN)
-    arrived, word, sleepers, no_spin = (byte_offset(builder, sync, offset) for offset in offsets)
-    builder.cbranch(builder.icmp_signed("<=", nt, I64(1)), done, arrive)
-
-    builder.position_at_end(arrive)
-    generation = builder.load_atomic(word, "monotonic", 4, typ=I32)
-    before = builder.atomic_rmw("add", arrived, I32(1), "acq_rel")
-    is_last = builder.icmp_unsigned("==", builder.add(before, I32(1)), builder.trunc(nt, I32))
-    builder.cbranch(is_last, last, wait)
-
-    builder.position_at_end(last)
-    builder.atomic_rmw("xchg", arrived, I32(0), "monotonic")
-    builder.atomic_rmw("add", word, I32(1), "seq_cst")
-    asleep = builder.load_atomic(sleepers, "seq_cst", 4, typ=I32)
-    builder.cbranch(builder.icmp_unsigned("==", asleep, I32(0)), done, wake)
-    builder.position_at_end(wake)
-    emit_wake(builder, word, EVERYONE)
-    builder.branch(done)
-
-    builder.position_at_end(wait)
-    rounds = spin_rounds(builder, _is_set(builder, builder.load(no_spin, typ=I32), 1))
-    seen = builder.call(spin, [word, generation, rounds])
-    builder.cbranch(builder.icmp_unsigned("==", seen, generation), doze, done)
-    builder.position_at_end(doze)
-    builder.atomic_rmw("add", sleepers, I32(1), "seq_cst")
-    builder.branch(look)
-    builder.position_at_end(look)
-    seen = builder.load_atomic(word, "seq_cst", 4, typ=I32)
-    builder.cbranch(builder.icmp_unsigned("==", seen, generation), sleep, awake)
-    builder.position_at_end(sleep)
-    emit_sleep(builder, word, generation)
-    builder.branch(look)
-    builder.position_at_end(awake)
-    builder.atomic_rmw("sub", sleepers, I32(1), "monotonic")
-    builder.branch(done)
-
-    builder.position_at_end(done)
-    builder.ret_void()
-    return function
 
 
 def _emit_worker(module: ir.Module) -> None:
@@ -117,15 +50,14 @@ def _emit_worker(module: ir.Module) -> None:
         IDLE:    state = ASLEEP if it is still IDLE
         ASLEEP:  if stop: state = ABSENT if it is still ASLEEP, then return
                  sleep while state is ASLEEP
-        JOB:     entry(context, tid, nt) in the job's float mode; state = IDLE
-                 one pending less, the last wakes a sleeping dispatcher
+        JOB:     entry(context, tid, nt) in the job's float mode; state = IDLE; one less is inside
         claimed: yield, the job is about to come
     """
     spin = emit_spin(module)
     function = _entry_point(module, "worker", (PTR, I64))
     control, index = function.args
-    names = ("born", "look", "idle", "asleep", "leave", "sleep", "claimed", "job", "wake", "gone")
-    born, look, idle, asleep, leave, sleep, claimed, job, wake, gone = map(function.append_basic_block, names)
+    names = ("born", "look", "idle", "asleep", "leave", "sleep", "claimed", "job", "gone")
+    born, look, idle, asleep, leave, sleep, claimed, job, gone = map(function.append_basic_block, names)
     builder = ir.IRBuilder(born)
     record = _record(builder, control, index)
     state = byte_offset(builder, record, abi.RECORD_STATE)
@@ -163,15 +95,12 @@ def _emit_worker(module: ir.Module) -> None:
     tid = builder.load(byte_offset(builder, record, abi.RECORD_TID), typ=I64)
     nt = builder.load(byte_offset(builder, record, abi.RECORD_NT), typ=I64)
     flags = builder.load(byte_offset(builder, record, abi.RECORD_FLAGS), typ=I64)
-    pending = builder.load(byte_offset(builder, record, abi.RECORD_PENDING), typ=PTR)
+    inside = byte_offset(builder, context, abi.SYNC * abi.SLOT_BYTES + abi.SYNC_INSIDE)
     builder.store(flags, flags_of_last)
     emit_set_mode(builder, word, choose_mode(builder, _is_set(builder, flags, abi.FLUSH)))
     _call_entry(builder, entry, context, tid, nt)
-    builder.atomic_rmw("xchg", state, I32(abi.IDLE), "release")  # before the count: the next dispatch finds it idle
-    before = builder.atomic_rmw("sub", pending, I32(1), "acq_rel")
-    builder.cbranch(builder.icmp_unsigned("==", before, I32(HOST_SLEEPS + 1)), wake, look)
-    builder.position_at_end(wake)
-    emit_wake(builder, pending, 1)  # the word may be gone by now; waking needs its address only
+    builder.atomic_rmw("xchg", state, I32(abi.IDLE), "release")
+    builder.atomic_rmw("sub", inside, I64(1), "release")  # the last it does with the context
     builder.branch(look)
 
     builder.position_at_end(gone)
@@ -181,21 +110,28 @@ def _emit_worker(module: ir.Module) -> None:
 def _emit_dispatch(module: ir.Module) -> None:
     """`void dispatch(ptr control, i64 entry, ptr context, i64 most, i64 flags)`: run an entry on at most that many threads.
 
-    Borrows the workers that are idle, down to none; the caller is thread 0. Returns when all have left the entry.
+    Borrows the workers that are idle, down to none; the caller is thread 0. Returns when this thread has left the entry: workers that
+    came late, or not yet, are still counted as inside. None may be when it is called.
+
+    inside = claim idle workers; the run is no longer over; publish; entry(context, 0, nt); wait for workers that are leaving
     """
-    claim, publish, wait = _emit_claim(module), _emit_publish(module), _emit_wait(module)
+    claim, publish, spin = _emit_claim(module), _emit_publish(module), emit_spin(module)
     function = _entry_point(module, "dispatch", (PTR, I64, PTR, I64, I64))
     control, entry, context, most, flags = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    pending, newest, word = builder.alloca(I32), builder.alloca(PTR), builder.alloca(I32)
+    newest, word = builder.alloca(PTR), builder.alloca(I32)
     borrowed = builder.call(claim, [control, builder.sub(most, I64(1)), newest])
-    builder.store(builder.trunc(borrowed, I32), pending)
-    builder.call(publish, [builder.load(newest, typ=PTR), entry, context, borrowed, flags, pending])
+    inside, turn = (byte_offset(builder, context, slot * abi.SLOT_BYTES) for slot in (abi.INSIDE, abi.TURN))
+    builder.store(borrowed, inside, align=8)
+    builder.store(builder.and_(builder.load(turn, typ=I64), I64(~1)), turn, align=8)
+    builder.call(publish, [builder.load(newest, typ=PTR), entry, context, borrowed, flags])
     mode = emit_get_mode(builder, word)
     emit_set_mode(builder, word, choose_mode(builder, _is_set(builder, flags, abi.FLUSH)))
     _call_entry(builder, entry, context, I64(0), builder.add(borrowed, I64(1)))
     emit_set_mode(builder, word, mode)
-    builder.call(wait, [pending, spin_rounds(builder, _is_set(builder, flags, abi.NO_SPIN))])
+    left = builder.load_atomic(inside, "acquire", 4, typ=I32)
+    with builder.if_then(builder.icmp_unsigned("!=", left, I32(0))):
+        builder.call(spin, [inside, left, I32(LEAVING)])
     builder.ret_void()
 
 
@@ -252,7 +188,7 @@ def _emit_claim(module: ir.Module) -> ir.Function:
 
 
 def _emit_publish(module: ir.Module) -> ir.Function:
-    """`void publish(ptr record, i64 entry, ptr context, i64 borrowed, i64 flags, ptr pending)`: give out the job.
+    """`void publish(ptr record, i64 entry, ptr context, i64 borrowed, i64 flags)`: give out the job.
 
     tid = borrowed
     while record:
@@ -260,8 +196,8 @@ def _emit_publish(module: ir.Module) -> ir.Function:
         if exchange(state, JOB) was CLAIMED_ASLEEP: wake it
         record = next; tid -= 1
     """
-    function = internal_function(module, "publish", VOID, (PTR, I64, PTR, I64, I64, PTR))
-    first, entry, context, borrowed, flags, pending = function.args
+    function = internal_function(module, "publish", VOID, (PTR, I64, PTR, I64, I64))
+    first, entry, context, borrowed, flags = function.args
     names = ("start", "search", "give", "wake", "on", "done")
     start, search, give, wake, on, done = map(function.append_basic_block, names)
     builder = ir.IRBuilder(start)
@@ -280,7 +216,6 @@ def _emit_publish(module: ir.Module) -> ir.Function:
         (abi.RECORD_TID, tid),
         (abi.RECORD_NT, nt),
         (abi.RECORD_FLAGS, flags),
-        (abi.RECORD_PENDING, pending),
     )
     for offset, value in job:
         builder.store(value, byte_offset(builder, record, offset))
@@ -296,53 +231,6 @@ def _emit_publish(module: ir.Module) -> ir.Function:
     for phi, value, initial in ((record, following, first), (tid, lower, borrowed)):
         phi.add_incoming(initial, start)
         phi.add_incoming(value, on)
-
-    builder.position_at_end(done)
-    builder.ret_void()
-    return function
-
-
-def _emit_wait(module: ir.Module) -> ir.Function:
-    """`void wait(ptr pending, i32 rounds)`: return when no borrowed worker is left in the entry.
-
-    left = pending
-    while left:
-        seen = spin(pending, left, rounds)
-        if seen == left: break
-        left = seen
-    if left: left = fetch_or(pending, HOST_SLEEPS) | HOST_SLEEPS
-    while left & ~HOST_SLEEPS: sleep while pending is left; left = pending
-    """
-    spin = emit_spin(module)
-    function = internal_function(module, "wait", VOID, (PTR, I32))
-    pending, rounds = function.args
-    names = ("start", "look", "turn", "announce", "check", "sleep", "done")
-    start, look, turn, announce, check, sleep, done = map(function.append_basic_block, names)
-    builder = ir.IRBuilder(start)
-    initial = builder.load_atomic(pending, "acquire", 4, typ=I32)
-    builder.branch(look)
-
-    builder.position_at_end(look)
-    left = builder.phi(I32)
-    builder.cbranch(builder.icmp_unsigned("==", left, I32(0)), done, turn)
-    builder.position_at_end(turn)
-    seen = builder.call(spin, [pending, left, rounds])
-    builder.cbranch(builder.icmp_unsigned("==", seen, left), announce, look)
-    left.add_incoming(initial, start)
-    left.add_incoming(seen, turn)
-
-    builder.position_at_end(announce)
-    announced = builder.or_(builder.atomic_rmw("or", pending, I32(HOST_SLEEPS), "acq_rel"), I32(HOST_SLEEPS))
-    builder.branch(check)
-    builder.position_at_end(check)
-    current = builder.phi(I32)
-    builder.cbranch(builder.icmp_unsigned("==", current, I32(HOST_SLEEPS)), done, sleep)
-    builder.position_at_end(sleep)
-    emit_sleep(builder, pending, current)
-    now = builder.load_atomic(pending, "acquire", 4, typ=I32)
-    builder.branch(check)
-    current.add_incoming(announced, announce)
-    current.add_incoming(now, sleep)
 
     builder.position_at_end(done)
     builder.ret_void()

@@ -1,72 +1,97 @@
-"""The walk along a segment's steps (runtime.steps), run by every thread of the team; emitted once, beside the team.
+"""The walk along a segment's steps (runtime.steps), by every thread of a run; emitted once, beside the team.
 
 void walk(ptr context, i64 tid, i64 nt):
-    row = context[STEPS]
+    row = context[STEPS]; turn = context[TURN] / 2; return if that is odd: the run is over
     loop:
         what, a, b, c = row
-        if what >= 0:           a kernel's address
-            if b and nt > 1: barrier
-            what(context + a, context, scratch of this thread, tid, nt); with c, thread 0 adds its cycles to slot c
-            row += 1
-        else as runtime.steps says
+        if what >= 0:  a kernel's address; b = count << COUNT_BITS | parts of a share << 1 | meets
+            if meets: await(turn)
+            for each share, this thread's first, then some neighbours':
+                while (part = take(share, turn, parts)) >= 0:
+                    what(context + a, context, scratch of this thread, share * parts + part, nt * parts)
+            finish(how many); turn += nt * parts; row += 1
+            with c, thread 0 adds its cycles to slot c
+            without parts: if take(the first word, turn, 1) >= 0: call `count` rows; finish(1)
+                           turn += 1; row += count
+        else as runtime.steps says: a group of rows is done by the thread that takes its turn, as if it were one part
+    END: thread 0 awaits the turn, and says that the run is over
+
+Alone (nt = 1) a thread calls each kernel once, as part 0 of 1, and there are no turns. See codegen.turns.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 
 from llvmlite import ir
 
+from sardonyx.codegen.turns import emit_await, emit_finish, emit_take
 from sardonyx.codegen.waiting import byte_offset
-from sardonyx.codegen.words import I8, I64, PTR, VOID
+from sardonyx.codegen.words import I1, I8, I64, PTR, VOID
 from sardonyx.runtime import abi
 
 KERNEL = ir.FunctionType(VOID, [PTR, PTR, PTR, I64, I64])
 WORD = abi.SLOT_BYTES
+PLACE = abi.SYNC + abi.SYNC_PLACE // WORD
+NEIGHBOURS = 8
+"""Shares that a thread looks at, its own included: each share then has so many takers, and large teams don't read all words at each call."""
 
 
 def emit_walk(module: ir.Module) -> None:
-    """Emits the function into the team's module, where `barrier` is."""
+    """Emits the function, and those of codegen.turns, into the team's module."""
     function = ir.Function(module, ir.FunctionType(VOID, [PTR, I64, I64]), "walk")
     function.attributes.add("nounwind")
-    _Walk(function, module.globals["barrier"]).emit()
+    _Walk(function).emit()
 
 
 class _Walk:
-    def __init__(self, function: ir.Function, barrier: ir.Function) -> None:
-        self.function, self.barrier = function, barrier
+    def __init__(self, function: ir.Function) -> None:
+        self.function, module = function, function.module
+        self.take, self.finish, self.await_ = emit_take(module), emit_finish(module), emit_await(module)
         self.context, self.tid, self.nt = function.args
         self.b = ir.IRBuilder(function.append_basic_block("entry"))
 
     def emit(self) -> None:
         b = self.b
+        self.place, self.turn, self.single = b.alloca(PTR), b.alloca(I64), b.alloca(I1)
+        b.store(I1(0), self.single)
         self.scratch = byte_offset(b, self.slot_value(abi.SCRATCH, PTR), b.mul(self.slot_value(abi.SCRATCH_BYTES), self.tid))
-        self.together = b.icmp_signed(">", self.nt, I64(1))
-        start, entry = self.slot_value(abi.STEPS, PTR), b.block
-        self.look, kernel, other = map(self.function.append_basic_block, ("look", "kernel", "other"))
+        self.sync, self.together = self.slot(abi.SYNC), b.icmp_signed(">", self.nt, I64(1))
+        self.look, self.decided = self.block("look"), self.block("decided")
+        over, begin, kernel, other = map(self.block, ("over", "begin", "kernel", "other"))
+        start = b.load_atomic(self.slot(abi.TURN), "acquire", WORD, typ=I64)
+        is_over = b.icmp_unsigned("!=", b.and_(start, I64(1)), I64(0))
+        b.cbranch(b.and_(is_over, self.together), over, begin)
+        b.position_at_end(over)
+        b.ret_void()
+
+        b.position_at_end(begin)
+        b.store(self.slot_value(abi.STEPS, PTR), self.place)
+        b.store(b.ashr(start, I64(1)), self.turn)
         b.branch(self.look)
         b.position_at_end(self.look)
-        self.row = b.phi(PTR)
-        self.row.add_incoming(start, entry)
+        self.row = b.load(self.place, typ=PTR)
         what = self.operand(0)
         b.cbranch(b.icmp_signed(">=", what, I64(0)), kernel, other)
         b.position_at_end(kernel)
         self.call(b.inttoptr(what, KERNEL.as_pointer()))
         b.position_at_end(other)
         self.choose(what)
+        b.position_at_end(self.decided)
+        self.adopt()
 
     def choose(self, what: ir.Value) -> None:
         """Every row that is no call."""
-        kinds = {abi.MEET: self.meet, abi.CLEAR: self.clear, abi.COUNT: self.count, abi.WHILE: self.go_on, abi.GO: self.go}
-        end = self.function.append_basic_block("end")
+        kinds = {abi.MEET: self.meet, abi.CLEAR: self.clear, abi.COUNT: self.count, abi.WHILE: self.decide, abi.GO: self.go}
+        end = self.block("end")
         switch = self.b.switch(what, end)
         for kind, emit in kinds.items():
-            block = self.function.append_basic_block(emit.__name__)
+            block = self.block(emit.__name__)
             switch.add_case(I64(kind), block)
             self.b.position_at_end(block)
             emit()
         self.b.position_at_end(end)
-        self.b.ret_void()
+        self.end()
 
     # ---- memory -------------------------------------------------------------------------------------------------------------
 
@@ -81,85 +106,234 @@ class _Walk:
         """A number of the row."""
         return self.b.load(byte_offset(self.b, self.row, index * WORD), typ=I64, align=WORD)
 
+    def now(self) -> ir.Value:
+        return self.b.load(self.turn, typ=I64)
+
     # ---- control ------------------------------------------------------------------------------------------------------------
+
+    def block(self, name: str) -> ir.Block:
+        return self.function.append_basic_block(name)
 
     def follow(self, row: ir.Value) -> None:
         """Goes on at a row."""
-        self.row.add_incoming(row, self.b.block)
+        self.b.store(row, self.place)
         self.b.branch(self.look)
 
     def after(self, rows: int = 1) -> ir.Value:
         """The row that so many rows lead to."""
         return byte_offset(self.b, self.row, rows * abi.ROW_BYTES)
 
+    def meet_all(self) -> None:
+        with self.b.if_then(self.together):
+            self.b.call(self.await_, [self.sync, self.now()])
+
+    def dealt(self, parts: ir.Value) -> None:
+        """So many parts have been dealt out."""
+        self.b.store(self.b.add(self.now(), parts), self.turn)
+
+    def by_one(self, do: Callable[[], None]) -> None:
+        """`do`, by the thread that took this turn at the first of a group of rows, or takes it here; all others await the group's end."""
+        b = self.b
+        ask, won, passed, run = map(self.block, ("ask", "won", "passed", "run"))
+        b.cbranch(b.or_(b.load(self.single, typ=I1), b.not_(self.together)), run, ask)
+        b.position_at_end(ask)
+        part = b.call(self.take, [self.slot_value(abi.CLAIMS, PTR), self.now(), I64(1)])
+        b.cbranch(b.icmp_signed(">=", part, I64(0)), won, passed)
+        b.position_at_end(won)
+        b.store(I1(1), self.single)
+        b.branch(run)
+        b.position_at_end(passed)
+        b.call(self.await_, [self.sync, b.add(self.now(), I64(1))])
+        b.branch(self.decided)
+        b.position_at_end(run)
+        do()
+
     # ---- rows ---------------------------------------------------------------------------------------------------------------
 
     def call(self, kernel: ir.Value) -> None:
         b = self.b
-        meets = b.icmp_unsigned("!=", self.operand(2), I64(0))
-        with b.if_then(b.and_(meets, self.together)):
+        how = self.operand(2)
+        with b.if_then(b.icmp_unsigned("!=", b.and_(how, I64(1)), I64(0))):
             self.meet_all()
-        arguments = [self.slot(self.operand(1)), self.context, self.scratch, self.tid, self.nt]
-        ticks = self.operand(3)
-        plain, timed = map(self.function.append_basic_block, ("plain", "timed"))
-        b.cbranch(b.icmp_unsigned("==", ticks, I64(0)), plain, timed)
-        b.position_at_end(plain)
-        b.call(kernel, arguments)
-        self.follow(self.after())
-        b.position_at_end(timed)
-        before = self.cycles()
-        b.call(kernel, arguments)
-        self.add_alone(ticks, b.sub(self.cycles(), before))
-        self.follow(self.after())
+        arguments, ticks = self.slot(self.operand(1)), self.operand(3)
+        timed = b.and_(b.icmp_unsigned("!=", ticks, I64(0)), b.icmp_signed("==", self.tid, I64(0)))
+        before = self.cycles(timed)
+        alone, team, after = map(self.block, ("alone", "team", "after"))
+        b.cbranch(self.together, team, alone)
+        b.position_at_end(alone)
+        b.call(kernel, [arguments, self.context, self.scratch, I64(0), I64(1)])
+        b.branch(after)
+        shared, one = map(self.block, ("shared", "one"))
+        b.position_at_end(team)
+        parts = b.and_(b.lshr(how, I64(1)), I64((1 << abi.COUNT_BITS - 1) - 1))
+        b.cbranch(b.icmp_unsigned("!=", parts, I64(0)), shared, one)
+        b.position_at_end(one)
+        count = b.lshr(how, I64(abi.COUNT_BITS))
+        self.in_order(count)
+        one = b.block
+        b.branch(after)
+        b.position_at_end(shared)
+        self.shares(kernel, arguments, parts)
+        shared = b.block
+        b.branch(after)
+        b.position_at_end(after)
+        rows = b.phi(I64)
+        for number, block in ((I64(1), alone), (count, one), (I64(1), shared)):
+            rows.add_incoming(number, block)
+        with b.if_then(timed):
+            taken = b.sub(self.read_cycles(), before)
+            b.store(b.add(self.slot_value(ticks), taken), self.slot(ticks), align=WORD)
+        self.follow(byte_offset(b, self.row, b.mul(rows, I64(abi.ROW_BYTES))))
+
+    def in_order(self, count: ir.Value) -> None:
+        """So many rows, from this one on, by the thread that comes first."""
+        b = self.b
+        row, done, on = map(self.block, ("row", "done", "on"))
+        part = b.call(self.take, [self.slot_value(abi.CLAIMS, PTR), self.now(), I64(1)])
+        before = b.block
+        b.cbranch(b.icmp_signed(">=", part, I64(0)), row, on)
+        b.position_at_end(row)
+        i = b.phi(I64)
+        here = byte_offset(b, self.row, b.mul(i, I64(abi.ROW_BYTES)))
+        kernel, slot = (b.load(byte_offset(b, here, word * WORD), typ=I64, align=WORD) for word in (0, 1))
+        b.call(b.inttoptr(kernel, KERNEL.as_pointer()), [self.slot(slot), self.context, self.scratch, I64(0), I64(1)])
+        following = b.add(i, I64(1))
+        i.add_incoming(I64(0), before)
+        i.add_incoming(following, row)
+        b.cbranch(b.icmp_signed("<", following, count), row, done)
+        b.position_at_end(done)
+        b.call(self.finish, [self.sync, I64(1)])
+        b.branch(on)
+        b.position_at_end(on)
+        self.dealt(I64(1))
+
+    def shares(self, kernel: ir.Value, arguments: ir.Value, parts: ir.Value) -> None:
+        """The parts of a call that this thread comes to take: of its own share, then of its neighbours'."""
+        b = self.b
+        total = b.mul(self.nt, parts)
+        most = b.select(b.icmp_signed("<", self.nt, I64(NEIGHBOURS)), self.nt, I64(NEIGHBOURS))
+        share, part, done, following, left = map(self.block, ("share", "part", "done", "following", "left"))
+        before = b.block
+        b.branch(share)
+
+        b.position_at_end(share)
+        offset, counted = b.phi(I64), b.phi(I64)
+        number = b.urem(b.add(self.tid, offset), self.nt)
+        word = byte_offset(b, self.slot_value(abi.CLAIMS, PTR), b.mul(number, I64(abi.CLAIM_BYTES)))
+        b.branch(part)
+        b.position_at_end(part)
+        count = b.phi(I64)
+        taken = b.call(self.take, [word, self.now(), parts])
+        b.cbranch(b.icmp_signed(">=", taken, I64(0)), done, following)
+        b.position_at_end(done)
+        index = b.add(b.mul(number, parts), taken)
+        b.call(kernel, [arguments, self.context, self.scratch, index, total])
+        more = b.add(count, I64(1))
+        b.branch(part)
+        count.add_incoming(counted, share)
+        count.add_incoming(more, done)
+
+        b.position_at_end(following)
+        next_offset = b.add(offset, I64(1))
+        b.cbranch(b.icmp_signed("<", next_offset, most), share, left)
+        for phi, initial, later in ((offset, I64(0), next_offset), (counted, I64(0), count)):
+            phi.add_incoming(initial, before)
+            phi.add_incoming(later, following)
+        b.position_at_end(left)
+        b.call(self.finish, [self.sync, count])
+        self.dealt(total)
 
     def meet(self) -> None:
         self.meet_all()
         self.follow(self.after())
 
     def clear(self) -> None:
-        with self.alone():
-            self.b.store(I64(0), self.slot(self.operand(1)), align=WORD)
+        self.by_one(lambda: self.b.store(I64(0), self.slot(self.operand(1)), align=WORD))
         self.follow(self.after())
 
     def count(self) -> None:
-        self.add_alone(self.operand(1), I64(1))
+        def count_up() -> None:
+            slot = self.slot(self.operand(1))
+            self.b.store(self.b.add(self.b.load(slot, typ=I64, align=WORD), I64(1)), slot, align=WORD)
+
+        self.by_one(count_up)
         self.follow(self.after())
 
-    def go_on(self) -> None:
+    def decide(self) -> None:
+        """The end of a group: its thread decides where all go on."""
+        self.by_one(lambda: None)
+        b = self.b
+        row, team, alone = self.following(), self.block("decides"), self.block("goes")
+        b.cbranch(self.together, team, alone)
+        b.position_at_end(alone)
+        self.follow(row)
+        b.position_at_end(team)
+        start = b.ptrtoint(self.slot_value(abi.STEPS, PTR), I64)
+        number = b.sdiv(b.sub(b.ptrtoint(row, I64), start), I64(abi.ROW_BYTES))
+        word = b.or_(b.shl(b.add(self.now(), I64(1)), I64(abi.PLACE_BITS)), number)
+        b.atomic_rmw("xchg", self.slot(PLACE), word, "release")
+        b.store(I1(0), self.single)
+        b.call(self.finish, [self.sync, I64(1)])
+        b.branch(self.decided)
+
+    def adopt(self) -> None:
+        """Goes on where it was decided last; a thread that comes late is then with the others."""
+        b = self.b
+        word = b.load_atomic(self.slot(PLACE), "acquire", WORD, typ=I64)
+        b.store(b.lshr(word, I64(abi.PLACE_BITS)), self.turn)
+        self.go_to(b.and_(word, I64((1 << abi.PLACE_BITS) - 1)))
+
+    def following(self) -> ir.Value:
+        """The row after the next if the repetition goes on, else the next."""
         b = self.b
         more = b.icmp_signed("<", self.slot_value(self.operand(1)), self.slot_value(self.operand(2)))
         condition = self.operand(3)
-        asked, decided = map(self.function.append_basic_block, ("asked", "decided"))
+        asked, known = map(self.block, ("asked", "known"))
         before = b.block
-        b.cbranch(b.icmp_unsigned("==", condition, I64(0)), decided, asked)
+        b.cbranch(b.icmp_unsigned("==", condition, I64(0)), known, asked)
         b.position_at_end(asked)
         flag = b.load(self.slot_value(condition, PTR), typ=I8, align=1)
         both = b.and_(more, b.icmp_unsigned("!=", flag, I8(0)))
-        b.branch(decided)
-        b.position_at_end(decided)
+        b.branch(known)
+        b.position_at_end(known)
         holds = b.phi(more.type)
         holds.add_incoming(more, before)
         holds.add_incoming(both, asked)
-        self.follow(b.select(holds, self.after(2), self.after()))
+        return b.select(holds, self.after(2), self.after())
 
     def go(self) -> None:
-        start = self.slot_value(abi.STEPS, PTR)
-        self.follow(byte_offset(self.b, start, self.b.mul(self.operand(1), I64(abi.ROW_BYTES))))
+        self.go_to(self.operand(1))
 
-    # ---- what rows are made of ----------------------------------------------------------------------------------------------
+    def go_to(self, number: ir.Value) -> None:
+        self.follow(byte_offset(self.b, self.slot_value(abi.STEPS, PTR), self.b.mul(number, I64(abi.ROW_BYTES))))
 
-    def meet_all(self) -> None:
-        self.b.call(self.barrier, [self.slot(abi.SYNC), self.nt])
+    def end(self) -> None:
+        b = self.b
+        first, out = self.block("first"), self.block("out")
+        b.cbranch(b.and_(self.together, b.icmp_signed("==", self.tid, I64(0))), first, out)
+        b.position_at_end(first)
+        b.call(self.await_, [self.sync, self.now()])
+        b.atomic_rmw("xchg", self.slot(abi.TURN), b.or_(b.shl(self.now(), I64(1)), I64(1)), "release")
+        b.branch(out)
+        b.position_at_end(out)
+        b.ret_void()
 
-    def alone(self) -> AbstractContextManager[object]:
-        """For one thread of the team."""
-        block: AbstractContextManager[object] = self.b.if_then(self.b.icmp_signed("==", self.tid, I64(0)))
-        return block
+    # ---- cycles -------------------------------------------------------------------------------------------------------------
 
-    def add_alone(self, slot: ir.Value, amount: ir.Value) -> None:
-        with self.alone():
-            self.b.store(self.b.add(self.slot_value(slot), amount), self.slot(slot), align=WORD)
+    def cycles(self, wanted: ir.Value) -> ir.Value:
+        """The processor's count, or 0."""
+        b, before = self.b, self.b.block
+        read, on = self.block("timed"), self.block("untimed")
+        b.cbranch(wanted, read, on)
+        b.position_at_end(read)
+        count = self.read_cycles()
+        b.branch(on)
+        b.position_at_end(on)
+        found = b.phi(I64)
+        found.add_incoming(I64(0), before)
+        found.add_incoming(count, read)
+        return found
 
-    def cycles(self) -> ir.Value:
+    def read_cycles(self) -> ir.Value:
         name, module = "llvm.readcyclecounter", self.function.module
         return self.b.call(module.globals.get(name) or ir.Function(module, ir.FunctionType(I64, []), name), [])

@@ -160,9 +160,6 @@ class KernelBuilder:
         """The run fails with `code` where the condition is false; the kernel goes on."""
         self.add(nodes.Check(condition.expr, code, tuple(d.expr for d in details)))
 
-    def barrier(self) -> None:
-        self.add(nodes.Barrier())
-
     @contextmanager
     def loop(self, name: str, hi: Dim, lo: Dim = 0, kind: Kind = "serial") -> Iterator[Dim]:
         """For each integer in [lo, hi)."""

@@ -12,7 +12,7 @@ one iteration after the other, and two iterations of a vector or parallel loop t
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -44,7 +44,6 @@ from sardonyx.loop.nodes import (
 from sardonyx.loop.semantics import Array
 
 Integer: TypeAlias = int | Array
-Steps: TypeAlias = Generator[None, None, None]  # stops at each barrier
 
 CHUNK = 4096  # iterations of a reduction that are evaluated at once
 
@@ -77,7 +76,7 @@ def run(
 ) -> Failure | None:
     """Execute a kernel on its arguments by name: C-contiguous arrays of any shape, changed in place.
 
-    threads: the size of the team, whose members take turns at barriers (strict sees conflicts within one thread: use one).
+    threads: the size of the team, each of whose shares is run after the other (strict sees conflicts within one: use one).
     Returns what failed first, if anything did.
     Raises IndexError for an access outside a buffer, Conflict, TypeError for an array of a wrong dtype.
     """
@@ -85,7 +84,8 @@ def run(
     known: dict[Symbol, Integer] = {s: sizes[s.name] for s in kernel.sizes}
     shared = Shared()
     team = [Thread(kernel.name, dict(memory), dict(known), shared, (t, threads), strict) for t in range(threads)]
-    in_step([thread.statement(kernel.body) for thread in team])
+    for thread in team:
+        thread.statement(kernel.body)
     return shared.failure
 
 
@@ -93,15 +93,6 @@ def flat(buffer: Buffer, array: Array) -> Array:
     if array.dtype != buffer.dtype.numpy or not array.flags.c_contiguous:
         raise TypeError(f"{buffer} wants a contiguous array of {buffer.dtype}, not {array.dtype}")
     return array.reshape(-1)
-
-
-def in_step(team: list[Steps]) -> None:
-    """Run the threads from barrier to barrier."""
-    while team:
-        waiting = [t for t in team if next(t, "done") is None]
-        if waiting and len(waiting) < len(team):
-            raise RuntimeError("a barrier that not all threads reach")
-        team = waiting
 
 
 def undefined(size: int, dtype: DType) -> Array:
@@ -177,48 +168,46 @@ class Thread:
 
     # ---- statements -------------------------------------------------------------------------------------------------------
 
-    def statement(self, s: Stmt) -> Steps:
+    def statement(self, s: Stmt) -> None:
         match s:
             case Seq():
                 for part in s.body:
-                    yield from self.statement(part)
+                    self.statement(part)
             case Store():
                 self.store(s)
             case For():
-                yield from self.loop(s)
+                self.loop(s)
             case While():
                 while self.value(s.condition):
-                    yield from self.statement(s.body)
+                    self.statement(s.body)
             case If():
                 if self.value(s.condition):
-                    yield from self.statement(s.then)
+                    self.statement(s.then)
                 elif s.otherwise is not None:
-                    yield from self.statement(s.otherwise)
+                    self.statement(s.otherwise)
             case Alloc():
                 self.memory[s.buffer] = undefined(self.number(s.size), s.buffer.dtype)
-                yield from self.statement(s.body)
+                self.statement(s.body)
                 del self.memory[s.buffer]
             case Check():
                 self.check(np.asarray(self.value(s.condition)), s.code, [self.value(d) for d in s.details])
-            case nodes.Barrier():
-                yield
             case Tile():
                 self.tile(s)
 
-    def loop(self, s: For) -> Steps:
+    def loop(self, s: For) -> None:
         lo, hi = self.number(s.lo), self.number(s.hi)
         if s.kind == "parallel":
             lo, hi = lo + max(hi - lo, 0) * self.thread // self.threads, lo + max(hi - lo, 0) * (self.thread + 1) // self.threads
             with self.bound(nodes.first(s.variable), lo):
-                yield from self.in_turn(s, lo, hi)
+                self.in_turn(s, lo, hi)
         elif s.kind == "vector" and not self.strict and not bounds_depend(s.body, s.variable):
             if lo < hi:
                 with self.at_once(s.variable, lo, hi):
-                    yield from self.statement(s.body)
+                    self.statement(s.body)
         else:
-            yield from self.in_turn(s, lo, hi)
+            self.in_turn(s, lo, hi)
 
-    def in_turn(self, s: For, lo: int, hi: int) -> Steps:
+    def in_turn(self, s: For, lo: int, hi: int) -> None:
         watched = self.strict and s.kind in ("vector", "parallel")
         if watched:
             self.loops.append(Iterations(s.kind == "vector"))
@@ -226,7 +215,7 @@ class Thread:
             if watched:
                 self.loops[-1].current = i
             with self.bound(s.variable, i):
-                yield from self.statement(s.body)
+                self.statement(s.body)
         if watched:
             self.loops.pop()
 

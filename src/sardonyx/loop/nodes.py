@@ -14,13 +14,13 @@ Expressions (`Expr`) have a dtype and are hash-consed: equal ones are one object
     stmt  = Store(buffer, offset, value, combine)   buffer[offset] = value, or fn(buffer[offset], value) with combine=fn
           | For(variable, lo, hi, kind, body)   kind: serial, parallel, vector, unrolled
           | While(condition, body) | If(condition, then, otherwise) | Seq(body) | Alloc(buffer, size, body)
-          | Barrier() | Check(condition, code, details) | Tile(...)
+          | Check(condition, code, details) | Tile(...)
 
 dtype rules. `Load` of bool gives bool (stored as a byte). Arithmetic is on f32, f64, integers of 8 to 64 bits and bool; f16, bf16 and
 the narrower floats, and 4- and 2-bit integers, are only loaded, stored, selected and cast: `cast` them to f32 (or i32) around it.
 
-A `parallel` For deals equal runs of its range to the threads of the team, in order; nothing else in a kernel knows the threads. Inside
-it `first(variable)` is the value at which this thread begins. Kernels hold no barrier unless they are called by the whole team.
+A `parallel` For deals equal runs of its range to the parts of a call, in order; nothing else in a kernel knows of them. Inside it
+`first(variable)` is the value at which this part begins. Parts run side by side or one after the other: none waits for another.
 A `vector` For may run in any number of lanes: its body is made of Store, Seq and serial or unrolled For, no iteration depends on
 another, except through `Store(combine=...)` to an offset that does not move with the variable: that is a reduction over the lanes.
 Order of a reduction: lanes may be combined in any fixed order, so a kernel's bits don't depend on the number of threads.
@@ -412,11 +412,6 @@ class Alloc:
 
 
 @dataclass(frozen=True, slots=True)
-class Barrier:
-    """All threads of the team arrive before one goes on."""
-
-
-@dataclass(frozen=True, slots=True)
 class Check:
     """Where the condition is false, the first thread to find out records (call, code, up to three details); execution goes on."""
 
@@ -465,7 +460,7 @@ class Tile:
     lines: int = 1
 
 
-Stmt: TypeAlias = Store | For | While | If | Seq | Alloc | Barrier | Check | Tile
+Stmt: TypeAlias = Store | For | While | If | Seq | Alloc | Check | Tile
 
 
 @dataclass(frozen=True, slots=True)

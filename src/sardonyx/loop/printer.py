@@ -119,8 +119,6 @@ class Printer:
                     with self.scope(roots_of(s)):
                         self.line(f"condition {self.expr(s.condition)}")
                     self.statement(s.body)
-            case nodes.Barrier():
-                self.line("barrier")
             case _:
                 with self.scope(roots_of(s)):
                     self.scoped(s)

@@ -4,7 +4,7 @@
 2. Every buffer is an argument or allocated around its use; readonly ones are not stored to; a local one has a constant size.
 3. Operations stand on the dtypes that `nodes` allows; guards and conditions are bool; stores have the buffer's dtype.
 4. A vector loop holds Store, Seq and serial or unrolled For; a store there moves with the variable or combines.
-5. A parallel loop holds no other one and no barrier; an unrolled loop has constant bounds.
+5. A parallel loop holds no other one; an unrolled loop has constant bounds.
 6. A Tile sums floats in f32 or f64 and bytes in i32; a constant number of rows is one of its heights.
 """
 
@@ -80,8 +80,6 @@ class Verifier:
                     self.statement(part)
             case nodes.Alloc():
                 self.alloc(s)
-            case nodes.Barrier():
-                self.require(not self.parallel, s, "in a parallel loop")
             case nodes.Check():
                 self.condition(s.condition, s)
                 self.require(

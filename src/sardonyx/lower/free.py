@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sardonyx.base.symbolic import Dim, Symbol, symbols
-from sardonyx.loop.nodes import Alloc, Barrier, Buffer, Check, For, If, Seq, Stmt, Store, Tile, While
+from sardonyx.loop.nodes import Alloc, Buffer, Check, For, If, Seq, Stmt, Store, Tile, While
 
 
 def free_symbols(s: Stmt) -> frozenset[Symbol]:
@@ -27,8 +27,7 @@ def free_symbols(s: Stmt) -> frozenset[Symbol]:
         steps = [d for q in s.steps for d in (q.extent, q.a, q.b)]
         ahead = [] if s.ahead is None else [s.ahead]
         return of_dims(s.rows, s.a_offset, s.a_row, s.b_offset, s.c_offset, s.c_row, *steps, *ahead)
-    assert isinstance(s, Barrier)
-    return frozenset()
+    raise TypeError(f"{s} is no statement")
 
 
 def written(s: Stmt) -> frozenset[Buffer]:

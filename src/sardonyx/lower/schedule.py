@@ -19,7 +19,7 @@ SLACK = 256
 class Call:
     """One kernel over tensors, in the order of its buffers, and sizes (the Dims of its size symbols).
 
-    work: roughly how many operations it does. alone: one thread, always the same, does all of it.
+    work: roughly how many operations it does. alone: one thread does all of it.
     """
 
     kernel: Kernel
@@ -87,12 +87,12 @@ MANY_TURNS = 1 << 20
 def place_barriers(steps: Sequence[Step], slot: Mapping[Tensor, object], repeated: bool = False) -> None:
     """A barrier stands before a step that meets memory another step has touched since the last barrier.
 
-    Parts of one whole may be written side by side, and what one thread does alone has an order anyway. A repeated body begins with a
-    barrier of its own.
+    Parts of one whole may be written side by side, and calls that follow each other and are done by one thread alone have an order
+    anyway (runtime.steps). A repeated body begins with a barrier of its own.
     """
     wrote: dict[object, Tensor] = {}
     read: set[object] = set()
-    dealt: set[object] = set()  # of these, what more than one thread may have touched
+    dealt: set[object] = set()  # of these, what may not have been touched by the thread that does this step
     for i, step in enumerate(steps):
         if isinstance(step, Repeat):
             place_barriers(step.steps, slot, repeated=True)
@@ -109,7 +109,7 @@ def place_barriers(steps: Sequence[Step], slot: Mapping[Tensor, object], repeate
         wrote.update(writes)
         read |= reads
         if not step.alone:
-            dealt |= reads | writes.keys()
+            dealt = read | wrote.keys()
 
 
 def plan_memory(segment: Segment, owned: Mapping[Tensor, Dim], kept: frozenset[Tensor]) -> dict[Tensor, object]:

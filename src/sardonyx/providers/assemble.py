@@ -6,7 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sardonyx.base.errors import Unsupported
-from sardonyx.base.symbolic import Defined, Dim, Symbol, definitions, ground, maximum, round_up, single, substitute, symbols, value
+from sardonyx.base.symbolic import (
+    Defined,
+    Dim,
+    Symbol,
+    definitions,
+    evaluate,
+    ground,
+    maximum,
+    round_up,
+    single,
+    substitute,
+    symbols,
+    value,
+)
 from sardonyx.codegen.scratch import scratch_bytes
 from sardonyx.expr.known import DataSymbol
 from sardonyx.expr.require import Requirement
@@ -16,6 +29,18 @@ from sardonyx.lower.schedule import Call, Repeat, Segment, Step, calls, work
 from sardonyx.runtime import abi
 from sardonyx.runtime.execution import Condition, Port, Probe, ProgramSpec, SegmentSpec
 from sardonyx.runtime.steps import CallStep, RepeatStep, RunStep, rows
+
+PART = 4_000_000
+"""Operations of a part of a call that one thread takes at a time: 25 microseconds or so."""
+PARTS = 4
+"""Into which a thread's share is divided at most: where its core is slower than others, or not its own, they take over what is left."""
+UNKNOWN = 32
+"""What a size that is not known is thought to be."""
+
+
+def parts_of(work: Dim) -> int:
+    """Parts of a share of so many operations."""
+    return max(1, min(PARTS, evaluate(work, lambda s: UNKNOWN) // (PARTS * PART)))
 
 
 @dataclass
@@ -251,7 +276,8 @@ class Assembler:
                 if single(d) is not turn:
                     raise Unsupported(f"a size that changes from turn to turn of a loop: {d}")
                 self.counters[turn].append(slot + 1 + len(c.arguments) + j)
-        return CallStep(c.kernel.name, slot, c.barrier, self.ticks + len(self.call_names) - 1 if self.timed else 0)
+        ticks = self.ticks + len(self.call_names) - 1 if self.timed else 0
+        return CallStep(c.kernel.name, slot, c.barrier, ticks, 0 if c.alone else parts_of(c.work))
 
     def repeat_step(self, r: Repeat, i: int) -> RepeatStep:
         trip, turn = self.new_slots(1), r.region.step

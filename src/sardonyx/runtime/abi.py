@@ -20,11 +20,19 @@ SYNC = 8  # the sync area: zero before the first run (but for SYNC_NO_SPIN), lef
 SYNC_SLOTS = 32
 FIRST_SLOT = SYNC + SYNC_SLOTS  # the program's own slots start here
 
-# Byte offsets of i32 words in the sync area, each on a cache line of its own.
-SYNC_ARRIVED = 0  # threads that wait at the barrier
-SYNC_GENERATION = 64  # barriers passed so far, modulo 2**32; threads sleep on it
-SYNC_SLEEPERS = 128  # threads that sleep, or are about to
-SYNC_NO_SPIN = 192  # 1: threads sleep at once; the only word that the host may set
+# Byte offsets in the sync area, see codegen.turns. What many threads write lies on a cache line of its own.
+SYNC_DONE = 0  # i32: parts of calls done so far, modulo 2**32; threads sleep on it
+SYNC_SLEEPERS = 64  # i32: threads that sleep, or are about to
+SYNC_NO_SPIN = 68  # i32, 1: threads sleep at once; the host may set it
+SYNC_PLACE = 128  # i64: where the walk went on after the last decision: turn << PLACE_BITS | row
+SYNC_INSIDE = 192  # i64: workers that have not left the run, or not come yet; the context stays theirs
+SYNC_TURN = 200  # i64: twice the turn at which the run begins; odd once it is over; the host makes it even before a run
+SYNC_CLAIMS = 208  # i64: address of a word for each thread, CLAIM_BYTES apart
+INSIDE, TURN, CLAIMS = (SYNC + offset // SLOT_BYTES for offset in (SYNC_INSIDE, SYNC_TURN, SYNC_CLAIMS))  # the same as slots
+CLAIM_BYTES = 64
+PLACE_BITS = 24
+MOST_PARTS = 16  # into which a thread's share of a call may be divided
+COUNT_BITS = 6  # below the count in a row's `how`, see runtime.steps
 
 LITTLE = 1 << 17
 """Work of at most so many operations takes ten microseconds or so: one thread has done it before a second one is awake."""
@@ -48,8 +56,7 @@ RECORD_CONTEXT = 16
 RECORD_TID = 24
 RECORD_NT = 32
 RECORD_FLAGS = 40
-RECORD_PENDING = 48  # address of the i32 count of workers that the dispatcher waits for
-RECORD_NEXT = 56  # next record that the same dispatcher has claimed
+RECORD_NEXT = 48  # next record that the same dispatcher has claimed
 
 # States of a worker. Claiming an idle or sleeping one adds CLAIM.
 ABSENT, IDLE, ASLEEP, CLAIMED, CLAIMED_ASLEEP, JOB = range(6)

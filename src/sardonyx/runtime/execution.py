@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
+import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -85,6 +88,8 @@ class ProgramSpec(NamedTuple):
     ticks: int = 0  # the first of the slots where a program that is timed adds up each call's cycles
 
 
+PATIENCE = 1e-3
+"""Seconds that a run waits for a worker to leave an earlier one, before it takes memory of its own."""
 KEPT_BYTES = 1 << 16
 """An arena of at most so much stays with its context from run to run."""
 
@@ -99,12 +104,14 @@ class Context:
     __slots__ = (
         "address",
         "borrowed",
+        "claims",
         "large",
         "memory",
         "numbers",
         "outputs",
         "own",
         "placed",
+        "process",
         "replay",
         "room",
         "slots",
@@ -123,12 +130,17 @@ class Context:
         self.room: dict[int, int] = {}
         self.replay: Replay | None = None
         self.threads = 0
+        self.claims = allocate(0)
+        self.process = os.getpid()
         self.large: list[tuple[int, int, ArenaPool]] = []
         self.outputs: list[tuple[Make, Sequence[int], np.dtype[Any]]] = []
         for slot, i in spec.constants:
             self.slots[slot] = constants[i]
         for slot, number in spec.fixed:
             self.slots[slot] = number
+
+    def __del__(self) -> None:
+        self.await_leaving()
 
     def provide(self, slot: int, size: int, pool: ArenaPool) -> None:
         """Puts the address of an arena of this size, which is there until the run ends, into the slot. Raises MemoryError."""
@@ -142,6 +154,18 @@ class Context:
         arena = pool.borrow(size)
         self.borrowed.append((slot, pool, arena))
         self.settle(slot, arena.address)
+
+    def seat(self, threads: int) -> None:
+        """Gives each thread of a run a word for what it takes."""
+        if self.claims.size < threads * abi.CLAIM_BYTES:
+            self.claims = allocate(threads * abi.CLAIM_BYTES)
+            self.claims[:] = 0
+            self.slots[abi.CLAIMS] = address_of(self.claims)
+
+    def await_leaving(self) -> None:
+        """Returns when no worker is inside any more. In a forked child, none of its parent's will leave, or do anything."""
+        while self.slots[abi.INSIDE] and os.getpid() == self.process:
+            time.sleep(0)
 
     def settle(self, slot: int, address: int) -> None:
         """Puts an arena's address into its slot, and those of places in it into theirs."""
@@ -200,16 +224,14 @@ class Program:
         self.memory = [OutputMemory() for _ in spec.outputs]
         self.empty: list[Make] = [memory.empty for memory in self.memory]
         self.idle: list[Context] = []
+        weakref.finalize(self, leave, self.idle)  # a worker that comes late still reads steps and contexts
 
     def run(self, feeds: Sequence[Array], threads: int, poll: Callable[[], None] | None = None) -> list[Array]:
         """The outputs. feeds: C-contiguous arrays of the inputs' dtypes and ranks. poll: called before each segment, may raise.
 
         Raises Fail or InvalidArgument naming the node.
         """
-        try:
-            context = self.idle.pop()
-        except IndexError:
-            context = Context(self.spec, [address_of(c) for c in self.constants], self.placed)
+        context = self.free() or Context(self.spec, [address_of(c) for c in self.constants], self.placed)
         try:
             return self.run_in(context, feeds, threads, poll)
         finally:
@@ -217,14 +239,34 @@ class Program:
                 context.give_back()
             self.idle.append(context)
 
+    def free(self) -> Context | None:
+        """A context of an earlier run in which no worker is any more, if there is one."""
+        for _ in range(len(self.idle)):
+            try:
+                context = self.idle.pop()
+            except IndexError:
+                return None
+            if not context.slots[abi.INSIDE]:
+                return context
+            self.idle.insert(0, context)
+        return None
+
+    def soon_free(self) -> Context | None:
+        """The same, after a while: a further context takes memory that nobody has touched."""
+        end = time.monotonic() + PATIENCE
+        while self.idle and time.monotonic() < end:
+            time.sleep(0)
+            if context := self.free():
+                return context
+        return None
+
     def again(self, feeds: list[Any], threads: int) -> list[Array] | None:
         """The outputs, if a run before had inputs like these, in dtype and shape; None if it had not, or that can't be told.
 
         feeds: any objects. Raises Fail or InvalidArgument as `run` does.
         """
-        try:
-            context = self.idle.pop()
-        except IndexError:
+        context = self.free() or self.soon_free()
+        if context is None:
             return None
         try:
             if context.replay is None or context.threads != threads:
@@ -263,6 +305,7 @@ class Program:
 
     def close(self) -> None:
         """Gives back arenas and constants. The program is not run afterwards."""
+        leave(self.idle)
         for pool in (*self.arenas, self.scratch):
             pool.close()
         for memory in self.memory:
@@ -273,6 +316,7 @@ class Program:
     def run_in(self, context: Context, feeds: Sequence[Array], threads: int, poll: Callable[[], None] | None) -> list[Array]:
         slots, room = context.slots, context.room
         context.replay = None
+        context.seat(threads)
         for slot, feed in zip(self.feeds, feeds, strict=True):
             slots[slot] = address_of(feed)
         for slot, i, axis in self.spec.sizes:
@@ -282,6 +326,7 @@ class Program:
         for i, segment in enumerate(self.spec.segments):
             if poll is not None:
                 poll()
+            context.await_leaving()
             self.size(context, i, segment)
             arena, scratch = slots[segment.arena_slot + 1], slots[abi.SCRATCH_BYTES] * threads
             if arena > room.get(segment.arena_slot, 0):
@@ -345,6 +390,12 @@ class Program:
         text = messages[code].format(*details) if code < len(messages) else f"check {code} failed: {details}"
         where = ", ".join(n for n in names if n)
         raise InvalidArgument(f"Non-zero status code returned while running node. Name:'{where}' Status Message: {text}")
+
+
+def leave(contexts: Sequence[Context]) -> None:
+    """Returns when no worker is in one of them."""
+    for context in contexts:
+        context.await_leaving()
 
 
 class Block:

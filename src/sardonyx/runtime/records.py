@@ -105,10 +105,14 @@ class _Reader:
         for at, row in enumerate(rows):
             kind = whole(row[0], abi.GO, self.kernels)
             whole(row[1], 0, len(rows) if kind == abi.GO else self.slots)
-            for number in row[2:]:
+            if kind >= 0:
+                check_call(rows, at)
+            for number in row[3:] if kind >= 0 else row[2:]:
                 whole(number, 0, self.slots)
             if (kind == abi.WHILE and at + 2 >= len(rows)) or (kind != abi.END and at + 1 == len(rows)):
                 raise ValueError("no end of the steps")
+            if kind in (abi.CLEAR, abi.COUNT) and rows[at + 1][0] not in (abi.CLEAR, abi.COUNT, abi.WHILE):
+                raise ValueError("no decision at the end of a group")
         if not rows:
             raise ValueError("no steps")
         return rows
@@ -142,6 +146,16 @@ def listed(item: object, read: Callable[[Any], T]) -> tuple[T, ...]:
     if not isinstance(item, list):
         raise ValueError("no list")
     return tuple(map(read, item))
+
+
+def check_call(rows: Sequence[Row], at: int) -> None:
+    """How the row's kernel is called: in parts, or by one thread that calls so many."""
+    how = whole(rows[at][2], 0)
+    parts, count = how >> 1 & (1 << abi.COUNT_BITS - 1) - 1, how >> abi.COUNT_BITS
+    whole(parts, 0, abi.MOST_PARTS + 1)
+    whole(count, int(parts == 0), 1 if parts else len(rows) - at)
+    if any(row[0] < 0 for row in rows[at : at + count]):
+        raise ValueError("no calls that one thread does")
 
 
 def whole(item: object, least: int, end: int = 1 << 63) -> int:

@@ -1,25 +1,26 @@
 """The steps of a segment as a table, which a native function walks (codegen.walk): rows of four numbers.
 
     what            a, b, c                      meaning
-    kernel, >= 0    slot, meets, ticks           [the team meets;] kernel(context + slot, ...); ticks: the slot that adds up its cycles, or 0
+    kernel, >= 0    slot, how, ticks             kernel(context + slot, ...); ticks: the slot that adds up its cycles, or 0; how is
+                                                 count << COUNT_BITS | parts << 1 | whether the team meets before
     END                                          the run is over
-    MEET                                         the team meets
-    CLEAR           slot                         the slot's number becomes 0, by one thread
-    COUNT           slot                         the slot's number grows by 1, by one thread
+    MEET                                         the team meets: all calls so far are done
+    CLEAR           slot                         the slot's number becomes 0
+    COUNT           slot                         the slot's number grows by 1
     WHILE           counter, trip, condition     the next row is passed over while counter < trip, and the bool is True whose address
                                                  the slot `condition` holds, if it is not 0
     GO              row                          goes on at a row of the table
 
-A repeated part is
+Each thread's share of a call is divided into so many parts. Without parts, `count` calls from this one on are done by one thread, one
+after the other, and their cycles are those of the first. CLEAR, COUNT and WHILE stand in groups that end with a WHILE; one thread does a whole group, and the others go where it goes. A repeated
+part is
 
-    MEET; CLEAR each counter; MEET; again: WHILE; GO over; its steps; MEET; COUNT each counter; MEET; GO again; over:
-
-Every thread reads the same turn and condition: what decides was written before the team met.
+    MEET; CLEAR each counter; WHILE; GO over; again: its steps; MEET; COUNT each counter; WHILE; GO over; GO again; over:
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -34,12 +35,14 @@ Row: TypeAlias = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class CallStep:
-    """Call a kernel whose arguments start at a slot; barrier: the team meets first. ticks: the slot that adds up its cycles, or 0."""
+    """Call a kernel whose arguments start at a slot; barrier: the team meets first. ticks: the slot that adds up its cycles, or 0.
+    parts: into which each thread's share is divided, at most abi.MOST_PARTS; 0: one thread does it."""
 
     kernel: str
     slot: int
     barrier: bool = False
     ticks: int = 0
+    parts: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +69,38 @@ def rows(steps: Iterable[RunStep], numbers: Mapping[str, int]) -> tuple[Row, ...
 
 
 def _write(steps: Iterable[RunStep], numbers: Mapping[str, int], out: list[Row]) -> None:
-    for step in steps:
-        if isinstance(step, CallStep):
-            out.append((numbers[step.kernel], step.slot, int(step.barrier), step.ticks))
+    for group in _groups(steps):
+        if not isinstance(group, RepeatStep):
+            out += [_call(step, numbers, len(group) - i) for i, step in enumerate(group)]
             continue
-        meet = (abi.MEET, 0, 0, 0)
-        out += [meet, *((abi.CLEAR, slot, 0, 0) for slot in step.counters), meet]
+        meet, decide = (abi.MEET, 0, 0, 0), (abi.WHILE, group.counters[0], group.trip, group.condition or 0)
+        out += [meet, *((abi.CLEAR, slot, 0, 0) for slot in group.counters), decide, meet]
         again = len(out)
-        out += [(abi.WHILE, step.counters[0], step.trip, step.condition or 0), meet]
-        _write(step.steps, numbers, out)
-        out += [meet, *((abi.COUNT, slot, 0, 0) for slot in step.counters), meet, (abi.GO, again, 0, 0)]
-        out[again + 1] = (abi.GO, len(out), 0, 0)
+        _write(group.steps, numbers, out)
+        out += [meet, *((abi.COUNT, slot, 0, 0) for slot in group.counters), decide, meet, (abi.GO, again, 0, 0)]
+        out[again - 1] = out[-2] = (abi.GO, len(out), 0, 0)
+
+
+def _groups(steps: Iterable[RunStep]) -> Iterator[list[CallStep] | RepeatStep]:
+    """Calls that one thread does, one after the other and without a barrier, together."""
+    waiting: list[CallStep] = []
+    for step in steps:
+        if waiting and (isinstance(step, RepeatStep) or step.parts or step.barrier):
+            yield waiting
+            waiting = []
+        if isinstance(step, RepeatStep):
+            yield step
+        elif step.parts:
+            yield [step]
+        else:
+            waiting.append(step)
+    if waiting:
+        yield waiting
+
+
+def _call(step: CallStep, numbers: Mapping[str, int], count: int) -> Row:
+    how = (0 if step.parts else count) << abi.COUNT_BITS | step.parts << 1 | step.barrier
+    return numbers[step.kernel], step.slot, how, step.ticks
 
 
 def table(steps: Sequence[Row], kernels: Sequence[int]) -> npt.NDArray[Any]:

@@ -55,9 +55,9 @@ class Team:
         atexit.register(self.close)
 
     def run(self, entry: int, context: int, threads: int, flags: int = 0) -> None:
-        """Call entry(context, tid, nt) on this thread and on idle workers, on at most `threads`; return after all.
+        """Call entry(context, tid, nt) on this thread and on idle workers, on at most `threads`; return when this thread has left it.
 
-        flags: abi.FLUSH, abi.NO_SPIN.
+        Others may be inside still: see `await_leaving`, before the context is used again. flags: abi.FLUSH, abi.NO_SPIN.
         """
         self.ensure(threads)
         self._dispatch(self._control, entry, context, threads, flags)

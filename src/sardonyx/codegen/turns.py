@@ -1,0 +1,114 @@
+"""How the threads of a run take turns at its calls, so that none of them waits for one that the system does not let run.
+
+Each call is dealt out as shares, one a thread, and each share as parts. A thread takes the parts of its own share one after the other,
+then what is left of its neighbours'. The *turn* of a call is the number of parts dealt out before it, counted through all runs in a
+context: it only grows. A thread's word holds turn << CLAIM_BITS | parts taken, of the last call of whose share a part was taken.
+
+    take(word, turn, parts):    while taken < parts of the word at this turn, 0 at an older one: exchange it for taken + 1 -> taken
+                                -1 if all are taken, or the word is at a later turn: this thread comes late
+    finish(sync, count):        done += count; if sleepers: wake everyone
+    await(sync, turn):          until done >= turn: spin, then sleep
+
+What a call reads was finished before anybody awaited its turn. A thread that comes late takes nothing, touches no memory but its own, and
+walks on until it is with the others again.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from sardonyx.codegen.waiting import EVERYONE, byte_offset, emit_sleep, emit_spin, emit_wake, internal_function, spin_rounds
+from sardonyx.codegen.words import I32, I64, PTR, VOID
+from sardonyx.runtime import abi
+
+CLAIM_BITS = abi.MOST_PARTS.bit_length()
+
+
+def emit_take(module: ir.Module) -> ir.Function:
+    """`i64 take(ptr word, i64 turn, i64 parts)`: a part of a share that nobody has taken, or -1."""
+    function = internal_function(module, "take", I64, (PTR, I64, I64))
+    word, turn, parts = function.args
+    entry, look, swap, won, none = map(function.append_basic_block, ("entry", "look", "swap", "won", "none"))
+    builder = ir.IRBuilder(entry)
+    base = builder.shl(turn, I64(CLAIM_BITS))
+    builder.branch(look)
+
+    builder.position_at_end(look)
+    seen = builder.load_atomic(word, "monotonic", 8, typ=I64)
+    older = builder.icmp_signed("<", seen, base)
+    taken = builder.select(older, I64(0), builder.sub(seen, base))
+    builder.cbranch(builder.icmp_signed("<", taken, parts), swap, none)
+    builder.position_at_end(swap)
+    following = builder.add(builder.add(base, taken), I64(1))
+    exchanged = builder.cmpxchg(word, seen, following, "acq_rel", "monotonic")
+    builder.cbranch(builder.extract_value(exchanged, 1), won, look)
+
+    builder.position_at_end(won)
+    builder.ret(taken)
+    builder.position_at_end(none)
+    builder.ret(I64(-1))
+    return function
+
+
+def emit_finish(module: ir.Module) -> ir.Function:
+    """`void finish(ptr sync, i64 count)`: this thread has done so many parts.
+
+    Either it sees the sleeper, or the sleeper what is done: both orders are sequential.
+    """
+    function = internal_function(module, "finish", VOID, (PTR, I64))
+    sync, count = function.args
+    entry, some, wake, end = map(function.append_basic_block, ("entry", "some", "wake", "end"))
+    builder = ir.IRBuilder(entry)
+    builder.cbranch(builder.icmp_signed("==", count, I64(0)), end, some)
+    builder.position_at_end(some)
+    done = byte_offset(builder, sync, abi.SYNC_DONE)
+    builder.atomic_rmw("add", done, builder.trunc(count, I32), "seq_cst")
+    asleep = builder.load_atomic(byte_offset(builder, sync, abi.SYNC_SLEEPERS), "seq_cst", 4, typ=I32)
+    builder.cbranch(builder.icmp_unsigned("==", asleep, I32(0)), end, wake)
+    builder.position_at_end(wake)
+    emit_wake(builder, done, EVERYONE)
+    builder.branch(end)
+    builder.position_at_end(end)
+    builder.ret_void()
+    return function
+
+
+def emit_await(module: ir.Module) -> ir.Function:
+    """`void await(ptr sync, i64 turn)`: returns once all parts before this turn are done."""
+    spin = emit_spin(module)
+    function = internal_function(module, "await", VOID, (PTR, I64))
+    sync, turn = function.args
+    names = ("entry", "look", "wait", "doze", "check", "sleep", "awake", "end")
+    entry, look, wait, doze, check, sleep, awake, end = map(function.append_basic_block, names)
+    builder = ir.IRBuilder(entry)
+    target = builder.trunc(turn, I32)
+    done, sleepers, no_spin = (byte_offset(builder, sync, o) for o in (abi.SYNC_DONE, abi.SYNC_SLEEPERS, abi.SYNC_NO_SPIN))
+    builder.branch(look)
+
+    def is_reached(seen: ir.Value) -> ir.Value:
+        return builder.icmp_signed(">=", builder.sub(seen, target), I32(0))
+
+    builder.position_at_end(look)
+    seen = builder.load_atomic(done, "acquire", 4, typ=I32)
+    builder.cbranch(is_reached(seen), end, wait)
+    builder.position_at_end(wait)
+    rounds = spin_rounds(builder, builder.icmp_unsigned("!=", builder.load(no_spin, typ=I32), I32(0)))
+    later = builder.call(spin, [done, seen, rounds])
+    builder.cbranch(builder.icmp_unsigned("==", later, seen), doze, look)
+
+    builder.position_at_end(doze)
+    builder.atomic_rmw("add", sleepers, I32(1), "seq_cst")
+    builder.branch(check)
+    builder.position_at_end(check)
+    current = builder.load_atomic(done, "seq_cst", 4, typ=I32)
+    builder.cbranch(is_reached(current), awake, sleep)
+    builder.position_at_end(sleep)
+    emit_sleep(builder, done, current)
+    builder.branch(check)
+    builder.position_at_end(awake)
+    builder.atomic_rmw("sub", sleepers, I32(1), "monotonic")
+    builder.branch(end)
+
+    builder.position_at_end(end)
+    builder.ret_void()
+    return function
