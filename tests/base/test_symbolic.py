@@ -17,6 +17,7 @@ from sardonyx.base.symbolic import (
     Dim,
     Int,
     Symbol,
+    alias,
     ceil_divide,
     coefficient,
     covering_loops,
@@ -328,3 +329,12 @@ def test_defined_sizes() -> None:
     assert ground(second * M) == set(SIZES)
     assert [d.definition for d in definitions(symbols(second))] == [windows, (first - 1) // 2]
     assert all(isinstance(d, Defined) for d in definitions(symbols(second * M)))
+
+
+def test_names_for_names_may_be_deep() -> None:
+    size: Dim = N
+    made = []
+    for _ in range(5000):
+        size = alias(size + 1)
+        made.append(single(size))
+    assert definitions(symbols(size)) == made

@@ -333,15 +333,16 @@ def ground(e: Dim) -> frozenset[Symbol]:
 def definitions(found: Iterable[Symbol]) -> list[Defined]:
     """The defined sizes among the symbols and in their definitions, each after those it is made of."""
     out: dict[Defined, None] = {}
-
-    def visit(s: Symbol) -> None:
-        if isinstance(s, Defined) and s not in out:
-            for inner in sorted(s.definition.symbols):
-                visit(inner)
+    waiting = sorted(found, reverse=True)
+    while waiting:  # names may stand for names a thousand deep: no recursion
+        s = waiting.pop()
+        if not isinstance(s, Defined) or s in out:
+            continue
+        inner = [i for i in sorted(s.definition.symbols, reverse=True) if isinstance(i, Defined) and i not in out]
+        if inner:
+            waiting += [s, *inner]
+        else:
             out[s] = None
-
-    for s in sorted(found):
-        visit(s)
     return list(out)
 
 
