@@ -12,13 +12,14 @@ from sardonyx.expr.tensor import KernelCall, Read, Tensor, compute, operands
 from sardonyx.loop.nodes import Const, Expr, Kernel
 from sardonyx.loop.printer import key
 from sardonyx.lower.apart import Placed, take_apart
+from sardonyx.lower.arena import plan_memory
 from sardonyx.lower.levels import mark_levels
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.pack import pack
 from sardonyx.lower.parallel import dealt, is_alone
 from sardonyx.lower.place import Nest, place, take_views
 from sardonyx.lower.repetition import expand
-from sardonyx.lower.schedule import Call, Repeat, Segment, Step, place_barriers, plan_memory
+from sardonyx.lower.schedule import Call, Repeat, Segment, Step, place_barriers
 from sardonyx.lower.sharing import Kernels
 from sardonyx.lower.strips import make_strips
 from sardonyx.lower.values import Value, reads_of, transform
@@ -238,8 +239,8 @@ def lower_part(
     crossing = frozenset(t for s in segments for q in s.steps for t in (*q.reads, *q.writes) if s is not owners.get(t))
     for segment in segments:
         owned = {t: values[t].room * t.dtype.itemsize for t, owner in owners.items() if owner is segment}
-        slots = plan_memory(segment, owned, probed | crossing)
-        place_barriers(segment.steps, slots)
+        place_barriers(segment.steps)
+        plan_memory(segment, owned, probed | crossing)
     order = orders(constants, values)
     return Lowered(
         list(inputs), list(outputs), list(constants), list(probes), segments, kernels.by_name, [p.nest for p in placed], order
