@@ -11,6 +11,7 @@ finds accesses outside a buffer, reads of memory nobody wrote, and conflicts. `a
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -267,13 +268,14 @@ class Interpreted:
 
 def audit_barriers(steps: Sequence[tuple[Call, bool, dict[Tensor, Array]]]) -> None:
     """Asserts that of two calls with no barrier between, none writes memory that the other touches; parts of one whole excepted, and calls
-    that one thread does alone."""
+    that one thread does alone, one after the other."""
     since: list[tuple[Call, dict[Tensor, Array]]] = []
     for call, barrier, where in steps:
         if barrier:
             since = []
-        for other, there in since:
-            if call.alone and other.alone:
+        row = len(since) - sum(1 for _ in itertools.takewhile(lambda s: s[0].alone, reversed(since)))
+        for at, (other, there) in enumerate(since):
+            if call.alone and at >= row:
                 continue
             for t, a in where.items():
                 for u, b in there.items():
