@@ -152,38 +152,43 @@ class _Walk:
 
     def call(self, kernel: ir.Value) -> None:
         b = self.b
-        how = self.operand(2)
+        how, ticks = self.operand(2), self.operand(3)
         with b.if_then(b.icmp_unsigned("!=", b.and_(how, I64(1)), I64(0))):
             self.meet_all()
-        arguments, ticks = self.slot(self.operand(1)), self.operand(3)
         timed = b.and_(b.icmp_unsigned("!=", ticks, I64(0)), b.icmp_signed("==", self.tid, I64(0)))
         before = self.cycles(timed)
-        alone, team, after = map(self.block, ("alone", "team", "after"))
+        rows = self.called(kernel, how)
+        with b.if_then(timed):
+            taken = b.sub(self.read_cycles(), before)
+            b.store(b.add(self.slot_value(ticks), taken), self.slot(ticks), align=WORD)
+        self.follow(byte_offset(b, self.row, b.mul(rows, I64(abi.ROW_BYTES))))
+
+    def called(self, kernel: ir.Value, how: ir.Value) -> ir.Value:
+        """Calls the row's kernel as it says: alone, in parts, or one thread for this row and those after it. -> how many rows are done"""
+        b = self.b
+        arguments = self.slot(self.operand(1))
+        alone, team, shared, one, after = map(self.block, ("alone", "team", "shared", "one", "after"))
         b.cbranch(self.together, team, alone)
         b.position_at_end(alone)
         b.call(kernel, [arguments, self.context, self.scratch, I64(0), I64(1)])
         b.branch(after)
-        shared, one = map(self.block, ("shared", "one"))
         b.position_at_end(team)
         parts = b.and_(b.lshr(how, I64(1)), I64((1 << abi.COUNT_BITS - 1) - 1))
         b.cbranch(b.icmp_unsigned("!=", parts, I64(0)), shared, one)
+        b.position_at_end(shared)
+        self.shares(kernel, arguments, parts)
+        shared = b.block
+        b.branch(after)
         b.position_at_end(one)
         count = b.lshr(how, I64(abi.COUNT_BITS))
         self.in_order(count)
         one = b.block
         b.branch(after)
-        b.position_at_end(shared)
-        self.shares(kernel, arguments, parts)
-        shared = b.block
-        b.branch(after)
         b.position_at_end(after)
         rows = b.phi(I64)
-        for number, block in ((I64(1), alone), (count, one), (I64(1), shared)):
+        for number, block in ((I64(1), alone), (I64(1), shared), (count, one)):
             rows.add_incoming(number, block)
-        with b.if_then(timed):
-            taken = b.sub(self.read_cycles(), before)
-            b.store(b.add(self.slot_value(ticks), taken), self.slot(ticks), align=WORD)
-        self.follow(byte_offset(b, self.row, b.mul(rows, I64(abi.ROW_BYTES))))
+        return rows
 
     def in_order(self, count: ir.Value) -> None:
         """So many rows, from this one on, by the thread that comes first."""
