@@ -40,7 +40,7 @@ def image() -> Iterator[LoadedImage]:
 
 
 def new_sync() -> np.ndarray:
-    return np.zeros(8 * abi.SYNC_SLOTS + 64, np.uint8)[:].view(np.int32)
+    return np.zeros(2 * abi.SYNC_SLOTS, np.int32)
 
 
 def word_of(sync: np.ndarray, offset: int) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import struct
 import subprocess
+import time
 from pathlib import Path
 
 import llvmlite.binding as llvm
@@ -161,3 +163,16 @@ class Loop:
         done = self.builder.append_basic_block("done")
         self.builder.cbranch(self.builder.icmp_signed("<", following, self.count), self.body, done)
         self.builder.position_at_end(done)
+
+
+def wait_for(child: int) -> int:
+    """A forked child's exit status; -1 for one that does not end, and is killed."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    return -1

@@ -16,6 +16,7 @@ from sardonyx.expr.tensor import Tensor
 from sardonyx.ops import linalg
 from sardonyx.runtime import abi
 from tests.lower.harness import Compiled, compiled, reals
+from tests.runtime.objects import wait_for
 
 X, W = reals(96, 64), reals(64, 96)
 
@@ -89,10 +90,7 @@ def test_a_forked_child_waits_for_nobody() -> None:
             status = 0 if right else 2
         finally:
             os._exit(status)
-    deadline = time.monotonic() + 30
-    while os.waitpid(child, os.WNOHANG) == (0, 0):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    assert wait_for(child) == 0
     program.idle[0].slots[abi.INSIDE] = 0
 
 

@@ -24,7 +24,7 @@ from sardonyx.runtime.linker import link
 from sardonyx.runtime.loader import LoadedImage, load
 from sardonyx.runtime.memory import allocate
 from sardonyx.runtime.team import Team
-from tests.runtime.objects import FIRST, MEETING, ROUNDS, compile_module, function, new_module, rounds_image, team_image
+from tests.runtime.objects import FIRST, MEETING, ROUNDS, compile_module, function, new_module, rounds_image, team_image, wait_for
 
 NT = FIRST + 64  # the slot where the entry leaves how many threads it ran on
 
@@ -212,18 +212,6 @@ def fork_and_run(crew: Team, image: LoadedImage) -> int:
         finally:
             os._exit(status)
     return child
-
-
-def wait_for(child: int) -> int:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.005)
-    os.kill(child, 9)
-    os.waitpid(child, 0)
-    return -1
 
 
 SCRIPT = """

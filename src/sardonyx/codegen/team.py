@@ -90,21 +90,26 @@ def _emit_worker(module: ir.Module) -> None:
     builder.branch(look)
 
     builder.position_at_end(job)
-    entry = builder.load(byte_offset(builder, record, abi.RECORD_ENTRY), typ=I64)
-    context = builder.load(byte_offset(builder, record, abi.RECORD_CONTEXT), typ=PTR)
-    tid = builder.load(byte_offset(builder, record, abi.RECORD_TID), typ=I64)
-    nt = builder.load(byte_offset(builder, record, abi.RECORD_NT), typ=I64)
-    flags = builder.load(byte_offset(builder, record, abi.RECORD_FLAGS), typ=I64)
-    inside = byte_offset(builder, context, abi.SYNC * abi.SLOT_BYTES + abi.SYNC_INSIDE)
-    builder.store(flags, flags_of_last)
-    emit_set_mode(builder, word, choose_mode(builder, _is_set(builder, flags, abi.FLUSH)))
-    _call_entry(builder, entry, context, tid, nt)
-    builder.atomic_rmw("xchg", state, I32(abi.IDLE), "release")
-    builder.atomic_rmw("sub", inside, I64(1), "release")  # the last it does with the context
+    builder.store(_emit_job(builder, record, word), flags_of_last)
     builder.branch(look)
 
     builder.position_at_end(gone)
     builder.ret_void()
+
+
+def _emit_job(builder: ir.IRBuilder, record: ir.Value, word: ir.Value) -> ir.Value:
+    """The job of a worker's record, done. word: an i32 of the worker's own. -> the job's flags"""
+    entry, tid, nt, flags = (
+        builder.load(byte_offset(builder, record, offset), typ=I64)
+        for offset in (abi.RECORD_ENTRY, abi.RECORD_TID, abi.RECORD_NT, abi.RECORD_FLAGS)
+    )
+    context = builder.load(byte_offset(builder, record, abi.RECORD_CONTEXT), typ=PTR)
+    emit_set_mode(builder, word, choose_mode(builder, _is_set(builder, flags, abi.FLUSH)))
+    _call_entry(builder, entry, context, tid, nt)
+    builder.atomic_rmw("xchg", byte_offset(builder, record, abi.RECORD_STATE), I32(abi.IDLE), "release")
+    inside = byte_offset(builder, context, abi.INSIDE * abi.SLOT_BYTES)
+    builder.atomic_rmw("sub", inside, I64(1), "release")  # the last it does with the context
+    return flags
 
 
 def _emit_dispatch(module: ir.Module) -> None:

@@ -31,9 +31,10 @@ from sardonyx.base.symbolic import (
     terms,
 )
 from sardonyx.expr.tensor import Tensor
+from sardonyx.lower.machine import Machine
 from sardonyx.lower.schedule import ALIGNMENT, SLACK, Call, Segment, Step
 
-TYPICAL = 256
+TYPICAL = Machine().typical
 """What a size is taken to be that only a run tells, where buffers are put in order."""
 
 WASTE = 64

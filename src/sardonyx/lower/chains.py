@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sardonyx.base.symbolic import Dim, Symbol, coefficient, single, substitute, symbols
 from sardonyx.expr.tensor import Read, Tensor
-from sardonyx.lower.epilogue import Readers, epilogue
+from sardonyx.lower.epilogue import Follower, Readers, epilogue, lone_reader
 from sardonyx.lower.values import Value, extent, reads_of
 
 
@@ -58,6 +58,16 @@ class Windows:
 
 
 @dataclass(frozen=True, slots=True)
+class Edge:
+    """A part of the picture beside its inside: `height` rows from `start` on. row: the loop over them, if there is one."""
+
+    value: Value
+    row: Symbol | None
+    start: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
 class Chain:
     """What is made in strips: `above` makes `height` rows of the picture from `start` on, `edges` are its other parts, `below` begins
     with the windows over it, and has `outputs` rows."""
@@ -66,7 +76,7 @@ class Chain:
     picture: Value
     start: int
     height: int
-    edges: list[Value]
+    edges: list[Edge]
     windows: Windows
     below: list[Link]
     outputs: int
@@ -78,7 +88,7 @@ class Chain:
 
 def find_chain(v: Value, values: Mapping[Tensor, Value], readers: Readers, kept: Container[Tensor]) -> Chain | None:
     """The chain that begins with the sum v, if it goes into a picture that windows over rows read, and nothing else does."""
-    made: list[Step] = [(v, None), *epilogue(v, readers, kept)]
+    made: list[Stage] = [(v, None), *epilogue(v, readers, kept)]
     inside = made[-1][0]
     if inside.into is None or readers.get(inside.tensor) or any(t.into or t.turns for t, _ in made[:-1]):
         return None
@@ -94,14 +104,15 @@ def find_chain(v: Value, values: Mapping[Tensor, Value], readers: Readers, kept:
     above, below = trace(made, loop_of(windows.image, where), row), follow(windows.link, readers, kept)
     if above is None or below is None:
         return None
-    edges = [values[p] for p in whole.parts if p is not inside.tensor]
+    found_edges = [find_edge(values[p], windows) for p in whole.parts if p is not inside.tensor]
+    edges = [e for e in found_edges if e]
     height, outputs = extent(above[-1].row), extent(below[0].row)
-    if not isinstance(height, int) or not isinstance(outputs, int) or not all(is_edge(e, windows) for e in edges):
+    if not isinstance(height, int) or not isinstance(outputs, int) or len(edges) < len(found_edges):
         return None
     return Chain(above, values[whole], start, height, edges, windows, below, outputs)
 
 
-def find_image(windows: Windows, made: Sequence[Step], where: Sequence[Dim], row: Symbol) -> int | None:
+def find_image(windows: Windows, made: Sequence[Stage], where: Sequence[Dim], row: Symbol) -> int | None:
     """The axis of the picture that counts images: its loop moves what rows move, in the windows and in the sum before them."""
     for axis, i in enumerate(windows.read.indices):
         s, before = single(i), single(where[axis])
@@ -124,7 +135,7 @@ def loop_of(axis: int | None, indices: Sequence[Dim]) -> Symbol | None:
 
 def find_windows(picture: Tensor, readers: Readers, kept: Container[Tensor]) -> Windows | None:
     """How the one value that reads the picture slides over the first axis over which it does."""
-    found = only_reader(picture, readers, kept)
+    found = summing_reader(picture, readers, kept)
     if found is None or found[0].region:
         return None
     v, r = found
@@ -143,12 +154,10 @@ def find_windows(picture: Tensor, readers: Readers, kept: Container[Tensor]) -> 
     return Windows(v, r, axis, None, moved[outer[0]], first, reach) if isinstance(reach, int) and reach > 0 else None
 
 
-def only_reader(t: Tensor, readers: Readers, kept: Container[Tensor]) -> tuple[Value, Read] | None:
+def summing_reader(t: Tensor, readers: Readers, kept: Container[Tensor]) -> Follower | None:
     """The sum that alone reads t, at one place and without a guard."""
-    found = readers.get(t, ())
-    reads = [r for v in found for r in reads_of(v) if r.tensor is t]
-    single_read = len(found) == len(reads) == 1 and reads[0].guard is None
-    return (found[0], reads[0]) if single_read and found[0].fn and t not in kept else None
+    found = lone_reader(t, readers, kept)
+    return found if found and found[0].fn and found[1].guard is None else None
 
 
 def loop_and_start(index: Dim) -> tuple[Symbol, int] | None:
@@ -158,11 +167,11 @@ def loop_and_start(index: Dim) -> tuple[Symbol, int] | None:
     return (s, start) if s is not None and isinstance(start, int) else None
 
 
-Step = tuple[Value, Read | None]
+Stage = tuple[Value, Read | None]
 """A value and how it reads the one before it."""
 
 
-def trace(made: Sequence[Step], image: Symbol | None, row: Symbol) -> list[Link] | None:
+def trace(made: Sequence[Stage], image: Symbol | None, row: Symbol) -> list[Link] | None:
     """Links of values that follow each other at their own points, from the loops of the last one."""
     links: list[Link] = []
     at: tuple[Symbol | None, Symbol | None] = image, row
@@ -184,7 +193,7 @@ def follow(windows: Link, readers: Readers, kept: Container[Tensor]) -> list[Lin
     links = [windows]
     steps = epilogue(windows.value, readers, kept)
     last = steps[-1][0] if steps else windows.value
-    found = only_reader(last.tensor, readers, kept) if last.into is None else None
+    found = summing_reader(last.tensor, readers, kept) if last.into is None else None
     for t, r in steps:
         link = links[-1].read_by(t, r)
         if link is None:
@@ -201,12 +210,17 @@ def follow(windows: Link, readers: Readers, kept: Container[Tensor]) -> list[Lin
     return None if any(u.value.turns or (u.value.into and u is not links[-1]) for u in links) else links
 
 
-def is_edge(v: Value, windows: Windows) -> bool:
-    """Is this part of a picture the same in each row and image?"""
+def find_edge(v: Value, windows: Windows) -> Edge | None:
+    """A part of the picture as an edge, if it is the same in each row and image."""
     if v.into is None or v.fn or v.body is None or v.region:
-        return False
-    where = v.into[1]
-    row = where[windows.axis]
-    moving = symbols(row) | (symbols(where[windows.image]) if windows.image is not None else frozenset())
-    known = isinstance(row, int) or ((found := loop_and_start(row)) is not None and isinstance(extent(found[0]), int))
-    return known and moving.isdisjoint(v.body.symbols)
+        return None
+    row, moving = v.into[1][windows.axis], symbols(v.into[1][windows.axis])
+    if windows.image is not None:
+        moving |= symbols(v.into[1][windows.image])
+    if not moving.isdisjoint(v.body.symbols):
+        return None
+    if isinstance(row, int):
+        return Edge(v, None, row, 1)
+    s, start = loop_and_start(row) or (None, 0)
+    height = extent(s) if s in v.variables else None
+    return Edge(v, s, start, height) if isinstance(height, int) else None

@@ -26,14 +26,17 @@ Follower = tuple[Value, Read]
 def epilogue(v: Value, readers: Readers, kept: Container[Tensor]) -> list[Follower]:
     """What reads v alone, at its own point, then what reads that, and so on; each with its read."""
     found: list[Follower] = []
-    while v.tensor not in kept:
-        following = readers.get(v.tensor, [])
-        reads = [r for t in following for r in reads_of(t) if r.tensor is v.tensor]
-        if len(following) != 1 or len(reads) != 1 or not same_point(following[0], reads[0]) or following[0].region != v.region:
-            break
-        found.append((following[0], reads[0]))
-        v = following[0]
+    while (follower := lone_reader(v.tensor, readers, kept)) and same_point(*follower) and follower[0].region == v.region:
+        found.append(follower)
+        v = follower[0]
     return found
+
+
+def lone_reader(t: Tensor, readers: Readers, kept: Container[Tensor]) -> Follower | None:
+    """The one value that reads t, at one place, with its read; None too if t is kept."""
+    found = readers.get(t, ())
+    reads = [r for v in found for r in reads_of(v) if r.tensor is t]
+    return (found[0], reads[0]) if len(found) == len(reads) == 1 and t not in kept else None
 
 
 def take_epilogue(v: Value, followers: Sequence[Follower]) -> dict[Symbol, Symbol]:

@@ -1,4 +1,4 @@
-"""What a kernel deals out to the team: every thread of it runs the kernel, and takes its run of the parallel loop's turns."""
+"""What a kernel deals out: each part of a call runs the kernel, and takes its run of the parallel loop's turns."""
 
 from __future__ import annotations
 

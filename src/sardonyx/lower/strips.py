@@ -36,7 +36,7 @@ from sardonyx.base.symbolic import (
 from sardonyx.expr.region import Region, Stacked
 from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import Expr, replace
-from sardonyx.lower.chains import Chain, Link, find_chain, loop_and_start
+from sardonyx.lower.chains import Chain, Edge, Link, find_chain
 from sardonyx.lower.epilogue import readers_of
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.values import Value, extent, reads_of, transform
@@ -190,23 +190,21 @@ class Rewrite:
         inside.into = whole.tensor, local.at(inside.into[1])
         whole.tensor.parts = inside.tensor, *(self.edge(e, whole.tensor, less) for e in c.edges)
 
-    def edge(self, e: Value, whole: Tensor, less: int) -> Tensor:
+    def edge(self, e: Edge, whole: Tensor, less: int) -> Tensor:
         """A part of the border: what lies under the inside moves up by as many rows as are less, what lies beside it loses them."""
-        c, w = self.chain, self.chain.windows
-        assert e.into is not None
-        assert e.body is not None
-        where = e.into[1]
-        s, begin = loop_and_start(where[w.axis]) or (None, where[w.axis])
-        under = isinstance(begin, int) and begin >= c.start + c.height
-        above = isinstance(begin, int) and begin < c.start and begin + (1 if s is None else int(extent(s))) <= c.start  # type: ignore[arg-type]
-        axis = None if s is None else e.axes.index(value(s))
-        image = None if w.image is None else next((a for a, x in enumerate(e.axes) if x == where[w.image] and symbols(x)), None)
-        rows = 0 if axis is None else int(e.shape[axis]) - (0 if under or above else less)  # type: ignore[arg-type]
-        made, env = self.cut(e, image, axis, rows)
-        made.body = replace(e.body, env)
+        c, w, v = self.chain, self.chain.windows, e.value
+        assert v.into is not None
+        assert v.body is not None
+        where = v.into[1]
+        under = e.start >= c.start + c.height
+        beside = not under and e.start + e.height > c.start
+        axis = None if e.row is None else v.axes.index(value(e.row))
+        image = None if w.image is None else next((a for a, x in enumerate(v.axes) if x == where[w.image] and symbols(x)), None)
+        made, env = self.cut(v, image, axis, e.height - less if beside else e.height)
+        made.body = replace(v.body, env)
         at = [substitute(i, env) - (less if under and a == w.axis else 0) for a, i in enumerate(where) if a != w.image]
         made.into = whole, tuple(at)
-        retire(e)
+        retire(v)
         return made.tensor
 
 

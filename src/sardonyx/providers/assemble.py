@@ -25,6 +25,7 @@ from sardonyx.expr.known import DataSymbol
 from sardonyx.expr.require import Requirement
 from sardonyx.expr.tensor import Tensor
 from sardonyx.lower.lowered import Lowered
+from sardonyx.lower.machine import Machine
 from sardonyx.lower.schedule import Call, Repeat, Segment, Step, calls, work
 from sardonyx.runtime import abi
 from sardonyx.runtime.execution import Condition, Port, Probe, ProgramSpec, SegmentSpec
@@ -34,7 +35,7 @@ PART = 4_000_000
 """Operations of a part of a call that one thread takes at a time: 25 microseconds or so."""
 PARTS = 4
 """Into which a thread's share is divided at most: where its core is slower than others, or not its own, they take over what is left."""
-UNKNOWN = 32
+UNKNOWN = Machine().small
 """What a size that is not known is thought to be."""
 
 

@@ -1,7 +1,7 @@
 """What compiled code and the runtime agree on: the run context, the sync area and the team's control block.
 
 An entry is `void run(ptr context, i64 tid, i64 nt)` or `void plan(ptr context)`. The context is an array of i64 slots,
-aligned to 64 bytes: a header, the sync area of the barrier, then the program's own slots.
+aligned to 64 bytes: a header, the sync area, then the program's own slots.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ END, MEET, CLEAR, COUNT, WHILE, GO = range(-1, -7, -1)
 
 # Flags of a run.
 FLUSH = 1  # subnormal numbers are taken as zero
-NO_SPIN = 2  # threads that wait for its begin or end sleep at once
+NO_SPIN = 2  # workers that wait for the next run sleep at once
 
 # The team's control block: a header, then one record per worker. Byte offsets.
 CONTROL_WORKERS = 0  # i64: records to search for an idle worker

@@ -97,8 +97,9 @@ KEPT_BYTES = 1 << 16
 class Context:
     """The slots of one run at a time, and its arenas: small ones of its own, large ones that it has borrowed.
 
-    room: bytes of its own that the address in a slot leads to. placed: of an arena's slot, see Program. replay: repeats the last run, if that is possible, on so many `threads`;
-    it writes outputs made so, and needs `large` arenas (slot, bytes, pool).
+    room: bytes of its own that the address in a slot leads to. placed: of an arena's slot, see Program. replay: repeats the last
+    run, if that is possible, on so many `threads`; it writes outputs made so, and needs `large` arenas (slot, bytes, pool).
+    claims: a word for each thread, see codegen.turns. process: whose workers may be inside.
     """
 
     __slots__ = (

@@ -12,8 +12,8 @@
     GO              row                          goes on at a row of the table
 
 Each thread's share of a call is divided into so many parts. Without parts, `count` calls from this one on are done by one thread, one
-after the other, and their cycles are those of the first. CLEAR, COUNT and WHILE stand in groups that end with a WHILE; one thread does a whole group, and the others go where it goes. A repeated
-part is
+after the other, and their cycles are those of the first. CLEAR, COUNT and WHILE stand in groups that end with a WHILE; one thread does a
+whole group, and the others go where it goes. A repeated part is
 
     MEET; CLEAR each counter; WHILE; GO over; again: its steps; MEET; COUNT each counter; WHILE; GO over; GO again; over:
 """
