@@ -46,7 +46,7 @@ class Walk:
         team = compile_module(emit_team(host().triple), host())
         self.image = load(link([*(compile_kernel(k, host()) for k in kernels), team]))
         numbers = {k.name: number for number, k in enumerate(kernels)}
-        self.scratch, self.claims = aligned(64 * threads), aligned(abi.CLAIM_BYTES * threads)
+        self.scratch, self.claims = aligned(64 * threads), aligned(abi.CLAIM_BYTES * (1 + threads))
         self.claims[:] = 0
         self.table = table(rows(steps, numbers), [self.image.address(name) for name in numbers])
         self.slots, self.threads = slots, threads
@@ -219,3 +219,19 @@ def test_calls_that_one_thread_does_keep_their_order(threads: int) -> None:
     for turn in range(1, 40):
         walk.run()
         np.testing.assert_array_equal(x, np.arange(64) + 21 * turn)
+
+
+@pytest.mark.parametrize("first", range(1, 12))
+def test_who_comes_first_of_many_leaves_no_share_behind(first: int) -> None:
+    """It goes past shares that it does not look at, to what one thread does, before anybody else has come."""
+    x, y, slots = np.zeros(1000, np.float32), np.zeros(64, np.float32), context()
+    slots[FREE : FREE + 3] = 0, x.ctypes.data, 1000
+    slots[FREE + 4 : FREE + 7] = 0, y.ctypes.data, 64
+    steps = [CallStep("count_up", FREE, parts=16), CallStep("count_up", FREE + 4, parts=0)]
+    walk = Walk(steps, [COUNT_UP], slots, 12)
+    for turn in range(1, 3):
+        walk.begin()
+        for tid in (first, *(tid for tid in range(11, 0, -1) if tid != first), 0):  # thread 0 awaits the end
+            walk.go(tid)
+        np.testing.assert_array_equal(x, np.full(1000, turn))
+        np.testing.assert_array_equal(y, np.full(64, turn))

@@ -251,11 +251,13 @@ class Interpreted:
 
     def repeat(self, s: Repeat) -> None:
         trip, turn = self.number(s.region.trip), 0
-        while turn < trip and (s.region.proceed is None or self.memory[s.region.proceed.state][0]):
+        while turn < trip and (s.flag is None or self.memory[s.flag][turn % 2]):
             self.sizes[s.region.step] = turn
             self.steps(s.steps)
             turn += 1
         self.sizes[s.region.step] = turn
+        if s.region.done is not None:
+            self.sizes[s.region.done] = turn
 
     def call(self, c: Call) -> None:
         arrays = {b.name: self.memory[t] for b, t in zip(c.kernel.buffers, c.arguments, strict=True)}

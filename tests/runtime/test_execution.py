@@ -100,5 +100,5 @@ def test_more_threads_get_words_for_what_they_take() -> None:
         np.testing.assert_array_equal(program.run([X], threads)[0], X @ W)
         program.idle[0].await_leaving()
     (context,) = program.idle
-    assert context.claims.size == 4 * abi.CLAIM_BYTES
+    assert context.claims.size == 5 * abi.CLAIM_BYTES
     assert context.slots[abi.CLAIMS] == context.claims.ctypes.data

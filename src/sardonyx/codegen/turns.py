@@ -1,12 +1,15 @@
 """How the threads of a run take turns at its calls, so that none of them waits for one that the system does not let run.
 
 Each call is dealt out as shares, one a thread, and each share as parts. A thread takes the parts of its own share one after the other,
-then what is left of its neighbours'. The *turn* of a call is the number of parts dealt out before it, counted through all runs in a
-context: it only grows. A thread's word holds turn << CLAIM_BITS | parts taken, of the last call of whose share a part was taken.
+and goes on to the next call. Where all have to meet, it does not wait for long before it looks at what is left of its neighbours' shares
+of the calls since they met last (codegen.parts). The *turn* of a call is the number of parts dealt out before it, counted through all
+runs in a context: it only grows. A share's word holds turn << CLAIM_BITS | parts taken, of the last call of which a part was taken;
+whoever takes of a share has seen that all its parts of the calls before are taken.
 
     take(word, turn, parts):    while taken < parts of the word at this turn, 0 at an older one: exchange it for taken + 1 -> taken
                                 -1 if all are taken, or the word is at a later turn: this thread comes late
     finish(sync, count):        done += count; if sleepers: wake everyone
+    reached(sync, turn):        done >= turn, at once or after a short spin?
     await(sync, turn):          until done >= turn: spin, then sleep
 
 What a call reads was finished before anybody awaited its turn. A thread that comes late takes nothing, touches no memory but its own, and
@@ -18,7 +21,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from sardonyx.codegen.waiting import EVERYONE, byte_offset, emit_sleep, emit_spin, emit_wake, internal_function, spin_rounds
-from sardonyx.codegen.words import I32, I64, PTR, VOID
+from sardonyx.codegen.words import I1, I32, I64, PTR, VOID
 from sardonyx.runtime import abi
 
 CLAIM_BITS = abi.MOST_PARTS.bit_length()
@@ -73,6 +76,36 @@ def emit_finish(module: ir.Module) -> ir.Function:
     return function
 
 
+def emit_reached(module: ir.Module) -> ir.Function:
+    """`i1 reached(ptr sync, i64 turn)`: are all parts before this turn done, or will they be in a moment?"""
+    spin = emit_spin(module)
+    function = internal_function(module, "reached", I1, (PTR, I64))
+    sync, turn = function.args
+    entry, wait, end = map(function.append_basic_block, ("entry", "wait", "end"))
+    builder = ir.IRBuilder(entry)
+    done, target = byte_offset(builder, sync, abi.SYNC_DONE), builder.trunc(turn, I32)
+    seen = builder.load_atomic(done, "acquire", 4, typ=I32)
+    builder.cbranch(_is_reached(builder, seen, target), end, wait)
+    builder.position_at_end(wait)
+    later = _is_reached(builder, builder.call(spin, [done, seen, I32(MOMENT)]), target)
+    builder.branch(end)
+    builder.position_at_end(end)
+    found = builder.phi(I1)
+    found.add_incoming(I1(1), entry)
+    found.add_incoming(later, wait)
+    builder.ret(found)
+    return function
+
+
+MOMENT = 32
+"""Pauses of the processor, half a microsecond or so: to look at neighbours' words sooner costs them more than it helps."""
+
+
+def _is_reached(builder: ir.IRBuilder, seen: ir.Value, target: ir.Value) -> ir.Value:
+    """Of two counts modulo 2**32, is the first one later, or the same?"""
+    return builder.icmp_signed(">=", builder.sub(seen, target), I32(0))
+
+
 def emit_await(module: ir.Module) -> ir.Function:
     """`void await(ptr sync, i64 turn)`: returns once all parts before this turn are done."""
     spin = emit_spin(module)
@@ -85,12 +118,9 @@ def emit_await(module: ir.Module) -> ir.Function:
     done, sleepers, no_spin = (byte_offset(builder, sync, o) for o in (abi.SYNC_DONE, abi.SYNC_SLEEPERS, abi.SYNC_NO_SPIN))
     builder.branch(look)
 
-    def is_reached(seen: ir.Value) -> ir.Value:
-        return builder.icmp_signed(">=", builder.sub(seen, target), I32(0))
-
     builder.position_at_end(look)
     seen = builder.load_atomic(done, "acquire", 4, typ=I32)
-    builder.cbranch(is_reached(seen), end, wait)
+    builder.cbranch(_is_reached(builder, seen, target), end, wait)
     builder.position_at_end(wait)
     rounds = spin_rounds(builder, builder.icmp_unsigned("!=", builder.load(no_spin, typ=I32), I32(0)))
     later = builder.call(spin, [done, seen, rounds])
@@ -101,7 +131,7 @@ def emit_await(module: ir.Module) -> ir.Function:
     builder.branch(check)
     builder.position_at_end(check)
     current = builder.load_atomic(done, "seq_cst", 4, typ=I32)
-    builder.cbranch(is_reached(current), awake, sleep)
+    builder.cbranch(_is_reached(builder, current, target), awake, sleep)
     builder.position_at_end(sleep)
     emit_sleep(builder, done, current)
     builder.branch(check)

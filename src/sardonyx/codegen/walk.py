@@ -1,22 +1,20 @@
 """The walk along a segment's steps (runtime.steps), by every thread of a run; emitted once, beside the team.
 
 void walk(ptr context, i64 tid, i64 nt):
-    row = context[STEPS]; turn = context[TURN] / 2; return if that is odd: the run is over
+    row = since = context[STEPS]; turn = since_turn = context[TURN] / 2; return if that is odd: the run is over
     loop:
         what, a, b, c = row
         if what >= 0:  a kernel's address; b = count << COUNT_BITS | parts of a share << 1 | meets
-            if meets: await(turn)
-            for each share, this thread's first, then some neighbours':
-                while (part = take(share, turn, parts)) >= 0:
-                    what(context + a, context, scratch of this thread, share * parts + part, nt * parts)
-            finish(how many); turn += nt * parts; row += 1
-            with c, thread 0 adds its cycles to slot c
-            without parts: if take(the first word, turn, 1) >= 0: call `count` rows; finish(1)
-                           turn += 1; row += count
+            if meets: meet
+            with parts: share(row, of this thread); turn += nt * parts; row += 1; with c, thread 0 adds its cycles to slot c
+            without:    group(row); turn += 1; row += count
         else as runtime.steps says: a group of rows is done by the thread that takes its turn, as if it were one part
-    END: thread 0 awaits the turn, and says that the run is over
+    meet:
+        if not reached(turn): help(since, row, since_turn); await(turn)
+        since, since_turn = row, turn
+    END: a thread helps as where all meet; thread 0 awaits the turn, and says that the run is over
 
-Alone (nt = 1) a thread calls each kernel once, as part 0 of 1, and there are no turns. See codegen.turns.
+Alone (nt = 1) a thread calls each kernel once, as part 0 of 1, and there are no turns. See codegen.turns and codegen.parts.
 """
 
 from __future__ import annotations
@@ -25,16 +23,14 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from sardonyx.codegen.turns import emit_await, emit_finish, emit_take
+from sardonyx.codegen import parts
+from sardonyx.codegen.parts import WORD
+from sardonyx.codegen.turns import emit_await, emit_finish, emit_reached, emit_take
 from sardonyx.codegen.waiting import byte_offset
 from sardonyx.codegen.words import I1, I8, I64, PTR, VOID
 from sardonyx.runtime import abi
 
-KERNEL = ir.FunctionType(VOID, [PTR, PTR, PTR, I64, I64])
-WORD = abi.SLOT_BYTES
 PLACE = abi.SYNC + abi.SYNC_PLACE // WORD
-NEIGHBOURS = 8
-"""Shares that a thread looks at, its own included: each share then has so many takers, and large teams don't read all words at each call."""
 
 
 def emit_walk(module: ir.Module) -> None:
@@ -47,13 +43,17 @@ def emit_walk(module: ir.Module) -> None:
 class _Walk:
     def __init__(self, function: ir.Function) -> None:
         self.function, module = function, function.module
-        self.take, self.finish, self.await_ = emit_take(module), emit_finish(module), emit_await(module)
+        self.take, self.finish = emit_take(module), emit_finish(module)
+        self.reached, self.await_ = emit_reached(module), emit_await(module)
+        self.share, self.group = (emit(module, self.take, self.finish) for emit in (parts.emit_share, parts.emit_group))
+        self.help = parts.emit_help(module, self.share, self.group)
         self.context, self.tid, self.nt = function.args
         self.b = ir.IRBuilder(function.append_basic_block("entry"))
 
     def emit(self) -> None:
         b = self.b
         self.place, self.turn, self.single = b.alloca(PTR), b.alloca(I64), b.alloca(I1)
+        self.since, self.since_turn = b.alloca(PTR), b.alloca(I64)
         b.store(I1(0), self.single)
         self.scratch = byte_offset(b, self.slot_value(abi.SCRATCH, PTR), b.mul(self.slot_value(abi.SCRATCH_BYTES), self.tid))
         self.sync, self.together = self.slot(abi.SYNC), b.icmp_signed(">", self.nt, I64(1))
@@ -66,15 +66,14 @@ class _Walk:
         b.ret_void()
 
         b.position_at_end(begin)
-        b.store(self.slot_value(abi.STEPS, PTR), self.place)
         b.store(b.ashr(start, I64(1)), self.turn)
-        b.branch(self.look)
+        self.go_to(I64(0))
         b.position_at_end(self.look)
         self.row = b.load(self.place, typ=PTR)
         what = self.operand(0)
         b.cbranch(b.icmp_signed(">=", what, I64(0)), kernel, other)
         b.position_at_end(kernel)
-        self.call(b.inttoptr(what, KERNEL.as_pointer()))
+        self.call()
         b.position_at_end(other)
         self.choose(what)
         b.position_at_end(self.decided)
@@ -97,14 +96,14 @@ class _Walk:
 
     def slot(self, number: ir.Value | int) -> ir.Value:
         """The address of a slot."""
-        return self.b.gep(self.context, [I64(number) if isinstance(number, int) else number], source_etype=I64)
+        return parts.slot(self.b, self.context, number)
 
     def slot_value(self, number: ir.Value | int, kind: ir.Type = I64) -> ir.Value:
         return self.b.load(self.slot(number), typ=kind, align=WORD)
 
     def operand(self, index: int) -> ir.Value:
         """A number of the row."""
-        return self.b.load(byte_offset(self.b, self.row, index * WORD), typ=I64, align=WORD)
+        return parts.operand(self.b, self.row, index)
 
     def now(self) -> ir.Value:
         return self.b.load(self.turn, typ=I64)
@@ -119,17 +118,35 @@ class _Walk:
         self.b.store(row, self.place)
         self.b.branch(self.look)
 
-    def after(self, rows: int = 1) -> ir.Value:
+    def after(self, rows: ir.Value | int = 1) -> ir.Value:
         """The row that so many rows lead to."""
-        return byte_offset(self.b, self.row, rows * abi.ROW_BYTES)
+        return parts.row_after(self.b, self.row, rows)
+
+    def met(self, row: ir.Value) -> None:
+        """Every call before this row is done."""
+        self.b.store(row, self.since)
+        self.b.store(self.now(), self.since_turn)
+
+    def help_first(self, then: Callable[[], None]) -> None:
+        """Where calls are not done that others have taken: what is left of them, and `then`."""
+        b = self.b
+        with b.if_then(b.not_(b.call(self.reached, [self.sync, self.now()])), likely=False):
+            since = b.load(self.since, typ=PTR), b.load(self.since_turn, typ=I64)
+            b.call(self.help, [since[0], self.row, self.context, self.scratch, self.tid, self.nt, since[1]])
+            then()
+
+    def wait(self) -> None:
+        """Until every call before is done."""
+        self.b.call(self.await_, [self.sync, self.now()])
 
     def meet_all(self) -> None:
         with self.b.if_then(self.together):
-            self.b.call(self.await_, [self.sync, self.now()])
+            self.help_first(self.wait)
+            self.met(self.row)
 
-    def dealt(self, parts: ir.Value) -> None:
+    def dealt(self, count: ir.Value) -> None:
         """So many parts have been dealt out."""
-        self.b.store(self.b.add(self.now(), parts), self.turn)
+        self.b.store(self.b.add(self.now(), count), self.turn)
 
     def by_one(self, do: Callable[[], None]) -> None:
         """`do`, by the thread that took this turn at the first of a group of rows, or takes it here; all others await the group's end."""
@@ -137,7 +154,7 @@ class _Walk:
         ask, won, passed, run = map(self.block, ("ask", "won", "passed", "run"))
         b.cbranch(b.or_(b.load(self.single, typ=I1), b.not_(self.together)), run, ask)
         b.position_at_end(ask)
-        part = b.call(self.take, [self.slot_value(abi.CLAIMS, PTR), self.now(), I64(1)])
+        part = b.call(self.take, [parts.group_word(b, self.context), self.now(), I64(1)])
         b.cbranch(b.icmp_signed(">=", part, I64(0)), won, passed)
         b.position_at_end(won)
         b.store(I1(1), self.single)
@@ -150,39 +167,38 @@ class _Walk:
 
     # ---- rows ---------------------------------------------------------------------------------------------------------------
 
-    def call(self, kernel: ir.Value) -> None:
+    def call(self) -> None:
         b = self.b
         how, ticks = self.operand(2), self.operand(3)
         with b.if_then(b.icmp_unsigned("!=", b.and_(how, I64(1)), I64(0))):
             self.meet_all()
         timed = b.and_(b.icmp_unsigned("!=", ticks, I64(0)), b.icmp_signed("==", self.tid, I64(0)))
         before = self.cycles(timed)
-        rows = self.called(kernel, how)
+        rows = self.called()
         with b.if_then(timed):
             taken = b.sub(self.read_cycles(), before)
             b.store(b.add(self.slot_value(ticks), taken), self.slot(ticks), align=WORD)
-        self.follow(byte_offset(b, self.row, b.mul(rows, I64(abi.ROW_BYTES))))
+        self.follow(self.after(rows))
 
-    def called(self, kernel: ir.Value, how: ir.Value) -> ir.Value:
+    def called(self) -> ir.Value:
         """Calls the row's kernel as it says: alone, in parts, or one thread for this row and those after it. -> how many rows are done"""
-        b = self.b
-        arguments = self.slot(self.operand(1))
+        b, row, turn = self.b, self.row, self.now()
         alone, team, shared, one, after = map(self.block, ("alone", "team", "shared", "one", "after"))
         b.cbranch(self.together, team, alone)
         b.position_at_end(alone)
-        b.call(kernel, [arguments, self.context, self.scratch, I64(0), I64(1)])
+        parts.emit_call(b, row, self.context, self.scratch, I64(0), I64(1))
         b.branch(after)
         b.position_at_end(team)
-        parts = b.and_(b.lshr(how, I64(1)), I64((1 << abi.COUNT_BITS - 1) - 1))
-        b.cbranch(b.icmp_unsigned("!=", parts, I64(0)), shared, one)
+        divided = parts.parts_of(b, row)
+        b.cbranch(b.icmp_unsigned("!=", divided, I64(0)), shared, one)
         b.position_at_end(shared)
-        self.shares(kernel, arguments, parts)
-        shared = b.block
+        b.call(self.share, [row, self.context, self.scratch, self.tid, self.nt, turn])
+        self.dealt(b.mul(self.nt, divided))
         b.branch(after)
         b.position_at_end(one)
-        count = b.lshr(how, I64(abi.COUNT_BITS))
-        self.in_order(count)
-        one = b.block
+        b.call(self.group, [row, self.context, self.scratch, turn])
+        count = parts.count_of(b, row)
+        self.dealt(I64(1))
         b.branch(after)
         b.position_at_end(after)
         rows = b.phi(I64)
@@ -190,66 +206,9 @@ class _Walk:
             rows.add_incoming(number, block)
         return rows
 
-    def in_order(self, count: ir.Value) -> None:
-        """So many rows, from this one on, by the thread that comes first."""
-        b = self.b
-        row, done, on = map(self.block, ("row", "done", "on"))
-        part = b.call(self.take, [self.slot_value(abi.CLAIMS, PTR), self.now(), I64(1)])
-        before = b.block
-        b.cbranch(b.icmp_signed(">=", part, I64(0)), row, on)
-        b.position_at_end(row)
-        i = b.phi(I64)
-        here = byte_offset(b, self.row, b.mul(i, I64(abi.ROW_BYTES)))
-        kernel, slot = (b.load(byte_offset(b, here, word * WORD), typ=I64, align=WORD) for word in (0, 1))
-        b.call(b.inttoptr(kernel, KERNEL.as_pointer()), [self.slot(slot), self.context, self.scratch, I64(0), I64(1)])
-        following = b.add(i, I64(1))
-        i.add_incoming(I64(0), before)
-        i.add_incoming(following, row)
-        b.cbranch(b.icmp_signed("<", following, count), row, done)
-        b.position_at_end(done)
-        b.call(self.finish, [self.sync, I64(1)])
-        b.branch(on)
-        b.position_at_end(on)
-        self.dealt(I64(1))
-
-    def shares(self, kernel: ir.Value, arguments: ir.Value, parts: ir.Value) -> None:
-        """The parts of a call that this thread comes to take: of its own share, then of its neighbours'."""
-        b = self.b
-        total = b.mul(self.nt, parts)
-        most = b.select(b.icmp_signed("<", self.nt, I64(NEIGHBOURS)), self.nt, I64(NEIGHBOURS))
-        share, part, done, following, left = map(self.block, ("share", "part", "done", "following", "left"))
-        before = b.block
-        b.branch(share)
-
-        b.position_at_end(share)
-        offset, counted = b.phi(I64), b.phi(I64)
-        number = b.urem(b.add(self.tid, offset), self.nt)
-        word = byte_offset(b, self.slot_value(abi.CLAIMS, PTR), b.mul(number, I64(abi.CLAIM_BYTES)))
-        b.branch(part)
-        b.position_at_end(part)
-        count = b.phi(I64)
-        taken = b.call(self.take, [word, self.now(), parts])
-        b.cbranch(b.icmp_signed(">=", taken, I64(0)), done, following)
-        b.position_at_end(done)
-        index = b.add(b.mul(number, parts), taken)
-        b.call(kernel, [arguments, self.context, self.scratch, index, total])
-        more = b.add(count, I64(1))
-        b.branch(part)
-        count.add_incoming(counted, share)
-        count.add_incoming(more, done)
-
-        b.position_at_end(following)
-        next_offset = b.add(offset, I64(1))
-        b.cbranch(b.icmp_signed("<", next_offset, most), share, left)
-        for phi, initial, later in ((offset, I64(0), next_offset), (counted, I64(0), count)):
-            phi.add_incoming(initial, before)
-            phi.add_incoming(later, following)
-        b.position_at_end(left)
-        b.call(self.finish, [self.sync, count])
-        self.dealt(total)
-
     def meet(self) -> None:
         self.meet_all()
+        self.met(self.after())
         self.follow(self.after())
 
     def clear(self) -> None:
@@ -291,13 +250,14 @@ class _Walk:
     def following(self) -> ir.Value:
         """The row after the next if the repetition goes on, else the next."""
         b = self.b
-        more = b.icmp_signed("<", self.slot_value(self.operand(1)), self.slot_value(self.operand(2)))
+        turns = self.slot_value(self.operand(1))
+        more = b.icmp_signed("<", turns, self.slot_value(self.operand(2)))
         condition = self.operand(3)
         asked, known = map(self.block, ("asked", "known"))
         before = b.block
         b.cbranch(b.icmp_unsigned("==", condition, I64(0)), known, asked)
         b.position_at_end(asked)
-        flag = b.load(self.slot_value(condition, PTR), typ=I8, align=1)
+        flag = b.load(byte_offset(b, self.slot_value(condition, PTR), b.and_(turns, I64(1))), typ=I8, align=1)
         both = b.and_(more, b.icmp_unsigned("!=", flag, I8(0)))
         b.branch(known)
         b.position_at_end(known)
@@ -310,17 +270,18 @@ class _Walk:
         self.go_to(self.operand(1))
 
     def go_to(self, number: ir.Value) -> None:
-        self.follow(byte_offset(self.b, self.slot_value(abi.STEPS, PTR), self.b.mul(number, I64(abi.ROW_BYTES))))
+        """Goes on at a row of the table, before which every call is done."""
+        row = parts.row_after(self.b, self.slot_value(abi.STEPS, PTR), number)
+        self.met(row)
+        self.follow(row)
 
     def end(self) -> None:
         b = self.b
-        first, out = self.block("first"), self.block("out")
-        b.cbranch(b.and_(self.together, b.icmp_signed("==", self.tid, I64(0))), first, out)
-        b.position_at_end(first)
-        b.call(self.await_, [self.sync, self.now()])
-        b.atomic_rmw("xchg", self.slot(abi.TURN), b.or_(b.shl(self.now(), I64(1)), I64(1)), "release")
-        b.branch(out)
-        b.position_at_end(out)
+        with b.if_then(self.together):
+            self.help_first(lambda: None)
+            with b.if_then(b.icmp_signed("==", self.tid, I64(0))):
+                self.wait()
+                b.atomic_rmw("xchg", self.slot(abi.TURN), b.or_(b.shl(self.now(), I64(1)), I64(1)), "release")
         b.ret_void()
 
     # ---- cycles -------------------------------------------------------------------------------------------------------------

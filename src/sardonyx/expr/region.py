@@ -43,7 +43,8 @@ class Region:
     """Steps t in [0, trip), as long as `proceed` (a bool scalar: its initial value, then its update) holds, if there is one.
 
     Of the tensors that a step makes, those that depend on neither state nor t are computed once, before; with `pinned` (ids from first
-    to last) all stay inside. With `proceed` the number of steps done is `count`'s only element (i64), and rows of the stacks past it are undefined.
+    to last) all stay inside. With `proceed` the number of steps done is `done`, and `count`'s only element (i64), and rows of the stacks
+    past it are undefined.
     """
 
     step: Symbol
@@ -53,6 +54,7 @@ class Region:
     proceed: Carried | None = None
     count: Tensor | None = None
     pinned: tuple[float, float] | None = None
+    done: Symbol | None = None
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -111,6 +113,7 @@ def while_loop(
         carry(proceed, holds, condition),
         count,
         (holds.id, count.id) if pinned else None,
+        Symbol(f"{t.name}.done", trip + 1),
     )
     finals, stacks = attach(region)
     return finals, stacks, count

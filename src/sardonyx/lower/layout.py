@@ -61,7 +61,7 @@ class Layouts:
 
     def likely_strides(self, v: Value, depth: int = 3) -> list[Dim] | None:
         """Those of v's buffer, also before it is laid. None: nothing of what v is made from tells; it will follow its reader."""
-        if v.laid or (v.body is None and not v.constant and not v.tensor.parts):
+        if v.laid or v.turns or (v.body is None and not v.constant and not v.tensor.parts):
             return v.strides
         tensors = v.tensor.parts or (v.tensor,)
         written = [self.values[t] for t in tensors if t in self.values]  # not those made when the model is loaded

@@ -222,7 +222,7 @@ def lower_part(
     probed = frozenset(p.tensor for p in probes)
     levels: dict[Tensor | Symbol, int] = {}
     segments: list[Segment] = []
-    tree = in_regions(items, ())
+    tree = in_regions(items, (), values)
     for step in tree:
         level = level_of(step, levels)
         while len(segments) <= level:
@@ -231,7 +231,7 @@ def lower_part(
         for t in step.writes:
             levels[t] = max(level, levels.get(t, 0))
         if isinstance(step, Repeat):
-            levels[step.region.step] = level
+            levels |= dict.fromkeys((step.region.step, step.region.done or step.region.step), level)
     owners: dict[Tensor, Segment] = {}  # each buffer lies in the arena of the segment that first writes it
     for segment in segments:
         for t in (t for q in segment.steps for t in q.writes if t not in external):
@@ -275,7 +275,7 @@ def sizes_of(step: Step) -> frozenset[Symbol]:
 Item = tuple[float, tuple[Region, ...], Call]
 
 
-def in_regions(items: Sequence[Item], path: tuple[Region, ...]) -> list[Step]:
+def in_regions(items: Sequence[Item], path: tuple[Region, ...], values: dict[Tensor, Value]) -> list[Step]:
     """The steps at this depth; those deeper inside become a Repeat just before its region's first output."""
     own: list[tuple[float, Step]] = [(at, call) for at, where, call in items if where == path]
     inner: dict[Region, list[Item]] = {}
@@ -283,8 +283,18 @@ def in_regions(items: Sequence[Item], path: tuple[Region, ...]) -> list[Step]:
         if len(where) > len(path) and where[: len(path)] == path:
             inner.setdefault(where[len(path)], []).append((at, where, call))
     for region, inside in inner.items():
-        own.append((min(t.id for t in region.outputs) - 0.25, Repeat(region, in_regions(inside, (*path, region)))))
+        steps = in_regions(inside, (*path, region), values)
+        own.append((min(t.id for t in region.outputs) - 0.25, Repeat(region, steps, flag_of(region, values))))
     return [step for _, step in sorted(own, key=lambda item: item[0])]
+
+
+def flag_of(region: Region, values: dict[Tensor, Value]) -> Tensor | None:
+    """What tells whether the region's next turn begins, if data decide."""
+    if region.proceed is None:
+        return None
+    read = values[region.proceed.state].body
+    assert isinstance(read, Read)
+    return read.tensor
 
 
 @dataclass

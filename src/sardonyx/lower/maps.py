@@ -39,7 +39,7 @@ def map_kernel(builder: Builder) -> Stmt:
     while ahead < len(outer) and machine.guess(product(extent(s) for s in outer[:ahead])) < 64:
         ahead += 1
     chunked = machine.guess(product(extent(s) for s in outer)) < 8 and machine.guess(extent(vector)) > machine.chunk // 4
-    found = None if v.region else generalised([*outer, vector], store)  # a counter of turns is no size that is planned
+    found = generalised([*outer, vector], store)
     if found is not None:
         (*outer, vector), store, builder.sizes = found
     chunks, body = in_chunks(vector, store, machine.chunk) if chunked else ([], For(vector, 0, extent(vector), "vector", store))
@@ -73,8 +73,8 @@ def generalised(loops: Sequence[Symbol], store: Store) -> tuple[list[Symbol], St
     offsets: list[Dim] = []
     for name, offset in (("to", store.offset), *((("from", x.offset),) if isinstance(x, Load) else ())):
         steps = [coefficient(offset, s) for s in loops]
-        if dim_elements(offset) or None in steps:
-            return None
+        if any(s.extent is not None and s not in loops for s in symbols(offset)) or dim_elements(offset) or None in steps:
+            return None  # a counter of turns is no size that is planned
         moved = [value(i) * size(f"{name}.step{k}", s) for k, (i, s) in enumerate(zip(own, steps, strict=True)) if s is not None]
         offsets.append(sum(moved, start=size(name, substitute(offset, dict.fromkeys(loops, 0)))))
     moved_value = Load(x.buffer, offsets[1]) if isinstance(x, Load) else x

@@ -93,7 +93,6 @@ class Placer(Layouts):
         self.nests: list[Nest] = []
         calls = dict.fromkeys(t.call for t in values if t.call is not None)
         self.called = {t: min(o.id for o in c.outputs) for c in calls for t in c.inputs}  # when hand-written kernels read
-        self.turning = {v.into[0]: v.region for v in values.values() if v.turns and v.into}  # a loop's state: where it stands
 
     def run(self) -> list[Nest]:
         for v in sorted(self.values.values(), key=lambda v: -v.id):
@@ -111,7 +110,7 @@ class Placer(Layouts):
     def rules(self, v: Value, sites: Sequence[Site]) -> tuple[Rule, ...]:
         """The rules that may place v, in their order."""
         decide = deciding(v.body)
-        if self.is_late(v, sites) or any(single(d) is None for d in decide):
+        if any(single(d) is None for d in decide):
             return self.part, self.root
         if decide:
             return self.part, self.row, self.root
@@ -129,22 +128,6 @@ class Placer(Layouts):
             reader.body = transform(reader.body, lambda r: inlined(v, r) if r.tensor is v.tensor else r)
             self.note(reader)
 
-    def is_late(self, v: Value, sites: Iterable[Site]) -> bool:
-        """Would v, computed where it is read, find state that has moved on? At the end of a turn each state is overwritten, one after
-        the other: then only its own element, about to be written, may be read."""
-        for t, r in sites:
-            assert isinstance(t.nest, Nest)
-            root = t.nest.root
-            if not root.turns or not root.into:
-                continue
-            env = {s: i for a, i in zip(v.axes, r.indices, strict=True) if (s := single(a)) is not None}
-            for q in reads_of(v):
-                if self.turning.get(q.tensor) != root.region:
-                    continue
-                if q.tensor is not root.into[0] or tuple(substitute(i, env) for i in q.indices) != root.into[1]:
-                    return True
-        return False
-
     # ---- the rules: each returns whether it placed v ------------------------------------------------------------------------
 
     def view(self, v: Value) -> bool:
@@ -158,10 +141,10 @@ class Placer(Layouts):
         return True
 
     def part(self, v: Value, sites: Sequence[Site]) -> bool:
-        return v.into is not None and self.root(v, sites)
+        return v.into is not None and not v.turns and self.root(v, sites)
 
     def inline(self, v: Value, sites: Sequence[Site]) -> bool:
-        if v.fn or v.tensor in self.outputs or any(t.region != v.region for t, _ in sites):
+        if v.fn or v.into or v.tensor in self.outputs or any(t.region != v.region for t, _ in sites):
             return False
         if any(operands(t) and self.is_operand(t, r) for t, r in sites):
             return False
@@ -222,12 +205,12 @@ class Placer(Layouts):
         if len(nest.members) >= MOST_MEMBERS:
             return False
         inside = [s for s in sites if s[0].nest is nest]
-        keep = v.tensor in self.outputs or len(inside) < len(sites)
+        keep = v.tensor in self.outputs or v.turns or len(inside) < len(sites)
         if operands(v) and any(deciding(m.body) for m in nest.statements):
             return False  # its rows would be the loops that are to be written out
         if nest.root.region != v.region or any(t.region != v.region for t, _ in sites):
             return False
-        if keep and (operands(v) or v.into or any(t.nest.root.id < nest.root.id for t, _ in sites)):  # type: ignore[attr-defined]
+        if keep and (operands(v) or any(t.nest.root.id < nest.root.id for t, _ in sites)):  # type: ignore[attr-defined]
             return False
         if keep and (v.level < nest.root.level or self.called.get(v.tensor, math.inf) < nest.root.id):
             return False  # somebody waits for it
@@ -235,6 +218,8 @@ class Placer(Layouts):
         at = {a: i for a, i in self.mapped(v, inside, nest).items() if decide.isdisjoint(symbols(v.axes[a]))}
         if keep and any(product(map(extent, covering_loops(i) or ())) != v.shape[a] for a, i in at.items()):
             return False  # this nest needs a part of it only
+        if v.into and any(single(i) is None for i in at.values()):
+            return False  # who reads a part finds it by the loops of its axes
         got = set().union(*(symbols(i) for i in at.values()))
         band = [s for s in nest.band if s in got]
         if band != nest.band:
@@ -301,6 +286,7 @@ class Placer(Layouts):
         assert v.body is not None
         v.body = replace(v.body, env)
         v.axes = tuple(substitute(a, env) for a in v.axes)
+        v.into = v.into and (v.into[0], tuple(substitute(i, env) for i in v.into[1]))
         v.nest = nest
         self.note(v)
 

@@ -1,8 +1,10 @@
 """Repeated bodies as statements: which tensors stand in which body, and how state goes in, round and out.
 
-before     state = initial                 a part written into the state's buffer
-each turn  whole[t] = value, and at the end state = update
-after      final = state
+before       halves[0] = initial             parts written into their wholes
+each turn t  state = halves[t % 2]           a view
+             whole[t] = value
+             halves[(t + 1) % 2] = update
+after t      final = halves[t % 2]           a view: of the number of turns, trip or done
 """
 
 from __future__ import annotations
@@ -34,29 +36,37 @@ def expand(values: dict[Tensor, Value]) -> set[Tensor]:
         start = min(t.id for t in region.outputs)
         states = region.carried + ((region.proceed,) if region.proceed else ())
         for c in states:
-            kept |= carry(values, c, outer, (*outer, region), start)
+            kept |= carry(values, region, c, outer, start)
         for s in region.stacked:
             step = value(region.step)
             statement(values, s.whole, (step,), s.value, (*outer, region), start - 0.4)
             values[s.whole].place = "WHOLE"
         if region.count is not None:
             v = values[region.count]
-            v.body = Index(value(region.step))
+            assert region.done is not None
+            v.body = Index(value(region.done))
             assert region.count.dtype is i64
     return kept
 
 
-def carry(values: dict[Tensor, Value], c: Carried, outer: Path, inner: Path, start: float) -> set[Tensor]:
+def carry(values: dict[Tensor, Value], region: Region, c: Carried, outer: Path, start: float) -> set[Tensor]:
+    """State in two halves: turn t reads one, t % 2, and writes the other."""
+    inner, turn = (*outer, region), value(region.step)
     for t in (c.initial, c.update, c.state, c.final):
         values.setdefault(t, Value(t))
-    statement(values, c.state, (), c.initial, outer, start - 0.5)
-    update = c.update
-    if values[update].body is None or values[update].region != inner or update.into:
-        update = copy_of(values, c.update, inner, start - 0.45)
-    statement(values, c.state, (), update, inner, start - 0.3).turns = True
-    final = values[c.final]
-    final.body = Read(c.state, final.axes)
-    return {update, c.state}
+    halves = Tensor(c.state.dtype, (2, *c.state.shape), c.state.name)
+    halves.id, halves.origin = c.state.id, c.state.origin
+    values[halves] = Value(halves)
+    values[halves].place, values[halves].region = "WHOLE", outer
+    statement(values, halves, (0,), c.initial, outer, start - 0.5)
+    update = values[c.update]
+    if update.body is None or update.fn or update.into or update.region != inner:
+        update = values[copy_of(values, c.update, inner, start - 0.3)]
+    update.into, update.turns = (halves, ((turn + 1) % 2, *update.axes)), True
+    values[c.state].body = Read(halves, (turn % 2, *c.state.axes))
+    turns = region.trip if region.done is None else value(region.done)
+    values[c.final].body = Read(halves, (turns % 2, *c.final.axes))
+    return {halves}
 
 
 def statement(values: dict[Tensor, Value], target: Tensor, prefix: tuple[Dim, ...], source: Tensor, path: Path, at: float) -> Value:

@@ -92,11 +92,23 @@ def pair_rows(rows: Rows, builder: Builder) -> Rows:
 # ---- blocks ---------------------------------------------------------------------------------------------------------------
 
 
+MOST_ROWS = 8
+"""Of a block without a tile."""
+BLOCK = 512
+"""Elements of such a block of an unknown number of rows: few long rows can be dealt out as well."""
+
+
 def tallest_block(rows: Rows, builder: Builder) -> int:
     """The turns of the rows' loop that every tile of the nest takes at once."""
     machine, m = builder.machine, rows.count
     heights = [machine.heights(m, tile_vectors(v, machine), rows.group, rows_clash(v, builder)) for v in builder.contractions()]
-    return min(heights, default=min(8, m) if isinstance(m, int) and m else 8)
+    if heights:
+        return min(heights)
+    if isinstance(m, int):
+        return min(MOST_ROWS, m) or MOST_ROWS
+    root = builder.nest.root
+    row = machine.guess(product(extent(s) for s in root.variables if s not in builder.nest.band))
+    return min(max(BLOCK // max(row, 1), 1), MOST_ROWS)
 
 
 def rows_clash(v: Value, builder: Builder) -> bool:

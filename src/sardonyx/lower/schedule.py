@@ -39,10 +39,11 @@ class Call:
 
 @dataclass(eq=False)
 class Repeat:
-    """The steps of a region, one turn after the other; each turn begins after a barrier."""
+    """The steps of a region, one turn after the other; each turn begins after a barrier. flag: bool[2], is there a turn t? at t % 2."""
 
     region: Region
     steps: list[Step]
+    flag: Tensor | None = None
     barrier: bool = True
 
     @property

@@ -34,7 +34,7 @@ class Value:
     stored    a ROW that later nests read too: its memory is a buffer
     tile      the contraction whose sums this statement takes as its epilogue
     contracts a sum of products whose right-hand side lies as a tile reads it (see lower.pack)
-    turns     moves the state of a loop on, at the end of each turn
+    turns     the next state of a loop, written into the other half of its buffer (see lower.repetition) wherever it is computed
     level     the segment in which it can be computed first (see lower.levels)
     guard     where it is false, nothing is stored: a loop that was split runs past the end
     """

@@ -284,9 +284,11 @@ class Assembler:
         trip, turn = self.new_slots(1), r.region.step
         self.plans.setdefault(f"plan_{i}", []).extend([(trip, r.region.trip), (self.slot_of(turn), 0)])
         self.counters[turn] = [self.slots[turn]]
+        if r.region.done is not None:
+            self.slots[r.region.done], self.counters[r.region.done] = self.slots[turn], self.counters[turn]
         condition = None
-        if r.region.proceed is not None:
+        if r.flag is not None:
             condition = self.new_slots(1)
-            self.plans[f"plan_{i}"].append((condition, self.address_of(r.region.proceed.state)))
+            self.plans[f"plan_{i}"].append((condition, self.address_of(r.flag)))
         steps = tuple(self.run_steps(r.steps, i))
         return RepeatStep(trip, self.counters[turn], condition, steps)  # a call after it may join the counters

@@ -99,7 +99,7 @@ class Context:
 
     room: bytes of its own that the address in a slot leads to. placed: of an arena's slot, see Program. replay: repeats the last
     run, if that is possible, on so many `threads`; it writes outputs made so, and needs `large` arenas (slot, bytes, pool).
-    claims: a word for each thread, see codegen.turns. process: whose workers may be inside.
+    claims: words of what threads take, see codegen.turns. process: whose workers may be inside.
     """
 
     __slots__ = (
@@ -157,9 +157,9 @@ class Context:
         self.settle(slot, arena.address)
 
     def seat(self, threads: int) -> None:
-        """Gives each thread of a run a word for what it takes."""
-        if self.claims.size < threads * abi.CLAIM_BYTES:
-            self.claims = allocate(threads * abi.CLAIM_BYTES)
+        """Gives each thread of a run a word for its share of a call, and all of them one for what one of them does."""
+        if self.claims.size < (1 + threads) * abi.CLAIM_BYTES:
+            self.claims = allocate((1 + threads) * abi.CLAIM_BYTES)
             self.claims[:] = 0
             self.slots[abi.CLAIMS] = address_of(self.claims)
 

@@ -7,8 +7,8 @@
     MEET                                         the team meets: all calls so far are done
     CLEAR           slot                         the slot's number becomes 0
     COUNT           slot                         the slot's number grows by 1
-    WHILE           counter, trip, condition     the next row is passed over while counter < trip, and the bool is True whose address
-                                                 the slot `condition` holds, if it is not 0
+    WHILE           counter, trip, condition     the next row is passed over while counter < trip and, if `condition` is not 0, the bool
+                                                 at counter % 2 is True, of two whose address is in that slot
     GO              row                          goes on at a row of the table
 
 Each thread's share of a call is divided into so many parts. Without parts, `count` calls from this one on are done by one thread, one
@@ -47,7 +47,8 @@ class CallStep:
 
 @dataclass(frozen=True, slots=True)
 class RepeatStep:
-    """Steps again and again, from turn 0: as often as slot `trip` says, while the bool whose address is in slot `condition` (if any) is True.
+    """Steps again and again, from turn 0: as often as slot `trip` says, and turn t only if the bool at t % 2, of two
+    whose address is in slot `condition` (if there is one), is True.
 
     counters: slots that hold the number of the turn, each counted up after a turn; the first is the one compared with `trip`.
     """

@@ -1,0 +1,153 @@
+"""What a thread does of the calls that a run is dealt out as (codegen.turns), by their rows in the table of steps; emitted for the walk.
+
+share(row, context, scratch, owner, nt, turn):          kernel(arguments, context, scratch, owner * parts + part, nt * parts) for each part
+                                                        of the owner's share that nobody has taken; finish(how many)
+group(row, context, scratch, turn):                     if nobody has: kernel(arguments, context, scratch, 0, 1) of this row and those
+                                                        after it that one thread does; finish(1)
+help(row, end, context, scratch, tid, nt, turn):        for each row from `row` to `end`: its neighbours' shares, or the group
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from sardonyx.codegen.waiting import byte_offset, internal_function
+from sardonyx.codegen.words import I64, PTR, VOID
+from sardonyx.runtime import abi
+
+KERNEL = ir.FunctionType(VOID, [PTR, PTR, PTR, I64, I64])
+WORD = abi.SLOT_BYTES
+NEIGHBOURS = 7
+"""Whose shares a thread looks at: each share then has so many takers, and large teams don't read all words at each meeting."""
+
+
+def slot(b: ir.IRBuilder, context: ir.Value, number: ir.Value | int) -> ir.Value:
+    """The address of a slot."""
+    return b.gep(context, [I64(number) if isinstance(number, int) else number], source_etype=I64)
+
+
+def operand(b: ir.IRBuilder, row: ir.Value, index: int) -> ir.Value:
+    """A number of a row."""
+    return b.load(byte_offset(b, row, index * WORD), typ=I64, align=WORD)
+
+
+def parts_of(b: ir.IRBuilder, row: ir.Value) -> ir.Value:
+    """Into how many parts each share of a call is divided; 0: one thread does it, and the rows after it as `count_of` says."""
+    return b.and_(b.lshr(operand(b, row, 2), I64(1)), I64((1 << abi.COUNT_BITS - 1) - 1))
+
+
+def count_of(b: ir.IRBuilder, row: ir.Value) -> ir.Value:
+    return b.lshr(operand(b, row, 2), I64(abi.COUNT_BITS))
+
+
+def row_after(b: ir.IRBuilder, row: ir.Value, rows: ir.Value | int) -> ir.Value:
+    return byte_offset(b, row, b.mul(I64(rows) if isinstance(rows, int) else rows, I64(abi.ROW_BYTES)))
+
+
+def emit_call(b: ir.IRBuilder, row: ir.Value, context: ir.Value, scratch: ir.Value, part: ir.Value, of: ir.Value) -> None:
+    """Calls the row's kernel."""
+    kernel = b.inttoptr(operand(b, row, 0), KERNEL.as_pointer())
+    b.call(kernel, [slot(b, context, operand(b, row, 1)), context, scratch, part, of])
+
+
+def group_word(b: ir.IRBuilder, context: ir.Value) -> ir.Value:
+    """The address of the word of what one thread does; those of the threads' shares come after it."""
+    return b.load(slot(b, context, abi.CLAIMS), typ=PTR, align=WORD)
+
+
+def emit_share(module: ir.Module, take: ir.Function, finish: ir.Function) -> ir.Function:
+    function = internal_function(module, "share", VOID, (PTR, PTR, PTR, I64, I64, I64))
+    row, context, scratch, owner, nt, turn = function.args
+    entry, look, call, end = map(function.append_basic_block, ("entry", "look", "call", "end"))
+    b = ir.IRBuilder(entry)
+    parts = parts_of(b, row)
+    word = byte_offset(b, group_word(b, context), b.mul(b.add(owner, I64(1)), I64(abi.CLAIM_BYTES)))
+    first, total = b.mul(owner, parts), b.mul(nt, parts)
+    b.branch(look)
+
+    b.position_at_end(look)
+    count = b.phi(I64)
+    part = b.call(take, [word, turn, parts])
+    b.cbranch(b.icmp_signed(">=", part, I64(0)), call, end)
+    b.position_at_end(call)
+    emit_call(b, row, context, scratch, b.add(first, part), total)
+    following = b.add(count, I64(1))
+    b.branch(look)
+    count.add_incoming(I64(0), entry)
+    count.add_incoming(following, call)
+
+    b.position_at_end(end)
+    b.call(finish, [slot(b, context, abi.SYNC), count])
+    b.ret_void()
+    return function
+
+
+def emit_group(module: ir.Module, take: ir.Function, finish: ir.Function) -> ir.Function:
+    function = internal_function(module, "group", VOID, (PTR, PTR, PTR, I64))
+    row, context, scratch, turn = function.args
+    entry, call, done, end = map(function.append_basic_block, ("entry", "call", "done", "end"))
+    b = ir.IRBuilder(entry)
+    last = row_after(b, row, count_of(b, row))
+    b.cbranch(b.icmp_signed(">=", b.call(take, [group_word(b, context), turn, I64(1)]), I64(0)), call, end)
+
+    b.position_at_end(call)
+    here = b.phi(PTR)
+    emit_call(b, here, context, scratch, I64(0), I64(1))
+    following = row_after(b, here, 1)
+    b.cbranch(b.icmp_unsigned("!=", following, last), call, done)
+    here.add_incoming(row, entry)
+    here.add_incoming(following, call)
+    b.position_at_end(done)
+    b.call(finish, [slot(b, context, abi.SYNC), I64(1)])
+    b.branch(end)
+    b.position_at_end(end)
+    b.ret_void()
+    return function
+
+
+def emit_help(module: ir.Module, share: ir.Function, group: ir.Function) -> ir.Function:
+    function = internal_function(module, "help", VOID, (PTR, PTR, PTR, PTR, I64, I64, I64))
+    first, last, context, scratch, tid, nt, turn = function.args
+    names = ("entry", "look", "some", "dealt", "neighbour", "over", "alone", "next", "end")
+    entry, look, some, dealt, neighbour, over, alone, on, end = map(function.append_basic_block, names)
+    b = ir.IRBuilder(entry)
+    most = b.select(b.icmp_signed("<=", nt, I64(NEIGHBOURS)), nt, I64(NEIGHBOURS + 1))
+    b.branch(look)
+
+    b.position_at_end(look)
+    row, at = b.phi(PTR), b.phi(I64)
+    b.cbranch(b.icmp_unsigned("==", row, last), end, some)
+    b.position_at_end(some)
+    parts = parts_of(b, row)
+    b.cbranch(b.icmp_unsigned("!=", parts, I64(0)), dealt, alone)
+
+    b.position_at_end(dealt)
+    b.branch(neighbour)
+    b.position_at_end(neighbour)
+    offset = b.phi(I64)
+    b.call(share, [row, context, scratch, b.urem(b.add(tid, offset), nt), nt, at])
+    further = b.add(offset, I64(1))
+    offset.add_incoming(I64(1), dealt)
+    offset.add_incoming(further, neighbour)
+    b.cbranch(b.icmp_signed("<", further, most), neighbour, over)
+    b.position_at_end(over)
+    total = b.mul(nt, parts)
+    b.branch(on)
+    b.position_at_end(alone)
+    b.call(group, [row, context, scratch, at])
+    count = count_of(b, row)
+    b.branch(on)
+
+    b.position_at_end(on)
+    rows, turns = b.phi(I64), b.phi(I64)
+    for phi, shared, single in ((rows, I64(1), count), (turns, total, I64(1))):
+        phi.add_incoming(shared, over)
+        phi.add_incoming(single, alone)
+    following, later = row_after(b, row, rows), b.add(at, turns)
+    b.branch(look)
+    for phi, initial, later_value in ((row, first, following), (at, turn, later)):
+        phi.add_incoming(initial, entry)
+        phi.add_incoming(later_value, on)
+    b.position_at_end(end)
+    b.ret_void()
+    return function
