@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 
 from sardonyx.base.dtypes import boolean, f32, f64
+from sardonyx.base.symbolic import substitute
 from sardonyx.codegen import features
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at
 from sardonyx.expr.pieces import piecewise
 from sardonyx.expr.tensor import Read, Tensor, compute, reduction
-from sardonyx.loop.nodes import Index, Op
+from sardonyx.loop.nodes import For, Index, Op
+from sardonyx.lower.schedule import Call
 from sardonyx.ops import linalg, norm, pointwise, pool, softmax
 from sardonyx.ops.conv import conv
 from sardonyx.ops.pointwise import add, along, cast, mean_along
-from tests.lower.harness import compiled, integers, reals
+from tests.lower.harness import Interpreted, compiled, integers, reals
 
 HARDWARE = [features.host(), features.AVX2, features.SSE2]
 SIZES = (0, 1, 2, 7, 16, 33)
@@ -117,6 +119,19 @@ def test_loops_stay_where_one_address_differs() -> None:
 def test_scalars() -> None:
     program = compiled(lambda x, y: add(x, y), "f32[]", "f32[]")
     program.check(reals(), reals(seed=1))
+
+
+def test_few_rows_are_dealt_out_one_by_one() -> None:
+    program = compiled(lambda x: softmax.softmax_over(x, [1]), "f32[m, 33]")
+    (call,) = program.lowered.segments[0].steps
+    assert isinstance(call, Call)
+    assert isinstance(call.kernel.body, For)
+    sizes = dict(zip(call.kernel.sizes, call.sizes, strict=True))
+    blocks = substitute(call.kernel.body.hi, sizes)
+    for m, count in ((0, 0), (1, 1), (7, 7), (8, 8), (9, 8), (64, 8), (65, 9), (800, 100)):
+        x = reals(m, 33)
+        assert Interpreted(program.lowered, [x], program.sizes([x]), []).number(blocks) == count
+        program.check(x)
 
 
 @pytest.mark.parametrize("n", [2047, 2048, 2049, 10_000])

@@ -77,6 +77,22 @@ def test_states_that_read_each_other_everywhere() -> None:
         program.check(reals(m), reals(m, seed=1))
 
 
+def test_nothing_is_copied_in_a_step() -> None:
+    """Two states, the second made on the way to the first, and a stack: one kernel writes all three."""
+
+    def step(t: Dim, h: Tensor, c: Tensor) -> Results:
+        new = limited(add(linalg.matmul(h, w), c))
+        out = limited(mul(new, h))
+        return [out, new], [out]
+
+    w = constant(reals(16, 16, seed=3), "w")
+    program = compiled(lambda h, c: everything(scan(3, [h, c], step)), "f32[m, 16]", "f32[m, 16]")
+    (repeat,) = repeats(program)
+    assert len(repeat.steps) == 1
+    for m in (0, 1, 9):
+        program.check(reals(m, 16), reals(m, 16, seed=1), tolerance=1e-5)
+
+
 @pytest.mark.parametrize("read", ["backwards", "rotated", "transposed"])
 def test_a_state_read_elsewhere_than_where_it_is_written(read: str) -> None:
     def step(t: Dim, s: Tensor) -> Results:

@@ -92,23 +92,11 @@ def pair_rows(rows: Rows, builder: Builder) -> Rows:
 # ---- blocks ---------------------------------------------------------------------------------------------------------------
 
 
-MOST_ROWS = 8
-"""Of a block without a tile."""
-BLOCK = 512
-"""Elements of such a block of an unknown number of rows: few long rows can be dealt out as well."""
-
-
 def tallest_block(rows: Rows, builder: Builder) -> int:
     """The turns of the rows' loop that every tile of the nest takes at once."""
     machine, m = builder.machine, rows.count
     heights = [machine.heights(m, tile_vectors(v, machine), rows.group, rows_clash(v, builder)) for v in builder.contractions()]
-    if heights:
-        return min(heights)
-    if isinstance(m, int):
-        return min(MOST_ROWS, m) or MOST_ROWS
-    root = builder.nest.root
-    row = machine.guess(product(extent(s) for s in root.variables if s not in builder.nest.band))
-    return min(max(BLOCK // max(row, 1), 1), MOST_ROWS)
+    return min(heights, default=min(8, m) if isinstance(m, int) and m else 8)
 
 
 def rows_clash(v: Value, builder: Builder) -> bool:
@@ -120,6 +108,10 @@ def rows_clash(v: Value, builder: Builder) -> bool:
     return isinstance(step, int) and step != 0 and step * a.tensor.dtype.itemsize % WAY == 0
 
 
+LEAST_BLOCKS = 8
+"""Without a tile few rows, if they turn out to be few, are dealt out one by one."""
+
+
 def deal(rows: Rows, height: int, builder: Builder) -> Blocks:
     """Blocks as equal as can be, of `height` turns at the most, and the loops around one, which define it.
 
@@ -127,6 +119,8 @@ def deal(rows: Rows, height: int, builder: Builder) -> Blocks:
     """
     nest, m, group = builder.nest, rows.count, rows.group
     count = ceil_divide(m, height)
+    if not builder.contractions() and not isinstance(m, int):
+        count = maximum(count, minimum(m, LEAST_BLOCKS))
     loops = list(rows.outer)
     panels = [panel_loop(nest.root, builder)] if nest.stream else []
     chunks = chunks_of(rows, count, builder) if panels and height > 1 else 1  # from two rows on, so many equal blocks all have one
