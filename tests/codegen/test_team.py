@@ -79,29 +79,30 @@ def test_float_mode_is_the_runs(flags: int, mode: int):
     own = 0x1F80 | 0x6000  # rounds to zero
     words = np.zeros(4 + 2 * (abi.FIRST_SLOT + 1), np.uint32)
     words[0] = own
+    words[4 + 2 * abi.FLAGS] = flags
     control = np.zeros(abi.control_bytes(1), np.uint8)
     image = load(link([compile_module(mode_module())]))
-    outer = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(image.address("outer"))
-    outer(control.ctypes.data, words.ctypes.data, flags)
+    outer = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(image.address("outer"))
+    outer(control.ctypes.data, words.ctypes.data)
     image.close()
     in_entry, afterwards = (int(word) & ~0x3F for word in (words[-2], words[2]))  # less the marks of what happened
     assert (in_entry, afterwards) == (mode, own)
 
 
 def mode_module() -> ir.Module:
-    """`outer(control, words, flags)`: in mode words[0], dispatch what stores its mode to the slot of the context that begins at words[4];
+    """`outer(control, words)`: in mode words[0], dispatch what stores its mode to the slot of the context that begins at words[4];
     words[2] is the mode then."""
     module = emit_team(HOST)
     load_mode, store_mode = (module.globals[f"llvm.x86.sse.{name}"] for name in ("ldmxcsr", "stmxcsr"))
     inner, builder = function(module, "inner", VOID, PTR, I64, I64)
     builder.call(store_mode, [builder.gep(inner.args[0], [I64(abi.FIRST_SLOT)], source_etype=I64)])
     builder.ret_void()
-    outer, builder = function(module, "outer", VOID, PTR, PTR, I64)
-    control, words, flags = outer.args
+    outer, builder = function(module, "outer", VOID, PTR, PTR)
+    control, words = outer.args
     at = [builder.gep(words, [I64(index)], source_etype=I32) for index in range(5)]
     builder.call(store_mode, [at[3]])
     builder.call(load_mode, [at[0]])
-    builder.call(module.globals["dispatch"], [control, builder.ptrtoint(inner, I64), at[4], I64(1), flags])
+    builder.call(module.globals["dispatch"], [control, builder.ptrtoint(inner, I64), at[4], I64(1)])
     builder.call(store_mode, [at[2]])
     builder.call(load_mode, [at[3]])
     builder.ret_void()

@@ -101,7 +101,7 @@ def test_threads_that_may_not_spin_sleep_at_once(image: LoadedImage) -> None:
     finish = ctypes.CFUNCTYPE(None, POINTER, NUMBER)(image.address("finish_"))
     await_ = ctypes.CFUNCTYPE(None, POINTER, NUMBER)(image.address("await_"))
     sync = new_sync()
-    sync[abi.SYNC_NO_SPIN // 4] = 1
+    sync[abi.SYNC_FLAGS // 4] = abi.NO_SPIN
     thread = threading.Thread(target=await_, args=(sync.ctypes.data, 1))
     thread.start()
     until(lambda: word_of(sync, abi.SYNC_SLEEPERS) == 1)

@@ -14,10 +14,8 @@ class CompileOptions:
 
     level          graph passes up to this level run (DISABLED ... ALL)
     threads        threads of one run; 0 is as many as the process may use
-    deterministic  refuse algorithms whose bits depend on anything but the inputs
     target         name of the processor to compile for; "" is the one at hand
     winograd       allow algorithms with fewer operations and a slightly larger error
-    prepack        pack constant weights when the session is made
     flush_denormals  treat denormal numbers as zero
     spin           let idle threads spin briefly before they sleep
     cache          keep compiled objects on disk
@@ -26,10 +24,8 @@ class CompileOptions:
 
     level: int = ALL
     threads: int = 0
-    deterministic: bool = False
     target: str = ""
     winograd: bool = True
-    prepack: bool = True
     flush_denormals: bool = False
     spin: bool = True
     cache: bool = True

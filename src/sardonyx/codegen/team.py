@@ -16,6 +16,7 @@ from sardonyx.codegen.waiting import (
     emit_wake,
     emit_yield,
     internal_function,
+    is_flag,
     spin_rounds,
 )
 from sardonyx.codegen.walk import emit_walk
@@ -26,8 +27,8 @@ LEAVING = 200  # rounds that a dispatcher waits for workers that are about to le
 
 
 def emit_team(triple: str) -> ir.Module:
-    """A module with the team's entries: worker(control, index), dispatch(control, entry, context, most, flags),
-    stop(control), the walk along a program's steps (codegen.walk), and what Python calls for a run like one before it (codegen.replay).
+    """A module with the team's entries: worker(control, index), dispatch(control, entry, context, most), stop(control),
+    the walk along a program's steps (codegen.walk), and what Python calls for a run like one before it (codegen.replay).
 
     triple: LLVM's target triple. Raises ValueError if it is empty.
     """
@@ -67,7 +68,7 @@ def _emit_worker(module: ir.Module) -> None:
     builder.branch(look)
 
     builder.position_at_end(look)
-    rounds = spin_rounds(builder, _is_set(builder, builder.load(flags_of_last, typ=I64), abi.NO_SPIN))
+    rounds = spin_rounds(builder, is_flag(builder, builder.load(flags_of_last, typ=I64), abi.NO_SPIN))
     switch = builder.switch(builder.call(spin, [state, I32(abi.IDLE), rounds]), claimed)
     for value, block in ((abi.IDLE, idle), (abi.ASLEEP, asleep), (abi.JOB, job)):
         switch.add_case(I32(value), block)
@@ -98,13 +99,13 @@ def _emit_worker(module: ir.Module) -> None:
 
 
 def _emit_job(builder: ir.IRBuilder, record: ir.Value, word: ir.Value) -> ir.Value:
-    """The job of a worker's record, done. word: an i32 of the worker's own. -> the job's flags"""
-    entry, tid, nt, flags = (
-        builder.load(byte_offset(builder, record, offset), typ=I64)
-        for offset in (abi.RECORD_ENTRY, abi.RECORD_TID, abi.RECORD_NT, abi.RECORD_FLAGS)
+    """The job of a worker's record, done. word: an i32 of the worker's own. -> the flags of its context"""
+    entry, tid, nt = (
+        builder.load(byte_offset(builder, record, offset), typ=I64) for offset in (abi.RECORD_ENTRY, abi.RECORD_TID, abi.RECORD_NT)
     )
     context = builder.load(byte_offset(builder, record, abi.RECORD_CONTEXT), typ=PTR)
-    emit_set_mode(builder, word, choose_mode(builder, _is_set(builder, flags, abi.FLUSH)))
+    flags = _flags_of(builder, context)
+    emit_set_mode(builder, word, choose_mode(builder, is_flag(builder, flags, abi.FLUSH)))
     _call_entry(builder, entry, context, tid, nt)
     builder.atomic_rmw("xchg", byte_offset(builder, record, abi.RECORD_STATE), I32(abi.IDLE), "release")
     inside = byte_offset(builder, context, abi.INSIDE * abi.SLOT_BYTES)
@@ -113,7 +114,7 @@ def _emit_job(builder: ir.IRBuilder, record: ir.Value, word: ir.Value) -> ir.Val
 
 
 def _emit_dispatch(module: ir.Module) -> None:
-    """`void dispatch(ptr control, i64 entry, ptr context, i64 most, i64 flags)`: run an entry on at most that many threads.
+    """`void dispatch(ptr control, i64 entry, ptr context, i64 most)`: run an entry on at most that many threads.
 
     Borrows the workers that are idle, down to none; the caller is thread 0. Returns when this thread has left the entry: workers that
     came late, or not yet, are still counted as inside. None may be when it is called.
@@ -121,17 +122,17 @@ def _emit_dispatch(module: ir.Module) -> None:
     inside = claim idle workers; the run is no longer over; publish; entry(context, 0, nt); wait for workers that are leaving
     """
     claim, publish, spin = _emit_claim(module), _emit_publish(module), emit_spin(module)
-    function = _entry_point(module, "dispatch", (PTR, I64, PTR, I64, I64))
-    control, entry, context, most, flags = function.args
+    function = _entry_point(module, "dispatch", (PTR, I64, PTR, I64))
+    control, entry, context, most = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     newest, word = builder.alloca(PTR), builder.alloca(I32)
     borrowed = builder.call(claim, [control, builder.sub(most, I64(1)), newest])
     inside, turn = (byte_offset(builder, context, slot * abi.SLOT_BYTES) for slot in (abi.INSIDE, abi.TURN))
     builder.store(borrowed, inside, align=8)
     builder.store(builder.and_(builder.load(turn, typ=I64), I64(~1)), turn, align=8)
-    builder.call(publish, [builder.load(newest, typ=PTR), entry, context, borrowed, flags])
+    builder.call(publish, [builder.load(newest, typ=PTR), entry, context, borrowed])
     mode = emit_get_mode(builder, word)
-    emit_set_mode(builder, word, choose_mode(builder, _is_set(builder, flags, abi.FLUSH)))
+    emit_set_mode(builder, word, choose_mode(builder, is_flag(builder, _flags_of(builder, context), abi.FLUSH)))
     _call_entry(builder, entry, context, I64(0), builder.add(borrowed, I64(1)))
     emit_set_mode(builder, word, mode)
     left = builder.load_atomic(inside, "acquire", 4, typ=I32)
@@ -193,7 +194,7 @@ def _emit_claim(module: ir.Module) -> ir.Function:
 
 
 def _emit_publish(module: ir.Module) -> ir.Function:
-    """`void publish(ptr record, i64 entry, ptr context, i64 borrowed, i64 flags)`: give out the job.
+    """`void publish(ptr record, i64 entry, ptr context, i64 borrowed)`: give out the job.
 
     tid = borrowed
     while record:
@@ -201,8 +202,8 @@ def _emit_publish(module: ir.Module) -> ir.Function:
         if exchange(state, JOB) was CLAIMED_ASLEEP: wake it
         record = next; tid -= 1
     """
-    function = internal_function(module, "publish", VOID, (PTR, I64, PTR, I64, I64))
-    first, entry, context, borrowed, flags = function.args
+    function = internal_function(module, "publish", VOID, (PTR, I64, PTR, I64))
+    first, entry, context, borrowed = function.args
     names = ("start", "search", "give", "wake", "on", "done")
     start, search, give, wake, on, done = map(function.append_basic_block, names)
     builder = ir.IRBuilder(start)
@@ -215,13 +216,7 @@ def _emit_publish(module: ir.Module) -> ir.Function:
 
     builder.position_at_end(give)
     following = builder.load(byte_offset(builder, record, abi.RECORD_NEXT), typ=PTR)
-    job = (
-        (abi.RECORD_ENTRY, entry),
-        (abi.RECORD_CONTEXT, context),
-        (abi.RECORD_TID, tid),
-        (abi.RECORD_NT, nt),
-        (abi.RECORD_FLAGS, flags),
-    )
+    job = ((abi.RECORD_ENTRY, entry), (abi.RECORD_CONTEXT, context), (abi.RECORD_TID, tid), (abi.RECORD_NT, nt))
     for offset, value in job:
         builder.store(value, byte_offset(builder, record, offset))
     state = byte_offset(builder, record, abi.RECORD_STATE)
@@ -289,6 +284,10 @@ def _record(builder: ir.IRBuilder, control: ir.Value, index: ir.Value) -> ir.Val
     return byte_offset(builder, control, offset)
 
 
+def _flags_of(builder: ir.IRBuilder, context: ir.Value) -> ir.Value:
+    return builder.load(byte_offset(builder, context, abi.FLAGS * abi.SLOT_BYTES), typ=I64)
+
+
 def _exchange(builder: ir.IRBuilder, word: ir.Value, expected: ir.Value, value: ir.Value) -> ir.Value:
     """Compare and exchange an i32, sequentially consistent; i1: did it happen."""
     return builder.extract_value(builder.cmpxchg(word, expected, value, "seq_cst", "seq_cst"), 1)
@@ -298,8 +297,3 @@ def _call_entry(builder: ir.IRBuilder, entry: ir.Value, context: ir.Value, tid: 
     """Call the entry at this address, an i64: llvmlite wants a callee's type, which an opaque pointer has not."""
     signature = ir.FunctionType(VOID, (PTR, I64, I64))
     builder.call(builder.inttoptr(entry, signature.as_pointer()), [context, tid, nt])
-
-
-def _is_set(builder: ir.IRBuilder, flags: ir.Value, flag: int) -> ir.Value:
-    """i1: is this one of the flags?"""
-    return builder.icmp_unsigned("!=", builder.and_(flags, flags.type(flag)), flags.type(0))

@@ -20,7 +20,16 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from sardonyx.codegen.waiting import EVERYONE, byte_offset, emit_sleep, emit_spin, emit_wake, internal_function, spin_rounds
+from sardonyx.codegen.waiting import (
+    EVERYONE,
+    byte_offset,
+    emit_sleep,
+    emit_spin,
+    emit_wake,
+    internal_function,
+    is_flag,
+    spin_rounds,
+)
 from sardonyx.codegen.words import I1, I32, I64, PTR, VOID
 from sardonyx.runtime import abi
 
@@ -115,14 +124,14 @@ def emit_await(module: ir.Module) -> ir.Function:
     entry, look, wait, doze, check, sleep, awake, end = map(function.append_basic_block, names)
     builder = ir.IRBuilder(entry)
     target = builder.trunc(turn, I32)
-    done, sleepers, no_spin = (byte_offset(builder, sync, o) for o in (abi.SYNC_DONE, abi.SYNC_SLEEPERS, abi.SYNC_NO_SPIN))
+    done, sleepers, flags = (byte_offset(builder, sync, o) for o in (abi.SYNC_DONE, abi.SYNC_SLEEPERS, abi.SYNC_FLAGS))
     builder.branch(look)
 
     builder.position_at_end(look)
     seen = builder.load_atomic(done, "acquire", 4, typ=I32)
     builder.cbranch(_is_reached(builder, seen, target), end, wait)
     builder.position_at_end(wait)
-    rounds = spin_rounds(builder, builder.icmp_unsigned("!=", builder.load(no_spin, typ=I32), I32(0)))
+    rounds = spin_rounds(builder, is_flag(builder, builder.load(flags, typ=I64), abi.NO_SPIN))
     later = builder.call(spin, [done, seen, rounds])
     builder.cbranch(builder.icmp_unsigned("==", later, seen), doze, look)
 

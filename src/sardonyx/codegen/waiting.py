@@ -109,6 +109,11 @@ def emit_pause(builder: ir.IRBuilder) -> None:
     builder.call(pause, [I32(value) for value in arguments])
 
 
+def is_flag(builder: ir.IRBuilder, flags: ir.Value, flag: int) -> ir.Value:
+    """i1: is this one of the flags?"""
+    return builder.icmp_unsigned("!=", builder.and_(flags, flags.type(flag)), flags.type(0))
+
+
 def spin_rounds(builder: ir.IRBuilder, never: ir.Value) -> ir.Value:
     """How long to spin, for `emit_spin`'s function; never: i1, whether not at all."""
     return builder.select(never, I32(0), I32(PAUSES))

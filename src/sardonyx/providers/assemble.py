@@ -53,9 +53,12 @@ class Assembly:
     slots: dict[Symbol, int]
 
 
-def assemble(program: Lowered, requirements: Sequence[Requirement], timed: bool = False) -> Assembly:
-    """Lays out the context of a program. timed: each call's cycles are added up."""
-    return Assembler(program, timed).run(requirements)
+def assemble(program: Lowered, requirements: Sequence[Requirement], timed: bool = False, flags: int = 0) -> Assembly:
+    """Lays out the context of a program. timed: each call's cycles are added up. flags: abi.FLUSH, abi.NO_SPIN."""
+    assembler = Assembler(program, timed)
+    if flags:
+        assembler.fixed.append((abi.FLAGS, flags))
+    return assembler.run(requirements)
 
 
 @dataclass

@@ -32,6 +32,7 @@ from sardonyx.providers.base import Executable, ExecutionProvider
 from sardonyx.providers.claims import Claim, claim
 from sardonyx.providers.native import NativeGraph
 from sardonyx.providers.objects import Objects
+from sardonyx.runtime import abi
 from sardonyx.runtime.arrays import Array
 from sardonyx.runtime.cache import shared_cache
 from sardonyx.runtime.cores import available_cores
@@ -72,7 +73,8 @@ def compile_tensors(imported: Imported, requirements: Sequence[require.Requireme
     threads = options.threads or available_cores()
     cache = shared_cache() if options.cache else None
     with Background("sardonyx-compile") as background:
-        compiler = Compiler(Objects(background, cache), target, machine, threads)
+        flags = (abi.FLUSH if options.flush_denormals else 0) | (0 if options.spin else abi.NO_SPIN)
+        compiler = Compiler(Objects(background, cache), target, machine, threads, flags)
         program, lowered, preparation = compiler.run(imported.inputs, imported.outputs, requirements)
     for t in (*lowered.constants, *(preparation.constants if preparation else ())):
         t.data = None  # the numbers are in place: the model's own are not kept
@@ -92,6 +94,7 @@ class Compiler:
     target: features.Target
     machine: Machine
     threads: int
+    flags: int = 0  # of its programs' runs
     kernels: dict[str, Future[bytes]] = field(default_factory=dict)
 
     def run(
@@ -115,7 +118,7 @@ class Compiler:
         self, lowered: Lowered, requirements: Sequence[require.Requirement], urgent: bool = False, ticks: bool = False
     ) -> Draft:
         """The program as far as it goes before its objects are there."""
-        assembly = assemble(lowered, requirements, ticks)
+        assembly = assemble(lowered, requirements, ticks, self.flags)
         show(lowered, self.target)
         module = emit_plans(self.target, assembly.plans, assembly.slots)
         own = self.objects.module(module, self.target, urgent)

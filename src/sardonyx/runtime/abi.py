@@ -16,19 +16,21 @@ SCRATCH = 4  # address of the threads' scratch, one piece after the other
 SCRATCH_BYTES = 5  # bytes of one thread's piece
 WORK = 6  # operations of the segment that comes next, roughly; written by its sizes
 STEPS = 7  # address of the segment's steps, see runtime.steps
-SYNC = 8  # the sync area: zero before the first run (but for SYNC_NO_SPIN), left fit for the next by every run
+SYNC = 8  # the sync area: zero before the first run (but for SYNC_FLAGS), left fit for the next by every run
 SYNC_SLOTS = 32
 FIRST_SLOT = SYNC + SYNC_SLOTS  # the program's own slots start here
 
 # Byte offsets in the sync area, see codegen.turns. What many threads write lies on a cache line of its own.
 SYNC_DONE = 0  # i32: parts of calls done so far, modulo 2**32; threads sleep on it
 SYNC_SLEEPERS = 64  # i32: threads that sleep, or are about to
-SYNC_NO_SPIN = 68  # i32, 1: threads sleep at once; the host may set it
 SYNC_PLACE = 128  # i64: where the walk went on after the last decision: turn << PLACE_BITS | row
 SYNC_INSIDE = 192  # i64: workers that have not left the run, or not come yet; the context stays theirs
 SYNC_TURN = 200  # i64: twice the turn at which the run begins; odd once it is over; the host makes it even before a run
 SYNC_CLAIMS = 208  # i64: address of the words of what one thread does and of each thread's share, CLAIM_BYTES apart
-INSIDE, TURN, CLAIMS = (SYNC + offset // SLOT_BYTES for offset in (SYNC_INSIDE, SYNC_TURN, SYNC_CLAIMS))  # the same as slots
+SYNC_FLAGS = 216  # i64: how to run, see below; written by the host before the first run
+INSIDE, TURN, CLAIMS, FLAGS = (  # the same as slots
+    SYNC + offset // SLOT_BYTES for offset in (SYNC_INSIDE, SYNC_TURN, SYNC_CLAIMS, SYNC_FLAGS)
+)
 CLAIM_BYTES = 64
 PLACE_BITS = 24
 MOST_PARTS = 16  # into which a thread's share of a call may be divided
@@ -41,9 +43,9 @@ LITTLE = 1 << 17
 ROW_BYTES = 32
 END, MEET, CLEAR, COUNT, WHILE, GO = range(-1, -7, -1)
 
-# Flags of a run.
+# Flags of a context's runs.
 FLUSH = 1  # subnormal numbers are taken as zero
-NO_SPIN = 2  # workers that wait for the next run sleep at once
+NO_SPIN = 2  # threads that wait, for others or for the next run, sleep at once
 
 # The team's control block: a header, then one record per worker. Byte offsets.
 CONTROL_WORKERS = 0  # i64: records to search for an idle worker
@@ -51,12 +53,11 @@ CONTROL_STOP = 8  # i32: not 0 once the workers are to leave
 CONTROL_RECORDS = 128
 RECORD_BYTES = 128
 RECORD_STATE = 0  # i32, one of the states below; the worker sleeps on it
-RECORD_ENTRY = 8  # the job: address of its entry, its context, tid, nt, flags
+RECORD_ENTRY = 8  # the job: address of its entry, its context, tid, nt
 RECORD_CONTEXT = 16
 RECORD_TID = 24
 RECORD_NT = 32
-RECORD_FLAGS = 40
-RECORD_NEXT = 48  # next record that the same dispatcher has claimed
+RECORD_NEXT = 40  # next record that the same dispatcher has claimed
 
 # States of a worker. Claiming an idle or sleeping one adds CLAIM.
 ABSENT, IDLE, ASLEEP, CLAIMED, CLAIMED_ASLEEP, JOB = range(6)

@@ -54,13 +54,13 @@ class Team:
         _hold_over_fork(self._lock, self._restart_in_child)
         atexit.register(self.close)
 
-    def run(self, entry: int, context: int, threads: int, flags: int = 0) -> None:
+    def run(self, entry: int, context: int, threads: int) -> None:
         """Call entry(context, tid, nt) on this thread and on idle workers, on at most `threads`; return when this thread has left it.
 
-        Others may be inside still: see `await_leaving`, before the context is used again. flags: abi.FLUSH, abi.NO_SPIN.
+        Others may be inside still: see `await_leaving`, before the context is used again. Its slot FLAGS says how.
         """
         self.ensure(threads)
-        self._dispatch(self._control, entry, context, threads, flags)
+        self._dispatch(self._control, entry, context, threads)
 
     def walk(self, context: int, threads: int) -> None:
         """Run the steps that the context's slot STEPS leads to, on at most so many threads."""

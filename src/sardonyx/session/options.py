@@ -17,7 +17,6 @@ FORBID_REFERENCE = "session.disable_reference_fallback"
 FORBID_CPU = "session.disable_cpu_ep_fallback"
 DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 DISABLED_PASSES = "optimization.disable_specified_optimizers"
-PREPACKING_OFF = "session.disable_prepacking"
 DENORMALS_AS_ZERO = "session.set_denormal_as_zero"
 SPINNING = "session.intra_op.allow_spinning"
 WINOGRAD_OFF = "session.disable_winograd"
@@ -177,10 +176,8 @@ def compile_options(options: SessionOptions, disabled: frozenset[str]) -> Compil
     return CompileOptions(
         level=int(options.graph_optimization_level),
         threads=max(options.intra_op_num_threads, 0),
-        deterministic=options.use_deterministic_compute,
         target=entry(options, TARGET),
         winograd=not is_set(options, WINOGRAD_OFF),
-        prepack=not is_set(options, PREPACKING_OFF),
         flush_denormals=is_set(options, DENORMALS_AS_ZERO),
         spin=entry(options, SPINNING, "1") == "1",
         cache=not is_set(options, CACHE_OFF),
