@@ -91,7 +91,7 @@ def test_make_targets_and_modules_exist(guide: Path) -> None:
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
 def test_variables_and_config_entries_exist(guide: Path) -> None:
     text = guide.read_text(encoding="utf-8")
-    names = set(re.findall(r"SARDONYX_[A-Z]+|session\.[a-z]+_[a-z_]+\b(?!\()", text))
+    names = set(re.findall(r"SARDONYX_[A-Z]+|session\.[a-z_.]*[a-z]_[a-z_]+\b(?!\()", text))
     assert names
     assert [name for name in names if f'"{name}"' not in SOURCES] == []
 
