@@ -59,5 +59,5 @@ def _set_thresholds(thresholds: tuple[int, int, int]) -> None:
     gc.set_threshold(*thresholds)
 
 
-no_full_collections = Held(gc.get_threshold, _set_thresholds, (20_000, 10, 1 << 30)).held
+no_full_collections = Held(gc.get_threshold, _set_thresholds, (200_000, 10, 1 << 30)).held
 quick_turns = Held(sys.getswitchinterval, sys.setswitchinterval, 0.0002).held
