@@ -165,8 +165,8 @@ EXAMPLES = (
     Example(
         "decode",
         """\
-(float[1, 12, 1, 64] q, float[1, 12, past, 64] keys, float[1, 12, past, 64] values, float[1, 12, 1, 64] k, float[1, 12, 1, 64] v)
-=> (float[1, 12, 1, 64] y, float[1, 12, all, 64] new_keys, float[1, 12, all, 64] new_values) <float scale = {0.125}> {
+(float[1, 12, new, 64] q, float[1, 12, past, 64] keys, float[1, 12, past, 64] values, float[1, 12, new, 64] k, float[1, 12, new, 64] v)
+=> (float[1, 12, new, 64] y, float[1, 12, all, 64] new_keys, float[1, 12, all, 64] new_values) <float scale = {0.125}> {
     new_keys = Concat <axis = 2> (keys, k)
     new_values = Concat <axis = 2> (values, v)
     turned = Transpose <perm = [0, 1, 3, 2]> (new_keys)

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 
 from sardonyx.base.dtypes import f32, f64
-from sardonyx.base.symbolic import Dim
+from sardonyx.base.symbolic import Dim, product
+from sardonyx.codegen import features
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at
 from sardonyx.expr.region import scan
 from sardonyx.expr.tensor import Tensor, assemble, compute
 from sardonyx.lower.values import Panels
-from sardonyx.ops import linalg, movement, pointwise, shape
+from sardonyx.ops import linalg, movement, pointwise, shape, softmax
 from sardonyx.ops.pointwise import along, cast, mul, view
-from tests.lower.harness import Compiled, compiled, integers, reals
+from tests.lower.harness import Compiled, Interpreted, compiled, integers, reals
 
 SIZES = (0, 1, 2, 5, 17, 64)
 
@@ -291,3 +292,127 @@ def test_what_is_read_without_a_copy_lies_in_rows_whoever_else_reads_it(whole: b
     assert not any("panels" in name for name in program.places())
     for m in (1, 5):
         program.check(reals(40, 64) / 4, reals(m, k), tolerance=1e-5)
+
+
+# ---- few rows -----------------------------------------------------------------------------------------------------------
+
+
+def scores(q: Tensor, k: Tensor) -> Tensor:
+    """[b, h, q, d], [b, h, s, d] -> [b, h, q, s]"""
+    return linalg.matmul(q, linalg.transpose(k, [0, 1, 3, 2]))
+
+
+def copied(program: Compiled, *feeds: np.ndarray) -> int:
+    """Elements of the packed copies that a run with these feeds makes."""
+    sizes = Interpreted(program.lowered, feeds, program.sizes(feeds), program.constants)
+    return sum(sizes.number(product(t.shape)) for t in panels(program))
+
+
+@pytest.mark.parametrize("target", [features.host(), features.AVX2, features.SSE2], ids=lambda t: t.name)
+@pytest.mark.parametrize("depth", [10, 17, 96])
+def test_few_rows_read_keys_where_they_lie(depth: int, target: features.Target) -> None:
+    """Chosen when a run starts: one row for every 10 elements along k, 8 at most."""
+    program = compiled(scores, f"f32[b, 2, q, {depth}]", f"f32[b, 2, s, {depth}]", target=target)
+    assert panels(program)
+    for q in (0, 1, 2, 3, 8, 9, 20):
+        for b, s in ((1, 1), (2, 50), (1, 97), (0, 3), (2, 0)):
+            feeds = reals(b, 2, q, depth), reals(b, 2, s, depth)
+            assert bool(copied(program, *feeds)) == bool(q > min(depth // 10, 8) and b and s)
+            program.check(*feeds)
+
+
+def test_keys_too_short_to_add_up_are_copied() -> None:
+    program = compiled(scores, "f32[b, 2, q, 9]", "f32[b, 2, s, 9]")
+    assert copied(program, reals(1, 2, 1, 9), reals(1, 2, 3, 9))
+    program.check(reals(1, 2, 1, 9), reals(1, 2, 3, 9))
+
+
+def test_without_a_batch_only_one_row_is_few() -> None:
+    """The threads share a copy at least."""
+    program = compiled(lambda x, y: linalg.matmul(x, linalg.transpose(y)), "f32[m, 64]", "f32[n, 64]")
+    assert [bool(copied(program, reals(m, 64), reals(50, 64))) for m in (1, 2)] == [False, True]
+    for m in (0, 1, 2, 9):
+        program.check(reals(m, 64), reals(50, 64))
+
+
+def test_keys_of_a_symbolic_depth() -> None:
+    program = compiled(scores, "f32[b, 2, q, d]", "f32[b, 2, s, d]")
+    for q, depth in ((1, 0), (1, 9), (1, 10), (2, 10), (3, 33), (9, 96), (8, 96)):
+        feeds = reals(1, 2, q, depth), reals(1, 2, 20, depth)
+        assert bool(copied(program, *feeds)) == (depth > 0 and q > min(depth // 10, 8))
+        program.check(*feeds)
+
+
+def test_doubles_in_few_rows() -> None:
+    program = compiled(scores, "f64[b, 2, q, 20]", "f64[b, 2, s, 20]")
+    for q in (1, 2, 3):
+        program.check(reals(1, 2, q, 20, dtype=np.float64), reals(1, 2, 37, 20, dtype=np.float64))
+
+
+def test_keys_joined_to_a_past() -> None:
+    """The whole is an output: it lies in the order of its axes. Its readers are an attention of one nest."""
+
+    def attention(q: Tensor, past: Tensor, now: Tensor) -> list[Tensor]:
+        keys = movement.concat(past, now, axis=2)
+        return [linalg.matmul(softmax.softmax_over(scores(q, keys), [3]), keys), keys]
+
+    program = compiled(attention, "f32[b, 3, q, 32]", "f32[b, 3, s, 32]", "f32[b, 3, q, 32]")
+    for q, s in ((1, 0), (1, 1), (1, 100), (3, 33), (4, 33), (20, 0)):
+        feeds = reals(1, 3, q, 32) / 4, reals(1, 3, s, 32), reals(1, 3, q, 32, seed=1)
+        assert bool(copied(program, *feeds)) == (q > 3)
+        program.check(*feeds, tolerance=1e-5)
+
+
+@pytest.mark.parametrize("columns", ["s", "48", "96"])
+def test_keys_that_are_computed_are_copied(columns: str) -> None:
+    """They may be computed beside their copy, which has to be made then, though they are an output."""
+
+    def both(q: Tensor, k: Tensor) -> list[Tensor]:
+        keys = pointwise.pointwise(lambda e: scalar.mul(e, e), k)
+        return [scores(q, keys), keys]
+
+    program = compiled(both, "f32[b, 2, q, 64]", f"f32[b, 2, {columns}, 64]")
+    for q in (1, 20):
+        feeds = reals(1, 2, q, 64), reals(1, 2, 50 if columns == "s" else int(columns), 64)
+        assert copied(program, *feeds)
+        program.check(*feeds, tolerance=1e-5)
+
+
+def test_grouped_queries_in_few_rows() -> None:
+    """Two heads read the keys of one: a division in B's index."""
+
+    def grouped(q: Tensor, k: Tensor) -> Tensor:
+        b, h, s, d = k.shape
+        return scores(q, view(k, (b, 2 * h, s, d), lambda b, h, s, d: (b, h // 2, s, d)))
+
+    program = compiled(grouped, "f32[b, 4, q, 16]", "f32[b, 2, s, 16]")
+    for b, q, s in ((1, 1, 1), (2, 2, 50), (1, 3, 50), (3, 0, 4)):
+        program.check(reals(b, 4, q, 16), reals(b, 2, s, 16))
+
+
+@pytest.mark.parametrize("q", [1, 2, 9])
+def test_nan_and_infinity_stay_with_their_row_and_key(q: int) -> None:
+    program = compiled(scores, "f32[b, 1, q, 64]", "f32[b, 1, s, 64]")
+    queries, keys = reals(1, 1, q, 64), reals(1, 1, 50, 64)
+    keys[0, 0, 3, 63], keys[0, 0, 17, 0], queries[0, 0, q - 1, 5] = np.nan, np.inf, -np.inf
+    with np.errstate(invalid="ignore"):
+        wanted = queries @ keys.swapaxes(2, 3)
+    got = [program.run(queries, keys, threads=n)[0] for n in (1, 2)]
+    assert got[0].tobytes() == got[1].tobytes()
+    np.testing.assert_array_equal(got[0], wanted)
+
+
+def test_a_copy_that_serves_many_turns_is_made() -> None:
+    """A fed matrix times a state of one row, turn after turn."""
+
+    def powers(x: Tensor, w: Tensor) -> Tensor:
+        def step(t: Dim, h: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+            return [
+                pointwise.pointwise(lambda e: scalar.minimum(scalar.maximum(e, -2), 2), linalg.matmul(h, linalg.transpose(w)))
+            ], []
+
+        return scan(3, [x], step)[0][0]
+
+    program = compiled(powers, "f32[m, 16]", "f32[16, 16]")
+    assert copied(program, reals(1, 16), reals(16, 16))
+    program.check(reals(1, 16), reals(16, 16))

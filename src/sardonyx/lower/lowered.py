@@ -62,7 +62,7 @@ def lower(
     take_views(values, kept, machine)
     rewrite_convolutions(values, {*kept}, machine)
     make_strips(values, {*kept}, machine)
-    pack(values, machine)
+    pack(values, machine, {*inputs, *kept})
     run = {t: v for t, v in values.items() if not v.constant}
     constants = leaves(run, values, [p.tensor for p in probes])
     prepared = [t for t in constants if t.data is None]

@@ -3,22 +3,32 @@
     packed[batch, p, k, j] = B[batch, k, p W + j], zero past the last column
 
 It serves weights (copied once, when the model is loaded), transposed keys and narrow floats alike. No copy is made where B already
-lies so: unit stride along whole vectors of columns, and not a weight.
+lies so: unit stride along whole vectors of columns, and not a weight. Where B lies along k in memory, and may meet few rows only, there is
+a choice that is made when a run starts: with few rows the copy is empty, and sums along k read B itself.
+
+    sum over k of A[batch, i, k] * (B[batch, k, j] if rows <= few else packed[batch, j // W, k, j % W])
 """
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from sardonyx.base.dtypes import DType
-from sardonyx.base.symbolic import Dim, ceil_divide, coefficient, strides, substitute, symbols, value
+from sardonyx.base.symbolic import Dim, Int, ceil_divide, coefficient, minimum, product, strides, substitute, symbols, value
 from sardonyx.expr.scalar import cast, wide
 from sardonyx.expr.tensor import Read, Tensor
-from sardonyx.loop.nodes import Index, Op
+from sardonyx.loop.nodes import Expr, Index, Op, Select
 from sardonyx.lower.machine import Machine
-from sardonyx.lower.values import Operands, Panels, Value, extent, find_operands, transform
+from sardonyx.lower.values import Operands, Panels, Value, address, extent, find_operands, transform
+
+COPIED = 10
+"""Elements along k that are copied in the time of one sum along k, most of which goes into adding up its lanes."""
+MOST_FEW = 8
+"""Rows that are few however long k is."""
 
 
-def pack(values: dict[Tensor, Value], machine: Machine) -> None:
-    """Gives every contraction whose B does not lie well a packed copy to read instead."""
+def pack(values: dict[Tensor, Value], machine: Machine, plain: Container[Tensor] = ()) -> None:
+    """Gives every contraction whose B does not lie well a packed copy to read instead. plain: what lies in the order of its axes."""
     for v in list(values.values()):
         o = find_operands(v) if v.fn and v.place is None else None
         if o is not None and not o.rows and not lies_well(values, o, machine) and not values[o.b.tensor].constant:
@@ -30,7 +40,7 @@ def pack(values: dict[Tensor, Value], machine: Machine) -> None:
             continue
         v.contracts = True
         if not lies_well(values, o, machine):
-            copy_panels(values, v, o, machine)
+            copy_panels(values, v, o, machine, few_rows(values, v, o, plain))
 
 
 def is_affine(o: Operands) -> bool:
@@ -83,18 +93,40 @@ def lies_well(values: dict[Tensor, Value], o: Operands, machine: Machine) -> boo
     return n % width(o, machine) == 0
 
 
-def copy_panels(values: dict[Tensor, Value], v: Value, o: Operands, machine: Machine) -> None:
+def few_rows(values: dict[Tensor, Value], v: Value, o: Operands, plain: Container[Tensor]) -> Dim:
+    """So many rows are done sooner than a copy of B is made. 0: B does not lie along k, is computed (maybe beside its copy), or the
+    copy would serve many turns of a loop.
+
+    Where there is no batch for the threads to share, they share a copy at least: then one row is few.
+    """
+    b, k = values[o.b.tensor], o.k[-1]
+    in_memory = b.tensor in plain and b.body is None and not b.constant and b.region == v.region
+    along_k = coefficient(address(o.b.indices, b.strides), k) == 1
+    if not in_memory or not along_k or b.tensor.dtype is not product_dtype(o) or not isinstance(rows_of(o), Int):
+        return 0
+    return minimum(extent(k) // COPIED, MOST_FEW if o.batch else 1)
+
+
+def rows_of(o: Operands) -> Dim:
+    """How many."""
+    return product(map(extent, o.rows))
+
+
+def copy_panels(values: dict[Tensor, Value], v: Value, o: Operands, machine: Machine, few: Dim) -> None:
+    """few: with so many rows, or fewer, there are no panels, and B is read itself."""
     column = o.columns[0]
     n, w = extent(column), width(o, machine)
     batch = [s for s in o.batch if s in o.b.symbols]
-    shape: list[Dim] = [*(extent(s) for s in batch), ceil_divide(n, w), *(extent(s) for s in o.k), w]
+    around, panels, inside = [extent(s) for s in batch], ceil_divide(n, w), [*map(extent, o.k), w]
+    needed = panels if few == 0 else panels * minimum(rows_of(o) // (few + 1), 1)
     assert v.body is not None
     dtype = v.body.dtype
-    packed = Panels(dtype, shape, f"{o.b.tensor.name}.panels")
+    packed = Panels(dtype, [*around, needed, *inside], f"{o.b.tensor.name}.panels")
     b = values[o.b.tensor]
     packed.id, packed.origin = b.id + 0.1, v.tensor.origin
     copy = values[packed] = Value(packed)
-    copy.laid, copy.strides = True, strides(shape)
+    full = [*around, panels, *inside]
+    copy.laid, copy.strides, copy.room = True, strides(full), product(full)
     panel, lane = copy.axes[len(batch)], copy.axes[-1]
     at = panel * w + lane
     env = {column: at, **dict(zip(batch, copy.axes, strict=False)), **dict(zip(o.k, copy.axes[len(batch) + 1 : -1], strict=True))}
@@ -102,5 +134,7 @@ def copy_panels(values: dict[Tensor, Value], v: Value, o: Operands, machine: Mac
     copy.body = cast(Read(o.b.tensor, tuple(substitute(i, env) for i in o.b.indices), guard), dtype)
     stand(copy, b, v)
     here = value(column)
-    read = Read(packed, (*map(value, batch), here // w, *map(value, o.k), here % w))
+    read: Expr = Read(packed, (*map(value, batch), here // w, *map(value, o.k), here % w))
+    if few != 0:
+        read = Select(Op("le", Index(rows_of(o)), Index(few)), o.b, read)
     v.body = Op("mul", cast(o.a, dtype), read)

@@ -2,6 +2,8 @@
 
 for each panel: Tile -> v's own memory                       where v is the plain sums, and whole vectors fit there
 for each panel: Tile -> sums; for each row: v's expression   else: its epilogue
+
+Where lower.pack leaves a choice, sums along k stand beside the Tile, for runs with few rows.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ from typing import TypeAlias
 
 from sardonyx.base.dtypes import DType
 from sardonyx.base.symbolic import Dim, Symbol, ceil_divide, coefficient, minimum, product, substitute, value
+from sardonyx.expr.scalar import cast
 from sardonyx.expr.tensor import Read, Tensor
-from sardonyx.loop.nodes import Alloc, Buffer, For, Step, Stmt, Tile, sequence
+from sardonyx.loop.nodes import Alloc, Buffer, Expr, For, If, Kind, Op, Reduce, Step, Stmt, Store, Tile, sequence
 from sardonyx.lower.builder import Builder
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.values import Operands, Value, extent, operands
@@ -95,7 +98,7 @@ def contraction_tiles(v: Value, builder: Builder) -> Stmt:
     builder.set_row(0)
     direct = direct_target(v, panel, builder)
     sums = Buffer(f"sums{v.id}", tile_dtype(v), "scratch", aligned=True)
-    body: Stmt = tile_node(panel, direct or (sums, 0, width), builder)
+    body = products(panel, direct or (sums, 0, width), builder)
     if not direct:
         body = Alloc(sums, width * max(builder.blocks.heights), sequence([body, epilogue(v, sums, panel, builder)]))
     builder.set_row(0)
@@ -127,6 +130,26 @@ def epilogue(v: Value, sums: Buffer, panel: Panel, builder: Builder) -> Stmt:
     store = builder.store(v, builder.expression(v.body))
     del builder.sums[v.tile.tensor]
     return For(r, 0, builder.blocks.height, "serial", For(panel.lane, 0, panel.present, "vector", store))
+
+
+def products(panel: Panel, target: Target, builder: Builder) -> Stmt:
+    """The sums of a panel: a tile or, where the rows are few and B has no packed copy, sums along k."""
+    choice, tile = panel.of.choice, tile_node(panel, target, builder)
+    return tile if choice is None else If(choice.args[0], sums_along_k(panel, choice.args[1], target, builder), tile)
+
+
+def sums_along_k(panel: Panel, b: Expr, target: Target, builder: Builder) -> Stmt:
+    """for each row: for each column of the panel: vector for k: a * b, lanes added up"""
+    o, (buffer, offset, step) = panel.of, target
+    r = Symbol(f"r{panel.lane.name}", max(builder.blocks.heights))
+    builder.set_row(value(r))
+    builder.env |= panel.point
+    term = builder.expression(Op("mul", cast(o.a, b.dtype), b))
+    builder.set_row(0)
+    *outer, last = o.k
+    along_k: list[tuple[Symbol, Kind]] = [*((k, "serial") for k in outer), (last, "vector")]
+    store = Store(buffer, offset + value(r) * step + value(panel.lane), Reduce("add", tuple(along_k), term))
+    return For(r, 0, builder.blocks.height, "serial", For(panel.lane, 0, panel.present, "serial", store))
 
 
 def tile_node(panel: Panel, target: Target, builder: Builder) -> Tile:

@@ -96,7 +96,10 @@ class Panels(Tensor):
 
 @dataclass(frozen=True, slots=True)
 class Operands:
-    """A contraction's reads and loops. k: those that share an axis of a with another loop (windows) first."""
+    """A contraction's reads and loops. k: those that share an axis of a with another loop (windows) first.
+
+    choice: of b and what it is a copy of, by a condition on sizes (see pack.copy_panels).
+    """
 
     a: Read
     b: Read
@@ -104,6 +107,7 @@ class Operands:
     rows: list[Symbol]
     k: list[Symbol]
     columns: list[Symbol]
+    choice: Expr | None = None
 
 
 def operands(v: Value) -> Operands | None:
@@ -135,16 +139,24 @@ def as_operands(v: Value, a: Read, b: Read) -> Operands | None:
     if len(columns) != 1 or not v.loops or not set(v.loops) <= in_a & in_b:
         return None
     alone = {s for i in a.indices if len(symbols(i)) == 1 for s in symbols(i)}
-    return Operands(a, b, batch, rows, sorted(v.loops, key=lambda s: s in alone), columns)
+    choice = next((f for f in v.body.args if is_choice(f)), None) if v.body is not None else None
+    return Operands(a, b, batch, rows, sorted(v.loops, key=lambda s: s in alone), columns, choice)
+
+
+def is_choice(factor: Expr) -> bool:
+    """Is it a packed copy or, if a condition holds, its source?"""
+    copy = factor.args[2] if isinstance(factor, Select) else None
+    return isinstance(copy, Read) and isinstance(copy.tensor, Panels)
 
 
 def product_of_reads(v: Value) -> tuple[Read, Read] | None:
-    """The two factors of a sum of products in f32 or f64, each a read, maybe cast; no guards, no data-dependent indices."""
+    """The two factors of a sum of products in f32 or f64, each a read, maybe cast; no guards, no data-dependent indices. Of a
+    packed copy and its source the copy."""
     if v.fn != "add" or not isinstance(v.body, Op) or v.body.fn != "mul" or v.body.dtype not in (f32, f64):
         return None
     found = []
     for factor in v.body.args:
-        read = factor.args[0] if isinstance(factor, Cast) else factor
+        read = factor.args[0] if isinstance(factor, Cast) else factor.args[2] if is_choice(factor) else factor
         if not isinstance(read, Read) or read.guard is not None or any(True for i in read.indices for _ in dim_elements(i)):
             return None
         if isinstance(factor, Cast) and not read.dtype.is_float:
