@@ -69,7 +69,7 @@ def _product(f: Frame, monomial: tuple[Atom, ...], factor: int, level: int) -> V
 
 
 def atom_level(f: Frame, atom: Atom) -> int:
-    return f.level(atom.symbols, f.dim_reads(Int({(atom,): 1})))
+    return f.home[atom] if isinstance(atom, Symbol) else f.level(atom.symbols, f.dim_reads(value(atom)))
 
 
 def split_by_level(f: Frame, dim: Dim, level: int) -> tuple[Dim, Dim]:

@@ -153,7 +153,7 @@ class Frame:
 
     def level(self, symbols: Iterable[Symbol], reads: frozenset[Buffer]) -> int:
         """The outermost scope in which a value of these symbols and buffers may be computed."""
-        deepest = max((self.home[s] for s in symbols), default=0)
+        deepest = max(map(self.home.__getitem__, symbols), default=0)
         if reads:
             for at in range(len(self.scopes) - 1, deepest, -1):
                 scope = self.scopes[at]

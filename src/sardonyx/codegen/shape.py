@@ -37,33 +37,30 @@ SHORT = 12  # nodes of a body whose additions wait for each other
 def lanes_for(target: Target, symbol: Symbol, exprs: Iterable[Expr], stored: Iterable[Buffer] = ()) -> int:
     """Lanes of a vector loop: so that its widest values fill a register; 8-byte integers count only in memory."""
     widest = max((8 * b.dtype.itemsize for b in stored), default=8)
-    for expr in exprs:
-        for node in inner_nodes(expr):
-            if symbol not in node.symbols or node.dtype.kind == "bool":
-                continue
-            if isinstance(node, Load) or (not isinstance(node, Index) and node.dtype.name not in ("i64", "u64")):
-                widest = max(widest, 8 * node.dtype.itemsize)
+    for node in nodes_of(exprs):
+        bits = 8 * node.dtype.itemsize
+        if bits <= widest or node.dtype.kind == "bool" or symbol not in node.symbols:
+            continue
+        if isinstance(node, Load) or (not isinstance(node, Index) and node.dtype.name not in ("i64", "u64")):
+            widest = bits
     return target.vector_bits // widest
 
 
 def masks_fit(target: Target, symbol: Symbol, exprs: Iterable[Expr], stored: Iterable[Buffer] = ()) -> bool:
     """Are masked accesses cheap for every buffer that moves with the loop?"""
     widths = {8 * b.dtype.itemsize for b in stored}
-    for expr in exprs:
-        widths |= {8 * n.dtype.itemsize for n in inner_nodes(expr) if isinstance(n, Load) and symbol in n.symbols}
+    widths |= {8 * n.dtype.itemsize for n in nodes_of(exprs) if isinstance(n, Load) and symbol in n.symbols}
     return bool(target.masked_bits) and widths <= target.masked_bits
 
 
-def inner_nodes(expr: Expr, seen: dict[Expr, None] | None = None) -> dict[Expr, None]:
-    """All nodes of expr, also inside offsets and reductions."""
-    return walk(expr, seen)
+def nodes_of(exprs: Iterable[Expr]) -> set[Expr]:
+    """All nodes of the expressions, also inside offsets and reductions; each shared one once."""
+    return set().union(*map(walk, exprs))
 
 
 def is_short(exprs: Iterable[Expr]) -> bool:
     """Is the body so short that a chain of accumulations would bound it?"""
-    nodes: dict[Expr, None] = {}
-    for expr in exprs:
-        inner_nodes(expr, nodes)
+    nodes = nodes_of(exprs)
     return len(nodes) <= SHORT and not any(isinstance(n, Reduce) for n in nodes)
 
 
@@ -184,7 +181,7 @@ def is_vectorisable(loop: For) -> bool:
 
 
 def _loops_vary(expr: Expr, v: Symbol) -> bool:
-    reductions = [n for n in inner_nodes(expr) if isinstance(n, Reduce)]
+    reductions = [n for n in walk(expr) if isinstance(n, Reduce)]
     return any(v in symbols(0 if s.extent is None else s.extent) for r in reductions for s, _ in r.loops)
 
 
@@ -205,8 +202,7 @@ def accumulators(body: Stmt, variable: Symbol) -> tuple[Place, ...]:
             others.add(stmt.buffer)
         elif isinstance(stmt, Tile):
             others |= {stmt.a, stmt.b, stmt.c}
-        for expr in own_expressions(stmt):
-            others |= {n.buffer for n in inner_nodes(expr) if isinstance(n, Load)}
+        others |= {n.buffer for n in nodes_of(own_expressions(stmt)) if isinstance(n, Load)}
     free = [p for p in places if p[0] not in others and bound.isdisjoint(symbols(p[1]))]
     return tuple(p for p in free if all(q is p or _apart(p, q) for q in places))
 
@@ -226,7 +222,4 @@ def _statements(stmt: Stmt, direct: bool) -> Iterator[tuple[Stmt, bool]]:
 
 def op_nodes(exprs: Iterable[Expr]) -> int:
     """Operations in the expressions, each shared one once."""
-    nodes: dict[Expr, None] = {}
-    for expr in exprs:
-        inner_nodes(expr, nodes)
-    return sum(isinstance(n, Op) for n in nodes)
+    return sum(isinstance(n, Op) for n in nodes_of(exprs))

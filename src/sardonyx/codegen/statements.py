@@ -196,7 +196,7 @@ def _serial(f: Frame, stmt: For) -> None:
     outer = [k for k in f.totals if k.place in places]
     known = {k.place for k in outer}
     own = [p for p in accumulators(stmt.body, stmt.variable) if p not in known]
-    wide = {} if f.vector is not None else _kept_in_lanes(f, stmt.body, own)
+    wide = _kept_in_lanes(f, stmt.body, own) if own and f.vector is None else {}
     keys = [k for p in own for k in _keys(p, wide.get(p))]
 
     def turn(states: States) -> States:

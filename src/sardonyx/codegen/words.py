@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from llvmlite import ir
 
 from sardonyx.base.dtypes import DType
+from sardonyx.codegen.builder import Builder
 from sardonyx.codegen.features import Target
 
 Value: TypeAlias = Any  # ir.Value; llvmlite has no type annotations
@@ -82,15 +83,15 @@ class Words:
         self.function = function
         self.module = function.module
         self.target = target
-        self.b = ir.IRBuilder()
+        self.b = Builder()
         self.index = int_type(target.index_bits)
-        self._constants: dict[tuple[str, object], Value] = {}
+        self._constants: dict[tuple[object, object], Value] = {}
 
     # ---- constants ----
 
     def const(self, t: Type, value: Any) -> Value:
         """A number of type t; in every lane if t is a vector; None: zero. One object per number and type."""
-        key = (str(t), repr(value))
+        key = (str(t), value if type(value) is int else repr(value))
         found = self._constants.get(key)
         if found is None:
             found = self._constants[key] = _constant(t, value)
@@ -98,7 +99,10 @@ class Words:
 
     def number(self, value: int) -> Value:
         """An index."""
-        return self.const(self.index, value)
+        found = self._constants.get(("index", value))
+        if found is None:
+            found = self._constants["index", value] = self.const(self.index, value)
+        return found
 
     def listed(self, element: Type, values: Sequence[int]) -> Value:
         """A vector of these constants."""
