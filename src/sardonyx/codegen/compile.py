@@ -22,7 +22,7 @@ if hasattr(os, "register_at_fork"):  # a child would find the lock of another th
 
 def compile_kernel(kernel: Kernel, target: Target) -> bytes:
     """The kernel as a relocatable object with one global symbol, its name. Raises Unsupported for what can't be emitted."""
-    return compile_text(kernel_text(kernel, target), target)
+    return compile_text(kernel_text(kernel, target, False), target)
 
 
 def compile_module(module: ir.Module, target: Target) -> bytes:
@@ -30,10 +30,10 @@ def compile_module(module: ir.Module, target: Target) -> bytes:
     return compile_text(str(module), target)
 
 
-def kernel_text(kernel: Kernel, target: Target) -> str:
+def kernel_text(kernel: Kernel, target: Target, tiles_elsewhere: bool) -> str:
     """The kernel's LLVM IR as emitted. Raises Unsupported for what can't be."""
     try:
-        return str(emit(kernel, target))
+        return str(emit(kernel, target, tiles_elsewhere))
     except RecursionError:
         raise Unsupported(f"{kernel.name}: expressions inside each other too deeply") from None
 

@@ -19,13 +19,16 @@ from sardonyx.codegen.words import I64, PTR, VOID, Value
 from sardonyx.loop.nodes import Kernel
 
 
-def emit(kernel: Kernel, target: Target) -> ir.Module:
-    """The kernel's module. Raises Unsupported for what the target can't compute."""
+def emit(kernel: Kernel, target: Target, tiles_elsewhere: bool = False) -> ir.Module:
+    """The kernel's module, with the tiles that it calls unless these come from `tile.libraries`.
+
+    Raises Unsupported for what the target can't compute.
+    """
     module = ir.Module(kernel.name)
     module.triple = target.triple
     function = ir.Function(module, ir.FunctionType(VOID, [PTR, PTR, PTR, I64, I64]), kernel.name)
     function.attributes.add("nounwind")
-    f = Frame(kernel, function, target, element)
+    f = Frame(kernel, function, target, element, tiles_elsewhere)
     start = f.words.block("start")
     f.push(Scope(Spine(start)))
     _bind_arguments(f)

@@ -81,9 +81,12 @@ class Total:
 class Frame:
     """A kernel's function under construction."""
 
-    def __init__(self, kernel: Kernel, function: Value, target: Target, element: Callable[[Frame, Element], Value]) -> None:
+    def __init__(
+        self, kernel: Kernel, function: Value, target: Target, element: Callable[[Frame, Element], Value], tiles_elsewhere: bool
+    ) -> None:
         self.kernel = kernel
         self.target = target
+        self.tiles_elsewhere = tiles_elsewhere
         self.words = Words(function, target)
         self.entry = self.words.block("entry")  # holds what lives on the stack
         self.arguments, self.context, self.scratch, self.tid, self.team = function.args

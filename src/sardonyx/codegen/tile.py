@@ -1,4 +1,6 @@
-"""The contraction kernel: rows x vectors of sums kept in registers, one internal function per height.
+"""The contraction kernel: rows x vectors of sums kept in registers, one function per height.
+
+Kernels that differ in much else call the same tiles, so these have modules of their own, compiled once for all of a program's kernels.
 
 tile(a, b, c, ahead, sizes that are not constant ...):
     sums = 0
@@ -19,10 +21,12 @@ from llvmlite import ir
 
 from sardonyx.base.errors import Unsupported
 from sardonyx.base.symbolic import Dim
+from sardonyx.codegen.features import Target
 from sardonyx.codegen.fragments import Plain, fragment
 from sardonyx.codegen.scopes import Frame
-from sardonyx.codegen.words import I8, I32, PTR, VOID, Value, Words, constant_of, memory_type
-from sardonyx.loop.nodes import Tile
+from sardonyx.codegen.shape import all_statements, unrolled
+from sardonyx.codegen.words import I8, I32, PTR, VOID, Value, Words, constant_of, int_type, memory_type
+from sardonyx.loop.nodes import Kernel, Tile
 
 UNROLL = 2
 MOST_STRIDED = 8  # rows at a stride in a register for which LLVM still keeps sums out of memory when k is unrolled
@@ -68,45 +72,76 @@ def dynamic_sizes(tile: Tile) -> list[Dim]:
     return [d for d in dims(tile) if not isinstance(d, int)]
 
 
-def call(f: Frame, tile: Tile, a: Value, b: Value, c: Value, ahead: Value | None, rows: Value, dynamic: Sequence[Value]) -> None:
-    """Call the function of the height that `rows` is."""
-    w, way = f.words, fragment(tile.a.dtype, tile.b.dtype, tile.c.dtype, f.target)
-    lanes = way.lanes(f.target)
+def shapes(tile: Tile, target: Target) -> list[Shape]:
+    """The shapes of all its heights. Raises Unsupported for what the target can't compute."""
+    way = fragment(tile.a.dtype, tile.b.dtype, tile.c.dtype, target)
+    lanes = way.lanes(target)
     if tile.width % lanes:
         raise Unsupported(f"a tile of {tile.width} columns in vectors of {lanes}")
+    heights = (tile.rows,) if isinstance(tile.rows, int) else tile.heights
     sizes = tuple(d if isinstance(d, int) else None for d in dims(tile))
-    lines = 0 if ahead is None else tile.lines
+    lines = 0 if tile.ahead is None else tile.lines
+    return [Shape(way, height, tile.width // lanes, sizes, lines, tile.a_rows[:height]) for height in heights]
+
+
+def call(f: Frame, tile: Tile, a: Value, b: Value, c: Value, ahead: Value | None, rows: Value, dynamic: Sequence[Value]) -> None:
+    """Call the function of the height that `rows` is."""
+    w, offered = f.words, shapes(tile, f.target)
     args = [a, b, c, *([] if ahead is None else [ahead]), *dynamic]
 
-    def function(height: int) -> Value:
-        return define(w, Shape(way, height, tile.width // lanes, sizes, lines, tile.a_rows[:height]))
+    def function(shape: Shape) -> Value:
+        return declare(w.module, f.target, shape) if f.tiles_elsewhere else define(w.module, f.target, shape, "internal")
 
-    if isinstance(tile.rows, int) or len(tile.heights) == 1:
-        w.b.call(function(tile.rows if isinstance(tile.rows, int) else tile.heights[0]), args)
+    if len(offered) == 1:
+        w.b.call(function(offered[0]), args)
         return
     after = w.block("after")
     choice = w.b.switch(rows, after)
-    for height in tile.heights:
-        block = w.block(f"rows{height}")
-        choice.add_case(w.number(height), block)
+    for shape in offered:
+        block = w.block(f"rows{shape.rows}")
+        choice.add_case(w.number(shape.rows), block)
         w.b.position_at_end(block)
-        w.b.call(function(height), args)
+        w.b.call(function(shape), args)
         w.b.branch(after)
     w.b.position_at_end(after)
 
 
-def define(caller: Words, shape: Shape) -> Value:
-    """The function of a shape in the caller's module, emitted once."""
-    found = caller.module.globals.get(shape.name)
-    if found is not None:
-        return found
-    pointers = [PTR] * (4 if shape.lines else 3)
-    types = pointers + [caller.index] * sum(s is None for s in shape.sizes)
-    function = ir.Function(caller.module, ir.FunctionType(VOID, types), shape.name)
-    function.linkage = "internal"
-    function.attributes.add("nounwind")
-    _Body(Words(function, caller.target), shape).emit()
+def declare(module: ir.Module, target: Target, shape: Shape) -> Value:
+    """The function of a shape, for callers in this module."""
+    found = module.globals.get(shape.name)
+    if found is None:
+        sizes = [int_type(target.index_bits)] * sum(s is None for s in shape.sizes)
+        pointers = [PTR] * (4 if shape.lines else 3)
+        found = ir.Function(module, ir.FunctionType(VOID, [*pointers, *sizes]), shape.name)
+        found.attributes.add("nounwind")
+    return found
+
+
+def define(module: ir.Module, target: Target, shape: Shape, linkage: str) -> Value:
+    """The function of a shape in this module, emitted once."""
+    function = declare(module, target, shape)
+    if function.is_declaration:
+        function.linkage = linkage
+        _Body(Words(function, target), shape).emit()
     return function
+
+
+def libraries(kernel: Kernel, target: Target) -> dict[str, list[Shape]]:
+    """The functions that a kernel finds elsewhere, by the names of the modules that hold them: one for each of its tiles.
+
+    Raises Unsupported for what the target can't compute.
+    """
+    tiles = [s for s in all_statements(unrolled(kernel.body)) if isinstance(s, Tile)]
+    return {" ".join(s.name for s in found): found for found in (shapes(t, target) for t in tiles)}
+
+
+def library(found: Sequence[Shape], target: Target) -> ir.Module:
+    """A module of these functions. Others may hold some of them too: any one will do."""
+    module = ir.Module("tiles")
+    module.triple = target.triple
+    for shape in found:
+        define(module, target, shape, "weak_odr")
+    return module
 
 
 class _Body:

@@ -95,7 +95,7 @@ class Compiler:
     machine: Machine
     threads: int
     flags: int = 0  # of its programs' runs
-    kernels: dict[str, Future[bytes]] = field(default_factory=dict)
+    kernels: dict[str, list[Future[bytes]]] = field(default_factory=dict)
 
     def run(
         self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], requirements: Sequence[require.Requirement]
@@ -110,7 +110,7 @@ class Compiler:
         return then.program(team(), prepared), lowered, preparation
 
     def begin(self, kernel: Kernel, urgent: bool) -> None:
-        """Starts what the kernel's object takes. Raises Unsupported for what can't be emitted."""
+        """Starts what the kernel's objects take. Raises Unsupported for what can't be emitted."""
         if kernel.name not in self.kernels:
             self.kernels[kernel.name] = self.objects.kernel(kernel, self.target, urgent)
 
@@ -122,7 +122,8 @@ class Compiler:
         show(lowered, self.target)
         module = emit_plans(self.target, assembly.plans, assembly.slots)
         own = self.objects.module(module, self.target, urgent)
-        return Draft(lowered, assembly.spec, [*(self.kernels[name] for name in lowered.kernels), own])
+        objects = dict.fromkeys(found for name in lowered.kernels for found in self.kernels[name])
+        return Draft(lowered, assembly.spec, [*objects, own])
 
 
 @dataclass

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from llvmlite import ir
 from sardonyx import codegen, loop
 from sardonyx.base.background import Background
 from sardonyx.codegen import compile as code
+from sardonyx.codegen import tile
 from sardonyx.codegen.features import Target
 from sardonyx.loop.nodes import Kernel
 from sardonyx.runtime.cache import Cache
@@ -30,10 +31,18 @@ class Objects:
 
     def __init__(self, background: Background, cache: Cache | None) -> None:
         self.background, self.cache = background, cache
+        self.made: dict[str, Future[bytes]] = {}  # of tiles
 
-    def kernel(self, kernel: Kernel, target: Target, urgent: bool = False) -> Future[bytes]:
-        """The kernel's object. Raises Unsupported for what can't be emitted."""
-        return self._object(kernel.name, target, lambda: code.kernel_text(kernel, target), urgent)
+    def kernel(self, kernel: Kernel, target: Target, urgent: bool = False) -> list[Future[bytes]]:
+        """The kernel's object and those of the tiles it calls, which it may share with others. Raises Unsupported for what can't be
+        emitted."""
+        tiles = [self._tiles(name, shapes, target, urgent) for name, shapes in tile.libraries(kernel, target).items()]
+        return [self._object(kernel.name, target, lambda: code.kernel_text(kernel, target, True), urgent), *tiles]
+
+    def _tiles(self, name: str, shapes: Sequence[tile.Shape], target: Target, urgent: bool) -> Future[bytes]:
+        if name not in self.made:
+            self.made[name] = self._object(name, target, lambda: str(tile.library(shapes, target)), urgent)
+        return self.made[name]
 
     def module(self, module: ir.Module, target: Target, urgent: bool = False) -> Future[bytes]:
         """A module's object, known by the module's text."""
