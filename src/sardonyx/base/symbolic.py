@@ -368,16 +368,12 @@ def coefficient(e: Dim, s: Symbol) -> Dim | None:
         return 0
     found: Terms = {}
     for monomial, factor in e.terms.items():
-        count = monomial.count(s)
-        if count == 0:
-            if any(s in a.symbols for a in monomial):
-                return None
+        moving = [i for i, a in enumerate(monomial) if s in a.symbols]
+        if not moving:
             continue
-        rest = list(monomial)
-        rest.remove(s)
-        if count > 1 or any(s in a.symbols for a in rest):
+        if len(moving) > 1 or monomial[moving[0]] != s:
             return None
-        found[tuple(rest)] = factor
+        found[monomial[: moving[0]] + monomial[moving[0] + 1 :]] = factor
     return polynomial(found)
 
 

@@ -329,8 +329,8 @@ def replace(expr: Expr, env: Mapping[Symbol, Dim], memo: dict[Expr, Expr] | None
     memo = {} if memo is None else memo
     found = memo.get(expr)
     if found is None:
-        args = tuple(replace(a, env, memo) for a in expr.args)
-        found = memo[expr] = expr.rebuild(args, tuple(substitute(d, env) for d in expr.dims))
+        args = tuple([replace(a, env, memo) for a in expr.args])
+        found = memo[expr] = expr.rebuild(args, tuple([substitute(d, env) for d in expr.dims]))
     return found
 
 

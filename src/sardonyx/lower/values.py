@@ -170,9 +170,9 @@ def transform(expr: Expr, on_read: Callable[[Read], Expr], memo: dict[Expr, Expr
     memo = {} if memo is None else memo
     found = memo.get(expr)
     if found is None:
-        args = tuple(transform(a, on_read, memo) for a in expr.args)
-        dims = tuple(transform_dim(d, on_read, memo) for d in expr.dims)
-        found = expr.rebuild(args, dims) if args or dims else expr
+        args = tuple([transform(a, on_read, memo) for a in expr.args])
+        dims = tuple([transform_dim(d, on_read, memo) for d in expr.dims])
+        found = expr if args == expr.args and dims == expr.dims else expr.rebuild(args, dims)
         if isinstance(found, Read):
             found = on_read(found)
         memo[expr] = found
@@ -181,7 +181,7 @@ def transform(expr: Expr, on_read: Callable[[Read], Expr], memo: dict[Expr, Expr
 
 def transform_dim(dim: Dim, on_read: Callable[[Read], Expr], memo: dict[Expr, Expr] | None = None) -> Dim:
     """dim with the Reads inside its Elements replaced."""
-    if not isinstance(dim, Int) or not any(True for _ in dim_elements(dim)):
+    if not isinstance(dim, Int) or not dim_elements(dim):
         return dim
     out: Dim = 0
     for monomial, factor in dim.terms.items():
