@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from sardonyx.base.background import Background
 from sardonyx.base.dtypes import f32
+from sardonyx.codegen.compile import compile_module
 from sardonyx.codegen.features import host
+from sardonyx.codegen.tile import libraries, library
 from sardonyx.providers.objects import Objects
 from sardonyx.runtime.linker import link
 from tests.codegen.test_tile import matmul
@@ -26,9 +28,6 @@ def test_a_tile_is_compiled_once() -> None:
 
 
 def test_libraries_that_overlap_are_linked() -> None:
-    """Tiles of other heights have modules of their own, which hold some of the same functions."""
-    with Background("test") as background:
-        objects = Objects(background, None)
-        kernels = [matmul(64, 2, vectors, host(), F32, ahead)[0] for vectors in (1, 2) for ahead in (False, True)]
-        found = [objects.kernel(kernel, host()) for kernel in kernels]
-        link([found[0][0].result(), *(f.result() for _, *tiles in found for f in tiles), *(f.result() for f in found[0][1:])])
+    (shapes,) = libraries(matmul(64, 2, 1, host(), F32, False)[0], host()).values()
+    first, second = (compile_module(library(found, host()), host()) for found in (shapes[:2], shapes[1:]))
+    assert set(link([first, second]).symbols) == {s.name for s in shapes}

@@ -220,7 +220,12 @@ class Int:
         return self * -1
 
     def __sub__(self, other: Dim) -> Dim:
-        return self + -other
+        if isinstance(other, int):
+            return self + -other
+        terms = dict(self.terms)
+        for monomial, factor in other.terms.items():
+            terms[monomial] = terms.get(monomial, 0) - factor
+        return polynomial(terms)
 
     def __rsub__(self, other: Dim) -> Dim:
         return -self + other
@@ -364,11 +369,12 @@ def ceil_divide(e: Dim, by: Dim) -> Dim:
 
 def coefficient(e: Dim, s: Symbol) -> Dim | None:
     """The factor of s in e = factor * s + rest, or None if e is not linear in s (s inside an atom, or squared)."""
-    if not isinstance(e, Int) or s not in e.symbols:
+    alone = frozenset((s,))  # sets know the hashes of what they hold
+    if not isinstance(e, Int) or e.symbols.isdisjoint(alone):
         return 0
     found: Terms = {}
     for monomial, factor in e.terms.items():
-        moving = [i for i, a in enumerate(monomial) if s in a.symbols]
+        moving = [i for i, a in enumerate(monomial) if not a.symbols.isdisjoint(alone)]
         if not moving:
             continue
         if len(moving) > 1 or monomial[moving[0]] != s:
@@ -379,7 +385,10 @@ def coefficient(e: Dim, s: Symbol) -> Dim | None:
 
 def substitute(e: Dim, env: Mapping[Symbol, Dim]) -> Dim:
     """e with symbols replaced, simplified again."""
-    if not isinstance(e, Int) or e.symbols.isdisjoint(env):
+    if not isinstance(e, Int):
+        return e
+    moved = frozenset(env)  # sets know the hashes of what they hold
+    if e.symbols.isdisjoint(moved):
         return e
     if len(e.terms) == 1:
         ((alone, factor),) = e.terms.items()
@@ -389,7 +398,7 @@ def substitute(e: Dim, env: Mapping[Symbol, Dim]) -> Dim:
     for monomial, factor in e.terms.items():
         term: Dim = factor
         for atom in monomial:
-            term = term * (value(atom) if atom.symbols.isdisjoint(env) else atom.substitute(env))
+            term = term * (value(atom) if atom.symbols.isdisjoint(moved) else atom.substitute(env))
         out = out + term
     return out
 

@@ -190,15 +190,17 @@ def _loops_vary(expr: Expr, v: Symbol) -> bool:
 
 def accumulators(body: Stmt, variable: Symbol) -> tuple[Place, ...]:
     """Places (buffer, offset, fn) that the turns of a loop only combine values into, so that a register can hold the total."""
-    places: dict[Place, None] = {}
+    statements = list(_statements(body, True))
+    combining = [s for s, direct in statements if isinstance(s, Store) and s.combine is not None and direct]
+    if not combining:
+        return ()
+    places: dict[Place, None] = dict.fromkeys((s.buffer, s.offset, s.combine) for s in combining)  # type: ignore[misc]
     bound = {variable}
     others: set[Buffer] = set()
-    for stmt, direct in _statements(body, True):
+    for stmt, direct in statements:
         if isinstance(stmt, For):
             bound.add(stmt.variable)
-        if isinstance(stmt, Store) and stmt.combine is not None and direct:
-            places[stmt.buffer, stmt.offset, stmt.combine] = None
-        elif isinstance(stmt, Store):
+        elif isinstance(stmt, Store) and (stmt.combine is None or not direct):
             others.add(stmt.buffer)
         elif isinstance(stmt, Tile):
             others |= {stmt.a, stmt.b, stmt.c}

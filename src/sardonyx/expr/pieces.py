@@ -49,7 +49,7 @@ def settle(expr: Expr) -> Expr:
 
 def at_turn(expr: Expr, turn: Mapping[Symbol, Dim], memo: dict[Expr, Expr] | None = None) -> Expr:
     """expr at a turn of loops, without the arms and guards that this decides. Arms that don't hold are not looked at."""
-    if expr.symbols.isdisjoint(turn):
+    if expr.symbols.isdisjoint(frozenset(turn)):
         return expr
     memo = {} if memo is None else memo
     found = memo.get(expr)

@@ -324,7 +324,7 @@ class Element(Atom):
 
 def replace(expr: Expr, env: Mapping[Symbol, Dim], memo: dict[Expr, Expr] | None = None) -> Expr:
     """expr with loop variables and sizes replaced."""
-    if expr.symbols.isdisjoint(env):
+    if expr.symbols.isdisjoint(frozenset(env)):
         return expr
     memo = {} if memo is None else memo
     found = memo.get(expr)

@@ -13,6 +13,9 @@ from sardonyx.lower.values import Panels, Value, address, extent, has_remainder,
 MOST_ASKED = 16
 """Values that are looked at on the way back to a contraction."""
 
+DEPTH = 3
+"""Values behind each other that are asked how they will lie."""
+
 Site = tuple[Value, Read]
 
 
@@ -44,9 +47,7 @@ class Layouts:
 
     def vector_loop(self, v: Value) -> Symbol | None:
         """Vectors follow memory: the loop along which most of v's accesses, its own store too, move by one element."""
-        spots = [
-            address(r.indices, steps) for r in reads_of(v) if (steps := self.likely_strides(self.values[r.tensor])) is not None
-        ]
+        spots = self.likely_spots(v, DEPTH)
         loops = v.all_loops
         if v.place == "ROW":
             loops = [s for s in loops if s not in v.nest.band]  # type: ignore[attr-defined]
@@ -59,7 +60,13 @@ class Layouts:
 
         return max(reversed(loops), key=score, default=None)
 
-    def likely_strides(self, v: Value, depth: int = 3) -> list[Dim] | None:
+    def likely_spots(self, v: Value, depth: int) -> list[Dim]:
+        """Where v's reads lie, of those for which this can be told."""
+        reads = reads_of(v)
+        steps = {t: self.likely_strides(self.values[t], depth) for t in dict.fromkeys(r.tensor for r in reads)}
+        return [address(r.indices, known) for r in reads if (known := steps[r.tensor]) is not None]
+
+    def likely_strides(self, v: Value, depth: int) -> list[Dim] | None:
         """Those of v's buffer, also before it is laid. None: nothing of what v is made from tells; it will follow its reader."""
         if v.laid or v.turns or (v.body is None and not v.constant and not v.tensor.parts):
             return v.strides
@@ -68,14 +75,13 @@ class Layouts:
         last = next((a for w in written if (a := self.natural_axis(w, depth)) is not None), None)
         return None if last is None else strides(v.shape, [*(a for a in range(len(v.shape)) if a != last), last])
 
-    def natural_axis(self, w: Value, depth: int = 3) -> int | None:
+    def natural_axis(self, w: Value, depth: int) -> int | None:
         """The axis of w's buffer along which it is computed best: the columns of its contraction, else the one along which w reads most
         of what lies side by side."""
         column = self.column_axis(w)
         if column is not None or w.constant or w.body is None or not depth:
             return column
-        known = [(r, self.likely_strides(self.values[r.tensor], depth - 1)) for r in reads_of(w)]
-        spots = [address(r.indices, steps) for r, steps in known if steps is not None]
+        spots = self.likely_spots(w, depth - 1)
         votes = {
             s: sum(moves(a, s) == 1 for a in spots) for s in w.variables if self.machine.guess(extent(s)) >= self.machine.lanes
         }
@@ -143,7 +149,7 @@ class Layouts:
         if w.constant:
             vector = self.vector_loop(t)
             return next((a for a, i in enumerate(r.indices) if vector is not None and single(i) == vector), None)
-        natural = self.natural_axis(w) if t.fn else None  # a reduction over other axes adds up vectors as well
+        natural = self.natural_axis(w, DEPTH) if t.fn else None  # a reduction over other axes adds up vectors as well
         return natural if natural is not None and symbols(r.indices[natural]).isdisjoint(t.loops) else None
 
     def reading_order(self, t: Value, r: Read):  # type: ignore[no-untyped-def]

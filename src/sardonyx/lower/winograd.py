@@ -44,6 +44,7 @@ from sardonyx.lower.values import Operands, Value, bound, extent, find_operands
 
 Matrix = npt.NDArray[np.float64]
 
+NEAR = 1e-8  # numbers of transforms that differ by less differ by rounding
 TAPS = 3
 LEAST_CHANNELS = 16
 """In or out: with fewer the transforms cost more than the products saved."""
@@ -185,8 +186,8 @@ def times(matrix: Matrix, xs: Sequence[Expr], fma: bool) -> list[Expr]:
     columns, terms = matrix.T.copy(), list(xs)
     for i in range(len(terms)):
         for j in range(i + 1, len(terms)):
-            if np.count_nonzero(columns[i]) > 1 and np.allclose(abs(columns[i]), abs(columns[j])):
-                same = np.isclose(columns[i], columns[j])
+            if np.count_nonzero(columns[i]) > 1 and near(abs(columns[i]), abs(columns[j])).all():
+                same = near(columns[i], columns[j])
                 terms[i], terms[j] = Op("add", terms[i], terms[j]), Op("sub", terms[i], terms[j])
                 columns[i], columns[j] = np.where(same, columns[i], 0), np.where(same, 0, columns[i])
                 break
@@ -199,7 +200,7 @@ def times(matrix: Matrix, xs: Sequence[Expr], fma: bool) -> list[Expr]:
         if partner is None:
             out[i] = dot(row, terms, fma)
             continue
-        even = np.isclose(row, rows[partner])
+        even = near(row, rows[partner])
         e, o = dot(np.where(even, row, 0), terms, fma), dot(np.where(even, 0, row), terms, fma)
         out[i], out[partner] = Op("add", e, o), Op("sub", e, o)
     return [out[i] for i in range(len(rows))]
@@ -207,8 +208,13 @@ def times(matrix: Matrix, xs: Sequence[Expr], fma: bool) -> list[Expr]:
 
 def are_mirrored(a: Matrix, b: Matrix) -> bool:
     """Are two rows equal in some elements, and opposite in the others?"""
-    even = np.isclose(a, b)
-    return np.allclose(abs(a), abs(b)) and bool(a[even].any() and a[~even].any())
+    even = near(a, b)
+    return bool(near(abs(a), abs(b)).all() and a[even].any() and a[~even].any())
+
+
+def near(a: Matrix, b: Matrix) -> npt.NDArray[np.bool_]:
+    """Where are the finite numbers of a and b equal but for rounding?"""
+    return abs(a - b) <= NEAR + NEAR * abs(b)
 
 
 def dot(row: Matrix, xs: Sequence[Expr], fma: bool) -> Expr:
