@@ -143,11 +143,20 @@ class _Plan:
         if found is None:
             found = self.w.const(I64, 0)
             for monomial, factor in dim.terms.items():
-                product = self.w.const(I64, factor)
-                for atom in monomial:
-                    product = self.checked("smul", product, self.atom(atom))
+                product = self.checked("smul", self.product(monomial), self.w.const(I64, factor))
                 found = self.checked("sadd", found, product)
             self.remember(dim, found, len(dim.terms) > 1)
+        return found
+
+    def product(self, atoms: Sequence[Atom]) -> Value:
+        """Many sums have the same products in them, with other factors."""
+        if len(atoms) < 2:
+            return self.atom(atoms[0]) if atoms else self.w.const(I64, 1)
+        whole = Int({tuple(atoms): 1})
+        found = self.known(whole)
+        if found is None:
+            found = self.checked("smul", self.product(atoms[:-1]), self.atom(atoms[-1]))
+            self.remember(whole, found, True)
         return found
 
     def known(self, what: Int | Atom) -> Value | None:
