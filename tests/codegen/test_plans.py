@@ -10,7 +10,7 @@ import pytest
 from sardonyx.base.symbolic import Dim, Symbol, equals, evaluate, maximum, minimum, value
 from sardonyx.codegen.compile import compile_module
 from sardonyx.codegen.features import host
-from sardonyx.codegen.plans import MOST, OVERFLOW, emit_plans, instructions
+from sardonyx.codegen.plans import LEVEL, MOST, OVERFLOW, emit_plans, instructions
 from sardonyx.runtime import abi
 from sardonyx.runtime.linker import link
 from sardonyx.runtime.loader import load
@@ -25,7 +25,7 @@ def plan(dims: list[Dim], numbers: tuple[int, int]) -> tuple[list[int], int]:
     """(the values of dims, the status) for a and b; the third slot is a symbol c that plans may assign."""
     slots = {A: FREE, B: FREE + 1, Symbol("c"): FREE + 2}
     assignments = [(FREE + 2 + k, d) for k, d in enumerate(dims)]
-    image = load(link([compile_module(emit_plans(host(), {"sizes": assignments}, slots), host())]))
+    image = load(link([compile_module(emit_plans(host(), {"sizes": assignments}, slots), host(), LEVEL)]))
     memory = aligned(8 * (FREE + 32 + len(dims))).view(np.int64)
     memory[FREE : FREE + 2] = numbers
     ctypes.CFUNCTYPE(None, ctypes.c_void_p)(image.address("sizes"))(memory.ctypes.data)
@@ -58,7 +58,7 @@ def test_a_long_plan_is_divided_and_computes_the_same() -> None:
     """What one function has computed the others find."""
     c = value(Symbol("c"))
     dims: list[Dim] = [a + b]
-    for k in range(1, 60):
+    for k in range(1, 600):
         dims += [minimum((c + k) // (b + k), a * k), c * (a + 1) % (b + 2) + maximum(a, k) * (c // (b + 1))]
     assignments = [(FREE + 2 + i, d) for i, d in enumerate(dims)]
     assert instructions(assignments) > 3 * MOST

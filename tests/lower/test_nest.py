@@ -9,11 +9,12 @@ import pytest
 from sardonyx.base.dtypes import boolean, f32, f64
 from sardonyx.base.symbolic import substitute
 from sardonyx.codegen import features
+from sardonyx.codegen.shape import all_statements
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at
 from sardonyx.expr.pieces import piecewise
 from sardonyx.expr.tensor import Read, Tensor, compute, reduction
-from sardonyx.loop.nodes import For, Index, Op
+from sardonyx.loop.nodes import For, Index, Op, Tile
 from sardonyx.lower.schedule import Call
 from sardonyx.ops import linalg, norm, pointwise, pool, softmax
 from sardonyx.ops.conv import conv
@@ -268,6 +269,18 @@ def test_every_number_of_rows(m: int) -> None:
 
 
 SYMBOLIC = compiled(linalg.matmul, "f32[m, 16]", reals(16, 48))
+
+
+@pytest.mark.parametrize(("each", "least"), [(1, 1), (2, 2), (3, 3), (9, 4), (49, 4)])
+def test_heights_that_a_number_of_rows_can_have(each: int, least: int) -> None:
+    """each rows a picture, any number of pictures: no tile is made for blocks that there never are."""
+    program = compiled(lambda x, w: linalg.matmul(x, w), f"f32[n, {each}, 40]", reals(40, 32))
+    (call,) = program.lowered.segments[0].steps
+    assert isinstance(call, Call)
+    (tile,) = (s for s in all_statements(call.kernel.body) if isinstance(s, Tile))
+    assert tile.heights == tuple(range(least, max(tile.heights) + 1))
+    for n in range(20):
+        program.check(reals(n, each, 40), tolerance=1e-5)
 
 
 @pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 31, 32, 33, 47, 48, 49, 64, 65, 80, 95, 96, 97, 130])

@@ -52,7 +52,7 @@ def test_sizes_are_folded_without_the_reference():
 
 @pytest.mark.parametrize("error", [RuntimeError, MemoryError, KeyboardInterrupt])
 def test_an_error_while_compiling_arrives_as_it_was(error: type[BaseException], monkeypatch: pytest.MonkeyPatch):
-    def fail(text: str, target: object) -> bytes:
+    def fail(*_: object) -> bytes:
         raise error("told by the other thread")
 
     expected()  # the team is there
@@ -86,9 +86,9 @@ def test_a_child_forked_while_another_thread_compiles(monkeypatch: pytest.Monkey
     right = expected()
     inside, compile_text = threading.Event(), code.compile_text
 
-    def announced(text: str, target: Any) -> bytes:
+    def announced(*arguments: Any) -> bytes:
         inside.set()
-        return compile_text(text, target)
+        return compile_text(*arguments)
 
     monkeypatch.setattr(code, "compile_text", announced)
     maker = threading.Thread(target=expected)

@@ -6,12 +6,14 @@ from dataclasses import replace
 
 from sardonyx.base.symbolic import (
     Dim,
+    Int,
     Symbol,
     alias,
     ceil_divide,
     coefficient,
     maximum,
     minimum,
+    primitive,
     product,
     quotient_and_remainder,
     substitute,
@@ -134,10 +136,20 @@ def deal(rows: Rows, height: int, builder: Builder) -> Blocks:
     if isinstance(low, int) and isinstance(rest, int):
         turns: tuple[int, ...] = (low, low + 1) if rest else (low,)
     else:
-        turns = tuple(range(1, height + 1))
+        turns = tuple(range(least_rows(m, height, chunks), height + 1))
     heights = tuple(n * group for n in turns if n > 0)
     own_height = (low + minimum(maximum(rest - block, 0), 1)) * group
     return Blocks(rows, [*loops, *symbols(inner)], heights, own_height, block * low + minimum(block, rest), inner, together)
+
+
+def least_rows(m: Dim, height: int, chunks: Dim) -> int:
+    """Of a block of m rows that are dealt evenly, `height` at the most: if there are any rows, there are at least as many as m's factor.
+
+    count = ceil(m / height) blocks, more than one, hold m / count > height (count - 1) / count rows or so, at least height / 2. Dealt
+    to chunks there are up to 2 count - 1 blocks: at least height / 3.
+    """
+    factor = primitive(m)[0] if isinstance(m, Int) else 1
+    return max(min(factor, height // (2 if chunks == 1 else 3)), 1)
 
 
 def chunks_of(rows: Rows, blocks: Dim, builder: Builder) -> Dim:

@@ -15,6 +15,7 @@ from sardonyx.base.options import CompileOptions
 from sardonyx.base.symbolic import Symbol, evaluate, round_up
 from sardonyx.codegen import compile as code
 from sardonyx.codegen import features
+from sardonyx.codegen.plans import LEVEL as PLAN_LEVEL
 from sardonyx.codegen.plans import emit_plans
 from sardonyx.codegen.team import emit_team
 from sardonyx.expr import require
@@ -121,7 +122,7 @@ class Compiler:
         assembly = assemble(lowered, requirements, ticks, self.flags)
         show(lowered, self.target)
         module = emit_plans(self.target, assembly.plans, assembly.slots)
-        own = self.objects.module(module, self.target, urgent)
+        own = self.objects.module(module, self.target, urgent, PLAN_LEVEL)
         objects = dict.fromkeys(found for name in lowered.kernels for found in self.kernels[name])
         return Draft(lowered, assembly.spec, [*objects, own])
 

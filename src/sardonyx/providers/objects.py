@@ -44,13 +44,15 @@ class Objects:
             self.made[name] = self._object(name, target, lambda: str(tile.library(shapes, target)), urgent)
         return self.made[name]
 
-    def module(self, module: ir.Module, target: Target, urgent: bool = False) -> Future[bytes]:
-        """A module's object, known by the module's text."""
+    def module(self, module: ir.Module, target: Target, urgent: bool = False, level: int = code.OPTIMISED) -> Future[bytes]:
+        """A module's object, known by the module's text. level: see `codegen.compile`."""
         text = str(module)
-        return self._object(text, target, lambda: text, urgent)
+        return self._object(text, target, lambda: text, urgent, level)
 
-    def _object(self, what: str, target: Target, emit: Callable[[], str], urgent: bool) -> Future[bytes]:
-        key = digest(what, target) if self.cache is not None else ""
+    def _object(
+        self, what: str, target: Target, emit: Callable[[], str], urgent: bool, level: int = code.OPTIMISED
+    ) -> Future[bytes]:
+        key = digest(f"{level} {what}", target) if self.cache is not None else ""
         found = self.cache.get(KIND, key) if self.cache is not None else None
         if found is not None:
             kept: Future[bytes] = Future()
@@ -59,7 +61,7 @@ class Objects:
         text = emit()
 
         def make() -> bytes:
-            made = code.compile_text(text, target)
+            made = code.compile_text(text, target, level)
             if self.cache is not None:
                 self.cache.put(KIND, key, made)
             return made
