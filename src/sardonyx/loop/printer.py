@@ -23,7 +23,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from sardonyx.base.dtypes import boolean, f32, i64
-from sardonyx.base.symbolic import Atom, Derived, Dim, Int, Symbol, terms
+from sardonyx.base.symbolic import Atom, Derived, Dim, Int, Symbol, single, terms
 from sardonyx.loop import nodes
 from sardonyx.loop.nodes import Buffer, Const, Element, Expr, Index, Kernel, Load, Op, Reduce, Stmt, elements_of
 
@@ -254,9 +254,13 @@ class Printer:
         if not isinstance(a, Derived):
             raise TypeError(f"no text for a {type(a).__name__}")
         left, right = self.dim(a.left), self.dim(a.right)
-        if a.op in ("//", "%"):
-            return f"({left} {a.op} {right})"
-        return f"{a.op}({', '.join(sorted((left, right)))})"
+        if a.op not in ("//", "%"):
+            return f"{a.op}({', '.join(sorted((left, right)))})"
+        if len(terms(a.left)) > 1:
+            left = f"({left})"
+        if isinstance(a.right, Int) and single(a.right) is None:
+            right = f"({right})"
+        return f"({left} {a.op} {right})"
 
 
 def extent_of(a: Atom) -> Dim:
