@@ -231,7 +231,7 @@ def lower_part(
         for t in step.writes:
             levels[t] = max(level, levels.get(t, 0))
         if isinstance(step, Repeat):
-            levels |= dict.fromkeys((step.region.step, step.region.done or step.region.step), level)
+            levels |= {s: level for s in (step.region.step, step.region.done) if s is not None}
     owners: dict[Tensor, Segment] = {}  # each buffer lies in the arena of the segment that first writes it
     for segment in segments:
         for t in (t for q in segment.steps for t in q.writes if t not in external):
