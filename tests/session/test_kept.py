@@ -35,27 +35,6 @@ HOST = "g (float[N] x) => (float[M] y) { s = SequenceConstruct(x, x) y = ConcatF
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
-    found = Cache(tmp_path / "cache")
-    monkeypatch.setattr(kept, "shared_cache", lambda: found)
-    return found
-
-
-@pytest.fixture
-def builds(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
-    """The requests that were built, rather than found."""
-    seen: list[Request] = []
-    build = kept.build
-
-    def counted(request: Request, trace: Any = None) -> Built:
-        seen.append(request)
-        return build(request, trace)
-
-    monkeypatch.setattr(kept, "build", counted)
-    return seen
-
-
-@pytest.fixture
 def model(tmp_path: Path) -> Path:
     path = tmp_path / "model.onnx"
     source = proto(MODEL)

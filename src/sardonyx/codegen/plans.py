@@ -4,8 +4,8 @@ void NAME(ptr context):
     for (slot, integer): context[slot] = integer
     if anything overflowed, or a divisor was not positive: cmpxchg(status, 0, OVERFLOW)
 
-A plan is a straight line that is walked once in a run, so LLVM's fastest way to compile it is the best (LEVEL): ten times as fast, and the
-code is as long. A long plan is divided among functions that it calls in order, NAME.1, NAME.2, ...: each number that is computed may take
+A plan is a straight line that is walked once in a run, so LLVM's fastest way to compile it is the best (LEVEL): eight times as fast, and the
+code is hardly longer. A long plan is divided among functions that it calls in order, NAME.1, NAME.2, ...: each number that is computed may take
 a place on the stack. What one of them has computed the others find in an array.
 
     void NAME.i(ptr context, ptr shared)

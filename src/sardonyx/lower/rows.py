@@ -143,10 +143,10 @@ def deal(rows: Rows, height: int, builder: Builder) -> Blocks:
 
 
 def least_rows(m: Dim, height: int, chunks: Dim) -> int:
-    """Of a block of m rows that are dealt evenly, `height` at the most: if there are any rows, there are at least as many as m's factor.
+    """The least rows of a block of m that are dealt evenly, `height` at the most: if there are rows, there are as many as m's factor.
 
-    count = ceil(m / height) blocks, more than one, hold m / count > height (count - 1) / count rows or so, at least height / 2. Dealt
-    to chunks there are up to 2 count - 1 blocks: at least height / 3.
+    c = ceil(m / height) blocks are one of all m rows or, as m > (c - 1) height, more with above height (c - 1) / c rows each, at least
+    height / 2. Dealt to chunks, c at the most, there are up to 2 c - 1 blocks: of above height (c - 1) / (2 c - 1), at least height / 3.
     """
     factor = primitive(m)[0] if isinstance(m, Int) else 1
     return max(min(factor, height // (2 if chunks == 1 else 3)), 1)
