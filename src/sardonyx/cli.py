@@ -119,6 +119,10 @@ def show_finding(found: Finding) -> None:
         value, error = found.worst
         nearest = f", largest relative error {error:.1e} in {value}" if error else ""
         typer.echo(f"{name:9} {found.compared} values agree{nearest}")
+    if found.random:
+        typer.echo(f"  random         {', '.join(found.random)}: compared by type and shape alone")
+    if found.inside:
+        typer.echo(f"  in bodies      {found.inside} values, compared through what their nodes give out")
     if found.interpreted:
         typer.echo(f"  not compiled   {', '.join(found.interpreted)}")
 

@@ -47,3 +47,14 @@ def becomes(name: str, operator: str) -> Fault:
                 node.op_type = operator
 
     return fault
+
+
+def in_bodies(operator: str, other: str) -> Fault:
+    """Nodes of the first operator, in the graph and in bodies at any depth, turn into the other."""
+
+    def fault(graph: ir.Graph, options: CompileOptions) -> None:
+        for node in graph.all_nodes():
+            if node.op_type == operator:
+                node.op_type = other
+
+    return fault

@@ -10,7 +10,7 @@ import pytest
 from sardonyx.base.errors import Fail, NoSuchFile, SardonyxError
 from sardonyx.base.options import EXTENDED, CompileOptions
 from sardonyx.inspection.verify import LEVELS, Finding, verify
-from tests.inspection.faulty import becomes, install
+from tests.inspection.faulty import becomes, in_bodies, install
 from tests.inspection.models import CHAIN, save
 
 FEEDS = {"x": np.array([[1.0, -2.0, 3.0], [-4.0, 5.0, -6.0]], np.float32)}
@@ -97,6 +97,70 @@ def test_what_was_not_drawn_is_compared(tmp_path: Path, monkeypatch: pytest.Monk
     difference = findings(save(tmp_path, model))[0].difference
     assert difference is not None
     assert difference.value == "b"
+
+
+LOOP = """
+graph (float[2, 3] x) => (float[2, 3] y, float[2, 3] noise, float[2, 3] z)
+<int64 five = {5}, bool yes = {1}, int64 two = {2}> {
+    noise, y = Loop (five, yes, x, x) <body = body
+        (int64 i, bool going, float[2, 3] n, float[2, 3] v) => (bool still, float[2, 3] m, float[2, 3] w) {
+            still = Identity(going)
+            m = RandomNormalLike(n)
+            w = Loop (two, going, v) <body = inner
+                (int64 j, bool go, float[2, 3] a) => (bool on, float[2, 3] b) {
+                    on = Identity(go)
+                    b = Relu(a)
+                }>
+        }>
+    z = Neg(y)
+}
+"""
+
+
+def test_values_of_nested_loops_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault two bodies deep, in a Loop that also draws random numbers."""
+    path = save(tmp_path, LOOP)
+    install(monkeypatch, in_bodies("Relu", "Relu"))
+    assert all(f.is_agreement for f in findings(path))
+    install(monkeypatch, in_bodies("Relu", "Sigmoid"))
+    for found in findings(path):
+        assert found.difference is not None
+        assert (found.difference.value, found.difference.origin.operator) == ("y", "Loop")
+
+
+def test_what_is_not_compared_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """y and z are compared; noise is random; the bodies hold still, m, w, on and b."""
+    install(monkeypatch, in_bodies("Relu", "Relu"))
+    found = findings(save(tmp_path, LOOP))[0]
+    assert (found.compared, found.random, found.inside) == (2, ("noise",), 5)
+
+
+@pytest.mark.parametrize("operator", ["If", "Scan"])
+def test_values_of_branches_and_scans_are_compared(operator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    branch = "then_branch = t () => (float[2, 3] u) {{ u = Relu(x) }}, else_branch = e () => (float[2, 3] u) {{ u = Abs(x) }}"
+    scanned = "num_scan_inputs = 1, body = b (float[3] s, float[3] r) => (float[3] t, float[3] o) {{ t = Relu(s)  o = Add(s, r) }}"
+    text = (
+        {"If": f"y = If (yes) <{branch}>", "Scan": f"last, y = Scan (zeros, x) <{scanned}>"}[operator]
+        .replace("{{", "{")
+        .replace("}}", "}")
+    )
+    initial = "<bool yes = {1}, float[3] zeros = {0, -1, 2}>"
+    path = save(tmp_path, f"graph (float[2, 3] x) => (float[2, 3] y) {initial} {{\n {text}\n}}")
+    assert all(f.is_agreement for f in findings(path))
+    install(monkeypatch, in_bodies("Relu", "Exp"))
+    assert not any(f.is_agreement for f in findings(path))
+
+
+def test_an_output_that_no_node_writes_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(graph: ir.Graph, options: CompileOptions) -> None:
+        for value in graph.initializers.values():
+            value.const_value = ir.tensor(np.array([3.0, 5.0], np.float32))
+
+    path = save(tmp_path, "graph (float[2] v) => (float[2] a, float[2] c) <float[2] c = {3.0, 4.0}> {\n a = Add(v, c)\n}")
+    feeds = {"v": np.ones(2, np.float32)}
+    assert findings(path, feeds)[0].compared == 2
+    install(monkeypatch, fault)
+    assert not findings(path, feeds)[0].is_agreement
 
 
 def test_nodes_left_to_the_reference_are_listed(tmp_path: Path) -> None:

@@ -5,6 +5,9 @@
 3. A variant whose every value is an output runs; all values are compared, in the order of the nodes.
 4. Where 2 finds a difference and 3 doesn't, the fault needs the fusion that the variant has not: variants with one value more as an
    output are tried, halving the range, until the first is found that differs.
+
+Of values that random numbers decide (`inspection/chance.py`) dtype and shape alone are compared, and the finding names them. Values inside
+bodies of If, Loop and Scan are compared through what their node gives out; the finding counts them.
 """
 
 from __future__ import annotations
@@ -19,8 +22,9 @@ import numpy as np
 
 from sardonyx.base.errors import SardonyxError
 from sardonyx.graph import onnx_ir as ir
-from sardonyx.graph import schemas
 from sardonyx.graph.load import LoadOptions, load
+from sardonyx.graph.verify import subgraphs
+from sardonyx.inspection.chance import random_values
 from sardonyx.inspection.compare import Deviation, compare
 from sardonyx.providers import registry
 from sardonyx.session.enums import GraphOptimizationLevel
@@ -33,13 +37,12 @@ LEVELS = tuple(GraphOptimizationLevel)
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A value's node: its name, operator, what it reads and writes. may_draw: the operator may draw random numbers."""
+    """A value's node: its name, operator, what it reads and writes."""
 
     node: str
     operator: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    may_draw: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +62,15 @@ class Difference:
 class Finding:
     """What came out for one level.
 
-    compared: how many values. interpreted: nodes that were not compiled, because they fell to the reference provider here too.
-    worst: of the values compared, the one with the largest relative error, and that error.
+    compared: how many values. random: those that random numbers decide, compared by dtype and shape alone. inside: how many values of
+    bodies were compared only through what their node gives out. interpreted: nodes that were not compiled, because they fell to
+    the reference provider here too. worst: of the values compared, the one with the largest relative error, and that error.
     """
 
     level: GraphOptimizationLevel
     compared: int = 0
+    random: tuple[str, ...] = ()
+    inside: int = 0
     interpreted: tuple[str, ...] = ()
     worst: tuple[str, float] = ("", 0.0)
     difference: Difference | None = None
@@ -81,12 +87,14 @@ class Verification:
     def __init__(self, path: Path, feeds: Mapping[str, Any], tolerance: float) -> None:
         """Raises SardonyxError if the model can't be loaded, or the reference can't run it on these feeds."""
         self.path, self.feeds, self.tolerance = path, dict(feeds), tolerance
-        self.origins = origins(path)
-        names = list(self.origins)
+        graph = load(path, LoadOptions(knows=is_known)).graph
         session = InferenceSession(path, at_level(GraphOptimizationLevel.ORT_DISABLE_ALL), [registry.REFERENCE])
         self.outputs = [o.name for o in session.get_outputs()]
+        self.origins = origins(graph, self.outputs)
+        names = list(self.origins)
         self.expected: Values = dict(zip(names, session.run(names, self.feeds), strict=True)) if names else {}
-        self.random = depending_on_chance(self.origins, {**self.feeds, **self.expected})
+        self.random = self.depending_on_chance(graph)
+        self.inside = sum(len(inner.outputs) for node in graph for body in subgraphs(node) for inner in body.all_nodes())
 
     def check(self, level: GraphOptimizationLevel) -> Finding:
         """Compares the model compiled at this level with the reference."""
@@ -97,7 +105,7 @@ class Verification:
             return Finding(level, error=str(error))
 
     def finding(self, session: InferenceSession, level: GraphOptimizationLevel) -> Finding:
-        outputs = self.fetch(session, [name for name in self.outputs if name in self.origins])
+        outputs = self.fetch(session, self.outputs)
         wrong = self.first_difference(outputs)
         values = self.fetch(session, list(self.origins))
         first = self.first_difference(values)
@@ -108,10 +116,22 @@ class Verification:
             difference = self.bisect(session, wrong)
         errors = {name: self.compare(name, value).relative for name, value in values.items()}
         worst = max(errors, key=lambda name: errors[name], default="")
-        return Finding(level, len(errors), interpreted(session), (worst, errors.get(worst, 0.0)), difference)
+        random = tuple(name for name in self.origins if name in self.random)
+        compared = len(errors) - len(random)
+        return Finding(level, compared, random, self.inside, interpreted(session), (worst, errors.get(worst, 0.0)), difference)
 
     def fetch(self, session: InferenceSession, names: Sequence[str]) -> Values:
         return dict(zip(names, session.run(names, self.feeds), strict=True)) if names else {}
+
+    def depending_on_chance(self, graph: ir.Graph) -> frozenset[str]:
+        """The values that other runs would give otherwise."""
+        values = {**self.feeds, **self.expected}
+
+        def drew_nothing(node: ir.Node) -> bool:
+            read = node.inputs[0].name if node.inputs and node.inputs[0] is not None else ""
+            return same(values.get(read or ""), values.get(node.outputs[0].name or ""))
+
+        return frozenset(value.name for value in random_values(graph, drew_nothing) if value.name in self.origins)
 
     def compare(self, name: str, got: Any) -> Deviation:
         """The deviation of a value; of one that depends on chance only dtype and shape count."""
@@ -164,16 +184,15 @@ def at_level(level: GraphOptimizationLevel) -> SessionOptions:
     return options
 
 
-def origins(path: Path) -> dict[str, Origin]:
-    """{name: node} of every value that the model's nodes write, functions inlined, in an order in which they can run."""
-    model = load(path, LoadOptions(knows=is_known))
+def origins(graph: ir.Graph, outputs: Sequence[str]) -> dict[str, Origin]:
+    """{name: node} of every value that the graph's nodes write, in an order in which they can run, then of outputs that no node writes."""
     found: dict[str, Origin] = {}
-    for node in model.graph:
-        schema = schemas.schema_of(node, model.graph.opset_imports)
+    for node in graph:
         inputs = tuple(str(v.name) for v in node.inputs if v is not None)
-        outputs = tuple(v.name for v in node.outputs if v.name)
-        origin = Origin(node.name or "", title(node), inputs, outputs, schema is not None and not schema.deterministic)
-        found.update(dict.fromkeys(outputs, origin))
+        written = tuple(v.name for v in node.outputs if v.name)
+        found.update(dict.fromkeys(written, Origin(node.name or "", title(node), inputs, written)))
+    for name in outputs:
+        found.setdefault(name, Origin("", "output without a node", (), (name,)))
     return found
 
 
@@ -184,16 +203,6 @@ def is_known(domain: str, name: str) -> bool:
 
 def title(node: ir.Node) -> str:
     return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-
-
-def depending_on_chance(found: Mapping[str, Origin], values: Values) -> frozenset[str]:
-    """The values that other runs would give otherwise. An operator has drawn no numbers if it gave out what it was given."""
-    random: set[str] = set()
-    for name, origin in found.items():
-        drawn = origin.may_draw and not (origin.inputs and same(values.get(origin.inputs[0]), values[origin.outputs[0]]))
-        if drawn or not random.isdisjoint(origin.inputs):
-            random.add(name)
-    return frozenset(random)
 
 
 def same(a: Any, b: Any) -> bool:
