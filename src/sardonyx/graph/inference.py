@@ -4,12 +4,17 @@ What a file claims about its values is not taken on trust: only the types of gra
 A declared type of a graph output must agree with the inferred one; a declared shape need not (the inferred one is kept, and
 where they clash a warning is logged), as in other runtimes. Values behind operators that the standard doesn't know keep their
 declared element type, and graph outputs their declared shape.
+
+Where the inference has no rule for an operator, its outputs get the type that its schema allows, and the inference is run once more,
+with these types given, if values after them have none. A body may return what it was given, an initializer, or one value twice: for
+the inference an Identity node stands there, since it finds types only of what a node makes.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 
 import onnx
 import onnx_ir as ir
@@ -24,7 +29,9 @@ ERRORS = (onnx.shape_inference.InferenceError, ArithmeticError, IndexError, Memo
 LARGEST_KNOWN = 1024  # bytes of a constant whose value is shown to the inference
 _ERROR = re.compile(r"\(op_type:(?P<op>[^,)]*)(?:, node name: (?P<name>.*?))?\): \[(?P<kind>\w+)\] (?P<text>[^\n]*)")
 # Complaints that follow from an operator outside the standard, whose outputs have no type.
-_UNTYPED = re.compile(r"expected to have type but instead is null|Element type of tensor or sparse tensor|has no type")
+_UNTYPED = re.compile(
+    r"expected to have type but instead is null|Element type of tensor or sparse tensor|has no type|is null\. Type info is expected"
+)
 
 
 def infer(model: ir.Model) -> None:
@@ -32,16 +39,28 @@ def infer(model: ir.Model) -> None:
 
     Raises Fail, naming node and operator, where shapes that are known clash.
     """
-    inferred, error = _run(_stripped(model))
+    _infer(model)
+    given = [v.name for node in _untyped(model) for v in _assign_by_schema(node, schemas.schema_of(node, model.opset_imports))]
+    if given and any(True for _ in _untyped(model)):
+        _infer(model, frozenset(filter(None, given)))
+
+
+def _infer(model: ir.Model, given: Container[str] = ()) -> None:
+    """One run of the inference. given: names of values whose types are known before."""
+    inferred, error = _run(_stripped(model, given))
     try:
         _assign(model.graph, inferred.graph)
     except ValueError as wrong:  # an element type that there is not
         raise InvalidGraph(f"This is an invalid model. {wrong}") from wrong
     if error is not None:
         raise error
+
+
+def _untyped(model: ir.Model) -> Iterator[ir.Node]:
+    """The nodes with an output of unknown type."""
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
-        if any(type_string(value) is None for value in node.outputs):
-            _assign_by_schema(node, schemas.schema_of(node, model.opset_imports))
+        if any(value.name and type_string(value) is None for value in node.outputs):
+            yield node
 
 
 def _run(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Fail | None]:
@@ -70,8 +89,8 @@ def _clash(text: str) -> Fail | None:
 # ---- into the standard's form -----------------------------------------------------------------------------------------------
 
 
-def _stripped(model: ir.Model) -> onnx.ModelProto:
-    """The model without large constants (they become inputs) and without claims about values."""
+def _stripped(model: ir.Model, given: Container[str] = ()) -> onnx.ModelProto:
+    """The model without large constants (they become inputs) and without claims about values that are not `given`."""
     graph = model.graph
     small = [v for v in graph.initializers.values() if not v.is_graph_input() and _is_small(v)]
     known = {id(v) for v in small} | {id(v) for v in graph.inputs}
@@ -83,7 +102,7 @@ def _stripped(model: ir.Model) -> onnx.ModelProto:
     for value, info in zip(graph.inputs, proto.graph.input, strict=False):
         if (kept := kept_proto(value)) is not None:
             info.type.CopyFrom(kept)
-    _strip_claims(proto.graph)
+    _strip_claims(proto.graph, given, itertools.count())
     return proto
 
 
@@ -92,18 +111,34 @@ def _is_small(value: ir.Value) -> bool:
     return tensor is not None and tensor.dtype != ir.DataType.STRING and tensor.nbytes <= LARGEST_KNOWN
 
 
-def _strip_claims(graph: onnx.GraphProto) -> None:
+def _strip_claims(graph: onnx.GraphProto, given: Container[str], numbers: Iterator[int]) -> None:
+    """Forgets what the file says of values. numbers: for names that are not in use."""
+    claims = [info for info in graph.value_info if info.name in given]
     del graph.value_info[:]
+    graph.value_info.extend(claims)
     for output in graph.output:
         output.ClearField("type")
     for node in graph.node:
         for attribute in node.attribute:
             for inner in _graphs(attribute):
-                _strip_claims(inner)
+                _strip_claims(inner, given, numbers)
+                _copy_what_is_returned(inner, numbers)
                 for value in inner.input:
                     value.type.tensor_type.ClearField("shape")
                     if not value.type.tensor_type.elem_type:
                         value.ClearField("type")
+
+
+def _copy_what_is_returned(body: onnx.GraphProto, numbers: Iterator[int]) -> None:
+    """Each output of the body that no node makes, or that it returns before, becomes that of an Identity node."""
+    free = {name for node in body.node for name in node.output}
+    for output in body.output:
+        if output.name in free:
+            free.remove(output.name)
+        else:
+            copy = f"{output.name}#{next(numbers)}"
+            body.node.append(onnx.helper.make_node("Identity", [output.name], [copy]))
+            output.name = copy
 
 
 def _graphs(attribute: onnx.AttributeProto) -> Iterable[onnx.GraphProto]:
@@ -119,7 +154,7 @@ def _assign(graph: ir.Graph, inferred: onnx.GraphProto) -> None:
     """Writes what was inferred for a graph, and for those inside it, into its values."""
     outputs = {id(v) for v in graph.outputs}
     types = {info.name: info.type for infos in (inferred.value_info, inferred.output) for info in infos}
-    for node, proto in zip(graph, inferred.node, strict=True):
+    for node, proto in zip(graph, inferred.node, strict=False):  # copies of what a body returns come after its own nodes
         for value in node.outputs:
             _assign_value(value, types, node, id(value) in outputs)
         attributes = {attribute.name: attribute for attribute in proto.attribute}
@@ -148,8 +183,8 @@ def _assign_value(value: ir.Value, types: Mapping[str, onnx.TypeProto], node: ir
     value.shape = _merged(value, shape) if is_output else shape
 
 
-def _assign_by_schema(node: ir.Node, schema: schemas.Schema | None) -> None:
-    """Gives outputs without a type the only one that the schema allows, or that of the inputs they must agree with."""
+def _assign_by_schema(node: ir.Node, schema: schemas.Schema | None) -> Iterator[ir.Value]:
+    """Gives outputs without a type the only one that the schema allows, or that of the inputs they must agree with. -> which"""
     if schema is None:
         return
     bound = {}
@@ -164,6 +199,8 @@ def _assign_by_schema(node: ir.Node, schema: schemas.Schema | None) -> None:
             output.type = bound[parameter.letter].type
         elif len(parameter.types) == 1 and (code := tensor_code(next(iter(parameter.types)))) is not None:
             output.type = ir.TensorType(ir.DataType(code))
+        if output.type is not None:
+            yield output
 
 
 def _merged(value: ir.Value, inferred: ir.Shape | None) -> ir.Shape | None:

@@ -69,8 +69,14 @@ def _check_graph(graph: ir.Graph, imports: Mapping[str, int], outer: frozenset[i
                 raise Fail(f"This is an invalid model. Error: Duplicate definition of name ({value.name}).")
             names.add(value.name)
             local.add(value)
+    around = {value.name for value in outer}
     for value in graph.outputs:
-        if value not in local and value not in outer:
+        if value not in local and value.name in around:
+            raise Fail(
+                f"This is an invalid model. Subgraph output ({value.name}) is an outer scope value being returned directly. "
+                "Please update the model to add an Identity node between the outer scope value and the subgraph output."
+            )
+        if value not in local:
             raise Fail(f"This is an invalid model. Graph output ({value.name}) does not exist in the graph.")
 
 
