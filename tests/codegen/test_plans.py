@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim, Symbol, equals, evaluate, maximum, minimum, value
 from sardonyx.codegen.compile import compile_module
-from sardonyx.codegen.features import host
+from sardonyx.codegen.features import Target, host
 from sardonyx.codegen.plans import LEVEL, MOST, OVERFLOW, emit_plans, instructions
 from sardonyx.runtime import abi
 from sardonyx.runtime.linker import link
@@ -21,15 +25,19 @@ A, B = Symbol("a"), Symbol("b")
 a, b = value(A), value(B)
 
 
-def plan(dims: list[Dim], numbers: tuple[int, int]) -> tuple[list[int], int]:
-    """(the values of dims, the status) for a and b; the third slot is a symbol c that plans may assign."""
+def plan(dims: list[Dim], numbers: tuple[int, int], target: Target | None = None, work: Dim = 0) -> tuple[list[int], int]:
+    """(the values of dims, the status) for a and b; the third slot is a symbol c that plans may assign. The first value is the work's
+    where there is some."""
+    target = target or host()
     slots = {A: FREE, B: FREE + 1, Symbol("c"): FREE + 2}
     assignments = [(FREE + 2 + k, d) for k, d in enumerate(dims)]
-    image = load(link([compile_module(emit_plans(host(), {"sizes": assignments}, slots), host(), LEVEL)]))
+    assignments += [(abi.WORK, work)] if work != 0 else []
+    image = load(link([compile_module(emit_plans(target, {"sizes": assignments}, slots), host(), LEVEL)]))
     memory = aligned(8 * (FREE + 32 + len(dims))).view(np.int64)
     memory[FREE : FREE + 2] = numbers
     ctypes.CFUNCTYPE(None, ctypes.c_void_p)(image.address("sizes"))(memory.ctypes.data)
-    return [int(v) for v in memory[FREE + 2 : FREE + 2 + len(dims)]], int(memory[abi.STATUS])
+    out = [int(v) for v in memory[FREE + 2 : FREE + 2 + len(dims)]]
+    return [int(memory[abi.WORK]), *out] if work != 0 else out, int(memory[abi.STATUS])
 
 
 def test_plans_compute_integers() -> None:
@@ -65,3 +73,54 @@ def test_a_long_plan_is_divided_and_computes_the_same() -> None:
     known = {A: 11, B: 4, Symbol("c"): 15}
     assert plan(dims, (11, 4)) == ([evaluate(d, known.__getitem__) for d in dims], 0)
     assert plan([*dims, a * a], (1 << 40, 4))[1] == OVERFLOW
+
+
+TOO_LARGE = [
+    1 << 63,
+    1 << 64,
+    -(1 << 63) - 1,
+    (1 << 64) * a,
+    (1 << 65) * a * b + 1,
+    a + (1 << 63),
+    minimum(a * (1 << 64), b),
+    (a + (1 << 70)) // b,
+]
+
+
+@pytest.mark.parametrize("dim", TOO_LARGE, ids=str)
+def test_a_number_of_more_than_64_bits_is_refused_when_a_plan_is_made(dim: Dim) -> None:
+    with pytest.raises(Fail, match="does not fit in 64 bits"):
+        plan([dim], (0, 1))
+
+
+EDGES = [(1 << bits) + more for bits in (31, 32, 61, 62, 63) for more in (-1, 0, 1)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.sampled_from([0, 1, 3, *EDGES, *(-n for n in EDGES)]), min_size=6, max_size=6), st.integers(0, 7), st.integers(1, 8)
+)
+def test_a_plan_computes_what_python_computes_or_fails(factors: list[int], x: int, y: int) -> None:
+    """Sums and products with factors near the ends of 32 and 64 bits."""
+    p, q, r, s, t, u = factors
+    dims: list[Dim] = [p * a + q, (r * a + s * b) // b, maximum(t * a * b, u * b), (p * a + r) % (b + 3)]
+    for dim in dims:
+        true = evaluate(dim, {A: x, B: y}.__getitem__)
+        try:
+            (got,), status = plan([dim], (x, y))
+        except Fail:
+            continue
+        assert status == OVERFLOW or got == true
+
+
+def test_numbers_fit_the_indices_of_the_target() -> None:
+    narrow = replace(host(), index_bits=32)
+    assert plan([a * b, a - b], (1 << 15, 1 << 15), narrow) == ([1 << 30, 0], 0)
+    assert plan([a * b], (1 << 16, 1 << 15), narrow)[1] == OVERFLOW
+    assert plan([-1 * a * b], (1 << 16, (1 << 15) + 1), narrow)[1] == OVERFLOW
+
+
+def test_an_estimate_that_overflows_is_the_largest_number() -> None:
+    assert plan([a], (1 << 40, 5), work=a * a * 3) == ([(1 << 63) - 1, 1 << 40], 0)
+    assert plan([a], (1 << 40, 5), work=a * 3) == ([3 << 40, 1 << 40], 0)
+    assert plan([a * a], (1 << 40, 5), work=a * a)[1] == OVERFLOW

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import threading
@@ -12,9 +13,11 @@ import weakref
 import numpy as np
 import pytest
 
+from sardonyx.base.errors import Fail, InvalidArgument
 from sardonyx.expr.tensor import Tensor
 from sardonyx.ops import linalg
 from sardonyx.runtime import abi
+from sardonyx.runtime.execution import OVERFLOW
 from tests.lower.harness import Compiled, compiled, reals
 from tests.runtime.objects import wait_for
 
@@ -102,3 +105,61 @@ def test_more_threads_get_words_for_what_they_take() -> None:
     (context,) = program.idle
     assert context.claims.size == 5 * abi.CLAIM_BYTES
     assert context.slots[abi.CLAIMS] == context.claims.ctypes.data
+
+
+def test_no_kernel_runs_after_a_plan_that_failed() -> None:
+    """In a run and in a replay: the status is looked at before a kernel sees an address."""
+    program = product().program
+    plan, fails = program.plans[0], False
+    out = np.zeros((96, 96), np.float32)
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+    def planned(context: int) -> None:
+        plan(context)
+        ctypes.c_int64.from_address(context + abi.STATUS * abi.SLOT_BYTES).value = OVERFLOW if fails else 0
+
+    program.plans[0], program.plan_at = planned, ctypes.cast(planned, ctypes.c_void_p).value or 0
+    program.empty = [lambda shape, dtype: out]
+    program.run([X], 1)
+    program.again([X], 1)
+    np.testing.assert_array_equal(out, X @ W)
+    out[:], fails = 7, True
+    for run in (program.again, program.run):  # the second has no replay any longer
+        with pytest.raises(Fail, match="overflows"):
+            run([X], 1)
+        assert (out == 7).all()
+
+
+def test_a_run_under_way_outlives_its_program() -> None:
+    """Closing takes nothing from a run: its constants and arenas go when it ends, and no run begins afterwards."""
+    program = product().program
+    constants = [weakref.ref(c) for c in program.constants]
+    closed = False
+
+    def close() -> None:
+        nonlocal closed
+        program.close()
+        closed = True
+
+    np.testing.assert_array_equal(program.run([X], 1, close)[0], X @ W)
+    assert closed
+    assert program.idle == []
+    assert [c() for c in constants] == [None] * len(constants)
+    with pytest.raises(InvalidArgument, match=r"The session is closed\."):
+        program.run([X], 1)
+    assert program.again([X], 1) is None
+    program.close()
+
+
+def test_memory_that_is_not_there_is_a_failure() -> None:
+    def build(x: Tensor) -> Tensor:
+        return linalg.matmul(x, x)
+
+    def fail(size: int) -> None:
+        raise MemoryError(f"{size} bytes")
+
+    program = compiled(build, "f32[m, m]").program
+    for pool in program.arenas:
+        pool.borrow = fail  # type: ignore[method-assign, assignment]
+    with pytest.raises(Fail, match=r"no memory for intermediate values of \d+ bytes"):
+        program.run([reals(500, 500)], 1)

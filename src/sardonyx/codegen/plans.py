@@ -4,6 +4,9 @@ void NAME(ptr context):
     for (slot, integer): context[slot] = integer
     if anything overflowed, or a divisor was not positive: cmpxchg(status, 0, OVERFLOW)
 
+A number that is known now must fit 64 bits, one that is computed must fit an index of the target as well; only `work`, an estimate,
+is the largest number where it overflows.
+
 A plan is a straight line that is walked once in a run, so LLVM's fastest way to compile it is the best (LEVEL): eight times as fast, and the
 code is hardly longer. A long plan is divided among functions that it calls in order, NAME.1, NAME.2, ...: each number that is computed may take
 a place on the stack. What one of them has computed the others find in an array.
@@ -18,15 +21,18 @@ from dataclasses import dataclass, field
 
 from llvmlite import ir
 
+from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Atom, Derived, Dim, Int, Symbol
 from sardonyx.codegen.features import Target
-from sardonyx.codegen.words import I1, I64, PTR, VOID, Type, Value, Words, constant_of
+from sardonyx.codegen.words import I1, I64, PTR, VOID, Type, Value, Words, constant_of, int_type
 from sardonyx.runtime import abi
 
 LEVEL = 0  # of LLVM's code generator
 MOST = 3000  # instructions of a function, about
 
 OVERFLOW = 0xFFFF_FFFF  # the status: no check of a kernel has it
+WORD_BITS = 64
+LARGEST = (1 << WORD_BITS - 1) - 1
 
 PAIR = ir.LiteralStructType([I64, I1])
 
@@ -43,7 +49,7 @@ def emit_plans(target: Target, plans: Mapping[str, Sequence[tuple[int, Dim]]], s
 def emit_plan(
     module: ir.Module, target: Target, name: str, assignments: Sequence[tuple[int, Dim]], slots: Mapping[Symbol, int]
 ) -> None:
-    """Emit a plan. An assignment may use what one before it stored. Raises KeyError for a symbol without a slot."""
+    """Emit a plan. An assignment may use what one before it stored. Raises Fail for a number of more than 64 bits."""
     whole = Words(_function(module, name, [PTR]), target)
     if instructions(assignments) <= MOST:
         plan = _Plan(whole, slots, None)
@@ -116,7 +122,7 @@ class _Plan:
         """Emits the assignments from `here` on, until there are `most` instructions. -> where to go on"""
         while here < len(assignments) and (self.shared is None or len(self.b.block.instructions) < most):
             slot, dim = assignments[here]
-            v = self.integer(dim)
+            v = self.estimate(dim) if slot == abi.WORK else self.index(self.integer(dim))
             self.b.store(v, self.slot(slot), align=8)
             if slot in self.symbols:
                 self.forget(self.symbols[slot])
@@ -129,6 +135,23 @@ class _Plan:
             b.cmpxchg(self.slot(abi.STATUS), w.const(I64, 0), w.const(I64, OVERFLOW), "acq_rel", "monotonic")
         b.ret_void()
 
+    def index(self, v: Value) -> Value:
+        """v, which fails where an index of the target is narrower than it."""
+        bits = self.w.target.index_bits
+        if bits < WORD_BITS:
+            narrow = self.b.sext(self.b.trunc(v, int_type(bits)), I64)
+            self.fail_if(self.b.icmp_signed("!=", narrow, v))
+        return v
+
+    def estimate(self, dim: Dim) -> Value:
+        """dim, or the largest number where that overflows. What is computed for it is not used again: it may have overflowed."""
+        failed, memo, shared = self.failed, self.memo, self.shared
+        self.failed, self.memo, self.shared = self.w.const(I1, False), dict(memo), None
+        v = self.integer(dim)
+        found = self.b.select(self.failed, self.w.const(I64, LARGEST), v)
+        self.failed, self.memo, self.shared = failed, memo, shared
+        return found
+
     def forget(self, symbol: Symbol) -> None:
         """A symbol's slot has changed."""
         self.memo = {k: v for k, v in self.memo.items() if symbol not in k.symbols}
@@ -138,14 +161,20 @@ class _Plan:
     def slot(self, number: int) -> Value:
         return self.b.gep(self.context, [self.w.const(I64, number)], source_etype=I64)
 
+    def number(self, value: int) -> Value:
+        """A constant. Raises Fail for one that does not fit."""
+        if value > LARGEST:
+            raise Fail(f"a size of {value} does not fit in {WORD_BITS} bits")
+        return self.w.const(I64, value)
+
     def integer(self, dim: Dim) -> Value:
         if not isinstance(dim, Int):
-            return self.w.const(I64, dim)
+            return self.number(dim)
         found = self.known(dim)
         if found is None:
             found = self.w.const(I64, 0)
             for monomial, factor in dim.terms.items():
-                product = self.checked("smul", self.product(monomial), self.w.const(I64, factor))
+                product = self.checked("smul", self.product(monomial), self.number(factor))
                 found = self.checked("sadd", found, product)
             self.remember(dim, found, len(dim.terms) > 1)
         return found
@@ -183,6 +212,8 @@ class _Plan:
         a, c = constant_of(x), constant_of(y)
         if a == 0 or c == 0:
             return (y if a == 0 else x) if op == "sadd" else self.w.const(I64, 0)
+        if a is not None and c is not None:
+            return self.number(a + c if op == "sadd" else a * c)
         if op == "smul" and (a == 1 or c == 1):
             return y if a == 1 else x
         pair = self.w.intrinsic(f"llvm.{op}.with.overflow.i64", PAIR, x, y)

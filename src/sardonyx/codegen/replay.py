@@ -25,7 +25,7 @@ def emit_replay(module: ir.Module) -> None:
     for each input: return UNLIKE unless it is an array of numpy's own whose type of elements, dimensions and flags are the row's
                     context[slot] = address of its numbers
     for each output: context[slot] = address of its numbers
-    status = 0; plan(context)
+    status = 0; plan(context); return FAILED if status: no kernel may see an address that is wrong
     if work <= LITTLE: dispatch(.., 1 thread), else without the GIL: dispatch(.., threads)
     return FAILED if status else DONE
     """
@@ -49,12 +49,18 @@ class _Replay:
         self.each(abi.REPLAY_OUTPUTS, outputs, rows, self.place)
         self.b.store(I64(0), byte_offset(self.b, self.context, abi.STATUS * WORD))
         self.call(self.asked(abi.REPLAY_PLAN, I64), VOID, self.context)
+        planned, failed = map(self.function.append_basic_block, ("planned", "failed"))
+        self.b.cbranch(self.is_well(), planned, failed)
+        self.b.position_at_end(planned)
         self.run()
-        status = self.load(self.context, abi.STATUS * WORD, I64)
-        failed = self.b.icmp_unsigned("!=", status, I64(0))
-        self.answer(self.b.select(failed, I64(abi.FAILED), I64(abi.DONE)))
-        self.b.position_at_end(self.unlike)
-        self.answer(I64(abi.UNLIKE))
+        self.answer(self.b.select(self.is_well(), I64(abi.DONE), I64(abi.FAILED)))
+        for block, number in ((failed, abi.FAILED), (self.unlike, abi.UNLIKE)):
+            self.b.position_at_end(block)
+            self.answer(I64(number))
+
+    def is_well(self) -> ir.Value:
+        """i1: has nothing failed so far?"""
+        return self.b.icmp_unsigned("==", self.load(self.context, abi.STATUS * WORD, I64), I64(0))
 
     # ---- memory -------------------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from llvmlite import ir
 
 from sardonyx.base.dtypes import DType
+from sardonyx.base.errors import Fail
 from sardonyx.codegen.builder import Builder
 from sardonyx.codegen.features import Target
 
@@ -98,9 +99,11 @@ class Words:
         return found
 
     def number(self, value: int) -> Value:
-        """An index."""
+        """An index. Raises Fail for one that the target's indices, which are signed, can't hold."""
         found = self._constants.get(("index", value))
         if found is None:
+            if value >= 1 << self.index.width - 1:
+                raise Fail(f"the number {value} does not fit in {self.index.width} bits")
             found = self._constants["index", value] = self.const(self.index, value)
         return found
 
@@ -187,7 +190,11 @@ class Words:
 
 
 def _constant(t: Type, value: Any) -> Value:
-    """A vector with equal lanes is written in short: thousands of them cost printing and parsing time."""
+    """A vector with equal lanes is written in short: thousands of them cost printing and parsing time. Raises Fail for an integer that
+    does not fit its type: LLVM would wrap it."""
+    element = element_of(t)
+    if isinstance(element, ir.IntType) and isinstance(value, int) and not -1 << element.width - 1 <= value < 1 << element.width:
+        raise Fail(f"the number {value} does not fit in {element.width} bits")
     if not isinstance(t, ir.VectorType):
         return ir.Constant(t, value)
     text = "zeroinitializer" if value is None else "poison" if value is ir.Undefined else f"splat ({ir.Constant(t.element, value)})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sardonyx.base.errors import Unsupported
+from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import (
     Defined,
     Dim,
@@ -18,6 +18,7 @@ from sardonyx.base.symbolic import (
     single,
     substitute,
     symbols,
+    terms,
     value,
 )
 from sardonyx.codegen.scratch import scratch_bytes
@@ -26,9 +27,9 @@ from sardonyx.expr.require import Requirement
 from sardonyx.expr.tensor import Tensor
 from sardonyx.lower.lowered import Lowered
 from sardonyx.lower.machine import Machine
-from sardonyx.lower.schedule import Call, Repeat, Segment, Step, calls, work
+from sardonyx.lower.schedule import Call, Repeat, Segment, Step, bytes_of, calls, work
 from sardonyx.runtime import abi
-from sardonyx.runtime.execution import Condition, Port, Probe, ProgramSpec, SegmentSpec
+from sardonyx.runtime.execution import LARGEST, Condition, Port, Probe, ProgramSpec, SegmentSpec
 from sardonyx.runtime.steps import CallStep, RepeatStep, RunStep, rows
 
 PART = 4_000_000
@@ -42,6 +43,15 @@ UNKNOWN = Machine().small
 def parts_of(work: Dim) -> int:
     """Parts of a share of so many operations."""
     return max(1, min(PARTS, evaluate(work, lambda s: UNKNOWN) // (PARTS * PART)))
+
+
+def require_words(spec: ProgramSpec) -> None:
+    """Raises Fail for a number that a slot can't hold."""
+    sizes = (n for port in (*spec.inputs, *spec.outputs) for n in port.shape)
+    placed = (offset for segment in spec.segments for _, offset in segment.placed)
+    for number in (*(n for _, n in spec.fixed), *sizes, *placed):
+        if not -1 - LARGEST <= number <= LARGEST:
+            raise Fail(f"a size of {number} does not fit in 64 bits")
 
 
 @dataclass
@@ -81,6 +91,7 @@ class Assembler:
 
     def run(self, requirements: Sequence[Requirement]) -> Assembly:
         p = self.program
+        self.require_countable()
         sizes, same = self.input_sizes()
         for probe in p.probes:
             self.slot_of(probe)
@@ -128,6 +139,7 @@ class Assembler:
         )
         self.define()
         spec = spec._replace(slots=self.next_slot)
+        require_words(spec)
         return Assembly(spec, self.plans, self.slots)
 
     def define(self) -> None:
@@ -198,6 +210,12 @@ class Assembler:
                 else:
                     found.append((self.slot_of(s), i, axis))
         return found, same
+
+    def require_countable(self) -> None:
+        """Raises Fail for a value whose bytes are a number of more than 64 bits, whatever the sizes."""
+        for t in (*self.program.outputs, *(t for segment in self.program.segments for t in segment.offsets)):
+            if any(abs(factor) > LARGEST for factor in terms(bytes_of(t)).values()):
+                raise Fail(f"{t.origin or t.name}: a value of shape {list(t.shape)} has more bytes than fit in 64 bits")
 
     def size_slot(self, n: Dim) -> int:
         """n, or -1 - the slot that will hold it."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from sardonyx.base import debug
 from sardonyx.base.background import Background
+from sardonyx.base.errors import Fail
 from sardonyx.base.options import CompileOptions
 from sardonyx.base.symbolic import Symbol, evaluate, round_up
 from sardonyx.codegen import compile as code
@@ -111,9 +112,13 @@ class Compiler:
         return then.program(team(), prepared), lowered, preparation
 
     def begin(self, kernel: Kernel, urgent: bool) -> None:
-        """Starts what the kernel's objects take. Raises Unsupported for what can't be emitted."""
-        if kernel.name not in self.kernels:
+        """Starts what the kernel's objects take. Raises Unsupported for what can't be emitted, Fail for a number of too many bits."""
+        if kernel.name in self.kernels:
+            return
+        try:
             self.kernels[kernel.name] = self.objects.kernel(kernel, self.target, urgent)
+        except Fail as error:
+            raise Fail(f"{', '.join(filter(None, kernel.sources))}: {error.detail}") from None
 
     def draft(
         self, lowered: Lowered, requirements: Sequence[require.Requirement], urgent: bool = False, ticks: bool = False

@@ -99,13 +99,15 @@ class Context:
 
     room: bytes of its own that the address in a slot leads to. placed: of an arena's slot, see Program. replay: repeats the last
     run, if that is possible, on so many `threads`; it writes outputs made so, and needs `large` arenas (slot, bytes, pool).
-    claims: words of what threads take, see codegen.turns. process: whose workers may be inside.
+    claims: words of what threads take, see codegen.turns. process: whose workers may be inside. constants: whose addresses are in
+    slots; a run that is under way when its program is closed still reads them.
     """
 
     __slots__ = (
         "address",
         "borrowed",
         "claims",
+        "constants",
         "large",
         "memory",
         "numbers",
@@ -119,7 +121,7 @@ class Context:
         "threads",
     )
 
-    def __init__(self, spec: ProgramSpec, constants: Sequence[int], placed: Mapping[int, Placed]) -> None:
+    def __init__(self, spec: ProgramSpec, constants: Sequence[Array], placed: Mapping[int, Placed]) -> None:
         self.memory = allocate(spec.slots * abi.SLOT_BYTES)
         self.numbers = self.memory.view(np.int64)
         self.placed = placed
@@ -135,8 +137,10 @@ class Context:
         self.process = os.getpid()
         self.large: list[tuple[int, int, ArenaPool]] = []
         self.outputs: list[tuple[Make, Sequence[int], np.dtype[Any]]] = []
+        self.constants = constants
+        addresses = [address_of(array) for array in constants]
         for slot, i in spec.constants:
-            self.slots[slot] = constants[i]
+            self.slots[slot] = addresses[i]
         for slot, number in spec.fixed:
             self.slots[slot] = number
 
@@ -144,7 +148,7 @@ class Context:
         self.await_leaving()
 
     def provide(self, slot: int, size: int, pool: ArenaPool) -> None:
-        """Puts the address of an arena of this size, which is there until the run ends, into the slot. Raises MemoryError."""
+        """Puts the address of an arena of this size, which is there until the run ends, into the slot. Raises Fail without memory."""
         if size <= KEPT_BYTES:
             self.own[slot] = memory = allocate(size)
             self.room[slot] = size
@@ -152,7 +156,10 @@ class Context:
             return
         self.own.pop(slot, None)
         self.room.pop(slot, None)
-        arena = pool.borrow(size)
+        try:
+            arena = pool.borrow(size)
+        except MemoryError as error:
+            raise Fail(f"no memory for intermediate values of {size} bytes: {error}") from None
         self.borrowed.append((slot, pool, arena))
         self.settle(slot, arena.address)
 
@@ -225,20 +232,30 @@ class Program:
         self.memory = [OutputMemory() for _ in spec.outputs]
         self.empty: list[Make] = [memory.empty for memory in self.memory]
         self.idle: list[Context] = []
+        self.closed = False
         weakref.finalize(self, leave, self.idle)  # a worker that comes late still reads steps and contexts
 
     def run(self, feeds: Sequence[Array], threads: int, poll: Callable[[], None] | None = None) -> list[Array]:
         """The outputs. feeds: C-contiguous arrays of the inputs' dtypes and ranks. poll: called before each segment, may raise.
 
-        Raises Fail or InvalidArgument naming the node.
+        Raises Fail or InvalidArgument naming the node, InvalidArgument if the program is closed.
         """
-        context = self.free() or Context(self.spec, [address_of(c) for c in self.constants], self.placed)
+        constants = self.constants  # taken before `closed` is asked: then they are there
+        if self.closed:
+            raise InvalidArgument(CLOSED)
+        context = self.free() or Context(self.spec, constants, self.placed)
         try:
             return self.run_in(context, feeds, threads, poll)
         finally:
-            if context.borrowed:
-                context.give_back()
-            self.idle.append(context)
+            self.put_back(context)
+
+    def put_back(self, context: Context) -> None:
+        """Ends a run's use of a context: the next run has it, unless the program has been closed meanwhile."""
+        if context.borrowed:
+            context.give_back()
+        self.idle.append(context)
+        if self.closed:
+            self.idle.clear()
 
     def free(self) -> Context | None:
         """A context of an earlier run in which no worker is any more, if there is one."""
@@ -276,9 +293,7 @@ class Program:
                 self.team.ensure(threads)
             return self.repeat(context, feeds, context.replay)
         finally:
-            if context.borrowed:
-                context.give_back()
-            self.idle.append(context)
+            self.put_back(context)
 
     def repeat(self, context: Context, feeds: list[Any], replay: Replay) -> list[Array] | None:
         """See `again`."""
@@ -286,7 +301,7 @@ class Program:
             for slot, size, pool in context.large:
                 context.provide(slot, size, pool)
             outputs = [empty(shape, dtype) for empty, shape, dtype in context.outputs]
-        except (MemoryError, ValueError):
+        except (Fail, MemoryError, ValueError):
             return None
         done = replay(feeds, outputs)
         if done == abi.FAILED:
@@ -305,7 +320,8 @@ class Program:
         context.large = [(slot, arena.needed, pool) for slot, pool, arena in context.borrowed]
 
     def close(self) -> None:
-        """Gives back arenas and constants. The program is not run afterwards."""
+        """Refuses runs from now on, and gives back arenas and constants: what runs under way hold, when they end."""
+        self.closed = True
         leave(self.idle)
         for pool in (*self.arenas, self.scratch):
             pool.close()
@@ -337,6 +353,8 @@ class Program:
             for o in segment.outputs:
                 outputs[o] = self.output(slots, self.outputs[o], self.empty[o])
             self.plans[i](context.address)
+            if slots[abi.STATUS]:  # no kernel may see an address that is wrong
+                self.check(context)
             slots[abi.STEPS] = self.steps[i]
             self.team.walk(context.address, threads if slots[abi.WORK] > abi.LITTLE else 1)
             if slots[abi.STATUS]:
@@ -349,7 +367,10 @@ class Program:
         """The sizes of segment i, and what they must fulfil."""
         slots = context.slots
         for probe in segment.probes:
-            slots[probe.slot] = self.read(slots[probe.source], probe)
+            number = self.read(slots[probe.source], probe)
+            if number > LARGEST:
+                raise Fail(f"a size of {number} does not fit in 64 bits")
+            slots[probe.slot] = number
         self.sizes[i](context.address)
         if slots[abi.STATUS]:
             self.check(context)
@@ -363,7 +384,7 @@ class Program:
         shape = output.shape if output.shape is not None else [n if n >= 0 else slots[-1 - n] for n in output.sizes]
         try:
             out = empty(shape, output.dtype)
-        except (MemoryError, ValueError) as e:
+        except (MemoryError, ValueError, OverflowError) as e:
             raise Fail(f"no memory for output {output.name} of shape {list(shape)}: {e}") from None
         slots[output.slot] = address_of(out)
         return out
@@ -421,3 +442,6 @@ LINE = 64
 
 OVERFLOW = 0xFFFF_FFFF
 """See codegen.plans."""
+LARGEST = (1 << 63) - 1
+"""What a slot holds."""
+CLOSED = "The session is closed."

@@ -11,6 +11,7 @@ from sardonyx.base import debug
 from sardonyx.base.context import QUIET, RunContext, Trace
 from sardonyx.base.errors import InvalidArgument
 from sardonyx.providers import registry
+from sardonyx.runtime.execution import CLOSED
 from sardonyx.session import kept
 from sardonyx.session import options as keys
 from sardonyx.session.built import Built, Request, with_outputs
@@ -54,6 +55,7 @@ class InferenceSession:
         self._trace = Trace() if self._options.enable_profiling else None
         self._trace_path = trace_path(self._options.profile_file_prefix)
         self._verbose = debug.level() >= debug.RAN
+        self._closed = False
         self._build(providers, provider_options)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -127,6 +129,7 @@ class InferenceSession:
         """The plan for these outputs, made at their first use. Raises InvalidArgument for an unknown name."""
         if isinstance(names, str):
             raise TypeError(f"output names are a list, not the text {names!r}")
+        self._require_open()
         key = tuple(names)
         plan = self._plans.get(key)
         if plan is None:
@@ -143,9 +146,18 @@ class InferenceSession:
             self._variants[extra] = kept.obtain(with_outputs(self._request, extra)).program
         return self._variants[extra]
 
+    def _require_open(self) -> None:
+        """Raises InvalidArgument once the session is closed."""
+        if self._closed:
+            raise InvalidArgument(CLOSED)
+
     def close(self) -> None:
-        """Gives back what the session holds. It can't be run afterwards."""
-        for program in (self._built.program, *self._variants.values()):
+        """Gives back what the session holds, does not wait for runs under way: each gives back its own when it ends.
+
+        From now on every run raises InvalidArgument; what the session says about the model it still says.
+        """
+        self._closed = True
+        for program in (self._built.program, *list(self._variants.values())):
             program.close()
         self._plans.clear()
         self._variants.clear()
@@ -182,6 +194,7 @@ class InferenceSession:
 
     def set_providers(self, providers: Providers | None = None, provider_options: Options | None = None) -> None:
         """Compiles the model anew for these providers."""
+        self._require_open()
         self._build(providers, provider_options)
 
     def get_provider_graph_assignment_info(self) -> list[OrtEpAssignedSubgraph]:
@@ -210,11 +223,10 @@ class InferenceSession:
 class _Closed:
     """Stands in for the plan of a session that is closed."""
 
-    def again(self, _: Any) -> None:
-        return None
+    def again(self, *_: Any) -> list[Any]:
+        raise InvalidArgument(CLOSED)
 
-    def run(self, *_: Any) -> list[Any]:
-        raise InvalidArgument("The session is closed.")
+    run = again
 
 
 def _restore(
