@@ -18,6 +18,8 @@ import numpy.typing as npt
 
 from sardonyx.base.errors import Unsupported
 from sardonyx.base.symbolic import Atom, Dim, Int, Symbol, evaluate, is_nonnegative, maximum, minimum, substitute, symbols, value
+from sardonyx.expr import decide
+from sardonyx.expr.decide import Relation, Undecided
 from sardonyx.expr.require import is_required_nonnegative
 from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import Cast, Const, Element, Expr, Index, Op, Reduce, Select, dim_elements
@@ -54,6 +56,15 @@ def known(t: Tensor) -> npt.NDArray[Any] | None:
     except Unknown:
         return None
     return t.known
+
+
+def decided(t: Tensor) -> npt.NDArray[Any]:
+    """As `known`; comparisons of sizes are answered for the run that the program is made for. Raises Undecided where data decide."""
+    with decide.asking():
+        found = known(t)
+    if found is None:
+        raise Undecided(f"the form of the graph depends on the value of {t.name or t.origin}")
+    return found
 
 
 _forbidden: contextvars.ContextVar[str] = contextvars.ContextVar("no_data_sizes", default="")
@@ -121,7 +132,10 @@ def evaluate_element(t: Tensor, at: tuple[int, ...]) -> Number:
     if t.parts:
         return number_of_part(t, at)
     if t.body is None:
-        raise Unknown
+        fed = decide.ask_value(t.name, at) if decide.is_asking() and t.call is None and t.region is None else None
+        if fed is None:
+            raise Unknown
+        return fed
     env = {s: i for a, i in zip(t.axes, at, strict=True) if isinstance(a, Int) for s in a.symbols}
     return reduce_known(t, env) if t.fn else evaluate_expr(t.body, env)
 
@@ -219,7 +233,9 @@ def cast_known(x: Number, e: Cast) -> Number:
         return x if isinstance(x, Int) else int(x) if math.isfinite(x) else _unknown()
     if e.dtype.is_float:
         return x if isinstance(x, Int) else float(x)  # a size stays exact as a formula
-    return bool(x) if not isinstance(x, Int) else _unknown()
+    if not isinstance(x, Int):
+        return bool(x)
+    return not decide.ask(x, "==") if decide.is_asking() else _unknown()
 
 
 def _unknown() -> Number:
@@ -249,12 +265,16 @@ def remainder_known(a: Dim, b: Dim) -> Dim:
     return a - divide_known(a, b) * b
 
 
-def compare(decide: Callable[[Dim], bool | None]) -> Callable[[Dim, Dim], bool]:
+def compare(certain: Callable[[Dim], bool | None], relation: Relation, truth: bool) -> Callable[[Dim, Dim], bool]:
+    """The comparison whose result is `truth` if a - b is in the relation to zero. certain: is it? None where sizes decide."""
+
     def rule(a: Dim, b: Dim) -> bool:
-        answer = decide(a - b)
+        answer = certain(a - b)
+        if answer is None and decide.is_asking():
+            answer = decide.ask(a - b, relation)
         if answer is None:
             raise Unknown
-        return answer
+        return answer is truth
 
     return rule
 
@@ -280,14 +300,6 @@ def same(d: Dim) -> bool | None:
     return False if is_nonnegative(d - 1) or is_nonnegative(-1 - d) else None
 
 
-def negated(decide: Callable[[Dim], bool | None]) -> Callable[[Dim], bool | None]:
-    def flipped(d: Dim) -> bool | None:
-        answer = decide(d)
-        return None if answer is None else not answer
-
-    return flipped
-
-
 DIM_RULES: Mapping[str, Callable[..., Number]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
@@ -302,12 +314,12 @@ DIM_RULES: Mapping[str, Callable[..., Number]] = {
     "ceil": lambda a: a,
     "rint": lambda a: a,
     "trunc": lambda a: a,
-    "eq": compare(same),
-    "ne": compare(negated(same)),
-    "lt": compare(less),
-    "ge": compare(negated(less)),
-    "le": compare(at_most),
-    "gt": compare(negated(at_most)),
+    "eq": compare(same, "==", True),
+    "ne": compare(same, "==", False),
+    "lt": compare(less, "<", True),
+    "ge": compare(less, "<", False),
+    "le": compare(at_most, "<=", True),
+    "gt": compare(at_most, "<=", False),
 }
 
 

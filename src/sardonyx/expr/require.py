@@ -36,6 +36,24 @@ def collect() -> Iterator[list[Requirement]]:
         _collected.reset(token)
 
 
+@contextlib.contextmanager
+def tentative() -> Iterator[None]:
+    """Forgets the requirements stated inside if it is left by an exception: what was tried is not what will run."""
+    found = _collected.get()
+    before = len(found) if found is not None else 0
+    try:
+        yield
+    except BaseException:
+        if found is not None:
+            del found[before:]
+        raise
+
+
+def stated() -> int:
+    """How many requirements there are so far."""
+    return len(_collected.get() or ())
+
+
 def require_equal(a: Dim, b: Dim, message: str) -> None:
     """a == b: now if that is known (else Fail), or at run start."""
     difference = a - b

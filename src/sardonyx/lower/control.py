@@ -2,7 +2,8 @@
 
 Loop    scan or while_loop over its trip count, known or decided by data
 Scan    scan; each step reads its slice of the scanned inputs by index
-If      one branch if the condition is known; else each branch as a loop of at most one turn
+If      one branch if the condition is known; else each branch as a loop of at most one iteration. Branches that can't be repeated
+        bodies (other ranks, sizes that data decide, demands on sizes) are imported alone, once a run has brought the condition
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from sardonyx.base import debug
 from sardonyx.base.dtypes import boolean, i64
 from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Dim, value
-from sardonyx.expr.known import DataSymbol, elements, known, no_data_sizes
+from sardonyx.expr import require
+from sardonyx.expr.known import DataSymbol, decided, elements, known, no_data_sizes
 from sardonyx.expr.region import scan, while_loop
 from sardonyx.expr.scalar import apply, cast, index
 from sardonyx.expr.tensor import Tensor, compute, constant
@@ -161,19 +164,34 @@ def arrange(stack: Tensor, axis: int, backwards: int, trip: Dim) -> Tensor:
 
 
 def branch(node: onnx_ir.Node, inputs: Sequence[Tensor | None], scope: Scope, import_body: ImportBody) -> list[Tensor]:
-    """The branch that the condition chooses; both must give the same shapes if only data decide."""
+    """The branch that the condition chooses. Raises Undecided where it can be imported only once the condition is known, but isn't."""
     condition = inputs[0]
     assert condition is not None
+    found = known(condition)
+    if found is None:
+        try:
+            with require.tentative():
+                return both_branches(node, condition, scope, import_body)
+        except (Unsupported, Fail) as reason:
+            debug.show(debug.RAN, "one branch", f"{node.op_type} node {node.name}: {reason}")
+            found = decided(condition)
+    name = "then_branch" if bool(found.ravel()[0]) else "else_branch"
+    return import_body(body_of(node, name), dict(scope))
+
+
+def both_branches(node: onnx_ir.Node, condition: Tensor, scope: Scope, import_body: ImportBody) -> list[Tensor]:
+    """Each branch under its condition; both must give the same shapes, and demand nothing of sizes, since only one of them runs."""
     then, otherwise = body_of(node, "then_branch"), body_of(node, "else_branch")
-    decided = known(condition)
-    if decided is not None:
-        return import_body(then if bool(decided.ravel()[0]) else otherwise, dict(scope))
+    before = require.stated()
     chosen = scalar_bool(condition)
     shapes = [(t.dtype, t.shape) for t in run_body(then, [], scope, import_body)]
     blank = [compute(d, s, lambda *_, d=d: cast(index(0), d)) for d, s in shapes]
     finals = once(chosen, blank, lambda: run_body(then, [], scope, import_body))
     negated = pointwise(lambda c: apply("not", c), chosen, dtype=boolean)
-    return once(negated, finals, lambda: run_body(otherwise, [], scope, import_body))
+    finals = once(negated, finals, lambda: run_body(otherwise, [], scope, import_body))
+    if require.stated() > before:
+        raise Unsupported("a branch that demands something of sizes")
+    return finals
 
 
 def once(condition: Tensor, initial: Sequence[Tensor], body: Callable[[], Sequence[Tensor]]) -> list[Tensor]:

@@ -60,7 +60,7 @@ def import_node(node: onnx_ir.Node, scope: dict[onnx_ir.Value, Tensor], opsets: 
         except Fail as e:
             raise Fail(f"Node ({node.name}) Op ({node.op_type}) {e.detail}") from None
         except Unsupported as e:
-            raise Unsupported(f"{describe(node)}: {e}") from None
+            raise type(e)(f"{describe(node)}: {e}") from None
     made = [results] if isinstance(results, Tensor) else list(results)
     for v, t in zip(node.outputs, made, strict=False):
         if t is not None:

@@ -12,6 +12,7 @@ from sardonyx.base.dtypes import BY_CODE, DType, f32, f64, from_numpy, i64
 from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Dim, Int, alias, ceil_divide, equals, is_nonnegative, maximum, named, product, split, terms
 from sardonyx.expr import scalar
+from sardonyx.expr.decide import ask
 from sardonyx.expr.index import at, broadcast
 from sardonyx.expr.known import elements, known
 from sardonyx.expr.require import not_below_zero, require_equal, require_nonnegative
@@ -184,12 +185,9 @@ def flatten(x: Tensor, axis: int = 1) -> Tensor:
 
 
 def squeeze_axes(x: Tensor, axes: Sequence[int] | None) -> Tensor:
-    """x without these axes, or without all of one element."""
+    """x without these axes, or without all of one element (which a run's sizes decide)."""
     if axes is None:
-        unknown = [n for n in x.shape if not isinstance(n, int)]
-        if unknown:
-            raise Unsupported(f"Squeeze without axes of {list(x.shape)}")
-        return drop(x, [a for a, n in enumerate(x.shape) if n == 1])
+        return drop(x, [a for a, n in enumerate(x.shape) if ask(n - 1, "==")])
     dropped = normal_axes(axes, x.rank)
     for a in dropped:
         require_equal(x.shape[a], 1, f"cannot squeeze axis {a} of {list(x.shape)}")

@@ -58,6 +58,13 @@ class ExecutionProvider(abc.ABC):
     def get_capability(self, graph: ir.Graph, options: CompileOptions) -> list[list[ir.Node]]:
         """Groups of the graph's nodes that the provider can run; each becomes a sub-graph, or several where one would not be legal."""
 
+    def get_late_capability(self, graph: ir.Graph, options: CompileOptions) -> list[list[ir.Node]]:
+        """Groups of further nodes, which the provider can perhaps compile once a run has brought ranks, types and sizes of what they read.
+
+        Asked after `get_capability`, of the same graph; served after what all providers claimed outright.
+        """
+        return []
+
     @abc.abstractmethod
     def compile(self, graph: ir.Graph, options: CompileOptions) -> Executable:
         """Compiles a self-contained graph: it reads its inputs and initializers only, and imports its opsets itself.

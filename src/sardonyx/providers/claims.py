@@ -7,17 +7,24 @@ from dataclasses import dataclass
 from sardonyx.base import debug
 from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.expr import require
+from sardonyx.expr.decide import Undecided
 from sardonyx.expr.tensor import Tensor
 from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph.partition import read_values
-from sardonyx.lower.importer import Imported, graph_input, import_node, weight
+from sardonyx.lower.control import CONTROL
+from sardonyx.lower.importer import Imported, find_op, graph_input, import_node, weight
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The nodes that can be compiled. made: the tensors of the graph's values. whole: they are all of the graph's."""
+    """The nodes that can be compiled. made: the tensors of the graph's values. whole: they are all of the graph's.
+
+    late: further nodes that can perhaps be compiled once a run has brought what their form depends on: the rank or the type of what
+    they read, or a size.
+    """
 
     nodes: list[ir.Node]
+    late: list[ir.Node]
     inputs: dict[str | None, Tensor]
     made: dict[ir.Value, Tensor]
     requirements: list[require.Requirement]
@@ -32,11 +39,22 @@ class Claim:
 
 def claim(graph: ir.Graph) -> Claim:
     """Claims the nodes with a compiled form, as far as they can be reached over values whose type and rank are known."""
+    nodes: list[ir.Node] = []
+    late: list[ir.Node] = []
     with require.collect() as requirements:
         made = leaves(graph)
-        nodes = [node for node in graph if is_compiled(node, graph, made)]
+        for node in graph:
+            missing = [v for v in read_values(node) if v.graph is graph and not provide(v, made)]
+            try:
+                if missing:
+                    late += [node] if all(map(is_open, missing)) and has_operator(node, graph) else []
+                elif compile_node(node, graph, made):
+                    nodes.append(node)
+            except Undecided as question:
+                debug.show(debug.RAN, "late", str(question))
+                late.append(node)
     inputs = {v.name: made[v] for v in graph.inputs if v in made}
-    return Claim(nodes, inputs, made, requirements, len(nodes) == len(graph))
+    return Claim(nodes, late, inputs, made, requirements, len(nodes) == len(graph))
 
 
 def leaves(graph: ir.Graph) -> dict[ir.Value, Tensor]:
@@ -48,14 +66,31 @@ def leaves(graph: ir.Graph) -> dict[ir.Value, Tensor]:
     return out
 
 
-def is_compiled(node: ir.Node, graph: ir.Graph, made: dict[ir.Value, Tensor]) -> bool:
-    """Can it be compiled? Then its outputs are made."""
-    if not all(provide(v, made) for v in read_values(node) if v.graph is graph):
-        return False
+def compile_node(node: ir.Node, graph: ir.Graph, made: dict[ir.Value, Tensor]) -> bool:
+    """Makes the node's outputs, if it has a compiled form. Raises Undecided if only a run can tell its form."""
     try:
-        import_node(node, made, graph.opset_imports)
+        with require.tentative():
+            import_node(node, made, graph.opset_imports)
+    except Undecided:
+        raise
     except (Unsupported, Fail) as error:
         debug.show(debug.RAN, "refused", str(error))
+        return False
+    return True
+
+
+def is_open(v: ir.Value) -> bool:
+    """May a run bring numbers for this value, although its type or rank is not known?"""
+    return v.type is None or (isinstance(v.type, ir.TensorType) and v.shape is None and v.dtype != ir.DataType.STRING)
+
+
+def has_operator(node: ir.Node, graph: ir.Graph) -> bool:
+    """Has the node's operator a compiled form for any input?"""
+    if node.op_type in CONTROL and node.domain == "":
+        return True
+    try:
+        find_op(node, graph.opset_imports)
+    except Unsupported:
         return False
     return True
 

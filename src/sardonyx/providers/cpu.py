@@ -53,6 +53,9 @@ class CPUExecutionProvider(ExecutionProvider):
         self.claim = claim(graph)
         return [self.claim.nodes]
 
+    def get_late_capability(self, graph: ir.Graph, options: CompileOptions) -> list[list[ir.Node]]:
+        return [self.claim.late] if self.claim is not None and self.claim.late else []
+
     def compile(self, graph: ir.Graph, options: CompileOptions) -> Executable:
         imported = self.claim.imported(graph) if self.claim is not None else None
         if self.claim is not None and imported is not None:

@@ -15,6 +15,7 @@ from sardonyx.runtime.execution import CLOSED
 from sardonyx.session import kept
 from sardonyx.session import options as keys
 from sardonyx.session.built import Built, Request, with_outputs
+from sardonyx.session.late import LateProgram
 from sardonyx.session.metadata import ModelMetadata, NodeArg, OrtEpAssignedSubgraph
 from sardonyx.session.options import RunOptions, SessionOptions
 from sardonyx.session.profiling import monotonic_start, trace_path, write_trace
@@ -199,7 +200,11 @@ class InferenceSession:
 
     def get_provider_graph_assignment_info(self) -> list[OrtEpAssignedSubgraph]:
         """The sub-graphs in the order in which they run, each with its provider and its nodes."""
-        return self._built.assignment
+        return [
+            part
+            for first, step in zip(self._built.assignment, self._built.program.steps, strict=True)
+            for part in (step.executable.assignment() if isinstance(step.executable, LateProgram) else []) or [first]
+        ]
 
     def describe(self) -> str:
         """What the compiler did, for people: each sub-graph with its provider."""

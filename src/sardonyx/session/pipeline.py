@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from sardonyx.base import debug, errors
 from sardonyx.base.background import Background
@@ -12,19 +15,27 @@ from sardonyx.base.context import Trace
 from sardonyx.base.errors import Fail, InvalidArgument, Unsupported
 from sardonyx.base.held import no_full_collections
 from sardonyx.base.options import CompileOptions
+from sardonyx.base.symbolic import Symbol, single
+from sardonyx.expr.decide import answering
 from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph.constants import array_of
+from sardonyx.graph.inference import infer
 from sardonyx.graph.load import FILES, LoadOptions, load
 from sardonyx.graph.partition import Part, extract, partition
 from sardonyx.graph.passes import optimise
 from sardonyx.graph.save import save
 from sardonyx.graph.types import tensor_dtype, type_string
+from sardonyx.lower.importer import dimension
 from sardonyx.providers import registry
 from sardonyx.providers.base import Executable, ExecutionProvider
 from sardonyx.session.built import Built, Request
 from sardonyx.session.feeds import Feeds, InputSpec
+from sardonyx.session.late import LateProgram, Variant, kind_of
 from sardonyx.session.metadata import NO_VERSION, ModelMetadata, NodeArg, OrtEpAssignedNode, OrtEpAssignedSubgraph
 from sardonyx.session.program import Program, Step
+
+LATEST_IR = 10
+"""IR version of the models that sub-graphs are wrapped in: any that has what graphs can hold."""
 
 
 def build(request: Request, trace: Trace | None = None) -> Built:
@@ -136,19 +147,22 @@ def input_spec(value: ir.Value) -> InputSpec:
 
 
 def compile_graph(
-    graph: ir.Graph, providers: Sequence[ExecutionProvider], request: Request
+    graph: ir.Graph, providers: Sequence[ExecutionProvider], request: Request, nested: bool = False
 ) -> tuple[Program, list[OrtEpAssignedSubgraph]]:
-    """Divides the graph among the providers, the reference last, and compiles the parts. The graph is used up."""
+    """Divides the graph among the providers, the reference last, and compiles the parts. The graph is used up.
+
+    nested: the graph is compiled for a run: what is not known now never will be, unless another part computes it.
+    """
     inputs = tuple(str(value.name) for value in graph.inputs if not value.is_initializer())
     outputs = tuple(dict.fromkeys(str(value.name) for value in graph.outputs))
     constants = visible_constants(graph)
-    parts = partition(graph, ask(graph, providers, request.options))
+    parts = partition(graph, ask(graph, providers, request.options, nested))
     steps: list[Step] = []
     assignment: list[OrtEpAssignedSubgraph] = []
     for part, piece in zip(parts, extract(graph, parts), strict=True):
         nodes = tuple(OrtEpAssignedNode(node.name or "", node.domain, node.op_type) for node in piece)
         names = tuple(str(v.name) for v in piece.inputs), tuple(str(v.name) for v in piece.outputs)
-        provider, executable = compile_part(piece, part, providers, request.options)
+        provider, executable = compile_part(piece, part, providers, request)
         assignment.append(OrtEpAssignedSubgraph(provider.name, nodes))
         steps.append(Step(provider.name, executable, *names))
     check_allowed(assignment, request)
@@ -156,15 +170,19 @@ def compile_graph(
     return Program(inputs, outputs, constants, tuple(steps)), assignment
 
 
-def ask(graph: ir.Graph, providers: Sequence[ExecutionProvider], options: CompileOptions) -> list[list[list[ir.Node]]]:
-    """Each provider's claims, until every node is claimed."""
-    claims: list[list[list[ir.Node]]] = []
-    open_nodes = set(graph)
-    for provider in providers:
-        if open_nodes:
-            claims.append(provider.get_capability(graph, options))
-            open_nodes.difference_update(*claims[-1])
-    return claims
+def ask(
+    graph: ir.Graph, providers: Sequence[ExecutionProvider], options: CompileOptions, nested: bool = False
+) -> list[list[list[ir.Node]]]:
+    """Each provider's claims, until every node is claimed: outright, then late (numbers from LATE on), then those of the reference."""
+    *chosen, reference = providers
+    outright = [provider.get_capability(graph, options) for provider in chosen]
+    open_nodes = set(graph).difference(*(group for groups in outright for group in groups))
+    late = [provider.get_late_capability(graph, options) for provider in chosen] if open_nodes else []
+    if nested:  # nothing would be known of these nodes next time that is not known now
+        late = [[group for group in groups if len(group) < len(graph)] for groups in late]
+    open_nodes.difference_update(*(group for groups in late for group in groups))
+    last = [reference.get_capability(graph, options)] if open_nodes else []
+    return [*outright, *late, *last]
 
 
 def visible_constants(graph: ir.Graph) -> dict[str, Any]:
@@ -178,17 +196,63 @@ def visible_constants(graph: ir.Graph) -> dict[str, Any]:
 
 
 def compile_part(
-    piece: ir.Graph, part: Part, providers: Sequence[ExecutionProvider], options: CompileOptions
+    piece: ir.Graph, part: Part, providers: Sequence[ExecutionProvider], request: Request
 ) -> tuple[ExecutionProvider, Executable]:
-    """The part's own provider compiles it, or the reference if that one finds that it can't."""
-    first, last = providers[part.provider], providers[-1]
+    """The part's own provider compiles it, or the reference if that one finds that it can't. Late claims are numbered after the others."""
+    chosen, last = len(providers) - 1, providers[-1]
+    if chosen <= part.provider < 2 * chosen:
+        return providers[part.provider - chosen], late_program(piece, request)
+    first = providers[part.provider] if part.provider < chosen else last
     try:
-        return first, first.compile(piece, options)
+        return first, first.compile(piece, request.options)
     except Unsupported as error:
         if first is last:
             raise errors.NotImplemented(str(error)) from error
         debug.show(debug.RAN, "refused", f"{first.name} can't compile what it claimed: {error}")
-    return last, last.compile(piece, options)
+    return last, last.compile(piece, request.options)
+
+
+# ---- compiling when a run has come -------------------------------------------------------------------------------------------
+
+
+def late_program(piece: ir.Graph, request: Request) -> LateProgram:
+    """The sub-graph as a program that is made when it is first run."""
+    return LateProgram([str(v.name) for v in piece.inputs], lambda inputs: specialise(piece, inputs, request))
+
+
+def specialise(piece: ir.Graph, inputs: Sequence[Any], request: Request) -> Variant:
+    """The sub-graph as a program for inputs of these types and ranks, and for the answers that their sizes give. Raises SardonyxError."""
+    graph = piece.clone()
+    for value, x in zip(graph.inputs, inputs, strict=True):
+        if (
+            isinstance(x, np.ndarray)
+            and x.dtype != object
+            and (value.dtype is None or value.shape is None or len(value.shape) != x.ndim)
+        ):
+            value.type = ir.TensorType(ir.DataType.from_numpy(x.dtype))
+            value.shape = ir.Shape([None] * x.ndim)
+    model = ir.Model(graph, ir_version=LATEST_IR)
+    infer(model)
+    chosen, fallback = make_providers(request)
+    optimise(model, request.options, lambda domain, name: any(provider.knows(domain, name) for provider in chosen))
+    names = size_names(graph)
+    fed = {str(v.name): x for v, x in zip(graph.inputs, inputs, strict=True) if isinstance(x, np.ndarray)}
+    with no_full_collections(), answering(sizes_of(names, inputs), fed) as answers:
+        program, assignment = compile_graph(graph, [*chosen, fallback], request, nested=True)
+    plan = program.plan([str(v.name) for v in piece.outputs])
+    return Variant(tuple(map(kind_of, inputs)), answers, functools.partial(sizes_of, names), program, plan, assignment)
+
+
+def size_names(graph: ir.Graph) -> list[list[Symbol | None]]:
+    """The symbols that the sizes of each input have when the graph is imported; None for sizes that are numbers."""
+    return [
+        [single(dimension(d, f"{v.name}.{i}")) for i, d in enumerate(v.shape)] if v.shape is not None else [] for v in graph.inputs
+    ]
+
+
+def sizes_of(names: Sequence[Sequence[Symbol | None]], inputs: Sequence[Any]) -> dict[Symbol, int]:
+    """The sizes of these inputs by their symbols."""
+    return {s: n for axes, x in zip(names, inputs, strict=True) for s, n in zip(axes, np.shape(x), strict=False) if s is not None}
 
 
 def check_allowed(assignment: Sequence[OrtEpAssignedSubgraph], request: Request) -> None:
