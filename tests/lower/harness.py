@@ -23,6 +23,7 @@ import numpy as np
 from sardonyx.base import dtypes
 from sardonyx.base.background import Background
 from sardonyx.base.dtypes import from_numpy
+from sardonyx.base.options import CompileOptions
 from sardonyx.base.symbolic import Defined, Dim, Symbol, evaluate, single, symbol
 from sardonyx.codegen import features
 from sardonyx.codegen.features import Target
@@ -35,6 +36,7 @@ from sardonyx.loop import interpreter
 from sardonyx.lower.lowered import Lowered
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.schedule import Call, Repeat, Segment, Step, bytes_of
+from sardonyx.providers import cpu
 from sardonyx.providers.cpu import Compiler
 from sardonyx.providers.objects import Objects
 from sardonyx.runtime import execution, memory
@@ -87,8 +89,8 @@ def parse(signature: str, name: str) -> Tensor:
 
 
 def machine_for(target: Target, **changes: Any) -> Machine:
-    machine = Machine(lanes=target.vector_bits // 32, shapes=target.tile_shapes)
-    return dataclasses.replace(machine, **changes)
+    """The provider's, without Winograd's products unless they are asked for."""
+    return dataclasses.replace(cpu.machine_for(target, CompileOptions(winograd=False)), **changes)
 
 
 @dataclass

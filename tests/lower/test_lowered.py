@@ -8,11 +8,13 @@ import pytest
 from sardonyx import ops
 from sardonyx.base.dtypes import boolean
 from sardonyx.base.errors import Fail, InvalidArgument
+from sardonyx.base.symbolic import Dim
 from sardonyx.codegen import features
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element
 from sardonyx.expr.known import elements
-from sardonyx.expr.tensor import Tensor, compute, constant, origin
+from sardonyx.expr.tensor import Tensor, compute, constant, origin, reduction
+from sardonyx.loop.nodes import Expr
 from sardonyx.ops import linalg, movement, pointwise, shape, softmax
 from sardonyx.ops.pointwise import add, along, view
 from tests.lower.harness import compile_tensors, compiled, integers, machine_for, reals
@@ -68,6 +70,23 @@ def test_weights_are_computed_on_once() -> None:
     assert program.preparation is not None
     assert len(program.lowered.nests) == 1
     program.check(reals(3, 8))
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_sums_of_weights_as_long_as_an_input_are_no_constants(both: bool) -> None:
+    """Their loops end where only a run says so."""
+
+    def build(x: Tensor, w: Tensor) -> list[Tensor]:
+        def body(*i: Dim) -> Expr:
+            return at(w, (i[-1],))
+
+        total = reduction("add", w.dtype, (1,), [x.shape[1]], body)
+        table = compute(w.dtype, (3,), lambda i: at(w, (i,)))
+        return [add(along("add", x, [1]), total), *([table] if both else [])]
+
+    program = compiled(build, "f32[2, k]", reals(9))
+    for k in (0, 1, 5, 9):
+        program.check(reals(2, k))
 
 
 def test_inputs_that_nobody_reads() -> None:

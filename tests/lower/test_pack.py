@@ -416,3 +416,46 @@ def test_a_copy_that_serves_many_turns_is_made() -> None:
     program = compiled(powers, "f32[m, 16]", "f32[16, 16]")
     assert copied(program, reals(1, 16), reals(16, 16))
     program.check(reals(1, 16), reals(16, 16))
+
+
+# ---- loops that move neither operand, dtypes that no tile reads -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("repeated", [[4, 7, 8], [7, 4, 8], [2, 4, 3, 8]])
+@pytest.mark.parametrize("fixed", [True, False])
+def test_rows_that_are_repeated(repeated: list[int], fixed: bool) -> None:
+    """A loop that moves with neither operand is one of rows."""
+
+    def build(x: Tensor, w: Tensor) -> list[Tensor]:
+        wide = view(x, repeated, lambda *i: [i[repeated.index(4)], i[-1]])
+        y = linalg.matmul(wide, w)
+        return [y, pointwise.pointwise(lambda e: scalar.maximum(e, 0), softmax.softmax_over(y, [3 if len(repeated) == 4 else 2]))]
+
+    w = reals(8, 16)
+    program = compiled(build, "f32[4, 8]", *([w] if fixed else ["f32[8, 16]"]))
+    program.check(reals(4, 8), *([] if fixed else [w]), tolerance=1e-5)
+
+
+def test_columns_that_are_repeated() -> None:
+    """Of a product whose other operand moves with none of the outer loops."""
+
+    def build(x: Tensor, w: Tensor) -> Tensor:
+        return linalg.matmul(view(x, [5, 3, 2, 8], lambda i, j, r, k: [r, k]), view(w, [5, 3, 8, 6], lambda i, j, k, c: [j, k, c]))
+
+    compiled(build, "f32[2, 8]", "f32[3, 8, 6]").check(reals(2, 8), reals(3, 8, 6))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2])
+@pytest.mark.parametrize("target", [features.host(), features.SSE2], ids=["host", "sse2"])
+@pytest.mark.parametrize("fixed", [True, False])
+def test_products_of_narrow_floats_on_every_processor(dtype: type, target: features.Target, fixed: bool) -> None:
+    name = {"float16": "f16", "bfloat16": "bf16", "float8_e4m3fn": "f8e4m3fn", "float8_e5m2": "f8e5m2"}[np.dtype(dtype).name]
+    x, w = integers(5, 33, low=-2, high=3).astype(dtype), integers(33, 48, low=-1, high=2).astype(dtype)
+    bias = integers(48, low=-1, high=2).astype(dtype)
+
+    def build(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        return pointwise.pointwise(lambda e: scalar.maximum(e, 0), pointwise.add(linalg.matmul(x, w), b))
+
+    program = compiled(build, f"{name}[m, 33]", w if fixed else f"{name}[33, 48]", bias, target=target)
+    program.check(x, *([] if fixed else [w]))
+    program.check(x[:0], *([] if fixed else [w]))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -456,3 +457,46 @@ def test_a_view_by_data_of_a_view_by_data() -> None:
 
     program = compiled(twice, "i64[m]", "f32[n]")
     program.check(np.array([2, 0, -1], np.int64), reals(3))
+
+
+# ---- several index maps --------------------------------------------------------------------------------------------------
+
+Map = tuple[list[int], Callable[..., Sequence[Dim]]]
+"""A shape, and what is read at each of its indices, of a tensor of 12 x 12 x 16."""
+
+MAPS: dict[str, Map] = {
+    "whole": ([12, 12, 16], lambda i, j, k: [i, j, k]),
+    "diagonal": ([12, 16], lambda i, k: [i, i, k]),
+    "other diagonal": ([12, 16], lambda i, k: [i, 11 - i, k]),
+    "transposed": ([12, 12, 16], lambda i, j, k: [j, i, k]),
+    "every other row": ([6, 12, 16], lambda i, j, k: [2 * i, j, k]),
+    "shifted": ([11, 12, 16], lambda i, j, k: [i + 1, j, k]),
+    "one row": ([12, 16], lambda j, k: [3, j, k]),
+    "merged": ([144, 16], lambda i, k: [i // 12, i % 12, k]),
+}
+MAKERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "pointwise": lambda x: pointwise.pointwise(lambda e: scalar.apply("tanh", e), x),
+    "normalised": lambda x: softmax.softmax_over(x, [2]),
+    "product": lambda x: linalg.matmul(x, linalg.transpose(x, [0, 2, 1])),
+}
+
+
+def read_at(x: Tensor, how: Map, reader: int) -> Tensor:
+    """Read by a sum of rows, or by another function of each element."""
+    seen = view(x, how[0], how[1])
+    if reader:
+        return along("add", seen, [len(how[0]) - 1])
+    return pointwise.pointwise(lambda e: scalar.apply("sin", e), seen)
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+@pytest.mark.parametrize(("one", "other"), list(itertools.combinations(MAPS, 2)))
+def test_what_is_read_at_several_indices_is_computed_at_all_of_them(maker: str, one: str, other: str) -> None:
+    cut = {"product": 12}.get(maker, 16)
+    maps = [([*shape[:-1], cut], index) for shape, index in (MAPS[one], MAPS[other])]
+
+    def build(x: Tensor) -> list[Tensor]:
+        v = MAKERS[maker](x)
+        return [read_at(v, maps[0], 0), read_at(v, maps[1], 1), *([v] if one == "diagonal" else [])]
+
+    compiled(build, "f32[12, 12, 16]").check(reals(12, 12, 16), tolerance=1e-5)

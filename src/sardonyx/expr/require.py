@@ -22,13 +22,30 @@ class Requirement:
     message: str
 
 
-_collected: contextvars.ContextVar[list[Requirement] | None] = contextvars.ContextVar("requirements", default=None)
+class Collected(list[Requirement]):
+    """Requirements, each once, and what stands for the sizes that must not be negative (see `essence`)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[Dim, str]] = set()
+        self.nonnegative: set[Dim] = set()
+
+    def state(self, requirement: Requirement) -> None:
+        key = requirement.dim, requirement.relation
+        if key not in self.seen:
+            self.seen.add(key)
+            self.append(requirement)
+            if requirement.relation == "nonnegative":
+                self.nonnegative.add(essence(requirement.dim))
+
+
+_collected: contextvars.ContextVar[Collected | None] = contextvars.ContextVar("requirements", default=None)
 
 
 @contextlib.contextmanager
 def collect() -> Iterator[list[Requirement]]:
     """Gathers the requirements stated inside."""
-    found: list[Requirement] = []
+    found = Collected()
     token = _collected.set(found)
     try:
         yield found
@@ -76,8 +93,8 @@ def is_required_nonnegative(a: Dim) -> bool:
     """Is a >= 0 for certain, or has it been required to be?"""
     if is_nonnegative(a):
         return True
-    known = {essence(r.dim) for r in _collected.get() or () if r.relation == "nonnegative"}
-    return essence(a) in known
+    found = _collected.get()
+    return found is not None and essence(a) in found.nonnegative
 
 
 @functools.lru_cache(maxsize=1 << 12)
@@ -95,4 +112,4 @@ def not_below_zero(a: Dim) -> Dim:
 def state(requirement: Requirement) -> None:
     found = _collected.get()
     if found is not None:
-        found.append(requirement)
+        found.state(requirement)

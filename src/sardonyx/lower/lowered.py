@@ -180,9 +180,10 @@ def mark_constants(values: dict[Tensor, Value], results: Container[Tensor]) -> N
 
 
 def sizes_in(v: Value) -> bool:
-    """Does v's body depend on anything but its own loops?"""
+    """Does v's body, or how often it is evaluated, depend on anything but its own loops?"""
     assert v.body is not None
-    return not v.body.symbols <= set(v.all_loops)
+    counts = frozenset[Symbol]().union(*(symbols(s.extent) for s in v.loops if s.extent is not None))
+    return not v.body.symbols | counts <= set(v.all_loops)
 
 
 def leaves(run: dict[Tensor, Value], values: dict[Tensor, Value], probed: Iterable[Tensor]) -> list[Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sardonyx.base.dtypes import DType, f32
+from sardonyx.base.dtypes import DType, bf16, f16, f32, f64
 from sardonyx.base.symbolic import Dim, Int, evaluate, primitive
 
 LINE = 64
@@ -20,7 +20,8 @@ class Machine:
     core's L2 cache. typical, small: what a size that is not known is guessed to be. spare: operations worth doing twice to save memory.
     chunk: elements of a long vector loop that one thread takes at a time. fma: is a multiply-add one operation?
     winograd: may convolutions take fewer products? flops, bandwidth: of one core, for estimates: f32 operations and bytes from beyond its
-    caches in a second (a server's core with vectors of 512 bits; what counts is their ratio).
+    caches in a second (a server's core with vectors of 512 bits; what counts is their ratio). converted: the floats of 16 bits or fewer
+    that a tile converts as it reads them; products of others read wider copies.
     """
 
     lanes: int = 16
@@ -34,6 +35,11 @@ class Machine:
     winograd: bool = False
     flops: float = 150e9
     bandwidth: float = 12e9
+    converted: frozenset[DType] = frozenset((f16, bf16))
+
+    def feeds(self, dtype: DType) -> bool:
+        """Can a tile read operands of this dtype?"""
+        return dtype in (f32, f64) or dtype in self.converted
 
     def guess(self, e: Dim | None, size: int = 0) -> int:
         """e with unknown sizes at this value, their typical one if it is 0; 0 for None."""

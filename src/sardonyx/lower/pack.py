@@ -19,7 +19,7 @@ from sardonyx.expr.scalar import cast, wide
 from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import Expr, Index, Op, Select
 from sardonyx.lower.machine import Machine
-from sardonyx.lower.values import Operands, Panels, Value, address, extent, find_operands, transform
+from sardonyx.lower.values import Operands, Panels, Value, address, extent, find_operands
 
 COPIED = 10
 """Elements along k that are copied in the time of one sum along k, most of which goes into adding up its lanes."""
@@ -33,7 +33,7 @@ def pack(values: dict[Tensor, Value], machine: Machine, plain: Container[Tensor]
         o = find_operands(v) if v.fn and v.place is None else None
         if o is not None and not o.rows and not lies_well(values, o, machine) and not values[o.b.tensor].constant:
             continue  # one row: copying B would cost more than the sums
-        if o is not None and not is_affine(o):
+        if o is not None and not (is_affine(o) and machine.feeds(o.a.dtype)):
             copy_rows(values, v, o)
             o = find_operands(v)
         if o is None:
@@ -50,17 +50,19 @@ def is_affine(o: Operands) -> bool:
 
 
 def copy_rows(values: dict[Tensor, Value], v: Value, o: Operands) -> None:
-    """A as a dense tensor over batch, rows and k, where its addresses would not move evenly."""
+    """A as a dense tensor over batch, rows and k, in the dtype of the products, where its addresses would not move evenly or a tile
+    can't read its dtype."""
     loops = [s for s in (*o.batch, *o.rows, *o.k) if s in o.a.symbols]
-    dense = Tensor(o.a.dtype, [extent(s) for s in loops], f"{o.a.tensor.name}.rows")
+    dtype = product_dtype(o)
+    dense = Tensor(dtype, [extent(s) for s in loops], f"{o.a.tensor.name}.rows")
     dense.id, dense.origin = o.a.tensor.id + 0.2, v.tensor.origin
     copy = values[dense] = Value(dense)
     env = dict(zip(loops, copy.axes, strict=True))
-    copy.body = Read(o.a.tensor, tuple(substitute(i, env) for i in o.a.indices))
+    copy.body = cast(Read(o.a.tensor, tuple(substitute(i, env) for i in o.a.indices)), dtype)
     stand(copy, values[o.a.tensor], v)
     here = Read(dense, tuple(map(value, loops)))
     assert v.body is not None
-    v.body = transform(v.body, lambda r: here if r is o.a else r)
+    v.body = Op("mul", *(here if factor is o.a or o.a in factor.args else factor for factor in v.body.args))
 
 
 def stand(copy: Value, source: Value, reader: Value) -> None:
@@ -87,6 +89,8 @@ def lies_well(values: dict[Tensor, Value], o: Operands, machine: Machine) -> boo
     n = extent(column)
     made_here = b.body is not None or bool(b.tensor.parts)
     if b.constant or not isinstance(n, int) or n % machine.lanes or not made_here or b.into or b.tensor.dtype is not o.a.dtype:
+        return False
+    if not machine.feeds(b.tensor.dtype):
         return False
     if coefficient(o.b.indices[-1], column) != 1 or any(column in symbols(i) for i in o.b.indices[:-1]):
         return False

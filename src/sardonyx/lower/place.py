@@ -216,7 +216,7 @@ class Placer(Layouts):
             return False  # somebody waits for it
         decide = frozenset().union(*map(symbols, deciding(v.body)))
         at = {a: i for a, i in self.mapped(v, inside, nest).items() if decide.isdisjoint(symbols(v.axes[a]))}
-        if keep and any(product(map(extent, covering_loops(i) or ())) != v.shape[a] for a, i in at.items()):
+        if keep and not covers(v, at):
             return False  # this nest needs a part of it only
         if v.into and any(single(i) is None for i in at.values()):
             return False  # who reads a part finds it by the loops of its axes
@@ -372,6 +372,13 @@ MOST_OPERATIONS = 100
 """Of one statement, in units of `cost`: the expression is walked recursively, and rebuilt for each value that it takes up."""
 MOST_MEMBERS = 64
 """Of one nest: longer chains become several kernels, so that the time to compile them grows with their length and not its square."""
+
+
+def covers(v: Value, at: dict[int, Dim]) -> bool:
+    """Do these axes of v run through all of their elements, each beside all of the others? Not along a diagonal, where two move together."""
+    loops = [(covering_loops(i) or [], v.shape[a]) for a, i in at.items()]
+    apart = len({s for own, _ in loops for s in own}) == sum(len(own) for own, _ in loops)
+    return apart and all(product(map(extent, own)) == n for own, n in loops)
 
 
 def loops_of(r: Read) -> set[Symbol]:

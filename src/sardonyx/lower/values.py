@@ -131,10 +131,11 @@ def find_operands(v: Value) -> Operands | None:
 
 
 def as_operands(v: Value, a: Read, b: Read) -> Operands | None:
-    """The contraction of a with b, if b has one loop of columns and both move with all that is reduced."""
+    """The contraction of a with b, if b has one loop of columns and both move with all that is reduced. A loop that moves neither is one
+    of rows, all of which are the same."""
     in_a, in_b = a.symbols, b.symbols
     batch = [s for s in v.variables if s in in_a and s in in_b]
-    rows = [s for s in v.variables if s in in_a and s not in in_b]
+    rows = [s for s in v.variables if s not in in_b]
     columns = [s for s in v.variables if s in in_b and s not in in_a]
     if len(columns) != 1 or not v.loops or not set(v.loops) <= in_a & in_b:
         return None

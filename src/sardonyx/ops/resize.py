@@ -235,7 +235,7 @@ def ways_by_scales(x: Tensor, axes: Sequence[int], scales: Tensor, roi: Sequence
     numbers = known(scales)
     ways = []
     for k, a in enumerate(axes):
-        exact = None if numbers is None else float(numbers[k])
+        exact = numbers[k] if numbers is not None and isinstance(numbers[k], float) else None
         scale = at(scales, (k,)) if exact is None else Const(exact, f32)
         ways.append(Way(a, x.shape[a], scaled(x.shape[a], scale, exact), scale, exact, roi[k], roi[len(axes) + k]))
     return ways

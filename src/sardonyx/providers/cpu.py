@@ -11,11 +11,13 @@ import numpy as np
 
 from sardonyx.base import debug
 from sardonyx.base.background import Background
+from sardonyx.base.dtypes import bf16, f16, f32
 from sardonyx.base.errors import Fail
 from sardonyx.base.options import CompileOptions
 from sardonyx.base.symbolic import Symbol, evaluate, round_up
 from sardonyx.codegen import compile as code
 from sardonyx.codegen import features
+from sardonyx.codegen.casts import is_native
 from sardonyx.codegen.plans import LEVEL as PLAN_LEVEL
 from sardonyx.codegen.plans import emit_plans
 from sardonyx.codegen.team import emit_team
@@ -88,7 +90,10 @@ def compile_tensors(imported: Imported, requirements: Sequence[require.Requireme
 
 def machine_for(target: features.Target, options: CompileOptions) -> Machine:
     """What lowering asks of the target."""
-    return Machine(lanes=target.vector_bits // 32, shapes=target.tile_shapes, fma=target.fma, winograd=options.winograd)
+    converted = frozenset(d for d in (f16, bf16) if is_native(d, f32, target))
+    return Machine(
+        lanes=target.vector_bits // 32, shapes=target.tile_shapes, fma=target.fma, winograd=options.winograd, converted=converted
+    )
 
 
 @dataclass
