@@ -202,7 +202,7 @@ class Placer(Layouts):
             return False  # computed at all of the band's turns, it would be where the guard forbids it
         nest = min((t.nest for t, _ in sites), key=lambda n: n.root.id)  # type: ignore[attr-defined]
         assert isinstance(nest, Nest)
-        if len(nest.members) >= MOST_MEMBERS:
+        if len(nest.members) >= MOST_MEMBERS or sum(map(cost, [*nest.statements, v])) > MOST_NEST_OPERATIONS:
             return False
         inside = [s for s in sites if s[0].nest is nest]
         keep = v.tensor in self.outputs or v.turns or len(inside) < len(sites)
@@ -372,6 +372,9 @@ MOST_OPERATIONS = 100
 """Of one statement, in units of `cost`: the expression is walked recursively, and rebuilt for each value that it takes up."""
 MOST_MEMBERS = 64
 """Of one nest: longer chains become several kernels, so that the time to compile them grows with their length and not its square."""
+MOST_NEST_OPERATIONS = 512
+"""Of all statements of a nest, in units of `cost`: past it, what a buffer between two kernels takes is little beside what they do, and long
+chains become many nests that are alike and share one kernel."""
 
 
 def covers(v: Value, at: dict[int, Dim]) -> bool:
