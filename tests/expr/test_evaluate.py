@@ -15,8 +15,9 @@ from sardonyx.expr import scalar
 from sardonyx.expr.evaluate import blocks, evaluate
 from sardonyx.expr.index import at, element, inside
 from sardonyx.expr.known import elements
+from sardonyx.expr.origin import origin
 from sardonyx.expr.region import scan, while_loop
-from sardonyx.expr.tensor import Tensor, assemble, compute, constant, input_tensor, kernel_outputs, origin, reduction
+from sardonyx.expr.tensor import Tensor, assemble, compute, constant, input_tensor, kernel_outputs, reduction
 from sardonyx.loop.nodes import Buffer, Cast, Check, Const, Expr, For, Kernel, Load, Op, Seq, Store
 
 X = np.arange(12, dtype=np.float32).reshape(3, 4)

@@ -5,7 +5,8 @@ import pytest
 
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at
-from sardonyx.expr.tensor import Tensor, compute, constant, origin
+from sardonyx.expr.origin import origin
+from sardonyx.expr.tensor import Tensor, compute, constant
 from sardonyx.ops.linalg import matmul
 from sardonyx.ops.windows import pad
 from tests.lower.harness import compiled, reals

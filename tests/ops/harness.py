@@ -23,7 +23,8 @@ from sardonyx import ops
 from sardonyx.base.dtypes import from_numpy
 from sardonyx.base.errors import Unsupported
 from sardonyx.expr.evaluate import evaluate
-from sardonyx.expr.tensor import Tensor, constant, input_tensor, origin
+from sardonyx.expr.origin import origin
+from sardonyx.expr.tensor import Tensor, constant, input_tensor
 from sardonyx.ops.record import Case, Op
 
 Array = np.ndarray[Any, np.dtype[Any]]

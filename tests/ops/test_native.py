@@ -12,8 +12,9 @@ from sardonyx.base.errors import Unsupported
 from sardonyx.codegen import features
 from sardonyx.expr import require
 from sardonyx.expr.evaluate import evaluate
+from sardonyx.expr.origin import origin
 from sardonyx.expr.require import Requirement
-from sardonyx.expr.tensor import Tensor, origin
+from sardonyx.expr.tensor import Tensor
 from sardonyx.ops.record import Case, Op
 from tests.lower.harness import assert_close, compile_tensors, machine_for
 from tests.ops import harness

@@ -8,7 +8,8 @@ import pytest
 from sardonyx.base.dtypes import u32, u64
 from sardonyx.expr.evaluate import evaluate
 from sardonyx.expr.index import at
-from sardonyx.expr.tensor import compute, constant, origin
+from sardonyx.expr.origin import origin
+from sardonyx.expr.tensor import compute, constant
 from sardonyx.ops import random
 from tests.ops.harness import run
 

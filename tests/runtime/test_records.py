@@ -24,7 +24,14 @@ SPEC = ProgramSpec(
     fixed=((45, -7), (46, 1 << 62)),
     sizes=((40, 0, 1),),
     segments=(
-        SegmentSpec((), 47, (0,), (Condition(48, True, "must be {}"), Condition(49, False, "size")), STEPS, ((55, 64), (56, 0))),
+        SegmentSpec(
+            (),
+            47,
+            (0,),
+            (Condition(48, True, "must be {}", (3, -50), True), Condition(49, False, "size")),
+            STEPS,
+            ((55, 64), (56, 0)),
+        ),
         SegmentSpec((Probe(50, 51, 3, i64),), 52, (), (), ((0, 54, 2, 0), (abi.END, 0, 0, 0))),
     ),
     calls=((("a", "b"), ("out of {}",)), ((), ())),
@@ -84,6 +91,7 @@ def test_anything_else_is_refused_everywhere(value: object):
         ((6, 0, 4, 4, 2), 7 << abi.COUNT_BITS),
         ((6, 0, 4, 4, 2), 2 * abi.MOST_PARTS + 2),
         ((6, 0, 5, 0, 0), 60),
+        ((6, 0, 3, 0, 3, 1), -61),
     ],
 )
 def test_numbers_that_lead_outside_are_refused(path: tuple[int, ...], value: int):

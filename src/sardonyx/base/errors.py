@@ -10,6 +10,7 @@ class SardonyxError(Exception):
 
     code: ClassVar[int] = 1
     label: ClassVar[str] = "FAIL"
+    defect = False  # it stands for an exception that nobody foresaw: a fault of this package, whatever the model is
 
     def __init__(self, detail: str) -> None:
         super().__init__(f"[ONNXRuntimeError] : {self.code} : {self.label} : {detail}")
@@ -75,9 +76,42 @@ class NotFound(SardonyxError):
     code, label = 14, "NOT_FOUND"
 
 
+class NamesDiffer(InvalidArgument):
+    """Two axes of inputs that have one name in the model have two sizes in a run. A program that takes them for equal raises it at
+    the start of the run; the session then runs one that does not. It never reaches a user."""
+
+
 class Unsupported(Exception):
     """The compiler has no way to express this (an operator, a dtype, a form of it). The message names it.
 
     Raised while a graph is lowered; partitioning then gives the node to the next provider. It never reaches a user
     unless every provider has refused.
     """
+
+
+def blame(error: Exception, title: str) -> None:
+    """Notes the node that was at work when an exception arose, unless one inside of it is noted already."""
+    if not isinstance(error, SardonyxError | Unsupported) and not getattr(error, "__notes__", None):
+        error.add_note(title)
+
+
+def documented(error: Exception) -> SardonyxError:
+    """What users get for an exception: itself if it is one of theirs, else a Fail, which is to be raised from it.
+
+    The one place where that happens. Fuzzers take a `defect` for a finding, as if the exception had passed. Memory that is not there is
+    no defect.
+    """
+    if isinstance(error, SardonyxError):
+        return error
+    if isinstance(error, Unsupported):
+        return NotImplemented(str(error))
+    where = "".join(f"{note}: " for note in getattr(error, "__notes__", ())[:1])
+    reason = (str(error).strip() or "no message").splitlines()[0]
+    out = Fail(f"{where}{type(error).__name__}: {reason}")
+    out.defect = not isinstance(error, MemoryError)
+    return out
+
+
+def running(title: str, reason: str) -> str:
+    """The text of an error of a run. title: an operator and a node, `Add node 'n'`."""
+    return f"Non-zero status code returned while running {title}: {reason}"

@@ -59,28 +59,28 @@ def broadcast(*shapes: Sequence[Dim]) -> list[Dim]:
 
 
 def broadcast_extent(extents: Sequence[Dim], shapes: Sequence[Sequence[Dim]]) -> Dim:
+    clash = f"{{}} by {{}} cannot be broadcast: shapes {' and '.join(['{}'] * len(shapes))}"
     fixed = {e for e in extents if isinstance(e, int)}
     if len(fixed) > 1:
         raise Fail(f"[ShapeInferenceError] Incompatible dimensions: {' and '.join(str(list(s)) for s in shapes)}")
     if fixed:
         known = fixed.pop()
         for e in extents:  # 1 is possible too, and then broadcast_index reads element 0
-            require_equal((e - known) * (e - 1), 0, f"cannot broadcast {' and '.join(str(list(s)) for s in shapes)}")
+            require_equal((e - known) * (e - 1), 0, clash, known, e, *shapes)
         return known
     different = list(dict.fromkeys(extents))
     if not different:
         return 1
     out = different[0]
     for e in different[1:]:
-        message = f"cannot broadcast {' and '.join(str(list(s)) for s in shapes)}"
         if is_clamped(out, e):
             out, e = e, out
         if is_clamped(e, 1) and is_clamped(e, out):
             continue  # one element beside out, none beside none
         if is_clamped(e, out):
-            require_equal(e, out, message)
+            require_equal(e, out, clash, out, e, *shapes)
             continue
-        require_equal((e - out) * (e - 1) * (out - 1), 0, message)
+        require_equal((e - out) * (e - 1) * (out - 1), 0, clash, out, e, *shapes)
         out = alias(out + (e - out) * equals(out, 1))
     return out
 

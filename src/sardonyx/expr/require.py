@@ -5,21 +5,29 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sardonyx.base.errors import Fail
-from sardonyx.base.symbolic import Dim, Int, expanded, is_nonnegative, maximum, primitive
+from sardonyx.base.symbolic import Dim, Int, Symbol, expanded, is_nonnegative, maximum, primitive, single
+from sardonyx.expr.origin import current_origin
 
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """`dim` must be zero, or must not be negative; otherwise the run fails with the message."""
+    """`dim` must be zero, or must not be negative; otherwise the run fails with the message.
+
+    text: the message, with fields {0}, {1}, ... for what `values` come to in that run. title: of the node that asks for it.
+    named: it only says that axes with one name have one size, which the model's operators may not need.
+    """
 
     dim: Dim
     relation: Literal["zero", "nonnegative"]
-    message: str
+    text: str
+    values: tuple[Dim, ...] = ()
+    title: str = ""
+    named: bool = False
 
 
 class Collected(list[Requirement]):
@@ -71,22 +79,23 @@ def stated() -> int:
     return len(_collected.get() or ())
 
 
-def require_equal(a: Dim, b: Dim, message: str) -> None:
-    """a == b: now if that is known (else Fail), or at run start."""
+def require_equal(a: Dim, b: Dim, text: str, *about: object) -> None:
+    """a == b: now if that is known (else Fail), or at run start. text: the message, with a field {} for each of `about`: sizes, shapes
+    and others, shown as they are in the run that fails."""
     difference = a - b
     if isinstance(difference, Int):
-        state(Requirement(difference, "zero", message))
+        state(difference, "zero", text, about)
     elif difference != 0:
-        raise Fail(f"[ShapeInferenceError] {message}")
+        raise Fail(f"[ShapeInferenceError] {shown(text, about)}")
 
 
-def require_nonnegative(a: Dim, message: str) -> None:
-    """a >= 0: now if that is known (else Fail), or at run start."""
+def require_nonnegative(a: Dim, text: str, *about: object) -> None:
+    """a >= 0: now if that is known (else Fail), or at run start. text, about: see `require_equal`."""
     if is_nonnegative(a):
         return
     if not isinstance(a, Int):
-        raise Fail(f"[ShapeInferenceError] {message}")
-    state(Requirement(a, "nonnegative", message))
+        raise Fail(f"[ShapeInferenceError] {shown(text, about)}")
+    state(a, "nonnegative", text, about)
 
 
 def is_required_nonnegative(a: Dim) -> bool:
@@ -109,7 +118,39 @@ def not_below_zero(a: Dim) -> Dim:
     return a if is_required_nonnegative(a) else maximum(a, 0)
 
 
-def state(requirement: Requirement) -> None:
+def state(dim: Dim, relation: Literal["zero", "nonnegative"], text: str, about: Sequence[object]) -> None:
     found = _collected.get()
     if found is not None:
-        found.state(requirement)
+        found.state(Requirement(dim, relation, *fields(text, about), current_origin().full))
+
+
+def fields(text: str, about: Sequence[object]) -> tuple[str, tuple[Dim, ...]]:
+    """(the text with what is known of `about` written out and a numbered field for each size that is not, those sizes)"""
+    values: dict[Dim, int] = {}
+
+    def field(item: Any) -> str:
+        if isinstance(item, list | tuple):
+            return f"[{', '.join(map(field, item))}]"
+        if isinstance(item, Int):
+            return f"{{{values.setdefault(item, len(values))}}}"
+        return braced(str(item))
+
+    told = text.format(*map(field, about))
+    return told, tuple(values)
+
+
+def braced(text: str) -> str:
+    """The text as it stands in one with fields."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def shown(text: str, about: Sequence[object]) -> str:
+    """The text for a failure before any run: a size is shown by the name that the model gives it, or as ?."""
+    told, values = fields(text, about)
+    return told.format(*map(label, values))
+
+
+def label(size: Dim) -> str:
+    """What users know a size by."""
+    s = single(size)
+    return s.name if s is not None and s.extent is None and type(s) is Symbol else "?"

@@ -9,15 +9,13 @@ A `Tensor` has a dtype, a shape of `Dim`s and one of these definitions:
     region     a result of a repeated body (`expr.region`)
     none       an input, or a constant with `data`
 
-Tensors are created by the functions at the end of this file. They carry the name of the ONNX node under `origin(...)`.
+Tensors are created by the functions at the end of this file. They carry the name of the ONNX node under `origin.origin(...)`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +24,7 @@ import numpy.typing as npt
 
 from sardonyx.base.dtypes import DType, from_numpy
 from sardonyx.base.symbolic import Dim, Symbol, named, value
+from sardonyx.expr.origin import current_origin
 from sardonyx.expr.require import require_nonnegative
 from sardonyx.loop.nodes import Expr, Kernel, dim_elements, walk
 
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from sardonyx.expr.region import Region
 
 _ids = itertools.count()
-_origin: contextvars.ContextVar[str] = contextvars.ContextVar("origin", default="")
 
 
 class Tensor:
@@ -47,9 +45,9 @@ class Tensor:
     def __init__(self, dtype: DType, shape: Sequence[Dim], name: str = "") -> None:
         self.id: float = next(_ids)
         self.dtype = dtype
-        self.origin = _origin.get()
+        self.origin = current_origin()
         for n in shape:
-            require_nonnegative(n, f"{self.origin or 'a tensor'} has a size below zero: {list(shape)}")
+            require_nonnegative(n, "a size below zero: {}", shape)
         self.shape: tuple[Dim, ...] = tuple(map(named, shape))
         self.name = name or f"{self.origin or 't'}#{self.id}"
         # index variables; an axis of one element has the index 0
@@ -138,21 +136,6 @@ class Read(Expr):
 def variable(name: str, extent: Dim) -> Dim:
     """A loop variable as an index; 0 where there is one element only."""
     return 0 if isinstance(extent, int) and extent == 1 else value(Symbol(name, extent))
-
-
-@contextlib.contextmanager
-def origin(node: str) -> Iterator[None]:
-    """Tensors made inside carry this ONNX node's name."""
-    token = _origin.set(node)
-    try:
-        yield
-    finally:
-        _origin.reset(token)
-
-
-def current_origin() -> str:
-    """The ONNX node whose tensors are being made."""
-    return _origin.get()
 
 
 def reads(body: Expr) -> list[Read]:

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 
 from sardonyx.base.symbolic import Symbol, single, symbols
 from sardonyx.expr.tensor import Read, Tensor
-from sardonyx.lower.values import Value, inlined, reads_of, transform
+from sardonyx.lower.values import Value, reads_of, take_up
 
 Readers = Mapping[Tensor, Sequence[Value]]
 
@@ -45,8 +45,7 @@ def take_epilogue(v: Value, followers: Sequence[Follower]) -> dict[Symbol, Symbo
     for t, r in followers:
         own = {a: i for axis, index in zip(v.axes, r.indices, strict=True) if (a := single(axis)) and (i := single(index))}
         places = {first: own[s] for first, s in places.items()}
-        assert t.body is not None
-        t.body = transform(t.body, lambda q, v=v: inlined(v, q) if q.tensor is v.tensor else q)  # type: ignore[misc]
+        take_up(t, v)
         v.body = None
         v = t
     return places

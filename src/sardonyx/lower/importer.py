@@ -14,7 +14,8 @@ from sardonyx import ops
 from sardonyx.base.dtypes import BY_CODE, DType
 from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Dim, symbol
-from sardonyx.expr.tensor import Tensor, input_tensor, lazy_constant, origin
+from sardonyx.expr.origin import origin
+from sardonyx.expr.tensor import Tensor, input_tensor, lazy_constant
 from sardonyx.graph import onnx_ir
 from sardonyx.lower.control import CONTROL, import_control
 from sardonyx.ops.record import Op
@@ -48,13 +49,13 @@ def import_graph(graph: onnx_ir.Graph, opsets: Mapping[str, int]) -> Imported:
 def import_node(node: onnx_ir.Node, scope: dict[onnx_ir.Value, Tensor], opsets: Mapping[str, int]) -> None:
     """Adds the node's outputs to scope."""
     if node.op_type in CONTROL and node.domain == "":
-        with origin(node_name(node)):
+        with origin(node_name(node), node.op_type):
             results = import_control(node, scope, lambda g, inner: import_body(g, inner, opsets))
         scope.update(zip(node.outputs, results, strict=False))
         return
     op = find_op(node, opsets)
     inputs = [scope[v] if v is not None else None for v in node.inputs]
-    with origin(node_name(node)):
+    with origin(node_name(node), node.op_type):
         try:
             results = call(op, inputs, node)
         except Fail as e:
@@ -169,4 +170,4 @@ def node_name(node: onnx_ir.Node) -> str:
 
 
 def describe(node: onnx_ir.Node) -> str:
-    return f"{node.op_type} node {node_name(node)}"
+    return f"{node.op_type} node '{node_name(node)}'"

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from sardonyx.base.errors import running
 from sardonyx.base.symbolic import Symbol, ground, product, symbols, value
 from sardonyx.expr.known import DataSymbol
+from sardonyx.expr.origin import Origin
 from sardonyx.expr.region import Region
+from sardonyx.expr.require import braced
 from sardonyx.expr.tensor import KernelCall, Read, Tensor, compute, operands
 from sardonyx.loop.nodes import Const, Expr, Kernel
 from sardonyx.loop.printer import key
@@ -326,17 +329,25 @@ def nest_call(placed: Placed, values: dict[Tensor, Value], machine: Machine, ker
     kernel = kernels.keep(kernel)
     origins = tuple(dict.fromkeys(v.tensor.origin for v in nest.statements))
     writes = frozenset((v.into[0] if v.into else v.tensor) for v in [nest.root, *(m for m in nest.members if m.stored)])
-    checks = ("index {0} is out of bounds for an axis of {1}",)
+    checked = dict.fromkeys(o for v in nest.statements for o in v.checked)
+    checks = said_of(checked or origins, ("index {0} is out of bounds for an axis of {1}",))
     return Call(kernel, arguments, sizes, writes, origins, checks, work=work, alone=kernels.alone(kernel))
 
 
-def hand_written(call: KernelCall, kernels: KernelTable, origin: str) -> Call:
+def said_of(origins: Iterable[Origin], messages: Sequence[str]) -> tuple[str, ...]:
+    """The messages of a call's checks, which fail in a node of these."""
+    title = " or ".join(dict.fromkeys(o.full for o in origins if o))
+    return tuple(running(braced(title), message) for message in messages)
+
+
+def hand_written(call: KernelCall, kernels: KernelTable, origin: Origin) -> Call:
     kernel = replace(call.kernel, body=dealt(call.kernel.body))
     kernel = kernels.keep(replace(kernel, name=f"k_{key(kernel)[:20]}"))
     arguments = [*call.inputs, *call.outputs]
     work = sum((product(t.shape) for t in arguments), start=0) * HAND_WRITTEN if call.work is None else call.work
     alone = kernels.alone(kernel)
-    return Call(kernel, arguments, list(call.sizes), frozenset(call.outputs), (origin,), call.checks, work=work, alone=alone)
+    checks = said_of([origin], call.checks)
+    return Call(kernel, arguments, list(call.sizes), frozenset(call.outputs), (origin,), checks, work=work, alone=alone)
 
 
 HAND_WRITTEN = 8

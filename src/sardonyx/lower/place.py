@@ -43,12 +43,11 @@ from sardonyx.lower.values import (
     bound,
     cost,
     extent,
-    inlined,
     moves,
     operands,
     quotients,
     reads_of,
-    transform,
+    take_up,
 )
 
 MOST_WRITTEN_OUT = 8
@@ -124,8 +123,7 @@ class Placer(Layouts):
     def substitute(self, v: Value, readers: Iterable[Value]) -> None:
         """The readers take up v's body."""
         for reader in dict.fromkeys(readers):
-            assert reader.body is not None
-            reader.body = transform(reader.body, lambda r: inlined(v, r) if r.tensor is v.tensor else r)
+            take_up(reader, v)
             self.note(reader)
 
     # ---- the rules: each returns whether it placed v ------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from sardonyx.base.symbolic import (
 )
 from sardonyx.expr.region import Region
 from sardonyx.expr.tensor import Read, Tensor
-from sardonyx.loop.nodes import Cast, Const, Element, Expr, Index, Op, Select, dim_elements, replace, walk
+from sardonyx.loop.nodes import TRUSTED, Cast, Const, Element, Expr, Index, Op, Select, dim_elements, replace, walk
 
 
 class Value:
@@ -36,18 +36,35 @@ class Value:
     contracts a sum of products whose right-hand side lies as a tile reads it (see lower.pack)
     turns     the next state of a loop, written into the other half of its buffer (see lower.repetition) wherever it is computed
     level     the segment in which it can be computed first (see lower.levels)
+    checked   the nodes whose indices its body checks, what it has taken up included
     guard     where it is false, nothing is stored: a loop that was split runs past the end
     """
 
     __slots__ = (
         *("axes", "body", "constant", "contracts", "fn", "into", "laid", "loops", "nest"),
-        *("place", "region", "room", "shape", "stored", "strides", "tensor", "tile", "form", "turns", "level", "guard", "covered"),
+        *(
+            "checked",
+            "place",
+            "region",
+            "room",
+            "shape",
+            "stored",
+            "strides",
+            "tensor",
+            "tile",
+            "form",
+            "turns",
+            "level",
+            "guard",
+            "covered",
+        ),
     )
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
         self.shape, self.axes, self.loops = tensor.shape, tensor.axes, tensor.loops
         self.body, self.fn, self.into = tensor.body, tensor.fn, tensor.into
+        self.checked = {tensor.origin: None} if self.body is not None and checks_index(self.body) else {}
         self.strides: list[Dim] = strides(tensor.shape)
         self.room: Dim = product(tensor.shape)
         self.laid = self.stored = self.constant = self.contracts = self.turns = False
@@ -197,6 +214,19 @@ def transform_dim(dim: Dim, on_read: Callable[[Read], Expr], memo: dict[Expr, Ex
                 term = term * atom.rebuild(lambda d: transform_dim(d, on_read, memo))
         out = out + term
     return out
+
+
+def take_up(reader: Value, v: Value) -> None:
+    """The reader evaluates v's body in place of reading v."""
+    assert reader.body is not None
+    reader.body = transform(reader.body, lambda r: inlined(v, r) if r.tensor is v.tensor else r)
+    reader.checked |= v.checked
+
+
+def checks_index(body: Expr) -> bool:
+    """Does an index in the body depend on data that have to be checked?"""
+    atoms = (a for e in walk(body) for d in e.dims if isinstance(d, Int) for a in d.atoms)
+    return any(isinstance(a, Element) and a.code != TRUSTED for a in atoms)
 
 
 def inlined(v: Value, read: Read) -> Expr:

@@ -150,7 +150,7 @@ def split_heads(x: Tensor, heads: int | None) -> Tensor:
         return x
     if x.rank != 3 or not heads:
         raise Fail(f"[ShapeInferenceError] attention over {list(x.shape)} with {heads} heads")
-    require_equal(x.shape[2] % heads, 0, f"{x.shape[2]} columns in {heads} heads")
+    require_equal(x.shape[2] % heads, 0, "{} columns in {} heads", x.shape[2], heads)
     size = x.shape[2] // heads
     return view(x, [x.shape[0], heads, x.shape[1], size], lambda b, h, i, d: (b, i, h * size + d))
 
@@ -201,8 +201,8 @@ def attention(
         raise Fail("nonpad_kv_seqlen excludes past_key")
     queries = split_heads(q, q_num_heads)
     keys, values = appended(past_key, split_heads(k, kv_num_heads)), appended(past_value, split_heads(v, kv_num_heads))
-    require_equal(queries.shape[1] % keys.shape[1], 0, f"{queries.shape[1]} heads of queries for {keys.shape[1]} of keys")
-    require_equal(queries.shape[3], keys.shape[3], f"queries {list(q.shape)} and keys {list(k.shape)}")
+    require_equal(queries.shape[1] % keys.shape[1], 0, "{} heads of queries for {} of keys", queries.shape[1], keys.shape[1])
+    require_equal(queries.shape[3], keys.shape[3], "queries {} and keys {}", q.shape, k.shape)
     past: Dim = past_key.shape[2] if past_key is not None else 0
     window = (left_window_size, 0 if is_causal else right_window_size)
     mask = Mask(visible(queries.shape[2], past, nonpad_kv_seqlen, window), attn_mask)
@@ -278,7 +278,7 @@ def rotary_embedding(
     heads = split_heads(x, num_heads)
     width: Dim = rotary_embedding_dim or heads.shape[3]
     half = width // 2
-    require_equal(cos_cache.shape[-1], half, f"a cache of shape {list(cos_cache.shape)} for rotating {width} numbers")
+    require_equal(cos_cache.shape[-1], half, "a cache of shape {} for rotating {} numbers", cos_cache.shape, width)
     y = rotated(heads, width, bool(interleaved), turns(cos_cache, position_ids), turns(sin_cache, position_ids))
     if x.rank == 4:
         return y

@@ -37,8 +37,8 @@ def choices(axes: Tensor, rank: int) -> list[list[Dim]]:
     """
     out = []
     for a in elements(axes).ravel().tolist():
-        require_nonnegative(a + rank, f"axis out of range for a tensor of rank {rank}")
-        require_nonnegative(rank - 1 - a, f"axis out of range for a tensor of rank {rank}")
+        require_nonnegative(a + rank, "axis out of range for a tensor of rank {}", rank)
+        require_nonnegative(rank - 1 - a, "axis out of range for a tensor of rank {}", rank)
         out.append([alias(equals(a, i) + equals(a, i - rank)) for i in range(rank)])
     return out
 
@@ -95,5 +95,5 @@ def removed(x: Tensor, axes: Tensor) -> Tensor:
     """x without these axes. The run fails if one has not one element."""
     marked = marks(axes, x.rank)
     for m, n in zip(marked, x.shape, strict=True):
-        require_equal(m * (n - 1), 0, f"cannot squeeze an axis of {list(x.shape)}")
+        require_equal(m * (n - 1), 0, "cannot squeeze an axis of {}", x.shape)
     return without(x, marked, elements(axes).size)

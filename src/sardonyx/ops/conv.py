@@ -51,13 +51,13 @@ def conv_windows(
     strides: list[int] | None,
 ) -> list[Window]:
     """The windows of a convolution, its shapes checked."""
-    shapes = f"{list(x.shape)} by {list(w.shape)}, group {group}"
+    shapes = x.shape, w.shape, group
     if x.rank < 3 or w.rank != x.rank:
-        raise Fail(f"[ShapeInferenceError] convolution of {shapes}")
-    require_equal(w.shape[1] * group, x.shape[1], f"convolution of {shapes}: the channels differ")
-    require_equal(w.shape[0] % group, 0, f"convolution of {shapes}: the outputs cannot be grouped")
+        raise Fail(f"[ShapeInferenceError] convolution of {list(x.shape)} by {list(w.shape)}, group {group}")
+    require_equal(w.shape[1] * group, x.shape[1], "convolution of {} by {}, group {}: the channels differ", *shapes)
+    require_equal(w.shape[0] % group, 0, "convolution of {} by {}, group {}: the outputs cannot be grouped", *shapes)
     for n, asked in zip(w.shape[2:], kernel_shape or w.shape[2:], strict=True):
-        require_equal(n, asked, f"convolution of {shapes}: kernel_shape is {kernel_shape}")
+        require_equal(n, asked, "convolution of {} by {}, group {}: kernel_shape is {}", *shapes, kernel_shape)
     return windows(x.shape[2:], w.shape[2:], strides, dilations, pads, auto_pad)
 
 

@@ -103,13 +103,13 @@ def conv_transpose(
 
     Raises Fail if the shapes don't fit each other or kernel_shape, Unsupported for a kernel or border that is not fixed.
     """
-    shapes = f"{list(x.shape)} by {list(w.shape)}, group {group}"
+    shapes = x.shape, w.shape, group
     if x.rank < 3 or w.rank != x.rank:
-        raise Fail(f"[ShapeInferenceError] transposed convolution of {shapes}")
-    require_equal(w.shape[0], x.shape[1], f"transposed convolution of {shapes}: the channels differ")
-    require_equal(w.shape[0] % group, 0, f"transposed convolution of {shapes}: the channels cannot be grouped")
+        raise Fail(f"[ShapeInferenceError] transposed convolution of {list(x.shape)} by {list(w.shape)}, group {group}")
+    require_equal(w.shape[0], x.shape[1], "transposed convolution of {} by {}, group {}: the channels differ", *shapes)
+    require_equal(w.shape[0] % group, 0, "transposed convolution of {} by {}, group {}: the channels cannot be grouped", *shapes)
     for n, asked in zip(w.shape[2:], kernel_shape or w.shape[2:], strict=True):
-        require_equal(n, asked, f"transposed convolution of {shapes}: kernel_shape is {kernel_shape}")
+        require_equal(n, asked, "transposed convolution of {} by {}, group {}: kernel_shape is {}", *shapes, kernel_shape)
     rank = x.rank - 2
     borders = list(pads) if pads else [0] * (2 * rank)
     if len(borders) != 2 * rank:
@@ -151,7 +151,7 @@ def spread(
         lo, out = 0, full
     if not isinstance(lo, int):
         raise Unsupported("ConvTranspose with an output_shape for an input of symbolic size")
-    require_nonnegative(out, f"transposed convolution of {n} elements gives {out}")
+    require_nonnegative(out, "transposed convolution of {} elements gives {}", n, out)
     return Spread(n, stride, out, phases(size, stride, dilation, lo))
 
 

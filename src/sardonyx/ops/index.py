@@ -38,10 +38,12 @@ def gather(x: Tensor, indices: Tensor, axis: int = 0) -> Tensor:
 def known_place(index: Dim, n: Dim) -> Dim:
     """An index that is known now, into an axis of n elements."""
     place = from_end(index, n)
-    message = f"indices element out of data bounds, idx={index} must be within the inclusive range [-{n},{n}-1]"
-    require_nonnegative(place, message)
-    require_nonnegative(n - 1 - place, message)
+    require_nonnegative(place, OUT_OF_BOUNDS, index, n)
+    require_nonnegative(n - 1 - place, OUT_OF_BOUNDS, index, n)
     return place
+
+
+OUT_OF_BOUNDS = "index {} is out of bounds for an axis of {}"
 
 
 def gather_elements(x: Tensor, indices: Tensor, axis: int = 0) -> Tensor:
@@ -50,7 +52,7 @@ def gather_elements(x: Tensor, indices: Tensor, axis: int = 0) -> Tensor:
     same_rank("GatherElements", x, indices)
     for a, (n, m) in enumerate(zip(x.shape, indices.shape, strict=True)):
         if a != axis:
-            require_nonnegative(n - m, f"GatherElements of {list(x.shape)} at {list(indices.shape)}")
+            require_nonnegative(n - m, "GatherElements of {} at {}", x.shape, indices.shape)
     return view(x, indices.shape, lambda *i: [*i[:axis], element(at(indices, i), x.shape[axis]), *i[axis + 1 :]])
 
 
@@ -65,7 +67,7 @@ def gather_nd(x: Tensor, indices: Tensor, batch_dims: int = 0) -> Tensor:
     if not 0 <= b <= min(m, x.rank - k):
         raise Fail(f"[ShapeInferenceError] GatherND of {list(x.shape)} at {list(indices.shape)} with {b} batch axes")
     for n, o in zip(x.shape[:b], indices.shape[:b], strict=True):
-        require_equal(n, o, f"GatherND of {list(x.shape)} at {list(indices.shape)} with {b} batch axes")
+        require_equal(n, o, "GatherND of {} at {} with {} batch axes", x.shape, indices.shape, b)
 
     def index(*i: Dim) -> list[Dim]:
         places = [element(at(indices, (*i[:m], a)), x.shape[b + a]) for a in range(k)]

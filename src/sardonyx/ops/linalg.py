@@ -60,7 +60,7 @@ def product(a: Tensor, b: Tensor, dtype: DType) -> Tensor:
 def common_size(a: Tensor, b: Tensor) -> Dim:
     """The size that both a's columns and b's rows have."""
     m, n = a.shape[-1], b.shape[-2]
-    require_equal(m, n, f"Incompatible dimensions for matrix multiplication: {list(a.shape)} and {list(b.shape)}")
+    require_equal(m, n, "Incompatible dimensions for matrix multiplication: {} and {}", a.shape, b.shape)
     return m if isinstance(m, int) else n
 
 
@@ -90,7 +90,7 @@ def gemm_1(a: Tensor, b: Tensor, c: Tensor, broadcast: int = 0, **attributes: An
 def det(x: Tensor) -> Tensor:
     """x: T[*d, n, n] -> T[*d]: the product of the pivots of an elimination with partial pivoting, one column per step"""
     n = x.shape[-1]
-    require_equal(x.shape[-2], n, f"the determinant of {list(x.shape)}")
+    require_equal(x.shape[-2], n, "the determinant of {}", x.shape)
     start = cast(x, scalar.wide(x.dtype))
     one = expand_to(constant(np.ones((), start.dtype.numpy)), x.shape[:-2])
 

@@ -27,7 +27,7 @@ def negative_log_likelihood_loss(
     if x.rank != target.rank + 1:
         raise Fail(f"[ShapeInferenceError] losses of {list(x.shape)} for targets {list(target.shape)}")
     for n, m in zip((x.shape[0], *x.shape[2:]), target.shape, strict=True):
-        require_equal(n, m, f"losses of {list(x.shape)} for targets {list(target.shape)}")
+        require_equal(n, m, "losses of {} for targets {}", x.shape, target.shape)
 
     def kept(i: tuple[Dim, ...], counted: Expr) -> Expr:
         """What a sample counts; nothing if it is ignored."""

@@ -80,7 +80,7 @@ def imputer(
     if not values:
         raise Fail("[ShapeInferenceError] Imputer without values of the input's type")
     if len(values) > 1:
-        require_equal(x.shape[-1], len(values), f"{len(values)} imputed values for {list(x.shape)}")
+        require_equal(x.shape[-1], len(values), "{} imputed values for {}", len(values), x.shape)
 
     def exchanged(e: Expr, value: Expr) -> Expr:
         gone = scalar.is_nan(e) if math.isnan(replaced) else scalar.apply("eq", e, replaced)

@@ -113,7 +113,7 @@ def reaches(end: Dim, n: Dim) -> bool:
     if not isinstance(end, int) or end < I32_MOST:
         return False
     if end < I64_MOST:
-        require_nonnegative(end - n, f"Slice to {end} of an axis that is longer")
+        require_nonnegative(end - n, "Slice to {} of an axis that is longer", end)
     return True
 
 
@@ -131,7 +131,7 @@ def from_end(e: Dim, n: Dim) -> Dim:
 
 def split_sizes(x: Tensor, axis: int, sizes: Sequence[Dim]) -> list[Tensor]:
     """x cut along an axis into parts of these sizes, which add up to its own."""
-    require_equal(sum(sizes), x.shape[axis], f"Split of axis {axis} of {list(x.shape)} into {list(sizes)}")
+    require_equal(sum(sizes), x.shape[axis], "Split of axis {} of {} into {}", axis, x.shape, sizes)
     out: list[Tensor] = []
     start: Dim = 0
     for n in sizes:
@@ -147,7 +147,7 @@ def part_of(x: Tensor, axis: int, start: Dim, n: Dim) -> Tensor:
 def split_equally(x: Tensor, axis: int, parts: int) -> list[Tensor]:
     n = x.shape[axis]
     each = ceil_divide(n, parts)
-    require_equal(each * parts, n, f"Split of axis {axis} of {list(x.shape)} into {parts} equal parts")
+    require_equal(each * parts, n, "Split of axis {} of {} into {} equal parts", axis, x.shape, parts)
     return split_sizes(x, axis, [each] * parts)
 
 
@@ -180,7 +180,7 @@ def concat(*xs: Tensor, axis: int) -> Tensor:
             raise Fail(f"[ShapeInferenceError] Concat of {list(xs[0].shape)} and {list(x.shape)}")
         for a, n in enumerate(x.shape):
             if a != axis:
-                require_equal(n, shape[a], f"Concat along axis {axis} of {list(xs[0].shape)} and {list(x.shape)}")
+                require_equal(n, shape[a], "Concat along axis {} of {} and {}", axis, xs[0].shape, x.shape)
                 shape[a] = n if isinstance(n, int) else shape[a]
     parts: list[tuple[Tensor, list[Dim]]] = []
     start: Dim = 0
@@ -293,7 +293,7 @@ def depth_to_space(x: Tensor, blocksize: int, mode: str = "DCR") -> Tensor:
     """T[n, c b b, h, w] -> T[n, c, h b, w b]; a channel of x is (row, column, c) by mode DCR, (c, row, column) by CRD."""
     b = blocksize
     n, channels, h, w = x.shape
-    require_equal(channels % (b * b), 0, f"DepthToSpace of {channels} channels in blocks of {b}")
+    require_equal(channels % (b * b), 0, "DepthToSpace of {} channels in blocks of {}", channels, b)
     c = channels // (b * b)
 
     def index(i: Dim, k: Dim, y: Dim, z: Dim) -> list[Dim]:
@@ -307,8 +307,8 @@ def space_to_depth(x: Tensor, blocksize: int, mode: str = "DCR") -> Tensor:
     """T[n, c, h b, w b] -> T[n, c b b, h, w], the other way round."""
     b = blocksize
     n, c, h, w = x.shape
-    require_equal(h % b, 0, f"SpaceToDepth of height {h} in blocks of {b}")
-    require_equal(w % b, 0, f"SpaceToDepth of width {w} in blocks of {b}")
+    require_equal(h % b, 0, "SpaceToDepth of height {} in blocks of {}", h, b)
+    require_equal(w % b, 0, "SpaceToDepth of width {} in blocks of {}", w, b)
 
     def index(i: Dim, k: Dim, y: Dim, z: Dim) -> list[Dim]:
         place, channel = (k // c, k % c) if is_depth_first(mode) else (k % (b * b), k // (b * b))

@@ -85,7 +85,7 @@ def group_normalization_18(x: Tensor, scale: Tensor, bias: Tensor, num_groups: i
 
 def group_standardised(x: Tensor, groups: int, epsilon: float, dtype: DType) -> Tensor:
     """x: T[n, c, *d] with mean 0 and variance 1 in each group of channels, computed in dtype -> T[n, c, *d]"""
-    require_equal(x.shape[1] % groups, 0, f"{x.shape[1]} channels in {groups} groups")
+    require_equal(x.shape[1] % groups, 0, "{} channels in {} groups", x.shape[1], groups)
     each = x.shape[1] // groups
     wide = cast(x, dtype)
     extents = [each, *x.shape[2:]]

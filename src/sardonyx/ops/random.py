@@ -16,7 +16,8 @@ from sardonyx.base.dtypes import DType, f32, f64, u32, u64
 from sardonyx.base.symbolic import Dim, strides
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at
-from sardonyx.expr.tensor import Tensor, compute, current_origin
+from sardonyx.expr.origin import current_origin
+from sardonyx.expr.tensor import Tensor, compute
 from sardonyx.loop.nodes import Expr
 from sardonyx.ops.casts import element_type
 from sardonyx.ops.record import Meaning, Op, Rule

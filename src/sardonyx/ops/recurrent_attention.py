@@ -51,7 +51,7 @@ def linear_attention(
     if gated != (decay is not None) or delta != (beta is not None):
         raise Fail(f"update_rule {update_rule} {'needs' if gated else 'has no'} decay and {'needs' if delta else 'has no'} beta")
     q, k, v = split_heads(query, q_num_heads), split_heads(key, kv_num_heads), split_heads(value, kv_num_heads)
-    require_equal(q_num_heads % kv_num_heads, 0, f"{q_num_heads} heads of queries for {kv_num_heads} of keys")
+    require_equal(q_num_heads % kv_num_heads, 0, "{} heads of queries for {} of keys", q_num_heads, kv_num_heads)
     size = q.shape[3]
     factor = scale or default_scale(size)
     shape = [q.shape[0], kv_num_heads, size, v.shape[3]]
@@ -79,7 +79,7 @@ def initial_state(past: Tensor | None, shape: list[Dim]) -> Tensor:
     if past is None:
         return expand_to(constant(np.zeros((), np.float32)), shape)
     for n, m in zip(past.shape, shape, strict=True):
-        require_equal(n, m, f"a state of shape {list(past.shape)} for {shape}")
+        require_equal(n, m, "a state of shape {} for {}", past.shape, shape)
     return compute(f32, shape, lambda *i: wide(past, *i))
 
 

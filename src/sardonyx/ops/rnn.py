@@ -189,7 +189,7 @@ def batch_first(state: Tensor) -> Tensor:
 
 def cell(x: Tensor, w: Tensor, r: Tensor, bias: Tensor | None, lengths: Tensor | None, way: Way, layout: int) -> Cell:
     """The common part. x: T[t, b, i] (or [b, t, i]); weights of all directions: w: T[d, g h, i], r: T[d, g h, h], bias: T[d, g h]"""
-    require_equal(x.shape[2], w.shape[2], f"sequences of shape {list(x.shape)} and weights of shape {list(w.shape)}")
+    require_equal(x.shape[2], w.shape[2], "sequences of shape {} and weights of shape {}", x.shape, w.shape)
     xs = batch_first(x) if layout else x
     steps, batch = xs.shape[:2]
     xw = input_products(xs, way.own(w), way.own_or_none(bias), way.backward)
@@ -202,7 +202,7 @@ def check_shapes(x: Tensor, w: Tensor, r: Tensor, direction: str) -> None:
         if weights.rank != 3:
             raise Fail(f"[ShapeInferenceError] weights of shape {list(weights.shape)}")
         count = 2 if direction == "bidirectional" else 1
-        require_equal(weights.shape[0], count, f"weights of shape {list(weights.shape)} for {direction}")
+        require_equal(weights.shape[0], count, "weights of shape {} for {}", weights.shape, direction)
     if x.rank != 3:
         raise Fail(f"[ShapeInferenceError] sequences of shape {list(x.shape)}")
 
@@ -243,7 +243,7 @@ def initial_state(given: Tensor | None, c: Cell, layout: int) -> Tensor:
     own = c.way.own(given, axis=layout)
     state = batch_first(own) if layout else own
     for n, m in zip(state.shape, c.state_shape, strict=True):
-        require_equal(n, m, f"an initial state of shape {list(given.shape)} for {list(c.state_shape)}")
+        require_equal(n, m, "an initial state of shape {} for {}", given.shape, c.state_shape)
     # in the cell's own sizes, which may be equal only at run time
     return compute(c.dtype, c.state_shape, lambda *i: at(state, i))
 

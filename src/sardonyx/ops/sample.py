@@ -81,7 +81,7 @@ CUBIC = -0.75
 def grid_sample(x: Tensor, grid: Tensor, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros") -> Tensor:
     """x: T[n, c, *d], grid: U[n, *o, len(d)] of points in [-1, 1], the last axis's first -> T[n, c, *o]"""
     rank = x.rank - 2
-    require_equal(grid.shape[-1], rank, f"a grid of shape {list(grid.shape)} over {list(x.shape)}")
+    require_equal(grid.shape[-1], rank, "a grid of shape {} over {}", grid.shape, x.shape)
     if mode not in ("linear", "nearest", "cubic") or padding_mode not in ("zeros", "border", "reflection"):
         raise Fail(f"GridSample with mode {mode} and padding_mode {padding_mode}")
     carrier = scalar.wide(grid.dtype)

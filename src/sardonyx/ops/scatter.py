@@ -73,10 +73,10 @@ def scatter_elements(x: Tensor, indices: Tensor, updates: Tensor, axis: int = 0,
     axis = normal_axis(axis, x.rank)
     same_rank("ScatterElements", x, indices)
     for a, (n, m, u) in enumerate(zip(x.shape, indices.shape, updates.shape, strict=True)):
-        message = f"ScatterElements of {list(updates.shape)} at {list(indices.shape)} into {list(x.shape)}"
-        require_equal(m, u, message)
+        clash = "updates of {} at indices {} into {}", updates.shape, indices.shape, x.shape
+        require_equal(m, u, *clash)
         if a != axis:
-            require_nonnegative(n - m, message)
+            require_nonnegative(n - m, *clash)
     kernel = elements_kernel(x.rank, axis, x.dtype, indices.dtype, reduction)
     (y,) = kernel_outputs(kernel, [x, indices, updates], [(x.dtype, x.shape)], [*x.shape, *indices.shape], OUT_OF_BOUNDS)
     return y
@@ -117,7 +117,7 @@ def scatter_nd(x: Tensor, indices: Tensor, updates: Tensor, reduction: str = "no
     if k > x.rank or updates.rank != indices.rank - 1 + x.rank - k:
         raise Fail(f"[ShapeInferenceError] ScatterND of {list(updates.shape)} at {list(indices.shape)} into {list(x.shape)}")
     for n, m in zip(updates.shape, (*indices.shape[:-1], *x.shape[k:]), strict=True):
-        require_equal(n, m, f"ScatterND of {list(updates.shape)} at {list(indices.shape)} into {list(x.shape)}")
+        require_equal(n, m, "ScatterND of {} at {} into {}", updates.shape, indices.shape, x.shape)
     kernel = rows_kernel(k, x.dtype, indices.dtype, reduction)
     sizes = [*x.shape[:k], product(indices.shape[:-1]), product(x.shape[k:])]
     (y,) = kernel_outputs(kernel, [x, indices, updates], [(x.dtype, x.shape)], sizes, OUT_OF_BOUNDS)
@@ -182,8 +182,8 @@ def col2im(
     image, block = elements(image_shape).tolist(), elements(block_shape).tolist()
     ways = windows(image, block, strides, dilations, pads)
     channels = x.shape[1] // product(block)
-    require_equal(channels * product(block), x.shape[1], f"Col2Im of {list(x.shape)} with blocks of {block}")
-    require_equal(product(w.out for w in ways), x.shape[2], f"Col2Im of {list(x.shape)} into an image of {image}")
+    require_equal(channels * product(block), x.shape[1], "Col2Im of {} with blocks of {}", x.shape, block)
+    require_equal(product(w.out for w in ways), x.shape[2], "Col2Im of {} into an image of {}", x.shape, image)
     rank = len(ways)
 
     def body(*i: Dim) -> Expr:

@@ -91,7 +91,7 @@ def resolved(d: Dim, inferred: Dim, instead: Dim) -> Dim:
     if not isinstance(inferred, Int):
         return d + inferred * instead
     size = d + inferred * instead
-    require_nonnegative(size, f"Reshape to a size below zero: {d}")
+    require_nonnegative(size, "Reshape to a size below zero: {}", d)
     return alias(size)
 
 
@@ -126,13 +126,13 @@ def quotient(whole: Sequence[Dim], by: Sequence[Dim]) -> Dim:
     if isinstance(divisor, Int):
         divisor = divisor if is_nonnegative(divisor - 1) else maximum(divisor, 1)
     out = dividend // divisor
-    require_equal(out * divisor, dividend, f"cannot reshape {list(whole)}: not a multiple of {divisor}")
+    require_equal(out * divisor, dividend, "cannot reshape {}: not a multiple of {}", whole, divisor)
     return out
 
 
 def reshaped(x: Tensor, target: Sequence[Dim]) -> Tensor:
     """x: T[*d] -> T[*target], which has as many elements."""
-    require_equal(product(x.shape), product(target), f"cannot reshape {list(x.shape)} to {list(target)}")
+    require_equal(product(x.shape), product(target), "cannot reshape {} to {}", x.shape, target)
 
     def index(*i: Dim) -> list[Dim]:
         out: list[Dim] = [0] * x.rank
@@ -190,7 +190,7 @@ def squeeze_axes(x: Tensor, axes: Sequence[int] | None) -> Tensor:
         return drop(x, [a for a, n in enumerate(x.shape) if ask(n - 1, "==")])
     dropped = normal_axes(axes, x.rank)
     for a in dropped:
-        require_equal(x.shape[a], 1, f"cannot squeeze axis {a} of {list(x.shape)}")
+        require_equal(x.shape[a], 1, "cannot squeeze axis {} of {}", a, x.shape)
     return drop(x, dropped)
 
 
@@ -300,7 +300,7 @@ def arange(start: Tensor, limit: Tensor, delta: Tensor, stash_type: int = 1) -> 
 
 def as_scalar(x: Tensor) -> Tensor:
     """The only element: T[.., 1, ..] -> T[]. Raises Fail if there are more."""
-    require_equal(product(x.shape), 1, f"{x} stands where there must be one number")
+    require_equal(product(x.shape), 1, "{} stands where there must be one number", x)
     return view(x, [], lambda: (0,) * x.rank) if x.rank else x
 
 

@@ -208,7 +208,7 @@ def stft(
     if frame_length is not None:
         given = scalar_size(frame_length)
         if window is not None:
-            require_equal(given, length, f"frame_length {given} and a window of {length}")
+            require_equal(given, length, "frame_length {} and a window of {}", given, length)
         length = given
     step = scalar_size(frame_step)
     frames = (signal.shape[1] - length) // step + 1

@@ -66,8 +66,8 @@ def top_k(x: Tensor, k: Tensor, axis: int = -1, largest: int = 1, sorted: int = 
 def top(x: Tensor, k: Dim, axis: int, largest: bool) -> tuple[Tensor, ...]:
     along = normal_axis(axis, x.rank)
     n = x.shape[along]
-    require_nonnegative(n - k, f"TopK of {k} among {n} elements")
-    require_nonnegative(k, f"TopK of {k} elements")
+    require_nonnegative(n - k, "TopK of {} among {} elements", k, n)
+    require_nonnegative(k, "TopK of {} elements", k)
     shape = [*x.shape[:along], k, *x.shape[along + 1 :]]
     sizes = [product(x.shape[:along]), n, product(x.shape[along + 1 :]), k]
     return kernel_outputs(top_k_kernel(x.dtype, largest), [x], [(x.dtype, shape), (i64, shape)], sizes)

@@ -248,7 +248,7 @@ def walked(x: Tensor, forest: Forest, targets: int, aggregate: str) -> tuple[Ten
         raise Fail(f"aggregate_function {aggregate}")
     forest.check(targets)
     if len(forest.feature):
-        require_nonnegative(x.shape[1] - 1 - int(forest.feature.max()), f"trees of more features than {x.shape[1]}")
+        require_nonnegative(x.shape[1] - 1 - int(forest.feature.max()), "trees of more features than {}", x.shape[1])
     fn = {"MIN": "min", "MAX": "max"}.get(aggregate, "add")
     numbers, dense = from_numpy(forest.number.dtype), forest.is_dense(targets)
     kernel = walk_kernel(x.dtype, numbers, fn, forest.comparison(), dense)

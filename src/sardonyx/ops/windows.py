@@ -88,7 +88,9 @@ def window(n: Dim, size: Dim, stride: int, dilation: int, pads: tuple[Dim, Dim],
     elif auto_pad != "NOTSET":
         raise Fail(f"auto_pad {auto_pad}")
     room = n + lo + hi - reach
-    require_nonnegative(room + (stride - 1 if ceil_mode else 0), f"a window of {reach} does not fit in {n} with pads {lo} and {hi}")
+    require_nonnegative(
+        room + (stride - 1 if ceil_mode else 0), "a window of {} does not fit in {} with pads {} and {}", reach, n, lo, hi
+    )
     if not ceil_mode:
         return Window(n, size, stride, dilation, lo, hi, room // stride + 1, 0)
     # a window that would begin in the border after the data is left out

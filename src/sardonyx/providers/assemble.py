@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sardonyx.base.errors import Fail, Unsupported
+from sardonyx.base.errors import Fail, Unsupported, running
 from sardonyx.base.symbolic import (
     Defined,
     Dim,
@@ -23,7 +24,7 @@ from sardonyx.base.symbolic import (
 )
 from sardonyx.codegen.scratch import scratch_bytes
 from sardonyx.expr.known import DataSymbol
-from sardonyx.expr.require import Requirement
+from sardonyx.expr.require import Requirement, braced
 from sardonyx.expr.tensor import Tensor
 from sardonyx.lower.lowered import Lowered
 from sardonyx.lower.machine import Machine
@@ -119,8 +120,9 @@ class Assembler:
             done |= set(known)
             now = [r for r in waiting if ground(r.dim) <= ready]
             waiting = [r for r in waiting if r not in now]
-            conditions = tuple(Condition(self.new_slots(1), r.relation == "zero", r.message) for r in now)
-            self.plan_sizes(i, segment, known, conditions, now)
+            told: list[tuple[int, Dim]] = []
+            conditions = tuple(self.condition(r, ready, told) for r in now)
+            self.plan_sizes(i, segment, known, [*((c.slot, r.dim) for c, r in zip(conditions, now, strict=True)), *told])
             steps = rows(self.run_steps(segment.steps, i), {name: number for number, name in enumerate(p.kernels)})
             self.plans.setdefault(f"plan_{i}", [])
             arena = self.slots[Symbol(f"@arena{i}")]
@@ -203,10 +205,9 @@ class Assembler:
                 if s in self.slots:
                     again = Symbol(f"{s.name}@{i}.{axis}")
                     found.append((self.slot_of(again), i, axis))
-                    message = f"the size {s.name} of input {t.name}, axis {axis}, differs from that of an earlier input"
                     dim = value(again) - value(s)
-                    assert not isinstance(dim, int)
-                    same.append(Requirement(dim, "zero", message))
+                    text = f"the size {s.name} of input {t.name}, axis {axis}, differs from that of an earlier input"
+                    same.append(Requirement(dim, "zero", braced(text), named=True))
                 else:
                     found.append((self.slot_of(s), i, axis))
         return found, same
@@ -227,6 +228,24 @@ class Assembler:
         return -1 - (self.slots[s] if s in self.slots else self.new_slots(1))
 
     # ---- segments -----------------------------------------------------------------------------------------------------------
+
+    def condition(self, r: Requirement, ready: set[Symbol], told: list[tuple[int, Dim]]) -> Condition:
+        """A requirement as the runtime checks it. told: is given the sizes that its message needs and no slot has yet."""
+        sizes = [self.told_slot(n, told) if ground(n) <= ready else None for n in r.values]
+        text, places = with_known(r.text, sizes)
+        message = running(braced(r.title), text) if r.title else text
+        return Condition(self.new_slots(1), r.relation == "zero", message, places, r.named)
+
+    def told_slot(self, n: Dim, told: list[tuple[int, Dim]]) -> int:
+        """-1 - the slot that holds a size; a formula's slot stands in `told`, from which plans fill it."""
+        s = single(n)
+        if s in self.slots and not isinstance(s, Defined):
+            return -1 - self.slots[s]
+        slot = next((slot for slot, there in told if there == n), None)
+        if slot is None:
+            slot = self.new_slots(1)
+            told.append((slot, n))
+        return -1 - slot
 
     def there_before(self, t: Tensor, i: int) -> bool:
         """Is t fed, a constant, or written by a segment before the i-th?"""
@@ -252,8 +271,7 @@ class Assembler:
         i: int,
         segment: Segment,
         outputs: Sequence[int],
-        conditions: Sequence[Condition],
-        requirements: Sequence[Requirement],
+        further: Sequence[tuple[int, Dim]],
     ) -> None:
         scratch: Dim = 0
         for c in calls(segment.steps):
@@ -261,7 +279,7 @@ class Assembler:
             scratch = maximum(scratch, round_up(substitute(scratch_bytes(c.kernel), env), 64))
         arena = self.slots[Symbol(f"@arena{i}")]
         out: list[tuple[int, Dim]] = [(arena + 1, segment.arena), (abi.SCRATCH_BYTES, scratch), (abi.WORK, work(segment.steps))]
-        out += [(c.slot, r.dim) for c, r in zip(conditions, requirements, strict=True)]
+        out += further
         for o in outputs:
             t = self.program.outputs[o]
             for n, slot in zip(t.shape, self.shapes[o], strict=True):
@@ -313,3 +331,19 @@ class Assembler:
             self.plans[f"plan_{i}"].append((condition, self.address_of(r.flag)))
         steps = tuple(self.run_steps(r.steps, i))
         return RepeatStep(trip, self.counters[turn], condition, steps)  # a call after it may join the counters
+
+
+def with_known(text: str, places: Sequence[int | None]) -> tuple[str, tuple[int, ...]]:
+    """(a message with ? in each field that has no place, the places of the others)"""
+    known = [p for p in places if p is not None]
+
+    def field(found: re.Match[str]) -> str:
+        if found[1] is None:
+            return found[0]
+        place = places[int(found[1])]
+        return "?" if place is None else f"{{{known.index(place)}}}"
+
+    return _FIELD.sub(field, text), tuple(known)
+
+
+_FIELD = re.compile(r"\{\{|\}\}|\{(\d+)\}")

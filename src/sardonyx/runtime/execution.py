@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sardonyx.base.dtypes import DType
-from sardonyx.base.errors import Fail, InvalidArgument
+from sardonyx.base.errors import Fail, InvalidArgument, NamesDiffer, SardonyxError
 from sardonyx.runtime import abi
 from sardonyx.runtime.arrays import Array, address_of
 from sardonyx.runtime.image import Image
@@ -62,11 +62,21 @@ class SegmentSpec(NamedTuple):
 
 
 class Condition(NamedTuple):
-    """slot's number (written by plan_sizes) must be zero, or not negative; else the run fails with the message."""
+    """slot's number (written by plan_sizes) must be zero, or not negative; else the run fails with the message.
+
+    sizes: what stands in the message's fields {0}, {1}, ... named: it says that axes with one name have one size.
+    """
 
     slot: int
     zero: bool
     message: str
+    sizes: tuple[Size, ...] = ()
+    named: bool = False
+
+    def error(self, slots: Sequence[int]) -> SardonyxError:
+        """What a run raises that does not fulfil it."""
+        text = self.message.format(*(n if n >= 0 else slots[-1 - n] for n in self.sizes))
+        return NamesDiffer(text) if self.named else Fail(text)
 
 
 class ProgramSpec(NamedTuple):
@@ -377,7 +387,7 @@ class Program:
         for condition in segment.requirements:
             got = slots[condition.slot]
             if got != 0 if condition.zero else got < 0:
-                raise InvalidArgument(condition.message)
+                raise condition.error(slots)
 
     def output(self, slots: memoryview[int], output: Output, empty: Make) -> Array:
         """An output's array, its address in its slot. Raises Fail where there is no memory for it."""
@@ -407,11 +417,8 @@ class Program:
         if status == OVERFLOW:
             raise Fail("a size overflows 63 bits, or is divided by zero")
         code, call = (status & 0xFFFF_FFFF) - 1, status >> 32
-        names, messages = self.spec.calls[call]
-        details = list(slots[abi.DETAIL : abi.DETAIL + 3])
-        text = messages[code].format(*details) if code < len(messages) else f"check {code} failed: {details}"
-        where = ", ".join(n for n in names if n)
-        raise InvalidArgument(f"Non-zero status code returned while running node. Name:'{where}' Status Message: {text}")
+        _, messages = self.spec.calls[call]
+        raise InvalidArgument(messages[code].format(*slots[abi.DETAIL : abi.DETAIL + 3]))
 
 
 def leave(contexts: Sequence[Context]) -> None:

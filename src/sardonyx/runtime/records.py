@@ -37,7 +37,7 @@ def _port(port: Port) -> list[Any]:
 
 def _segment(segment: SegmentSpec) -> list[Any]:
     probes = [[probe.slot, probe.source, probe.position, probe.dtype.name] for probe in segment.probes]
-    conditions = [[condition.slot, condition.zero, condition.message] for condition in segment.requirements]
+    conditions = [[c.slot, c.zero, c.message, c.sizes, c.named] for c in segment.requirements]
     return [probes, segment.arena_slot, segment.outputs, conditions, segment.steps, segment.placed]
 
 
@@ -85,8 +85,10 @@ class _Reader:
 
     def port(self, item: object) -> Port:
         name, dtype, shape, slot = fields(item, 4)
-        sizes = listed(shape, lambda size: whole(size, -self.slots, 1 << 63))
-        return Port(text(name), element_type(dtype), sizes, self.slot(slot))
+        return Port(text(name), element_type(dtype), listed(shape, self.size), self.slot(slot))
+
+    def size(self, item: object) -> int:
+        return whole(item, -self.slots)
 
     def segment(self, item: object, outputs: int) -> SegmentSpec:
         probes, arena, known, conditions, steps, placed = fields(item, 6)
@@ -122,8 +124,8 @@ class _Reader:
         return Probe(self.slot(slot), self.slot(source), whole(position, 0), element_type(dtype))
 
     def condition(self, item: object) -> Condition:
-        slot, zero, message = fields(item, 3)
-        return Condition(self.slot(slot), bool(zero), text(message))
+        slot, zero, message, sizes, named = fields(item, 5)
+        return Condition(self.slot(slot), bool(zero), text(message), listed(sizes, self.size), bool(named))
 
 
 def _call(item: object) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sardonyx.base import dtypes
-from sardonyx.base.errors import InvalidArgument
+from sardonyx.base.errors import Fail, InvalidArgument
 from sardonyx.runtime.arrays import quick_check
 
 _DTYPES = {f"tensor({d.onnx_name})": d for d in dtypes.ALL}
@@ -87,7 +87,7 @@ def value_of(kind: str, value: Any, name: str) -> Any:
     if isinstance(value, str | bytes | Mapping):
         raise RuntimeError(f"Input must be a list of dictionaries or a single numpy array for input '{name}'.")
     if value is None:
-        raise InvalidArgument(f"Missing Input: {name}")
+        raise Fail(f"Missing Input: {name}")
     raise RuntimeError(f"Unable to handle object of type {type(value)}")
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sardonyx.base import debug
 from sardonyx.base.context import QUIET, RunContext, Trace
-from sardonyx.base.errors import InvalidArgument
+from sardonyx.base.errors import InvalidArgument, documented
 from sardonyx.providers import registry
 from sardonyx.runtime.execution import CLOSED
 from sardonyx.session import kept
@@ -68,12 +68,19 @@ class InferenceSession:
         self._explicit = bool(chosen)
         self._providers = {**chosen, **({} if registry.CPU in chosen else {registry.CPU: {}})}
         self._request = self._make_request()
-        self._built: Built = kept.obtain(self._request, self._trace)
+        self._built = self._obtain(self._request, self._trace)
         self._feeds = self._built.feeds
         self._outputs = tuple(output.name for output in self._built.outputs)
         self._variants: dict[tuple[str, ...], Program] = {}
         self._plans: dict[tuple[str, ...], Plan] = {}
         self._plan = self._plan_for(self._outputs)
+
+    def _obtain(self, request: Request, trace: Trace | None = None) -> Built:
+        """The parts of a session. Raises SardonyxError."""
+        try:
+            return kept.obtain(request, trace)
+        except Exception as error:
+            raise_documented(error)
 
     def _make_request(self) -> Request:
         given = self._options
@@ -101,17 +108,26 @@ class InferenceSession:
         Raises ValueError for missing feeds, InvalidArgument for names, types or sizes that don't fit, Fail for a node that
         fails and when `run_options.terminate` is set.
         """
+        if not isinstance(input_feed, Mapping):
+            raise TypeError(f"feeds are a mapping of names to values, not {type(input_feed).__name__}")
         plan = self._plan if not output_names else self._plan_for(output_names)
         quiet = run_options is None and self._trace is None and not self._verbose
-        if quiet and (outputs := plan.again(input_feed)) is not None:
-            return outputs
+        try:
+            if quiet and (outputs := plan.again(input_feed)) is not None:
+                return outputs
+        except Exception as error:
+            raise_documented(error)
         arrays = self._feeds.bind(input_feed)
-        if quiet:
-            return plan.run(arrays, QUIET, self._feeds.overrides(input_feed) if self._feeds.overridable else None)
-        return self._run_watched(plan, arrays, self._feeds.overrides(input_feed), run_options)
+        overrides = self._feeds.overrides(input_feed) if self._feeds.overridable else None
+        if not quiet:
+            return self._run_watched(plan, arrays, overrides, run_options)
+        try:
+            return plan.run(arrays, QUIET, overrides)
+        except Exception as error:
+            raise_documented(error)
 
     def _run_watched(
-        self, plan: Plan, arrays: list[Any], overrides: Mapping[str, Any], run_options: RunOptions | None
+        self, plan: Plan, arrays: list[Any], overrides: Mapping[str, Any] | None, run_options: RunOptions | None
     ) -> list[Any]:
         """A run that can be ended early, or that is traced or reported."""
         if run_options is not None and not isinstance(run_options, RunOptions):
@@ -119,7 +135,10 @@ class InferenceSession:
         context = RunContext(run_options, self._trace)
         context.check()
         start = time.perf_counter_ns()
-        outputs = plan.run(arrays, context, overrides)
+        try:
+            outputs = plan.run(arrays, context, overrides)
+        except Exception as error:
+            raise_documented(error)
         if self._trace is not None:
             self._trace.record("Session", "model_run", start)
         if self._verbose:
@@ -144,7 +163,7 @@ class InferenceSession:
         if not extra:
             return self._built.program
         if extra not in self._variants:
-            self._variants[extra] = kept.obtain(with_outputs(self._request, extra)).program
+            self._variants[extra] = self._obtain(with_outputs(self._request, extra)).program
         return self._variants[extra]
 
     def _require_open(self) -> None:
@@ -223,6 +242,14 @@ class InferenceSession:
     def get_profiling_start_time_ns(self) -> int:
         """When profiling began, comparable with `time.monotonic_ns`; 0 if the session isn't profiled."""
         return monotonic_start(self._trace) if self._trace is not None else 0
+
+
+def raise_documented(error: Exception) -> NoReturn:
+    """Raises what users get for an exception; see `documented`."""
+    found = documented(error)
+    if found is error:
+        raise error
+    raise found from error
 
 
 class _Closed:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from sardonyx.base.context import QUIET, RunContext
-from sardonyx.base.errors import Fail, InvalidArgument, SardonyxError
+from sardonyx.base.errors import Fail, InvalidArgument, SardonyxError, running
 from sardonyx.graph.constants import array_of
 from sardonyx.graph.reference.control import Kernel
 from sardonyx.graph.reference.kernels import kernel_for
@@ -163,7 +163,7 @@ def conform(result: Any, dtype: np.dtype[Any] | None) -> Any:
 
 
 def failure(node: ir.Node, reason: str) -> str:
-    return f"Non-zero status code returned while running {node.op_type} node. Name:'{node.name}' Status Message: {reason}"
+    return running(f"{node.op_type} node '{node.name}'", reason)
 
 
 def describe(error: BaseException) -> str:

@@ -1,0 +1,160 @@
+"""The fuzzer of model files: whatever the bytes say, a session is made or refused with a documented exception, and so is a run.
+
+python -m fuzz.files --executions 1000 --seed 1 --state DIR      more in `--help`
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import tempfile
+import traceback
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fuzz import corpus, mutations
+from fuzz.campaign import main
+from fuzz.children import Outcome
+
+MOST_ELEMENTS = 1 << 16  # of an input that is fed
+
+
+class Files:
+    """Models of the corpus, changed."""
+
+    name = "files"
+
+    def load(self) -> None:
+        """Imports all that sessions need, and makes one."""
+        os.environ["SARDONYX_CACHE"] = os.path.join(tempfile.gettempdir(), f"sardonyx-fuzz-{os.getuid()}")
+        import onnx.reference.ops  # noqa: F401
+
+        import sardonyx as sx
+        from sardonyx.runtime.cache import Cache
+        from sardonyx.session import kept
+
+        nothing = Cache(None)
+        kept.shared_cache = lambda: nothing  # kernels are cached, sessions are not
+        found = corpus.corpus()
+        session = sx.InferenceSession(found[-1][0].SerializeToString(), providers=["CPUExecutionProvider"])
+        session.run(None, {"x": np.ones((2, 8), np.float32)})
+
+    def make(self, drawn: random.Random) -> bytes:
+        return mutations.mutate(*corpus.pick(drawn), drawn)
+
+    def smaller(self, data: bytes) -> Iterator[bytes]:
+        return mutations.smaller(data)
+
+    def run(self, data: bytes) -> Outcome:
+        """Makes a session of the bytes, or of a file of them, and runs it twice on drawn feeds."""
+        import sardonyx as sx
+
+        drawn = random.Random(zlib.crc32(data))
+        options = sx.SessionOptions()
+        options.intra_op_num_threads = drawn.choice((1, 2))
+        options.graph_optimization_level = sx.GraphOptimizationLevel(drawn.choice((0, 1, 99, 99)))
+        with tempfile.TemporaryDirectory() as folder:
+            source: str | bytes = data if drawn.random() < 0.3 else model_file(Path(folder), data)
+            try:
+                session = sx.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+            except Exception as error:
+                return judged("loading", error)
+        try:
+            feeds = feeds_for(session.get_inputs(), drawn)
+            if feeds is None:
+                return Outcome("loaded, too large to feed")
+            for _ in range(2):
+                session.run(None, feeds)
+        except Exception as error:
+            return judged("running", error)
+        finally:
+            session.close()
+        return Outcome("ran")
+
+
+def model_file(folder: Path, data: bytes) -> str:
+    """The model in a file, beside what locations of external data name."""
+    (folder / "weights.bin").write_bytes(bytes(range(256)))
+    (folder / "folder").mkdir()
+    os.mkfifo(folder / "pipe")
+    (folder / "model.onnx").write_bytes(data)
+    return str(folder / "model.onnx")
+
+
+def judged(phase: str, error: Exception) -> Outcome:
+    """An exception is a finding if it is not a documented one, or was made one because nobody had foreseen it.
+
+    Memory that a run asks for in vain is a refusal; loading a small file must not ask for so much.
+    """
+    from sardonyx.base.errors import SardonyxError
+
+    kind = type(error).__name__
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    details = "".join(traceback.format_exception(error))
+    if isinstance(cause, MemoryError):
+        return Outcome(
+            f"{phase}: out of memory", f"{phase}: out of memory {innermost(cause)}" if phase == "loading" else "", details
+        )
+    if not isinstance(error, SardonyxError) or getattr(error, "defect", False):
+        return Outcome(f"{phase}: unexpected", f"{phase}: {type(cause).__name__} {innermost(cause)}", details)
+    return Outcome(f"{phase}: {kind}")
+
+
+def innermost(error: BaseException) -> str:
+    """The innermost function of the package in which the error arose."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/sardonyx/" in frame.filename]
+    return f"{frames[-1].filename.rpartition('/sardonyx/')[2]} in {frames[-1].name}" if frames else "outside the package"
+
+
+def feeds_for(inputs: list[Any], drawn: random.Random) -> dict[str, Any] | None:
+    """Values for a session's inputs; None if they would be large."""
+    sizes: dict[str, int] = {}
+    feeds = {}
+    for argument in inputs:
+        shape = [size_of(size, sizes, drawn) for size in argument.shape]
+        if any(size < 0 for size in shape) or np.prod([float(size) for size in shape]) > MOST_ELEMENTS:
+            return None
+        feeds[argument.name] = value_of(argument.type, shape, drawn)
+    return feeds
+
+
+def size_of(size: int | str | None, sizes: dict[str, int], drawn: random.Random) -> int:
+    """A size as fixed; the same for the same name, mostly."""
+    if isinstance(size, int):
+        return size
+    some = drawn.choice((0, 1, 2, 2, 3, 3, 4, 5, 8, 9))
+    return some if size is None or drawn.random() < 0.1 else sizes.setdefault(size, some)
+
+
+def value_of(kind: str, shape: list[int], drawn: random.Random) -> Any:
+    """A value of a type as sessions name it."""
+    if kind.startswith("seq("):
+        return [value_of(kind[4:-1], shape, drawn) for _ in range(drawn.randrange(3))]
+    if kind.startswith("optional("):
+        return None if drawn.random() < 0.3 else value_of(kind[9:-1], shape, drawn)
+    if kind.startswith("map("):
+        return {}
+    from sardonyx.base import dtypes
+
+    dtype = {f"tensor({d.onnx_name})": d for d in dtypes.ALL}[kind]
+    rng = np.random.default_rng(drawn.getrandbits(32))
+    if dtype is dtypes.string:
+        return np.array(rng.choice(["a", "", "b c", "é", "1"], shape), object)
+    if dtype.numpy.kind in "iu" and drawn.random() < 0.8:
+        return rng.integers(0, 4, shape).astype(dtype.numpy)
+    with np.errstate(all="ignore"):
+        values = rng.standard_normal(shape) * drawn.choice((1.0, 1.0, 100.0, 1e30))
+        if drawn.random() < 0.1:
+            values = np.where(rng.random(shape) < 0.2, np.nan, values)
+        return np.asarray(np.nan_to_num(values) if dtype.numpy.kind in "iu" else values).astype(dtype.numpy)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Files()))
