@@ -76,9 +76,9 @@ class NotFound(SardonyxError):
     code, label = 14, "NOT_FOUND"
 
 
-class NamesDiffer(InvalidArgument):
-    """Two axes of inputs that have one name in the model have two sizes in a run. A program that takes them for equal raises it at
-    the start of the run; the session then runs one that does not. It never reaches a user."""
+class NamesDiffer(Exception):
+    """Two axes that have one name in the model have two sizes in a run of a program that takes them for equal. It never reaches a
+    user: the session has another program for such a run."""
 
 
 class Unsupported(Exception):

@@ -43,7 +43,8 @@ class LoadOptions:
 
     folder: where external data lies; by default beside the file. knows: says whether a provider has an operator
     (domain, name) that is outside the standard. dimensions, denotations: sizes for input dimensions of these names
-    and denotations. reader: reads large tensors while other things go on; whoever asks for their numbers waits for it.
+    and denotations. reader: reads large tensors while other things go on; whoever asks for their numbers waits for it. distinct:
+    two dimensions of inputs are two sizes, even if they have one name.
     """
 
     folder: str | None = None
@@ -51,6 +52,7 @@ class LoadOptions:
     dimensions: Mapping[str, int] = field(default_factory=dict)
     denotations: Mapping[str, int] = field(default_factory=dict)
     reader: Background | None = None
+    distinct: bool = False
 
 
 def load(source: str | os.PathLike[str] | bytes, options: LoadOptions = LoadOptions()) -> ir.Model:
@@ -130,6 +132,8 @@ def from_proto(
     lift_constants(model)
     free_negative_dimensions(model.graph)
     fix_dimensions(model.graph, options)
+    if options.distinct:
+        part_names(model.graph)
     infer(model)
     check_types(model)
     return model
@@ -368,6 +372,16 @@ def fix_dimensions(graph: ir.Graph, options: LoadOptions) -> None:
                 fixed = options.dimensions.get(size.value, fixed)
             sizes.append(size if fixed is None else fixed)
         value.shape = ir.Shape(sizes)
+
+
+def part_names(graph: ir.Graph) -> None:
+    """Lets no two dimensions of inputs have one name; those of outputs, which are claims, get none."""
+    for value in graph.inputs:
+        if value.shape is not None:
+            value.shape = ir.Shape([n if isinstance(n, int) else f"{value.name}.{axis}" for axis, n in enumerate(value.shape)])
+    for value in graph.outputs:
+        if value.shape is not None and not value.is_graph_input():
+            value.shape = ir.Shape([n if isinstance(n, int) else None for n in value.shape])
 
 
 def sort(model: ir.Model) -> None:

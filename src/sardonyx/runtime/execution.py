@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sardonyx.base.dtypes import DType
-from sardonyx.base.errors import Fail, InvalidArgument, NamesDiffer, SardonyxError
+from sardonyx.base.errors import Fail, InvalidArgument, NamesDiffer
 from sardonyx.runtime import abi
 from sardonyx.runtime.arrays import Array, address_of
 from sardonyx.runtime.image import Image
@@ -73,7 +73,7 @@ class Condition(NamedTuple):
     sizes: tuple[Size, ...] = ()
     named: bool = False
 
-    def error(self, slots: Sequence[int]) -> SardonyxError:
+    def error(self, slots: Sequence[int]) -> Exception:
         """What a run raises that does not fulfil it."""
         text = self.message.format(*(n if n >= 0 else slots[-1 - n] for n in self.sizes))
         return NamesDiffer(text) if self.named else Fail(text)

@@ -18,7 +18,7 @@ class Request:
     """What a session is to be made of.
 
     providers: in the user's order, with their options. explicit: the user named some. extra_outputs: names of intermediate
-    values to give out as well.
+    values to give out as well. distinct: axes with one name may have different sizes, see session.names.
     """
 
     source: str | os.PathLike[str] | bytes
@@ -32,6 +32,7 @@ class Request:
     denotations: tuple[tuple[str, int], ...] = ()
     save_to: str = ""
     extra_outputs: tuple[str, ...] = ()
+    distinct: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,6 @@ class Built:
     files: Mapping[str, Identity] = field(default_factory=dict)
 
 
-def with_outputs(request: Request, names: Sequence[str]) -> Request:
-    """The same request with these values given out as well; nothing is saved again."""
-    return replace(request, extra_outputs=tuple(names), save_to="")
+def variant(request: Request, names: Sequence[str], distinct: bool) -> Request:
+    """The same request with these values given out as well, and with distinct sizes or not; nothing is saved again."""
+    return replace(request, extra_outputs=tuple(names), distinct=distinct, save_to="")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,20 +10,24 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sardonyx.base import debug
 from sardonyx.base.context import QUIET, RunContext, Trace
-from sardonyx.base.errors import InvalidArgument, documented
+from sardonyx.base.errors import InvalidArgument, NamesDiffer, documented
 from sardonyx.providers import registry
 from sardonyx.runtime.execution import CLOSED
 from sardonyx.session import kept
 from sardonyx.session import options as keys
-from sardonyx.session.built import Built, Request, with_outputs
+from sardonyx.session.built import Built, Request, variant
 from sardonyx.session.late import LateProgram
 from sardonyx.session.metadata import ModelMetadata, NodeArg, OrtEpAssignedSubgraph
+from sardonyx.session.names import agree, shared_names
 from sardonyx.session.options import RunOptions, SessionOptions
 from sardonyx.session.profiling import monotonic_start, trace_path, write_trace
 from sardonyx.session.provider_arguments import Options, Providers, normalise
 
 if TYPE_CHECKING:
     from sardonyx.session.program import Plan, Program
+
+
+Variant = tuple[bool, tuple[str, ...]]  # are sizes distinct that have one name? which values are given out?
 
 
 class InferenceSession:
@@ -71,8 +76,9 @@ class InferenceSession:
         self._built = self._obtain(self._request, self._trace)
         self._feeds = self._built.feeds
         self._outputs = tuple(output.name for output in self._built.outputs)
-        self._variants: dict[tuple[str, ...], Program] = {}
-        self._plans: dict[tuple[str, ...], Plan] = {}
+        self._shared = shared_names(self._built.inputs)
+        self._variants: dict[Variant, Program] = {}
+        self._plans: dict[Variant, Plan] = {}
         self._plan = self._plan_for(self._outputs)
 
     def _obtain(self, request: Request, trace: Trace | None = None) -> Built:
@@ -119,52 +125,61 @@ class InferenceSession:
             raise_documented(error)
         arrays = self._feeds.bind(input_feed)
         overrides = self._feeds.overrides(input_feed) if self._feeds.overridable else None
-        if not quiet:
-            return self._run_watched(plan, arrays, overrides, run_options)
+        context = QUIET if quiet else self._watched(run_options)
         try:
-            return plan.run(arrays, QUIET, overrides)
+            if not self._shared or agree(self._shared, arrays):
+                with contextlib.suppress(NamesDiffer):
+                    return self._run_plan(plan, arrays, context, overrides)
+            plan = self._plan_for(output_names or self._outputs, distinct=True)
+            return self._run_plan(plan, arrays, context, overrides)
         except Exception as error:
             raise_documented(error)
 
-    def _run_watched(
-        self, plan: Plan, arrays: list[Any], overrides: Mapping[str, Any] | None, run_options: RunOptions | None
-    ) -> list[Any]:
-        """A run that can be ended early, or that is traced or reported."""
+    def _watched(self, run_options: RunOptions | None) -> RunContext:
+        """The context of a run that can be ended early, or that is traced or reported."""
         if run_options is not None and not isinstance(run_options, RunOptions):
             raise TypeError(f"run_options must be RunOptions, not {type(run_options).__name__}")
         context = RunContext(run_options, self._trace)
         context.check()
+        return context
+
+    def _run_plan(self, plan: Plan, arrays: list[Any], context: RunContext, overrides: Mapping[str, Any] | None) -> list[Any]:
+        """The outputs, the run traced and reported unless it is a quiet one."""
+        if context is QUIET:
+            return plan.run(arrays, QUIET, overrides)
         start = time.perf_counter_ns()
-        try:
-            outputs = plan.run(arrays, context, overrides)
-        except Exception as error:
-            raise_documented(error)
+        outputs = plan.run(arrays, context, overrides)
         if self._trace is not None:
             self._trace.record("Session", "model_run", start)
         if self._verbose:
             debug.show(debug.RAN, "run", f"{(time.perf_counter_ns() - start) / 1e6:.3f} ms")
         return outputs
 
-    def _plan_for(self, names: Sequence[str]) -> Plan:
-        """The plan for these outputs, made at their first use. Raises InvalidArgument for an unknown name."""
+    def _plan_for(self, names: Sequence[str], distinct: bool = False) -> Plan:
+        """The plan for these outputs, made at their first use. distinct: see session.names. Raises InvalidArgument for an unknown name."""
         if isinstance(names, str):
             raise TypeError(f"output names are a list, not the text {names!r}")
         self._require_open()
-        key = tuple(names)
+        key = distinct, tuple(names)
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._plans[key] = self._program_with(key).plan(key)
+            plan = self._plans[key] = self._program_with(*key).plan(key[1])
         return plan
 
-    def _program_with(self, names: tuple[str, ...]) -> Program:
+    def _program_with(self, distinct: bool, names: tuple[str, ...]) -> Program:
         """A program that gives out these values: the session's own, or one compiled for them because they are fused away."""
-        values = self._built.program.values()
-        extra = tuple(sorted({name for name in names if name not in values}))
-        if not extra:
+        program = self._program(distinct)
+        extra = tuple(sorted(set(names) - program.values()))
+        return self._program(distinct, extra) if extra else program
+
+    def _program(self, distinct: bool, extra: tuple[str, ...] = ()) -> Program:
+        """The session's own program, or one compiled at its first use: with these values given out too, or with distinct sizes."""
+        if not distinct and not extra:
             return self._built.program
-        if extra not in self._variants:
-            self._variants[extra] = self._obtain(with_outputs(self._request, extra)).program
-        return self._variants[extra]
+        key = distinct, extra
+        if key not in self._variants:
+            self._variants[key] = self._obtain(variant(self._request, extra, distinct)).program
+        return self._variants[key]
 
     def _require_open(self) -> None:
         """Raises InvalidArgument once the session is closed."""

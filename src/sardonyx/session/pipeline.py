@@ -58,6 +58,7 @@ def build_with(reader: Background, request: Request, trace: Trace | None) -> Bui
         dict(request.dimensions),
         dict(request.denotations),
         reader,
+        request.distinct,
     )
     model = load(request.source, reading)
     if trace:
