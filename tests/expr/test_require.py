@@ -9,6 +9,7 @@ from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim, maximum, named, symbol
 from sardonyx.expr import require, scalar
 from sardonyx.expr.known import known
+from sardonyx.expr.origin import origin
 from sardonyx.expr.tensor import compute
 
 N, M = symbol("n"), symbol("m")
@@ -73,3 +74,40 @@ def test_integer_division_of_sizes_needs_to_know_the_sign() -> None:
         assert halved() is None
         require.require_nonnegative(N - 1, "")
         assert halved() == (N - 1) // 2
+
+
+def test_what_was_tried_in_vain_is_forgotten_whole() -> None:
+    """Also that it was stated: the next to state it is not taken for the second."""
+    with require.collect() as found:
+        require.require_nonnegative(N - 1, "kept")
+        with pytest.raises(Fail), require.tentative():
+            require.require_equal(N, M, "tried")
+            require.require_nonnegative(N - 3, "tried")
+            raise Fail("in vain")
+        assert [r.text for r in found] == ["kept"]
+        assert not require.is_required_nonnegative(N - 3)
+        require.require_equal(N, M, "meant")
+        require.require_nonnegative(N - 3, "meant")
+        require.require_nonnegative(N - 1, "again")
+    assert [r.text for r in found] == ["kept", "meant", "meant"]
+
+
+# ---- messages ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_message_has_a_field_for_each_size_of_the_run() -> None:
+    with origin("a {node}", "Add"), require.collect() as found:
+        require.require_equal(N, M, "{} of {}: {} {}", [N, 3, M], N, 5, "{as it is}")
+    (r,) = found
+    assert r.text.format(*("n", "m")[: len(r.values)]) == "[n, 3, m] of n: 5 {as it is}"
+    assert r.values == (N, M)
+    assert r.title == "Add node 'a {node}'"
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"), [(N, "n"), (3, "3"), (named(N // 2), "?"), (N + 1, "?"), (maximum(N, M), "?"), (named((N * M) // 7), "?")]
+)
+def test_before_a_run_a_size_is_shown_by_its_name(size: Dim, shown: str) -> None:
+    """And one that has none not by what the compiler knows it by."""
+    with pytest.raises(Fail, match=rf"a size of {shown.replace('?', '[?]')}, \[{shown.replace('?', '[?]')}\]$"):
+        require.require_equal(3, 4, "a size of {}, {}", size, (size,))

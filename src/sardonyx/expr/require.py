@@ -46,6 +46,12 @@ class Collected(list[Requirement]):
             if requirement.relation == "nonnegative":
                 self.nonnegative.add(essence(requirement.dim))
 
+    def forget(self, before: int) -> None:
+        """As if only the first `before` had been stated."""
+        self.seen.difference_update((r.dim, r.relation) for r in self[before:])
+        del self[before:]
+        self.nonnegative = {essence(r.dim) for r in self if r.relation == "nonnegative"}
+
 
 _collected: contextvars.ContextVar[Collected | None] = contextvars.ContextVar("requirements", default=None)
 
@@ -70,7 +76,7 @@ def tentative() -> Iterator[None]:
         yield
     except BaseException:
         if found is not None:
-            del found[before:]
+            found.forget(before)
         raise
 
 
