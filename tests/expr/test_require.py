@@ -76,14 +76,19 @@ def test_integer_division_of_sizes_needs_to_know_the_sign() -> None:
         assert halved() == (N - 1) // 2
 
 
+def try_in_vain() -> None:
+    with require.tentative():
+        require.require_equal(N, M, "tried")
+        require.require_nonnegative(N - 3, "tried")
+        raise Fail("in vain")
+
+
 def test_what_was_tried_in_vain_is_forgotten_whole() -> None:
     """Also that it was stated: the next to state it is not taken for the second."""
     with require.collect() as found:
         require.require_nonnegative(N - 1, "kept")
-        with pytest.raises(Fail), require.tentative():
-            require.require_equal(N, M, "tried")
-            require.require_nonnegative(N - 3, "tried")
-            raise Fail("in vain")
+        with pytest.raises(Fail, match="in vain"):
+            try_in_vain()
         assert [r.text for r in found] == ["kept"]
         assert not require.is_required_nonnegative(N - 3)
         require.require_equal(N, M, "meant")
