@@ -12,11 +12,11 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "sardonyx"
 LAYERS = (
-    *("base", "runtime", "loop", "expr", "ops", "graph", "lower", "codegen", "providers", "session"),
+    *("base", "host", "runtime", "loop", "expr", "ops", "graph", "lower", "codegen", "providers", "session"),
     *("inspection", "backend", "cli"),
 )
-LIGHT = ("base", "runtime")
-ALLOWED = {"base": {"numpy", "ml_dtypes"}, "runtime": {"numpy"}}
+LIGHT = ("base", "host", "runtime")
+ALLOWED = {"base": {"numpy", "ml_dtypes"}, "host": {"numpy"}, "runtime": {"numpy"}}
 
 
 def imported(path: Path) -> Iterator[str]:

@@ -106,10 +106,22 @@ def test_damage_is_refused(encoded: tuple[bytes, list[Bytes]], change: Callable[
     [
         "g (seq(float[N]) s) => (float[K] y) { y = ConcatFromSequence<axis = 0>(s) }",
         'g (float[2] x) => (float[2] y, string[1] c) <string[1] c = {"a"}> { y = Neg(x) }',
+        'g (string[N] s) => (string[K] y) { y = StringNormalizer<case_change_action = "LOWER">(s) }',
     ],
 )
-def test_what_is_not_numbers_is_not_kept(text: str):
-    assert encode(compiled(text), MOST) is None
+def test_what_is_not_numbers_comes_back_too(text: str):
+    there = compiled(text)
+    found = encode(there, MOST)
+    assert found is not None
+    again = decode(found[0], lambda *_: found[1], 1)
+    assert again is not None
+    assert again.program.constants == there.program.constants
+    assert [step.executable.describe() for step in again.program.steps] == [
+        step.executable.describe() for step in there.program.steps
+    ]
+    once_more = encode(again, MOST)
+    assert once_more is not None
+    assert once_more[0] == found[0]
 
 
 def test_more_than_there_is_room_for_is_not_kept(built: Built):

@@ -93,14 +93,22 @@ def one_hot_encoder(x: Tensor, cats_int64s: Sequence[int] = (), cats_strings: Se
     """1 at the category that an element is, else 0. x: T[*d] -> f32[*d, categories]; zeros = 0: one that is none is an error"""
     if not cats_int64s:
         raise Unsupported("OneHotEncoder of strings")
-    if not zeros:
-        raise Unsupported("OneHotEncoder that refuses unknown categories")
-    whole, categories = cast(x, i64), numbers(cats_int64s, np.int64)
+    whole, categories, count = cast(x, i64), numbers(cats_int64s, np.int64), len(cats_int64s)
+
+    def equal(*i: Dim) -> Expr:
+        return scalar.apply("eq", at(whole, i[:-1]), at(categories, i[-1:]))
+
+    if zeros:
+        return compute(f32, [*x.shape, count], lambda *i: scalar.cast(equal(*i), f32))
+    none = -1 - count  # no index of a table of the categories, so that reading there is an error
+    place = reduce("max", i64, x.shape, [count], lambda *i: scalar.select(equal(*i), scalar.index(i[-1]), none))
+    known = numbers(range(count), np.int64)
 
     def body(*i: Dim) -> Expr:
-        return scalar.cast(scalar.apply("eq", at(whole, i[:-1]), at(categories, i[-1:])), f32)
+        found = at(known, (element(at(place, i[:-1]), count),))
+        return scalar.cast(scalar.apply("eq", found, scalar.index(i[-1])), f32)
 
-    return compute(f32, [*x.shape, len(cats_int64s)], body)
+    return compute(f32, [*x.shape, count], body)
 
 
 def label_encoder(
@@ -348,7 +356,13 @@ OPS = (
         Case((np.where(F > 1, np.nan, F),), {"imputed_value_floats": [7.0], "replaced_value_float": math.nan}),
         Case((WHOLE,), {"imputed_value_int64s": [7, 8, 9], "replaced_value_int64": -1}),
     ),
-    op("OneHotEncoder", one_hot_encoder, Case((WHOLE,), {"cats_int64s": [3, 0, -2]}), gradient=Rule.NONE),
+    op(
+        "OneHotEncoder",
+        one_hot_encoder,
+        Case((WHOLE,), {"cats_int64s": [3, 0, -2]}),
+        Case((WHOLE,), {"cats_int64s": [-2, -1, 0, 1, 2, 3], "zeros": 0}, "all_known"),
+        gradient=Rule.NONE,
+    ),
     op(
         "LabelEncoder",
         label_encoder,

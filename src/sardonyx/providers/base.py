@@ -37,6 +37,10 @@ class Executable(abc.ABC):
     def describe(self) -> str:
         """What the compiler made of the graph, for people."""
 
+    def to_bytes(self) -> bytes | None:
+        """The executable as bytes from which the reference makes it again; None if it isn't one of the reference's."""
+        return None
+
     def close(self) -> None:
         """Gives back memory. The executable is not run afterwards."""
         return

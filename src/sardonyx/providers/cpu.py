@@ -34,6 +34,8 @@ from sardonyx.lower.schedule import bytes_of
 from sardonyx.providers.assemble import assemble
 from sardonyx.providers.base import Executable, ExecutionProvider
 from sardonyx.providers.claims import Claim, claim
+from sardonyx.providers.host import HostGraph
+from sardonyx.providers.host_nodes import is_host_node, layout_of
 from sardonyx.providers.native import NativeGraph
 from sardonyx.providers.objects import Objects
 from sardonyx.runtime import abi
@@ -46,19 +48,24 @@ from sardonyx.runtime.team import Team, configure, current
 
 
 class CPUExecutionProvider(ExecutionProvider):
-    """Claims every node that it can lower and compiles them into native programs."""
+    """Claims every node that it can lower, which become native programs, and those of strings, sequences, optionals and maps, which run
+    in Python between these."""
 
     name = "CPUExecutionProvider"
     claim: Claim | None = None  # of the graph that was last asked about, until it is compiled
 
     def get_capability(self, graph: ir.Graph, options: CompileOptions) -> list[list[ir.Node]]:
         self.claim = claim(graph)
-        return [self.claim.nodes]
+        native = set(self.claim.nodes)
+        on_host = [node for node in graph if node not in native and is_host_node(node, graph)]
+        return [group for group in (self.claim.nodes, on_host) if group]
 
     def get_late_capability(self, graph: ir.Graph, options: CompileOptions) -> list[list[ir.Node]]:
         return [self.claim.late] if self.claim is not None and self.claim.late else []
 
     def compile(self, graph: ir.Graph, options: CompileOptions) -> Executable:
+        if all(is_host_node(node, graph) for node in graph) and len(graph):
+            return HostGraph(layout_of(graph))
         imported = self.claim.imported(graph) if self.claim is not None else None
         if self.claim is not None and imported is not None:
             requirements, self.claim = self.claim.requirements, None

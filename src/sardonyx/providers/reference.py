@@ -9,13 +9,18 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import numpy as np
+import onnx
 
 from sardonyx.base.context import QUIET, RunContext
 from sardonyx.base.options import CompileOptions
 from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph.verify import subgraphs
 from sardonyx.providers.base import Executable, ExecutionProvider
+from sardonyx.providers.host import owned
+
+MOST_BYTES = 1 << 28
+"""Of weights in a graph that is kept: a model as bytes may have less than 2 GB."""
+IR_VERSION = 10
 
 
 class ReferenceExecutable(Executable):
@@ -24,32 +29,38 @@ class ReferenceExecutable(Executable):
     def __init__(self, graph: ir.Graph) -> None:
         from sardonyx.graph.reference.interpreter import Interpreter
 
+        self._graph = graph
         self._interpreter = Interpreter(graph, graph.opset_imports)
         self._counts = Counter(node.op_type for node in graph)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ReferenceExecutable:
+        """The executable that `to_bytes` wrote."""
+        return cls(ir.from_proto(onnx.ModelProto.FromString(data)).graph)
 
     def run(self, inputs: Sequence[Any], context: RunContext = QUIET) -> list[Any]:
         taken = {id(value) for value in inputs}
         outputs = []
         for value in self._interpreter.run(inputs, context):
-            outputs.append(own(value, taken))
-            taken.add(id(outputs[-1]))
+            outputs.append(owned(value, taken))
         return outputs
+
+    def to_bytes(self) -> bytes | None:
+        """The graph as a model, its weights inside; None if they take too much for one."""
+        tensors = [v.const_value for v in self._graph.initializers.values() if v.const_value is not None]
+        if sum(tensor.nbytes for tensor in tensors) > MOST_BYTES:
+            return None
+        graph = self._graph.clone()
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if tensor is not None and tensor.dtype != ir.DataType.STRING:
+                value.const_value = ir.Tensor(tensor.numpy(), tensor.dtype, name=value.name)
+        model: onnx.ModelProto = ir.to_proto(ir.Model(graph, ir_version=IR_VERSION))
+        return bytes(model.SerializeToString())
 
     def describe(self) -> str:
         counts = ", ".join(f"{name} x {count}" for name, count in self._counts.most_common())
         return f"interpreted in numpy, node by node: {counts}"
-
-
-def own(value: Any, taken: set[int]) -> Any:
-    """The value in memory of its own: not a view, nor a constant, nor anything that somebody has already (by id)."""
-    if isinstance(value, list):
-        return [own(element, taken) for element in value]
-    if not isinstance(value, np.ndarray):
-        return value
-    flags = value.flags
-    if flags.owndata and flags.writeable and flags.c_contiguous and id(value) not in taken:
-        return value
-    return np.array(value, order="C")
 
 
 class ReferenceExecutionProvider(ExecutionProvider):

@@ -112,6 +112,8 @@ def texts(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """object[*] of str. Raises UnicodeDecodeError for bytes that are not UTF-8."""
     if array.dtype.kind == "U":
         return array.astype(object)
+    if array.dtype == object and array.flags.c_contiguous and {*map(type, array.reshape(-1).tolist())} <= {str}:
+        return array
     out = np.empty(array.shape, object)
     flat = [x.decode() if isinstance(x, bytes) else str(x) for x in array.reshape(-1).tolist()]
     out.reshape(-1)[:] = flat
@@ -133,6 +135,7 @@ def from_list(dtype: dtypes.DType, value: list[Any]) -> np.ndarray[Any, Any]:
 
 NO_RANK = -1, None, None  # that no shape passes
 NO_DTYPE = np.dtype(np.void)  # that no input has
+TEXT = np.dtype(object)
 
 
 class Feeds:
@@ -143,7 +146,7 @@ class Feeds:
         self.overridable = {spec.name: spec for spec in overridable}
         self._fast = tuple(
             (
-                *(spec, spec.name, NO_DTYPE if spec.dtype is None else spec.dtype),
+                *(spec, spec.name, spec.dtype or (TEXT if spec.type == "tensor(string)" else NO_DTYPE)),
                 *(NO_RANK if spec.sizes is None else quick_check(spec.sizes)),
             )
             for spec in inputs
@@ -167,7 +170,7 @@ class Feeds:
                 shape = value.shape
                 if len(shape) != rank or (fixed is not None and fixed(shape) != sizes):
                     spec.check_sizes(shape)
-                values.append(value)
+                values.append(value if dtype is not TEXT else texts(value))
             else:
                 values.append(spec.convert(value))
         return values

@@ -4,9 +4,9 @@
     key      -> the manifest of the session, and a block with its weights
              or the names of the files beside the model: key and their content -> manifest and block
 
-Not kept, and built each time: sessions with a part that is not native (the reference provider, strings, sequences); those that
-write an optimised model; those asked for inner values; those that are profiled, or made while the debug dial or one of its
-variables is set; and those with the cache turned off. What can't be read, or doesn't pass its checks, is built anew.
+Not kept, and built each time: sessions with a part whose form a run decides; those that write an optimised model; those asked for
+inner values; those that are profiled, or made while the debug dial or one of its variables is set; and those with the cache turned off.
+What can't be read, or doesn't pass its checks, is built anew.
 """
 
 from __future__ import annotations

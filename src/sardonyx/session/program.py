@@ -54,28 +54,59 @@ class Program:
             step.executable.close()
 
 
-class Plan:
-    """The steps that lead to certain outputs."""
+Call = tuple[Executable, list[int], slice, list[int]]
+"""What is run, the places that it reads and writes, and those whose values nobody reads any more."""
 
-    __slots__ = ("_constants", "_done_with", "_inputs", "_outputs", "_single", "steps")
+
+class Plan:
+    """The steps that lead to certain outputs. Values stand in a list; each name has its place in it, what a step writes side by side."""
+
+    __slots__ = ("_calls", "_direct", "_given", "_inputs", "_outputs", "_places", "_rest", "_single", "_start", "steps")
 
     def __init__(
         self, inputs: tuple[str, ...], outputs: tuple[str, ...], constants: Mapping[str, Any], steps: tuple[Step, ...]
     ) -> None:
-        self._inputs, self._outputs, self._constants, self.steps = inputs, outputs, constants, steps
-        direct = len(steps) == 1 and steps[0].inputs == inputs and steps[0].outputs == outputs
-        self._single = steps[0].executable if direct else None
-        self._done_with = lifetimes(steps, outputs)
+        self._inputs, self.steps = inputs, steps
+        self._direct = bool(steps) and steps[0].inputs == inputs
+        self._single = steps[0].executable if self._direct and len(steps) == 1 and steps[0].outputs == outputs else None
+        names = [*inputs, *constants, *(name for step in steps for name in step.outputs)]
+        self._places = places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+        self._start: list[Any] = [constants.get(name) for name in places]
+        given = {*inputs, *constants}
+        self._outputs = [places[name] for name in outputs]
+        self._given = [index for index, name in enumerate(outputs) if name in given]
+        self._calls: list[Call] = [
+            (
+                step.executable,
+                [places[name] for name in step.inputs],
+                slice(places[step.outputs[0]], places[step.outputs[-1]] + 1),
+                [places[name] for name in done_with],
+            )
+            for step, done_with in zip(steps, lifetimes(steps, outputs), strict=True)
+        ]
+        self._rest = self._calls[1:]
 
     def again(self, feed: Mapping[str, Any]) -> list[Any] | None:
-        """The outputs, if the model is one executable and has run on inputs like these before; None if not. Nothing is checked yet."""
-        if self._single is None or len(feed) != len(self._inputs):
+        """The outputs, if the first executable takes the inputs as they come and has run on inputs like these before; None if not.
+
+        Nothing is checked yet.
+        """
+        if not self._direct or len(feed) != len(self._inputs):
             return None
         try:
             arrays = [feed[name] for name in self._inputs]
         except KeyError:
             return None
-        return self._single.again(arrays)
+        executable, _, writes, done_with = self._calls[0]
+        results = executable.again(arrays)
+        if results is None or self._single is not None:
+            return results
+        values = self._start.copy()
+        values[: len(arrays)] = arrays
+        values[writes] = results
+        for place in done_with:
+            values[place] = None
+        return self.finish(values, self._rest, QUIET)
 
     def repeat(self, arrays: list[Any], context: RunContext) -> list[Any]:
         """As `run`, for a caller that has not tried the short way of `again`."""
@@ -85,17 +116,23 @@ class Plan:
         """The outputs for the inputs' values. `overrides`: values for inputs that have a default."""
         if self._single is not None and not overrides:
             return self._single.run(arrays, context)
-        values: dict[str, Any] = dict(zip(self._inputs, arrays, strict=True))
-        values.update(self._constants)
-        values.update(overrides or {})
-        fed = {id(value) for value in values.values()}
-        for step, done_with in zip(self.steps, self._done_with, strict=True):
+        values = self._start.copy()
+        values[: len(arrays)] = arrays
+        for name, value in (overrides or {}).items():
+            values[self._places[name]] = value
+        return self.finish(values, self._calls, context)
+
+    def finish(self, values: list[Any], calls: Sequence[Call], context: RunContext) -> list[Any]:
+        """The outputs, after these calls on the values."""
+        for executable, reads, writes, done_with in calls:
             context.check()
-            results = execute(step.executable, [values[name] for name in step.inputs], context)
-            values.update(zip(step.outputs, results, strict=True))
-            for name in done_with:
-                del values[name]
-        return [copied(values[name]) if id(values[name]) in fed else values[name] for name in self._outputs]
+            values[writes] = execute(executable, [values[place] for place in reads], context)
+            for place in done_with:
+                values[place] = None
+        found = [values[place] for place in self._outputs]
+        for index in self._given:
+            found[index] = copied(found[index])
+        return found
 
 
 def execute(executable: Executable, inputs: list[Any], context: RunContext) -> list[Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from sardonyx.base import debug
-from sardonyx.base.options import BASIC, CompileOptions
+from sardonyx.base.options import BASIC, DISABLED, CompileOptions
 from sardonyx.graph.passes.batch_normalization_folding import fold_batch_normalizations
 from sardonyx.graph.passes.cast_elimination import eliminate_casts
 from sardonyx.graph.passes.common_subexpression_elimination import eliminate_common_subexpressions
@@ -17,6 +17,7 @@ from sardonyx.graph.passes.convolution_constant_folding import fold_convolution_
 from sardonyx.graph.passes.dead_node_elimination import eliminate_dead_nodes
 from sardonyx.graph.passes.dropout_elimination import eliminate_dropouts
 from sardonyx.graph.passes.identity_elimination import eliminate_identities
+from sardonyx.graph.passes.label_separation import separate_labels
 from sardonyx.graph.passes.matmul_add_fusion import fuse_matmul_add
 from sardonyx.graph.verify import Knows, knows_nothing, verify
 
@@ -40,6 +41,7 @@ class Pass:
 
 
 PIPELINE = (
+    Pass(separate_labels, DISABLED),
     Pass(eliminate_identities, BASIC, ("EliminateIdentity",)),
     Pass(eliminate_dropouts, BASIC, ("EliminateDropout",)),
     Pass(eliminate_casts, BASIC, ("CastElimination",)),

@@ -11,6 +11,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common
 
 from sardonyx.base.context import RunContext
+from sardonyx.graph.attributes import defaults
 from sardonyx.graph.constants import lift_constants
 from sardonyx.graph.reference.control import Body
 from sardonyx.graph.schemas import Schema
@@ -55,12 +56,6 @@ class FunctionBody:
     def run(self, inputs: Sequence[Any], context: RunContext) -> list[Any]:
         """Inputs that the node leaves out are None here and don't exist in the graph."""
         return self._body.run([value for value in inputs if value is not None], context)
-
-
-def defaults(schema: Schema) -> dict[str, ir.Attr]:
-    """The attributes that have a default."""
-    given = {name: attribute.default_value for name, attribute in schema.raw.attributes.items()}
-    return {name: ir.serde.deserialize_attribute(value) for name, value in given.items() if value.type}
 
 
 def typed_function(node: ir.Node, schema: Schema, types: Types) -> onnx.FunctionProto:

@@ -19,10 +19,10 @@ import onnx_ir as ir
 from sardonyx.base.context import RunContext
 from sardonyx.base.errors import Unsupported
 from sardonyx.graph import schemas
-from sardonyx.graph.constants import array_of
+from sardonyx.graph.attributes import attributes_of
 from sardonyx.graph.reference import control, corrections
 from sardonyx.graph.reference.control import Body, Kernel
-from sardonyx.graph.reference.function import FunctionBody, Types, defaults, typed_function
+from sardonyx.graph.reference.function import FunctionBody, Types, typed_function
 
 _CONTROL: dict[str, Callable[[ir.Node, Mapping[str, Body]], Kernel]] = {
     "If": control.if_kernel,
@@ -96,22 +96,6 @@ def corrected(function: Callable[..., Any], node: ir.Node, schema: schemas.Schem
         return results if isinstance(results, tuple) else (results,)
 
     return run
-
-
-def attributes_of(node: ir.Node, schema: schemas.Schema) -> dict[str, Any]:
-    """{name: value} as Python values, with the schema's defaults for those that are not given."""
-    given = {name: python_value(attribute) for name, attribute in node.attributes.items()}
-    return {**{name: python_value(attribute) for name, attribute in defaults(schema).items()}, **given}
-
-
-def python_value(attribute: ir.Attr) -> Any:
-    """An attribute as a number, text, tuple or array."""
-    if attribute.type == ir.AttributeType.TENSOR:
-        return array_of(attribute.as_tensor())
-    if attribute.type == ir.AttributeType.TENSORS:
-        return tuple(array_of(tensor) for tensor in attribute.as_tensors())
-    value = attribute.value
-    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else value
 
 
 # ---- onnx.reference -----------------------------------------------------------------------------------------------------------

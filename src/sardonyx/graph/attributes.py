@@ -1,0 +1,33 @@
+"""A node's attributes as plain Python values, with the defaults of its schema."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import onnx_ir as ir
+
+from sardonyx.graph.constants import array_of
+from sardonyx.graph.schemas import Schema
+
+
+def attributes_of(node: ir.Node, schema: Schema) -> dict[str, Any]:
+    """{name: value} as Python values, with the schema's defaults for those that are not given."""
+    given = {name: python_value(attribute) for name, attribute in node.attributes.items()}
+    return {**{name: python_value(attribute) for name, attribute in defaults(schema).items()}, **given}
+
+
+def python_value(attribute: ir.Attr) -> Any:
+    """An attribute as a number, text, tuple or array."""
+    if attribute.type == ir.AttributeType.TENSOR:
+        return array_of(attribute.as_tensor())
+    if attribute.type == ir.AttributeType.TENSORS:
+        return tuple(array_of(tensor) for tensor in attribute.as_tensors())
+    value = attribute.value
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else value
+
+
+def defaults(schema: Schema) -> dict[str, ir.Attr]:
+    """The attributes that have a default."""
+    given = {name: attribute.default_value for name, attribute in schema.raw.attributes.items()}
+    return {name: ir.serde.deserialize_attribute(value) for name, value in given.items() if value.type}

@@ -1,0 +1,17 @@
+"""Operators of strings, sequences, optionals and maps, which run in Python between compiled parts. numpy only: a session that is found in
+the cache runs them without the compiler, onnx or the reference."""
+
+from __future__ import annotations
+
+from sardonyx.host import labels, movement, sequences
+from sardonyx.host.table import Function, Prepare
+
+__all__ = ["Function", "Prepare", "find"]
+
+TABLES = (("", movement.TABLE), ("", sequences.TABLE), ("ai.onnx.ml", labels.TABLE))
+
+
+def find(domain: str, name: str, since: int) -> Prepare | None:
+    """What prepares the operator in the form that came with version `since` of its domain; None if it has no host form."""
+    found = [entry for home, table in TABLES if home == domain for entry in table.get(name, ()) if entry[0] <= since]
+    return max(found, key=lambda entry: entry[0])[1] if found else None

@@ -1,0 +1,128 @@
+"""Graphs of host operators (strings, sequences, optionals, maps), run node by node in Python. Nothing but numpy is needed for that."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sardonyx import host
+from sardonyx.base.context import QUIET, RunContext
+from sardonyx.base.errors import Fail, InvalidArgument, SardonyxError
+from sardonyx.host.table import FRESH
+from sardonyx.providers.base import Executable
+
+NOTHING = 0
+"""The slot of inputs that are left out."""
+ERRORS = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
+"""What a host function raises when it is handed something that doesn't fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One node: which operator it is, its attributes with the defaults filled in, and the slots that it reads and writes."""
+
+    domain: str
+    operator: str
+    since: int
+    name: str
+    attributes: Mapping[str, Any]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A graph of host operators as data. Inputs stand in the slots 1, 2, ...; constants: {slot: value}; outputs: slots."""
+
+    inputs: int
+    slots: int
+    constants: Mapping[int, Any]
+    calls: tuple[Call, ...]
+    outputs: tuple[int, ...]
+
+
+class HostGraph(Executable):
+    """A graph of host operators, ready to run. Raises Fail, naming the node, if attributes don't make sense."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self._start = [None] * layout.slots
+        for slot, value in layout.constants.items():
+            self._start[slot] = value
+        self._functions = [(prepared(call), call, call.inputs, call.outputs) for call in layout.calls]
+        made = {slot for function, *_, writes in self._functions if hasattr(function, FRESH) for slot in writes}
+        read = {slot for call in layout.calls for slot in call.inputs}
+        outputs = layout.outputs
+        # What is made here for one output alone needs no look.
+        self._to_own = [i for i, slot in enumerate(outputs) if slot not in made - read or outputs.count(slot) > 1]
+        self._constants = {id(value) for value in layout.constants.values()}
+
+    def run(self, inputs: Sequence[Any], context: RunContext = QUIET) -> list[Any]:
+        values = self._start.copy()
+        values[1 : 1 + len(inputs)] = inputs
+        for function, call, reads, writes in self._functions:
+            arguments = [values[slot] for slot in reads]
+            try:
+                made = function(*arguments)
+            except SardonyxError as error:
+                raise type(error)(failure(call, error.detail)) from error
+            except IndexError as error:
+                raise InvalidArgument(failure(call, str(error))) from error
+            except ERRORS as error:
+                told = ", ".join(map(shown, arguments))
+                raise Fail(failure(call, f"{str(error) or type(error).__name__} (inputs: {told})")) from error
+            if type(made) is tuple:
+                for slot, value in zip(writes, made, strict=False):
+                    values[slot] = value
+            else:
+                values[writes[0]] = made
+        results = [values[slot] for slot in self.layout.outputs]
+        if self._to_own:
+            taken = {*map(id, inputs)} | self._constants
+            for index in self._to_own:
+                results[index] = owned(results[index], taken)
+        return results
+
+    def describe(self) -> str:
+        counts = Counter(call.operator for call in self.layout.calls)
+        return "in Python: " + ", ".join(f"{name} x {count}" for name, count in counts.most_common())
+
+
+def prepared(call: Call) -> host.Function:
+    """The call's function. Raises Fail, naming the node."""
+    prepare = host.find(call.domain, call.operator, call.since)
+    if prepare is None:
+        raise Fail(failure(call, "this operator has no host form"))
+    try:
+        return prepare(**call.attributes)
+    except (InvalidArgument, Fail) as error:
+        raise Fail(f"Node ({call.name}) Op ({call.operator}) {error.detail}") from error
+    except ERRORS as error:
+        raise Fail(f"Node ({call.name}) Op ({call.operator}) {error}") from error
+
+
+def failure(call: Call, reason: str) -> str:
+    return f"Non-zero status code returned while running {call.operator} node. Name:'{call.name}' Status Message: {reason}"
+
+
+def shown(value: Any) -> str:
+    """An input, for an error's text."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}{list(value.shape)}"
+    return "nothing" if value is None else type(value).__name__
+
+
+def owned(value: Any, taken: set[int]) -> Any:
+    """The value in memory of its own: not a view, nor anything that somebody has already (by id). What is returned is then taken."""
+    if isinstance(value, np.ndarray):
+        flags = value.flags
+        if not (flags.owndata and flags.writeable and flags.c_contiguous) or id(value) in taken:
+            value = np.array(value, order="C")
+        taken.add(id(value))
+    elif type(value) is list and value and not isinstance(value[0], dict):
+        return [owned(element, taken) for element in value]
+    return value

@@ -1,0 +1,53 @@
+"""Which nodes run on the host, and a graph of them as data."""
+
+from __future__ import annotations
+
+from sardonyx import host
+from sardonyx.base.errors import Unsupported
+from sardonyx.graph import onnx_ir as ir
+from sardonyx.graph.attributes import attributes_of
+from sardonyx.graph.constants import array_of
+from sardonyx.graph.schemas import schema_of
+from sardonyx.graph.types import type_string
+from sardonyx.providers.host import NOTHING, Call, Layout
+
+
+def is_host_node(node: ir.Node, graph: ir.Graph) -> bool:
+    """Has the node a host form, and does it read or write something that compiled code can't hold?
+
+    That is strings, sequences, optionals and maps; numbers are computed on the host by no node.
+    """
+    schema = schema_of(node, graph.opset_imports)
+    if schema is None or host.find(schema.domain, schema.name, schema.since) is None:
+        return False
+    return any(is_foreign(value) for value in (*node.inputs, *node.outputs) if value is not None)
+
+
+def is_foreign(value: ir.Value) -> bool:
+    """Is the value something else than a tensor of numbers, as far as its type is known?"""
+    kind = type_string(value)
+    return kind is not None and (kind == "tensor(string)" or not kind.startswith("tensor("))
+
+
+def layout_of(graph: ir.Graph) -> Layout:
+    """The graph, all of whose nodes run on the host. Raises Unsupported for one that doesn't."""
+    slots: dict[ir.Value, int] = {value: 1 + index for index, value in enumerate(graph.inputs)}
+
+    def slot(value: ir.Value | None) -> int:
+        return NOTHING if value is None else slots.setdefault(value, len(slots) + 1)
+
+    constants = {
+        slot(value): array_of(value.const_value)
+        for value in graph.initializers.values()
+        if value not in slots and value.const_value is not None
+    }
+    calls = []
+    for node in graph:
+        schema = schema_of(node, graph.opset_imports)
+        if schema is None:
+            raise Unsupported(f"{node.op_type} node {node.name} is outside the standard")
+        reads, writes = tuple(map(slot, node.inputs)), tuple(map(slot, node.outputs))
+        attributes = attributes_of(node, schema)
+        calls.append(Call(schema.domain, schema.name, schema.since, node.name or "", attributes, reads, writes))
+    outputs = tuple(map(slot, graph.outputs))
+    return Layout(len(graph.inputs), len(slots) + 1, constants, tuple(calls), outputs)

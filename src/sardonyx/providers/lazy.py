@@ -1,0 +1,39 @@
+"""An executable that is made when it first runs, because what makes it takes long to import."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sardonyx.base.context import QUIET, RunContext
+from sardonyx.providers.base import Executable
+
+
+class Lazy(Executable):
+    """Stands in for an executable until its first run. Several threads may come at once; one makes it."""
+
+    def __init__(self, make: Callable[[], Executable], description: str) -> None:
+        self._make, self._description = make, description
+        self._made: Executable | None = None
+        self._lock = threading.Lock()
+
+    def run(self, inputs: Sequence[Any], context: RunContext = QUIET) -> list[Any]:
+        return self.made().run(inputs, context)
+
+    def made(self) -> Executable:
+        """The executable itself."""
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
+
+    def describe(self) -> str:
+        return self._description
+
+    def to_bytes(self) -> bytes | None:
+        return self.made().to_bytes()
+
+    def close(self) -> None:
+        if self._made is not None:
+            self._made.close()
