@@ -14,8 +14,9 @@ from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim, Symbol, equals, evaluate, maximum, minimum, value
 from sardonyx.codegen.compile import compile_module
 from sardonyx.codegen.features import Target, host
-from sardonyx.codegen.plans import LEVEL, MOST, OVERFLOW, emit_plans, instructions
+from sardonyx.codegen.plans import LEVEL, MOST, emit_plans, instructions
 from sardonyx.runtime import abi
+from sardonyx.runtime.abi import OVERFLOW
 from sardonyx.runtime.linker import link
 from sardonyx.runtime.loader import load
 from tests.codegen.harness import aligned

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
+from sardonyx.codegen.stop import emit_should_stop
 from sardonyx.codegen.team import emit_team
 from sardonyx.codegen.turns import emit_await, emit_finish, emit_take
 from sardonyx.codegen.waiting import emit_sleep, emit_system_call, emit_wake, emit_yield, system_calls
@@ -33,23 +34,25 @@ EXIT = {"x86_64": 60, "aarch64": 93}
 @pytest.mark.parametrize("triple", LINUX.values())
 def test_team_refers_to_nothing_outside(triple):
     image = link([compile_module(emit_team(triple))])
-    assert set(image.symbols) == {"worker", "dispatch", "stop", "walk", "replay"}
+    assert set(image.symbols) == {"worker", "dispatch", "stop", "walk", "should_stop", "replay"}
 
 
 @pytest.mark.parametrize("triple", ["wasm32-unknown-unknown", "thumbv7m-none-eabi", "riscv64-unknown-linux-gnu"])
 def test_turns_compile_where_nothing_can_sleep(triple):
     module = new_module(triple)
-    take, finish, await_ = emit_take(module), emit_finish(module), emit_await(module)
+    take, finish, await_ = emit_take(module), emit_finish(module), emit_await(module, emit_should_stop(module))
     made, builder = function(module, "run", VOID, PTR, I64)
-    builder.call(await_, made.args)
+    builder.call(await_, [*made.args, made.args[0]])
     builder.call(finish, [made.args[0], builder.call(take, [*made.args, I64(1)])])
     builder.ret_void()
     assert b"run" in compile_module(module)
 
 
 def test_module_without_a_triple_is_refused():
+    module = ir.Module("nameless")
+    should_stop = emit_should_stop(module)
     with pytest.raises(ValueError, match="no target triple"):
-        emit_await(ir.Module("nameless"))
+        emit_await(module, should_stop)
 
 
 @pytest.mark.parametrize("arch", LINUX)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from sardonyx.codegen.stop import emit_should_stop
 from sardonyx.codegen.turns import CLAIM_BITS, emit_await, emit_finish, emit_take
 from sardonyx.codegen.words import I64, PTR, VOID
 from sardonyx.runtime import abi
@@ -28,7 +29,7 @@ def image() -> Iterator[LoadedImage]:
     for name, emit, result, arguments in (
         ("take", emit_take, I64, (PTR, I64, I64)),
         ("finish", emit_finish, VOID, (PTR, I64)),
-        ("await", emit_await, VOID, (PTR, I64)),
+        ("await", lambda module: emit_await(module, emit_should_stop(module)), VOID, (PTR, I64, PTR)),
     ):
         inner = emit(module)
         made, builder = function(module, f"{name}_", result, *arguments)
@@ -76,12 +77,12 @@ def test_each_part_is_taken_by_one_thread(image: LoadedImage) -> None:
 @pytest.mark.parametrize("start", [0, 2**32 - 2, 2**40 + 2**31 - 1], ids=["first", "wraps", "signed"])
 def test_waiting_until_enough_is_done(image: LoadedImage, start: int) -> None:
     finish = ctypes.CFUNCTYPE(None, POINTER, NUMBER)(image.address("finish_"))
-    await_ = ctypes.CFUNCTYPE(None, POINTER, NUMBER)(image.address("await_"))
+    await_ = ctypes.CFUNCTYPE(None, POINTER, NUMBER, POINTER)(image.address("await_"))
     sync = new_sync()
     sync[:1].view(np.uint32)[0] = start % 2**32
-    await_(sync.ctypes.data, start)
-    await_(sync.ctypes.data, start - 3)  # a thread that comes late
-    waiting = [threading.Thread(target=await_, args=(sync.ctypes.data, start + 3)) for _ in range(2)]
+    await_(sync.ctypes.data, start, None)
+    await_(sync.ctypes.data, start - 3, None)  # a thread that comes late
+    waiting = [threading.Thread(target=await_, args=(sync.ctypes.data, start + 3, None)) for _ in range(2)]
     for thread in waiting:
         thread.start()
     until(lambda: word_of(sync, abi.SYNC_SLEEPERS) == 2)
@@ -99,10 +100,10 @@ def test_waiting_until_enough_is_done(image: LoadedImage, start: int) -> None:
 
 def test_threads_that_may_not_spin_sleep_at_once(image: LoadedImage) -> None:
     finish = ctypes.CFUNCTYPE(None, POINTER, NUMBER)(image.address("finish_"))
-    await_ = ctypes.CFUNCTYPE(None, POINTER, NUMBER)(image.address("await_"))
+    await_ = ctypes.CFUNCTYPE(None, POINTER, NUMBER, POINTER)(image.address("await_"))
     sync = new_sync()
     sync[abi.SYNC_FLAGS // 4] = abi.NO_SPIN
-    thread = threading.Thread(target=await_, args=(sync.ctypes.data, 1))
+    thread = threading.Thread(target=await_, args=(sync.ctypes.data, 1, None))
     thread.start()
     until(lambda: word_of(sync, abi.SYNC_SLEEPERS) == 1)
     finish(sync.ctypes.data, 1)

@@ -13,11 +13,12 @@ import weakref
 import numpy as np
 import pytest
 
+from sardonyx.base.context import RunContext
 from sardonyx.base.errors import Fail, InvalidArgument
 from sardonyx.expr.tensor import Tensor
 from sardonyx.ops import linalg
 from sardonyx.runtime import abi
-from sardonyx.runtime.execution import OVERFLOW
+from sardonyx.runtime.abi import OVERFLOW
 from tests.lower.harness import Compiled, compiled, reals
 from tests.runtime.objects import wait_for
 
@@ -134,15 +135,15 @@ def test_a_run_under_way_outlives_its_program() -> None:
     """Closing takes nothing from a run: its constants and arenas go when it ends, and no run begins afterwards."""
     program = product().program
     constants = [weakref.ref(c) for c in program.constants]
-    closed = False
+    asked: list[bool] = []
 
-    def close() -> None:
-        nonlocal closed
-        program.close()
-        closed = True
+    class Closing(RunContext):
+        def check(self) -> None:
+            program.close()
+            asked.append(True)
 
-    np.testing.assert_array_equal(program.run([X], 1, close)[0], X @ W)
-    assert closed
+    np.testing.assert_array_equal(program.run([X], 1, Closing())[0], X @ W)
+    assert asked
     assert program.idle == []
     assert [c() for c in constants] == [None] * len(constants)
     with pytest.raises(InvalidArgument, match=r"The session is closed\."):

@@ -1,20 +1,24 @@
-"""What goes along with one run: the flag that ends it early, and the trace that it writes."""
+"""What goes along with one run: the flag and the deadline that end it early, and the trace that it writes."""
 
 from __future__ import annotations
 
 import threading
 import time
+from array import array
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sardonyx.base.errors import Fail
 
+TERMINATED = "Exiting due to terminate flag being set to true."
+EXPIRED = "Exiting because the run has taken longer than its timeout."
+
 
 class Terminable(Protocol):
-    """Options of a run, as far as they are asked while it goes on."""
+    """Options of a run, as far as they are asked while it goes on. stop_word: one i64, not 0 once the run is to end."""
 
     @property
-    def terminate(self) -> bool: ...
+    def stop_word(self) -> array[int]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +48,18 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """Handed to whatever executes a part of a run."""
+    """Handed to whatever executes a part of a run. deadline: when it has to end, in nanoseconds of `time.monotonic_ns`; 0: never."""
 
     options: Terminable | None = None
     trace: Trace | None = None
+    deadline: int = 0
 
     def check(self) -> None:
-        """Raises Fail if the caller wants the run to end. Polled between nodes and at loops' back-edges."""
-        if self.options is not None and self.options.terminate:
-            raise Fail("Exiting due to terminate flag being set to true.")
+        """Raises Fail if the run is to end. Asked between nodes and at loops' back-edges; compiled code asks by itself."""
+        if self.options is not None and self.options.stop_word[0]:
+            raise Fail(TERMINATED)
+        if self.deadline and time.monotonic_ns() >= self.deadline:
+            raise Fail(EXPIRED)
 
 
 QUIET = RunContext()

@@ -5,6 +5,8 @@ share(row, context, scratch, owner, nt, turn):          kernel(arguments, contex
 group(row, context, scratch, turn):                     if nobody has: kernel(arguments, context, scratch, 0, 1) of this row and those
                                                         after it that one thread does; finish(1)
 help(row, end, context, scratch, tid, nt, turn):        for each row from `row` to `end`: its neighbours' shares, or the group
+
+Once the run's status says that it has failed or is to end, kernels are passed over; that is looked for between long parts, and in groups.
 """
 
 from __future__ import annotations
@@ -45,9 +47,15 @@ def row_after(b: ir.IRBuilder, row: ir.Value, rows: ir.Value | int) -> ir.Value:
 
 
 def emit_call(b: ir.IRBuilder, row: ir.Value, context: ir.Value, scratch: ir.Value, part: ir.Value, of: ir.Value) -> None:
-    """Calls the row's kernel."""
-    kernel = b.inttoptr(operand(b, row, 0), KERNEL.as_pointer())
-    b.call(kernel, [slot(b, context, operand(b, row, 1)), context, scratch, part, of])
+    """Calls the row's kernel, unless the run has failed."""
+    with b.if_then(is_well(b, context), likely=True):
+        kernel = b.inttoptr(operand(b, row, 0), KERNEL.as_pointer())
+        b.call(kernel, [slot(b, context, operand(b, row, 1)), context, scratch, part, of])
+
+
+def is_well(b: ir.IRBuilder, context: ir.Value) -> ir.Value:
+    """i1: has nothing failed, and is the run not to end?"""
+    return b.icmp_unsigned("==", b.load_atomic(slot(b, context, abi.STATUS), "monotonic", WORD, typ=I64), I64(0))
 
 
 def group_word(b: ir.IRBuilder, context: ir.Value) -> ir.Value:
@@ -55,7 +63,20 @@ def group_word(b: ir.IRBuilder, context: ir.Value) -> ir.Value:
     return b.load(slot(b, context, abi.CLAIMS), typ=PTR, align=WORD)
 
 
-def emit_share(module: ir.Module, take: ir.Function, finish: ir.Function) -> ir.Function:
+CALLS = 16
+"""Rows after which a thread asks whether the run is to end; a kernel that takes longer asks by itself."""
+
+
+def ask_now_and_then(b: ir.IRBuilder, left: ir.Value, should_stop: ir.Function, context: ir.Value) -> ir.Value:
+    """One of so many rows less is left until the thread asks; how many are then."""
+    fewer = b.sub(left, I64(1))
+    over = b.icmp_unsigned("==", fewer, I64(0))
+    with b.if_then(over, likely=False):
+        b.call(should_stop, [context])
+    return b.select(over, I64(CALLS), fewer)
+
+
+def emit_share(module: ir.Module, take: ir.Function, finish: ir.Function, should_stop: ir.Function) -> ir.Function:
     function = internal_function(module, "share", VOID, (PTR, PTR, PTR, I64, I64, I64))
     row, context, scratch, owner, nt, turn = function.args
     entry, look, call, end = map(function.append_basic_block, ("entry", "look", "call", "end"))
@@ -71,10 +92,12 @@ def emit_share(module: ir.Module, take: ir.Function, finish: ir.Function) -> ir.
     b.cbranch(b.icmp_signed(">=", part, I64(0)), call, end)
     b.position_at_end(call)
     emit_call(b, row, context, scratch, b.add(first, part), total)
+    with b.if_then(b.icmp_unsigned(">", parts, I64(1))):  # then a part takes a while
+        b.call(should_stop, [context])
     following = b.add(count, I64(1))
-    b.branch(look)
     count.add_incoming(I64(0), entry)
-    count.add_incoming(following, call)
+    count.add_incoming(following, b.block)
+    b.branch(look)
 
     b.position_at_end(end)
     b.call(finish, [slot(b, context, abi.SYNC), count])
@@ -82,7 +105,7 @@ def emit_share(module: ir.Module, take: ir.Function, finish: ir.Function) -> ir.
     return function
 
 
-def emit_group(module: ir.Module, take: ir.Function, finish: ir.Function) -> ir.Function:
+def emit_group(module: ir.Module, take: ir.Function, finish: ir.Function, should_stop: ir.Function) -> ir.Function:
     function = internal_function(module, "group", VOID, (PTR, PTR, PTR, I64))
     row, context, scratch, turn = function.args
     entry, call, done, end = map(function.append_basic_block, ("entry", "call", "done", "end"))
@@ -91,12 +114,14 @@ def emit_group(module: ir.Module, take: ir.Function, finish: ir.Function) -> ir.
     b.cbranch(b.icmp_signed(">=", b.call(take, [group_word(b, context), turn, I64(1)]), I64(0)), call, end)
 
     b.position_at_end(call)
-    here = b.phi(PTR)
+    here, left = b.phi(PTR), b.phi(I64)
     emit_call(b, here, context, scratch, I64(0), I64(1))
+    fewer = ask_now_and_then(b, left, should_stop, context)
     following = row_after(b, here, 1)
+    for phi, initial, later in ((here, row, following), (left, I64(CALLS), fewer)):
+        phi.add_incoming(initial, entry)
+        phi.add_incoming(later, b.block)
     b.cbranch(b.icmp_unsigned("!=", following, last), call, done)
-    here.add_incoming(row, entry)
-    here.add_incoming(following, call)
     b.position_at_end(done)
     b.call(finish, [slot(b, context, abi.SYNC), I64(1)])
     b.branch(end)

@@ -30,7 +30,6 @@ from sardonyx.runtime import abi
 LEVEL = 0  # of LLVM's code generator
 MOST = 3000  # instructions of a function, about
 
-OVERFLOW = 0xFFFF_FFFF  # the status: no check of a kernel has it
 WORD_BITS = 64
 LARGEST = (1 << WORD_BITS - 1) - 1
 
@@ -132,7 +131,7 @@ class _Plan:
     def end(self) -> None:
         w, b = self.w, self.b
         with b.if_then(self.failed):
-            b.cmpxchg(self.slot(abi.STATUS), w.const(I64, 0), w.const(I64, OVERFLOW), "acq_rel", "monotonic")
+            b.cmpxchg(self.slot(abi.STATUS), w.const(I64, 0), w.const(I64, abi.OVERFLOW), "acq_rel", "monotonic")
         b.ret_void()
 
     def index(self, v: Value) -> Value:

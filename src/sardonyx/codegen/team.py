@@ -9,6 +9,7 @@ from llvmlite import ir
 
 from sardonyx.codegen.float_mode import choose_mode, emit_get_mode, emit_set_mode
 from sardonyx.codegen.replay import emit_replay
+from sardonyx.codegen.stop import emit_thread_pointer
 from sardonyx.codegen.waiting import (
     byte_offset,
     emit_sleep,
@@ -28,7 +29,7 @@ LEAVING = 200  # rounds that a dispatcher waits for workers that are about to le
 
 def emit_team(triple: str) -> ir.Module:
     """A module with the team's entries: worker(control, index), dispatch(control, entry, context, most), stop(control),
-    the walk along a program's steps (codegen.walk), and what Python calls for a run like one before it (codegen.replay).
+    the walk along a program's steps (codegen.walk), should_stop (codegen.stop), and what Python calls for a run like one before it (codegen.replay).
 
     triple: LLVM's target triple. Raises ValueError if it is empty.
     """
@@ -128,6 +129,7 @@ def _emit_dispatch(module: ir.Module) -> None:
     newest, word = builder.alloca(PTR), builder.alloca(I32)
     borrowed = builder.call(claim, [control, builder.sub(most, I64(1)), newest])
     inside, turn = (byte_offset(builder, context, slot * abi.SLOT_BYTES) for slot in (abi.INSIDE, abi.TURN))
+    builder.store(emit_thread_pointer(builder), byte_offset(builder, context, abi.STOP_CALLER * abi.SLOT_BYTES), align=8)
     builder.store(borrowed, inside, align=8)
     builder.store(builder.and_(builder.load(turn, typ=I64), I64(~1)), turn, align=8)
     builder.call(publish, [builder.load(newest, typ=PTR), entry, context, borrowed])

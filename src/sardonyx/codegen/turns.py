@@ -10,7 +10,7 @@ whoever takes of a share has seen that all its parts of the calls before are tak
                                 -1 if all are taken, or the word is at a later turn: this thread comes late
     finish(sync, count):        done += count; if sleepers: wake everyone
     reached(sync, turn):        done >= turn, at once or after a short spin?
-    await(sync, turn):          until done >= turn: spin, then sleep
+    await(sync, turn, context): until done >= turn: spin, then sleep; with a context, look every 20 ms whether the run is to end
 
 What a call reads was finished before anybody awaited its turn. A thread that comes late takes nothing, touches no memory but its own, and
 walks on until it is with the others again.
@@ -26,6 +26,7 @@ from sardonyx.codegen.waiting import (
     emit_sleep,
     emit_spin,
     emit_wake,
+    emit_words,
     internal_function,
     is_flag,
     spin_rounds,
@@ -115,15 +116,24 @@ def _is_reached(builder: ir.IRBuilder, seen: ir.Value, target: ir.Value) -> ir.V
     return builder.icmp_signed(">=", builder.sub(seen, target), I32(0))
 
 
-def emit_await(module: ir.Module) -> ir.Function:
-    """`void await(ptr sync, i64 turn)`: returns once all parts before this turn are done."""
+PATIENCE = 20_000_000
+"""Nanoseconds that the thread which has called a run sleeps before it looks whether the run is to end."""
+
+
+def emit_await(module: ir.Module, should_stop: ir.Function) -> ir.Function:
+    """`void await(ptr sync, i64 turn, ptr context)`: returns once all parts before this turn are done.
+
+    context: the run's, for the thread that has called it, which looks meanwhile whether it is to end; null for others.
+    """
     spin = emit_spin(module)
-    function = internal_function(module, "await", VOID, (PTR, I64))
-    sync, turn = function.args
-    names = ("entry", "look", "wait", "doze", "check", "sleep", "awake", "end")
-    entry, look, wait, doze, check, sleep, awake, end = map(function.append_basic_block, names)
+    function = internal_function(module, "await", VOID, (PTR, I64, PTR))
+    sync, turn, context = function.args
+    names = ("entry", "look", "wait", "doze", "check", "sleep", "ask", "awake", "end")
+    entry, look, wait, doze, check, sleep, ask, awake, end = map(function.append_basic_block, names)
     builder = ir.IRBuilder(entry)
-    target = builder.trunc(turn, I32)
+    target, most = builder.trunc(turn, I32), emit_words(builder, 2)
+    for i, part in enumerate((0, PATIENCE)):
+        builder.store(I64(part), byte_offset(builder, most, 8 * i))
     done, sleepers, flags = (byte_offset(builder, sync, o) for o in (abi.SYNC_DONE, abi.SYNC_SLEEPERS, abi.SYNC_FLAGS))
     builder.branch(look)
 
@@ -142,7 +152,11 @@ def emit_await(module: ir.Module) -> ir.Function:
     current = builder.load_atomic(done, "seq_cst", 4, typ=I32)
     builder.cbranch(_is_reached(builder, current, target), awake, sleep)
     builder.position_at_end(sleep)
-    emit_sleep(builder, done, current)
+    asks = builder.icmp_unsigned("!=", context, PTR(None))
+    emit_sleep(builder, done, current, builder.select(asks, most, PTR(None)))
+    builder.cbranch(asks, ask, check)
+    builder.position_at_end(ask)
+    builder.call(should_stop, [context])
     builder.branch(check)
     builder.position_at_end(awake)
     builder.atomic_rmw("sub", sleepers, I32(1), "monotonic")

@@ -28,6 +28,9 @@ class SystemCalls:
 
     futex: int
     sched_yield: int
+    clock_gettime: int
+    gettid: int
+    getpid: int
     code: bytes
 
 
@@ -35,6 +38,9 @@ SYSTEM_CALLS = {
     "x86_64": SystemCalls(
         202,
         24,
+        228,
+        186,
+        39,
         bytes.fromhex(
             "4889f8"  # mov rax, rdi
             "4889f7"  # mov rdi, rsi
@@ -48,6 +54,9 @@ SYSTEM_CALLS = {
     "aarch64": SystemCalls(
         98,
         124,
+        113,
+        178,
+        172,
         bytes.fromhex(
             "e80300aa"  # mov x8, x0
             "e00301aa"  # mov x0, x1
@@ -99,6 +108,13 @@ def byte_offset(builder: ir.IRBuilder, pointer: ir.Value, offset: int | ir.Value
     return builder.gep(pointer, [index], source_etype=I8)
 
 
+def emit_words(builder: ir.IRBuilder, count: int) -> ir.Value:
+    """The address of so many i64 on the stack."""
+    words = builder.alloca(ir.ArrayType(I64, count))
+    words.type = PTR  # llvmlite still gives it a typed pointer
+    return words
+
+
 def emit_pause(builder: ir.IRBuilder) -> None:
     """Tell the processor that this thread spins."""
     row = PAUSE.get(architecture(builder.module))
@@ -128,13 +144,15 @@ def emit_yield(builder: ir.IRBuilder) -> None:
         emit_system_call(builder, calls, calls.sched_yield, ())
 
 
-def emit_sleep(builder: ir.IRBuilder, word: ir.Value, expected: ir.Value) -> None:
-    """Sleep while the i32 at `word` is `expected`; may return early, so the caller looks again."""
+def emit_sleep(builder: ir.IRBuilder, word: ir.Value, expected: ir.Value, most: ir.Value | None = None) -> None:
+    """Sleep while the i32 at `word` is `expected`; may return early, so the caller looks again. most: address of the longest time to
+    sleep, as seconds and nanoseconds; null: there is none."""
     calls = system_calls(builder.module)
     if calls is None:
         emit_pause(builder)
     else:
-        operands = (builder.ptrtoint(word, I64), I64(FUTEX_WAIT_PRIVATE), builder.zext(expected, I64), I64(0))
+        limit = I64(0) if most is None else builder.ptrtoint(most, I64)
+        operands = (builder.ptrtoint(word, I64), I64(FUTEX_WAIT_PRIVATE), builder.zext(expected, I64), limit)
         emit_system_call(builder, calls, calls.futex, operands)
 
 

@@ -13,6 +13,7 @@ void walk(ptr context, i64 tid, i64 nt):
         if not reached(turn): help(since, row, since_turn); await(turn)
         since, since_turn = row, turn
     END: a thread helps as where all meet; thread 0 awaits the turn, and says that the run is over
+    once the status is not 0 kernels are passed over, and repetitions end; whether it is to be is asked every few rows (codegen.stop)
 
 Alone (nt = 1) a thread calls each kernel once, as part 0 of 1, and there are no turns. See codegen.turns and codegen.parts.
 """
@@ -25,6 +26,7 @@ from llvmlite import ir
 
 from sardonyx.codegen import parts
 from sardonyx.codegen.parts import WORD
+from sardonyx.codegen.stop import emit_should_stop
 from sardonyx.codegen.turns import emit_await, emit_finish, emit_reached, emit_take
 from sardonyx.codegen.waiting import byte_offset
 from sardonyx.codegen.words import I1, I8, I64, PTR, VOID
@@ -43,9 +45,10 @@ def emit_walk(module: ir.Module) -> None:
 class _Walk:
     def __init__(self, function: ir.Function) -> None:
         self.function, module = function, function.module
+        self.stop = emit_should_stop(module)
         self.take, self.finish = emit_take(module), emit_finish(module)
-        self.reached, self.await_ = emit_reached(module), emit_await(module)
-        self.share, self.group = (emit(module, self.take, self.finish) for emit in (parts.emit_share, parts.emit_group))
+        self.reached, self.await_ = emit_reached(module), emit_await(module, self.stop)
+        self.share, self.group = (emit(module, self.take, self.finish, self.stop) for emit in (parts.emit_share, parts.emit_group))
         self.help = parts.emit_help(module, self.share, self.group)
         self.context, self.tid, self.nt = function.args
         self.b = ir.IRBuilder(function.append_basic_block("entry"))
@@ -53,8 +56,10 @@ class _Walk:
     def emit(self) -> None:
         b = self.b
         self.place, self.turn, self.single = b.alloca(PTR), b.alloca(I64), b.alloca(I1)
-        self.since, self.since_turn = b.alloca(PTR), b.alloca(I64)
+        self.since, self.since_turn, self.left = b.alloca(PTR), b.alloca(I64), b.alloca(I64)
         b.store(I1(0), self.single)
+        b.store(I64(parts.CALLS), self.left)
+        self.asks = b.select(b.icmp_signed("==", self.tid, I64(0)), self.context, PTR(None))
         self.scratch = byte_offset(b, self.slot_value(abi.SCRATCH, PTR), b.mul(self.slot_value(abi.SCRATCH_BYTES), self.tid))
         self.sync, self.together = self.slot(abi.SYNC), b.icmp_signed(">", self.nt, I64(1))
         self.look, self.decided = self.block("look"), self.block("decided")
@@ -69,6 +74,7 @@ class _Walk:
         b.store(b.ashr(start, I64(1)), self.turn)
         self.go_to(I64(0))
         b.position_at_end(self.look)
+        b.store(parts.ask_now_and_then(b, b.load(self.left, typ=I64), self.stop, self.context), self.left)
         self.row = b.load(self.place, typ=PTR)
         what = self.operand(0)
         b.cbranch(b.icmp_signed(">=", what, I64(0)), kernel, other)
@@ -137,7 +143,7 @@ class _Walk:
 
     def wait(self) -> None:
         """Until every call before is done."""
-        self.b.call(self.await_, [self.sync, self.now()])
+        self.b.call(self.await_, [self.sync, self.now(), self.asks])
 
     def meet_all(self) -> None:
         with self.b.if_then(self.together):
@@ -160,7 +166,7 @@ class _Walk:
         b.store(I1(1), self.single)
         b.branch(run)
         b.position_at_end(passed)
-        b.call(self.await_, [self.sync, b.add(self.now(), I64(1))])
+        b.call(self.await_, [self.sync, b.add(self.now(), I64(1)), self.asks])
         b.branch(self.decided)
         b.position_at_end(run)
         do()
@@ -187,6 +193,7 @@ class _Walk:
         b.cbranch(self.together, team, alone)
         b.position_at_end(alone)
         parts.emit_call(b, row, self.context, self.scratch, I64(0), I64(1))
+        alone = b.block
         b.branch(after)
         b.position_at_end(team)
         divided = parts.parts_of(b, row)
@@ -251,7 +258,7 @@ class _Walk:
         """The row after the next if the repetition goes on, else the next."""
         b = self.b
         turns = self.slot_value(self.operand(1))
-        more = b.icmp_signed("<", turns, self.slot_value(self.operand(2)))
+        more = b.and_(b.icmp_signed("<", turns, self.slot_value(self.operand(2))), parts.is_well(b, self.context))
         condition = self.operand(3)
         asked, known = map(self.block, ("asked", "known"))
         before = b.block

@@ -24,7 +24,7 @@ class NativeGraph(Executable):
         for x, (rank, fixed, sizes) in zip(inputs, self._quick, strict=True):
             if len(x.shape) != rank or (fixed is not None and fixed(x.shape) != sizes):
                 self.check(inputs)
-        return self.program.run(inputs, self.threads, None if context is QUIET else context.check)
+        return self.program.run(inputs, self.threads, context)
 
     def again(self, inputs: list[Any]) -> list[Any] | None:
         return self.program.again(inputs, self.threads)

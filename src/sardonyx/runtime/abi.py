@@ -18,7 +18,25 @@ WORK = 6  # operations of the segment that comes next, roughly; written by its s
 STEPS = 7  # address of the segment's steps, see runtime.steps
 SYNC = 8  # the sync area: zero before the first run (but for SYNC_FLAGS), left fit for the next by every run
 SYNC_SLOTS = 32
-FIRST_SLOT = SYNC + SYNC_SLOTS  # the program's own slots start here
+STOP = SYNC + SYNC_SLOTS  # how a run is ended early, see codegen.stop; written by the host before the run
+STOP_SLOTS = 16
+FIRST_SLOT = STOP + STOP_SLOTS  # the program's own slots start here
+
+# Slots of what ends a run early.
+STOP_FUNCTION = STOP  # address of should_stop, which kernels call; 0: nobody asks
+STOP_WORD = STOP + 1  # address of an i64 that is not 0 once the run is to end; 0: there is none
+STOP_DEADLINE = STOP + 2  # when the run has to end, in nanoseconds of the system's monotonic clock; 0: never
+STOP_PYTHON = STOP + 3  # address of a table of functions of Python's; 0: there is no interpreter
+STOP_CALLER = STOP + 4  # thread pointer of the thread that has called; written by dispatch
+STOP_LOOKED = STOP + 5  # cycles when signals were last looked at
+STOP_ERROR = STOP + 6  # three slots: type, value and traceback of the exception that a signal's handler has raised
+STOP_FUNCTIONS = ("PyGILState_Ensure", "PyErr_CheckSignals", "PyErr_Fetch", "PyGILState_Release")  # the table
+
+# Statuses that no check of a kernel leaves.
+OVERFLOW = 0xFFFF_FFFF  # a plan's number does not fit, or it divides by zero
+TERMINATED = 0xFFFF_FFFE  # the word of STOP_WORD was set
+EXPIRED = 0xFFFF_FFFD  # the deadline has passed
+INTERRUPTED = 0xFFFF_FFFC  # a handler of a signal has raised an exception
 
 # Byte offsets in the sync area, see codegen.turns. What many threads write lies on a cache line of its own.
 SYNC_DONE = 0  # i32: parts of calls done so far, modulo 2**32; threads sleep on it

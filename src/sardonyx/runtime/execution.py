@@ -7,16 +7,19 @@ import math
 import os
 import time
 import weakref
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from sardonyx.base.context import EXPIRED, QUIET, TERMINATED, RunContext
 from sardonyx.base.dtypes import DType
 from sardonyx.base.errors import Fail, InvalidArgument, NamesDiffer
 from sardonyx.runtime import abi
 from sardonyx.runtime.arrays import Array, address_of
 from sardonyx.runtime.image import Image
+from sardonyx.runtime.interpreter import functions, raise_found
 from sardonyx.runtime.loader import load
 from sardonyx.runtime.memory import Arena, ArenaPool, Bytes, allocate
 from sardonyx.runtime.outputs import OutputMemory
@@ -109,7 +112,7 @@ class Context:
 
     room: bytes of its own that the address in a slot leads to. placed: of an arena's slot, see Program. replay: repeats the last
     run, if that is possible, on so many `threads`; it writes outputs made so, and needs `large` arenas (slot, bytes, pool).
-    claims: words of what threads take, see codegen.turns. process: whose workers may be inside. constants: whose addresses are in
+    stop_word: that a run reads, kept until no worker is in the run any more. claims: words of what threads take, see codegen.turns. process: whose workers may be inside. constants: whose addresses are in
     slots; a run that is under way when its program is closed still reads them.
     """
 
@@ -128,10 +131,11 @@ class Context:
         "replay",
         "room",
         "slots",
+        "stop_word",
         "threads",
     )
 
-    def __init__(self, spec: ProgramSpec, constants: Sequence[Array], placed: Mapping[int, Placed]) -> None:
+    def __init__(self, spec: ProgramSpec, constants: Sequence[Array], placed: Mapping[int, Placed], should_stop: int) -> None:
         self.memory = allocate(spec.slots * abi.SLOT_BYTES)
         self.numbers = self.memory.view(np.int64)
         self.placed = placed
@@ -148,6 +152,9 @@ class Context:
         self.large: list[tuple[int, int, ArenaPool]] = []
         self.outputs: list[tuple[Make, Sequence[int], np.dtype[Any]]] = []
         self.constants = constants
+        self.stop_word: array[int] | None = None
+        self.slots[abi.STOP_FUNCTION] = should_stop
+        self.slots[abi.STOP_PYTHON] = address_of(functions())
         addresses = [address_of(array) for array in constants]
         for slot, i in spec.constants:
             self.slots[slot] = addresses[i]
@@ -179,6 +186,12 @@ class Context:
             self.claims = allocate((1 + threads) * abi.CLAIM_BYTES)
             self.claims[:] = 0
             self.slots[abi.CLAIMS] = address_of(self.claims)
+
+    def end_by(self, run: RunContext) -> None:
+        """What ends the run that comes next early. No worker may be inside."""
+        self.stop_word = run.options.stop_word if run.options is not None else None
+        self.slots[abi.STOP_WORD] = self.stop_word.buffer_info()[0] if self.stop_word is not None else 0
+        self.slots[abi.STOP_DEADLINE] = run.deadline
 
     def await_leaving(self) -> None:
         """Returns when no worker is inside any more. In a forked child, none of its parent's will leave, or do anything."""
@@ -245,17 +258,18 @@ class Program:
         self.closed = False
         weakref.finalize(self, leave, self.idle)  # a worker that comes late still reads steps and contexts
 
-    def run(self, feeds: Sequence[Array], threads: int, poll: Callable[[], None] | None = None) -> list[Array]:
-        """The outputs. feeds: C-contiguous arrays of the inputs' dtypes and ranks. poll: called before each segment, may raise.
+    def run(self, feeds: Sequence[Array], threads: int, run: RunContext = QUIET) -> list[Array]:
+        """The outputs. feeds: C-contiguous arrays of the inputs' dtypes and ranks.
 
-        Raises Fail or InvalidArgument naming the node, InvalidArgument if the program is closed.
+        Raises Fail or InvalidArgument naming the node, InvalidArgument if the program is closed, Fail if `run` ends it early, and what a
+        signal's handler raises meanwhile.
         """
         constants = self.constants  # taken before `closed` is asked: then they are there
         if self.closed:
             raise InvalidArgument(CLOSED)
-        context = self.free() or Context(self.spec, constants, self.placed)
+        context = self.free() or Context(self.spec, constants, self.placed, self.team.should_stop)
         try:
-            return self.run_in(context, feeds, threads, poll)
+            return self.run_in(context, feeds, threads, run)
         finally:
             self.put_back(context)
 
@@ -299,6 +313,8 @@ class Program:
         try:
             if context.replay is None or context.threads != threads:
                 return None
+            if context.stop_word is not None or context.slots[abi.STOP_DEADLINE]:
+                context.end_by(QUIET)
             if context.slots[abi.WORK] > abi.LITTLE:
                 self.team.ensure(threads)
             return self.repeat(context, feeds, context.replay)
@@ -340,10 +356,11 @@ class Program:
         self.constants = []
         self.idle.clear()
 
-    def run_in(self, context: Context, feeds: Sequence[Array], threads: int, poll: Callable[[], None] | None) -> list[Array]:
+    def run_in(self, context: Context, feeds: Sequence[Array], threads: int, run: RunContext) -> list[Array]:
         slots, room = context.slots, context.room
         context.replay = None
         context.seat(threads)
+        context.end_by(run)
         for slot, feed in zip(self.feeds, feeds, strict=True):
             slots[slot] = address_of(feed)
         for slot, i, axis in self.spec.sizes:
@@ -351,8 +368,7 @@ class Program:
         slots[abi.STATUS] = 0
         outputs: list[Any] = [None] * len(self.outputs)
         for i, segment in enumerate(self.spec.segments):
-            if poll is not None:
-                poll()
+            run.check()
             context.await_leaving()
             self.size(context, i, segment)
             arena, scratch = slots[segment.arena_slot + 1], slots[abi.SCRATCH_BYTES] * threads
@@ -414,8 +430,9 @@ class Program:
         slots = context.slots
         status = slots[abi.STATUS]
         slots[abi.STATUS] = 0
-        if status == OVERFLOW:
-            raise Fail("a size overflows 63 bits, or is divided by zero")
+        raise_found(slots)
+        if status in ENDS:
+            raise Fail(ENDS[status])
         code, call = (status & 0xFFFF_FFFF) - 1, status >> 32
         _, messages = self.spec.calls[call]
         raise InvalidArgument(messages[code].format(*slots[abi.DETAIL : abi.DETAIL + 3]))
@@ -447,8 +464,7 @@ class Block:
 LINE = 64
 """Bytes of a cache line."""
 
-OVERFLOW = 0xFFFF_FFFF
-"""See codegen.plans."""
+ENDS = {abi.OVERFLOW: "a size overflows 63 bits, or is divided by zero", abi.TERMINATED: TERMINATED, abi.EXPIRED: EXPIRED}
 LARGEST = (1 << 63) - 1
 """What a slot holds."""
 CLOSED = "The session is closed."

@@ -16,6 +16,7 @@ import numpy as np
 
 from sardonyx.runtime import abi
 from sardonyx.runtime.arrays import Array
+from sardonyx.runtime.interpreter import address
 from sardonyx.runtime.memory import allocate
 
 Replay = Callable[[list[Array], list[Array]], int]  # (inputs, outputs) -> abi.UNLIKE, DONE or FAILED
@@ -72,9 +73,7 @@ def _told_of(dtype: np.dtype[Any]) -> tuple[int, int]:
 @functools.cache
 def _interpreter() -> tuple[int, ...]:
     """numpy.ndarray, and three functions of the interpreter."""
-    names = ("PyLong_FromLongLong", "PyEval_SaveThread", "PyEval_RestoreThread")
-    functions = (ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0 for name in names)
-    return id(np.ndarray), *functions
+    return id(np.ndarray), *map(address, ("PyLong_FromLongLong", "PyEval_SaveThread", "PyEval_RestoreThread"))
 
 
 @functools.cache

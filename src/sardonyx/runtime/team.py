@@ -35,12 +35,13 @@ class Team:
     """
 
     def __init__(self, image: Image) -> None:
-        """image: has the entries worker, dispatch, stop, walk and replay. Raises ImageError if it can't be placed or lacks one."""
+        """image: has the entries worker, dispatch, stop, walk, should_stop and replay. Raises ImageError if it can't be placed or lacks one."""
         self.image = load(image)
         self._worker = _native(self.image.address("worker"), ctypes.c_void_p, ctypes.c_int64)
         self._dispatch = _native(self.image.address("dispatch"), ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
         self._stop = _native(self.image.address("stop"), ctypes.c_void_p)
         self._walk = self.image.address("walk")
+        self.should_stop = self.image.address("should_stop")
         self._replay = Function(self.image.address("replay"))
         self._block = allocate(abi.control_bytes(MOST_WORKERS))
         self._block[:] = 0

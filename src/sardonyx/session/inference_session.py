@@ -112,7 +112,7 @@ class InferenceSession:
 
         input_feed: {name: value}: numpy arrays, nested lists, anything with `__dlpack__`; lists for sequences, dicts for maps.
         Raises ValueError for missing feeds, InvalidArgument for names, types or sizes that don't fit, Fail for a node that
-        fails and when `run_options.terminate` is set.
+        fails and when `run_options` end the run; what a signal's handler raises, such as KeyboardInterrupt.
         """
         if not isinstance(input_feed, Mapping):
             raise TypeError(f"feeds are a mapping of names to values, not {type(input_feed).__name__}")
@@ -139,7 +139,8 @@ class InferenceSession:
         """The context of a run that can be ended early, or that is traced or reported."""
         if run_options is not None and not isinstance(run_options, RunOptions):
             raise TypeError(f"run_options must be RunOptions, not {type(run_options).__name__}")
-        context = RunContext(run_options, self._trace)
+        limit = keys.timeout(run_options) if run_options is not None else 0
+        context = RunContext(run_options, self._trace, time.monotonic_ns() + limit if limit else 0)
         context.check()
         return context
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import operator
 import os
+from array import array
 from enum import IntEnum
 from typing import Any, Generic, TypeVar, overload
 
-from sardonyx.base.errors import Fail
+from sardonyx.base.errors import Fail, InvalidArgument
 from sardonyx.base.options import CompileOptions
 from sardonyx.session.enums import ExecutionMode, ExecutionOrder, GraphOptimizationLevel
 
 LONGEST_KEY = 1024
+LONGEST_SECONDS = 1e9  # thirty years: nanoseconds of more are no i64
 # Config keys that mean something here; any other is accepted and kept.
 FORBID_REFERENCE = "session.disable_reference_fallback"
 FORBID_CPU = "session.disable_cpu_ep_fallback"
@@ -22,6 +24,7 @@ SPINNING = "session.intra_op.allow_spinning"
 WINOGRAD_OFF = "session.disable_winograd"
 CACHE_OFF = "session.disable_cache"
 TARGET = "session.target"
+TIMEOUT = "run.timeout_seconds"
 
 T = TypeVar("T")
 
@@ -140,16 +143,37 @@ class SessionOptions(Configurable):
         raise Fail(f"Failed to load library {path} with error: {path}: {reason}")
 
 
-class RunOptions(Configurable):
-    """Options of one run. `terminate` may be set from another thread while the run goes on."""
+class Flag(Option[bool]):
+    """A bool that compiled code reads while a run goes on: it stands in the options' `stop_word`."""
 
-    __slots__ = ()
+    @overload
+    def __get__(self, instance: None, owner: type) -> Flag: ...
+
+    @overload
+    def __get__(self, instance: Configurable, owner: type) -> bool: ...
+
+    def __get__(self, instance: Configurable | None, owner: type) -> Flag | bool:
+        return self if instance is None else bool(instance.stop_word[0])  # type: ignore[attr-defined]
+
+    def __set__(self, instance: Configurable, value: bool) -> None:
+        instance.stop_word[0] = self.checked(value)  # type: ignore[attr-defined]
+
+
+class RunOptions(Configurable):
+    """Options of one run. `terminate` may be set from another thread while the run goes on, which then ends with Fail in less than a
+    tenth of a second; so does a run that takes longer than the config entry `run.timeout_seconds` says."""
+
+    __slots__ = ("stop_word",)
 
     log_severity_level = Option(-1)
     log_verbosity_level = Option(0)
     logid = Option("")
     only_execute_path_to_fetches = Option(False)
-    terminate = Option(False)
+    terminate = Flag(False)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stop_word = array("q", [0])
 
     def add_run_config_entry(self, key: str, value: str) -> None:
         """Sets a config entry. Raises RuntimeError for an empty or overlong key."""
@@ -168,6 +192,20 @@ def entry(options: Configurable, key: str, default: str = "") -> str:
 def is_set(options: Configurable, key: str) -> bool:
     """Is the entry "1"?"""
     return entry(options, key) == "1"
+
+
+def timeout(options: RunOptions) -> int:
+    """Nanoseconds that a run may take, 0 without an entry. Raises InvalidArgument for an entry that is no number above 0."""
+    text = entry(options, TIMEOUT)
+    if not text:
+        return 0
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise InvalidArgument(f"{TIMEOUT} is a number of seconds above 0, not {text!r}")
+    return max(int(min(seconds, LONGEST_SECONDS) * 1e9), 1)
 
 
 def compile_options(options: SessionOptions, disabled: frozenset[str]) -> CompileOptions:

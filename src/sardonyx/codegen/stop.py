@@ -1,0 +1,152 @@
+"""How a run is ended early: by its `terminate` flag, its deadline, or an exception that a signal's handler raises (Ctrl-C).
+
+    i1 should_stop(ptr context):    whether something has failed, or the run is to end; then the status says so
+
+The walk calls it between calls of kernels and parts of them, kernels call it in long loops, and the thread that has called the run also while
+it waits for others. From then on kernels are passed over, loops end, and the run is over in a moment.
+
+    status is not 0                                    -> 1
+    the word at STOP_WORD is not 0                     status = TERMINATED
+    the clock has passed STOP_DEADLINE                 status = EXPIRED
+    this thread has called the run, is the process's main thread, and has not looked at signals for CYCLES:
+        with the GIL: PyErr_CheckSignals(), which runs handlers; did one raise, STOP_ERROR = what, status = INTERRUPTED
+
+Python's handlers run in the main thread alone, and only where it asks for them; no other thread sees that a signal has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llvmlite import ir
+
+from sardonyx.codegen.float_mode import choose_mode, emit_get_mode, emit_set_mode
+from sardonyx.codegen.waiting import SystemCalls, architecture, emit_system_call, emit_words, intrinsic, system_calls
+from sardonyx.codegen.words import I1, I32, I64, PTR, VOID
+from sardonyx.runtime import abi
+
+MONOTONIC = 1  # of clock_gettime
+SECOND = 1_000_000_000
+CYCLES = {"x86_64": 1 << 26, "aarch64": 1 << 20}
+"""Of the counter, between two looks at signals: 15 to 70 ms on x86-64, where it counts 1 to 4 GHz; on aarch64 it is a slower clock's."""
+COUNTER = {"x86_64": "llvm.readcyclecounter", "aarch64": "llvm.readsteadycounter"}
+
+
+def emit_should_stop(module: ir.Module) -> ir.Function:
+    """Emits the function, which kernels call by its address, into the team's module."""
+    function = ir.Function(module, ir.FunctionType(I1, [PTR]), "should_stop")
+    function.attributes.add("nounwind")
+    function.attributes.add("noinline")
+    function.attributes.add("cold")
+    _Stop(function).emit()
+    return function
+
+
+def emit_cycles(builder: ir.IRBuilder) -> ir.Value | None:
+    """What a counter of the processor shows, i64; None where none is known."""
+    name = COUNTER.get(architecture(builder.module))
+    return None if name is None else builder.call(intrinsic(builder.module, name, I64, ()), [])
+
+
+def emit_thread_pointer(builder: ir.IRBuilder) -> ir.Value:
+    """A number of this thread's own; 0 where there is no way to tell threads apart."""
+    name = architecture(builder.module)
+    if name == "x86_64":  # the first word of the thread's block, in the segment that LLVM calls 257, is its own address
+        return builder.load(ir.Constant(ir.PointerType(I64, addrspace=257), None), typ=I64)
+    if name == "aarch64":
+        return builder.ptrtoint(builder.call(intrinsic(builder.module, "llvm.thread.pointer.p0", PTR, ()), []), I64)
+    return I64(0)
+
+
+class _Stop:
+    def __init__(self, function: ir.Function) -> None:
+        self.function, self.calls = function, system_calls(function.module)
+        (self.context,) = function.args
+        self.b = ir.IRBuilder(function.append_basic_block("entry"))
+
+    def emit(self) -> None:
+        b = self.b
+        self.time, self.word = emit_words(b, 2), b.alloca(I32)
+        self.failed = self.function.append_basic_block("failed")
+        self.go_on(b.icmp_unsigned("==", b.load_atomic(self.slot(abi.STATUS), "monotonic", 8, typ=I64), I64(0)), self.failed)
+        self.look_at_word()
+        if self.calls is not None:
+            self.look_at_clock(self.calls)
+            self.look_at_signals(self.calls)
+        b.ret(I1(0))
+        b.position_at_end(self.failed)
+        b.ret(I1(1))
+
+    # ---- causes -------------------------------------------------------------------------------------------------------------
+
+    def look_at_word(self) -> None:
+        b = self.b
+        word = self.value(abi.STOP_WORD, PTR)
+        with b.if_then(b.icmp_unsigned("!=", word, PTR(None))):
+            seen = b.load_atomic(word, "monotonic", 8, typ=I64)
+            self.end_if(b.icmp_unsigned("!=", seen, I64(0)), abi.TERMINATED)
+
+    def look_at_clock(self, calls: SystemCalls) -> None:
+        b = self.b
+        deadline = self.value(abi.STOP_DEADLINE)
+        with b.if_then(b.icmp_unsigned("!=", deadline, I64(0))):
+            emit_system_call(b, calls, calls.clock_gettime, (I64(MONOTONIC), b.ptrtoint(self.time, I64)))
+            seconds, rest = (b.load(b.gep(self.time, [I64(i)], source_etype=I64), typ=I64) for i in range(2))
+            now = b.add(b.mul(seconds, I64(SECOND)), rest)
+            self.end_if(b.icmp_signed(">=", now, deadline), abi.EXPIRED)
+
+    def look_at_signals(self, calls: SystemCalls) -> None:
+        b = self.b
+        now = emit_cycles(b)
+        assert now is not None, "a target with system calls but without a counter"
+        python = self.value(abi.STOP_PYTHON, PTR)
+        here = b.icmp_unsigned("==", self.value(abi.STOP_CALLER), emit_thread_pointer(b))
+        since = b.sub(now, self.value(abi.STOP_LOOKED))
+        due = b.icmp_unsigned(">", since, I64(CYCLES[architecture(b.module)]))
+        with b.if_then(b.and_(b.and_(here, due), b.icmp_unsigned("!=", python, PTR(None)))):
+            b.store(now, self.slot(abi.STOP_LOOKED))
+            thread, process = (emit_system_call(b, calls, number, ()) for number in (calls.gettid, calls.getpid))
+            with b.if_then(b.icmp_unsigned("==", thread, process)):
+                self.end_if(b.icmp_unsigned("!=", self.raised(python), I32(0)), abi.INTERRUPTED)
+
+    def raised(self, python: ir.Value) -> ir.Value:
+        """Not 0 if a handler has raised an exception, which is then in STOP_ERROR."""
+        b = self.b
+        hold, look, fetch, release = (b.load(b.gep(python, [I64(i)], source_etype=I64), typ=I64) for i in range(4))
+        mode = emit_get_mode(b, self.word)
+        emit_set_mode(b, self.word, choose_mode(b, I1(0)))  # Python's arithmetic is not that of a run
+        state = self.call(hold, I32, [])
+        raised = self.call(look, I32, [])
+        with b.if_then(b.icmp_unsigned("!=", raised, I32(0))):
+            self.call(fetch, VOID, [self.slot(abi.STOP_ERROR + i) for i in range(3)])
+        self.call(release, VOID, [state])
+        emit_set_mode(b, self.word, mode)
+        return raised
+
+    # ---- control ------------------------------------------------------------------------------------------------------------
+
+    def slot(self, number: int) -> ir.Value:
+        return self.b.gep(self.context, [I64(number)], source_etype=I64)
+
+    def value(self, number: int, kind: ir.Type = I64) -> ir.Value:
+        return self.b.load(self.slot(number), typ=kind, align=8)
+
+    def call(self, address: ir.Value, result: ir.Type, arguments: Sequence[ir.Value]) -> ir.Value:
+        signature = ir.FunctionType(result, [a.type for a in arguments])
+        return self.b.call(self.b.inttoptr(address, signature.as_pointer()), arguments)
+
+    def go_on(self, condition: ir.Value, otherwise: ir.Block) -> None:
+        after = self.function.append_basic_block("on")
+        self.b.cbranch(condition, after, otherwise)
+        self.b.position_at_end(after)
+
+    def end_if(self, condition: ir.Value, status: int) -> None:
+        """Ends the run with this status, unless it has one: the first counts."""
+        b = self.b
+        end = self.function.append_basic_block("end")
+        self.go_on(b.not_(condition), end)
+        here = b.block
+        b.position_at_end(end)
+        b.cmpxchg(self.slot(abi.STATUS), I64(0), I64(status), "acq_rel", "monotonic")
+        b.branch(self.failed)
+        b.position_at_end(here)

@@ -1,0 +1,52 @@
+"""Operators with numbers near the ends of 32 and 64 bits: each refuses or computes, and touches no memory but its own."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fuzz.children import Limits, Outcome, execute
+from fuzz.guarded import guarded, guarded_copy, guarded_empty
+from fuzz.sizes import Sizes
+
+LIMITS = Limits(processor=20, clock=120, memory=3 << 30)
+
+
+@pytest.fixture(scope="module")
+def fuzzer() -> Sizes:
+    made = Sizes()
+    made.load()
+    return made
+
+
+@pytest.mark.parametrize("batch", range(8))
+def test_operators_refuse_or_compute(batch: int, fuzzer: Sizes, tmp_path: Path) -> None:
+    ends: Counter[str] = Counter()
+    for seed in range(batch * 40, batch * 40 + 40):
+        _, outcome = execute(lambda: fuzzer.make(random.Random(seed)), fuzzer.run, LIMITS, tmp_path)  # noqa: B023
+        assert not outcome.finding, f"seed {seed}: {outcome}"
+        ends[outcome.label.split()[-1]] += 1
+    assert ends["computed"] >= 4  # not all is refused,
+    assert ends["Fail"] >= 4  # and some is
+
+
+@pytest.mark.parametrize("where", [-1, 64])
+def test_an_access_outside_guarded_memory_dies(where: int, tmp_path: Path) -> None:
+    def touch(_: bytes) -> Outcome:
+        memory = guarded(64)
+        np.lib.stride_tricks.as_strided(memory[63:], (2,), (where - 63,))[1] = 1
+        return Outcome("alive")
+
+    assert execute(lambda: b"", touch, LIMITS, tmp_path)[1].label == "SIGSEGV"
+
+
+def test_guarded_arrays_hold_numbers() -> None:
+    x = np.arange(15, dtype=np.int16).reshape(3, 5)
+    np.testing.assert_array_equal(guarded_copy(x), x)
+    assert guarded_empty((0, 3), np.dtype(np.float64)).shape == (0, 3)
+    with pytest.raises(ValueError, match="negative"):
+        guarded_empty((-1,), np.dtype(np.int8))
