@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sardonyx.base.errors import FromHandler
 from sardonyx.codegen.compile import compile_module
 from sardonyx.codegen.features import host
 from sardonyx.codegen.team import emit_team
@@ -163,8 +164,8 @@ def test_exceptions_are_raised_as_they_were(image: LoadedImage) -> None:
     for i, item in enumerate((ValueError, error)):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(item))
         slots[abi.STOP_ERROR + i] = id(item)
-    with pytest.raises(ValueError, match="of a handler") as raised:
+    with pytest.raises(FromHandler, match="of a handler") as raised:
         raise_found(view)
-    assert raised.value is error
+    assert raised.value.raised is error
     raise_found(view)
     assert functions().all()

@@ -95,6 +95,14 @@ def blame(error: Exception, title: str) -> None:
         error.add_note(title)
 
 
+class FromHandler(Exception):
+    """Carries what a user's handler of a signal has raised during a run; it never reaches a user."""
+
+    def __init__(self, raised: Exception) -> None:
+        super().__init__(str(raised))
+        self.raised = raised
+
+
 def documented(error: Exception) -> SardonyxError:
     """What users get for an exception: itself if it is one of theirs, else a Fail, which is to be raised from it.
 

@@ -7,6 +7,7 @@ import functools
 
 import numpy as np
 
+from sardonyx.base.errors import FromHandler
 from sardonyx.runtime import abi
 from sardonyx.runtime.arrays import Array
 
@@ -23,7 +24,7 @@ def address(name: str) -> int:
 
 
 def raise_found(slots: memoryview[int]) -> None:
-    """Raises the exception that a signal's handler has left in the context's slots, if there is one."""
+    """Raises the exception that a signal's handler has left in the context's slots, if there is one: an Exception as FromHandler."""
     first = abi.STOP_ERROR
     error = [slots[first + i] for i in range(3)]
     if error[0]:
@@ -31,4 +32,7 @@ def raise_found(slots: memoryview[int]) -> None:
             slots[first + i] = 0
         restore = ctypes.pythonapi.PyErr_Restore  # takes over the references; a call of pythonapi raises what is set after it
         restore.restype, restore.argtypes = None, [ctypes.c_void_p] * 3
-        restore(*error)
+        try:
+            restore(*error)
+        except Exception as raised:
+            raise FromHandler(raised) from None

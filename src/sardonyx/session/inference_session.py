@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sardonyx.base import debug
 from sardonyx.base.context import QUIET, RunContext, Trace
-from sardonyx.base.errors import InvalidArgument, NamesDiffer, documented
+from sardonyx.base.errors import FromHandler, InvalidArgument, NamesDiffer, documented
 from sardonyx.providers import registry
 from sardonyx.runtime.execution import CLOSED
 from sardonyx.session import kept
@@ -261,7 +261,9 @@ class InferenceSession:
 
 
 def raise_documented(error: Exception) -> NoReturn:
-    """Raises what users get for an exception; see `documented`."""
+    """Raises what users get for an exception; see `documented`. What their handlers of signals raise they get as it is."""
+    if isinstance(error, FromHandler):
+        raise error.raised
     found = documented(error)
     if found is error:
         raise error
