@@ -1,5 +1,6 @@
 """External data: the attack layouts of published vulnerabilities are refused, the Hugging Face cache's layout is not."""
 
+import hashlib
 import os
 
 import numpy as np
@@ -12,6 +13,7 @@ from sardonyx.graph.load import LoadOptions, load
 from tests.graph.models import proto
 
 WEIGHTS = np.arange(6, dtype=np.float32)
+DIGEST = hashlib.sha256(WEIGHTS.tobytes()).hexdigest()
 
 
 def write(folder, location="weights.bin", *, dtype=1, dims=(6,), **entries):
@@ -255,6 +257,37 @@ def test_the_model_itself_may_be_a_link_there(hub):
     np.testing.assert_array_equal(numbers(hub), WEIGHTS)
 
 
+def test_a_model_in_the_hub_that_is_reached_through_links(hub, tmp_path):
+    """The cache's own folder may be one: the user names it."""
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "hub")
+    path = tmp_path / "elsewhere" / hub.relative_to(tmp_path / "hub")
+    np.testing.assert_array_equal(numbers(path), WEIGHTS)
+
+
+def test_blobs_that_are_a_link_let_nobody_out(hub, tmp_path):
+    """Not even to a file that is named by its digest."""
+    blobs = hub.parents[3] / "blobs"
+    for name in ("123", DIGEST):
+        (tmp_path / name).write_bytes(WEIGHTS.tobytes())
+        (hub.parent / "weights.bin").unlink()
+        (hub.parent / "weights.bin").symlink_to(f"../../../blobs/{name}")
+        if not blobs.is_symlink():
+            blobs.rename(tmp_path / "moved")
+            blobs.symlink_to(tmp_path)
+        with pytest.raises(Fail, match="'w' cannot be used.*symbolic link"):
+            load(hub)
+
+
+@pytest.mark.parametrize("part", ["models--a--b", "snapshots", "rev", "onnx"])
+def test_links_among_the_folders_of_a_snapshot(part, hub, tmp_path):
+    """Those above what the user names are followed; the file's link counts from where the folder really is."""
+    folder = next(p for p in hub.parents if p.name == part)
+    folder.rename(tmp_path / "moved")
+    folder.symlink_to(tmp_path / "moved")
+    with pytest.raises(Fail, match="symbolic link"):
+        load(hub)
+
+
 @pytest.mark.parametrize(
     "target",
     [
@@ -289,8 +322,94 @@ def test_a_blob_that_is_a_link_is_refused(hub, secret):
 
 def test_a_blob_with_hard_links_is_refused(hub, tmp_path):
     os.link(hub.parents[3] / "blobs" / "123", tmp_path / "again")
+    with pytest.raises(Fail, match="has 2 hard links, so it may be a file from elsewhere; only a blob .* SHA-256"):
+        load(hub)
+
+
+@pytest.fixture
+def digests(hub):
+    """The same, its blob named by its digest."""
+    blobs = hub.parents[3] / "blobs"
+    (blobs / "123").rename(blobs / DIGEST)
+    (hub.parent / "weights.bin").unlink()
+    (hub.parent / "weights.bin").symlink_to(f"../../../blobs/{DIGEST}")
+    return hub
+
+
+def test_a_blob_with_hard_links_is_read_if_its_name_is_its_digest(digests, tmp_path):
+    blob = digests.parents[3] / "blobs" / DIGEST
+    os.link(blob, tmp_path / "again")
+    np.testing.assert_array_equal(numbers(digests), WEIGHTS)
+    blob.write_bytes(WEIGHTS[::-1].tobytes())
+    with pytest.raises(Fail, match="hard links"):
+        load(digests)
+
+
+def test_a_hard_link_to_a_blob_in_a_snapshot(digests):
+    (digests.parent / "weights.bin").unlink()
+    os.link(digests.parents[3] / "blobs" / DIGEST, digests.parent / "weights.bin")
+    np.testing.assert_array_equal(numbers(digests), WEIGHTS)
+
+
+def test_a_hard_link_under_the_name_of_another_digest_is_refused(hub, secret):
+    name = "0" * 64
+    os.link(secret, hub.parents[3] / "blobs" / name)
+    (hub.parent / "weights.bin").unlink()
+    (hub.parent / "weights.bin").symlink_to(f"../../../blobs/{name}")
     with pytest.raises(Fail, match="hard links"):
         load(hub)
+    (hub.parent / "weights.bin").unlink()
+    os.link(secret, hub.parent / "weights.bin")
+    with pytest.raises(Fail, match="hard links"):
+        load(hub)
+
+
+@pytest.mark.parametrize("how", ["absolute", "relative"])
+def test_a_local_folder_of_links_into_the_cache(how, digests, tmp_path):
+    """What `local_dir` of huggingface_hub before 0.23 made."""
+    blob = digests.parents[3] / "blobs" / DIGEST
+    path = write(tmp_path / "local" / "onnx")
+    (path.parent / "weights.bin").symlink_to(blob if how == "absolute" else os.path.relpath(blob, path.parent))
+    np.testing.assert_array_equal(numbers(path), WEIGHTS)
+    (tmp_path / "cache").symlink_to(tmp_path / "hub")  # a cache that is reached through a link
+    (path.parent / "weights.bin").unlink()
+    (path.parent / "weights.bin").symlink_to(tmp_path / "cache" / "models--a--b" / "blobs" / DIGEST)
+    np.testing.assert_array_equal(numbers(path), WEIGHTS)
+
+
+def test_a_local_folder_of_links_to_what_is_no_blob(digests, tmp_path, secret):
+    blobs = digests.parents[3] / "blobs"
+    (blobs / ("0" * 64)).write_bytes(WEIGHTS.tobytes())
+    (blobs / "123").write_bytes(WEIGHTS.tobytes())
+    (tmp_path / DIGEST).write_bytes(WEIGHTS.tobytes())
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs" / DIGEST).write_bytes(WEIGHTS.tobytes())
+    path = write(tmp_path / "local")
+    for target in (blobs / ("0" * 64), blobs / "123", tmp_path / DIGEST, tmp_path / "blobs" / DIGEST, secret):
+        (path.parent / "weights.bin").symlink_to(target)
+        with pytest.raises(Fail, match="symbolic link"):
+            load(path)
+        (path.parent / "weights.bin").unlink()
+
+
+def test_a_blob_behind_a_link_in_another_cache_is_refused(digests, tmp_path, secret):
+    blob = digests.parents[3] / "blobs" / DIGEST
+    blob.rename(tmp_path / "moved")
+    blob.symlink_to(tmp_path / "moved")
+    path = write(tmp_path / "local")
+    (path.parent / "weights.bin").symlink_to(blob)
+    with pytest.raises(Fail, match="symbolic link"):
+        load(path)
+
+
+def test_a_blob_that_changes_after_loading_is_not_read(digests, tmp_path):
+    path = write(tmp_path / "local")
+    blob = digests.parents[3] / "blobs" / DIGEST
+    (path.parent / "weights.bin").symlink_to(blob)
+    loaded = load(path).graph.initializers["w"].const_value
+    blob.write_bytes(WEIGHTS[::-1].tobytes())
+    with pytest.raises(Fail, match="'w' cannot be used"):
+        loaded.numpy()
 
 
 def test_the_layout_outside_a_repository_is_refused(tmp_path, secret):

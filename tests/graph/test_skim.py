@@ -147,3 +147,18 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path):
         assert found is not None
         with pytest.raises(Fail, match="Initializer 'w' cannot be read: it ended after"):
             found.numpy()
+
+
+def test_many_small_fields_are_left_to_protobuf(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(skimming, "MOST_FIELDS", 10)
+    data = b"\x08\x01" * 11
+    assert skim(Memory(data)).model == data
+
+
+def test_a_file_larger_than_protobuf_takes_is_not_read(tmp_path: Path) -> None:
+    """Its blocks are not even there."""
+    path = tmp_path / "large.onnx"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(Fail, match=r"Load model from .*large.onnx failed:1099511627776 bytes in one piece are no model"):
+        load(path)

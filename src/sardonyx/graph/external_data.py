@@ -2,7 +2,8 @@
 
 A location names a file below the model's folder. Refused, each with an error that names the initializer:
 
-1. whatever `runtime.inside` does not open: paths that lead out of the folder, links, anything that is not a regular file;
+1. whatever `runtime.inside` does not open: paths that lead out of the folder, links but for those of the Hugging Face cache,
+   anything that is not a regular file;
 2. offsets and lengths that are not plain decimal numbers, lie past the end of the file, or don't fit dtype and shape.
 
 A file is checked when the model is loaded and read, not mapped, when the tensor is asked for; if it is no longer the file that

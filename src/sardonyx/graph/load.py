@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -27,6 +26,7 @@ from sardonyx.graph.skim import File, Memory, Piece, Skimmed, skim
 from sardonyx.graph.tensors import byte_count, check_raw, check_tensor, densify, element_count, tensor_dtype
 from sardonyx.graph.types import has_map, set_type
 from sardonyx.graph.verify import Knows, check_structure, check_types, knows_nothing
+from sardonyx.runtime.inside import open_regular
 from sardonyx.runtime.memory import Bytes
 
 NEWEST_IR_VERSION = 14
@@ -84,13 +84,13 @@ def load(source: str | os.PathLike[str] | bytes, options: LoadOptions = LoadOpti
 
 
 def read_file(path: str, reader: Background | None) -> Skimmed:
-    """What the file says. Raises NoSuchFile; a folder reads as a file that is no model."""
+    """What the file says. Raises NoSuchFile; a folder reads as a file that is no model. Fail for a pipe or a device."""
     prefix = f"Load model from {path} failed:"
     try:
-        with open(path, "rb", buffering=0) as file:
-            status = os.fstat(file.fileno())
-            sized = stat.S_ISREG(status.st_mode) and status.st_size > 0 and hasattr(os, "preadv")
-            return skim(File(file.fileno(), status.st_size), reader) if sized else skim(Memory(file.readall()))
+        with open(open_regular(path), "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            sized = size > 0 and hasattr(os, "preadv")
+            return skim(File(file.fileno(), size), reader) if sized else skim(Memory(file.readall() or b""))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NoSuchFile(f"{prefix}Load model {path} failed. File doesn't exist") from error
     except IsADirectoryError as error:

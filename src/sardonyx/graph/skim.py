@@ -28,6 +28,8 @@ CHUNK = 1 << 16  # bytes that are read at a time while looking through a file
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # types of fields
 GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9
 MOST_VARINT = 10  # bytes
+MOST_FIELDS = 1 << 20  # of one message: looking at more takes longer than what is gained
+MOST_WHOLE = (1 << 31) - 1  # bytes: protobuf takes no larger messages
 
 
 class Source(Protocol):
@@ -78,6 +80,8 @@ class File:
         return self.chunk[at - self.begin]
 
     def piece(self, start: int, end: int) -> bytes:
+        if end - start > MOST_WHOLE:
+            raise OSError(f"{end - start} bytes in one piece are no model")
         return self.array(start, end).tobytes()
 
     def array(self, start: int, end: int) -> Bytes:
@@ -173,7 +177,9 @@ def remainder(data: Source, graph: Span, cuts: Cuts) -> Iterator[bytes]:
 
 def fields(data: Source, at: int, end: int) -> Iterator[Span]:
     """The fields of the message [at, end)."""
-    while at < end:
+    for _ in range(MOST_FIELDS):
+        if at >= end:
+            return
         key = at
         tag, at = varint(data, at, end)
         start, kind = at, tag & 7
@@ -189,6 +195,7 @@ def fields(data: Source, at: int, end: int) -> Iterator[Span]:
         if at > end or (tag >> 3 in (GRAPH, INITIALIZER, RAW_DATA) and kind != BYTES):
             raise Unusual
         yield Span(tag >> 3, key, start, at)
+    raise Unusual
 
 
 def varint(data: Source, at: int, end: int) -> tuple[int, int]:

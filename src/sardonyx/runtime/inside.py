@@ -4,25 +4,40 @@ A location is walked component by component from an open directory and no link i
 and open. Refused:
 
 1. absolute paths, drive letters, `..`, backslashes, empty names and NUL bytes;
-2. symbolic links, whether the file or a folder on the way to it, hard links, and anything that is not a regular file.
+2. symbolic links, whether the file or a folder on the way to it;
+3. files with hard links, and anything that is not a regular file.
 
-The one exception to 2 is the layout of the Hugging Face cache, where a file in `models--x/snapshots/<revision>/...` is a link to
-`models--x/blobs/<digest>` of the same `models--x`.
+The exceptions to 2 and 3 are what the Hugging Face cache lays out, the file alone being a link:
+
+    models--x/snapshots/<revision>/...  a link to  models--x/blobs/<digest>  of the same `models--x`, in which no folder is a link
+    any other folder (`local_dir`)      a link to  models--x/blobs/<digest>  of any cache, if the digest is right
+    a blob with hard links              if the digest is right
+
+The digest is the SHA-256 of the content. Who makes a link under it knows what it leads to: so no such link lets out what its maker could
+not have written down, wherever it leads. Blobs named otherwise (small files have digests of another kind) are read where the first line
+holds and they have no hard links.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
+import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_DIRECTORY = _READ | getattr(os, "O_DIRECTORY", 0)
-_FILE = _READ | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0)
+_DIRECTORY = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_DIRECTORY", 0)
+_PLAIN = _READ | getattr(os, "O_NONBLOCK", 0)  # a pipe does not keep us waiting
+_LINK = (errno.ELOOP, errno.EMLINK, errno.ENOTDIR)  # what opening a link raises
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_PIECE = 1 << 20
+_MOST_REMEMBERED = 1000
 
 
 class Identity(NamedTuple):
@@ -35,15 +50,57 @@ class Identity(NamedTuple):
     changed: int
 
 
+class Blob(NamedTuple):
+    """What a link of the cache's layout leads to: `repository`/blobs/`name`. own: the link lies in a snapshot of the same repository."""
+
+    repository: str
+    name: str
+    own: bool
+
+
 @contextlib.contextmanager
 def opened(folder: str, location: str) -> Iterator[int]:
     """A descriptor of the regular file at `location` below `folder`. Raises OSError or ValueError for whatever is refused."""
-    file = open_inside(folder, split_location(location))
+    parts = split_location(location)
+    file, blob = open_linked(folder, parts)
     try:
         check_regular(file, location)
+        links = os.fstat(file).st_nlink
+        if (blob is not None and not blob.own) or links > 1:
+            name = blob.name if blob is not None else blob_name(folder, parts, file)
+            if name is None or not _SHA256.fullmatch(name) or sha256(file) != name:
+                raise ValueError(unproven(location, links if blob is None or blob.own else 0))
         yield file
     finally:
         os.close(file)
+
+
+def unproven(location: str, links: int) -> str:
+    """Why a file that may be one from elsewhere is refused. links: how many hard links it has; 0 if it is behind a symbolic one."""
+    how = f"has {links} hard links" if links else "is a symbolic link to a blob of a cache"
+    return (
+        f"{location!r} {how}, so it may be a file from elsewhere; only a blob of the Hugging Face cache that is named by the SHA-256 "
+        "of its content is read all the same. Copy the file instead"
+    )
+
+
+def open_regular(path: str) -> int:
+    """A descriptor of the regular file at a path that the user names; links are followed.
+
+    Raises OSError, and ValueError for a pipe, a device or a socket, which is not opened, let alone waited for.
+    """
+    found = os.stat(path)
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f"{path!r} is not a regular file")
+    file = os.open(path, _PLAIN)
+    try:
+        check_regular(file, path)
+    except ValueError:
+        os.close(file)
+        raise
+    return file
 
 
 def split_location(location: str) -> list[str]:
@@ -56,64 +113,128 @@ def split_location(location: str) -> list[str]:
     return parts
 
 
-def open_inside(folder: str, parts: list[str]) -> int:
-    """A descriptor of the file at `parts` below `folder`; only `folder` itself may be reached through links.
+# ---- walking ----------------------------------------------------------------------------------------------------------------
 
-    Raises OSError where a file can't be opened, ValueError where a link stands in the way.
+
+def open_linked(folder: str, parts: Sequence[str]) -> tuple[int, Blob | None]:
+    """(a descriptor of the file at `parts` below `folder`, the blob that it is if a link of the cache's layout leads there).
+
+    Only `folder` itself may be reached through other links. Raises OSError where a file can't be opened, ValueError where a link
+    stands in the way.
     """
+    try:
+        return open_inside(folder, parts), None
+    except OSError as error:
+        if error.errno not in _LINK:
+            raise
+        blob = linked_blob(folder, parts)
+        if blob is None:
+            raise ValueError(f"{'/'.join(parts)!r} is, or lies behind, a symbolic link") from error
+    try:
+        return open_inside(*real_path(blob)), blob
+    except OSError as error:
+        if error.errno not in _LINK:
+            raise
+        raise ValueError(f"{'/'.join(parts)!r} leads to a blob that is, or lies behind, a symbolic link") from error
+
+
+def open_inside(folder: str, parts: Sequence[str]) -> int:
+    """A descriptor of the file at `parts` below `folder`, no part of which is a link. Raises OSError."""
     if os.open not in os.supports_dir_fd:
-        return open_by_path(folder, parts)
+        path = os.path.join(os.path.realpath(folder), *parts)
+        if os.path.realpath(path) != path:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        return os.open(path, _PLAIN)
+    with directory_inside(folder, parts[:-1]) as directory:
+        return os.open(parts[-1], _PLAIN | _NO_FOLLOW, dir_fd=directory)
+
+
+@contextlib.contextmanager
+def directory_inside(folder: str, parts: Sequence[str]) -> Iterator[int]:
+    """A descriptor of the directory at `parts` below `folder`, no part of which is a link. Raises OSError."""
     directory = os.open(folder or ".", _DIRECTORY)
     try:
-        for part in parts[:-1]:
+        for part in parts:
             inner = os.open(part, _DIRECTORY | _NO_FOLLOW, dir_fd=directory)
             os.close(directory)
             directory = inner
-        return os.open(parts[-1], _FILE, dir_fd=directory)
-    except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.EMLINK, errno.ENOTDIR):
-            raise
-        blob = huggingface_blob(folder, parts)
-        if blob is None:
-            raise ValueError(f"{'/'.join(parts)!r} is, or lies behind, a symbolic link") from error
-        return open_inside(*blob)
+        yield directory
     finally:
         os.close(directory)
 
 
-def open_by_path(folder: str, parts: list[str]) -> int:
-    """`open_inside` where the system can't open relative to a directory (Windows): the resolved path must be the plain one."""
-    path = os.path.join(os.path.realpath(folder), *parts)
-    if os.path.realpath(path) == path:
-        return os.open(path, _FILE)
-    blob = huggingface_blob(folder, parts)
-    if blob is None:
-        raise ValueError(f"{'/'.join(parts)!r} is, or lies behind, a symbolic link")
-    return open_by_path(*blob)
+def real_path(blob: Blob) -> tuple[str, list[str]]:
+    """(a folder, the way from there) to a blob: from the root, so that no part of it is a link."""
+    drive, tail = os.path.splitdrive(blob.repository)
+    return drive + os.sep, [*filter(None, tail.split(os.sep)), "blobs", blob.name]
 
 
-def huggingface_blob(folder: str, parts: list[str]) -> tuple[str, list[str]] | None:
-    """(blobs folder, [name]) if the file is a link of the Hugging Face cache's layout, else None.
+# ---- the Hugging Face cache -------------------------------------------------------------------------------------------------
 
-    The cache keeps `models--x/snapshots/<revision>/<path>` as a link to `models--x/blobs/<digest>`.
-    """
-    link = os.path.join(os.path.realpath(folder), *parts)
-    above, separator, below = link.rpartition(f"{os.sep}snapshots{os.sep}")
-    if not separator or not os.path.basename(above).startswith("models--") or os.sep not in below:
+
+def linked_blob(folder: str, parts: Sequence[str]) -> Blob | None:
+    """What the file leads to, if it is a link of the cache's layout; None if it is none, or lies behind one."""
+    where = os.path.join(os.path.realpath(folder), *parts[:-1])
+    if os.path.realpath(where) != where:
         return None
-    if not os.path.islink(link) or os.path.realpath(os.path.dirname(link)) != os.path.dirname(link):
+    try:
+        target = os.path.normpath(os.path.join(where, os.readlink(os.path.join(where, parts[-1]))))
+    except OSError:
         return None
-    blobs, name = os.path.split(os.path.normpath(os.path.join(os.path.dirname(link), os.readlink(link))))
-    return (blobs, [name]) if blobs == os.path.join(above, "blobs") and name not in ("", "..") else None
+    blobs, name = os.path.split(target)
+    repository = os.path.dirname(blobs)
+    if os.path.basename(blobs) != "blobs" or not os.path.basename(repository).startswith("models--") or not name:
+        return None
+    own = revision_of(where, repository) is not None
+    return Blob(repository if own else os.path.realpath(repository), name, own)
+
+
+def revision_of(where: str, repository: str) -> str | None:
+    """The revision in whose snapshot the folder lies; None if it lies in none of this repository."""
+    snapshots = os.path.join(repository, "snapshots") + os.sep
+    return where.removeprefix(snapshots).split(os.sep)[0] or None if where.startswith(snapshots) else None
+
+
+def blob_name(folder: str, parts: Sequence[str], file: int) -> str | None:
+    """The name among the blobs of a file in a snapshot, of which one is a hard link to the other."""
+    where = os.path.join(os.path.realpath(folder), *parts[:-1])
+    repository, separator, _ = (where + os.sep).rpartition(f"{os.sep}snapshots{os.sep}")
+    if not separator or not os.path.basename(repository).startswith("models--"):
+        return None
+    inode = os.fstat(file).st_ino
+    try:
+        with os.scandir(os.path.join(repository, "blobs")) as entries:
+            return next((entry.name for entry in entries if entry.inode() == inode), None)
+    except OSError:
+        return None
+
+
+_digests: dict[Identity, str] = {}  # of files that were read
+
+
+def sha256(file: int) -> str | None:
+    """The SHA-256 of an open file's content, read once in the process; None if it changes meanwhile. Raises OSError."""
+    identity = identity_of(file)
+    if identity not in _digests:
+        total, at = hashlib.sha256(), 0
+        while piece := os.pread(file, _PIECE, at):
+            total.update(piece)
+            at += len(piece)
+        if identity_of(file) != identity:
+            return None
+        if len(_digests) >= _MOST_REMEMBERED:
+            _digests.clear()
+        _digests[identity] = total.hexdigest()
+    return _digests[identity]
+
+
+# ---- open files -------------------------------------------------------------------------------------------------------------
 
 
 def check_regular(file: int, location: str) -> None:
-    """Raises ValueError unless the open file is a regular one with no other name."""
-    found = os.fstat(file)
-    if not stat.S_ISREG(found.st_mode):
+    """Raises ValueError unless the open file is a regular one."""
+    if not stat.S_ISREG(os.fstat(file).st_mode):
         raise ValueError(f"{location!r} is not a regular file")
-    if found.st_nlink > 1:
-        raise ValueError(f"{location!r} has other hard links, so it may be a file from elsewhere; copy it instead")
 
 
 def identity_of(file: int) -> Identity:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from dataclasses import replace
 
 from sardonyx.base import debug
@@ -24,7 +23,7 @@ from sardonyx.runtime.cache import Cache, shared_cache
 from sardonyx.runtime.cores import available_cores
 from sardonyx.runtime.digests import digest_bytes, digest_file
 from sardonyx.runtime.image import ImageError
-from sardonyx.runtime.inside import Identity, opened
+from sardonyx.runtime.inside import Identity, open_regular, opened
 from sardonyx.runtime.processor import processor
 from sardonyx.session import manifest
 from sardonyx.session.built import Built, Request
@@ -85,15 +84,12 @@ def request_key(request: Request, cache: Cache) -> str | None:
 
 
 def model_digest(request: Request, cache: Cache) -> str | None:
-    """Of the model's bytes; None if its file can't be read, is a pipe that can be read only once, or is too large to be kept."""
+    """Of the model's bytes; None if its file can't be read, or is too large to be kept."""
     if isinstance(request.source, bytes):
         return digest_bytes(request.source)
     try:
-        status = os.stat(request.source)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > cache.capacity:
-            return None
-        with open(request.source, "rb", buffering=0) as file:
-            return digest_file(file.fileno(), cache)[0]
+        with open(open_regular(os.fspath(request.source)), "rb", buffering=0) as file:
+            return digest_file(file.fileno(), cache)[0] if os.fstat(file.fileno()).st_size <= cache.capacity else None
     except (OSError, ValueError):
         return None
 
