@@ -33,6 +33,10 @@ class Executable(abc.ABC):
         """
         return None
 
+    def assignment(self) -> Sequence[Any]:
+        """Who runs the nodes inside, as `session.metadata.OrtEpAssignedSubgraph`, as far as only runs could tell."""
+        return ()
+
     @abc.abstractmethod
     def describe(self) -> str:
         """What the compiler made of the graph, for people."""

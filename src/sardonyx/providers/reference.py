@@ -6,8 +6,8 @@ onnx.reference is imported where a node is left for it: most models leave none, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import onnx
 
@@ -22,15 +22,32 @@ MOST_BYTES = 1 << 28
 """Of weights in a graph that is kept: a model as bytes may have less than 2 GB."""
 IR_VERSION = 10
 
+if TYPE_CHECKING:
+    from sardonyx.graph.reference.control import Body
+
+
+class Bodies(Protocol):
+    """Who compiles the bodies of If, Loop and Scan nodes that are interpreted."""
+
+    def knows(self, domain: str, name: str) -> bool:
+        """Has somebody this operator, although the reference may not have it?"""
+
+    def make(self, graph: ir.Graph, imports: Mapping[str, int]) -> Body:
+        """The body, ready to run."""
+
+    def assignment(self) -> Sequence[Any]:
+        """As `Executable.assignment`: who runs the nodes of the bodies, as far as they have been compiled."""
+
 
 class ReferenceExecutable(Executable):
-    """A graph that is interpreted."""
+    """A graph that is interpreted. bodies: who compiles those of its nodes; without, they are interpreted too."""
 
-    def __init__(self, graph: ir.Graph) -> None:
+    def __init__(self, graph: ir.Graph, bodies: Bodies | None = None) -> None:
         from sardonyx.graph.reference.interpreter import Interpreter
 
         self._graph = graph
-        self._interpreter = Interpreter(graph, graph.opset_imports)
+        self._interpreter = Interpreter(graph, graph.opset_imports, bodies.make if bodies else None)
+        self._bodies = bodies
         self._counts = Counter(node.op_type for node in graph)
 
     @classmethod
@@ -46,7 +63,9 @@ class ReferenceExecutable(Executable):
         return outputs
 
     def to_bytes(self) -> bytes | None:
-        """The graph as a model, its weights inside; None if they take too much for one."""
+        """The graph as a model, its weights inside; None if they take too much for one, or if it has bodies that are compiled."""
+        if self._bodies is not None and any(True for node in self._graph for _ in subgraphs(node)):
+            return None
         tensors = [v.const_value for v in self._graph.initializers.values() if v.const_value is not None]
         if sum(tensor.nbytes for tensor in tensors) > MOST_BYTES:
             return None
@@ -57,6 +76,8 @@ class ReferenceExecutable(Executable):
                 value.const_value = ir.Tensor(tensor.numpy(), tensor.dtype, name=value.name)
         model: onnx.ModelProto = ir.to_proto(ir.Model(graph, ir_version=IR_VERSION))
         return bytes(model.SerializeToString())
+    def assignment(self) -> Sequence[Any]:
+        return self._bodies.assignment() if self._bodies else ()
 
     def describe(self) -> str:
         counts = ", ".join(f"{name} x {count}" for name, count in self._counts.most_common())
@@ -64,20 +85,28 @@ class ReferenceExecutable(Executable):
 
 
 class ReferenceExecutionProvider(ExecutionProvider):
-    """Claims whatever it has an implementation for, which is every valid node of the standard's domains."""
+    """Claims whatever it has an implementation for, which is every valid node of the standard's domains.
+
+    bodies: makes, for each sub-graph, who compiles the bodies of its nodes; None interprets them.
+    """
 
     name: ClassVar[str] = "ReferenceExecutionProvider"
+    bodies: Callable[[], Bodies] | None = None
 
     def get_capability(self, graph: ir.Graph, options: CompileOptions) -> list[list[ir.Node]]:
-        claimed = [node for node in graph if runs(node, graph.opset_imports)]
+        bodies = self.bodies() if self.bodies else None
+        claimed = [node for node in graph if runs(node, graph.opset_imports, bodies)]
         return [claimed] if claimed else []
 
     def compile(self, graph: ir.Graph, options: CompileOptions) -> Executable:
-        return ReferenceExecutable(graph)
+        return ReferenceExecutable(graph, self.bodies() if self.bodies else None)
 
 
-def runs(node: ir.Node, imports: dict[str, int]) -> bool:
+def runs(node: ir.Node, imports: dict[str, int], bodies: Bodies | None = None) -> bool:
     """Is there an implementation of the node and of all nodes in its bodies?"""
     from sardonyx.graph.reference.kernels import is_supported
 
-    return is_supported(node, imports) and all(runs(inner, imports) for graph in subgraphs(node) for inner in graph)
+    inner = [inner for graph in subgraphs(node) for inner in graph]
+    return is_supported(node, imports) and all(
+        (bodies is not None and bodies.knows(n.domain, n.op_type)) or runs(n, imports, bodies) for n in inner
+    )

@@ -234,12 +234,15 @@ class InferenceSession:
         self._build(providers, provider_options)
 
     def get_provider_graph_assignment_info(self) -> list[OrtEpAssignedSubgraph]:
-        """The sub-graphs in the order in which they run, each with its provider and its nodes."""
-        return [
-            part
-            for first, step in zip(self._built.assignment, self._built.program.steps, strict=True)
-            for part in (step.executable.assignment() if isinstance(step.executable, LateProgram) else []) or [first]
-        ]
+        """The sub-graphs in the order in which they run, each with its provider and its nodes, those of bodies included.
+
+        What is compiled when it is first run (see session.late) is told by what runs have made of it.
+        """
+        found: list[OrtEpAssignedSubgraph] = []
+        for claimed, step in zip(self._built.assignment, self._built.program.steps, strict=True):
+            inside = step.executable.assignment()
+            found += [*inside] if isinstance(step.executable, LateProgram) and inside else [claimed, *inside]
+        return found
 
     def describe(self) -> str:
         """What the compiler did, for people: each sub-graph with its provider."""

@@ -7,35 +7,27 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from sardonyx.base import debug, errors
 from sardonyx.base.background import Background
 from sardonyx.base.context import Trace
 from sardonyx.base.errors import Fail, InvalidArgument, Unsupported
 from sardonyx.base.held import no_full_collections
 from sardonyx.base.options import CompileOptions
-from sardonyx.base.symbolic import Symbol, single
-from sardonyx.expr.decide import answering
 from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph.constants import array_of
-from sardonyx.graph.inference import infer
 from sardonyx.graph.load import FILES, LoadOptions, load
 from sardonyx.graph.partition import Part, extract, partition
 from sardonyx.graph.passes import optimise
 from sardonyx.graph.save import save
 from sardonyx.graph.types import tensor_dtype, type_string
-from sardonyx.lower.importer import dimension
 from sardonyx.providers import registry
 from sardonyx.providers.base import Executable, ExecutionProvider
+from sardonyx.providers.reference import ReferenceExecutionProvider
 from sardonyx.session.built import Built, Request
 from sardonyx.session.feeds import Feeds, InputSpec
-from sardonyx.session.late import LateProgram, Variant, kind_of
 from sardonyx.session.metadata import NO_VERSION, ModelMetadata, NodeArg, OrtEpAssignedNode, OrtEpAssignedSubgraph
 from sardonyx.session.program import Program, Step
-
-LATEST_IR = 10
-"""IR version of the models that sub-graphs are wrapped in: any that has what graphs can hold."""
+from sardonyx.session.specialise import CompiledBodies, late_program
 
 
 def build(request: Request, trace: Trace | None = None) -> Built:
@@ -49,12 +41,10 @@ def build_with(reader: Background, request: Request, trace: Trace | None) -> Bui
     start = time.perf_counter_ns()
     chosen, fallback = make_providers(request)
 
-    def knows(domain: str, name: str) -> bool:
-        return any(provider.knows(domain, name) for provider in chosen)
-
+    known = functools.partial(knows, chosen)
     reading = LoadOptions(
         request.data_folder,
-        knows,
+        known,
         dict(request.dimensions),
         dict(request.denotations),
         reader,
@@ -67,7 +57,7 @@ def build_with(reader: Background, request: Request, trace: Trace | None) -> Bui
     add_outputs(model.graph, request.extra_outputs)
     inputs, overridable, outputs, metadata = describe(model)
     feeds = make_feeds(model.graph)
-    optimise(model, request.options, knows)
+    optimise(model, request.options, known)
     if request.save_to:
         save(model, request.save_to)
     program, assignment = compile_graph(model.graph, [*chosen, fallback], request)
@@ -84,7 +74,16 @@ def make_providers(request: Request) -> tuple[list[ExecutionProvider], Execution
             "EP via session configuration options."
         )
     chosen = [registry.create(name, options) for name, options in request.providers]
-    return chosen, registry.create(registry.REFERENCE, {})
+    fallback = registry.create(registry.REFERENCE, {})
+    assert isinstance(fallback, ReferenceExecutionProvider)
+    inner = functools.partial(compile_specialised, request=request)
+    fallback.bodies = lambda: CompiledBodies(inner, functools.partial(knows, chosen))
+    return chosen, fallback
+
+
+def knows(providers: Sequence[ExecutionProvider], domain: str, name: str) -> bool:
+    """Has one of the providers this operator, although the standard has not?"""
+    return any(provider.knows(domain, name) for provider in providers)
 
 
 def add_outputs(graph: ir.Graph, names: Sequence[str]) -> None:
@@ -161,7 +160,8 @@ def compile_graph(
     steps: list[Step] = []
     assignment: list[OrtEpAssignedSubgraph] = []
     for part, piece in zip(parts, extract(graph, parts), strict=True):
-        nodes = tuple(OrtEpAssignedNode(node.name or "", node.domain, node.op_type) for node in piece)
+        told = piece if part.provider == 2 * (len(providers) - 1) else piece.all_nodes()  # the reference tells of its bodies itself
+        nodes = tuple(OrtEpAssignedNode(node.name or "", node.domain, node.op_type) for node in told)
         names = tuple(str(v.name) for v in piece.inputs), tuple(str(v.name) for v in piece.outputs)
         provider, executable = compile_part(piece, part, providers, request)
         assignment.append(OrtEpAssignedSubgraph(provider.name, nodes))
@@ -202,7 +202,7 @@ def compile_part(
     """The part's own provider compiles it, or the reference if that one finds that it can't. Late claims are numbered after the others."""
     chosen, last = len(providers) - 1, providers[-1]
     if chosen <= part.provider < 2 * chosen:
-        return providers[part.provider - chosen], late_program(piece, request)
+        return providers[part.provider - chosen], late_program(piece, functools.partial(compile_specialised, request=request))
     first = providers[part.provider] if part.provider < chosen else last
     try:
         return first, first.compile(piece, request.options)
@@ -213,47 +213,12 @@ def compile_part(
     return last, last.compile(piece, request.options)
 
 
-# ---- compiling when a run has come -------------------------------------------------------------------------------------------
-
-
-def late_program(piece: ir.Graph, request: Request) -> LateProgram:
-    """The sub-graph as a program that is made when it is first run."""
-    return LateProgram([str(v.name) for v in piece.inputs], lambda inputs: specialise(piece, inputs, request))
-
-
-def specialise(piece: ir.Graph, inputs: Sequence[Any], request: Request) -> Variant:
-    """The sub-graph as a program for inputs of these types and ranks, and for the answers that their sizes give. Raises SardonyxError."""
-    graph = piece.clone()
-    for value, x in zip(graph.inputs, inputs, strict=True):
-        if (
-            isinstance(x, np.ndarray)
-            and x.dtype != object
-            and (value.dtype is None or value.shape is None or len(value.shape) != x.ndim)
-        ):
-            value.type = ir.TensorType(ir.DataType.from_numpy(x.dtype))
-            value.shape = ir.Shape([None] * x.ndim)
-    model = ir.Model(graph, ir_version=LATEST_IR)
-    infer(model)
+def compile_specialised(model: ir.Model, request: Request) -> tuple[Program, list[OrtEpAssignedSubgraph]]:
+    """Optimises and compiles a sub-graph of which a run has brought what was open (see session.specialise)."""
     chosen, fallback = make_providers(request)
-    optimise(model, request.options, lambda domain, name: any(provider.knows(domain, name) for provider in chosen))
-    names = size_names(graph)
-    fed = {str(v.name): x for v, x in zip(graph.inputs, inputs, strict=True) if isinstance(x, np.ndarray)}
-    with no_full_collections(), answering(sizes_of(names, inputs), fed) as answers:
-        program, assignment = compile_graph(graph, [*chosen, fallback], request, nested=True)
-    plan = program.plan([str(v.name) for v in piece.outputs])
-    return Variant(tuple(map(kind_of, inputs)), answers, functools.partial(sizes_of, names), program, plan, assignment)
-
-
-def size_names(graph: ir.Graph) -> list[list[Symbol | None]]:
-    """The symbols that the sizes of each input have when the graph is imported; None for sizes that are numbers."""
-    return [
-        [single(dimension(d, f"{v.name}.{i}")) for i, d in enumerate(v.shape)] if v.shape is not None else [] for v in graph.inputs
-    ]
-
-
-def sizes_of(names: Sequence[Sequence[Symbol | None]], inputs: Sequence[Any]) -> dict[Symbol, int]:
-    """The sizes of these inputs by their symbols."""
-    return {s: n for axes, x in zip(names, inputs, strict=True) for s, n in zip(axes, np.shape(x), strict=False) if s is not None}
+    optimise(model, request.options, functools.partial(knows, chosen))
+    with no_full_collections():
+        return compile_graph(model.graph, [*chosen, fallback], request, nested=True)
 
 
 def check_allowed(assignment: Sequence[OrtEpAssignedSubgraph], request: Request) -> None:

@@ -20,7 +20,8 @@ Kernel = Callable[[list[Any], RunContext], Sequence[Any]]
 class Body(Protocol):
     """A graph that is ready to run."""
 
-    captured: list[ir.Value]
+    @property
+    def captured(self) -> list[ir.Value]: ...
 
     def run(self, inputs: Sequence[Any], context: RunContext) -> list[Any]: ...
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -13,7 +13,7 @@ import onnx_ir as ir
 from sardonyx.base.context import QUIET, RunContext
 from sardonyx.base.errors import Fail, InvalidArgument, SardonyxError, running
 from sardonyx.graph.constants import array_of
-from sardonyx.graph.reference.control import Kernel
+from sardonyx.graph.reference.control import Body, Kernel
 from sardonyx.graph.reference.kernels import kernel_for
 from sardonyx.graph.types import tensor_dtype
 from sardonyx.graph.verify import subgraphs
@@ -32,6 +32,7 @@ KERNEL_ERRORS = (
     TypeError,
     ValueError,
 )
+MakeBody: TypeAlias = Callable[[ir.Graph, Mapping[str, int]], Body]
 _NOTHING = 0  # the slot of inputs that are left out
 
 
@@ -51,11 +52,13 @@ class Interpreter:
     """A graph, ready to run.
 
     `captured` are the values of outer graphs that it reads; `run` takes them after the graph's inputs.
+    make_body: prepares the graphs in nodes' attributes; without it they are interpreted too.
     Raises Unsupported if a node has no kernel.
     """
 
-    def __init__(self, graph: ir.Graph, imports: Mapping[str, int]) -> None:
+    def __init__(self, graph: ir.Graph, imports: Mapping[str, int], make_body: MakeBody | None = None) -> None:
         self.captured = captured_values(graph)
+        self._make_body = make_body or Interpreter
         self._slots: dict[ir.Value, int] = {}
         self._constants: dict[int, np.ndarray[Any, Any]] = {}
         inputs = {id(value) for value in graph.inputs}
@@ -90,7 +93,7 @@ class Interpreter:
         return self._slots.setdefault(value, len(self._slots) + 1)
 
     def _step(self, node: ir.Node, imports: Mapping[str, int]) -> Step:
-        inner = {name: Interpreter(graph, imports) for name, graph in graph_attributes(node).items()}
+        inner = {name: self._make_body(graph, imports) for name, graph in graph_attributes(node).items()}
         inputs = [_NOTHING if value is None else self._slot(value) for value in node.inputs]
         inputs += [self._slot(value) for body in inner.values() for value in body.captured]
         return Step(
@@ -113,7 +116,7 @@ class Interpreter:
         return out[::-1]
 
 
-def make_kernel(node: ir.Node, imports: Mapping[str, int], bodies: Mapping[str, Interpreter]) -> Kernel:
+def make_kernel(node: ir.Node, imports: Mapping[str, int], bodies: Mapping[str, Body]) -> Kernel:
     """The node's kernel. Raises Fail, naming the node, if its attributes don't make sense."""
     try:
         return kernel_for(node, imports, bodies, Interpreter)
