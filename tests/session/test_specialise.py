@@ -76,7 +76,7 @@ def test_an_error_in_a_body_names_its_node() -> None:
     source = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 21]> {text}').SerializeToString()
     session = sx.InferenceSession(source)
     feed = {**feeds(GROWING, 3, 4), "w2": np.array([7])}
-    with pytest.raises(Exception, match="Reshape"):
+    with pytest.raises(Exception, match="reshape"):
         session.run(None, feed)
     assert session.run(None, {**feed, "k": np.array(0)})[0].shape == (3,)
 

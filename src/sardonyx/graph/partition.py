@@ -77,6 +77,19 @@ def read_values(node: ir.Node) -> Iterable[ir.Value]:
             yield from read_values(inner)
 
 
+def captured_values(graph: ir.Graph) -> list[ir.Value]:
+    """The values that the graph, or a graph inside it, reads but none of them defines, in order of first use."""
+    local = {*graph.inputs, *graph.initializers.values()}
+    found: dict[ir.Value, None] = {}
+    for node in graph:
+        read = [value for value in node.inputs if value is not None]
+        for inner in subgraphs(node):
+            read += captured_values(inner)
+        found.update((value, None) for value in read if value not in local)
+        local.update(node.outputs)
+    return list(found)
+
+
 # ---- sub-graphs ----------------------------------------------------------------------------------------------------------
 
 

@@ -14,8 +14,7 @@ from sardonyx.base.symbolic import Symbol, single
 from sardonyx.expr.decide import answering
 from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph.inference import infer
-from sardonyx.graph.partition import copy_value, redirect
-from sardonyx.graph.reference.interpreter import captured_values
+from sardonyx.graph.partition import captured_values, copy_value, redirect
 from sardonyx.lower.importer import dimension
 from sardonyx.session.late import LateProgram, Variant, kind_of
 from sardonyx.session.metadata import OrtEpAssignedSubgraph

@@ -13,10 +13,10 @@ import onnx_ir as ir
 from sardonyx.base.context import QUIET, RunContext
 from sardonyx.base.errors import Fail, InvalidArgument, SardonyxError, running
 from sardonyx.graph.constants import array_of
+from sardonyx.graph.partition import captured_values
 from sardonyx.graph.reference.control import Body, Kernel
 from sardonyx.graph.reference.kernels import kernel_for
 from sardonyx.graph.types import tensor_dtype
-from sardonyx.graph.verify import subgraphs
 
 # What numpy and onnx.reference raise when they are handed something that doesn't fit.
 KERNEL_ERRORS = (
@@ -127,19 +127,6 @@ def make_kernel(node: ir.Node, imports: Mapping[str, int], bodies: Mapping[str, 
 def graph_attributes(node: ir.Node) -> dict[str, ir.Graph]:
     """{attribute: graph} for a node with bodies."""
     return {n: a.as_graph() for n, a in node.attributes.items() if a.type == ir.AttributeType.GRAPH}
-
-
-def captured_values(graph: ir.Graph) -> list[ir.Value]:
-    """The values that the graph, or a graph inside it, reads but none of them defines, in order of first use."""
-    local = {*graph.inputs, *graph.initializers.values()}
-    found: dict[ir.Value, None] = {}
-    for node in graph:
-        read = [value for value in node.inputs if value is not None]
-        for inner in subgraphs(node):
-            read += captured_values(inner)
-        found.update((value, None) for value in read if value not in local)
-        local.update(node.outputs)
-    return list(found)
 
 
 def run_step(step: Step, inputs: list[Any], context: RunContext) -> list[Any]:
