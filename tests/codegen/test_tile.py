@@ -12,6 +12,7 @@ from sardonyx.base.errors import Unsupported
 from sardonyx.base.symbolic import Dim, Symbol, minimum, value
 from sardonyx.codegen.compile import compile_kernel, ir_text
 from sardonyx.codegen.features import SSE2, Target, host
+from sardonyx.loop.blocks import BLOCK
 from sardonyx.loop.nodes import Buffer, For, Kernel, Step, Tile, sequence
 from sardonyx.loop.printer import text
 from tests.codegen.harness import TARGETS, run
@@ -68,6 +69,62 @@ def test_matmul(dtypes: tuple[DType, DType, DType], k: int | None, target: Targe
         c = np.full((rows, 2 * width), 99, dtypes[2].numpy)
         run(kernel, [a, packed, c], {"m": rows, "k": depth}, target, threads=2)
         np.testing.assert_array_equal(c, a.astype(np.float64) @ b.astype(np.float64))
+
+
+@every_target
+@pytest.mark.parametrize("k", [BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 3 * BLOCK + 5, None])
+@pytest.mark.parametrize("dtypes", [(f32, f32, f32), (f64, f64, f64), (u8, i8, i32)], ids=str)
+def test_a_long_k_in_blocks(dtypes: tuple[DType, DType, DType], k: int | None, target: Target) -> None:
+    """Every product is summed once, at each height, into memory that held something else."""
+    kernel, width = matmul(value(K) if k is None else k, 1, 4, target, dtypes, ahead=True)
+    for depth in (0, 5, 300, 4 * BLOCK + 3) if k is None else (k,):
+        for rows in (1, 2, 3, 4):
+            a, b = whole((rows, depth), dtypes[0], 1), whole((depth, width), dtypes[1], 2)
+            c = np.full((rows, width), 99, dtypes[2].numpy)
+            run(kernel, [a, b, c], {"m": rows, "k": depth}, target)
+            np.testing.assert_array_equal(c, a.astype(np.float64) @ b.astype(np.float64))
+
+
+@every_target
+@pytest.mark.parametrize("extents", [(3, 3, 90), (2, 3, 300), (300, 2), (5, 1, 257), (1, 700), (0, 300), (300, 0)], ids=str)
+@pytest.mark.parametrize("symbolic", [False, True])
+def test_blocks_of_nested_steps(extents: tuple[int, ...], symbolic: bool, target: Target) -> None:
+    """The last loop, one around it, or none is divided; the loops' extents are numbers, or the first one's is known at run time."""
+    a, b, c = Buffer("a", f32), Buffer("b", f32), Buffer("c", f32)
+    width, depth = target.lanes(f32), int(np.prod(extents))
+    moves = [int(np.prod(extents[i + 1 :])) for i in range(len(extents))]
+    counts: list[Dim] = [value(K) if symbolic and i == 0 else n for i, n in enumerate(extents)]
+    steps = tuple(Step(n, move, move * width) for n, move in zip(counts, moves, strict=True))
+    for rows in (1, 3, 6):
+        tile = Tile(rows, (rows,), width, a, 0, depth, b, 0, c, 0, width, steps)
+        kernel = Kernel("nested", (a, b, c), (K,) if symbolic else (), tile)
+        x, w = whole((rows, depth), f32, 1), whole((depth, width), f32, 2)
+        got = np.full((rows, width), 99, np.float32)
+        run(kernel, [x, w, got], {"k": extents[0]}, target)
+        np.testing.assert_array_equal(got, x @ w)
+
+
+@every_target
+@pytest.mark.parametrize("k", [14_000, None])
+def test_a_long_sum_is_nearly_exact(k: int | None, target: Target) -> None:
+    """Of equal products, whose rounding errors add up: one running sum is 9e-5 off."""
+    kernel, width = matmul(value(K) if k is None else k, 1, 1, target, (f32, f32, f32), ahead=False)
+    for rows in (1, 4):
+        a, b = np.ones((rows, 14_000), np.float32), np.full((14_000, width), 1e-4, np.float32)
+        c = np.zeros((rows, width), np.float32)
+        run(kernel, [a, b, c], {"m": rows, "k": 14_000}, target)
+        exact = 14_000 * float(np.float32(1e-4))
+        assert abs(c - exact).max() < 4e-6 * exact
+
+
+@every_target
+def test_what_is_not_finite_passes_through_blocks(target: Target) -> None:
+    kernel, width = matmul(3 * BLOCK, 1, 1, target, (f32, f32, f32), ahead=False)
+    a, b = np.ones((4, 3 * BLOCK), np.float32), np.ones((3 * BLOCK, width), np.float32)
+    a[1, 0], a[2, BLOCK], a[3, -1] = np.inf, np.nan, -np.inf
+    c = np.zeros((4, width), np.float32)
+    run(kernel, [a, b, c], {"m": 4}, target)
+    np.testing.assert_array_equal(c[:, 0], [3 * BLOCK, np.inf, np.nan, -np.inf])
 
 
 @every_target

@@ -10,6 +10,16 @@ tile(a, b, c, ahead, sizes that are not constant ...):
                    for each row: broadcast a[row, k]; sums[row] += a * b
             prefetch the next lines at ahead
     store sums to c
+
+A rounding error grows with the number of products that one register adds up. So floats are summed in blocks: where k may be longer than
+BLOCK, one of its loops runs in blocks, each with sums of its own, which are added to c:
+
+    c = 0
+    for the steps of k outside the blocks:
+        for each block of the next step:
+            sums = 0
+            for k in the block: as above
+            c += sums
 """
 
 from __future__ import annotations
@@ -26,6 +36,7 @@ from sardonyx.codegen.fragments import Plain, fragment
 from sardonyx.codegen.scopes import Frame
 from sardonyx.codegen.shape import all_statements, unrolled
 from sardonyx.codegen.words import I8, I32, PTR, VOID, Value, Words, constant_of, int_type, memory_type
+from sardonyx.loop.blocks import BLOCK, find_blocks
 from sardonyx.loop.nodes import Kernel, Tile
 
 UNROLL = 2
@@ -164,46 +175,93 @@ class _Body:
         self.chains = 1 if self.unroll == 1 else min(4, 1 << (-(-INDEPENDENT // tall) - 1).bit_length())
         self.unroll = max(self.unroll, self.chains)
         self.fetched = -(-shape.lines * self.unroll // 2)  # lines a turn
+        self.block = find_blocks(shape.sizes[2::3], BLOCK * self.chains, self.unroll) if self.way.c.is_float else None
 
     def emit(self) -> None:
         w, shape = self.w, self.shape
         w.b.position_at_end(w.block("entry"))
-        offsets = shape.a_rows or [w.mul(self.a_row, w.number(i)) for i in range(shape.rows)]
-        rows = [w.at(self.a, o, self.a_type) for o in offsets]
-        each = shape.rows * shape.vectors
-        sums = [w.zero(self.way.sums(w.target))] * (each * self.chains)
-        sums = self._joined(self._steps(0, rows, self.b, self.ahead, sums))
-        for i in range(shape.rows):
-            row = w.at(self.c, w.mul(self.c_row, w.number(i)), self.c_type)
-            for j in range(shape.vectors):
-                w.b.store(sums[i * shape.vectors + j], w.at(row, j * self.lanes, self.c_type), align=self.way.c.itemsize)
+        self.offsets = [w.number(o) for o in shape.a_rows] or [w.mul(self.a_row, w.number(i)) for i in range(shape.rows)]
+        if self.block is None:
+            self._store(self._joined(self._steps(0, self.a, self.b, self.ahead, self._zeros(self.chains))), self._totals())
+        else:
+            self._store(self._zeros(1), self._totals())
+            self._steps(0, self.a, self.b, self.ahead, [])
         w.b.ret_void()
+
+    def _zeros(self, chains: int) -> Sums:
+        """The sums of so many chains, before any product."""
+        return [self.w.zero(self.way.sums(self.w.target))] * (self.shape.rows * self.shape.vectors * chains)
+
+    def _totals(self) -> list[Value]:
+        """The addresses in c, vector by vector."""
+        w, shape = self.w, self.shape
+        rows = [w.at(self.c, w.mul(self.c_row, w.number(i)), self.c_type) for i in range(shape.rows)]
+        return [w.at(row, j * self.lanes, self.c_type) for row in rows for j in range(shape.vectors)]
+
+    def _store(self, sums: Sums, addresses: Sequence[Value]) -> None:
+        for address, total in zip(addresses, sums, strict=True):
+            self.w.b.store(total, address, align=self.way.c.itemsize)
+
+    def _loaded(self, addresses: Sequence[Value]) -> Sums:
+        t = self.way.sums(self.w.target)
+        return [self.w.b.load(address, typ=t, align=self.way.c.itemsize) for address in addresses]
 
     def _joined(self, sums: Sums) -> Sums:
         """The chains' sums added up, in pairs."""
-        add = self.w.b.fadd if self.way.c.is_float else self.w.b.add
         while len(sums) > self.shape.rows * self.shape.vectors:
             half = len(sums) // 2
-            sums = [add(x, y) for x, y in zip(sums[:half], sums[half:], strict=True)]
+            sums = [self._add(x, y) for x, y in zip(sums[:half], sums[half:], strict=True)]
         return sums
 
-    def _steps(self, depth: int, rows: list[Value], b: Value, ahead: Value | None, sums: Sums) -> Sums:
-        """The loops from `depth` on, rows, b and what is prefetched at their starts."""
+    def _add(self, x: Value, y: Value) -> Value:
+        return self.w.b.fadd(x, y) if self.way.c.is_float else self.w.b.add(x, y)
+
+    def _steps(self, depth: int, a: Value, b: Value, ahead: Value | None, sums: Sums) -> Sums:
+        """The loops from `depth` on; a, b and what is prefetched at their starts. Outside of blocks there are no sums."""
         w = self.w
         if depth == len(self.steps):
-            return self._products(rows, b, sums, 1, w.number(0), w.number(0))
-        extent, a_step, b_step = self.steps[depth]
+            return self._products(self._rows(a), b, sums, 1, w.number(0), w.number(0))
+        extent = self.steps[depth][0]
+        if self.block is None or depth != self.block.depth:
+            return self._step(depth, extent, a, b, ahead, sums)
+        turns, even = self.block.turns, self.block.even
+
+        def block(first: Value, _: Sums) -> Sums:
+            whole, left = w.number(turns), w.b.sub(extent, first)
+            count = whole if even else w.b.select(w.b.icmp_signed("<", left, whole), left, whole)
+            start = self._moved(depth, first, a, b, ahead)
+            sums = self._joined(self._step(depth, count, *start, self._zeros(self.chains)))
+            addresses = self._totals()
+            self._store([self._add(x, y) for x, y in zip(self._loaded(addresses), sums, strict=True)], addresses)
+            return []
+
+        return self._loop(w.number(0), extent, turns, [], block)
+
+    def _moved(self, depth: int, k: Value, a: Value, b: Value, ahead: Value | None) -> tuple[Value, Value, Value | None]:
+        """a, b and what is prefetched after k turns of the loop at `depth`."""
+        w = self.w
+        _, a_step, b_step = self.steps[depth]
+        turns = k
+        for extent, _, _ in self.steps[depth + 1 :]:
+            turns = w.mul(turns, extent)
+        return w.at(a, w.mul(k, a_step), self.a_type), w.at(b, w.mul(k, b_step), self.b_type), self._fetching(ahead, turns)
+
+    def _rows(self, a: Value) -> list[Value]:
+        """Each row's address."""
+        return [self.w.at(a, o, self.a_type) for o in self.offsets]
+
+    def _step(self, depth: int, extent: Value, a: Value, b: Value, ahead: Value | None, sums: Sums) -> Sums:
+        """`extent` turns of the loop at `depth`, and those inside."""
+        w = self.w
         zero = w.number(0)
 
         def outer(k: Value, sums: Sums) -> Sums:
-            moved = [w.at(r, w.mul(k, a_step), self.a_type) for r in rows]
-            turns = k
-            for inner_extent, _, _ in self.steps[depth + 1 :]:
-                turns = w.mul(turns, inner_extent)
-            return self._steps(depth + 1, moved, w.at(b, w.mul(k, b_step), self.b_type), self._fetching(ahead, turns), sums)
+            return self._steps(depth + 1, *self._moved(depth, k, a, b, ahead), sums)
 
         if depth < len(self.steps) - 1:
             return self._loop(zero, extent, 1, sums, outer)
+        rows = self._rows(a)
+        _, a_step, b_step = self.steps[depth]
 
         def inner(count: int, prefetch: bool) -> Body:
             def body(k: Value, sums: Sums) -> Sums:
@@ -250,7 +308,7 @@ class _Body:
         """sums = body(k, sums) for k in range(start, stop, step), perhaps never."""
         w, b = self.w, self.w.b
         first, last = constant_of(start), constant_of(stop)
-        known = None if first is None or last is None else (last - first) // step
+        known = None if first is None or last is None else -(-(last - first) // step)
         if known is not None and known <= 1:
             return body(start, sums) if known == 1 else sums
         before, turn, after = b.block, w.block("turn"), w.block("after")

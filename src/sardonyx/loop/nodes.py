@@ -440,7 +440,7 @@ class Tile:
     needs is prefetched meanwhile, from there on: `lines` lines of 64 bytes for every two turns of k; where k is not unrolled,
     an odd number is rounded up.
     Where the rows of A don't lie evenly, `a_rows` has the offset of each from the first, and stands for i a_row.
-    The products are summed in `accumulate` (f32 for f32, i32 for 8-bit integers); c has that dtype.
+    The products are summed in c's dtype (f32 for f32, i32 for 8-bit integers), floats in blocks along k (see loop.blocks).
     """
 
     rows: Dim

@@ -3,21 +3,29 @@
 for each row: vector for j: the group's statements at j         a value that only its group reads is in no memory
 for each row: vector for j: reduce over k                       a reduction along another loop than the vector's
 for each row: start; vector for k: combine into lanes           along the vector's own
+
+Long sums of floats run in blocks (loop.blocks), the loops that are not in the vector as they are written:
+
+for each row: start; for each block: part = 0; vector for k in it: part += ...; total += part
+for each row: vector for j: sum over the blocks of (sum over k in the block)
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from sardonyx.base.dtypes import f32, f64
 from sardonyx.base.symbolic import Dim, Symbol, ceil_divide, coefficient, minimum, product, substitute, symbols, value
 from sardonyx.expr.pieces import at_turn, deciding
-from sardonyx.loop.nodes import Const, Expr, For, Op, Reduce, Stmt, replace, sequence
+from sardonyx.loop.blocks import BLOCK, find_blocks
+from sardonyx.loop.nodes import Alloc, Buffer, Const, Expr, For, Load, Op, Reduce, Stmt, Store, replace, sequence
 from sardonyx.lower.builder import Builder, Forward, Turn
 from sardonyx.lower.machine import Machine
+from sardonyx.lower.maps import fold
 from sardonyx.lower.place import MOST_OPERATIONS, is_short
+from sardonyx.lower.sums import UNROLLED, adds_floats, bounds, reduce_in_blocks
 from sardonyx.lower.values import Value, cost, extent, reads_of
 
 MOST_UNROLLED = 32
@@ -71,23 +79,24 @@ def sweep(group: list[Value], builder: Builder, rows: Callable[[Stmt], Stmt] | N
         return lane_reduction(group[0], builder)
     free = outer_free(group[0], builder)
     vector = best_vector(group, free, builder)
-    before: list[Stmt] = []
     inside: list[Stmt] = []
+    totals: dict[Value, Expr] = {}
     forward: Forward = {}
     for v, turn in [(m, turn) for m in group for turn in turns(m, builder)]:
         assert v.body is not None
         x = builder.expression(at_turn(v.body, turn), forward)
         if v.fn and not reduces_inside(v, builder):
-            before.append(builder.store(v, neutral(v.fn, x)))
-            inside.append(builder.store(v, x, v.fn))
+            totals[v] = x
             continue
         if v.fn and v.loops:
             x = reduced(v, x, builder.machine)
         forward[v.tensor, tuple(substitute(a, turn) for a in v.axes)] = x
         if is_read_outside(v, group, builder):
             inside.append(builder.store(v, x, turn=turn))
+    if totals:
+        return lanes_in_blocks([s for s in free if s is not vector], vector, inside, totals, builder)
     body = sequence(inside) if rows is None else rows(sequence(inside))
-    return sequence([*before, around([s for s in free if s is not vector], vector, body)])
+    return around([s for s in free if s is not vector], vector, body)
 
 
 def window_chunks(body: Stmt, builder: Builder) -> tuple[Stmt, list[Symbol]]:
@@ -257,7 +266,9 @@ def reduced(v: Value, x: Expr, machine: Machine) -> Expr:
     short = has_short_reduction(v, machine)
     product_of_floats = isinstance(x, Op) and x.fn == "mul" and x.dtype in (f32, f64)
     if not short or v.fn != "add" or not product_of_floats or not machine.fma:
-        return Reduce(v.fn, tuple((s, "unrolled" if short else "serial") for s in v.loops), x)
+        if short:
+            return Reduce(v.fn, tuple((s, "unrolled") for s in v.loops), x)
+        return reduce_in_blocks(v.fn, [(s, "serial") for s in v.loops], x, BLOCK)
     counts = [n for s in v.loops if isinstance(n := extent(s), int)]
     first, *terms = (replace(x, dict(zip(v.loops, at, strict=True))) for at in itertools.product(*map(range, counts)))
     for t in terms:
@@ -266,16 +277,47 @@ def reduced(v: Value, x: Expr, machine: Machine) -> Expr:
 
 
 def lane_reduction(v: Value, builder: Builder) -> Stmt:
-    """Vectors along the reduced loop: partial sums in lanes."""
-    assert v.fn is not None
+    """Vectors along the reduced loop, merged with those around it where memory allows that: partial sums in lanes."""
     assert v.body is not None
     free = free_loops(v, builder)
     vector = best_vector([v], free, builder)
-    x = builder.expression(v.body)
+    assert vector is not None
     outside = [s for s in free if s not in v.loops]
-    inner = [s for s in v.loops if s is not vector]
-    start = builder.store(v, neutral(v.fn, x))
-    return around(outside, None, sequence([start, around(inner, vector, builder.store(v, x, v.fn))]))
+    over = [*(s for s in v.loops if s is not vector), vector]
+    loops, store = fold(over, builder.store(v, builder.expression(v.body)))
+    return around(outside, None, lanes_in_blocks(loops[:-1], loops[-1], [], {v: store.value}, builder))
+
+
+# ---- in blocks ------------------------------------------------------------------------------------------------------------
+
+
+def lanes_in_blocks(
+    serial: Sequence[Symbol], vector: Symbol | None, inside: Sequence[Stmt], totals: Mapping[Value, Expr], builder: Builder
+) -> Stmt:
+    """start; the loops around `inside` and what adds up the totals in lanes; sums of floats in blocks."""
+    assert vector is not None
+    loops = [*serial, vector]
+    sums = [v for v, x in totals.items() if adds_floats(v.fn, x)]
+    lanes = builder.machine.lanes
+    blocks = find_blocks([extent(s) for s in loops], BLOCK * lanes, UNROLLED * lanes) if sums else None
+    parts = {v: Buffer(f"part{v.id}", totals[v].dtype, "local") for v in sums} if blocks else {}
+    start = [builder.store(v, neutral(v.fn or "", x)) for v, x in totals.items()]
+    adding = [Store(parts[v], 0, x, v.fn) if v in parts else builder.store(v, x, v.fn) for v, x in totals.items()]
+    body = sequence([*inside, *adding])
+    if blocks is None:
+        return sequence([*start, around(serial, vector, body)])
+    lo, hi, count = bounds(loops[blocks.depth], blocks)
+    divided = loops[blocks.depth]
+    if divided is vector:
+        body = For(vector, lo, hi, "vector", body)
+    else:
+        body = For(divided, lo, hi, "serial", around(loops[blocks.depth + 1 : -1], vector, body))
+    zero = [Store(part, 0, neutral("add", totals[v])) for v, part in parts.items()]
+    ends = [builder.store(v, Load(part, 0), v.fn) for v, part in parts.items()]
+    body = around(loops[: blocks.depth], None, For(*count, "serial", sequence([*zero, body, *ends])))
+    for part in parts.values():
+        body = Alloc(part, 1, body)
+    return sequence([*start, body])
 
 
 def neutral(fn: str, like: Expr) -> Expr:

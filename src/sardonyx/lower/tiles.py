@@ -15,9 +15,11 @@ from sardonyx.base.dtypes import DType
 from sardonyx.base.symbolic import Dim, Symbol, ceil_divide, coefficient, minimum, product, substitute, value
 from sardonyx.expr.scalar import cast
 from sardonyx.expr.tensor import Read, Tensor
-from sardonyx.loop.nodes import Alloc, Buffer, Expr, For, If, Kind, Op, Reduce, Step, Stmt, Store, Tile, sequence
+from sardonyx.loop.blocks import BLOCK
+from sardonyx.loop.nodes import Alloc, Buffer, Expr, For, If, Kind, Op, Step, Stmt, Store, Tile, sequence
 from sardonyx.lower.builder import Builder
 from sardonyx.lower.machine import Machine
+from sardonyx.lower.sums import UNROLLED, reduce_in_blocks
 from sardonyx.lower.values import Operands, Value, extent, operands
 
 Target: TypeAlias = tuple[Buffer, Dim, Dim]
@@ -148,7 +150,9 @@ def sums_along_k(panel: Panel, b: Expr, target: Target, builder: Builder) -> Stm
     builder.set_row(0)
     *outer, last = o.k
     along_k: list[tuple[Symbol, Kind]] = [*((k, "serial") for k in outer), (last, "vector")]
-    store = Store(buffer, offset + value(r) * step + value(panel.lane), Reduce("add", tuple(along_k), term))
+    lanes = builder.machine.lanes
+    total = reduce_in_blocks("add", along_k, term, BLOCK * lanes, UNROLLED * lanes)
+    store = Store(buffer, offset + value(r) * step + value(panel.lane), total)
     return For(r, 0, builder.blocks.height, "serial", For(panel.lane, 0, panel.present, "serial", store))
 
 

@@ -1,0 +1,41 @@
+"""Sums of floats in blocks (see loop.blocks): the loops of one, and a reduction as a reduction over blocks.
+
+Reduce(k < n, x[k])  ->  Reduce(block < ceil(n / turns), Reduce(k < min(turns, n - block turns), x[block turns + k]))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sardonyx.base.symbolic import Dim, Symbol, ceil_divide, minimum, value
+from sardonyx.loop.blocks import Blocks, find_blocks
+from sardonyx.loop.nodes import Expr, Kind, Reduce, replace
+from sardonyx.lower.values import extent
+
+UNROLLED = 4
+"""Vectors that code generation adds up side by side."""
+
+
+def adds_floats(fn: str | None, x: Expr) -> bool:
+    """Does rounding add up?"""
+    return fn == "add" and x.dtype.is_float
+
+
+def bounds(s: Symbol, blocks: Blocks) -> tuple[Dim, Dim, tuple[Symbol, Dim, Dim]]:
+    """(where a block of loop s begins, where it ends, the loop over the blocks and its bounds)"""
+    n = extent(s)
+    block = Symbol(f"{s.name}.block", ceil_divide(n, blocks.turns))
+    lo = value(block) * blocks.turns
+    return lo, lo + blocks.turns if blocks.even else minimum(lo + blocks.turns, n), (block, 0, extent(block))
+
+
+def reduce_in_blocks(fn: str, loops: Sequence[tuple[Symbol, Kind]], x: Expr, most: int, multiple: int = 1) -> Expr:
+    """x reduced over the loops, outermost first; a sum of floats in blocks of at most `most` terms, each a Reduce of its own."""
+    blocks = find_blocks([extent(s) for s, _ in loops], most, multiple) if adds_floats(fn, x) else None
+    if blocks is None:
+        return Reduce(fn, tuple(loops), x)
+    s, kind = loops[blocks.depth]
+    lo, hi, (block, _, _) = bounds(s, blocks)
+    inside = Symbol(f"{s.name}.inside", hi - lo)
+    part = Reduce(fn, ((inside, kind), *loops[blocks.depth + 1 :]), replace(x, {s: lo + value(inside)}))
+    return Reduce(fn, (*loops[: blocks.depth], (block, "serial")), part)
