@@ -1,16 +1,17 @@
-"""Runs operators by their meaning, evaluated by numpy, and compares with ONNX's own results.
+"""Runs operators as users do, in models of one node, and compares with ONNX's own results or onnxruntime's.
 
-run("Add", [x, y])                  the outputs of one node
+run("Add", [x, y])                  the outputs of one node, by a session in which the compiler runs it
 reference("Add", [x, y])            the same by onnx.reference
-check("Add", [x, y])                compares the two
-run_model(model, feeds)             all nodes of a ModelProto
+onnxruntime_reference(...)          the same by onnxruntime
+check("Add", [x, y])                compares the first two
 """
 
 from __future__ import annotations
 
-import inspect
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
+from unittest import mock
 
 import ml_dtypes
 import numpy as np
@@ -19,7 +20,8 @@ import onnx.numpy_helper
 import onnxruntime
 from onnx.reference import ReferenceEvaluator
 
-from sardonyx import ops
+from sardonyx import GraphOptimizationLevel, InferenceSession, SessionOptions, ops
+from sardonyx.base import debug
 from sardonyx.base.dtypes import from_numpy
 from sardonyx.base.errors import Unsupported
 from sardonyx.expr.evaluate import evaluate
@@ -31,22 +33,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 NEWEST = onnx.defs.onnx_opset_version()
 
 
-# ---- by meaning ---------------------------------------------------------------------------------------------------------
-
-
-def apply(op: Op, inputs: Sequence[Tensor | None], attributes: Mapping[str, Any], outputs: int = 1) -> list[Tensor | None]:
-    """The outputs of the operator, as tensor expressions."""
-    meaning = op.meaning
-    if meaning is None:
-        raise Unsupported(f"{op.name} has no meaning as tensors")
-    given = list(inputs)
-    while given and given[-1] is None:
-        given.pop()
-    keywords = {("from_" if k == "from" else k): v for k, v in attributes.items()}
-    if "outputs" in inspect.signature(meaning).parameters:
-        keywords["outputs"] = outputs
-    result = meaning(*given, **keywords)
-    return [result] if isinstance(result, Tensor) else list(result)
+# ---- by a session ---------------------------------------------------------------------------------------------------------
 
 
 def run(
@@ -58,30 +45,50 @@ def run(
     domain: str = "",
     outputs: int = 1,
     known: Sequence[int] = (),
+    symbolic: bool = False,
 ) -> list[Array]:
-    """The outputs of one node. Inputs whose position is in `known` are known beforehand, the others are fed."""
-    op = ops.find(domain, name, version)
-    if op is None:
-        raise Unsupported(f"no record for {domain}.{name}-{version}")
-    return run_op(op, inputs, attributes or {}, outputs, known)
+    """The outputs of one node, compiled. Inputs whose position is in `known` are initializers of the model, the others are fed;
+    symbolic: the model does not tell their sizes.
+
+    Raises NotCompiled if the compiler does not take the node.
+    """
+    model = one_node_model(name, inputs, attributes or {}, version, domain, outputs, known, symbolic)
+    feeds = {name: x for name, x in named(inputs).items() if int(name[1:]) not in known}
+    return native_session(model.SerializeToString()).run(None, feeds)
 
 
-def run_op(
-    op: Op, inputs: Sequence[Array | None], attributes: Mapping[str, Any], outputs: int, known: Sequence[int]
-) -> list[Array]:
-    feeds: dict[Tensor, Array] = {}
-    tensors = [feed(f"x{i}", x, feeds, i in known) for i, x in enumerate(inputs)]
-    with origin(op.name):
-        made = apply(op, tensors, attributes, outputs)
-    return evaluate([t for t in made[:outputs] if t is not None], feeds, {})
+@functools.lru_cache(maxsize=64)
+def native_session(model: bytes) -> InferenceSession:
+    """A session in which every node is compiled as it stands. Raises NotCompiled, with the reason, where one is not."""
+    options = SessionOptions()
+    options.intra_op_num_threads = 2
+    options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
+    said: list[str] = []
+    with mock.patch.object(debug, "show", lambda level, name, text: said.append(text) if name == "refused" else None):
+        session = InferenceSession(model, options)
+    if {part.ep_name for part in session.get_provider_graph_assignment_info()} != {"CPUExecutionProvider"}:
+        raise NotCompiled("; ".join(said))
+    return session
+
+
+class NotCompiled(Exception):
+    """The compiler does not take a node."""
 
 
 def run_case(op: Op, case: Case) -> list[Array]:
-    """The outputs of a record's case: with all inputs fed, or known beforehand where the operator asks for that."""
+    """The outputs of a record's case: with all inputs fed, or all but the first initializers where the operator has to know them."""
+
+    def outputs(known: Sequence[int]) -> list[Array]:
+        version = newest_version(op)
+        return run(op.name, case.inputs, case.attributes, version=version, domain=op.domain, outputs=case.outputs, known=known)
+
     try:
-        return run_op(op, case.inputs, case.attributes, case.outputs, ())
-    except Unsupported:
-        return run_op(op, case.inputs, case.attributes, case.outputs, range(len(case.inputs)))
+        return outputs(())
+    except NotCompiled:
+        return outputs(range(1, len(case.inputs)))
+
+
+# ---- by meaning -----------------------------------------------------------------------------------------------------------
 
 
 def feed(name: str, x: Array | None, feeds: dict[Tensor, Array], known: bool) -> Tensor | None:
@@ -108,7 +115,7 @@ def run_model(model: onnx.ModelProto, feeds: Mapping[str, Array], known: bool = 
         if op is None:
             raise Unsupported(f"no record for {node.domain}.{node.op_type}")
         with origin(node.name or node.op_type):
-            made = apply(op, [scope[n] for n in node.input], node_attributes(node), len(node.output))
+            made = op.call([scope[n] for n in node.input], node_attributes(node), len(node.output))
         scope.update(zip(node.output, made, strict=False))
     outputs = [scope[o.name] for o in model.graph.output]
     return evaluate([t for t in outputs if t is not None], fed, {})
@@ -164,14 +171,26 @@ def named(inputs: Sequence[Array | None]) -> dict[str, Array]:
 
 
 def one_node_model(
-    name: str, inputs: Sequence[Array | None], attributes: Mapping[str, Any], version: int, domain: str, outputs: int
+    name: str,
+    inputs: Sequence[Array | None],
+    attributes: Mapping[str, Any],
+    version: int,
+    domain: str,
+    outputs: int,
+    known: Sequence[int] = (),
+    symbolic: bool = False,
 ) -> onnx.ModelProto:
+    """The model; inputs whose position is in `known` are initializers. symbolic: sizes of the others have names, one for each."""
     names = ["" if x is None else f"x{i}" for i, x in enumerate(inputs)]
-    given = {k: onnx.numpy_helper.from_array(v) if isinstance(v, np.ndarray) else v for k, v in attributes.items()}
-    node = onnx.helper.make_node(name, names, [f"y{i}" for i in range(outputs)], domain=domain, **given)
-    infos = [value_info(n, x) for n, x in zip(names, inputs, strict=True) if x is not None]
+    node = onnx.helper.make_node(name, names, [f"y{i}" for i in range(outputs)], domain=domain)
+    node.attribute.extend(make_attribute(k, v, name, version, domain) for k, v in attributes.items())
+    given_inputs = [(i, n, x) for i, (n, x) in enumerate(zip(names, inputs, strict=True)) if x is not None]
+    infos = [value_info(n, x, symbolic) for i, n, x in given_inputs if i not in known]
     results = [onnx.helper.make_value_info(n, onnx.TypeProto()) for n in node.output]
-    graph = onnx.helper.make_graph([node], name, infos, results)
+    constants = [
+        onnx.numpy_helper.from_array(np.ascontiguousarray(x).reshape(x.shape), n) for i, n, x in given_inputs if i in known
+    ]
+    graph = onnx.helper.make_graph([node], name, infos, results, constants)
     imports = [onnx.helper.make_opsetid(domain, version)]
     if domain:
         imports.append(onnx.helper.make_opsetid("", 21))
@@ -196,8 +215,19 @@ def onnxruntime_reference(
     return session.run(None, named(inputs))
 
 
-def value_info(name: str, x: Array) -> onnx.ValueInfoProto:
-    return onnx.helper.make_tensor_value_info(name, from_numpy(x.dtype).code, x.shape)
+def make_attribute(key: str, value: Any, name: str, version: int, domain: str) -> onnx.AttributeProto:
+    """An attribute of an operator; an empty list has the type that the operator's schema says."""
+    if isinstance(value, np.ndarray):
+        return onnx.helper.make_attribute(key, onnx.numpy_helper.from_array(value))
+    if isinstance(value, list) and not value:
+        kind = onnx.defs.get_schema(name, version, domain).attributes[key].type
+        return onnx.helper.make_attribute(key, value, attr_type=kind.value)
+    return onnx.helper.make_attribute(key, value)
+
+
+def value_info(name: str, x: Array, symbolic: bool) -> onnx.ValueInfoProto:
+    shape = [f"{name}_{axis}" for axis in range(x.ndim)] if symbolic else x.shape
+    return onnx.helper.make_tensor_value_info(name, from_numpy(x.dtype).code, shape)
 
 
 # ---- comparison ---------------------------------------------------------------------------------------------------------
@@ -221,7 +251,8 @@ def check(
 
 
 def assert_same(got: Sequence[Array], expected: Sequence[Array], rtol: float = 1e-6, atol: float = 1e-7) -> None:
-    """Same count, dtypes and shapes; integers and bools equal, floats within the tolerance and the precision of their dtype."""
+    """Same count, dtypes and shapes; integers and bools equal, floats within the tolerance and the precision of their dtype. atol: of
+    the largest number, if that is above 1."""
     assert len(got) == len(expected)
     for g, e in zip(got, expected, strict=True):
         e = array(e)
@@ -229,6 +260,8 @@ def assert_same(got: Sequence[Array], expected: Sequence[Array], rtol: float = 1
         assert g.shape == e.shape
         if from_numpy(g.dtype).is_float:
             precision = 2 * float(ml_dtypes.finfo(g.dtype).eps)
-            np.testing.assert_allclose(g.astype(np.float64), e.astype(np.float64), max(rtol, precision), atol)
+            wide = e.astype(np.float64)
+            scale = np.max(np.abs(wide), initial=1.0, where=np.isfinite(wide))
+            np.testing.assert_allclose(g.astype(np.float64), wide, max(rtol, precision), atol * scale)
         else:
             np.testing.assert_array_equal(g, e)

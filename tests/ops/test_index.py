@@ -21,7 +21,7 @@ X = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
 
 @pytest.mark.parametrize("bad", [3, -4])
 def test_gather_checks_its_indices(bad: int) -> None:
-    with pytest.raises(InvalidArgument, match=rf"idx={bad} must be within the inclusive range \[-3,2\]"):
+    with pytest.raises(InvalidArgument, match=rf"index {bad} is out of bounds for an axis of 3"):
         run("Gather", [X, np.array([0, bad])])
 
 
@@ -51,7 +51,7 @@ def test_compress(mask: list[bool], known: bool) -> None:
 
 
 def test_compress_beyond_the_axis() -> None:
-    with pytest.raises(InvalidArgument, match="idx=4"):
+    with pytest.raises(InvalidArgument, match="index 4"):
         run("Compress", [X, np.array([False, False, False, False, True])], {"axis": 1})
 
 

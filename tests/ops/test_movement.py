@@ -94,5 +94,5 @@ def test_pads_from_data() -> None:
 
 
 def test_fed_lengths_are_checked() -> None:
-    with pytest.raises(InvalidArgument, match="idx=8"):
+    with pytest.raises(InvalidArgument, match="index 8"):
         harness.run("ReverseSequence", [X, np.array([9, 1, 1, 1])])

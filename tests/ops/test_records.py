@@ -1,4 +1,4 @@
-"""Every record's own cases, against its reference."""
+"""Every record's own cases, by a session in which the compiler runs the operator, against its reference."""
 
 from __future__ import annotations
 

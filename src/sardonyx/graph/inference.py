@@ -2,8 +2,8 @@
 
 What a file claims about its values is not taken on trust: only the types of graph inputs and initializers are given to the inference.
 A declared type of a graph output must agree with the inferred one; a declared shape need not (the inferred one is kept, and
-where they clash a warning is logged), as in other runtimes. Values behind operators that the standard doesn't know keep their
-declared element type, and graph outputs their declared shape.
+where they clash a warning is logged), as in other runtimes. Operators outside the standard that have a record are inferred by it
+(`record_schemas`); values behind others keep their declared element type, and graph outputs their declared shape.
 
 Where the inference has no rule for an operator, its outputs get the type that its schema allows, and the inference is run once more,
 with these types given, if values after them have none. A body may return what it was given, an initializer, or one value twice: for
@@ -21,8 +21,9 @@ import onnx_ir as ir
 
 from sardonyx.base.errors import Fail, InvalidGraph
 from sardonyx.base.log import logger
-from sardonyx.graph import schemas
+from sardonyx.graph import record_schemas, schemas
 from sardonyx.graph.types import kept_proto, proto_string, set_type, tensor_code, type_string
+from sardonyx.ops.record import Op
 
 # What the inference raises on models that don't make sense.
 ERRORS = (onnx.shape_inference.InferenceError, ArithmeticError, IndexError, MemoryError, RuntimeError, TypeError, ValueError)
@@ -47,7 +48,9 @@ def infer(model: ir.Model) -> None:
 
 def _infer(model: ir.Model, given: Container[str] = ()) -> None:
     """One run of the inference. given: names of values whose types are known before."""
-    inferred, error = _run(_stripped(model, given))
+    with record_schemas.registered(_recorded(model)) as clashes:
+        inferred, clash = _run(_stripped(model, given))
+        error = clashes[0] if clashes else clash
     try:
         _assign(model.graph, inferred.graph)
     except ValueError as wrong:  # an element type that there is not
@@ -61,6 +64,14 @@ def _untyped(model: ir.Model) -> Iterator[ir.Node]:
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         if any(value.name and type_string(value) is None for value in node.outputs):
             yield node
+
+
+def _recorded(model: ir.Model) -> Iterator[Op]:
+    """The records that stand in for schemas of the standard."""
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        version = schemas.version_of(node, model.opset_imports)
+        if version is not None and (op := record_schemas.find(node.domain, node.op_type, version)) is not None:
+            yield op
 
 
 def _run(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Fail | None]:

@@ -1,4 +1,4 @@
-"""The standard's operator schemas, as plain records that are looked up once."""
+"""The schemas of operators, as plain records that are looked up once: the standard's, and those that our records make."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 import onnx
 import onnx_ir as ir
+
+from sardonyx.graph import record_schemas
 
 ML = "ai.onnx.ml"
 MICROSOFT = "com.microsoft"
@@ -59,9 +61,10 @@ class Schema:
 @functools.cache
 def find(domain: str, name: str, version: int) -> Schema | None:
     """The schema that an import of `domain` at `version` means by `name`; None if there is none."""
-    if not onnx.defs.has(name, version, domain):
+    record = record_schemas.find(domain, name, version)
+    if record is None and not onnx.defs.has(name, version, domain):
         return None
-    raw: Any = onnx.defs.get_schema(name, version, domain)
+    raw: Any = record_schemas.raw_schema(record) if record is not None else onnx.defs.get_schema(name, version, domain)
     return Schema(
         name=name,
         domain=domain,
@@ -92,6 +95,6 @@ def version_of(node: ir.Node, imports: Mapping[str, int]) -> int | None:
 
 
 def schema_of(node: ir.Node, imports: Mapping[str, int]) -> Schema | None:
-    """The node's schema; None for an operator outside the standard."""
+    """The node's schema; None for an operator that neither the standard nor a record of ours has."""
     version = version_of(node, imports)
     return find(node.domain, node.op_type, version) if version is not None else None

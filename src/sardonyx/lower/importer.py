@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,12 +56,12 @@ def import_node(node: onnx_ir.Node, scope: dict[onnx_ir.Value, Tensor], opsets: 
     inputs = [scope[v] if v is not None else None for v in node.inputs]
     with origin(node_name(node), node.op_type):
         try:
-            results = call(op, inputs, node)
+            attributes = {name: attribute_value(a) for name, a in node.attributes.items()}
+            made = op.call(inputs, attributes, len(node.outputs))
         except Fail as e:
             raise Fail(f"Node ({node.name}) Op ({node.op_type}) {e.detail}") from None
         except Unsupported as e:
             raise type(e)(f"{describe(node)}: {e}") from None
-    made = [results] if isinstance(results, Tensor) else list(results)
     for v, t in zip(node.outputs, made, strict=False):
         if t is not None:
             scope[v] = t
@@ -84,38 +83,6 @@ def find_op(node: onnx_ir.Node, opsets: Mapping[str, int]) -> Op:
     if op is None or op.meaning is None:
         raise Unsupported(f"{describe(node)}: no compiled form of {node.domain or 'ai.onnx'}.{node.op_type}-{version}")
     return op
-
-
-def call(op: Op, inputs: Sequence[Tensor | None], node: onnx_ir.Node) -> Any:
-    meaning = op.meaning
-    assert meaning is not None
-    attributes = {name: attribute_value(a) for name, a in node.attributes.items()}
-    taken = parameters(meaning)
-    if "outputs" in taken:
-        attributes["outputs"] = len(node.outputs)
-    unknown = [name for name in attributes if name not in taken and None not in taken]
-    if unknown:
-        raise Unsupported(f"attribute {unknown[0]}")
-    return meaning(*trimmed(inputs), **{("from_" if k == "from" else k): v for k, v in attributes.items()})
-
-
-def trimmed(inputs: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Without the missing ones at the end."""
-    out = list(inputs)
-    while out and out[-1] is None:
-        out.pop()
-    return out
-
-
-_parameters: dict[Callable[..., Any], frozenset[str | None]] = {}
-
-
-def parameters(meaning: Callable[..., Any]) -> frozenset[str | None]:
-    """The names a meaning takes; None stands for any (**attributes)."""
-    if meaning not in _parameters:
-        found = inspect.signature(meaning).parameters.values()
-        _parameters[meaning] = frozenset(None if p.kind is p.VAR_KEYWORD else p.name for p in found)
-    return _parameters[meaning]
 
 
 def attribute_value(a: onnx_ir.Attr) -> Any:

@@ -165,14 +165,16 @@ def call_inputs(values: dict[Tensor, Value]) -> list[Tensor]:
 
 
 def mark_constants(values: dict[Tensor, Value], results: Container[Tensor]) -> None:
-    """A value is constant if it is made of weights alone, and not asked for itself."""
+    """A value is constant if it is made of weights alone, and not asked for itself; outputs of one hand-written kernel only together."""
+    asked = {t.call for t in values if t.call is not None and (t in results or not has_fixed_sizes(t))}
     for t, v in sorted(values.items(), key=lambda item: item[1].id):
         if t.data is not None:
             v.constant = True
             continue
         sources = [r.tensor for r in reads_of(v)] + list(t.parts) + (list(t.call.inputs) if t.call else [])
-        fixed = all(isinstance(n, int) for n in t.shape) and (v.body is None or not sizes_in(v))
+        fixed = has_fixed_sizes(t) and (v.body is None or not sizes_in(v))
         v.constant = bool(sources) and fixed and not v.region and t.region is None and t not in results
+        v.constant = v.constant and (t.call is None or t.call not in asked)
         v.constant = v.constant and all(values[s].constant for s in sources)
     for t, v in values.items():  # a part is what its whole is
         if v.into is not None and v.constant and not values[v.into[0]].constant:
@@ -180,6 +182,10 @@ def mark_constants(values: dict[Tensor, Value], results: Container[Tensor]) -> N
         if t.parts and not v.constant:
             for p in t.parts:
                 values[p].constant = False
+
+
+def has_fixed_sizes(t: Tensor) -> bool:
+    return all(isinstance(n, int) for n in t.shape)
 
 
 def sizes_in(v: Value) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sardonyx.base.dtypes import f32, i32
+from sardonyx.base.dtypes import FLOATS, f32, i32, u8
 from sardonyx.base.errors import Unsupported
 from sardonyx.base.symbolic import Dim
 from sardonyx.expr import scalar
@@ -121,10 +121,15 @@ def fused_conv(
     z: Tensor | None = None,
     activation: str = "",
     activation_params: Sequence[float] = (),
-    **attributes: Any,
+    auto_pad: str = "NOTSET",
+    dilations: list[int] | None = None,
+    group: int = 1,
+    kernel_shape: list[int] | None = None,
+    pads: list[int] | None = None,
+    strides: list[int] | None = None,
 ) -> Tensor:
     """Conv, plus z, and an activation."""
-    y = conv(x, w, b, **attributes)
+    y = conv(x, w, b, auto_pad, dilations, group, kernel_shape, pads, strides)
     return followed(y if z is None else add(y, z), activation, list(activation_params))
 
 
@@ -226,8 +231,8 @@ GAMMA, BETA, BIAS = reals(8), reals(8)[::-1].copy(), reals(8, scale=0.5)
 PACKED = integers(5, 3, 8, dtype=np.uint8, lo=0, hi=255)
 
 
-def op(name: str, meaning: Callable[..., Any], *cases: Case, domain: str = MICROSOFT) -> Op:
-    return Op(name, since=1, domain=domain, expand=meaning, gradient=Rule.DERIVED, cases=cases, tolerance=1e-5)
+def op(name: str, meaning: Callable[..., Any], *cases: Case, domain: str = MICROSOFT, **fields: Any) -> Op:
+    return Op(name, 1, domain, in_standard=False, expand=meaning, gradient=Rule.DERIVED, cases=cases, tolerance=1e-5, **fields)
 
 
 OPS = (
@@ -266,6 +271,7 @@ OPS = (
             {"K": 48, "N": 5, "block_size": 16, "bits": 4},
             "zero_points",
         ),
+        element_types={"b": (u8,), "zero_points": (u8, *FLOATS), "g_idx": (i32,)},
     ),
     op(
         "SkipLayerNormalization",

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sardonyx.base.dtypes import i64
+from sardonyx.base.dtypes import i32, i64
 from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Dim, maximum
 from sardonyx.expr import scalar
@@ -234,14 +234,18 @@ def group_query_attention(
     scale: float = 0.0,
     smooth_softmax: int = 0,
     softcap: float = 0.0,
-    **others: Any,
+    qk_output: int = 0,
+    k_quant_type: str = "NONE",
+    v_quant_type: str = "NONE",
+    kv_cache_bit_width: int = 0,
 ) -> list[Tensor]:
     """Causal attention over a cache of keys. query: T[b, s, h d] (or with keys and values, T[b, s, (h + 2 g) d]), key, value: T[b, s, g d],
     past: T[b, g, p, d], seqlens_k: i32[b] (each sequence's length - 1), caches of cos and sin: T[n, d / 2]
     -> T[b, s, h d], present keys and values: T[b, g, max(p, total), d]"""
-    given = [name for name, number in others.items() if number not in (0, -1, "NONE")]
-    if head_sink is not None or smooth_softmax > 0 or given:
-        raise Unsupported(f"GroupQueryAttention with {given or 'a sink'}")
+    if head_sink is not None or smooth_softmax > 0:
+        raise Unsupported("GroupQueryAttention with a sink")
+    if qk_output > 0 or (k_quant_type, v_quant_type) != ("NONE", "NONE") or kv_cache_bit_width > 0:
+        raise Unsupported("GroupQueryAttention that gives its scores, or whose cache is quantised")
     q, k, v = queries_keys_values(query, key, value, num_heads, kv_num_heads)
     total: Dim = elements(total_sequence_length).item()
     before = Cache(seqlens_k, total, q.shape[2])
@@ -328,6 +332,8 @@ def rotary_embedding(
     """x: T[b, s, h d] (or T[b, h, s, d]), position_ids: i64[1] (of the first token) or i64[b, s], caches: T[n, r / 2] -> like x"""
     if is_packed_batching or scale != 1:
         raise Unsupported("RotaryEmbedding with packed batches, or a scale")
+    if x.rank not in (3, 4) or position_ids.rank not in (1, 2) or (cos_cache.rank, sin_cache.rank) != (2, 2):
+        raise Fail(f"[ShapeInferenceError] RotaryEmbedding of {[list(t.shape) for t in (x, position_ids, cos_cache, sin_cache)]}")
     width = cos_cache.shape[1] * 2
     heads = x if x.rank == 4 else split_heads(x, num_heads or head_count(x, rotary_embedding_dim, width))
 
@@ -369,8 +375,26 @@ def whole(*numbers: int) -> np.ndarray:
     return np.array(numbers, np.int32)
 
 
+INTEGERS = {
+    **dict.fromkeys(("mask_index", "past_sequence_length", "key_padding_mask", "cache_indirection"), (i32,)),
+    **dict.fromkeys(("seqlens_k", "total_sequence_length"), (i32,)),
+    "position_ids": (i64,),
+}
+"""Inputs that are no floats."""
+
+
 def op(name: str, meaning: Any, *cases: Case) -> Op:
-    return Op(name, since=1, domain=MICROSOFT, expand=meaning, gradient=Rule.DERIVED, cases=cases, tolerance=1e-5)
+    return Op(
+        name,
+        1,
+        MICROSOFT,
+        in_standard=False,
+        element_types=INTEGERS,
+        expand=meaning,
+        gradient=Rule.DERIVED,
+        cases=cases,
+        tolerance=1e-5,
+    )
 
 
 GROUPED = {"num_heads": 4, "kv_num_heads": 2}

@@ -115,7 +115,7 @@ OPS = (
             Case((SQUARE,), {"equation": "ii->i"}, "diagonal"),
             Case((SQUARE,), {"equation": "ii"}, "trace"),
             Case((reals(3), reals(4)), {"equation": "i,j->ij"}, "outer"),
-            Case((reals(2, 1, 3, 4), reals(5, 4, 2)), {"equation": "...ij,...jk->...ki"}, "broadcast"),
+            Case((reals(2, 1, 3, 4), reals(1, 5, 4, 2)), {"equation": "...ij,...jk->...ki"}, "broadcast"),
             Case((reals(3, 4), reals(4, 5), reals(5, 2)), {"equation": "ij,jk,kl->li"}, "three"),
             Case((integers(3, 4), integers(3, 4)), {"equation": "ij,ij->j"}, "integers"),
         ),

@@ -241,6 +241,15 @@ OPS = (
         ),
     ),
     Op(
+        "LayerNormalization",
+        since=1,
+        in_standard=False,
+        expand=layer_normalization,
+        gradient=Rule.DERIVED,
+        tolerance=1e-5,
+        cases=(Case((reals(2, 3, 5), reals(5), reals(5)), {"axis": 2}),),
+    ),
+    Op(
         "RMSNormalization",
         since=23,
         expand=rms_normalization,
@@ -278,7 +287,11 @@ OPS = (
         expand=batch_normalization,
         gradient=Rule.DERIVED,
         tolerance=1e-5,
-        cases=(Case(BATCH), Case(BATCH, {"training_mode": 1, "momentum": 0.7}, "training"), Case((reals(5, 6), *BATCH[1:]))),
+        cases=(
+            Case(BATCH),
+            Case(BATCH, {"training_mode": 1, "momentum": 0.7}, "training", outputs=3),
+            Case((reals(5, 6), *BATCH[1:])),
+        ),
     ),
     Op("BatchNormalization", since=7, expand=batch_normalization_7, gradient=Rule.DERIVED, tolerance=1e-5),
     Op("BatchNormalization", since=1, expand=batch_normalization_1, gradient=Rule.DERIVED, tolerance=1e-5),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeAlias
 
+from sardonyx.base.dtypes import DType
+from sardonyx.base.errors import Unsupported
 from sardonyx.expr.tensor import Tensor
 
 Outputs: TypeAlias = Tensor | Sequence[Tensor | None]
@@ -31,7 +35,7 @@ class Case:
     outputs: int = 1  # how many are asked for
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Op:
     """One operator of one domain from version `since` on; older versions are records of their own, beside it.
 
@@ -43,15 +47,23 @@ class Op:
         lower     to tensor expressions
         kernel    loops written with the loop builder
         host      none of these: runs in Python between compiled segments (strings, sequences)
+
+    in_standard: does the standard have the operator, at these versions? If not (com.microsoft's, and what exporters write into the
+    standard's domain), the schema comes from this record too: parameters of the function that are annotated as Tensors are inputs, the
+    others attributes. element_types: of such inputs, by name; those that are not named have floats, all of one type. types: for such a
+    host operator, its outputs as tensors that nothing computes.
     """
 
     name: str
     since: int
     domain: str = ""
+    in_standard: bool = True
     expand: Meaning | None = None
     lower: Meaning | None = None
     kernel: Meaning | None = None
     host: bool = False
+    types: Meaning | None = None
+    element_types: Mapping[str, tuple[DType, ...]] = field(default_factory=dict)
     gradient: Callable[..., Any] | Rule = Rule.UNWRITTEN
     quantised: Callable[..., Any] | Rule = Rule.UNWRITTEN
     reference: Callable[..., Any] | None = None  # in numpy; None: onnx.reference's
@@ -62,3 +74,26 @@ class Op:
     def meaning(self) -> Meaning | None:
         """The function that gives its tensors, or None for a host operator."""
         return self.expand or self.lower or self.kernel
+
+    def call(self, inputs: Sequence[Tensor | None], attributes: Mapping[str, Any], outputs: int) -> list[Tensor | None]:
+        """The outputs of a node with these inputs and attributes that asks for so many outputs, as tensors.
+
+        Raises Unsupported for an attribute that the function does not take, and as the function does.
+        """
+        function = self.meaning or self.types
+        if function is None:
+            raise Unsupported(f"{self.name} has no meaning as tensors")
+        given, taken = list(inputs), parameters(function)
+        while given and given[-1] is None:
+            given.pop()
+        if unknown := [name for name in attributes if name not in taken and None not in taken]:
+            raise Unsupported(f"attribute {unknown[0]}")
+        made = function(*given, **attributes, **({"outputs": outputs} if "outputs" in taken else {}))
+        return [made] if isinstance(made, Tensor) else list(made)
+
+
+@functools.cache
+def parameters(function: Callable[..., Any]) -> frozenset[str | None]:
+    """The names a function takes; None stands for any (**attributes)."""
+    found = inspect.signature(function).parameters.values()
+    return frozenset(None if p.kind is p.VAR_KEYWORD else p.name for p in found)

@@ -155,7 +155,7 @@ OPS = (
         cases=(
             Case((Q, K, V), {**HEADS, "update_rule": "linear"}, outputs=2),
             Case((Q, K, V, STATE, DECAY), {**HEADS, "update_rule": "gated", "scale": 0.3}, outputs=2),
-            Case((Q, K, V, None, None, BETA), {**HEADS, "update_rule": "delta"}),
+            Case((Q, K, V, None, None, BETA), {**HEADS, "update_rule": "delta"}, outputs=2),
             Case((Q, K, V, STATE, -np.abs(reals(2, 3, 8)), BETA[..., :1].copy()), HEADS, outputs=2),
         ),
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sardonyx.base import debug
-from sardonyx.base.errors import Fail, Unsupported
+from sardonyx.base.errors import Unsupported
 from sardonyx.expr import require
 from sardonyx.expr.decide import Undecided
 from sardonyx.expr.tensor import Tensor
@@ -67,13 +67,14 @@ def leaves(graph: ir.Graph) -> dict[ir.Value, Tensor]:
 
 
 def compile_node(node: ir.Node, graph: ir.Graph, made: dict[ir.Value, Tensor]) -> bool:
-    """Makes the node's outputs, if it has a compiled form. Raises Undecided if only a run can tell its form."""
+    """Makes the node's outputs, if it has a compiled form. Raises Undecided if only a run can tell its form, and Fail, naming the node, if
+    its inputs and attributes don't fit."""
     try:
         with require.tentative():
             import_node(node, made, graph.opset_imports)
     except Undecided:
         raise
-    except (Unsupported, Fail) as error:
+    except Unsupported as error:
         debug.show(debug.RAN, "refused", str(error))
         return False
     return True

@@ -1,4 +1,5 @@
-"""Chooses what computes a node: a control-flow kernel, a correction of ours, onnx.reference's class, or the operator's own body."""
+"""Chooses what computes a node: a control-flow kernel, a correction of ours, onnx.reference's class, the operator's own body, or its
+record's tensors, evaluated by numpy."""
 
 from __future__ import annotations
 
@@ -18,11 +19,14 @@ import onnx_ir as ir
 
 from sardonyx.base.context import RunContext
 from sardonyx.base.errors import Unsupported
-from sardonyx.graph import schemas
+from sardonyx.expr.evaluate import evaluate
+from sardonyx.expr.tensor import constant
+from sardonyx.graph import record_schemas, schemas
 from sardonyx.graph.attributes import attributes_of
 from sardonyx.graph.reference import control, corrections
 from sardonyx.graph.reference.control import Body, Kernel
 from sardonyx.graph.reference.function import FunctionBody, Types, typed_function
+from sardonyx.ops.record import Op
 
 _CONTROL: dict[str, Callable[[ir.Node, Mapping[str, Body]], Kernel]] = {
     "If": control.if_kernel,
@@ -61,6 +65,8 @@ def kernel_for(node: ir.Node, imports: Mapping[str, int], bodies: Mapping[str, B
         return from_reference(reference, node, schema, imports)
     if schema.raw.has_function or schema.raw.has_context_dependent_function:
         return from_body(node, schema, imports, prepare)
+    if (op := evaluated(node, schema)) is not None:
+        return from_record(op, node, schema)
     raise unsupported(node, version)
 
 
@@ -79,6 +85,7 @@ def is_supported(node: ir.Node, imports: Mapping[str, int]) -> bool:
         or reference_class(node.domain, node.op_type, schema.since)
         or schema.raw.has_function
         or schema.raw.has_context_dependent_function
+        or evaluated(node, schema) is not None
     )
 
 
@@ -145,6 +152,29 @@ def from_reference(
         with np.errstate(all="ignore"):
             results: Sequence[Any] = instance.run(*inputs)  # type: ignore[no-untyped-call]
         return results
+
+    return run
+
+
+# ---- records ------------------------------------------------------------------------------------------------------------------
+
+
+def evaluated(node: ir.Node, schema: schemas.Schema) -> Op | None:
+    """The record whose tensors give the outputs of an operator outside the standard."""
+    op = record_schemas.find(node.domain, node.op_type, schema.since)
+    return op if op is not None and op.meaning is not None else None
+
+
+def from_record(op: Op, node: ir.Node, schema: schemas.Schema) -> Kernel:
+    """A kernel that evaluates the record's tensors in numpy."""
+    attributes = attributes_of(node, schema)
+
+    def run(inputs: list[Any], context: RunContext) -> Sequence[Any]:
+        tensors = [None if x is None else constant(x, f"input {i}") for i, x in enumerate(inputs)]
+        made = op.call(tensors, attributes, len(node.outputs))
+        found = evaluate([t for t in made if t is not None], {}, {})
+        numbers = iter(found)
+        return [None if t is None else next(numbers) for t in made]
 
     return run
 

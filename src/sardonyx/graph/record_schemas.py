@@ -1,0 +1,211 @@
+"""Schemas of the operators that onnx has none for, made from their records: com.microsoft's, and what exporters write into the
+standard's domain.
+
+An input's name and presence, an attribute's name and type follow from the signature of the record's function: parameters that are
+annotated as Tensors are inputs, the others attributes. Types and shapes of outputs are those of the tensors that the function returns.
+onnx's inference calls it like one of its own, so that inference goes on behind such a node.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+import onnx.numpy_helper
+import onnx_ir as ir
+from onnx.defs import OpSchema
+
+from sardonyx import ops
+from sardonyx.base.dtypes import ALL, BY_CODE, FLOATS, DType
+from sardonyx.base.errors import Fail, Unsupported
+from sardonyx.base.symbolic import Dim, single, symbol
+from sardonyx.expr.tensor import Tensor, constant, input_tensor, origin
+from sardonyx.graph.types import tensor_string
+from sardonyx.ops.record import Op
+
+ATTRIBUTES = {
+    "int": ir.AttributeType.INT,
+    "bool": ir.AttributeType.INT,
+    "float": ir.AttributeType.FLOAT,
+    "str": ir.AttributeType.STRING,
+    "Sequence[int]": ir.AttributeType.INTS,
+    "list[int]": ir.AttributeType.INTS,
+    "Sequence[float]": ir.AttributeType.FLOATS,
+    "Sequence[str]": ir.AttributeType.STRINGS,
+}
+"""What a parameter's annotation, less `| None`, says of the attribute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a record takes. optional: which of the inputs may be left out. needed: which of the attributes may not."""
+
+    inputs: tuple[str, ...]
+    optional: frozenset[str]
+    attributes: Mapping[str, ir.AttributeType]
+    needed: frozenset[str]
+
+
+def find(domain: str, name: str, version: int) -> Op | None:
+    """The record of an operator that onnx has no schema for in this version; None if it is a standard one, or there is none."""
+    op = ops.find(domain, name, version)
+    return op if op is not None and not op.in_standard else None
+
+
+@functools.cache
+def signature_of(op: Op) -> Signature:
+    """What the operator takes, by the signature of its function."""
+    function = op.meaning or op.types
+    assert function is not None, f"{op.name} has neither a meaning nor types"
+    parameters = [p for p in inspect.signature(function).parameters.values() if p.name != "outputs"]
+    inputs = [p for p in parameters if "Tensor" in str(p.annotation)]
+    others = [p for p in parameters if p not in inputs]
+    return Signature(
+        tuple(p.name for p in inputs),
+        frozenset(p.name for p in inputs if "None" in str(p.annotation)),
+        {p.name: ATTRIBUTES[str(p.annotation).removesuffix(" | None")] for p in others},
+        frozenset(p.name for p in others if p.default is p.empty),
+    )
+
+
+@functools.cache
+def raw_schema(op: Op) -> OpSchema:
+    """onnx's own object, with types and shapes by the record."""
+    signature = signature_of(op)
+    kind = OpSchema.FormalParameterOption
+    parameters, letters = [], {"R": type_texts(ALL)}
+    for index, name in enumerate(signature.inputs):
+        option = kind.Optional if name in signature.optional else kind.Single
+        letter = f"T{index}" if name in op.element_types else "T"
+        letters[letter] = type_texts(op.element_types.get(name, FLOATS))
+        parameters.append(OpSchema.FormalParameter(name, letter, param_option=option))
+    result = OpSchema.FormalParameter("results", "R", param_option=kind.Variadic, is_homogeneous=False, min_arity=0)
+    attributes = [
+        OpSchema.Attribute(name, getattr(OpSchema.AttrType, found.name), "", required=name in signature.needed)
+        for name, found in signature.attributes.items()
+    ]
+    schema = OpSchema(
+        op.name,
+        op.domain,
+        op.since,
+        inputs=parameters,
+        outputs=[result],
+        type_constraints=[(letter, texts, "") for letter, texts in letters.items()],
+        attributes=attributes,
+    )
+    schema.set_type_and_shape_inference_function(lambda context: infer_outputs(op, context))
+    return schema
+
+
+def type_texts(dtypes: Iterable[DType]) -> list[str]:
+    return [tensor_string(dtype.code) for dtype in dtypes]
+
+
+# ---- inference ------------------------------------------------------------------------------------------------------------------
+
+_clashes: list[Exception] = []
+_registering = threading.RLock()
+
+
+@contextlib.contextmanager
+def registered(found: Iterable[Op]) -> Iterator[list[Exception]]:
+    """onnx's inference knows these operators inside. What it yields are the errors that their records raised meanwhile, in order."""
+    records = dict.fromkeys(found)
+    if not records:
+        yield []
+        return
+    with _registering:
+        for op in records:
+            onnx.defs.register_schema(raw_schema(op))
+        try:
+            yield _clashes
+        finally:
+            for op in records:
+                onnx.defs.deregister_schema(op.name, op.since, op.domain)
+            _clashes.clear()
+
+
+def infer_outputs(op: Op, context: Any) -> None:
+    """Sets the types that a node's outputs have, as far as those of its inputs are known. Errors are noted in `_clashes`: an exception
+    would have to pass through onnx's own code, which makes another of it."""
+    node = node_name(op, context)
+    try:
+        with origin(node):
+            made = results_of(op, context)
+    except Fail as error:
+        _clashes.append(Fail(f"Node ({node}) Op ({op.name}) {error.detail}"))
+        return
+    except Unsupported:  # said, with the reason, when a provider is asked for the node
+        return
+    except Exception as error:
+        _clashes.append(error)
+        return
+    names = {d.dim_param for i in range(context.get_num_inputs()) for d in dimensions(context, i)} - {""}
+    for index, t in enumerate(made[: context.get_num_outputs()]):
+        if t is not None:
+            context.set_output_type(index, type_proto(t, names))
+
+
+def results_of(op: Op, context: Any) -> Sequence[Tensor | None]:
+    """The node's outputs as tensors. Raises Unsupported where the type of an input is not known, or there is no such form; Fail for a
+    wrong one."""
+    signature = signature_of(op)
+    inputs = [input_of(context, index) for index in range(context.get_num_inputs())]
+    given = {name: context.get_attribute(name) for name in signature.attributes}
+    attributes = {name: attribute_value(found) for name, found in given.items() if found is not None}
+    return op.call(inputs, attributes, context.get_num_outputs())
+
+
+def input_of(context: Any, index: int) -> Tensor | None:
+    """The input as a tensor; None for one that is left out."""
+    if not context.has_input(index):
+        return None
+    data = context.get_input_data(index)
+    if data is not None and data.data_type != onnx.TensorProto.STRING:
+        return constant(onnx.numpy_helper.to_array(data))
+    found = context.get_input_type(index)
+    if found is None or not found.HasField("tensor_type") or not found.tensor_type.HasField("shape"):
+        raise Unsupported("an input whose type and rank are not known")
+    sizes: list[Dim] = []
+    for axis, d in enumerate(found.tensor_type.shape.dim):
+        sizes.append(d.dim_value if d.HasField("dim_value") else symbol(d.dim_param or f"?{index}.{axis}"))
+    return input_tensor(f"input {index}", BY_CODE[found.tensor_type.elem_type], sizes)
+
+
+def dimensions(context: Any, index: int) -> Sequence[onnx.TensorShapeProto.Dimension]:
+    found = context.get_input_type(index) if context.has_input(index) else None
+    return found.tensor_type.shape.dim if found is not None and found.HasField("tensor_type") else ()
+
+
+def type_proto(t: Tensor, names: set[str]) -> onnx.TypeProto:
+    """The tensor's type; sizes are numbers, one of the names, or open."""
+    proto = onnx.TypeProto()
+    proto.tensor_type.elem_type = t.dtype.code
+    proto.tensor_type.shape.SetInParent()
+    for size in t.shape:
+        d = proto.tensor_type.shape.dim.add()
+        if isinstance(size, int):
+            d.dim_value = size
+        elif (found := single(size)) is not None and found.name in names:
+            d.dim_param = found.name
+    return proto
+
+
+def attribute_value(found: onnx.AttributeProto) -> Any:
+    """An attribute as records take it."""
+    value = onnx.helper.get_attribute_value(found)
+    if isinstance(value, bytes):
+        return value.decode()
+    return [v.decode() if isinstance(v, bytes) else v for v in value] if isinstance(value, list) else value
+
+
+def node_name(op: Op, context: Any) -> str:
+    """The node's name, of which onnx gives `node Gelu[com.microsoft] (name)`."""
+    _, _, name = context.get_display_name().partition(f"node {op.name}")
+    return str(name.partition("(")[2].removesuffix(")"))
