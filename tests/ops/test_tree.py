@@ -97,13 +97,6 @@ def test_malformed_links(changes: dict[str, Any], message: str) -> None:
         harness.run("TreeEnsemble", [X], RING | changes, domain="ai.onnx.ml", version=5)
 
 
-def test_labels_that_are_strings_are_left_to_the_host() -> None:
-    attributes = {k.replace("target", "class"): v for k, v in STUMP.items() if k != "n_targets"}
-    attributes |= {"classlabels_strings": ["a", "b"]}
-    with pytest.raises(harness.NotCompiled, match="strings"):
-        harness.run("TreeEnsembleClassifier", [X], attributes, domain="ai.onnx.ml", version=3, outputs=2)
-
-
 def test_two_classes_that_both_have_votes() -> None:
     """The greater one wins."""
     attributes = {k.replace("target", "class"): v for k, v in STUMP.items() if k != "n_targets"}

@@ -25,7 +25,8 @@ from sardonyx import ops
 from sardonyx.base.dtypes import ALL, BY_CODE, FLOATS, DType
 from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Dim, single, symbol
-from sardonyx.expr.tensor import Tensor, constant, input_tensor, origin
+from sardonyx.expr.origin import origin
+from sardonyx.expr.tensor import Tensor, constant, input_tensor
 from sardonyx.graph.types import tensor_string
 from sardonyx.ops.record import Op
 
@@ -136,7 +137,7 @@ def infer_outputs(op: Op, context: Any) -> None:
     would have to pass through onnx's own code, which makes another of it."""
     node = node_name(op, context)
     try:
-        with origin(node):
+        with origin(node, op.name):
             made = results_of(op, context)
     except Fail as error:
         _clashes.append(Fail(f"Node ({node}) Op ({op.name}) {error.detail}"))
