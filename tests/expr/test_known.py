@@ -7,7 +7,8 @@ import pytest
 
 from sardonyx.base.dtypes import f32, i64
 from sardonyx.base.errors import Unsupported
-from sardonyx.base.symbolic import Int, single, symbol
+from sardonyx.base.symbolic import Int, single, symbol, symbols
+from sardonyx.expr.decide import Undecided, answering
 from sardonyx.expr.evaluate import evaluate
 from sardonyx.expr.index import at, element
 from sardonyx.expr.known import DataSymbol, elements, known, no_data_sizes
@@ -77,8 +78,12 @@ def test_sizes_from_data_may_be_forbidden() -> None:
 
 
 def test_elements_of_unknown_number() -> None:
-    with pytest.raises(Unsupported, match="no fixed shape"):
+    """How many sizes there are is asked of the run that the program is made for."""
+    with pytest.raises(Undecided, match="the number of elements of x"):
         elements(input_tensor("x", i64, (N,)))
+    with answering(dict.fromkeys(symbols(N), 3), {}) as answers:
+        assert len(elements(input_tensor("x", i64, (N,)))) == 3
+    assert [answers.hold(dict.fromkeys(symbols(N), k), {}) for k in (2, 3)] == [False, True]
 
 
 def test_large_tensors_are_not_shape_arithmetic() -> None:

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sardonyx.base.dtypes import f32, i64
-from sardonyx.base.errors import Fail, Unsupported
-from sardonyx.base.symbolic import Dim, Symbol, symbol
+from sardonyx.base.errors import Fail
+from sardonyx.base.symbolic import Dim, Symbol, symbol, symbols
 from sardonyx.expr import require
+from sardonyx.expr.decide import Undecided, answering
 from sardonyx.expr.evaluate import evaluate
 from sardonyx.expr.known import known
 from sardonyx.expr.tensor import Tensor, constant, input_tensor
@@ -126,8 +127,11 @@ def test_range_of_an_unknown_size() -> None:
 
 
 def test_squeeze_of_what_may_not_be_one() -> None:
-    with pytest.raises(Unsupported, match="depends on whether"):
+    with pytest.raises(Undecided, match="depends on whether"):
         shape.squeeze(fed(B, 1))
+    for size, left in ((1, 0), (2, 1)):
+        with answering(dict.fromkeys(symbols(B), size), {}):
+            assert shape.squeeze(fed(B, 1)).rank == left
     with require.collect() as requirements:
         assert shape.squeeze(fed(B, 3), ints(0)).shape == (3,)
     assert [r.dim for r in requirements] == [B - 1]

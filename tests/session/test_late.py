@@ -169,3 +169,18 @@ def test_closing_ends_the_variants() -> None:
     assert program.variants == []
     with pytest.raises(Exception, match="closed"):
         session.run(None, {"x": ones(2, 1, 1)})
+
+
+def test_a_target_of_so_many_sizes_as_a_run_brings() -> None:
+    """The rank of a ConstantOfShape, of a Reshape and of an Expand is the number of elements of an input."""
+    source = model(
+        "g (float[n] x, int64[r] s) => (float[] y, float[] z, float[] w)"
+        "{ y = ConstantOfShape (s) z = Reshape (x, s) e = Expand (x, s) w = Exp (e) }".replace("float[] ", "float[?] ")
+    )
+    loose = onnx.load_from_string(source)
+    for value in loose.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    feeds = [{"x": ones(int(np.prod(s))), "s": np.array(s)} for s in ((6,), (1, 6), (1, 1, 6), (1, 4), (1, 4))]
+    session = compared(loose.SerializeToString(), feeds)
+    assert providers(session) == {"CPUExecutionProvider"}
+    assert len(late(session).variants) == 3

@@ -124,6 +124,21 @@ def ask(dim: Dim, relation: Relation) -> bool:
     return truth
 
 
+def ask_number(dim: Dim, what: str) -> int:
+    """The number that dim is in the run that the program is made for. Raises Undecided, saying what it is, where that is not known."""
+    if not isinstance(dim, Int):
+        return dim
+    state = _answering.get()
+    try:
+        found = number(dim, state.sizes) if state is not None else None
+    except KeyError:
+        found = None
+    if state is None or found is None:
+        raise Undecided(f"the form of the graph depends on {what}, {dim}")
+    state.answers.sizes[Answer(dim - found, "==", True)] = None
+    return found
+
+
 def ask_value(name: str, at: tuple[int, ...]) -> bool | None:
     """The element of the bool tensor that is fed as `name`. None while no values are given, or if that is not fed."""
     state = _answering.get()

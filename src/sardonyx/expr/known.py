@@ -76,12 +76,14 @@ def no_data_sizes(where: str) -> Iterator[None]:
 
 
 def elements(t: Tensor) -> npt.NDArray[Any]:
-    """t's elements as Dims; those that only data decide are new symbols, bound when t has been computed. Raises Unsupported if t
-    has no fixed shape."""
-    try:
-        out = np.empty(fixed_shape(t), object)
-    except Unknown as e:
-        raise Unsupported(str(e)) from None
+    """t's elements as Dims; those that only data decide are new symbols, bound when t has been computed.
+
+    How many there are decides ranks, so a number of elements that is a formula is a question. Raises Undecided while nobody answers it.
+    """
+    shape = tuple(decide.ask_number(n, f"the number of elements of {t.name}") for n in t.shape)
+    if math.prod(shape) > MOST_ELEMENTS:
+        raise Unsupported(f"{t} has too many elements for sizes")
+    out = np.empty(shape, object)
     for position, at in enumerate(np.ndindex(out.shape)):
         out[at] = number_or_symbol(t, at, position)
     return out

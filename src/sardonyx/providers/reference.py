@@ -76,6 +76,7 @@ class ReferenceExecutable(Executable):
                 value.const_value = ir.Tensor(tensor.numpy(), tensor.dtype, name=value.name)
         model: onnx.ModelProto = ir.to_proto(ir.Model(graph, ir_version=IR_VERSION))
         return bytes(model.SerializeToString())
+
     def assignment(self) -> Sequence[Any]:
         return self._bodies.assignment() if self._bodies else ()
 
