@@ -270,6 +270,8 @@ def reduced(v: Value, x: Expr, machine: Machine) -> Expr:
             return Reduce(v.fn, tuple((s, "unrolled") for s in v.loops), x)
         return reduce_in_blocks(v.fn, [(s, "serial") for s in v.loops], x, BLOCK)
     counts = [n for s in v.loops if isinstance(n := extent(s), int)]
+    if 0 in counts:
+        return neutral(v.fn, x)
     first, *terms = (replace(x, dict(zip(v.loops, at, strict=True))) for at in itertools.product(*map(range, counts)))
     for t in terms:
         first = Op("fma", *t.args, first)

@@ -1,0 +1,106 @@
+"""fuzz/worlds.py: what is known of a value, and what counts as a difference from it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from fuzz.worlds import Evaluated, Known, Undetermined, allowed, complaint, exact
+from sardonyx.base.dtypes import DType, f16, f32, i64
+
+X = np.array([0.1, -2.5, 3.0], np.float32)
+
+
+def run(operator: str, *inputs: Known, dtype: DType | None = f32, **attributes: object) -> Known:
+    names = [f"x{k}" for k in range(len(inputs))]
+    evaluated = Evaluated(helper.make_node(operator, names, ["y"], **attributes), {"": 21}, {})
+    return evaluated(inputs, [dtype], np.random.default_rng(0))[0]
+
+
+def test_a_rounded_result_lies_beside_the_wide_one() -> None:
+    known = run("Exp", exact(X))
+    assert not known.is_exact
+    assert known.native.dtype == np.float32
+    assert known.wide.dtype == np.float64
+    np.testing.assert_array_equal(known.wide, np.exp(X.astype(np.float64)))
+    assert 0 < allowed(known) < 1e-3
+    assert complaint(np.exp(X), known) == ""
+    assert complaint(known.wide.astype(np.float32) * np.float32(1 + 1e-3), known)
+
+
+def test_errors_add_up_along_a_chain() -> None:
+    known = exact(X)
+    reached = []
+    for _ in range(6):
+        known = run("Sin", known)
+        reached.append(allowed(known) / np.abs(known.wide).max())
+    assert reached[-1] > reached[0]
+
+
+def test_integers_are_exact() -> None:
+    known = run("Cast", exact(np.array([7.0, -3.0], np.float32)), dtype=i64, to=TensorProto.INT64)
+    assert known.is_exact
+    assert complaint(np.array([7, -3]), known) == ""
+    assert "at [1]" in complaint(np.array([7, -2]), known)
+    assert complaint(np.array([7, -3], np.int32), known)
+    assert complaint(np.array([[7, -3]]), known)
+    assert complaint(None, known)
+
+
+def test_arithmetic_that_ieee_fixes_stays_exact() -> None:
+    """10 times 0.7 is 7 in f32, and less in f64: a floor of it may decide a size, and is known."""
+    product = run("Mul", exact(np.array([10], np.float32)), exact(np.array([0.7], np.float32)))
+    assert product.is_exact
+    assert run("Floor", product).native.tolist() == [7]
+
+
+def test_what_rounding_decides_is_not_determined() -> None:
+    sine = run("Sin", exact(np.linspace(0.1, 1, 50, dtype=np.float32)))
+    three = run("Sub", run("Add", sine, exact(np.full(50, 3, np.float32))), sine)
+    assert run("Floor", run("Add", three, exact(np.full(50, 0.5, np.float32)))).native.tolist() == [3] * 50
+    with pytest.raises(Undetermined):
+        run("Floor", three)
+
+
+def test_what_is_too_ill_conditioned_is_not_determined() -> None:
+    x = run("Sin", exact(X))
+    y = run("Add", x, exact(np.full(3, 1e-9, np.float32)))
+    with pytest.raises(Undetermined):
+        run("Sub", y, run("Sin", exact(X)))
+
+
+def test_narrow_floats_are_allowed_their_own_roundings() -> None:
+    known = run("Exp", exact(X.astype(np.float16)), dtype=f16)
+    assert 1e-3 < allowed(known) < 1
+    assert complaint(np.exp(X.astype(np.float16)), known) == ""
+
+
+def test_nan_and_infinity_stand_where_they_are_expected() -> None:
+    known = exact(np.array([np.nan, np.inf, 1.0], np.float32))
+    assert complaint(known.native, known) == ""
+    assert complaint(np.array([0, np.inf, 1.0], np.float32), known)
+    assert complaint(np.array([np.nan, -np.inf, 1.0], np.float32), known)
+
+
+def test_a_body_reads_values_around_it_and_is_widened_too() -> None:
+    """Loop(2) { s' = s + w }, w: f32 captured, twice in f64 in the wide world."""
+    value = helper.make_tensor_value_info
+    nodes = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Add", ["s", "w"], ["t"])]
+    inputs = [value("i", 7, []), value("go", 9, []), value("s", 1, [3])]
+    body = helper.make_graph(nodes, "body", inputs, [value("on", 9, []), value("t", 1, [3])])
+    node = Evaluated(helper.make_node("Loop", ["trips", "", "x0"], ["y"], body=body), {"": 21}, {})
+    assert node.inputs == ("trips", "", "x0", "w")
+    w = exact(np.array([0.1, 0.2, 0.3], np.float32))
+    known = node([exact(np.array(2)), None, exact(X), w], [f32], np.random.default_rng(0))[0]
+    np.testing.assert_array_equal(known.wide, X.astype(np.float64) + 2 * w.wide)
+    assert complaint(X + w.native + w.native, known) == ""
+
+
+def test_rows_of_no_iteration_are_open() -> None:
+    value = helper.make_tensor_value_info
+    nodes = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Abs", ["w"], ["row"])]
+    body = helper.make_graph(nodes, "body", [value("i", 7, []), value("go", 9, [])], [value("on", 9, []), value("row", 1, None)])
+    node = Evaluated(helper.make_node("Loop", ["trips", ""], ["y"], body=body), {"": 21}, {})
+    with pytest.raises(Undetermined):
+        node([exact(np.array(0)), None, exact(X)], [f32], np.random.default_rng(0))
