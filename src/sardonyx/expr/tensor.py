@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from sardonyx.base import budget
 from sardonyx.base.dtypes import DType, from_numpy
+from sardonyx.base.errors import Unsupported
 from sardonyx.base.symbolic import Dim, Symbol, named, value
 from sardonyx.expr.origin import current_origin
 from sardonyx.expr.require import require_nonnegative
@@ -30,6 +32,9 @@ from sardonyx.loop.nodes import Expr, Kernel, dim_elements, walk
 
 if TYPE_CHECKING:
     from sardonyx.expr.region import Region
+
+MOST_AXES = 64
+"""numpy's limit."""
 
 _ids = itertools.count()
 
@@ -43,6 +48,9 @@ class Tensor:
     )
 
     def __init__(self, dtype: DType, shape: Sequence[Dim], name: str = "") -> None:
+        if len(shape) > MOST_AXES:
+            raise Unsupported(f"a tensor of {len(shape)} axes")
+        budget.spend()
         self.id: float = next(_ids)
         self.dtype = dtype
         self.origin = current_origin()

@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sardonyx import ops
-from sardonyx.base.dtypes import BY_CODE, DType
+from sardonyx.base import budget
 from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Dim, symbol
 from sardonyx.expr.origin import origin
 from sardonyx.expr.tensor import Tensor, input_tensor, lazy_constant
 from sardonyx.graph import onnx_ir
+from sardonyx.graph.records import call, describe, element_type, find_op, node_name
 from sardonyx.lower.control import CONTROL, import_control
-from sardonyx.ops.record import Op
 
 
 @dataclass
@@ -47,6 +46,7 @@ def import_graph(graph: onnx_ir.Graph, opsets: Mapping[str, int]) -> Imported:
 
 def import_node(node: onnx_ir.Node, scope: dict[onnx_ir.Value, Tensor], opsets: Mapping[str, int]) -> None:
     """Adds the node's outputs to scope."""
+    budget.check(f"importing {describe(node)}")
     if node.op_type in CONTROL and node.domain == "":
         with origin(node_name(node), node.op_type):
             results = import_control(node, scope, lambda g, inner: import_body(g, inner, opsets))
@@ -56,8 +56,8 @@ def import_node(node: onnx_ir.Node, scope: dict[onnx_ir.Value, Tensor], opsets: 
     inputs = [scope[v] if v is not None else None for v in node.inputs]
     with origin(node_name(node), node.op_type):
         try:
-            attributes = {name: attribute_value(a) for name, a in node.attributes.items()}
-            made = op.call(inputs, attributes, len(node.outputs))
+            with budget.values():
+                made = call(op, inputs, node)
         except Fail as e:
             raise Fail(f"Node ({node.name}) Op ({node.op_type}) {e.detail}") from None
         except Unsupported as e:
@@ -74,27 +74,6 @@ def import_body(graph: onnx_ir.Graph, scope: dict[onnx_ir.Value, Tensor], opsets
     for node in graph:
         import_node(node, scope, opsets)
     return [scope[v] for v in graph.outputs]
-
-
-def find_op(node: onnx_ir.Node, opsets: Mapping[str, int]) -> Op:
-    """The node's operator record. Raises Unsupported if there is none, or if it runs on the host."""
-    version = node.version if node.version is not None else opsets.get(node.domain, 1)
-    op = ops.find(node.domain, node.op_type, version)
-    if op is None or op.meaning is None:
-        raise Unsupported(f"{describe(node)}: no compiled form of {node.domain or 'ai.onnx'}.{node.op_type}-{version}")
-    return op
-
-
-def attribute_value(a: onnx_ir.Attr) -> Any:
-    """An attribute as Python value: tensors as numpy arrays."""
-    kind = onnx_ir.AttributeType
-    if a.type == kind.TENSOR:
-        return a.value.numpy()
-    if a.type in (kind.INTS, kind.FLOATS, kind.STRINGS):
-        return list(a.value)
-    if a.type in (kind.INT, kind.FLOAT, kind.STRING):
-        return a.value
-    raise Unsupported(f"attribute {a.name} of kind {a.type.name}")
 
 
 def weight(v: onnx_ir.Value) -> Tensor:
@@ -122,19 +101,3 @@ def dimension(d: int | onnx_ir.SymbolicDim, name: str) -> Dim:
     if isinstance(d, int):
         return d
     return symbol(d.value if d.value is not None else name)
-
-
-def element_type(dtype: onnx_ir.DataType, name: str | None) -> DType:
-    found = BY_CODE.get(int(dtype))
-    if found is None or not found.is_number:
-        raise Unsupported(f"{name} has elements of type {dtype.name}")
-    return found
-
-
-def node_name(node: onnx_ir.Node) -> str:
-    """The name a node goes by in messages, profiles and dumps."""
-    return node.name or next((v.name for v in node.outputs if v.name), None) or node.op_type
-
-
-def describe(node: onnx_ir.Node) -> str:
-    return f"{node.op_type} node '{node_name(node)}'"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from sardonyx.base.budget import check
 from sardonyx.base.errors import running
 from sardonyx.base.symbolic import Symbol, ground, product, symbols, value
 from sardonyx.expr.known import DataSymbol
@@ -331,6 +332,7 @@ class KernelTable:
 
 def nest_call(placed: Placed, values: dict[Tensor, Value], machine: Machine, kernels: KernelTable, shared: Kernels) -> Call:
     nest = placed.nest
+    check(f"making the loops of {nest.root}")
     kernel, arguments, sizes, work = shared.build(nest, values, machine, placed.alone)
     kernel = kernels.keep(kernel)
     origins = tuple(dict.fromkeys(v.tensor.origin for v in nest.statements))

@@ -21,6 +21,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from sardonyx.base.budget import check
 from sardonyx.base.symbolic import (
     Dim,
     Symbol,
@@ -83,6 +84,7 @@ def take_views(values: dict[Tensor, Value], outputs: Iterable[Tensor], machine: 
     """Lets every reader of an index map read what it maps to; outputs stay."""
     placer = Placer(values, set(outputs), machine)
     for v in sorted(values.values(), key=lambda v: v.id):
+        check(f"looking at {v.tensor}")
         placer.view(v)
 
 
@@ -95,6 +97,7 @@ class Placer(Layouts):
 
     def run(self) -> list[Nest]:
         for v in sorted(self.values.values(), key=lambda v: -v.id):
+            check(f"placing {v.tensor}")
             if v.body is None or v.place is not None or not self.needed(v):
                 continue
             sites = self.sites(v)

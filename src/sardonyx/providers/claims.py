@@ -11,8 +11,9 @@ from sardonyx.expr.decide import Undecided
 from sardonyx.expr.tensor import Tensor
 from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph.partition import read_values
+from sardonyx.graph.records import find_op
 from sardonyx.lower.control import CONTROL
-from sardonyx.lower.importer import Imported, find_op, graph_input, import_node, weight
+from sardonyx.lower.importer import Imported, graph_input, import_node, weight
 
 
 @dataclass(frozen=True, slots=True)

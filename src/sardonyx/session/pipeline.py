@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from sardonyx.base import debug, errors
+from sardonyx.base import budget, debug, errors
 from sardonyx.base.background import Background
 from sardonyx.base.context import Trace
 from sardonyx.base.errors import Fail, InvalidArgument, Unsupported
@@ -57,10 +57,11 @@ def build_with(reader: Background, request: Request, trace: Trace | None) -> Bui
     add_outputs(model.graph, request.extra_outputs)
     inputs, overridable, outputs, metadata = describe(model)
     feeds = make_feeds(model.graph)
-    optimise(model, request.options, known)
-    if request.save_to:
-        save(model, request.save_to)
-    program, assignment = compile_graph(model.graph, [*chosen, fallback], request)
+    with budget.seconds(budget.seconds_for(model.graph.num_nodes() + sum(g.num_nodes() for g in model.graph.subgraphs()))):
+        optimise(model, request.options, known)
+        if request.save_to:
+            save(model, request.save_to)
+        program, assignment = compile_graph(model.graph, [*chosen, fallback], request)
     if trace:
         trace.record("Session", "session_initialization", start)
     return Built(program, inputs, overridable, outputs, metadata, assignment, feeds, model.meta[FILES])

@@ -4,36 +4,41 @@
 2. Shape(x) -> constant, where all sizes that it asks for are fixed
 3. Size(x)  -> constant, where all sizes are fixed
 
-f is deterministic, has no graphs as attributes, takes and gives tensors of numbers. Budgets keep a hostile model from using up memory
-or time: the sizes of f's outputs are inferred before anything is computed and must be known, one node may handle LARGEST bytes, all
-together TOTAL bytes in SECONDS. (De)QuantizeLinear stays: what quantised operators are made of must remain to be seen.
+f is deterministic, has no graphs as attributes, takes and gives tensors of numbers, and has a compiled form: its constants are what that
+form means (`expr.evaluate`), so folding gives what running would. A node that would fail stays, and fails when the model is run. Budgets
+keep a hostile model from using up memory or time: sizes of outputs are known before anything is computed, one node may handle LARGEST bytes
+and evaluate MOST_POINTS expressions, all together TOTAL bytes in SECONDS; the rest is left to the program that prepares constants.
+(De)QuantizeLinear stays: what quantised operators are made of must remain to be seen.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
-from sardonyx.base.context import QUIET
+from sardonyx.base.budget import check, values
 from sardonyx.base.dtypes import BY_CODE
-from sardonyx.base.errors import Unsupported
-from sardonyx.graph import schemas
+from sardonyx.base.errors import SardonyxError, Unsupported
+from sardonyx.base.symbolic import Int, symbols
+from sardonyx.expr import require
+from sardonyx.expr.evaluate import evaluate, needed
+from sardonyx.expr.origin import origin
+from sardonyx.expr.tensor import Tensor, constant
+from sardonyx.graph import records, schemas
 from sardonyx.graph.constants import Array
-from sardonyx.graph.inference import ERRORS
 from sardonyx.graph.passes.rewrite import tensor_of
-from sardonyx.graph.types import tensor_dtype
 
 LARGEST = 1 << 20
 TOTAL = 1 << 26
 SECONDS = 2.0
-SHOWN = 1024  # bytes of an input whose values are shown to the inference of sizes
-QUICK = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply}
+MOST_POINTS = 1 << 20
+INTERPRETED = 64  # points for each element that a hand-written kernel reads or writes
 KEPT = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
+GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
 class Budget:
@@ -55,8 +60,9 @@ def fold_constants(model: ir.Model) -> bool:
     changed = False
     budget = Budget()
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        check(f"folding {records.describe(node)}")
         if node.domain == "" and node.op_type in ("Shape", "Size") and (result := fixed_sizes(node)) is not None:
-            results: list[Array] | None = [result]
+            results: Sequence[Array] | None = [result]
         else:
             results = fold_node(node, model.opset_imports, budget)
         if results:
@@ -85,90 +91,62 @@ def fold_node(node: ir.Node, imports: Mapping[str, int], budget: Budget) -> list
         return None
     if any(value is not None and tensor is None for value, tensor in zip(node.inputs, tensors, strict=True)):
         return None
-    if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
+    if any(a.type in GRAPHS for a in node.attributes.values()):
         return None
-    if any(tensor is not None and tensor.dtype == ir.DataType.STRING for tensor in tensors):
+    given = [tensor for tensor in tensors if tensor is not None]
+    if not all(is_numeric(tensor) for tensor in given) or (read := sum(tensor.nbytes for tensor in given)) > LARGEST:
         return None
-    read = sum(tensor.nbytes for tensor in tensors if tensor is not None)
-    if read > LARGEST or (written := output_bytes(node, schema, tensors, imports)) is None:
+    made = meaning(node, imports, tensors)
+    if made is None or not budget.allows(read + sum(map(bytes_of, made))):
         return None
-    return evaluate(node, imports, tensors) if budget.allows(read + written) else None
+    return numbers(made)
 
 
-def output_bytes(
-    node: ir.Node, schema: schemas.Schema, tensors: list[ir.TensorProtocol | None], imports: Mapping[str, int]
-) -> int | None:
-    """Bytes of the node's outputs, if all are tensors of numbers whose sizes can be inferred."""
-    known = {
-        str(value.name): (ir.serde.serialize_tensor(tensor), tensor)
-        for value, tensor in zip(node.inputs, tensors, strict=True)
-        if value is not None and tensor is not None
-    }
-    types = {
-        name: onnx.helper.make_tensor_type_proto(int(tensor.dtype), tensor.shape.numpy()) for name, (_, tensor) in known.items()
-    }
-    data = {name: proto for name, (proto, tensor) in known.items() if tensor.nbytes <= SHOWN}
-    opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in imports.items()]
+def is_numeric(tensor: ir.TensorProtocol) -> bool:
+    dtype = BY_CODE.get(int(tensor.dtype))
+    return dtype is not None and dtype.is_number
+
+
+def meaning(node: ir.Node, imports: Mapping[str, int], tensors: Sequence[ir.TensorProtocol | None]) -> list[Tensor] | None:
+    """The node's outputs as tensors of fixed shapes; None if it has no compiled form, or one that only holds for some sizes."""
+    inputs = [None if tensor is None else constant(tensor.numpy()) for tensor in tensors]
     try:
-        inferred = onnx.shape_inference.infer_node_outputs(
-            schema.raw, ir.serde.serialize_node(node), types, data, opset_imports=opsets
-        )
-    except ERRORS:
+        with require.collect() as requirements, origin(records.node_name(node)), values():
+            made = records.call(records.find_op(node, imports), inputs, node)
+    except (SardonyxError, Unsupported):
         return None
-    total = 0
-    for value in node.outputs:
-        count = byte_count(inferred.get(value.name)) if value.name else 0
-        if count is None:
-            return None
-        total += count
-    return total
-
-
-def byte_count(found: onnx.TypeProto | None) -> int | None:
-    """Bytes of a tensor of this type, if it is one of numbers and its sizes are known."""
-    if found is None or not found.HasField("tensor_type") or not found.tensor_type.HasField("shape"):
+    outputs = [t for t in made if t is not None]
+    if requirements or len(outputs) < len(made) or any(isinstance(n, Int) for t in outputs for n in t.shape):
         return None
-    dtype = BY_CODE.get(found.tensor_type.elem_type)
-    sizes = [d.dim_value if d.HasField("dim_value") else -1 for d in found.tensor_type.shape.dim]
-    if dtype is None or dtype.kind == "string" or min(sizes, default=0) < 0:
+    return outputs
+
+
+def bytes_of(t: Tensor) -> int:
+    return math.prod(int(n) for n in t.shape if isinstance(n, int)) * t.dtype.itemsize
+
+
+def numbers(made: Sequence[Tensor]) -> list[Array] | None:
+    """What the tensors hold; None if that takes too many points, or fails."""
+    if sum(map(points, needed(made, ()))) > MOST_POINTS:
         return None
-    return math.prod(sizes) * dtype.itemsize
-
-
-def evaluate(node: ir.Node, imports: Mapping[str, int], tensors: list[ir.TensorProtocol | None]) -> list[Array] | None:
-    """The node's outputs; None if it fails, which it then does when the model is run."""
-    inputs = [tensor.numpy() if tensor is not None else None for tensor in tensors]
-    if (quick := quick_result(node, inputs)) is not None:
-        return [quick]
-    from sardonyx.graph.reference.interpreter import KERNEL_ERRORS, Interpreter, conform
-    from sardonyx.graph.reference.kernels import kernel_for
-
     try:
-        results = kernel_for(node, imports, {}, Interpreter)(inputs, QUIET)
-    except (Unsupported, *KERNEL_ERRORS):
+        return evaluate(made, {}, {})
+    except (SardonyxError, Unsupported):
         return None
-    dtypes = [tensor_dtype(value) for value in node.outputs]
-    return [np.asarray(conform(result, dtype)) for result, dtype in zip(results, dtypes, strict=False)]
 
 
-def quick_result(node: ir.Node, inputs: list[Array | None]) -> Array | None:
-    """The output of what exporters compute sizes with, on i64; None for anything else.
-
-    It spares most models the import of onnx.reference, which takes longer than all that they fold.
-    """
-    numbers = [array for array in inputs if array is not None and array.dtype == np.int64]
-    if node.domain != "" or len(numbers) < len(node.inputs):
-        return None
-    if node.op_type == "ConstantOfShape" and (numbers[0] >= 0).all():
-        fill = node.attributes["value"].as_tensor().numpy() if "value" in node.attributes else np.zeros(1, np.float32)
-        return np.full(tuple(numbers[0]), fill.reshape(()), fill.dtype) if fill.size == 1 and numbers[0].ndim == 1 else None
-    if node.op_type not in QUICK or node.attributes or len(numbers) != 2:  # an attribute: broadcasting as it was before version 7
-        return None
-    left, right = numbers
-    return np.asarray(QUICK[node.op_type](left, right)) if left.shape == right.shape or 1 in (left.size, right.size) else None
+def points(t: Tensor) -> int:
+    """How many times an expression is evaluated for t; more than there may be where sizes don't tell."""
+    dims = [*t.shape, *(s.extent for s in t.loops if s.extent is not None)]
+    if t.region is not None or any(symbols(n) for n in dims):
+        return MOST_POINTS + 1
+    count = math.prod(n for n in dims if isinstance(n, int))
+    if t.call is None:
+        return count
+    return INTERPRETED * (count + sum(map(points, t.call.inputs)))
 
 
-def replace(node: ir.Node, results: list[Array]) -> None:
+def replace(node: ir.Node, results: Sequence[Array]) -> None:
     """Puts initializers, under the outputs' names, in the node's place."""
     graph = node.graph
     assert graph is not None

@@ -22,11 +22,15 @@ def tensor_of(value: ir.Value | None) -> ir.TensorProtocol | None:
 
 
 def only_reader(value: ir.Value) -> ir.Node | None:
-    """The node that alone reads the value, and once; None if others do, or if it is a graph's output."""
+    """The node that alone reads the value, and once; None if others do, or if it is a graph's output.
+
+    The node stands in the graph that the value is of: one in a body runs only when the body does, or many times.
+    """
     uses = value.uses()
     if len(uses) != 1 or value.is_graph_output():
         return None
-    return next(iter(uses)).node
+    reader = next(iter(uses)).node
+    return reader if reader.graph is value.graph else None
 
 
 def unused(values: Iterable[ir.Value]) -> bool:
@@ -56,10 +60,16 @@ def bypass(node: ir.Node, source: ir.Value) -> bool:
     return True
 
 
+def names(graph: ir.Graph) -> set[str]:
+    """Of all values of the graph and of the bodies in it."""
+    found = {str(v.name) for g in (graph, *graph.subgraphs()) for v in (*g.inputs, *g.initializers.values())}
+    return found | {str(v.name) for node in ir.traversal.RecursiveGraphIterator(graph) for v in node.outputs}
+
+
 def add_constant(graph: ir.Graph, name: str, tensor: ir.TensorProtocol) -> ir.Value:
     """A new initializer, whose name is made unique."""
-    unique, count = name, 0
-    while unique in graph.initializers:
+    taken, unique, count = names(graph), name, 0
+    while unique in taken:
         count += 1
         unique = f"{name}_{count}"
     tensor.name = unique

@@ -1,0 +1,73 @@
+"""Budgets: loading a model ends, whatever numbers it claims.
+
+    with seconds(n):     inside, `check()` raises OverBudget once this thread has worked for longer
+    with values(n):      inside, `spend()` raises Unsupported after so many values
+
+Long loops of the stages call these at their heads. Time is the thread's own processor time: a busy machine takes nothing from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import time
+from collections.abc import Iterator
+
+from sardonyx.base.errors import Fail, Unsupported
+
+LOAD_SECONDS = 10.0
+"""Of processor time for a model, and"""
+NODE_SECONDS = 0.05
+"""for each of its nodes more: many times what they take."""
+NODE_VALUES = 20_000
+"""Tensor expressions that one node may become."""
+
+
+class OverBudget(Fail):
+    """A model takes more to load than its size gives reason for."""
+
+
+_deadline: contextvars.ContextVar[float | None] = contextvars.ContextVar("deadline", default=None)
+_values: contextvars.ContextVar[list[int] | None] = contextvars.ContextVar("values", default=None)
+
+
+def seconds_for(nodes: int) -> float:
+    """What a model of so many nodes may take."""
+    return LOAD_SECONDS + NODE_SECONDS * nodes
+
+
+@contextlib.contextmanager
+def seconds(most: float) -> Iterator[None]:
+    """Inside, this thread may work for so long; within another such budget, no longer than that one allows."""
+    own, outer = time.thread_time() + most, _deadline.get()
+    token = _deadline.set(own if outer is None else min(own, outer))
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+def check(doing: str) -> None:
+    """Raises OverBudget, which says what was being done, if the time is over."""
+    deadline = _deadline.get()
+    if deadline is not None and time.thread_time() > deadline:
+        raise OverBudget(f"Loading the model takes too long: it was ended while {doing}.")
+
+
+@contextlib.contextmanager
+def values(most: int = NODE_VALUES) -> Iterator[None]:
+    """Inside, so many values may be made."""
+    token = _values.set([most])
+    try:
+        yield
+    finally:
+        _values.reset(token)
+
+
+def spend(count: int = 1) -> None:
+    """Takes values off what is left. Raises Unsupported if there are none."""
+    left = _values.get()
+    if left is not None:
+        left[0] -= count
+        if left[0] < 0:
+            raise Unsupported("a form of so many values")
