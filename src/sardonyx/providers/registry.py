@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from sardonyx.base.errors import Fail
 from sardonyx.providers.base import ExecutionProvider
 
 CPU = "CPUExecutionProvider"
@@ -13,11 +14,11 @@ Factory = Callable[[Mapping[str, str]], ExecutionProvider]
 
 
 def _cpu(options: Mapping[str, str]) -> ExecutionProvider:
-    """The compiler. The reference stands in for it while it can't be imported."""
+    """The compiler. Raises Fail if it can't be imported: nothing stands in for it."""
     try:
         from sardonyx.providers.cpu import CPUExecutionProvider
-    except ImportError:
-        return _reference(options)
+    except ImportError as error:
+        raise Fail(f"{CPU} cannot be imported: {error}") from error
     return CPUExecutionProvider(options)
 
 

@@ -17,14 +17,14 @@ from sardonyx.session.program import Program
 class Request:
     """What a session is to be made of.
 
-    providers: in the user's order, with their options. explicit: the user named some. extra_outputs: names of intermediate
+    providers: in the user's order, with their options. asked: those that the user named; the others were added. extra_outputs: names of intermediate
     values to give out as well. distinct: axes with one name may have different sizes, see session.names.
     """
 
     source: str | os.PathLike[str] | bytes
     options: CompileOptions
     providers: tuple[tuple[str, dict[str, str]], ...] = ()
-    explicit: bool = False
+    asked: tuple[str, ...] = ()
     forbid_reference: bool = False
     forbid_cpu: bool = False
     data_folder: str | None = None

@@ -65,12 +65,12 @@ class InferenceSession:
         self._build(providers, provider_options)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        providers = list(self._providers.items())
-        return _restore, (self._source, self._options, providers if self._explicit else None, self._disabled)
+        providers = [(name, self._providers[name]) for name in self._asked]
+        return _restore, (self._source, self._options, providers or None, self._disabled)
 
     def _build(self, providers: Providers | None, provider_options: Options | None) -> None:
         chosen = normalise(providers, provider_options, registry.names())
-        self._explicit = bool(chosen)
+        self._asked = tuple(chosen)
         self._providers = {**chosen, **({} if registry.CPU in chosen else {registry.CPU: {}})}
         self._request = self._make_request()
         self._built = self._obtain(self._request, self._trace)
@@ -94,7 +94,7 @@ class InferenceSession:
             source=self._source,
             options=keys.compile_options(given, self._disabled),
             providers=tuple(self._providers.items()),
-            explicit=self._explicit,
+            asked=self._asked,
             forbid_reference=keys.is_set(given, keys.FORBID_REFERENCE),
             forbid_cpu=keys.is_set(given, keys.FORBID_CPU),
             data_folder=keys.entry(given, keys.DATA_FOLDER) or None,

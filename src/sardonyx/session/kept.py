@@ -77,7 +77,7 @@ def request_key(request: Request, cache: Cache) -> str | None:
     told = (
         *(content, machine, packages, os.environ.get("SARDONYX_TARGET")),
         *((name, factory.__module__, factory.__qualname__) for name, factory in registry.FACTORIES.items()),
-        *(options, sorted(request.options.disabled), request.providers, request.explicit),
+        *(options, sorted(request.options.disabled), request.providers, request.asked),
         *(request.forbid_reference, request.forbid_cpu, request.dimensions, request.denotations, request.distinct),
     )
     return repr(told)

@@ -69,7 +69,7 @@ def build_with(reader: Background, request: Request, trace: Trace | None) -> Bui
 
 def make_providers(request: Request) -> tuple[list[ExecutionProvider], ExecutionProvider]:
     """The user's providers, CPU among them, and the reference, which completes them."""
-    if request.forbid_cpu and request.explicit and any(name == registry.CPU for name, _ in request.providers):
+    if request.forbid_cpu and registry.CPU in request.asked:
         raise InvalidArgument(
             "Conflicting session configuration: explicitly added the CPU EP to the session, but also disabled fallback to the CPU "
             "EP via session configuration options."
@@ -157,19 +157,21 @@ def compile_graph(
     inputs = tuple(str(value.name) for value in graph.inputs if not value.is_initializer())
     outputs = tuple(dict.fromkeys(str(value.name) for value in graph.outputs))
     constants = visible_constants(graph)
-    parts = partition(graph, ask(graph, providers, request.options, nested))
-    steps: list[Step] = []
-    assignment: list[OrtEpAssignedSubgraph] = []
-    for part, piece in zip(parts, extract(graph, parts), strict=True):
-        told = piece if part.provider == 2 * (len(providers) - 1) else piece.all_nodes()  # the reference tells of its bodies itself
-        nodes = tuple(OrtEpAssignedNode(node.name or "", node.domain, node.op_type) for node in told)
-        names = tuple(str(v.name) for v in piece.inputs), tuple(str(v.name) for v in piece.outputs)
-        provider, executable = compile_part(piece, part, providers, request)
-        assignment.append(OrtEpAssignedSubgraph(provider.name, nodes))
-        steps.append(Step(provider.name, executable, *names))
+    done = compile_parts(graph, providers, request, nested)
+    assignment = [assigned for _, assigned in done]
     check_allowed(assignment, request)
     debug.show(debug.RAN, "partition", describe_assignment(assignment))
-    return Program(inputs, outputs, constants, tuple(steps)), assignment
+    return Program(inputs, outputs, constants, tuple(step for step, _ in done)), assignment
+
+
+Done = tuple[Step, OrtEpAssignedSubgraph]  # a compiled part, and who runs which nodes in it
+
+
+def compile_parts(graph: ir.Graph, providers: Sequence[ExecutionProvider], request: Request, nested: bool = False) -> list[Done]:
+    """The graph's parts that have outputs, compiled, in the order in which they run. The graph is used up."""
+    parts = partition(graph, ask(graph, providers, request.options, nested))
+    pieces = zip(parts, extract(graph, parts), strict=True)
+    return [done for part, piece in pieces if piece.outputs for done in compile_part(piece, part, providers, request)]
 
 
 def ask(
@@ -197,21 +199,29 @@ def visible_constants(graph: ir.Graph) -> dict[str, Any]:
     }
 
 
-def compile_part(
-    piece: ir.Graph, part: Part, providers: Sequence[ExecutionProvider], request: Request
-) -> tuple[ExecutionProvider, Executable]:
-    """The part's own provider compiles it, or the reference if that one finds that it can't. Late claims are numbered after the others."""
-    chosen, last = len(providers) - 1, providers[-1]
-    if chosen <= part.provider < 2 * chosen:
-        return providers[part.provider - chosen], late_program(piece, functools.partial(compile_specialised, request=request))
-    first = providers[part.provider] if part.provider < chosen else last
+def compile_part(piece: ir.Graph, part: Part, providers: Sequence[ExecutionProvider], request: Request) -> list[Done]:
+    """The part's own provider compiles it. If that one finds that it can't, those after it are asked about its nodes.
+
+    Late claims are numbered after the others.
+    """
+    chosen = len(providers) - 1
+    late = chosen <= part.provider < 2 * chosen
+    number = part.provider - chosen if late else min(part.provider, chosen)
+    provider = providers[number]
     try:
-        return first, first.compile(piece, request.options)
+        if late:
+            executable: Executable = late_program(piece, functools.partial(compile_specialised, request=request))
+        else:
+            executable = provider.compile(piece, request.options)
     except Unsupported as error:
-        if first is last:
+        if number == chosen:
             raise errors.NotImplemented(str(error)) from error
-        debug.show(debug.RAN, "refused", f"{first.name} can't compile what it claimed: {error}")
-    return last, last.compile(piece, request.options)
+        debug.show(debug.RAN, "refused", f"{provider.name} can't compile what it claimed: {error}")
+        return compile_parts(piece, providers[number + 1 :], request)
+    told = piece if number == chosen else piece.all_nodes()  # the reference tells of its bodies itself
+    nodes = tuple(OrtEpAssignedNode(node.name or "", node.domain, node.op_type) for node in told)
+    names = tuple(str(v.name) for v in piece.inputs), tuple(str(v.name) for v in piece.outputs)
+    return [(Step(provider.name, executable, *names), OrtEpAssignedSubgraph(provider.name, nodes))]
 
 
 def compile_specialised(model: ir.Model, request: Request) -> tuple[Program, list[OrtEpAssignedSubgraph]]:
@@ -224,14 +234,13 @@ def compile_specialised(model: ir.Model, request: Request) -> tuple[Program, lis
 
 def check_allowed(assignment: Sequence[OrtEpAssignedSubgraph], request: Request) -> None:
     """Raises Fail, naming nodes, if some run where the session's options forbid it."""
-    asked = {name for name, _ in request.providers} if request.explicit else set()
     if request.forbid_reference and (nodes := assigned_to(assignment, registry.REFERENCE)):
         raise Fail(
             "This session contains graph nodes that are assigned to the reference provider, but fallback to it has been explicitly "
             f"disabled by the user: {', '.join(map(title, nodes))}"
         )
-    fallen = [] if registry.CPU in asked else assigned_to(assignment, registry.CPU)
-    fallen += [] if registry.REFERENCE in asked else assigned_to(assignment, registry.REFERENCE)
+    fallen = [] if registry.CPU in request.asked else assigned_to(assignment, registry.CPU)
+    fallen += [] if registry.REFERENCE in request.asked else assigned_to(assignment, registry.REFERENCE)
     if request.forbid_cpu and fallen:
         raise Fail(
             "This session contains graph nodes that are assigned to the default CPU EP, but fallback to CPU EP has been explicitly "
