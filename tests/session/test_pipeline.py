@@ -19,6 +19,7 @@ from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph.reference.interpreter import Interpreter
 from sardonyx.providers import registry
 from sardonyx.providers.base import Executable, ExecutionProvider
+from sardonyx.providers.reference import ReferenceExecutionProvider
 
 CHAIN = """<ir_version: 10, opset_import: ["" : 21]> g (float[N] x) => (float[N] y, float[N] v) {
     [a] a = Relu(x)
@@ -112,8 +113,12 @@ def test_several_may_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_comes_after_everybody_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     provide(monkeypatch, "One", {"Relu"}, REFUSAL)
-    for name in (registry.CPU, registry.REFERENCE):
-        provide(monkeypatch, name, set() if name == registry.CPU else {"Relu"}, REFUSAL)
+    provide(monkeypatch, registry.CPU, set())
+
+    def refuse(*_: object) -> Executable:
+        raise REFUSAL
+
+    monkeypatch.setattr(ReferenceExecutionProvider, "compile", refuse)
     model = onnx.parser.parse_model('<ir_version: 10, opset_import: ["" : 21]> g (float[N] x) => (float[N] y) { y = Relu(x) }')
     with pytest.raises(errors.NotImplemented, match="no such device"):
         sx.InferenceSession(model.SerializeToString(), providers=["One"])
@@ -146,3 +151,14 @@ def test_a_pickled_session_asks_for_the_same_providers(monkeypatch: pytest.Monke
     assert ran(session) == {"One": ["a", "b", "c", "d", "e", "f"]}
     with pytest.raises(InvalidArgument, match="explicitly added the CPU EP"):
         sx.InferenceSession(model, options, ["One", registry.CPU])
+
+
+@pytest.mark.parametrize("level", [sx.GraphOptimizationLevel.ORT_DISABLE_ALL, sx.GraphOptimizationLevel.ORT_ENABLE_ALL])
+def test_nodes_that_nobody_reads(level: sx.GraphOptimizationLevel) -> None:
+    """Also where there is no output at all, as in a model that is cut to pieces."""
+    options = sx.SessionOptions()
+    options.graph_optimization_level = level
+    for outputs in ("float[N] y", ""):
+        text = f'<ir_version: 10, opset_import: ["" : 21]> g (float[N] x) => ({outputs}) {{ y = Relu(x) z = Exp(x) t = Unique(z) }}'
+        session = sx.InferenceSession(onnx.parser.parse_model(text).SerializeToString(), options)
+        assert [array.shape for array in session.run(None, {"x": X})] == ([(3,)] if outputs else [])
