@@ -2,13 +2,16 @@
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3,$(shell command -v $(name) 2>/dev/null)))
 PICTURE ?= examples/digits/pictures/7.png
+MINUTES ?= 10
+COUNT ?= 20
+SEED ?= 0
 
 VENV := .venv
 IN_VENV := $(CURDIR)/$(VENV)/bin
 PIP := $(IN_VENV)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-real lint docs bench clean
+.PHONY: help demo test test-real fuzz mutants lint docs bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +25,13 @@ test: $(VENV)/dev ## run the tests
 # PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu makes pip fetch the builds for the CPU alone, a tenth of the default ones.
 test-real: $(VENV)/real ## run the sentence encoder with its real weights (fetches torch)
 	@$(IN_VENV)/python -m pytest -m real tests/real
+
+fuzz: $(VENV)/dev ## each fuzzer for MINUTES=10 with SEED=0; campaigns go on where they stopped and keep what they find in .fuzz
+	@status=0; for name in graphs files; do \
+	  echo "fuzz.$$name"; $(IN_VENV)/python -m fuzz.$$name --minutes $(MINUTES) --seed $(SEED) || status=1; done; exit $$status
+
+mutants: $(VENV)/dev ## seed faults into the compiler and see which the tests find (COUNT=20 SEED=0)
+	@$(IN_VENV)/python -m mutants --count $(COUNT) --seed $(SEED)
 
 lint: $(VENV)/dev ## check style and types
 	@$(IN_VENV)/ruff check

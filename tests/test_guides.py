@@ -43,6 +43,7 @@ def test_the_operator_stands_in_the_code_as_it_is_shown() -> None:
         assert block in code
 
 
+@pytest.mark.snapshot
 def test_the_way_of_one_layer_is_current() -> None:
     """As far as it depends neither on LLVM's version nor on how kernels are named."""
     if "x86_64" not in llvm.get_default_triple() or not llvm.get_host_cpu_features().get("avx2"):
@@ -54,6 +55,7 @@ def test_the_way_of_one_layer_is_current() -> None:
     assert "vfmadd" in script["section"](texts).split("Level 6")[1]
 
 
+@pytest.mark.snapshot
 def test_the_kernels_are_current() -> None:
     page = KERNELS.read_text(encoding="utf-8")
     assert runpy.run_path(str(ROOT / "docs" / "kernels.py"))["filled"](page) == page, "stale: run `make docs`"

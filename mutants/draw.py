@@ -1,0 +1,84 @@
+"""Draws mutants: each kind of fault equally often, each place of a kind with the same probability."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mutants.sites import KINDS, Site, mutated, sites
+
+PACKAGE = Path("src/sardonyx")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A file with one fault. line: its number; old, new: that line before and after, without indentation."""
+
+    path: str
+    kind: str
+    function: str
+    line: int
+    old: str
+    new: str
+    before: str = field(repr=False)
+    after: str = field(repr=False)
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What a mutant is known by as long as its function stays as it is."""
+        return self.path, self.function, self.old, self.new
+
+    @property
+    def title(self) -> str:
+        return f"{self.path}:{self.line} {self.function} [{self.kind}] {self.old}  =>  {self.new}"
+
+
+def draw(root: Path, paths: Sequence[str], count: int, seed: int) -> list[Mutant]:
+    """So many mutants, all different. Raises ValueError if there are no files, or fewer places."""
+    files = [file for path in paths for file in python_files(root / PACKAGE / path)]
+    found: dict[str, list[tuple[Path, str, Site]]] = {kind: [] for kind in KINDS}
+    for file in files:
+        source = file.read_text()
+        for site in sites(source):
+            found[site.kind].append((file, source, site))
+    chance = random.Random(f"mutants {seed}")
+    for places in found.values():
+        chance.shuffle(places)
+    if sum(map(len, found.values())) < count:
+        raise ValueError(f"only {sum(map(len, found.values()))} places in {', '.join(paths)}")
+    drawn: list[Mutant] = []
+    while len(drawn) < count:
+        kind = chance.choice([kind for kind in KINDS if found[kind]])
+        drawn.append(mutant(root, *found[kind].pop()))
+    return drawn
+
+
+def python_files(path: Path) -> list[Path]:
+    """The files of a folder, or the file. Raises ValueError if there is none."""
+    files = sorted(path.rglob("*.py")) if path.is_dir() else [path] if path.exists() else []
+    if not files:
+        raise ValueError(f"no files at {path}")
+    return files
+
+
+def mutant(root: Path, file: Path, source: str, site: Site) -> Mutant:
+    after = mutated(source, site)
+    line = source.count("\n", 0, site.start)
+    span = source.count("\n", site.start, site.end) + 1
+    more = after.count("\n") - source.count("\n")
+    old, new = source.splitlines()[line : line + span], after.splitlines()[line : line + span + more]
+    texts = [" ".join(part.strip() for part in lines) for lines in (old, new)]
+    return Mutant(str(file.relative_to(root)), site.kind, site.function, line + 1, texts[0], texts[1], source, after)
+
+
+def equivalents(path: Path) -> dict[tuple[str, str, str, str], str]:
+    """{mutant: why it changes nothing}: blocks of five lines, the file, the function, the line, what becomes of it, the reason."""
+    blocks = [block.strip().splitlines() for block in path.read_text().split("\n\n")] if path.exists() else []
+    found = {}
+    for block in blocks:
+        if block and not block[0].startswith("#"):
+            file, function, old, new, *reason = (line.strip() for line in block)
+            found[file, function, old, new] = " ".join(reason)
+    return found

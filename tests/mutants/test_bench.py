@@ -1,0 +1,76 @@
+"""A small tree with a package, tests beside it and some that are missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mutants.bench import Bench
+from mutants.draw import Mutant, draw
+
+SOURCE = "def least(a, b):\n    return min(a, b)\n\n\ndef count(n):\n    while n > 0:\n        n -= 1\n    return n\n"
+BESIDE = "from sardonyx.lower.one import count, least\n\n\ndef test_it():\n    assert count(3) == 0\n"
+FOLDER = "from sardonyx.lower.one import least\n\n\ndef test_least():\n    assert least(1, 2) == 1\n"
+PLACES = 5
+SNAPSHOT = "import pytest, pathlib\n\n\n@pytest.mark.snapshot\ndef test_text():\n    assert '-= 1' in pathlib.Path('src/sardonyx/lower/one.py').read_text()\n"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    files = {
+        "src/sardonyx/__init__.py": "",
+        "src/sardonyx/lower/__init__.py": "",
+        "src/sardonyx/lower/one.py": SOURCE,
+        "tests/lower/test_one.py": BESIDE,
+        "tests/lower/test_others.py": FOLDER,
+        "tests/lower/test_snapshot.py": SNAPSHOT,
+        "pyproject.toml": '[tool.pytest.ini_options]\nmarkers = ["snapshot: s", "real: r"]\n',
+    }
+    for name, text in files.items():
+        (tmp_path / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tree" / name).write_text(text)
+    (tmp_path / "copy").mkdir()
+    return tmp_path
+
+
+def mutant(tree: Path, new: str) -> Mutant:
+    return next(m for m in draw(tree / "tree", ["lower"], PLACES, 0) if m.new == new)
+
+
+def test_what_the_tests_find(tree: Path) -> None:
+    """Beside the file, in its folder, by running too long; the tree itself stays as it is, and so does the copy afterwards."""
+    bench = Bench(tree / "tree", tree / "copy", seconds=60)
+    killed = bench.run(mutant(tree, "return max(a, b)"))
+    assert killed.outcome == "killed"
+    assert "test_others.py" in killed.by
+    beside = bench.run(mutant(tree, "while n > 1:"))
+    assert "test_one.py" in beside.by
+    assert (tree / "tree/src/sardonyx/lower/one.py").read_text() == SOURCE
+    assert (tree / "copy/src/sardonyx/lower/one.py").read_text() == SOURCE
+
+
+def test_a_hang_is_found(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tree / "tree", tree / "copy", seconds=60)
+    monkeypatch.setattr(bench, "limit", lambda tests: 5.0)
+    assert bench.run(mutant(tree, "pass")).by == "a hang"
+
+
+def test_one_that_survives(tree: Path) -> None:
+    """No test looks at what count gives for numbers below 0; the snapshot, which would notice, doesn't count."""
+    survived = bench_of(tree).run(mutant(tree, "while n >= 0:"))
+    assert survived.outcome == "killed"
+    (tree / "tree/tests/lower/test_one.py").write_text(BESIDE.replace("count(3) == 0", "count(3) <= 0"))
+    assert bench_of(tree).run(mutant(tree, "while n >= 0:")).outcome == "survived"
+
+
+def test_tests_that_fail_without_a_fault_are_no_measure(tree: Path) -> None:
+    (tree / "tree/tests/lower/test_one.py").write_text(BESIDE.replace("== 0", "== 1"))
+    with pytest.raises(RuntimeError, match="without a fault"):
+        bench_of(tree).run(mutant(tree, "while n >= 0:"))
+
+
+def bench_of(tree: Path) -> Bench:
+    folder = tree / f"copy{len(list(tree.iterdir()))}"
+    folder.mkdir()
+    return Bench(tree / "tree", folder, seconds=60)
