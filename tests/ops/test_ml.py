@@ -154,3 +154,29 @@ def test_an_unknown_category_is_an_error_where_zeros_are_none(unknown: int):
         with pytest.raises(InvalidArgument, match="y"):
             session.run(None, {"x": x})
         assert session.run(None, {"x": x[:1]})[0].sum() == 2
+
+
+def test_columns_of_numbers_and_of_strings():
+    """scikit-learn's ColumnTransformer: the standard tells no rank of what its operators give, and what follows is compiled all the same."""
+    nodes = [
+        helper.make_node("Scaler", ["x"], ["scaled"], domain="ai.onnx.ml", offset=[1.0], scale=[2.0]),
+        helper.make_node("OneHotEncoder", ["s"], ["encoded"], domain="ai.onnx.ml", cats_strings=["a", "b"]),
+        helper.make_node("Constant", [], ["shape"], value_ints=[-1, 2]),
+        helper.make_node("Reshape", ["encoded", "shape"], ["columns"]),
+        helper.make_node(
+            "LabelEncoder", ["s"], ["number"], domain="ai.onnx.ml", keys_strings=["a"], values_floats=[4.5], default_float=0.5
+        ),
+        helper.make_node("Concat", ["scaled", "columns", "number"], ["all"], axis=1),
+        helper.make_node("Normalizer", ["all"], ["y"], domain="ai.onnx.ml", norm="L1"),
+    ]
+    opsets = [helper.make_opsetid("", 15), helper.make_opsetid("ai.onnx.ml", 3)]
+    types = [
+        helper.make_tensor_value_info(name, kind, ["n", 1]) for name, kind in (("x", TensorProto.FLOAT), ("s", TensorProto.STRING))
+    ]
+    graph = helper.make_graph(nodes, "g", types, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+    session = sx.InferenceSession(helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString())
+    assert {part.ep_name for part in session.get_provider_graph_assignment_info()} == {CPU}
+    for rows in (1, 3, 3):
+        x, s = np.full((rows, 1), 2, np.float32), np.array([["a"], ["b"], ["?"]], object)[:rows]
+        wanted = np.array([[2, 1, 0, 4.5], [2, 0, 1, 0.5], [2, 0, 0, 0.5]])[:rows]
+        np.testing.assert_allclose(session.run(None, {"x": x, "s": s})[0], wanted / wanted.sum(1, keepdims=True), rtol=1e-6)

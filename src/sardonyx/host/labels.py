@@ -80,8 +80,11 @@ def one_by_one(value_of: Callable[[Any], Any], dtype: np.dtype[Any]) -> Function
 def by_bytes(table: Mapping[Any, bytes], default: Array) -> Function:
     """Numbers from a table of their bytes, which are put together faster than numpy takes numbers from a list."""
     dtype, missing = default.dtype, default.tobytes()
+    single = of_one_element({key: np.frombuffer(value, dtype) for key, value in table.items()}, np.frombuffer(missing, dtype))
 
     def run(x: Array) -> Array:
+        if x.size == 1:
+            return single(x)
         elements = x.tolist() if x.ndim == 1 else x.reshape(-1).tolist()
         found = np.frombuffer(bytearray().join(map(table.get, elements, itertools.repeat(missing))), dtype)
         return found if x.ndim == 1 else found.reshape(x.shape)
@@ -89,10 +92,23 @@ def by_bytes(table: Mapping[Any, bytes], default: Array) -> Function:
     return fresh(run)
 
 
-def by_key(table: Mapping[Any, str], default: str) -> Function:
-    """Strings from a table."""
+def of_one_element(table: Mapping[Any, Array], default: Array) -> Callable[[Array], Array]:
+    """What looks up an array of one element, which is what most runs have: the answers are arrays already, of one element."""
 
     def run(x: Array) -> Array:
+        found = table.get(x.item(), default).copy()
+        return found if x.ndim == 1 else found.reshape(x.shape)
+
+    return run
+
+
+def by_key(table: Mapping[Any, str], default: str) -> Function:
+    """Strings from a table."""
+    single = of_one_element({key: texts([value], (1,)) for key, value in table.items()}, texts([default], (1,)))
+
+    def run(x: Array) -> Array:
+        if x.size == 1:
+            return single(x)
         out = np.empty(x.size, object)
         out[:] = list(map(table.get, x.tolist() if x.ndim == 1 else x.reshape(-1).tolist(), itertools.repeat(default)))
         return out if x.ndim == 1 else out.reshape(x.shape)
@@ -149,8 +165,11 @@ def one_hot_encoder(
     count = len(cats_strings or ())
     rows = dict(zip(cats_strings or (), map(bytes, np.eye(count, dtype=np.float32)), strict=True))
     unknown = bytes(4 * count)
+    arrays = {name: np.frombuffer(row, np.float32) for name, row in rows.items()}
 
     def run(x: Array) -> Array:
+        if x.size == 1 and (one := arrays.get(x.item())) is not None:
+            return one.copy().reshape(*x.shape, count)
         names = x.reshape(-1).tolist()
         try:
             found = map(rows.get, names, itertools.repeat(unknown)) if zeros else [rows[name] for name in names]
@@ -164,7 +183,7 @@ def one_hot_encoder(
 def array_feature_extractor(x: Array, indices: Array) -> Array:
     """x at these places of its last axis. x: T[*d, f], indices: i64[*k] -> T[*d, count], of a vector T[1, count]"""
     count, places = x.shape[-1], indices.reshape(-1)
-    if places.size and min(places.tolist()) < 0:
+    if (places.item() if places.size == 1 else min(places.tolist(), default=0)) < 0:
         raise IndexError(f"Invalid Y argument: index is out of range: Y[...] must be within [0, {count - 1}]")
     if x.ndim == 1:
         return x.take(places).reshape(1, -1)

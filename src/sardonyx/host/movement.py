@@ -14,7 +14,7 @@ def reshape(allowzero: int = 0) -> Function:
 
     def run(x: Array, shape: Array) -> Array:
         sizes = shape.tolist()
-        if not allowzero:
+        if 0 in sizes and not allowzero:
             sizes = [x.shape[axis] if size == 0 else size for axis, size in enumerate(sizes)]
         return x.reshape(sizes)
 

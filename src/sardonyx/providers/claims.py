@@ -14,6 +14,7 @@ from sardonyx.graph.partition import read_values
 from sardonyx.graph.records import find_op
 from sardonyx.lower.control import CONTROL
 from sardonyx.lower.importer import Imported, graph_input, import_node, weight
+from sardonyx.providers.host_nodes import give_shape, is_host_node
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +22,12 @@ class Claim:
     """The nodes that can be compiled. made: the tensors of the graph's values. whole: they are all of the graph's.
 
     late: further nodes that can perhaps be compiled once a run has brought what their form depends on: the rank or the type of what
-    they read, or a size.
+    they read, or a size. on_host: those of strings, sequences, optionals and maps, which run in Python.
     """
 
     nodes: list[ir.Node]
     late: list[ir.Node]
+    on_host: list[ir.Node]
     inputs: dict[str | None, Tensor]
     made: dict[ir.Value, Tensor]
     requirements: list[require.Requirement]
@@ -42,20 +44,26 @@ def claim(graph: ir.Graph) -> Claim:
     """Claims the nodes with a compiled form, as far as they can be reached over values whose type and rank are known."""
     nodes: list[ir.Node] = []
     late: list[ir.Node] = []
+    on_host: list[ir.Node] = []
     with require.collect() as requirements:
         made = leaves(graph)
         for node in graph:
+            if is_host_node(node, graph):
+                give_shape(node)
+                on_host.append(node)
+                continue
             missing = [v for v in read_values(node) if v.graph is graph and not provide(v, made)]
             try:
                 if missing:
                     late += [node] if all(map(is_open, missing)) and has_operator(node, graph) else []
                 elif compile_node(node, graph, made):
                     nodes.append(node)
+                    complete(node, made)
             except Undecided as question:
                 debug.show(debug.RAN, "late", str(question))
                 late.append(node)
     inputs = {v.name: made[v] for v in graph.inputs if v in made}
-    return Claim(nodes, late, inputs, made, requirements, len(nodes) == len(graph))
+    return Claim(nodes, late, on_host, inputs, made, requirements, len(nodes) == len(graph))
 
 
 def leaves(graph: ir.Graph) -> dict[ir.Value, Tensor]:
@@ -79,6 +87,14 @@ def compile_node(node: ir.Node, graph: ir.Graph, made: dict[ir.Value, Tensor]) -
         debug.show(debug.RAN, "refused", str(error))
         return False
     return True
+
+
+def complete(node: ir.Node, made: dict[ir.Value, Tensor]) -> None:
+    """Gives outputs whose rank the standard's inference doesn't tell (ai.onnx.ml has none) the shape that was found: another part may read them."""
+    for v in node.outputs:
+        if v in made and v.shape is None:
+            v.type = ir.TensorType(ir.DataType(made[v].dtype.code))
+            v.shape = ir.Shape([n if isinstance(n, int) else None for n in made[v].shape])
 
 
 def is_open(v: ir.Value) -> bool:

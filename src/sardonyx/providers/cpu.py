@@ -56,9 +56,7 @@ class CPUExecutionProvider(ExecutionProvider):
 
     def get_capability(self, graph: ir.Graph, options: CompileOptions) -> list[list[ir.Node]]:
         self.claim = claim(graph)
-        native = set(self.claim.nodes)
-        on_host = [node for node in graph if node not in native and is_host_node(node, graph)]
-        return [group for group in (self.claim.nodes, on_host) if group]
+        return [group for group in (self.claim.nodes, self.claim.on_host) if group]
 
     def get_late_capability(self, graph: ir.Graph, options: CompileOptions) -> list[list[ir.Node]]:
         return [self.claim.late] if self.claim is not None and self.claim.late else []

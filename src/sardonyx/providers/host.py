@@ -65,15 +65,14 @@ class HostGraph(Executable):
         values = self._start.copy()
         values[1 : 1 + len(inputs)] = inputs
         for function, call, reads, writes in self._functions:
-            arguments = [values[slot] for slot in reads]
             try:
-                made = function(*arguments)
+                made = function(values[reads[0]]) if len(reads) == 1 else function(*[values[slot] for slot in reads])
             except SardonyxError as error:
                 raise type(error)(failure(call, error.detail)) from error
             except IndexError as error:
                 raise InvalidArgument(failure(call, str(error))) from error
             except ERRORS as error:
-                told = ", ".join(map(shown, arguments))
+                told = ", ".join(shown(values[slot]) for slot in reads)
                 raise Fail(failure(call, f"{str(error) or type(error).__name__} (inputs: {told})")) from error
             if type(made) is tuple:
                 for slot, value in zip(writes, made, strict=False):

@@ -7,7 +7,7 @@ from sardonyx.base.errors import Unsupported
 from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph.attributes import attributes_of
 from sardonyx.graph.constants import array_of
-from sardonyx.graph.schemas import schema_of
+from sardonyx.graph.schemas import ML, schema_of
 from sardonyx.graph.types import type_string
 from sardonyx.providers.host import NOTHING, Call, Layout
 
@@ -17,16 +17,29 @@ def is_host_node(node: ir.Node, graph: ir.Graph) -> bool:
 
     That is strings, sequences, optionals and maps; numbers are computed on the host by no node.
     """
-    schema = schema_of(node, graph.opset_imports)
-    if schema is None or host.find(schema.domain, schema.name, schema.since) is None:
+    if not any(is_foreign(value) for value in (*node.inputs, *node.outputs) if value is not None):
         return False
-    return any(is_foreign(value) for value in (*node.inputs, *node.outputs) if value is not None)
+    schema = schema_of(node, graph.opset_imports)
+    return schema is not None and host.find(schema.domain, schema.name, schema.since) is not None
+
+
+def give_shape(node: ir.Node) -> None:
+    """Gives the node's output the shape that ai.onnx.ml's text says it has, and the standard's inference doesn't tell."""
+    x, y = node.inputs[0] if node.inputs else None, node.outputs[0]
+    if x is None or x.shape is None or y.shape is not None or node.domain != ML:
+        return
+    if node.op_type in ("LabelEncoder", "CategoryMapper"):
+        y.shape = ir.Shape(list(x.shape))
+    elif node.op_type == "OneHotEncoder":
+        y.type, y.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([*x.shape, len(node.attributes["cats_strings"].as_strings())])
 
 
 def is_foreign(value: ir.Value) -> bool:
     """Is the value something else than a tensor of numbers, as far as its type is known?"""
+    if isinstance(value.type, ir.TensorType):
+        return value.dtype == ir.DataType.STRING
     kind = type_string(value)
-    return kind is not None and (kind == "tensor(string)" or not kind.startswith("tensor("))
+    return kind is not None and not kind.startswith("tensor(")
 
 
 def layout_of(graph: ir.Graph) -> Layout:
