@@ -44,7 +44,7 @@ class Tensor:
 
     __slots__ = (
         *("axes", "body", "call", "data", "dtype", "fn", "id", "into", "known", "loops"),
-        *("name", "origin", "parts", "region", "shape"),
+        *("name", "origin", "parts", "region", "rounded", "shape"),
     )
 
     def __init__(self, dtype: DType, shape: Sequence[Dim], name: str = "") -> None:
@@ -67,6 +67,7 @@ class Tensor:
         self.into: tuple[Tensor, tuple[Dim, ...]] | None = None  # the whole, and where in it, over self.axes
         self.call: KernelCall | None = None
         self.region: Region | None = None  # of expr.region, whose result it is
+        self.rounded = False  # is it a narrow float because the model says so, not as the dtype of a result?
         self.data: Constant | None = None
         self.known: npt.NDArray[Any] | None = None  # memo of expr.known
 

@@ -22,6 +22,7 @@ from sardonyx.lower.machine import Machine
 from sardonyx.lower.pack import pack
 from sardonyx.lower.parallel import dealt, is_alone
 from sardonyx.lower.place import Nest, place, take_views
+from sardonyx.lower.precision import keep_wide
 from sardonyx.lower.repetition import expand
 from sardonyx.lower.schedule import Call, Repeat, Segment, Step, place_barriers
 from sardonyx.lower.sharing import Kernels
@@ -63,6 +64,7 @@ def lower(
     inline_scalars(values)
     kept = list(dict.fromkeys([*kept, *expand(values), *call_inputs(values)]))
     mark_constants(values, {*results, *(p.tensor for p in probes)})
+    keep_wide(values, {*inputs, *kept})
     take_views(values, kept, machine)
     rewrite_convolutions(values, {*kept}, machine)
     make_strips(values, {*kept}, machine)

@@ -55,7 +55,9 @@ def converted(x: Tensor, dtype: DType, saturate: int, round_mode: str) -> Tensor
         return pointwise(lambda e: power_of_two(e, bool(saturate), round_mode), x, dtype=dtype)
     if dtype in OVERFLOW and x.dtype is not dtype and not saturate:
         return pointwise(lambda e: unsaturated(e, dtype), x, dtype=dtype)
-    return pointwise(lambda e: scalar.cast(e, dtype), x, dtype=dtype)
+    y = pointwise(lambda e: scalar.cast(e, dtype), x, dtype=dtype)
+    y.rounded = dtype is not x.dtype
+    return y
 
 
 def code(number: int, dtype: DType) -> Expr:

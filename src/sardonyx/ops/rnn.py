@@ -1,13 +1,17 @@
 """RNN, GRU, LSTM: a scan over time, one for each direction, so that its weights stay in a core's cache.
 
+Narrow floats are widened before the first step and rounded after the last: a state is not rounded at each step.
+
 x W for all steps is one product, time reversed already for the backward direction:  xw[t, 1, batch, gate * hidden]
 each step is products of the state with R, and pointwise gates:                      h[1, batch, hidden]
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +27,7 @@ from sardonyx.loop.nodes import Expr
 from sardonyx.ops import activation
 from sardonyx.ops.cases import reals
 from sardonyx.ops.linalg import product
-from sardonyx.ops.pointwise import add, expand_to, pointwise, reduce, view
+from sardonyx.ops.pointwise import add, cast, expand_to, pointwise, reduce, view
 from sardonyx.ops.record import Case, Op
 
 Activation = Callable[[Expr], Expr]
@@ -248,6 +252,20 @@ def initial_state(given: Tensor | None, c: Cell, layout: int) -> Tensor:
     return compute(c.dtype, c.state_shape, lambda *i: at(state, i))
 
 
+def in_wide_floats(meaning: Callable[..., list[Tensor]]) -> Callable[..., list[Tensor]]:
+    """meaning, computed in the dtype that arithmetic on its inputs runs in, its outputs rounded to their dtype once."""
+
+    def widened(t: Tensor | None) -> Tensor | None:
+        return t if t is None else cast(t, scalar.wide(t.dtype))
+
+    @functools.wraps(meaning)
+    def run(x: Tensor, *others: Tensor | None, **attributes: Any) -> list[Tensor]:
+        return [cast(y, x.dtype) for y in meaning(widened(x), *map(widened, others), **attributes)]
+
+    return run
+
+
+@in_wide_floats
 def rnn(
     x: Tensor,
     w: Tensor,
@@ -279,6 +297,7 @@ def rnn(
     return in_directions(direction, layout, functions, 1, one_way)
 
 
+@in_wide_floats
 def gru(
     x: Tensor,
     w: Tensor,
@@ -335,6 +354,7 @@ def gru(
     return in_directions(direction, layout, functions, 2, one_way)
 
 
+@in_wide_floats
 def lstm(
     x: Tensor,
     w: Tensor,
