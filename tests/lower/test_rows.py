@@ -66,6 +66,15 @@ def test_every_row_of_a_product_is_in_one_block(columns: int, target: features.T
             covered(blocks, dict.fromkeys(m, rows), tallest)
 
 
+@pytest.mark.parametrize("factor", [2, 5, 8, 9, 12, 40])
+@pytest.mark.parametrize("columns", [32, 3072])
+def test_rows_that_are_a_multiple_of_a_number(columns: int, factor: int) -> None:
+    """Blocks of fewer rows than follow from the factor have no tile, so there must be none."""
+    for blocks, tallest in dealt(linalg.matmul, f"f32[m, {factor}, 64]", reals(64, columns)):
+        for m in range(24):
+            covered(blocks, dict.fromkeys((s for s in symbols(blocks.rows.count) if s.extent is None), m), tallest)
+
+
 def test_every_row_of_a_statement_without_a_tile_is_in_one_block() -> None:
     for blocks, tallest in dealt(lambda x: softmax.softmax_over(x, [1]), "f32[m, n]"):
         for rows in ROWS:
