@@ -271,6 +271,72 @@ def test_a_session_with_parts_in_python_is_kept(cache: Cache, builds: list[Reque
         warm.run(None, feeds | {"s": X[0]} if "s" in feeds else {"x": X})
 
 
+SQUEEZED = "g (float[N, M] x) => (float y) { n = Neg(x) s = Squeeze(n) y = Exp(s) }"
+
+
+def test_programs_that_runs_bring_about_are_kept(cache: Cache, builds: list[Request]):
+    """Each new form is compiled once, whoever runs it first; a kept session makes forms that are not there from the model."""
+    source = proto(SQUEEZED).SerializeToString()
+
+    def run(session: sx.InferenceSession, *shape: int) -> None:
+        x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+        (found,) = session.run(None, {"x": x})
+        assert found.shape == np.squeeze(x).shape
+        np.testing.assert_allclose(found, np.exp(-np.squeeze(x)), rtol=1e-6)
+
+    cold = sx.InferenceSession(source)
+    run(cold, 3, 1)
+    run(cold, 1, 4)
+    warm = sx.InferenceSession(source)
+    for shape in ((5, 1), (1, 2), (7, 1)):
+        run(warm, *shape)
+    assert len(builds) == 1
+    assert len(entries(cache, "variant")) == 2
+    run(warm, 2, 3)  # a form that is new: the model is built again
+    run(warm, 1, 1)
+    assert len(builds) == 2
+    third = sx.InferenceSession(source)
+    for shape in ((1, 1), (4, 4), (3, 1), (1, 3)):
+        run(third, *shape)
+    assert len(builds) == 2
+    assert len(entries(cache, "variant")) == 4
+    assert {part.ep_name for part in third.get_provider_graph_assignment_info()} == {"CPUExecutionProvider"}
+
+
+def test_damaged_programs_of_runs_are_compiled_again(cache: Cache, builds: list[Request]):
+    source = proto(SQUEEZED).SerializeToString()
+    x = {"x": np.ones((3, 1), np.float32)}
+    (wanted,) = sx.InferenceSession(source).run(None, x)
+    for damaged in (b"", b"nonsense"):
+        entry(cache, "variant").write_bytes(damaged)
+        np.testing.assert_array_equal(sx.InferenceSession(source).run(None, x)[0], wanted)
+    assert len(builds) == 3
+
+
+def test_a_model_that_has_changed_makes_no_further_programs(cache: Cache, tmp_path: Path):
+    model = tmp_path / "model.onnx"
+    model.write_bytes(proto(SQUEEZED).SerializeToString())
+    sx.InferenceSession(model).run(None, {"x": np.ones((3, 1), np.float32)})
+    warm = sx.InferenceSession(model)
+    model.write_bytes(proto(MODEL).SerializeToString())
+    assert warm.run(None, {"x": np.ones((5, 1), np.float32)})[0].shape == (5,)
+    with pytest.raises(Fail, match="its model has changed"):
+        warm.run(None, {"x": np.ones((5, 2), np.float32)})
+
+
+def test_bodies_that_are_compiled_on_their_own(cache: Cache, builds: list[Request]):
+    """A Loop whose body has sizes that depend on the iteration: a kept session makes it again when it is first run."""
+    text = """g (float[N] x, int64 k) => (float[K] y) <bool go = {1}, int64[1] z = {0}> { y = Loop(k, go, x) <body = b (int64 i, bool c, float[M] s)
+    => (bool d, float[L] t) { d = Identity(c) t = Concat<axis = 0>(s, s) }> }"""
+    cold, warm = twice(proto(text).SerializeToString())
+    assert len(builds) == 1
+    for times in (0, 1, 3):
+        feeds = {"x": X[0], "k": np.array(times)}
+        for session in (cold, warm):
+            np.testing.assert_array_equal(session.run(None, feeds)[0], np.tile(X[0], 2**times))
+    assert len(builds) <= 2
+
+
 def test_a_kept_session_with_host_steps_imports_no_compiler(tmp_path: Path):
     model = tmp_path / "model.onnx"
     model.write_bytes(proto(HOSTED["strings"][0]).SerializeToString())

@@ -28,6 +28,9 @@ class Lazy(Executable):
                 self._made = self._make()
             return self._made
 
+    def assignment(self) -> Sequence[Any]:
+        return self._made.assignment() if self._made is not None else ()
+
     def describe(self) -> str:
         return self._description
 

@@ -4,9 +4,9 @@
     key      -> the manifest of the session, and a block with its weights
              or the names of the files beside the model: key and their content -> manifest and block
 
-Not kept, and built each time: sessions with a part whose form a run decides; those that write an optimised model; those asked for
-inner values; those that are profiled, or made while the debug dial or one of its variables is set; and those with the cache turned off.
-What can't be read, or doesn't pass its checks, is built anew.
+Not kept, and built each time: sessions that write an optimised model; those asked for inner values; those that are profiled, or made while
+the debug dial or one of its variables is set; and those with the cache turned off. What can't be read, or doesn't pass its checks, is
+built anew. Programs that runs bring about (session.late) are kept beside; a part of a kind that isn't kept is made again at its first run.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from sardonyx.runtime.processor import processor
 from sardonyx.session import manifest
 from sardonyx.session.built import Built, Request
 from sardonyx.session.installed import installed
+from sardonyx.session.late import LateProgram
+from sardonyx.session.remake import Remake
 
 KIND = "session"
 FILES_KIND = "files"
@@ -121,6 +123,7 @@ def folder_of(request: Request) -> str | None:
 
 def restored(request: Request, cache: Cache, key: str) -> Built | None:
     """The parts that were kept under this key; None if there are none, or none that are sound."""
+    first = key
     listed = cache.get(FILES_KIND, key)
     if listed is not None:
         locations = location_list(listed)
@@ -133,10 +136,21 @@ def restored(request: Request, cache: Cache, key: str) -> Built | None:
         return None
     threads = request.options.threads or available_cores()
     try:
-        return manifest.decode(data, lambda sizes, checksum: blocks.mapped(cache, key, sizes, checksum), threads)
+        remake = remake_for(request, cache, first, key)
+        return manifest.decode(data, lambda sizes, checksum: blocks.mapped(cache, key, sizes, checksum), threads, remake)
     except (ValueError, RecursionError, ImageError) as error:
         cache.problem = f"unreadable session: {error}"
         return None
+
+
+def remake_for(request: Request, cache: Cache, first: str, key: str) -> Remake:
+    """What makes the parts of a session that are not kept. first: its key without the files beside the model; key: with them."""
+
+    def build_again() -> Built | None:
+        same = isinstance(request.source, bytes) or first == request_key(request, cache)
+        return build(request) if same else None
+
+    return Remake(build_again, cache, key, request.options.threads or available_cores())
 
 
 def location_list(data: bytes) -> list[str] | None:
@@ -162,3 +176,7 @@ def keep(request: Request, cache: Cache, key: str, built: Built) -> None:
         cache.put(FILES_KIND, key, json.dumps(locations).encode())
     blocks.put(cache, place[0], encoded[1])
     cache.put(KIND, place[0], encoded[0])
+    remake = remake_for(request, cache, key, place[0])
+    for number, step in enumerate(built.program.steps):
+        if isinstance(step.executable, LateProgram):
+            step.executable.keep_in(remake.store(number))

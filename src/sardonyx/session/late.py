@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
 from sardonyx.base.context import QUIET, RunContext
+from sardonyx.base.symbolic import Symbol
 from sardonyx.providers.base import Executable
 from sardonyx.session.metadata import OrtEpAssignedSubgraph
 from sardonyx.session.program import Plan, Program
@@ -31,25 +32,59 @@ MOST_REMEMBERED = 256
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A program for one set of answers. kinds: of what it reads. sizes: names the sizes of arrays, as `answers` knows them."""
+    """A program for one set of answers.
+
+    kinds: of what it reads. symbols: names of the sizes of what it reads, as `answers` knows them; None for sizes that are numbers.
+    outputs: names, in the order of the sub-graph's.
+    """
 
     kinds: tuple[Kind, ...]
     answers: Answers
-    sizes: Callable[[Sequence[Any]], dict[Any, int]]
+    symbols: Sequence[Sequence[Symbol | None]]
     program: Program
-    plan: Plan
+    outputs: Sequence[str]
     assignment: list[OrtEpAssignedSubgraph]
+    plan: Plan = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "plan", self.program.plan(self.outputs))
+
+    def fits(self, kinds: tuple[Kind, ...], inputs: Sequence[Any], names: Sequence[str]) -> bool:
+        """Was it made for inputs like these? names: of the inputs."""
+        fed = dict(zip(names, inputs, strict=True))
+        return self.kinds == kinds and self.answers.hold(sizes_of(self.symbols, inputs), fed)
+
+
+def sizes_of(symbols: Sequence[Sequence[Symbol | None]], inputs: Sequence[Any]) -> dict[Symbol, int]:
+    """The sizes of these inputs by their symbols."""
+    return {s: n for axes, x in zip(symbols, inputs, strict=True) for s, n in zip(axes, np.shape(x), strict=False) if s is not None}
+
+
+class Variants(Protocol):
+    """Where variants are kept from session to session."""
+
+    def load(self) -> list[Variant]:
+        """Those that are there, in the order in which they were made."""
+
+    def add(self, variant: Variant, count: int) -> None:
+        """Keeps a variant, made when there were so many."""
 
 
 class LateProgram(Executable):
     """A sub-graph with a program for each form that runs have asked for."""
 
-    def __init__(self, names: Sequence[str], specialise: Callable[[Sequence[Any]], Variant]) -> None:
-        """names: of the inputs. specialise: makes the program for these inputs."""
-        self.names, self._specialise = tuple(names), specialise
+    def __init__(self, names: Sequence[str], specialise: Callable[[Sequence[Any]], Variant], store: Variants | None = None) -> None:
+        """names: of the inputs. specialise: makes the program for these inputs. store: where variants of earlier sessions are found."""
+        self.names, self.specialise = tuple(names), specialise
+        self._store: Variants | None = None
         self.variants: list[Variant] = []
         self._remembered: dict[tuple[Kind, ...], Variant] = {}
         self._lock = threading.Lock()
+        self._to_load = store
+
+    def keep_in(self, store: Variants) -> None:
+        """Keeps variants there from now on; what is there already is not looked at."""
+        self._store = store
 
     def run(self, inputs: Sequence[Any], context: RunContext = QUIET) -> list[Any]:
         return self.variant(inputs).plan.repeat(list(inputs), context)
@@ -62,7 +97,9 @@ class LateProgram(Executable):
             with self._lock:
                 found = self.matching(inputs)
                 if found is None:
-                    found = self._specialise(inputs)
+                    found = self.specialise(inputs)
+                    if self._store is not None:
+                        self._store.add(found, len(self.variants))
                     self.variants.append(found)
                 if len(self._remembered) >= MOST_REMEMBERED:
                     self._remembered.clear()
@@ -71,9 +108,11 @@ class LateProgram(Executable):
 
     def matching(self, inputs: Sequence[Any]) -> Variant | None:
         """A variant that was made for inputs like these."""
+        if self._to_load is not None:
+            self._store, self._to_load = self._to_load, None
+            self.variants += self._store.load()
         kinds = tuple(map(kind_of, inputs))
-        fed = dict(zip(self.names, inputs, strict=True))
-        return next((v for v in self.variants if v.kinds == kinds and v.answers.hold(v.sizes(inputs), fed)), None)
+        return next((v for v in self.variants if v.fits(kinds, inputs, self.names)), None)
 
     def assignment(self) -> list[OrtEpAssignedSubgraph]:
         """Who runs what, in the variants that there are."""

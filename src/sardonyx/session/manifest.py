@@ -6,9 +6,7 @@ block      constants: those that the model gives out, and those of the steps, pa
 
 from __future__ import annotations
 
-import json
-import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sardonyx.base import dtypes
@@ -19,13 +17,12 @@ from sardonyx.runtime.records import element_type, fields, listed, text, whole
 from sardonyx.runtime.team import configure
 from sardonyx.session.built import Built
 from sardonyx.session.feeds import Feeds, InputSpec
-from sardonyx.session.metadata import ModelMetadata, NodeArg, OrtEpAssignedNode, OrtEpAssignedSubgraph
-from sardonyx.session.stored_programs import Reader, Writer
+from sardonyx.session.metadata import ModelMetadata, NodeArg, assignment_record, read_assignment
+from sardonyx.session.packing import pack, unpack
+from sardonyx.session.stored_programs import Reader, Remade, Writer
 from sardonyx.session.stored_values import Unstorable
 
 Find = Callable[[Sequence[int], str], list[Bytes] | None]  # (sizes, checksum) -> the arrays of the block
-
-_LENGTH = struct.Struct("<Q")
 
 
 def encode(built: Built, most: int) -> tuple[bytes, list[Bytes]] | None:
@@ -37,29 +34,28 @@ def encode(built: Built, most: int) -> tuple[bytes, list[Bytes]] | None:
         return None
     if sum(piece.size for piece in writer.pieces) > most:
         return None
-    images = writer.images if writer.team is None else [writer.team, *writer.images]
     head = {
         "inputs": [argument_record(a) for a in built.inputs],
         "overridable": [argument_record(a) for a in built.overridable],
         "outputs": [argument_record(a) for a in built.outputs],
         "metadata": metadata_record(built.metadata),
-        "assignment": [[part.ep_name, [[n.name, n.domain, n.op_type] for n in part.nodes]] for part in built.assignment],
+        "assignment": assignment_record(built.assignment),
         "feeds": [[spec_record(s) for s in built.feeds.inputs], [spec_record(s) for s in built.feeds.overridable.values()]],
         "program": program,
-        "images": [len(image) for image in images],
         "pieces": [piece.size for piece in writer.pieces],
         "checksum": blocks.checksum(writer.pieces),
     }
-    told = json.dumps(head, separators=(",", ":")).encode("ascii")
-    return b"".join([_LENGTH.pack(len(told)), told, *images]), writer.pieces
+    return pack(head, writer.all_images()), writer.pieces
 
 
-def decode(manifest: bytes, find: Find, threads: int) -> Built | None:
+def decode(manifest: bytes, find: Find, threads: int, remake: Remade | None = None) -> Built | None:
     """The parts that `encode` was given, to run on so many threads; None if the block isn't there or is damaged.
+
+    remake: makes parts that are not kept.
 
     Raises ValueError or ImageError for anything that `encode` doesn't write.
     """
-    head, images = divided(manifest)
+    head, images = unpack(manifest, KEYS)
     sizes = listed(head["pieces"], lambda size: whole(size, 0))
     pieces = find(sizes, text(head["checksum"]))
     if pieces is None:
@@ -67,34 +63,14 @@ def decode(manifest: bytes, find: Find, threads: int) -> Built | None:
     team = configure(Image.from_bytes(next(images))) if head["images"] else None
     fed, overridable = fields(head["feeds"], 2)
     return Built(
-        Reader(images, iter(pieces), team, threads).program(head["program"]),
+        Reader(images, iter(pieces), team, threads, remake).program(head["program"]),
         list(listed(head["inputs"], argument)),
         list(listed(head["overridable"], argument)),
         list(listed(head["outputs"], argument)),
         metadata(head["metadata"]),
-        list(listed(head["assignment"], assigned)),
+        list(read_assignment(head["assignment"])),
         Feeds(listed(fed, spec), listed(overridable, spec)),
     )
-
-
-def divided(manifest: bytes) -> tuple[dict[str, Any], Iterator[bytes]]:
-    """The JSON, and the images in turn."""
-    if len(manifest) < _LENGTH.size:
-        raise ValueError("no manifest")
-    (length,) = _LENGTH.unpack_from(manifest)
-    start = _LENGTH.size + length
-    head = json.loads(manifest[_LENGTH.size : start])
-    if not isinstance(head, dict) or set(head) != KEYS:
-        raise ValueError("no manifest")
-    sizes = listed(head["images"], lambda size: whole(size, 0))
-
-    def images() -> Iterator[bytes]:
-        at = start
-        for size in sizes:
-            yield manifest[at : at + size]
-            at += size
-
-    return head, images()
 
 
 KEYS = {
@@ -152,8 +128,3 @@ def metadata(record: object) -> ModelMetadata:
         text(producer),
         whole(version, -1 << 63),
     )
-
-
-def assigned(record: object) -> OrtEpAssignedSubgraph:
-    name, nodes = fields(record, 2)
-    return OrtEpAssignedSubgraph(text(name), listed(nodes, lambda node: OrtEpAssignedNode(*map(text, fields(node, 3)))))

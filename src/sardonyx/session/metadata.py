@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+from sardonyx.runtime.records import fields, listed, text
 
 NO_VERSION = (1 << 63) - 1
 
@@ -47,3 +51,18 @@ class OrtEpAssignedSubgraph:
 
     def get_nodes(self) -> list[OrtEpAssignedNode]:
         return list(self.nodes)
+
+
+def assignment_record(assignment: Sequence[OrtEpAssignedSubgraph]) -> list[Any]:
+    """The sub-graphs as JSON holds them."""
+    return [[part.ep_name, [[n.name, n.domain, n.op_type] for n in part.nodes]] for part in assignment]
+
+
+def read_assignment(record: object) -> tuple[OrtEpAssignedSubgraph, ...]:
+    """What `assignment_record` wrote. Raises ValueError for anything else."""
+
+    def part(item: object) -> OrtEpAssignedSubgraph:
+        name, nodes = fields(item, 2)
+        return OrtEpAssignedSubgraph(text(name), listed(nodes, lambda node: OrtEpAssignedNode(*map(text, fields(node, 3)))))
+
+    return listed(record, part)

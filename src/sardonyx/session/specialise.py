@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -16,7 +15,7 @@ from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph.inference import infer
 from sardonyx.graph.partition import captured_values, copy_value, redirect
 from sardonyx.lower.importer import dimension
-from sardonyx.session.late import LateProgram, Variant, kind_of
+from sardonyx.session.late import LateProgram, Variant, kind_of, sizes_of
 from sardonyx.session.metadata import OrtEpAssignedSubgraph
 from sardonyx.session.program import Program
 
@@ -41,8 +40,7 @@ def specialise(piece: ir.Graph, inputs: Sequence[Any], compile_model: Compile) -
     fed = {str(v.name): x for v, x in zip(graph.inputs, inputs, strict=True) if isinstance(x, np.ndarray)}
     with answering(sizes_of(names, inputs), fed) as answers:
         program, assignment = compile_model(model)
-    plan = program.plan([str(v.name) for v in piece.outputs])
-    return Variant(tuple(map(kind_of, inputs)), answers, functools.partial(sizes_of, names), program, plan, assignment)
+    return Variant(tuple(map(kind_of, inputs)), answers, names, program, [str(v.name) for v in piece.outputs], assignment)
 
 
 def set_kind(value: ir.Value, x: Any) -> None:
@@ -58,11 +56,6 @@ def set_kind(value: ir.Value, x: Any) -> None:
 def symbols_of(value: ir.Value) -> list[Symbol | None]:
     """The symbols that the value's sizes have once it is imported; None for sizes that are numbers."""
     return [single(dimension(d, f"{value.name}.{i}")) for i, d in enumerate(value.shape or ())]
-
-
-def sizes_of(names: Sequence[Sequence[Symbol | None]], inputs: Sequence[Any]) -> dict[Symbol, int]:
-    """The sizes of these inputs by their symbols."""
-    return {s: n for axes, x in zip(names, inputs, strict=True) for s, n in zip(axes, np.shape(x), strict=False) if s is not None}
 
 
 # ---- bodies -----------------------------------------------------------------------------------------------------------------

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,10 +18,21 @@ from sardonyx.runtime.image import Image
 from sardonyx.runtime.memory import Bytes
 from sardonyx.runtime.records import fields, listed, text, whole
 from sardonyx.runtime.team import Team
+from sardonyx.session.late import LateProgram
 from sardonyx.session.program import Program, Step
 from sardonyx.session.stored_values import Unstorable, restored, stored
 
-NATIVE, HOST, REFERENCE = "native", "host", "reference"
+NATIVE, HOST, REFERENCE, LATE, REMADE = "native", "host", "reference", "late", "remade"
+
+
+class Remade(Protocol):
+    """Makes what is not kept; `number` is that of the step."""
+
+    def lazy(self, number: int, description: str) -> Executable:
+        """An executable that is made when it first runs."""
+
+    def late(self, number: int, names: Sequence[str]) -> Executable:
+        """A sub-graph with a program for each form that runs ask for; its inputs have these names."""
 
 
 # ---- writing ----------------------------------------------------------------------------------------------------------------
@@ -29,8 +40,12 @@ NATIVE, HOST, REFERENCE = "native", "host", "reference"
 
 @dataclass
 class Writer:
-    """Gathers what the records refer to: images of code and pieces of memory, in the order in which they are read again."""
+    """Gathers what the records refer to: images of code and pieces of memory, in the order in which they are read again.
 
+    alone: there is nothing to make other parts from.
+    """
+
+    alone: bool = False
     images: list[bytes] = field(default_factory=list)
     pieces: list[Bytes] = field(default_factory=list)
     team: bytes | None = None
@@ -38,12 +53,16 @@ class Writer:
     def program(self, program: Program) -> list[Any]:
         """The program as a record. Raises Unstorable for a part of a kind that isn't kept."""
         constants = [[name, stored(value, self.pieces)] for name, value in program.constants.items()]
-        return [program.inputs, program.outputs, constants, [self.step(step) for step in program.steps]]
+        return [program.inputs, program.outputs, constants, [self.step(step, at) for at, step in enumerate(program.steps)]]
 
-    def step(self, step: Step) -> list[Any]:
-        return [step.provider, step.inputs, step.outputs, self.executable(step.executable)]
+    def all_images(self) -> list[bytes]:
+        """The team's and those of the steps."""
+        return self.images if self.team is None else [self.team, *self.images]
 
-    def executable(self, executable: Executable) -> list[Any]:
+    def step(self, step: Step, number: int) -> list[Any]:
+        return [step.provider, step.inputs, step.outputs, self.executable(step.executable, number)]
+
+    def executable(self, executable: Executable, number: int) -> list[Any]:
         if isinstance(executable, NativeGraph):
             return self.native(executable)
         if isinstance(executable, HostGraph):
@@ -51,7 +70,11 @@ class Writer:
         if (graph := executable.to_bytes()) is not None:
             self.pieces.append(np.frombuffer(graph, np.uint8))
             return [REFERENCE, executable.describe()]
-        raise Unstorable(f"an executable of type {type(executable).__name__}")
+        if self.alone:
+            raise Unstorable(f"an executable of type {type(executable).__name__}")
+        if isinstance(executable, LateProgram):
+            return [LATE, number, executable.names]
+        return [REMADE, number, executable.describe()]
 
     def native(self, graph: NativeGraph) -> list[Any]:
         program = graph.program
@@ -81,6 +104,7 @@ class Reader:
     pieces: Iterator[Bytes]
     team: Team | None
     threads: int
+    remake: Remade | None
 
     def program(self, record: object) -> Program:
         inputs, outputs, constants, steps = fields(record, 4)
@@ -107,6 +131,12 @@ class Reader:
         if kind == REFERENCE:
             (described,) = fields(told, 1)
             return self.reference(text(described))
+        if kind == LATE and self.remake is not None:
+            number, names = fields(told, 2)
+            return self.remake.late(whole(number, 0), listed(names, text))
+        if kind == REMADE and self.remake is not None:
+            number, described = fields(told, 2)
+            return self.remake.lazy(whole(number, 0), text(described))
         raise ValueError("an executable of an unknown kind")
 
     def native(self, record: object) -> NativeGraph:

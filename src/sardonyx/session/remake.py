@@ -1,0 +1,54 @@
+"""Makes parts of a session again that were not kept: when one of them is first run, the model is built as it was the first time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sardonyx.base.errors import Fail
+from sardonyx.providers.base import Executable
+from sardonyx.providers.lazy import Lazy
+from sardonyx.runtime.cache import Cache
+from sardonyx.session.built import Built
+from sardonyx.session.late import LateProgram, Variant
+from sardonyx.session.stored_variants import Store
+
+
+class Remake:
+    """The parts of one session. build: builds it from its model; None if that is no longer the same."""
+
+    def __init__(self, build: Callable[[], Built | None], cache: Cache, key: str, threads: int) -> None:
+        self._build, self._cache, self._key, self._threads = build, cache, key, threads
+        self._built: Built | None = None
+        self._lock = threading.Lock()
+
+    def executable(self, number: int) -> Executable:
+        """The executable of a step. Raises Fail if the model has changed, and whatever loading it raises."""
+        with self._lock:
+            if self._built is None:
+                self._built = self._build()
+            if self._built is None:
+                raise Fail(
+                    "A part of this session has to be compiled for this run, but its model has changed since the session was made."
+                )
+            return self._built.program.steps[number].executable
+
+    def lazy(self, number: int, description: str) -> Executable:
+        """An executable that is made when it first runs."""
+        return Lazy(lambda: self.executable(number), description)
+
+    def late(self, number: int, names: Sequence[str]) -> LateProgram:
+        """A sub-graph whose variants are kept; further ones are compiled."""
+
+        def specialise(inputs: Sequence[Any]) -> Variant:
+            there = self.executable(number)
+            if not isinstance(there, LateProgram):
+                raise Fail("A part of this session has to be compiled for this run, but its model is another one.")
+            return there.specialise(inputs)
+
+        return LateProgram(names, specialise, self.store(number))
+
+    def store(self, number: int) -> Store:
+        """Where the variants of a step are kept."""
+        return Store(self._cache, self._key, number, self._threads)
