@@ -24,6 +24,10 @@ def inline_functions(model: ir.Model) -> None:
     check_size(model)
     for function in model.functions.values():
         unify_imports(model, function)
+        try:
+            function.sort()
+        except ValueError as error:
+            raise Fail(f"This is an invalid model. Error: the function {function.name} is not acyclic.") from error
     try:
         ir.passes.common.InlinePass()(model)
     except (ValueError, ir.passes.PassError, ir.passes.InvariantError) as error:

@@ -112,6 +112,7 @@ def from_proto(
     """The graph of a parsed model; `proto` is changed. tensors: see `skim`. Raises SardonyxError."""
     check_header(proto)
     check_texts(proto)
+    normalise_imports(proto)
     files = ExternalData(options.folder)
     external = read_tensors(proto, files, tensors or {})
     for graph in graphs_of(proto):
@@ -119,7 +120,6 @@ def from_proto(
     maps = take_map_types(proto.graph)
     model = convert(proto)
     model.meta[FILES] = files.identities
-    normalise_imports(model)
     place_external(model, external)
     if model.ir_version < FIRST_OVERRIDABLE:
         ir.passes.common.RemoveInitializersFromInputsPass()(model)
@@ -161,8 +161,6 @@ def check_header(proto: onnx.ModelProto) -> None:
                 f"Opset {entry.version} of domain {domain or 'ai.onnx'} is not known. "
                 f"Current official support for domain {domain or 'ai.onnx'} is till opset {newest[domain]}."
             )
-        if entry.version < 1:
-            raise Fail(f"Opset {entry.version} of domain {domain or 'ai.onnx'} does not exist.")
 
 
 def check_texts(proto: onnx.ModelProto) -> None:
@@ -293,6 +291,22 @@ def check_definitions(graph: onnx.GraphProto | onnx.FunctionProto) -> None:
             names.add(name)
     if function and (missing := [name for name in graph.output if name not in names]):
         raise Fail(f"This is an invalid model. Output ({missing[0]}) of function {graph.name} does not exist.")
+    if function:
+        check_reads(graph, names)
+
+
+def check_reads(function: onnx.FunctionProto, names: set[str]) -> None:
+    """What the nodes of a function, and those in their bodies, read is there. names: of the function's own values."""
+    waiting: list[tuple[onnx.GraphProto | onnx.FunctionProto, set[str]]] = [(function, names)]
+    while waiting:
+        graph, there = waiting.pop()
+        for node in graph.node:
+            if missing := [name for name in node.input if name and name not in there]:
+                raise Fail(f"This is an invalid model. Input ({missing[0]}) of a node in function {function.name} does not exist.")
+            inner = [g for a in node.attribute for g in (*((a.g,) if a.type == onnx.AttributeProto.GRAPH else ()), *a.graphs)]
+            for body in inner:
+                own = (v.name for values in (body.input, body.initializer) for v in values)
+                waiting.append((body, {*there, *own, *(name for n in body.node for name in n.output)}))
 
 
 def take_map_types(graph: onnx.GraphProto) -> dict[str, onnx.TypeProto]:
@@ -322,11 +336,15 @@ def root_cause(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def normalise_imports(model: ir.Model) -> None:
-    """`ai.onnx` is the long name of the empty domain."""
-    for imports in (model.opset_imports, *(function.opset_imports for function in model.functions.values())):
-        if "ai.onnx" in imports:
-            imports.setdefault("", imports.pop("ai.onnx"))
+def normalise_imports(proto: onnx.ModelProto) -> None:
+    """One import for each domain: the last one counts. `ai.onnx` is the long name of the empty domain, of which a model that does not
+    import it means the newest version."""
+    for owner in (proto, *proto.functions):
+        versions = {"" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in owner.opset_import}
+        if owner is proto:
+            versions.setdefault("", onnx.defs.onnx_opset_version())
+        del owner.opset_import[:]
+        owner.opset_import.extend(onnx.helper.make_opsetid(domain, version) for domain, version in versions.items())
 
 
 def place_external(model: ir.Model, external: dict[str, ir.TensorProtocol]) -> None:

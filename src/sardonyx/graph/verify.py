@@ -130,6 +130,12 @@ def _check_arity(node: ir.Node, schema: schemas.Schema) -> None:
         parameter = schema.input(index)
         if value is None and not (parameter.variadic or parameter.optional):
             raise _invalid(node, f"{title} has no input {parameter.name}.")
+    if None in node.inputs and schema.domain in schemas.STANDARD and schema.input(inputs - 1).variadic:
+        for index, value in enumerate(node.inputs):
+            if value is None and schema.input(index).variadic:
+                raise Fail(
+                    f"Node ({node.name}) Op ({node.op_type}) [TypeInferenceError] Input {index} expected to have type but instead is null"
+                )
 
 
 def _check_axes(node: ir.Node) -> None:
