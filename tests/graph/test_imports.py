@@ -10,7 +10,7 @@ from onnx import helper as h
 
 import sardonyx as sx
 from sardonyx.base.errors import Fail, InvalidGraph, SardonyxError
-from sardonyx.graph.load import load
+from sardonyx.graph.load import LoadOptions, load
 from tests.graph.models import operators
 
 Imports = list[tuple[str, int]]
@@ -48,7 +48,6 @@ def outcome(runtime: object, source: onnx.ModelProto) -> object:
             [("ai.onnx", 11)],
             [("", 0)],
             [("", -1)],
-            [("ai.onnx", -(1 << 63))],
             [],
             [("", 99)],
         ),
@@ -89,6 +88,15 @@ def test_functions_import_as_models_do(versions: tuple[int, int]) -> None:
     else:
         with pytest.raises(SardonyxError, match="Unrecognized attribute: axes"):
             load(source.SerializeToString())
+
+
+@pytest.mark.parametrize("version", [(1 << 63) - 1, -(1 << 63), 0, 1 << 31])
+def test_odd_versions_of_a_domain_of_ones_own(version: int) -> None:
+    source = model([("", 17), ("own", version)])
+    source.graph.node[0].domain = "own"
+    with pytest.raises(Fail, match="own:Squeeze.* is not a registered function/op"):
+        load(source.SerializeToString())
+    assert operators(load(source.SerializeToString(), LoadOptions(knows=lambda domain, name: domain == "own"))) == ["Squeeze"]
 
 
 # ---- functions whose nodes read what is not there ---------------------------------------------------------------------------

@@ -107,7 +107,10 @@ def _stripped(model: ir.Model, given: Container[str] = ()) -> onnx.ModelProto:
     known = {id(v) for v in small} | {id(v) for v in graph.inputs}
     large = [v for v in graph.initializers.values() if id(v) not in known]
     view = ir.GraphView([*graph.inputs, *large], graph.outputs, nodes=graph, initializers=small, name=graph.name or "graph")
-    imports = {domain: max(version, 1) for domain, version in {**schemas.IMPLIED, **model.opset_imports}.items()}
+    imports = {
+        domain: min(max(version, 1), schemas.LARGEST_VERSION)
+        for domain, version in {**schemas.IMPLIED, **model.opset_imports}.items()
+    }
     proto = onnx.ModelProto(ir_version=max(model.ir_version, 8), graph=ir.serde.serialize_graph(view))  # type: ignore[arg-type]
     proto.opset_import.extend(onnx.helper.make_opsetid(domain, version) for domain, version in imports.items())
     for value, info in zip(graph.inputs, proto.graph.input, strict=False):

@@ -16,6 +16,7 @@ ML = "ai.onnx.ml"
 MICROSOFT = "com.microsoft"
 # Domains that a model may use without importing them, and the version that is then meant.
 IMPLIED = {ML: onnx.defs.onnx_ml_opset_version(), MICROSOFT: 1}
+LARGEST_VERSION = (1 << 31) - 1  # of an opset that onnx can look for
 STANDARD = ("", ML, "ai.onnx.preview", "ai.onnx.preview.training")
 
 
@@ -61,6 +62,8 @@ class Schema:
 @functools.cache
 def find(domain: str, name: str, version: int) -> Schema | None:
     """The schema that an import of `domain` at `version` means by `name`; None if there is none."""
+    if not 0 < version <= LARGEST_VERSION:
+        return None
     record = record_schemas.find(domain, name, version)
     if record is None and not onnx.defs.has(name, version, domain):
         return None
