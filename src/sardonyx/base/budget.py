@@ -17,8 +17,8 @@ from sardonyx.base.errors import Fail, Unsupported
 
 LOAD_SECONDS = 10.0
 """Of processor time for a model, and"""
-NODE_SECONDS = 0.05
-"""for each of its nodes more: many times what they take."""
+VALUE_SECONDS = 0.05
+"""for each value that its nodes give more: many times what they take."""
 NODE_VALUES = 20_000
 """Tensor expressions that one node may become."""
 
@@ -31,9 +31,9 @@ _deadline: contextvars.ContextVar[float | None] = contextvars.ContextVar("deadli
 _values: contextvars.ContextVar[list[int] | None] = contextvars.ContextVar("values", default=None)
 
 
-def seconds_for(nodes: int) -> float:
-    """What a model of so many nodes may take."""
-    return LOAD_SECONDS + NODE_SECONDS * nodes
+def seconds_for(values: int) -> float:
+    """What a model whose nodes give so many values may take."""
+    return LOAD_SECONDS + VALUE_SECONDS * values
 
 
 @contextlib.contextmanager

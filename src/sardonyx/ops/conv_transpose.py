@@ -6,6 +6,7 @@ with step = stride / gcd(stride, dilation), and then i = q + base - t dilation /
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ import numpy as np
 from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Dim, ceil_divide, maximum
 from sardonyx.expr import scalar
-from sardonyx.expr.index import at
+from sardonyx.expr.index import at, inside
 from sardonyx.expr.require import require_equal, require_nonnegative
 from sardonyx.expr.tensor import Tensor, assemble, constant
 from sardonyx.loop.nodes import Expr
@@ -25,6 +26,9 @@ from sardonyx.ops.conv import Channel, along_channels, over_channels
 from sardonyx.ops.pointwise import expand_to, pointwise, view
 from sardonyx.ops.record import Case, Op
 from sardonyx.ops.windows import pad, per_axis
+
+MOST_PHASES = 64
+"""Each is a convolution of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +53,20 @@ class Phase:
         return self.base - (self.count - 1) * self.move
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Spread:
-    """One axis: `extent` inputs become `out` outputs."""
+    """One axis: `extent` inputs become `out` outputs; `before` of what they would be is cut off at the start."""
 
     extent: Dim
+    size: int  # of the kernel
     stride: int
+    dilation: int
+    before: int
     out: Dim
-    phases: tuple[Phase, ...]
+
+    @functools.cached_property
+    def phases(self) -> tuple[Phase, ...]:
+        return phases(self.size, self.stride, self.dilation, self.before)
 
     @property
     def turns(self) -> Dim:
@@ -130,7 +140,8 @@ def conv_transpose(
         )
         for a in range(rank)
     ]
-    y = interleaved(x, w, axes, group)
+    form = interleaved if math.prod(steps) <= MOST_PHASES else gathered
+    y = form(x, w, axes, group)
     return y if b is None else pointwise(scalar.add, y, along_channels(b, y.rank))
 
 
@@ -152,7 +163,29 @@ def spread(
     if not isinstance(lo, int):
         raise Unsupported("ConvTranspose with an output_shape for an input of symbolic size")
     require_nonnegative(out, "transposed convolution of {} elements gives {}", n, out)
-    return Spread(n, stride, out, phases(size, stride, dilation, lo))
+    return Spread(n, size, stride, dilation, lo, out)
+
+
+def gathered(x: Tensor, w: Tensor, axes: Sequence[Spread], group: int) -> Tensor:
+    """Each output as the sum over all taps, of which most reach no input: T[n, m, *o]. For strides so large that phases would be many."""
+    carrier = scalar.wide(x.dtype)
+
+    def term(at_channel: Channel, o: Sequence[Dim], r: Sequence[Dim]) -> Expr:
+        n, c, _, _, own = at_channel
+        places = [i + a.before - k * a.dilation for a, i, k in zip(axes, o, r, strict=True)]
+        guards = [g for a, p in zip(axes, places, strict=True) for g in (is_multiple(p, a.stride), inside(p // a.stride, a.extent))]
+        read = at(
+            x, (n, c, *(p // a.stride for a, p in zip(axes, places, strict=True))), functools.reduce(scalar.logical_and, guards)
+        )
+        return scalar.mul(scalar.cast(read, carrier), scalar.cast(at(w, (c, own, *r)), carrier))
+
+    sizes = (x.shape[0], group, w.shape[0] // group, w.shape[1])
+    return over_channels(x.dtype, sizes, [a.out for a in axes], [a.size for a in axes], term)
+
+
+def is_multiple(place: Dim, of: int) -> Expr:
+    """place % of == 0, as a bool."""
+    return scalar.apply("eq", scalar.index(place % of), 0)
 
 
 def interleaved(x: Tensor, w: Tensor, axes: Sequence[Spread], group: int) -> Tensor:
@@ -211,6 +244,8 @@ OPS = (
             Case((PICTURE, KERNEL), {"strides": [2, 1], "auto_pad": "SAME_LOWER"}, "same_lower"),
             Case((PICTURE, KERNEL), {"strides": [2, 2], "output_shape": [8, 8]}, "output_shape"),
             Case((PICTURE, reals(4, 2, 2, 2), reals(4)), {"strides": [2, 2], "group": 2}, "groups"),
+            Case((PICTURE, KERNEL, reals(3)), {"strides": [9, 11], "pads": [1, 0, 2, 1], "dilations": [2, 1]}, "many_phases"),
+            Case((PICTURE, reals(4, 2, 2, 2)), {"strides": [40, 3], "group": 2, "output_padding": [2, 1]}, "many_phases_groups"),
             Case((PICTURE, reals(4, 1, 3, 3)), {"strides": [2, 2], "group": 4}, "depthwise"),
             Case((reals(1, 2, 5), reals(2, 3, 4)), {"strides": [3]}, "one_axis"),
             Case((reals(1, 2, 2, 3, 2), reals(2, 2, 2, 1, 2)), {"strides": [2, 1, 1]}, "three_axes"),

@@ -237,6 +237,8 @@ def padded(x: Tensor, lo: Sequence[Dim], hi: Sequence[Dim], fill: Tensor | None,
     if mode not in BORDERS:
         raise Fail(f"mode must be constant, {', '.join(BORDERS)}, not {mode}")
     own, shape = BORDERS[mode], x.shape
+    if mode == "reflect":
+        require_mirrors(shape, lo, hi)
 
     def index(*i: Dim) -> list[Dim]:
         ends = zip(i, shape, lo, hi, strict=True)
@@ -254,12 +256,20 @@ def cropped(x: Tensor, lo: Sequence[Dim], hi: Sequence[Dim]) -> Tensor:
     return view(x, shape, lambda *i: [o + c for o, c in zip(i, cut, strict=True)])
 
 
+def require_mirrors(shape: Sequence[Dim], lo: Sequence[Dim], hi: Sequence[Dim]) -> None:
+    """Borders that mirror an axis end before its other end."""
+    for a, (n, before, after) in enumerate(zip(shape, lo, hi, strict=True)):
+        for border, where in ((before, "pre-pad"), (after, "post-pad")):
+            if border != 0:
+                require_nonnegative(
+                    n - 1 - border, "Pad reflect: {} ({}) is more than axis {} of {} has to mirror", where, border, a, shape
+                )
+
+
 def reflected(i: Dim, n: Dim, lo: Dim, hi: Dim) -> Dim:
-    """i in [0, n), mirrored at the first and the last element as often as it takes."""
-    period = maximum(2 * (n - 1), 1)
-    once = is_nonnegative(n - 1 - lo) and is_nonnegative(n - 1 - hi)
-    way = maximum(i, -i) if once else i % period
-    return minimum(way, period - way)
+    """i in [0, n), mirrored at the first and the last element."""
+    way = maximum(i, -i)
+    return minimum(way, 2 * (n - 1) - way)
 
 
 BORDERS: dict[str, Callable[[Dim, Dim, Dim, Dim], Dim]] = {

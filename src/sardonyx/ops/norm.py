@@ -8,7 +8,7 @@ import numpy as np
 
 from sardonyx.base.dtypes import BY_CODE, DType, f64
 from sardonyx.base.errors import Unsupported
-from sardonyx.base.symbolic import Dim, product
+from sardonyx.base.symbolic import Dim, Int, maximum, minimum, product
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at
 from sardonyx.expr.require import require_equal
@@ -19,7 +19,7 @@ from sardonyx.ops.conv import along_channels
 from sardonyx.ops.pointwise import add, along, cast, div, mean_along, mul, normal_axes, normal_axis, pointwise, reduce, sub
 from sardonyx.ops.pool import power, root
 from sardonyx.ops.record import Case, Op, Rule
-from sardonyx.ops.windows import pad
+from sardonyx.ops.windows import LONG, pad
 
 
 def inverse_root(variance: Tensor, epsilon: float) -> Tensor:
@@ -208,11 +208,18 @@ def lp_normalization(x: Tensor, axis: int = -1, p: int = 2) -> Tensor:
 
 def lrn(x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0) -> Tensor:
     """x / (bias + alpha / size (sum of squares of `size` channels around))^beta. x: T[n, c, *d] -> T[n, c, *d]"""
-    before = (size - 1) // 2
-    border = [0, before, *[0] * (x.rank - 2)], [0, size - 1 - before, *[0] * (x.rank - 2)]
+    before, after = within(x.shape[1], (size - 1) // 2), within(x.shape[1], size // 2)
+    border = [0, before, *[0] * (x.rank - 2)], [0, after, *[0] * (x.rank - 2)]
     squares = pad(squared(x), *border, constant(np.zeros((), x.dtype.numpy)))
-    total = reduce("add", x.dtype, x.shape, [size], lambda n, c, *i: at(squares, (n, c + i[-1], *i[:-1])))
+    total = reduce("add", x.dtype, x.shape, [before + after + 1], lambda n, c, *i: at(squares, (n, c + i[-1], *i[:-1])))
     return pointwise(lambda e, s: scalar.div(e, raised(scalar.add(scalar.mul(s, alpha / size), bias), beta)), x, total)
+
+
+def within(channels: Dim, reach: int) -> Dim:
+    """So many channels to one side, but no more than there can be."""
+    if isinstance(channels, Int) and reach < LONG:
+        return reach
+    return minimum(reach, maximum(channels - 1, 0))
 
 
 def raised(e: Expr, exponent: float) -> Expr:

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sardonyx.base.dtypes import DType, i64
+from sardonyx.base.dtypes import DType, boolean, i64
 from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim, product, strides
 from sardonyx.expr import scalar
-from sardonyx.expr.index import at, inside
+from sardonyx.expr.index import at
 from sardonyx.expr.known import elements
 from sardonyx.expr.tensor import Read, Tensor, compute, constant, kernel_outputs
 from sardonyx.loop.builder import KernelBuilder
-from sardonyx.loop.nodes import Expr, Kernel
+from sardonyx.loop.nodes import Const, Expr, Kernel
 from sardonyx.loop.values import Value
 from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.pointwise import along, mean_along, pointwise, reduce
@@ -38,7 +38,7 @@ def max_pool(
 ) -> list[Tensor]:
     """x: T[n, c, *d] -> T[n, c, *o], and where each was found first in x, flat: i64[n, c, *o]"""
     ways = pool_windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
-    y = over_windows("max", bordered(x, ways, lowest(x.dtype)), ways)
+    y = over_windows("max", x, ways, lowest(x.dtype))
     return [y] if outputs == 1 else [y, found_at(x, y, ways, bool(storage_order))]
 
 
@@ -56,15 +56,29 @@ def pool_windows(
     return windows(x.shape[2:], kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
 
 
-def over_windows(fn: str, x: Tensor, ways: Sequence[Window], term: Callable[[Expr], Expr] | None = None) -> Tensor:
-    """fn over each window of term(x). x: T[n, c, *d] with its border -> T[n, c, *o]"""
+def over_windows(fn: str, x: Tensor, ways: Sequence[Window], fill: float, term: Callable[[Expr], Expr] | None = None) -> Tensor:
+    """fn over each window of term(x), with `fill` on its border. x: T[n, c, *d] -> T[n, c, *o]"""
+    wide = any(w.is_wide for w in ways)
+    source = x if wide else bordered(x, ways, fill)
 
     def body(n: Dim, c: Dim, *i: Dim) -> Expr:
-        places = [w.position(o, r) for w, o, r in zip(ways, i, i[len(ways) :], strict=False)]
-        read = at(x, (n, c, *places))
-        return read if term is None else term(read)
+        outs, taps = i[: len(ways)], i[len(ways) :]
+        if not wide:
+            read = at(source, (n, c, *(w.position(o, r) for w, o, r in zip(ways, outs, taps, strict=True))))
+            return read if term is None else term(read)
+        places, guard = guarded(ways, outs, taps)
+        read = at(source, (n, c, *places), guard)
+        return scalar.select(guard, read if term is None else term(read), fill)
 
-    return reduce(fn, x.dtype, [*x.shape[:2], *(w.out for w in ways)], [w.size for w in ways], body)
+    return reduce(fn, x.dtype, [*x.shape[:2], *(w.out for w in ways)], [w.taps for w in ways], body)
+
+
+def guarded(ways: Sequence[Window], outs: Sequence[Dim], taps: Sequence[Dim]) -> tuple[list[Dim], Expr]:
+    """The places in the data that windows visit, and whether they lie inside, as a bool."""
+    visited = [w.tap(o, t) for w, o, t in zip(ways, outs, taps, strict=True)]
+    places = [w.position(o, r) - w.lo for w, o, r in zip(ways, outs, visited, strict=True)]
+    guards = [g for w, o, r in zip(ways, outs, visited, strict=True) if (g := w.holds(o, r)) is not None]
+    return places, functools.reduce(scalar.logical_and, guards) if guards else scalar.literal(True, boolean)
 
 
 def found_at(x: Tensor, y: Tensor, ways: Sequence[Window], columns: bool) -> Tensor:
@@ -77,27 +91,17 @@ def found_at(x: Tensor, y: Tensor, ways: Sequence[Window], columns: bool) -> Ten
 
     def candidate(n: Dim, c: Dim, *i: Dim) -> Expr:
         outs = i[: len(ways)]
-        places = [w.position(o, r) - w.lo for w, o, r in zip(ways, outs, i[len(ways) :], strict=True)]
-        guard: Expr | None = None
-        for place, w in zip(places, ways, strict=True):
-            if not never_outside(w):
-                here = inside(place, w.extent)
-                guard = here if guard is None else scalar.logical_and(guard, here)
-        e = Read(x, (n, c, *places), guard)
+        places, guard = guarded(ways, outs, i[len(ways) :])
+        e = Read(x, (n, c, *places), None if isinstance(guard, Const) else guard)
         hit = scalar.apply("or", scalar.apply("eq", e, at(y, (n, c, *outs))), scalar.is_nan(e))
-        hit = hit if guard is None else scalar.logical_and(hit, guard)
+        hit = hit if isinstance(guard, Const) else scalar.logical_and(hit, guard)
         where: Dim = 0
         for place, step in zip((n, c, *places), steps, strict=True):
             where = where + place * step
         return scalar.select(hit, scalar.index(where), none)
 
-    first = reduce("min", i64, y.shape, [w.size for w in ways], candidate)
+    first = reduce("min", i64, y.shape, [w.taps for w in ways], candidate)
     return pointwise(lambda e: by_columns(e, x.shape[2:]), first) if columns else first
-
-
-def never_outside(w: Window) -> bool:
-    """Has the window no border?"""
-    return all(isinstance(n, int) and n == 0 for n in (w.lo, w.hi, w.beyond))
 
 
 def by_columns(flat: Expr, extents: Sequence[Dim]) -> Expr:
@@ -124,7 +128,7 @@ def average_pool(
 ) -> Tensor:
     """x: T[n, c, *d] -> T[n, c, *o]: the mean of each window's elements, those of the border only with count_include_pad"""
     ways = pool_windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
-    total = over_windows("add", bordered(x, ways, 0), ways)
+    total = over_windows("add", x, ways, 0)
 
     def mean(*i: Dim) -> Expr:
         count = product(counted(w, o, bool(count_include_pad)) for w, o in zip(ways, i[2:], strict=True))
@@ -135,7 +139,7 @@ def average_pool(
 
 def counted(w: Window, o: Dim, with_pads: bool) -> Dim:
     """How many elements window o has: of the data, or of data and border. What ceil_mode adds past the border never counts."""
-    if never_outside(w) or (with_pads and isinstance(w.beyond, int) and w.beyond == 0):
+    if w.is_inside or (with_pads and isinstance(w.beyond, int) and w.beyond == 0):
         return w.size
     return w.inside(o, w.lo, w.hi) if with_pads else w.inside(o, 0, 0)
 
@@ -152,7 +156,7 @@ def lp_pool(
 ) -> Tensor:
     """x: T[n, c, *d] -> T[n, c, *o]: the p-norm of each window"""
     ways = pool_windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
-    return root(over_windows("add", bordered(x, ways, 0), ways, lambda e: power(e, p)), p)
+    return root(over_windows("add", x, ways, 0, lambda e: power(e, p)), p)
 
 
 def power(e: Expr, p: float) -> Expr:

@@ -28,6 +28,10 @@ from sardonyx.ops.record import Case, Op, Rule
 
 SMALL = 32
 """A transform of so few points goes in one step."""
+LARGEST_TABLE = 1 << 22
+"""Numbers of a table that is made when the model is loaded; what larger ones hold is computed where it is read."""
+MOST_DIVISORS = 1 << 20
+"""That are tried: a transform of a length beyond the square of this is no matter of memory, but of what a model claims."""
 
 
 # ---- transforms of the axis before the last ----------------------------------------------------------------------------------
@@ -40,13 +44,14 @@ def transform(x: Tensor, sign: int) -> Tensor:
         return multiplied(x, symbolic_matrix(n, parts, sign, x.dtype))
     first = factor(n)
     if n <= SMALL or first == n:
-        return multiplied(x, constant(matrix(n, parts, sign, x.dtype)))
+        small = 2 * parts * n * n <= LARGEST_TABLE
+        return multiplied(x, constant(matrix(n, parts, sign, x.dtype)) if small else symbolic_matrix(n, parts, sign, x.dtype))
     return in_two_steps(x, first, n // first, sign)
 
 
 def factor(n: int) -> int:
-    """The least divisor of n that is not below its square root; n for a prime."""
-    return next(n // d for d in range(math.isqrt(max(n, 1)), 0, -1) if n % d == 0) if n else n
+    """The least divisor of n that is not below its square root; n for a prime. Of lengths that no memory holds, a larger one."""
+    return next(n // d for d in range(min(math.isqrt(max(n, 1)), MOST_DIVISORS), 0, -1) if n % d == 0) if n else n
 
 
 def multiplied(x: Tensor, f: Tensor) -> Tensor:
@@ -95,8 +100,7 @@ def in_two_steps(x: Tensor, n1: int, n2: int, sign: int) -> Tensor:
     outer, parts = list(x.shape[:-2]), x.shape[-1]
     split = view(x, [*outer, n2, n1, parts], lambda *i: (*i[:-3], i[-2] * n2 + i[-3], i[-1]))
     a = transform(split, sign)  # [*d, n2, k1, 2]
-    angle = np.outer(np.arange(n2), np.arange(n1)) * (2 * math.pi / (n1 * n2))
-    twist = constant(np.stack([np.cos(angle), sign * np.sin(angle)], -1).astype(x.dtype.numpy))
+    twist = twists(n1, n2, sign, x.dtype)
 
     def twisted(*i: Dim) -> Expr:
         """a w^(n2 k1), as [*d, k1, n2, part]"""
@@ -109,6 +113,20 @@ def in_two_steps(x: Tensor, n1: int, n2: int, sign: int) -> Tensor:
 
     y = transform(compute(x.dtype, [*outer, n1, n2, 2], twisted), sign)  # [*d, k1, k2, 2]
     return view(y, [*outer, n1 * n2, 2], lambda *i: (*i[:-2], i[-2] % n1, i[-2] // n1, i[-1]))
+
+
+def twists(n1: int, n2: int, sign: int, dtype: DType) -> Tensor:
+    """exp(sign 2 pi i n k / (n1 n2)): T[n2, n1, 2]"""
+    if 2 * n1 * n2 <= LARGEST_TABLE:
+        angle = np.outer(np.arange(n2), np.arange(n1)) * (2 * math.pi / (n1 * n2))
+        return constant(np.stack([np.cos(angle), sign * np.sin(angle)], -1).astype(dtype.numpy))
+
+    def body(point: Dim, k: Dim, part: Dim) -> Expr:
+        angle = turn(point * k, n1 * n2)
+        cos, sin = scalar.apply("cos", angle), scalar.mul(scalar.apply("sin", angle), sign)
+        return scalar.cast(scalar.select(scalar.apply("eq", scalar.index(part), 0), cos, sin), dtype)
+
+    return compute(dtype, [n2, n1, 2], body)
 
 
 # ---- DFT -------------------------------------------------------------------------------------------------------------------

@@ -9,11 +9,16 @@ import numpy as np
 
 from sardonyx.base.dtypes import DType
 from sardonyx.base.errors import Fail
-from sardonyx.base.symbolic import Dim, ceil_divide, maximum, minimum
-from sardonyx.expr.index import at
+from sardonyx.base.symbolic import Dim, Int, ceil_divide, maximum, minimum
+from sardonyx.expr import scalar
+from sardonyx.expr.index import at, inside
 from sardonyx.expr.require import require_nonnegative
 from sardonyx.expr.tensor import Tensor, assemble, compute, constant
+from sardonyx.loop.nodes import Expr
 from sardonyx.ops.pointwise import expand_to
+
+LONG = 64
+"""Inputs that a window reaches over, from which on it is thought to be longer than data whose size is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,40 @@ class Window:
     def position(self, o: Dim, r: Dim) -> Dim:
         """The place in the input with its border."""
         return o * self.stride + r * self.dilation
+
+    @property
+    def is_inside(self) -> bool:
+        """Has it no border?"""
+        return all(isinstance(n, int) and n == 0 for n in (self.lo, self.hi, self.beyond))
+
+    @property
+    def reach(self) -> Dim:
+        """From the first input to the last one."""
+        return (self.size - 1) * self.dilation + 1
+
+    @property
+    def is_wide(self) -> bool:
+        """May it hold more border than data? Then its border is not worth memory, nor a visit."""
+        if isinstance(self.reach, Int):
+            return False
+        return self.reach > (LONG if isinstance(self.extent, Int) else self.extent)
+
+    @property
+    def taps(self) -> Dim:
+        """How many r are visited: all of them, or of a wide one as many as may lie inside the data."""
+        return minimum(self.size, maximum(ceil_divide(self.extent, self.dilation), 1)) if self.is_wide else self.size
+
+    def tap(self, o: Dim, t: Dim) -> Dim:
+        """The r that is visited as number t: of a wide one counted from the first that lies inside the data."""
+        return t + maximum(ceil_divide(self.lo - o * self.stride, self.dilation), 0) if self.is_wide else t
+
+    def holds(self, o: Dim, r: Dim) -> Expr | None:
+        """Is the input at r inside the data, as a bool? None: always."""
+        if self.is_wide:
+            return scalar.logical_and(inside(self.position(o, r) - self.lo, self.extent), inside(r, self.size))
+        if self.is_inside:
+            return None
+        return inside(self.position(o, r) - self.lo, self.extent)
 
     def inside(self, o: Dim, lo: Dim, hi: Dim) -> Dim:
         """How many r have -lo <= o stride + r dilation - self.lo < extent + hi."""

@@ -57,7 +57,7 @@ def build_with(reader: Background, request: Request, trace: Trace | None) -> Bui
     add_outputs(model.graph, request.extra_outputs)
     inputs, overridable, outputs, metadata = describe(model)
     feeds = make_feeds(model.graph)
-    with budget.seconds(budget.seconds_for(model.graph.num_nodes() + sum(g.num_nodes() for g in model.graph.subgraphs()))):
+    with budget.seconds(budget.seconds_for(count_values(model.graph))):
         optimise(model, request.options, known)
         if request.save_to:
             save(model, request.save_to)
@@ -65,6 +65,11 @@ def build_with(reader: Background, request: Request, trace: Trace | None) -> Bui
     if trace:
         trace.record("Session", "session_initialization", start)
     return Built(program, inputs, overridable, outputs, metadata, assignment, feeds, model.meta[FILES])
+
+
+def count_values(graph: ir.Graph) -> int:
+    """How many values the nodes of a graph, and of bodies in it, give."""
+    return sum(len(node.outputs) for inner in (graph, *graph.subgraphs()) for node in inner)
 
 
 def make_providers(request: Request) -> tuple[list[ExecutionProvider], ExecutionProvider]:
