@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
+from array import array
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import pytest
 
@@ -12,9 +13,11 @@ from sardonyx.base.context import QUIET, RunContext, Trace
 from sardonyx.base.errors import Fail
 
 
-@dataclass
 class Options:
-    terminate: bool = False
+    """What a run is told of its options: one word, which is set from outside."""
+
+    def __init__(self) -> None:
+        self.stop_word = array("q", [0])
 
 
 def test_a_run_without_options_never_ends_early() -> None:
@@ -26,11 +29,17 @@ def test_the_flag_is_looked_at_on_each_check() -> None:
     options = Options()
     context = RunContext(options)
     context.check()
-    options.terminate = True
+    options.stop_word[0] = 1
     with pytest.raises(Fail, match="Exiting due to terminate flag being set to true"):
         context.check()
-    options.terminate = False
+    options.stop_word[0] = 0
     context.check()
+
+
+def test_a_run_ends_at_its_deadline() -> None:
+    RunContext(deadline=time.monotonic_ns() + 10**12).check()
+    with pytest.raises(Fail, match="has taken longer than its timeout"):
+        RunContext(deadline=time.monotonic_ns() - 1).check()
 
 
 def test_an_event_lasts_from_its_start_until_it_is_recorded() -> None:
