@@ -39,7 +39,8 @@ def lowered_parts(source: str | os.PathLike[str] | bytes, options: CompileOption
 
     model = load(source, LoadOptions(knows=knows))
     optimise(model, options, knows)
-    parts = partition(model.graph, ask(model.graph, providers, options))
+    asked = ask(model.graph, providers, options)
+    parts = partition(model.graph, list(asked.values()))
     pieces = zip(parts, extract(model.graph, parts), strict=True)
     return [lowered_graph(piece, options) for part, piece in pieces if part.provider == 0]  # what the compiler claims outright
 

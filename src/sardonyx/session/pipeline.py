@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sardonyx.base import budget, debug, errors
@@ -16,7 +17,7 @@ from sardonyx.base.options import CompileOptions
 from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph.constants import array_of
 from sardonyx.graph.load import FILES, LoadOptions, load
-from sardonyx.graph.partition import Part, extract, partition
+from sardonyx.graph.partition import extract, partition
 from sardonyx.graph.passes import optimise
 from sardonyx.graph.save import save
 from sardonyx.graph.types import tensor_dtype, type_string
@@ -170,28 +171,49 @@ def compile_graph(
 
 
 Done = tuple[Step, OrtEpAssignedSubgraph]  # a compiled part, and who runs which nodes in it
+Claims = list[list[ir.Node]]  # groups of nodes
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Who compiles claimed nodes: the provider at this place of the list, outright or when they are first run (see session.late)."""
+
+    place: int
+    late: bool = False
 
 
 def compile_parts(graph: ir.Graph, providers: Sequence[ExecutionProvider], request: Request, nested: bool = False) -> list[Done]:
     """The graph's parts that have outputs, compiled, in the order in which they run. The graph is used up."""
-    parts = partition(graph, ask(graph, providers, request.options, nested))
-    pieces = zip(parts, extract(graph, parts), strict=True)
-    return [done for part, piece in pieces if piece.outputs for done in compile_part(piece, part, providers, request)]
+    asked = ask(graph, providers, request.options, nested)
+    sources = list(asked)
+    parts = partition(graph, list(asked.values()))
+    pieces = [(sources[part.provider], piece) for part, piece in zip(parts, extract(graph, parts), strict=True)]
+    return [done for source, piece in pieces if piece.outputs for done in compile_part(piece, source, providers, request)]
 
 
 def ask(
     graph: ir.Graph, providers: Sequence[ExecutionProvider], options: CompileOptions, nested: bool = False
-) -> list[list[list[ir.Node]]]:
-    """Each provider's claims, until every node is claimed: outright, then late (numbers from LATE on), then those of the reference."""
+) -> dict[Source, Claims]:
+    """What each provider claims, in the order in which claims are served: outright, late, and last of all the reference's.
+
+    Those after the first are asked while there are nodes that nobody has claimed.
+    """
     *chosen, reference = providers
-    outright = [provider.get_capability(graph, options) for provider in chosen]
-    open_nodes = set(graph).difference(*(group for groups in outright for group in groups))
-    late = [provider.get_late_capability(graph, options) for provider in chosen] if open_nodes else []
-    if nested:  # nothing would be known of these nodes next time that is not known now
-        late = [[group for group in groups if len(group) < len(graph)] for groups in late]
-    open_nodes.difference_update(*(group for groups in late for group in groups))
-    last = [reference.get_capability(graph, options)] if open_nodes else []
-    return [*outright, *late, *last]
+    found = {Source(place): provider.get_capability(graph, options) for place, provider in enumerate(chosen)}
+    if has_open_nodes(graph, found):
+        for place, provider in enumerate(chosen):
+            groups = provider.get_late_capability(graph, options)
+            if nested:  # of a group that is all of the graph nothing would be known next time that is not known now
+                groups = [group for group in groups if len(group) < len(graph)]
+            found[Source(place, late=True)] = groups
+    if has_open_nodes(graph, found):
+        found[Source(len(chosen))] = reference.get_capability(graph, options)
+    return found
+
+
+def has_open_nodes(graph: ir.Graph, found: Mapping[Source, Claims]) -> bool:
+    """Are there nodes that nobody has claimed?"""
+    return len(set(graph).difference(*(group for groups in found.values() for group in groups))) > 0
 
 
 def visible_constants(graph: ir.Graph) -> dict[str, Any]:
@@ -204,29 +226,27 @@ def visible_constants(graph: ir.Graph) -> dict[str, Any]:
     }
 
 
-def compile_part(piece: ir.Graph, part: Part, providers: Sequence[ExecutionProvider], request: Request) -> list[Done]:
-    """The part's own provider compiles it. If that one finds that it can't, those after it are asked about its nodes.
-
-    Late claims are numbered after the others.
-    """
-    chosen = len(providers) - 1
-    late = chosen <= part.provider < 2 * chosen
-    number = part.provider - chosen if late else min(part.provider, chosen)
-    provider = providers[number]
+def compile_part(piece: ir.Graph, source: Source, providers: Sequence[ExecutionProvider], request: Request) -> list[Done]:
+    """The part's own provider compiles it. If that one finds that it can't, those after it are asked about its nodes."""
+    provider, last = providers[source.place], len(providers) - 1
     try:
-        if late:
-            executable: Executable = late_program(piece, functools.partial(compile_specialised, request=request))
-        else:
-            executable = provider.compile(piece, request.options)
+        executable = make_executable(piece, source, provider, request)
     except Unsupported as error:
-        if number == chosen:
+        if source.place == last:
             raise errors.NotImplemented(str(error)) from error
         debug.show(debug.RAN, "refused", f"{provider.name} can't compile what it claimed: {error}")
-        return compile_parts(piece, providers[number + 1 :], request)
-    told = piece if number == chosen else piece.all_nodes()  # the reference tells of its bodies itself
+        return compile_parts(piece, providers[source.place + 1 :], request)
+    told = piece if source.place == last else piece.all_nodes()  # the reference tells of its bodies itself
     nodes = tuple(OrtEpAssignedNode(node.name or "", node.domain, node.op_type) for node in told)
     names = tuple(str(v.name) for v in piece.inputs), tuple(str(v.name) for v in piece.outputs)
     return [(Step(provider.name, executable, *names), OrtEpAssignedSubgraph(provider.name, nodes))]
+
+
+def make_executable(piece: ir.Graph, source: Source, provider: ExecutionProvider, request: Request) -> Executable:
+    """Raises Unsupported where the provider can't do what it claimed."""
+    if source.late:
+        return late_program(piece, functools.partial(compile_specialised, request=request))
+    return provider.compile(piece, request.options)
 
 
 def compile_specialised(model: ir.Model, request: Request) -> tuple[Program, list[OrtEpAssignedSubgraph]]:
