@@ -8,9 +8,9 @@ import ml_dtypes
 import numpy as np
 import onnxruntime
 import pytest
-from onnx import helper, numpy_helper
 
 import sardonyx
+from benchmarks.errors import NARROW, Network, error, output
 from sardonyx.base.dtypes import bf16, f16, f32, i32
 from sardonyx.codegen import features
 from sardonyx.expr import scalar
@@ -212,119 +212,20 @@ def test_integers_are_left_alone() -> None:
 # ---- beside onnxruntime -------------------------------------------------------------------------------------------------
 
 
-class Network:
-    """A graph under construction, its weights by name."""
-
-    def __init__(self, seed: int) -> None:
-        self.random = np.random.default_rng(seed)
-        self.nodes: list[Any] = []
-        self.weights: dict[str, Array] = {}
-
-    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        out = f"v{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, list(inputs), [out], **attributes))
-        return out
-
-    def weight(self, a: Array) -> str:
-        self.weights[f"w{len(self.weights)}"] = a
-        return f"w{len(self.weights) - 1}"
-
-    def normal(self, *shape: int, scale: float = 1.0, mean: float = 0.0) -> str:
-        return self.weight(mean + scale * self.random.standard_normal(shape))
-
-    def model(self, result: str, shape: list[int], dtype: Any) -> bytes:
-        """Its numbers in this dtype."""
-        code = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-        tensors = [numpy_helper.from_array(a.astype(dtype) if a.dtype.kind == "f" else a, n) for n, a in self.weights.items()]
-        graph = helper.make_graph(
-            self.nodes,
-            "network",
-            [helper.make_tensor_value_info("x", code, shape)],
-            [helper.make_tensor_value_info(result, code, None)],
-            tensors,
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-        return bytes(model.SerializeToString())
-
-
-def perceptron(n: Network) -> tuple[str, list[int]]:
-    x = "x"
-    for _ in range(6):
-        x = n.op("Relu", n.op("Add", n.op("MatMul", x, n.normal(64, 64, scale=1 / 8)), n.normal(64, scale=0.1)))
-    return x, [5, 64]
-
-
-def convolutions(n: Network) -> tuple[str, list[int]]:
-    x = "x"
-    for _ in range(5):
-        y = n.op("Conv", x, n.normal(16, 16, 3, 3, scale=1 / 12), n.normal(16, scale=0.1), pads=[1, 1, 1, 1])
-        x = n.op("Add", n.op("Mul", y, n.op("Sigmoid", y)), x)
-    return x, [1, 16, 11, 11]
-
-
-def recurrent(n: Network) -> tuple[str, list[int]]:
-    w, r, b = n.normal(1, 96, 32, scale=1 / 6), n.normal(1, 96, 32, scale=1 / 6), n.normal(1, 192, scale=0.1)
-    return n.op("GRU", "x", w, r, b, hidden_size=32), [20, 2, 32]
-
-
-def layer_norm(n: Network, x: str, width: int) -> str:
-    centred = n.op("Sub", x, n.op("ReduceMean", x, axes=[-1]))
-    variance = n.op("ReduceMean", n.op("Pow", centred, n.weight(np.array(2.0))), axes=[-1])
-    deviation = n.op("Sqrt", n.op("Add", variance, n.weight(np.array(1e-5))))
-    scaled = n.op("Mul", n.op("Div", centred, deviation), n.normal(width, scale=0.1, mean=1))
-    return n.op("Add", scaled, n.normal(width, scale=0.1))
-
-
-def transformer(n: Network) -> tuple[str, list[int]]:
-    width, heads, length = 64, 4, 10
-    x = "x"
-    split = n.weight(np.array([0, length, heads, width // heads]))
-    back = n.weight(np.array([0, length, width]))
-    for _ in range(3):
-        inside = layer_norm(n, x, width)
-        q, k, v = (
-            n.op(
-                "Transpose",
-                n.op("Reshape", n.op("MatMul", inside, n.normal(width, width, scale=1 / 8)), split),
-                perm=[0, 2, 3, 1] if key else [0, 2, 1, 3],
-            )
-            for key in (False, True, False)
-        )
-        scores = n.op("Mul", n.op("MatMul", q, k), n.weight(np.array((width // heads) ** -0.5)))
-        heard = n.op("Reshape", n.op("Transpose", n.op("MatMul", n.op("Softmax", scores), v), perm=[0, 2, 1, 3]), back)
-        x = n.op("Add", x, n.op("MatMul", heard, n.normal(width, width, scale=1 / 8)))
-        hidden = n.op("MatMul", layer_norm(n, x, width), n.normal(width, 4 * width, scale=1 / 8))
-        hidden = n.op("Mul", hidden, n.op("Sigmoid", hidden))
-        x = n.op("Add", x, n.op("MatMul", hidden, n.normal(4 * width, width, scale=1 / 16)))
-    return x, [2, length, width]
-
-
-def output(package: Any, model: bytes, x: Array, threads: int = 1) -> Array:
-    options = package.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    found: Array = package.InferenceSession(model, options, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
-    return found
-
-
 @pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("make", [perceptron, convolutions, recurrent, transformer])
+@pytest.mark.parametrize("make", NARROW)
 def test_f16_networks_are_as_exact_as_onnxruntimes(make: Any, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against the same network with its weights in f32, as they were before they were rounded."""
     n = Network(seed)
     result, shape = make(n)
     x = n.random.standard_normal(shape).astype(np.float16)
-    exact = output(onnxruntime, n.model(result, shape, np.float32), x.astype(np.float32)).astype(np.float64)
+    exact = output(onnxruntime, n.model(result, shape, np.float32), x.astype(np.float32))
     half = n.model(result, shape, np.float16)
-
-    def error(y: Array) -> float:
-        return float(abs(y.astype(np.float64) - exact).max() / abs(exact).max())
-
-    theirs = error(output(onnxruntime, half, x))
+    theirs = error(output(onnxruntime, half, x), exact)
     for target in ("avx512", "avx2", "sse2"):
         if target == "avx512" and features.host().name != target:
             continue
         monkeypatch.setenv("SARDONYX_TARGET", target)
         ours = output(sardonyx, half, x)
-        assert error(ours) <= 1.5 * theirs, target
+        assert error(ours, exact) <= 1.5 * theirs, target
         assert ours.tobytes() == output(sardonyx, half, x, threads=2).tobytes(), "one and two threads differ"

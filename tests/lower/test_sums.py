@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import sardonyx
+from benchmarks.errors import numbers
 from sardonyx.base.dtypes import f32
 from sardonyx.base.symbolic import Symbol, value
 from sardonyx.codegen import features
@@ -112,15 +113,6 @@ def single_node(node: Any, x: Array, weights: dict[str, Array], shape: list[Any]
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     return bytes(model.SerializeToString())
-
-
-def numbers(kind: str, *shape: int) -> Array:
-    generator = np.random.default_rng([len(kind), *shape])
-    if kind == "equal":  # along all axes but the last: their roundings don't cancel
-        return np.ascontiguousarray(np.broadcast_to(generator.uniform(0.5, 1, shape[-1:]).astype(np.float32), shape))
-    if kind == "ones":
-        return np.ones(shape, np.float32)
-    return generator.random(shape, np.float32) if kind == "positive" else generator.standard_normal(shape, np.float32)
 
 
 def errors(model: bytes, x: Array, exact: Array) -> tuple[float, float]:
