@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import onnx
 import pytest
@@ -162,3 +164,17 @@ def test_types_that_clash_are_refused() -> None:
 def test_shapes_that_clash_are_refused_by_name() -> None:
     with pytest.raises(Fail, match=r"Node \(\w*\) Op \(MatMul\) \[ShapeInferenceError\]"):
         model("g (float[2, 3] x) => (float[2, 2] z) { z = MatMul(x, x) }")
+
+
+@pytest.mark.parametrize("opset", [9, 13, 21])
+@pytest.mark.parametrize(
+    "node", ["y = Expand(x, s)", "a = Identity(s) y = Expand(x, a)", "y = ConstantOfShape(s)", "y = Reshape(x, s)"]
+)
+def test_a_vector_that_claims_to_be_long_takes_no_time(node: str, opset: int) -> None:
+    """Nor memory: the standard's inference would write down an axis for each of its elements."""
+    start = time.process_time()
+    found = model(
+        f"g (float[1,3,1] x, int64[2147483647] s) => (float y) {{ {node} }}", f'<ir_version: 8, opset_import: ["" : {opset}]> '
+    )
+    assert time.process_time() - start < 1
+    assert list(found.graph.inputs[1].shape) == [2147483647]  # as users see it

@@ -27,6 +27,7 @@ from sardonyx.ops.record import Op
 
 # What the inference raises on models that don't make sense.
 ERRORS = (onnx.shape_inference.InferenceError, ArithmeticError, IndexError, MemoryError, RuntimeError, TypeError, ValueError)
+MOST_SIZES = 1 << 16  # that a vector may have for all that a file says
 LARGEST_KNOWN = 1024  # bytes of a constant whose value is shown to the inference
 _ERROR = re.compile(r"\(op_type:(?P<op>[^,)]*)(?:, node name: (?P<name>.*?))?\): \[(?P<kind>\w+)\] (?P<text>[^\n]*)")
 # Complaints that follow from an operator outside the standard, whose outputs have no type.
@@ -116,8 +117,17 @@ def _stripped(model: ir.Model, given: Container[str] = ()) -> onnx.ModelProto:
     for value, info in zip(graph.inputs, proto.graph.input, strict=False):
         if (kept := kept_proto(value)) is not None:
             info.type.CopyFrom(kept)
+        _forget_length(info.type.tensor_type)
     _strip_claims(proto.graph, given, itertools.count())
     return proto
+
+
+def _forget_length(claimed: onnx.TypeProto.Tensor) -> None:
+    """A vector that may be sizes is of no known length if it claims a large one: the inference writes down an axis for each of them."""
+    if claimed.elem_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32) and len(claimed.shape.dim) == 1:
+        length = claimed.shape.dim[0]
+        if length.dim_value > MOST_SIZES:
+            length.ClearField("dim_value")
 
 
 def _is_small(value: ir.Value) -> bool:
