@@ -16,6 +16,7 @@ from sardonyx.expr.tensor import Tensor, compute, constant, input_tensor
 from sardonyx.ops.index import gather
 from sardonyx.ops.math import binary
 from sardonyx.ops.movement import concat, slice_
+from sardonyx.ops.pointwise import along
 from sardonyx.ops.shape import shape, sizes
 
 N, M = symbol("n"), symbol("m")
@@ -59,6 +60,25 @@ def test_shared_operands_are_evaluated_once() -> None:
     for _ in range(60):
         total = add(total, total)
     assert known(total).item() == N * 2**60
+
+
+def test_chains_may_be_long() -> None:
+    total, unknown = gather(shape(fed(N)), constant(np.array(0))), input_tensor("data", i64, ())
+    for _ in range(3000):
+        total, unknown = add(total, constant(np.array(1))), add(unknown, constant(np.array(1)))
+    assert known(total).item() == N + 3000
+    assert known(unknown) is None
+    assert known(concat(elements_of(unknown), elements_of(total), axis=0)) is None
+
+
+def elements_of(x: Tensor) -> Tensor:
+    return compute(i64, (1,), lambda i: at(x, ()))
+
+
+def test_sums_of_more_terms_than_sizes_have_are_left_to_the_run() -> None:
+    table = ints(1)
+    assert known(along("add", compute(i64, (1000,), lambda i: at(table, (0,))), [0])).item() == 1000
+    assert known(along("add", compute(i64, (1 << 40,), lambda i: at(table, (0,))), [0])) is None
 
 
 def test_symbols_from_data_are_bound_to_their_element() -> None:

@@ -10,20 +10,22 @@ import contextlib
 import contextvars
 import itertools
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Generator, Iterator, Mapping
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from sardonyx.base.dtypes import boolean
 from sardonyx.base.errors import Unsupported
-from sardonyx.base.symbolic import Atom, Dim, Int, Symbol, evaluate, substitute, symbols, value
+from sardonyx.base.symbolic import Atom, Dim, Int, Symbol, substitute, symbols, value
 from sardonyx.expr import decide
 from sardonyx.expr.decide import Undecided
 from sardonyx.expr.formulas import Number, Unknown, convert, operate, reduced
 from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import Cast, Const, Element, Expr, Index, Op, Reduce, Select, dim_elements
+
+T = TypeVar("T")
 
 MOST_ELEMENTS = 1024
 """Tensors above this size are never shape arithmetic."""
@@ -117,28 +119,47 @@ def memo(t: Tensor) -> npt.NDArray[Any]:
     return t.known
 
 
+Asking: TypeAlias = Generator[tuple[Tensor, tuple[int, ...]], Number, T]
+"""A computation that asks for elements of other tensors. `number_at` computes these: chains may be as long as they like, the stack of
+those under way is not Python's own."""
+
+
 def number_at(t: Tensor, at: tuple[int, ...]) -> Number:
     """One element. Raises Unknown where data decide."""
-    found = memo(t)
-    if found[at] is None:
-        found[at] = evaluate_element(t, at)
-    return found[at]  # type: ignore[no-any-return]
+    found = memo(t)[at]
+    if found is not None:
+        return found  # type: ignore[no-any-return]
+    waiting = [(t, at, evaluate_element(t, at))]
+    answer: Number | None = None
+    while waiting:
+        t, at, work = waiting[-1]
+        try:
+            other, place = work.send(answer)  # type: ignore[arg-type]
+        except StopIteration as done:
+            answer = memo(t)[at] = done.value
+            waiting.pop()
+            continue
+        answer = memo(other)[place]
+        if answer is None:
+            waiting.append((other, place, evaluate_element(other, place)))
+    assert answer is not None
+    return answer
 
 
-def evaluate_element(t: Tensor, at: tuple[int, ...]) -> Number:
+def evaluate_element(t: Tensor, at: tuple[int, ...]) -> Asking[Number]:
     if t.parts:
-        return number_of_part(t, at)
+        return (yield part_at(t, at))
     if t.body is None:
         fed = decide.ask_value(t.name, at) if decide.is_asking() and t.call is None and t.region is None else None
         if fed is None:
             raise Unknown
         return fed
     env = {s: i for a, i in zip(t.axes, at, strict=True) if isinstance(a, Int) for s in a.symbols}
-    return reduce_known(t, env) if t.fn else evaluate_expr(t.body, env)
+    return (yield from reduce_known(t, env)) if t.fn else (yield from evaluate_expr(t.body, env))
 
 
-def number_of_part(whole: Tensor, at: tuple[int, ...]) -> Number:
-    """The element of the part that holds this place of the whole."""
+def part_at(whole: Tensor, at: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]]:
+    """The part that holds this place of the whole, and where."""
     for part in whole.parts:
         assert part.into is not None
         shape = fixed_shape(part)
@@ -147,40 +168,44 @@ def number_of_part(whole: Tensor, at: tuple[int, ...]) -> Number:
         if len(own) < len(start):
             raise Unknown
         if all(0 <= i < n for i, n in zip(own, shape, strict=True)):
-            return number_at(part, own)
+            return part, own
     raise Unknown
 
 
-def reduce_known(t: Tensor, env: Mapping[Symbol, Dim]) -> Number:
+def reduce_known(t: Tensor, env: Mapping[Symbol, Dim]) -> Asking[Number]:
     assert t.fn
     assert t.body is not None
-    extents = [substitute(s.extent, env) for s in t.loops if s.extent is not None]
-    if not all(isinstance(e, int) for e in extents):
+    extents = [n for s in t.loops if s.extent is not None and isinstance(n := substitute(s.extent, env), int)]
+    if len(extents) < len(t.loops) or math.prod(extents) > MOST_ELEMENTS:
         raise Unknown
-    turns = itertools.product(*(range(evaluate(e, dict[Symbol, int]().__getitem__)) for e in extents))
-    terms = [evaluate_expr(t.body, {**env, **dict(zip(t.loops, at, strict=True))}) for at in turns]
+    terms = []
+    for at in itertools.product(*map(range, extents)):
+        terms.append((yield from evaluate_expr(t.body, {**env, **dict(zip(t.loops, at, strict=True))})))
     return reduced(t.fn, t.dtype, terms)
 
 
-def evaluate_expr(e: Expr, env: Mapping[Symbol, Dim]) -> Number:
+def evaluate_expr(e: Expr, env: Mapping[Symbol, Dim]) -> Asking[Number]:
     if isinstance(e, Const):
         return e.value
     if isinstance(e, Index):
-        return known_dim(e.dim, env)
+        return (yield from known_dim(e.dim, env))
     if isinstance(e, Read):
-        return read_known(e, env)
+        return (yield from read_known(e, env))
     if isinstance(e, Select):
         condition, then, otherwise = e.args
-        chosen = evaluate_expr(condition, env)
-        return evaluate_expr(then if chosen else otherwise, env)
+        chosen = yield from evaluate_expr(condition, env)
+        return (yield from evaluate_expr(then if chosen else otherwise, env))
     if isinstance(e, Cast):
-        return convert(evaluate_expr(e.args[0], env), e.args[0].dtype, e.dtype)
+        return convert((yield from evaluate_expr(e.args[0], env)), e.args[0].dtype, e.dtype)
     if isinstance(e, Op):
-        return operate(e.fn, e.args[0].dtype, [evaluate_expr(a, env) for a in e.args])
+        args = []
+        for a in e.args:
+            args.append((yield from evaluate_expr(a, env)))
+        return operate(e.fn, e.args[0].dtype, args)
     raise Unknown(f"{type(e).__name__}" if isinstance(e, Reduce) else str(e))
 
 
-def known_dim(dim: Dim, env: Mapping[Symbol, Dim]) -> Dim:
+def known_dim(dim: Dim, env: Mapping[Symbol, Dim]) -> Asking[Dim]:
     """dim with the loop variables replaced, and its data-dependent indices too."""
     if not any(True for _ in dim_elements(dim)):
         return substitute(dim, env)
@@ -189,7 +214,7 @@ def known_dim(dim: Dim, env: Mapping[Symbol, Dim]) -> Dim:
         term: Dim = factor
         for atom in monomial:
             if isinstance(atom, Element):
-                term = term * element_known(atom, env)
+                term = term * (yield from element_known(atom, env))
             elif isinstance(atom, Symbol):
                 term = term * substitute(value(atom), env)
             else:
@@ -198,18 +223,20 @@ def known_dim(dim: Dim, env: Mapping[Symbol, Dim]) -> Dim:
     return total
 
 
-def element_known(atom: Element, env: Mapping[Symbol, Dim]) -> Dim:
-    number = evaluate_expr(atom.expr, env)
+def element_known(atom: Element, env: Mapping[Symbol, Dim]) -> Asking[Dim]:
+    number = yield from evaluate_expr(atom.expr, env)
     if not isinstance(number, int) or atom.extent is None:
         raise Unknown
     return number + substitute(atom.extent, env) if number < 0 else number
 
 
-def read_known(e: Read, env: Mapping[Symbol, Dim]) -> Number:
-    if e.guard is not None and not evaluate_expr(e.guard, env):
+def read_known(e: Read, env: Mapping[Symbol, Dim]) -> Asking[Number]:
+    if e.guard is not None and not (yield from evaluate_expr(e.guard, env)):
         return False if e.dtype is boolean else 0
-    where = [known_dim(i, env) for i in e.indices]
+    where = []
+    for i in e.indices:
+        where.append((yield from known_dim(i, env)))
     at = tuple(w for w in where if isinstance(w, int))
     if len(at) < len(where) or not all(0 <= w < n for w, n in zip(at, fixed_shape(e.tensor), strict=True)):
         raise Unknown
-    return number_at(e.tensor, at)
+    return (yield e.tensor, at)
