@@ -14,7 +14,7 @@ from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim, Symbol, equals, evaluate, maximum, minimum, value
 from sardonyx.codegen.compile import compile_module
 from sardonyx.codegen.features import Target, host
-from sardonyx.codegen.plans import LEVEL, MOST, emit_plans, instructions
+from sardonyx.codegen.plans import LEVEL, MOST, Expected, emit_between, emit_plans, instructions
 from sardonyx.runtime import abi
 from sardonyx.runtime.abi import OVERFLOW
 from sardonyx.runtime.linker import link
@@ -125,3 +125,37 @@ def test_an_estimate_that_overflows_is_the_largest_number() -> None:
     assert plan([a], (1 << 40, 5), work=a * a * 3) == ([(1 << 63) - 1, 1 << 40], 0)
     assert plan([a], (1 << 40, 5), work=a * 3) == ([3 << 40, 1 << 40], 0)
     assert plan([a * a], (1 << 40, 5), work=a * a)[1] == OVERFLOW
+
+
+def between(
+    dims: list[Dim], tests: list[tuple[int, bool, int]], numbers: tuple[int, int], status: int = 0
+) -> tuple[list[int], int]:
+    """(the values of dims, the status) after a plan between calls. tests: (which of the dims, zero, code)."""
+    slots = {A: FREE, B: FREE + 1}
+    module = emit_plans(host(), {}, slots)
+    assignments = [(FREE + 2 + k, d) for k, d in enumerate(dims)]
+    emit_between(module, host(), "again", assignments, [Expected(FREE + 2 + k, zero, code) for k, zero, code in tests], slots)
+    image = load(link([compile_module(module, host(), LEVEL)]))
+    memory = aligned(8 * (FREE + 32 + len(dims))).view(np.int64)
+    memory[abi.STATUS] = status
+    memory[FREE : FREE + 2] = numbers
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    kind(image.address("again"))(None, memory.ctypes.data, None, 0, 1)
+    return [int(v) for v in memory[FREE + 2 : FREE + 2 + len(dims)]], int(memory[abi.STATUS])
+
+
+def test_a_plan_between_calls_computes_and_tests() -> None:
+    tests = [(0, True, 7 << 32 | 1), (1, False, 7 << 32 | 2)]
+    assert between([a - b, a], tests, (3, 3)) == ([0, 3], 0)
+    assert between([a - b, a], tests, (3, 4)) == ([-1, 3], 7 << 32 | 1)
+    assert between([a - b, a], tests, (-3, -3)) == ([0, -3], 7 << 32 | 2)
+
+
+def test_the_first_error_stays() -> None:
+    tests = [(0, True, 7 << 32 | 1), (1, False, 7 << 32 | 2)]
+    assert between([a - b, a], tests, (-3, 4))[1] == 7 << 32 | 1
+    assert between([a - b, a], tests, (-3, 4), status=5)[1] == 5
+
+
+def test_a_plan_between_calls_that_overflows() -> None:
+    assert between([a * a], [(0, False, 9)], (1 << 40, 0))[1] == OVERFLOW

@@ -7,11 +7,11 @@ import pytest
 
 from sardonyx.base.dtypes import f32, i64
 from sardonyx.base.errors import Unsupported
-from sardonyx.base.symbolic import Int, single, symbol, symbols
+from sardonyx.base.symbolic import Int, single, symbol, symbols, value
 from sardonyx.expr.decide import Undecided, answering
 from sardonyx.expr.evaluate import evaluate
 from sardonyx.expr.index import at, element
-from sardonyx.expr.known import DataSymbol, elements, known, no_data_sizes
+from sardonyx.expr.known import DataSymbol, elements, known, no_data_sizes, size_or_none
 from sardonyx.expr.tensor import Tensor, compute, constant, input_tensor
 from sardonyx.ops.index import gather
 from sardonyx.ops.math import binary
@@ -90,9 +90,14 @@ def test_symbols_from_data_are_bound_to_their_element() -> None:
 
 
 def test_sizes_from_data_may_be_forbidden() -> None:
-    count = input_tensor("count", i64, (1,))
-    with no_data_sizes("inside a loop"), pytest.raises(Unsupported, match="depends on data inside a loop"):
-        elements(count)
+    outside = input_tensor("outside", i64, (1,))
+    with no_data_sizes("inside a loop"):
+        inside = input_tensor("inside", i64, (1,))
+        with pytest.raises(Unsupported, match="depends on data inside a loop"):
+            elements(inside)
+        assert elements(outside).tolist() == [value(DataSymbol(outside, 0))]
+        assert size_or_none(outside) == value(DataSymbol(outside, 0))
+        assert size_or_none(inside) is None
     with no_data_sizes("inside a loop"):
         assert elements(ints(3)).tolist() == [3]
 

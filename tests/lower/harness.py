@@ -212,7 +212,8 @@ class Interpreted:
         """Elements that the first segment's steps write, or many where data decide."""
         if len(self.program.segments) > 1:
             return 0
-        return sum(self.number(bytes_of(t)) // t.dtype.itemsize for s in self.program.segments for q in s.steps for t in q.writes)
+        written = ((s.sizes.get(t, bytes_of(t)), t) for s in self.program.segments for q in s.steps for t in q.writes)
+        return sum(self.number(size) // t.dtype.itemsize for size, t in written)
 
     def outputs(self) -> list[Array]:
         for segment in self.program.segments:
@@ -224,6 +225,8 @@ class Interpreted:
         arena = np.full(self.number(segment.arena), 0xFF, np.uint8)
         self.arenas.append(arena)
         for t in {t for q in segment.steps for t in q.writes}:
+            if t in self.memory:
+                continue  # of an earlier segment, which wrote a part of it
             if t not in segment.offsets:
                 self.memory[t] = interpreter.undefined(int(np.prod([self.number(n) for n in t.shape], dtype=object)), t.dtype)
                 continue

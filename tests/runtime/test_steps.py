@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sardonyx.runtime import abi
-from sardonyx.runtime.steps import CallStep, RepeatStep, rows, table
+from sardonyx.runtime.steps import CallStep, PlanStep, RepeatStep, rows, table
 
 NUMBERS = {"first": 0, "second": 1}
 END = (abi.END, 0, 0, 0)
@@ -39,6 +39,20 @@ def test_a_repetition():
         (abi.GO, 5, 0, 0),
         END,
     )
+
+
+def test_a_plan_between_calls():
+    """One thread calls it, apart from the calls around it; then all meet."""
+    alone = CallStep("first", 60, parts=0)
+    repeat = RepeatStep(51, (52,), None, (PlanStep("second"), alone))
+    found = rows([repeat, alone], NUMBERS)
+    assert found[4:7] == ((1, 0, 1 << abi.COUNT_BITS, 0), MEET, (0, 60, 1 << abi.COUNT_BITS, 0))
+
+
+def test_a_plan_is_no_part_of_a_group():
+    alone = CallStep("first", 60, parts=0)
+    found = rows([alone, PlanStep("second"), alone, alone], NUMBERS)
+    assert [how >> abi.COUNT_BITS for what, _, how, _ in found if what >= 0] == [1, 1, 2, 1]
 
 
 def test_the_table_has_addresses():

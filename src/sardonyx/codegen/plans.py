@@ -12,12 +12,20 @@ code is hardly longer. A long plan is divided among functions that it calls in o
 a place on the stack. What one of them has computed the others find in an array.
 
     void NAME.i(ptr context, ptr shared)
+
+A plan between the calls of a run (runtime.steps), where sizes change from iteration to iteration of a loop, is called as kernels are, and may
+ask for conditions:
+
+void NAME(ptr arguments, ptr context, ptr scratch, i64 part, i64 of):
+    NAME.sizes(context)
+    for (slot, zero, code, details): if context[slot] != 0 (zero) or < 0 (else): cmpxchg(status, 0, code); if it was 0: store the details
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from llvmlite import ir
 
@@ -36,6 +44,16 @@ LARGEST = (1 << WORD_BITS - 1) - 1
 PAIR = ir.LiteralStructType([I64, I1])
 
 
+class Expected(NamedTuple):
+    """A slot whose number must be zero, or else not be negative. If it isn't so, `code` becomes the run's status, and what is in the
+    slots `details`, three at most, its details."""
+
+    slot: int
+    zero: bool
+    code: int
+    details: tuple[int, ...] = ()
+
+
 def emit_plans(target: Target, plans: Mapping[str, Sequence[tuple[int, Dim]]], slots: Mapping[Symbol, int]) -> ir.Module:
     """A program's own module. plans: by name. slots: where each symbol of the plans' integers is found."""
     module = ir.Module("plans")
@@ -43,6 +61,34 @@ def emit_plans(target: Target, plans: Mapping[str, Sequence[tuple[int, Dim]]], s
     for name, assignments in plans.items():
         emit_plan(module, target, name, assignments, slots)
     return module
+
+
+def emit_between(
+    module: ir.Module,
+    target: Target,
+    name: str,
+    assignments: Sequence[tuple[int, Dim]],
+    tests: Sequence[Expected],
+    slots: Mapping[Symbol, int],
+) -> None:
+    """Emit a plan that is called between the kernels of a run. tests: made once all is assigned."""
+    emit_plan(module, target, f"{name}.sizes", assignments, slots)
+    w = Words(_function(module, name, [PTR, PTR, PTR, I64, I64]), target)
+    w.b.position_at_end(w.block("entry"))
+    context = w.function.args[1]
+    w.b.call(module.globals[f"{name}.sizes"], [context])
+
+    def slot(number: int) -> Value:
+        return w.b.gep(context, [w.const(I64, number)], source_etype=I64)
+
+    for test in tests:
+        found = w.b.load(slot(test.slot), typ=I64, align=8)
+        with w.b.if_then(w.b.icmp_signed("!=" if test.zero else "<", found, w.const(I64, 0))):
+            first = w.b.cmpxchg(slot(abi.STATUS), w.const(I64, 0), w.const(I64, test.code), "acq_rel", "monotonic")
+            with w.b.if_then(w.b.extract_value(first, 1)):
+                for i, place in enumerate(test.details):
+                    w.b.store(w.b.load(slot(place), typ=I64, align=8), slot(abi.DETAIL + i), align=8)
+    w.b.ret_void()
 
 
 def emit_plan(

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from sardonyx.base.dtypes import DType
 from sardonyx.base.errors import InvalidArgument
-from sardonyx.base.symbolic import Atom, Defined, Derived, Dim, Symbol, ground, symbols, terms, value
+from sardonyx.base.symbolic import Atom, Defined, Derived, Dim, Symbol, symbols, terms
+from sardonyx.expr.dependence import depends_on
 from sardonyx.expr.known import DataSymbol
 from sardonyx.expr.region import Region
 from sardonyx.expr.tensor import KernelCall, Read, Tensor, operands
@@ -61,31 +62,19 @@ def needed(outputs: Iterable[Tensor], given: Iterable[Tensor]) -> list[Tensor]:
 
 def sources(t: Tensor) -> list[Tensor]:
     """What must be there before t is computed: its operands, and the tensors whose elements are sizes that its definition names."""
-    direct = outer_operands(t.region) if t.region else operands(t)
-    return direct + [s.tensor for s in own_symbols(t) if isinstance(s, DataSymbol)]
-
-
-def own_symbols(t: Tensor) -> frozenset[Symbol]:
-    """Sizes and loop variables that t's definition names."""
-    dims: list[Dim] = [*t.shape, *(s.extent for s in t.loops if s.extent is not None)]
-    dims += [i for part in t.parts if part.into for i in part.into[1]]
-    dims += t.call.sizes if t.call else ()
-    dims += [t.region.trip] if t.region else []
-    dims += map(value, t.body.symbols) if t.body is not None else ()
-    return frozenset[Symbol]().union(*map(ground, dims))
-
-
-def states(region: Region) -> list[Tensor]:
-    conditions = [region.proceed.state] if region.proceed else []
-    return [c.state for c in region.carried] + conditions
+    direct = [o for r in t.region.both for o in outer_operands(r)] if t.region else operands(t)
+    return direct + [s.tensor for s in depends_on(t) if isinstance(s, DataSymbol)]
 
 
 def changing(region: Region) -> list[Tensor]:
-    """What a region computes anew at each step, because it depends on its state or on the step; operands first."""
-    moving = set(states(region))
+    """What a region computes anew at each iteration, because it depends on its state or on the iteration, or may not be computed
+    outside; operands first."""
+    states = [c.state for c in region.states]
+    moving = set(states)
     out = []
-    for t in needed(region.results, states(region)):
-        if region.step in own_symbols(t) or not moving.isdisjoint(sources(t)):
+    for t in needed(region.results, states):
+        pinned = region.pinned and region.made is not None and region.made[0] < t.id < region.made[1]
+        if pinned or region.step in depends_on(t) or not moving.isdisjoint(sources(t)):
             moving.add(t)
             out.append(t)
     return out
@@ -95,7 +84,8 @@ def outer_operands(region: Region) -> list[Tensor]:
     """What a region reads from outside."""
     inside = changing(region)
     read = [o for t in inside for o in sources(t)]
-    return [t for t in dict.fromkeys((*region.inputs, *read, *region.results)) if t not in inside and t not in states(region)]
+    own = {*inside, *(c.state for c in region.states)}
+    return [t for t in dict.fromkeys((*region.inputs, *read, *region.results)) if t not in own]
 
 
 # ---- tensors ------------------------------------------------------------------------------------------------------------
@@ -127,7 +117,8 @@ class Scope:
         elif t.call:
             self.values.update(zip(t.call.outputs, self.run_kernel(t.call), strict=True))
         elif t.region:
-            self.run_region(t.region)
+            for region in t.region.both:
+                self.run_region(region)
         elif t.body is not None:
             self.values[t] = self.compute_body(t, t.body)
         else:
@@ -171,7 +162,10 @@ class Scope:
         return outputs
 
     def run_region(self, region: Region) -> None:
-        carried = region.carried + ((region.proceed,) if region.proceed else ())
+        if region.flag is not None:
+            self.run_branch(region, self.values[region.flag])
+            return
+        carried = region.states
         state = {c.state: self.values[c.initial] for c in carried}
         (trip,) = self.shape([region.trip])
         stacks = [np.zeros(self.shape(s.whole.shape), s.whole.dtype.numpy) for s in region.stacked]
@@ -188,6 +182,14 @@ class Scope:
         self.values |= {s.whole: stack for s, stack in zip(region.stacked, stacks, strict=True)}
         if region.count is not None:
             self.values[region.count] = np.array(step, np.int64)
+
+    def run_branch(self, region: Region, flag: Array) -> None:
+        """Puts what the branch makes among the values, if it is taken."""
+        if flag:
+            inside = Scope(self.values.copy(), self.sizes)
+            for t in changing(region):
+                inside.compute(t)
+            self.values |= {s.whole: inside.values[s.value] for s in region.stacked}
 
 
 # ---- bodies -------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sardonyx.base.errors import Fail
-from sardonyx.base.symbolic import Derived, Dim, Int, alias, equals, maximum, minimum, value
+from sardonyx.base.symbolic import Derived, Dim, Int, alias, equals, is_nonnegative, maximum, minimum, value
 from sardonyx.expr.require import require_equal
 from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import Element, Expr, Index, Op
@@ -32,20 +32,38 @@ def broadcast_index(index: Dim, extent: Dim) -> Dim:
     if is_clamped(extent, 1):
         return 0  # it has one element, or none at all
     loops = [s.extent for s in sorted(index.symbols) if s.extent is not None] if not isinstance(index, int) else []
-    if len(loops) == 1 and loops[0] != extent and not is_clamped(extent, loops[0]):
+    if len(loops) == 1 and loops[0] != extent and not is_one_with(extent, loops[0]):
         return index * (1 - equals(extent, 1))
     return index
 
 
 def is_clamped(e: Dim, other: Dim) -> bool:
-    """Is e = min(other, n)? Then (but for n = 1) it is 1 only where other is, so that broadcasting the two means that they are equal."""
+    """Is e = min(other, n)?"""
+    return clamped_by(e, other) is not None
+
+
+def is_one_with(e: Dim, other: Dim) -> bool:
+    """Is e = min(other, n) for an n that is not 1? Then e is 1 only where other is, so that broadcasting the two means that they are
+    equal."""
+    n = clamped_by(e, other)
+    return n is not None and (n == 0 or is_nonnegative(n - 2))
+
+
+def clamped_by(e: Dim, other: Dim) -> Dim | None:
+    """n, if e = min(other, n)."""
     if not isinstance(e, Int) or len(e.terms) != 1:
-        return False
+        return None
     ((monomial, factor),) = e.terms.items()
     atom = monomial[0]
-    return (
-        factor == 1 and len(monomial) == 1 and isinstance(atom, Derived) and atom.op == "min" and other in (atom.left, atom.right)
-    )
+    if (
+        factor != 1
+        or len(monomial) != 1
+        or not isinstance(atom, Derived)
+        or atom.op != "min"
+        or other not in (atom.left, atom.right)
+    ):
+        return None
+    return atom.right if other == atom.left else atom.left
 
 
 def broadcast(*shapes: Sequence[Dim]) -> list[Dim]:
@@ -77,7 +95,7 @@ def broadcast_extent(extents: Sequence[Dim], shapes: Sequence[Sequence[Dim]]) ->
             out, e = e, out
         if is_clamped(e, 1) and is_clamped(e, out):
             continue  # one element beside out, none beside none
-        if is_clamped(e, out):
+        if is_one_with(e, out):
             require_equal(e, out, clash, out, e, *shapes)
             continue
         require_equal((e - out) * (e - 1) * (out - 1), 0, clash, out, e, *shapes)

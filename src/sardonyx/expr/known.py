@@ -22,7 +22,7 @@ from sardonyx.base.symbolic import Atom, Dim, Int, Symbol, substitute, symbols, 
 from sardonyx.expr import decide
 from sardonyx.expr.decide import Undecided
 from sardonyx.expr.formulas import Number, Unknown, convert, operate, reduced
-from sardonyx.expr.tensor import Read, Tensor
+from sardonyx.expr.tensor import Read, Tensor, next_id
 from sardonyx.loop.nodes import Cast, Const, Element, Expr, Index, Op, Reduce, Select, dim_elements
 
 T = TypeVar("T")
@@ -45,6 +45,10 @@ class DataSymbol(Symbol):
         return self.tensor is other.tensor and self.position == other.position  # a name is unique only within its graph
 
 
+class DataInBody(Unsupported):
+    """A size is asked for that only data of a repeated body decide."""
+
+
 def known(t: Tensor) -> npt.NDArray[Any] | None:
     """t's elements as numbers and formulas (an object array of t's shape; see expr.formulas), or None where data decide any."""
     try:
@@ -64,13 +68,14 @@ def decided(t: Tensor) -> npt.NDArray[Any]:
     return found
 
 
-_forbidden: contextvars.ContextVar[str] = contextvars.ContextVar("no_data_sizes", default="")
+_forbidden: contextvars.ContextVar[tuple[str, float]] = contextvars.ContextVar("no_data_sizes", default=("", math.inf))
 
 
 @contextlib.contextmanager
 def no_data_sizes(where: str) -> Iterator[None]:
-    """Inside, a size that only data decide raises Unsupported, naming where."""
-    token = _forbidden.set(where)
+    """Inside, a size that only data decide which are computed inside raises Unsupported, naming where."""
+    _, first = _forbidden.get()
+    token = _forbidden.set((where, min(first, next_id())))
     try:
         yield
     finally:
@@ -95,9 +100,27 @@ def number_or_symbol(t: Tensor, at: tuple[int, ...], position: int) -> Number:
     try:
         return number_at(t, at)
     except Unknown:
-        if where := _forbidden.get():
-            raise Unsupported(f"a size that depends on data {where}") from None
-        return value(DataSymbol(t, position))
+        return data_size(t, position)
+
+
+def data_size(t: Tensor, position: int) -> Dim:
+    """An element that only data decide, as a size. Raises Unsupported where they are computed in a repeated body: sizes are read only
+    between the calls of a program."""
+    where, first = _forbidden.get()
+    if t.id >= first:
+        raise DataInBody(f"a size that depends on data {where}")
+    return value(DataSymbol(t, position))
+
+
+def size_or_none(t: Tensor) -> Dim | None:
+    """The only element of t as a size; None where only data of a repeated body decide. Raises Unsupported if t may have more."""
+    try:
+        found: Dim = elements(t).item()
+    except ValueError:
+        raise Unsupported(f"{t} is not one number") from None
+    except DataInBody:
+        return None
+    return found
 
 
 def fixed_shape(t: Tensor) -> tuple[int, ...]:

@@ -1,9 +1,12 @@
-"""Repetition: a body of tensors computed once per step, with carried state. RNN cells, Scan, Loop.
+"""Repetition: a body of tensors computed once per iteration, with carried state. RNN cells, Scan, Loop; and If, whose branches run
+once or not at all.
 
-    finals, stacks = scan(trip, [h0], step)        step(t, h) -> ([h_next], [y])
+    finals, stacks = scan(trip, [h0], step)                 step(t, h) -> ([h_next], [y])
 
-runs t = 0, 1, ... trip - 1, one after the other, each step's tensors in parallel. A step reads the state of the step before and, by
-indices over t, any tensor from outside; `stacks[i]` has a first axis of `trip` and y of step t at t.
+runs t = 0, 1, ... trip - 1, one after the other, each iteration's tensors in parallel. A step reads the state of the iteration before
+and, by indices over t, any tensor from outside; `stacks[i]` has a first axis of `trip` and y of iteration t at t.
+
+    results = choose(condition, then, otherwise)            then() -> [y], otherwise() -> [y]
 """
 
 from __future__ import annotations
@@ -12,17 +15,27 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from sardonyx.base.bounds import greatest
 from sardonyx.base.dtypes import boolean, i64
-from sardonyx.base.errors import Fail
-from sardonyx.base.symbolic import Dim, Symbol, value
-from sardonyx.expr.tensor import Tensor, input_tensor
+from sardonyx.base.errors import Fail, Unsupported
+from sardonyx.base.symbolic import Dim, Symbol, evaluate, product, substitute, symbols, value
+from sardonyx.expr import require
+from sardonyx.expr.dependence import closure
+from sardonyx.expr.require import not_below_zero, require_equal
+from sardonyx.expr.scalar import apply
+from sardonyx.expr.tensor import Read, Tensor, compute, input_tensor, next_id, operands
 
 _count = itertools.count()
+
+ENDLESS = 1 << 62
+"""The number of iterations of a loop that only its condition ends."""
+LARGEST = 1 << 40
+"""Elements of a tensor that no machine holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """State: `initial` before the first step, read as `state` inside a step, `update` after it, `final` after the last."""
+    """State: `initial` before the first iteration, read as `state` inside one, `update` after it, `final` after the last."""
 
     initial: Tensor
     state: Tensor
@@ -32,7 +45,7 @@ class Carried:
 
 @dataclass(frozen=True, slots=True)
 class Stacked:
-    """`value` of step t is `whole[t]`."""
+    """`value` of iteration t is `whole[t]`; of a branch, `whole`."""
 
     value: Tensor
     whole: Tensor
@@ -40,11 +53,14 @@ class Stacked:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Region:
-    """Steps t in [0, trip), as long as `proceed` (a bool scalar: its initial value, then its update) holds, if there is one.
+    """Iterations t in [0, trip), as long as `proceed` (a bool scalar: its initial value, then its update) holds, if there is one.
 
-    Of the tensors that a step makes, those that depend on neither state nor t are computed once, before; with `pinned` (ids from first
-    to last) all stay inside. With `proceed` the number of steps done is `done`, and `count`'s only element (i64), and rows of the stacks
-    past it are undefined.
+    Of the tensors that an iteration makes, those that depend on neither state nor t are computed once, before; unless `pinned`. With
+    `proceed` the number of iterations done is `done`, and `count`'s only element (i64), and rows of the stacks past it are undefined.
+
+    made    ids of the tensors made by the body: from the first to the one after the last; None for a region that has none of its own
+    flag    of a branch: whether it runs (a bool scalar)
+    before  of the second of two branches: the first one; they write the same wholes
     """
 
     step: Symbol
@@ -53,76 +69,155 @@ class Region:
     stacked: tuple[Stacked, ...]
     proceed: Carried | None = None
     count: Tensor | None = None
-    pinned: tuple[float, float] | None = None
     done: Symbol | None = None
+    made: tuple[float, float] | None = None
+    pinned: bool = False
+    flag: Tensor | None = None
+    before: Region | None = None
+
+    @property
+    def both(self) -> tuple[Region, ...]:
+        """The regions that make the outputs: this one, and the branch before it."""
+        return (self,) if self.before is None else (self.before, self)
+
+    @property
+    def states(self) -> tuple[Carried, ...]:
+        """All that is carried, the condition too."""
+        return self.carried + ((self.proceed,) if self.proceed else ())
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
-        """What must be there before the first step; the body's other operands are found by walking it."""
-        conditions = (self.proceed.initial,) if self.proceed else ()
-        return tuple(c.initial for c in self.carried) + conditions
+        """What must be there before the first iteration; the body's other operands are found by walking it."""
+        return tuple(c.initial for c in self.states) + ((self.flag,) if self.flag else ())
 
     @property
     def results(self) -> tuple[Tensor, ...]:
-        """What a step computes."""
-        conditions = (self.proceed.update,) if self.proceed else ()
-        return tuple(c.update for c in self.carried) + tuple(s.value for s in self.stacked) + conditions
+        """What an iteration computes."""
+        return tuple(c.update for c in self.carried) + tuple(s.value for s in self.stacked) + self.conditions
+
+    @property
+    def conditions(self) -> tuple[Tensor, ...]:
+        return (self.proceed.update,) if self.proceed else ()
 
     @property
     def outputs(self) -> tuple[Tensor, ...]:
         counts = (self.count,) if self.count else ()
         return tuple(c.final for c in self.carried) + tuple(s.whole for s in self.stacked) + counts
 
+    @property
+    def at(self) -> float:
+        """Its place among the ids of the tensors around it: after all that its body makes, before its outputs."""
+        return self.made[1] if self.made is not None else min(t.id for t in self.outputs)
+
 
 Step = Callable[..., tuple[Sequence[Tensor], Sequence[Tensor]]]
 
 
 def scan(trip: Dim, initial: Sequence[Tensor], step: Step) -> tuple[list[Tensor], list[Tensor]]:
-    """(final states, stacks) of `trip` steps. Raises Fail if a state changes its dtype or shape."""
-    t = Symbol(f"t{next(_count)}", trip)
+    """(final states, stacks) of `trip` iterations. Raises Fail if a state changes its dtype, Unsupported if one, or what is stacked,
+    changes its shape."""
+    first, t = next_id(), Symbol(f"t{next(_count)}", trip)
     states = [input_tensor(f"{t.name}.state{i}", x.dtype, x.shape) for i, x in enumerate(initial)]
     updates, values = step(value(t), *states)
-    region = Region(
-        t,
-        trip,
-        tuple(carry(x, s, u) for x, s, u in zip(initial, states, updates, strict=True)),
-        tuple(Stacked(v, Tensor(v.dtype, (trip, *v.shape))) for v in values),
-    )
-    return attach(region)
+    made = first, next_id()
+    carried = tuple(carry(x, s, u) for x, s, u in zip(initial, states, updates, strict=True))
+    return attach(Region(t, trip, carried, stack(t, trip, values), made=made))
 
 
-def while_loop(
-    trip: Dim, proceed: Tensor, initial: Sequence[Tensor], step: Step, pinned: bool = False
-) -> tuple[list[Tensor], list[Tensor], Tensor]:
+def while_loop(trip: Dim, proceed: Tensor, initial: Sequence[Tensor], step: Step) -> tuple[list[Tensor], list[Tensor], Tensor]:
     """Like `scan`, but only as long as a condition holds: step's first update is the next condition (a bool scalar).
 
     -> (final states, stacks of `trip` rows of which only the first count[0] are defined, count: i64[])
     """
-    if proceed.dtype is not boolean or proceed.rank != 0:
-        raise Fail(f"the condition of a loop must be a bool scalar, not {proceed}")
-    t = Symbol(f"t{next(_count)}", trip)
+    first, t = next_id(), Symbol(f"t{next(_count)}", trip)
     holds = input_tensor(f"{t.name}.proceed", boolean, ())
     states = [input_tensor(f"{t.name}.state{i}", x.dtype, x.shape) for i, x in enumerate(initial)]
     (condition, *updates), values = step(value(t), *states)
-    count = Tensor(i64, ())
+    if trip == ENDLESS:
+        require_bounded([condition, *updates, *values], t, first)
+    made = first, next_id()
     region = Region(
         t,
         trip,
         tuple(carry(x, s, u) for x, s, u in zip(initial, states, updates, strict=True)),
-        tuple(Stacked(v, Tensor(v.dtype, (trip, *v.shape))) for v in values),
-        carry(proceed, holds, condition),
-        count,
-        (holds.id, count.id) if pinned else None,
-        Symbol(f"{t.name}.done", trip + 1),
+        stack(t, trip, values),
+        carry(require_condition(proceed), holds, require_condition(condition)),
+        count=Tensor(i64, ()),
+        done=Symbol(f"{t.name}.done", trip + 1),
+        made=made,
     )
     finals, stacks = attach(region)
-    return finals, stacks, count
+    assert region.count is not None
+    return finals, stacks, region.count
+
+
+def choose(
+    condition: Tensor,
+    then: Callable[[], Sequence[Tensor]],
+    otherwise: Callable[[], Sequence[Tensor]],
+    merge: Callable[[Tensor, Tensor], Sequence[Dim]],
+) -> list[Tensor]:
+    """then's tensors if the condition (a bool scalar) holds, else those of otherwise; all of a branch is computed only if it is taken.
+
+    merge: the shape of what is the one or the other.
+    """
+    flags = [require_condition(condition), compute(boolean, (), lambda: apply("not", Read(condition, ())))]
+    branches: list[tuple[Symbol, Sequence[Tensor], tuple[float, float]]] = []
+    for body in (then, otherwise):
+        first, t = next_id(), Symbol(f"t{next(_count)}", 1)
+        with require.only_if(t):
+            results = body()
+        branches.append((t, results, (first, next_id())))
+    wholes = [Tensor(x.dtype, merge(x, y)) for x, y in zip(branches[0][1], branches[1][1], strict=True)]
+    before: Region | None = None
+    for (t, results, made), flag in zip(branches, flags, strict=True):
+        written = tuple(Stacked(x, whole) for x, whole in zip(results, wholes, strict=True))
+        before = Region(t, 1, (), written, made=made, pinned=True, flag=flag, before=before)
+    assert before is not None
+    return attach(before)[1]
+
+
+def require_condition(t: Tensor) -> Tensor:
+    """Raises Fail if t is no bool scalar."""
+    if t.dtype is not boolean or t.rank != 0:
+        raise Fail(f"a condition must be a bool scalar, not {t}")
+    return t
+
+
+def require_bounded(results: Sequence[Tensor], t: Symbol, first: float) -> None:
+    """Raises Unsupported if a tensor made since `first` may become larger and larger with the iterations."""
+    waiting, seen = list(results), set(results)
+    while waiting:
+        x = waiting.pop()
+        size = greatest(product(x.shape), t, 0, ENDLESS)
+        if evaluate(size, lambda s: 256) > LARGEST:
+            raise Unsupported(f"a tensor that grows with the iterations of a loop without a trip count: {x}")
+        fresh = [o for o in operands(x) if o.id >= first and o not in seen]
+        waiting += fresh
+        seen.update(fresh)
 
 
 def carry(initial: Tensor, state: Tensor, update: Tensor) -> Carried:
-    if update.dtype is not initial.dtype or update.shape != initial.shape:
+    """Raises Fail for another dtype, Unsupported for another shape, which is allowed, but has no compiled form."""
+    if update.dtype is not initial.dtype:
         raise Fail(f"a loop's state begins as {initial} and goes on as {update}")
+    if update.shape != initial.shape:
+        raise Unsupported(f"a loop's state that begins as {initial} and goes on as {update}")
     return Carried(initial, state, update, Tensor(initial.dtype, initial.shape))
+
+
+def stack(t: Symbol, trip: Dim, values: Sequence[Tensor]) -> tuple[Stacked, ...]:
+    """All rows have the shape of the first: what may differ is required not to, at each iteration. Raises Unsupported where the first
+    row's shape can't be told."""
+    out = []
+    for v in values:
+        row = [not_below_zero(substitute(n, {t: 0})) for n in v.shape]
+        if t in closure(frozenset().union(*map(symbols, row))):
+            raise Unsupported(f"rows of a loop's result that differ in shape: {v}")
+        for n, m in zip(v.shape, row, strict=True):
+            require_equal(n, m, "the rows of a loop's result differ in shape: {} and {}", row, v.shape)
+        out.append(Stacked(v, Tensor(v.dtype, (trip, *row))))
+    return tuple(out)
 
 
 def attach(region: Region) -> tuple[list[Tensor], list[Tensor]]:

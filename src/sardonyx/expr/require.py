@@ -1,4 +1,7 @@
-"""What an operator takes for granted about sizes that are known only at run time; checked before each run with new sizes."""
+"""What an operator takes for granted about sizes that are known only at run time; checked before each run with new sizes.
+
+What a branch of an If takes for granted is checked when the branch is taken, and what depends on the iteration of a loop at each iteration.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ class Requirement:
     """`dim` must be zero, or must not be negative; otherwise the run fails with the message.
 
     text: the message, with fields {0}, {1}, ... for what `values` come to in that run. title: of the node that asks for it.
-    named: it only says that axes with one name have one size, which the model's operators may not need.
+    named: it only says that axes with one name have one size, which the model's operators may not need. branch: it must be so only if
+    this one is taken (the counter of its only iteration).
     """
 
     dim: Dim
@@ -28,6 +32,7 @@ class Requirement:
     values: tuple[Dim, ...] = ()
     title: str = ""
     named: bool = False
+    branch: Symbol | None = None
 
 
 class Collected(list[Requirement]):
@@ -35,25 +40,37 @@ class Collected(list[Requirement]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: set[tuple[Dim, str]] = set()
-        self.nonnegative: set[Dim] = set()
+        self.seen: set[tuple[Symbol | None, Dim, str]] = set()
+        self.nonnegative: set[tuple[Symbol | None, Dim]] = set()
 
     def state(self, requirement: Requirement) -> None:
-        key = requirement.dim, requirement.relation
+        key = requirement.branch, requirement.dim, requirement.relation
         if key not in self.seen:
             self.seen.add(key)
             self.append(requirement)
             if requirement.relation == "nonnegative":
-                self.nonnegative.add(essence(requirement.dim))
+                self.nonnegative.add((requirement.branch, essence(requirement.dim)))
 
     def forget(self, before: int) -> None:
         """As if only the first `before` had been stated."""
-        self.seen.difference_update((r.dim, r.relation) for r in self[before:])
+        self.seen.difference_update((r.branch, r.dim, r.relation) for r in self[before:])
         del self[before:]
-        self.nonnegative = {essence(r.dim) for r in self if r.relation == "nonnegative"}
+        self.nonnegative = {(r.branch, essence(r.dim)) for r in self if r.relation == "nonnegative"}
 
 
 _collected: contextvars.ContextVar[Collected | None] = contextvars.ContextVar("requirements", default=None)
+
+_branches: contextvars.ContextVar[tuple[Symbol, ...]] = contextvars.ContextVar("branches", default=())
+
+
+@contextlib.contextmanager
+def only_if(branch: Symbol) -> Iterator[None]:
+    """What is stated inside holds only where the branch is taken."""
+    token = _branches.set((*_branches.get(), branch))
+    try:
+        yield
+    finally:
+        _branches.reset(token)
 
 
 @contextlib.contextmanager
@@ -75,14 +92,9 @@ def tentative() -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if found is not None:
+        if found is not None and len(found) > before:
             found.forget(before)
         raise
-
-
-def stated() -> int:
-    """How many requirements there are so far."""
-    return len(_collected.get() or ())
 
 
 def require_equal(a: Dim, b: Dim, text: str, *about: object) -> None:
@@ -109,7 +121,7 @@ def is_required_nonnegative(a: Dim) -> bool:
     if is_nonnegative(a):
         return True
     found = _collected.get()
-    return found is not None and essence(a) in found.nonnegative
+    return found is not None and any((branch, essence(a)) in found.nonnegative for branch in (None, *_branches.get()))
 
 
 @functools.lru_cache(maxsize=1 << 12)
@@ -125,9 +137,10 @@ def not_below_zero(a: Dim) -> Dim:
 
 
 def state(dim: Dim, relation: Literal["zero", "nonnegative"], text: str, about: Sequence[object]) -> None:
-    found = _collected.get()
+    found, branches = _collected.get(), _branches.get()
     if found is not None:
-        found.state(Requirement(dim, relation, *fields(text, about), current_origin().full))
+        branch = branches[-1] if branches else None
+        found.state(Requirement(dim, relation, *fields(text, about), current_origin().full, branch=branch))
 
 
 def fields(text: str, about: Sequence[object]) -> tuple[str, tuple[Dim, ...]]:

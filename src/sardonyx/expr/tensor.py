@@ -39,6 +39,11 @@ MOST_AXES = 64
 _ids = itertools.count()
 
 
+def next_id() -> int:
+    """An id after those of all tensors made so far."""
+    return next(_ids)
+
+
 class Tensor:
     """A value of the graph. Identity is equality. `id` grows with creation, so operands come before their readers."""
 
@@ -159,7 +164,7 @@ def operands(t: Tensor) -> list[Tensor]:
     if t.parts:
         return list(t.parts)
     if t.region:
-        return list(t.region.inputs + t.region.results)
+        return [x for r in t.region.both for x in r.inputs + r.results]
     found = [r.tensor for r in reads(t.body)] if t.body is not None else []
     found += [n.tensor for d in t.shape for e in dim_elements(d) for n in reads(e)]
     return list(dict.fromkeys(found))

@@ -1,9 +1,9 @@
 """Loop, Scan and If as repeated bodies (`expr.region`): a sub-graph is imported where its operator stands, over the same tensors.
 
 Loop    scan or while_loop over its trip count, known or decided by data
-Scan    scan; each step reads its slice of the scanned inputs by index
-If      one branch if the condition is known; else each branch as a loop of at most one iteration. Branches that can't be repeated
-        bodies (other ranks, sizes that data decide, demands on sizes) are imported alone, once a run has brought the condition
+Scan    scan; each iteration reads its slice of the scanned inputs by index
+If      one branch if the condition is known; else the two as bodies of which one runs once. Branches that can't be repeated bodies
+        (other ranks, sizes that data decide) are imported alone, once a run has brought the condition
 """
 
 from __future__ import annotations
@@ -15,29 +15,32 @@ import numpy as np
 from sardonyx.base import debug
 from sardonyx.base.dtypes import boolean, i64
 from sardonyx.base.errors import Fail, Unsupported
-from sardonyx.base.symbolic import Dim, value
+from sardonyx.base.symbolic import Dim, alias, symbols
 from sardonyx.expr import require
-from sardonyx.expr.known import DataSymbol, decided, elements, known, no_data_sizes
-from sardonyx.expr.region import scan, while_loop
-from sardonyx.expr.scalar import apply, cast, index
-from sardonyx.expr.tensor import Tensor, compute, constant
+from sardonyx.expr.dependence import closure
+from sardonyx.expr.known import DataSymbol, data_size, decided, known, no_data_sizes, size_or_none
+from sardonyx.expr.region import ENDLESS, choose, scan, while_loop
+from sardonyx.expr.require import not_below_zero, require_equal
+from sardonyx.expr.scalar import apply, index
+from sardonyx.expr.tensor import Read, Tensor, compute, constant
 from sardonyx.graph import onnx_ir
-from sardonyx.ops.pointwise import normal_axis, pointwise, view
+from sardonyx.graph.schemas import schema_of
+from sardonyx.ops.pointwise import cast, normal_axis, pointwise, view
 
 Scope = dict[onnx_ir.Value, Tensor]
 ImportBody = Callable[[onnx_ir.Graph, Scope], list[Tensor]]
-MOST_TURNS = (1 << 63) - 1
+Results = tuple[list[Tensor], list[Tensor]]
+
+ONE_BRANCH = "sardonyx.one_branch"
+"""Marks an If whose branches have been tried as bodies, without success: trying again at each level of nested ones would take for ever."""
+MOST_ROWS = 4096
+"""Iterations for all of which a loop that may end before has memory for what it stacks."""
 
 
 def import_control(node: onnx_ir.Node, scope: Scope, import_body: ImportBody) -> Sequence[Tensor]:
     """The outputs of a Loop, Scan or If node. Raises Unsupported for a form that has no compiled one, naming it."""
     inputs = [scope[v] if v is not None else None for v in node.inputs]
-    try:
-        return CONTROL[node.op_type](node, inputs, scope, import_body)
-    except Fail as e:
-        if "loop's state" in e.detail:
-            raise Unsupported(e.detail) from None
-        raise
+    return CONTROL[node.op_type](node, inputs, scope, import_body)
 
 
 def body_of(node: onnx_ir.Node, name: str) -> onnx_ir.Graph:
@@ -53,6 +56,26 @@ def run_body(graph: onnx_ir.Graph, inputs: Sequence[Tensor], scope: Scope, impor
         return import_body(graph, inner)
 
 
+def shaped(x: Tensor, argument: onnx_ir.Value) -> Tensor:
+    """A scalar as a body's argument: of one axis if the body declares it so, as exporters do."""
+    return view(x, (1,), lambda *_: ()) if argument.shape is not None and len(argument.shape) == 1 else x
+
+
+def scalar(x: Tensor) -> Tensor:
+    """A tensor of one element as a scalar."""
+    for n in x.shape:
+        require_equal(n, 1, "a condition or trip count must be one value, not a tensor of shape {}", x.shape)
+    return x if x.rank == 0 else view(x, (), lambda: (0,) * x.rank)
+
+
+def always() -> Tensor:
+    return constant(np.array(True))
+
+
+def both(x: Tensor, y: Tensor) -> Tensor:
+    return pointwise(lambda a, b: apply("and", a, b), x, y, dtype=boolean)
+
+
 # ---- Loop -----------------------------------------------------------------------------------------------------------------
 
 
@@ -61,42 +84,80 @@ def loop(node: onnx_ir.Node, inputs: Sequence[Tensor | None], scope: Scope, impo
     body = body_of(node, "body")
     count, condition = (*inputs, None, None)[:2]
     initial = [x for x in inputs[2:] if x is not None]
-    trip: Dim = elements(count).ravel()[0] if count is not None else MOST_TURNS
     states = len(initial)
+    start = scalar(condition) if condition is not None else always()
+    trip = trip_count(count)
 
-    def step(t: Dim, *state: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        number = compute(i64, (), lambda: index(t))
-        results = run_body(body, [number, always(), *state], scope, import_body)
+    def step(t: Dim, *state: Tensor) -> Results:
+        number = shaped(compute(i64, (), lambda: index(t)), body.inputs[0])
+        results = run_body(body, [number, shaped(always(), body.inputs[1]), *state], scope, import_body)
         return results[: 1 + states], results[1 + states :]
 
-    if condition is None or is_true(condition):
-        probe = conditional(body)
-        if not probe:
-            finals, stacks = scan(trip, initial, lambda t, *s: drop_condition(step(t, *s)))
-            return [*finals, *stacks]
-    start = condition if condition is not None else always()
-    if len(body.outputs) > 1 + states and trip == MOST_TURNS:
-        raise Unsupported("a Loop without a trip count that has scan outputs")
-    finals, stacks, done = while_loop(trip, scalar_bool(start), initial, lambda t, *s: scalar_condition(step(t, *s)))
-    rows = value(DataSymbol(done, 0))
+    if trip is not None and is_true(start) and not conditional(body):
+        finals, stacks = scan(trip, initial, lambda t, *s: without_condition(step(t, *s)))
+        return [*finals, *stacks]
+    if trip is None:
+        assert count is not None
+        first, goes_on = counted(scalar(count), start, step)
+        finals, stacks, done = while_loop(ENDLESS, first, initial, goes_on)
+    elif len(body.outputs) == 1 + states or has_room(trip):
+        finals, stacks, done = while_loop(trip, start, initial, lambda t, *s: with_scalar_condition(step(t, *s)))
+    else:
+        return twice(node, trip, start, initial, step)
+    if not stacks:
+        return finals
+    rows = data_size(done, 0)
     return [*finals, *(view(s, (rows, *s.shape[1:]), lambda *i: i) for s in stacks)]
 
 
-def drop_condition(result: tuple[list[Tensor], list[Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
+def trip_count(count: Tensor | None) -> Dim | None:
+    """How many iterations there are at most; None where only data of the body around decide."""
+    trip = ENDLESS if count is None else size_or_none(count)
+    return (
+        trip
+        if trip is None or trip == ENDLESS
+        else not_below_zero(trip)
+        if not isinstance(trip, int)
+        else min(max(trip, 0), ENDLESS)
+    )
+
+
+def has_room(trip: Dim) -> bool:
+    """Is the trip count a small number, or one that sizes of the inputs decide? Then there is memory for so many rows."""
+    if isinstance(trip, int):
+        return trip <= MOST_ROWS
+    return not any(isinstance(s, DataSymbol) for s in closure(symbols(trip)))
+
+
+def counted(count: Tensor, start: Tensor, step: Callable[..., Results]) -> tuple[Tensor, Callable[..., Results]]:
+    """The first condition and the step of a loop whose condition holds for `count` iterations at most."""
+    first = both(start, compute(boolean, (), lambda: apply("lt", index(0), Read(count, ()))))
+
+    def goes_on(t: Dim, *state: Tensor) -> Results:
+        (condition, *updates), values = with_scalar_condition(step(t, *state))
+        return [both(condition, compute(boolean, (), lambda: apply("lt", index(t + 1), Read(count, ())))), *updates], values
+
+    return first, goes_on
+
+
+def twice(node: onnx_ir.Node, trip: Dim, start: Tensor, initial: Sequence[Tensor], step: Callable[..., Results]) -> list[Tensor]:
+    """A loop of very many iterations at most that stacks results: once to count the iterations, and again for so many."""
+    body = body_of(node, "body")
+    for inner in onnx_ir.traversal.RecursiveGraphIterator(body):
+        schema = schema_of(inner, body.opset_imports)
+        if schema is not None and not schema.deterministic:
+            raise Unsupported(f"a loop that stacks results, and ends by random numbers: {inner.op_type}")
+    _, _, done = while_loop(trip, start, initial, lambda t, *s: (with_scalar_condition(step(t, *s))[0], []))
+    finals, stacks = scan(data_size(done, 0), initial, lambda t, *s: without_condition(step(t, *s)))
+    return [*finals, *stacks]
+
+
+def without_condition(result: Results) -> Results:
     return result[0][1:], result[1]
 
 
-def scalar_condition(result: tuple[list[Tensor], list[Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
-    return [scalar_bool(result[0][0]), *result[0][1:]], result[1]
-
-
-def scalar_bool(x: Tensor) -> Tensor:
-    """A condition of one element as a scalar."""
-    return x if x.rank == 0 else view(x, (), lambda: (0,) * x.rank)
-
-
-def always() -> Tensor:
-    return constant(np.array(True))
+def with_scalar_condition(result: Results) -> Results:
+    return [scalar(result[0][0]), *result[0][1:]], result[1]
 
 
 def is_true(condition: Tensor) -> bool:
@@ -131,9 +192,11 @@ def scan_operator(node: onnx_ir.Node, inputs: Sequence[Tensor | None], scope: Sc
     backwards = integers(node, "scan_input_directions", scanned)
     axes = [normal_axis(a, x.rank) for a, x in zip(integers(node, "scan_input_axes", scanned), sources, strict=True)]
     trip = sources[0].shape[axes[0]]
+    for x, axis in zip(sources[1:], axes[1:], strict=True):
+        require_equal(x.shape[axis], trip, "scan inputs have different lengths: {} and {}", trip, x.shape[axis])
     states = len(initial)
 
-    def step(t: Dim, *state: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def step(t: Dim, *state: Tensor) -> Results:
         slices = [slice_at(x, a, trip - 1 - t if b else t) for x, a, b in zip(sources, axes, backwards, strict=True)]
         results = run_body(body, [*state, *slices], scope, import_body)
         return results[:states], results[states:]
@@ -154,7 +217,7 @@ def slice_at(x: Tensor, axis: int, at: Dim) -> Tensor:
 
 
 def arrange(stack: Tensor, axis: int, backwards: int, trip: Dim) -> Tensor:
-    """The stack with its steps along `axis`, the last first if backwards."""
+    """The stack with its iterations along `axis`, the last first if backwards."""
     rest = stack.shape[1:]
     shape = [*rest[:axis], trip, *rest[axis:]]
     return view(stack, shape, lambda *i: (trip - 1 - i[axis] if backwards else i[axis], *i[:axis], *i[axis + 1 :]))
@@ -168,36 +231,35 @@ def branch(node: onnx_ir.Node, inputs: Sequence[Tensor | None], scope: Scope, im
     condition = inputs[0]
     assert condition is not None
     found = known(condition)
-    if found is None:
+    if found is None and ONE_BRANCH not in node.meta:
         try:
             with require.tentative():
                 return both_branches(node, condition, scope, import_body)
         except (Unsupported, Fail) as reason:
             debug.show(debug.RAN, "one branch", f"{node.op_type} node {node.name}: {reason}")
-            found = decided(condition)
+            node.meta[ONE_BRANCH] = True
+    if found is None:
+        found = decided(condition)
     name = "then_branch" if bool(found.ravel()[0]) else "else_branch"
     return import_body(body_of(node, name), dict(scope))
 
 
 def both_branches(node: onnx_ir.Node, condition: Tensor, scope: Scope, import_body: ImportBody) -> list[Tensor]:
-    """Each branch under its condition; both must give the same shapes, and demand nothing of sizes, since only one of them runs."""
+    """Each branch as a body that runs if it is taken; they must give tensors of the same ranks."""
     then, otherwise = body_of(node, "then_branch"), body_of(node, "else_branch")
-    before = require.stated()
-    chosen = scalar_bool(condition)
-    shapes = [(t.dtype, t.shape) for t in run_body(then, [], scope, import_body)]
-    blank = [compute(d, s, lambda *_, d=d: cast(index(0), d)) for d, s in shapes]
-    finals = once(chosen, blank, lambda: run_body(then, [], scope, import_body))
-    negated = pointwise(lambda c: apply("not", c), chosen, dtype=boolean)
-    finals = once(negated, finals, lambda: run_body(otherwise, [], scope, import_body))
-    if require.stated() > before:
-        raise Unsupported("a branch that demands something of sizes")
-    return finals
+    chosen = scalar(condition)
+    number = cast(chosen, i64)
 
+    def merge(x: Tensor, y: Tensor) -> list[Dim]:
+        if x.dtype is not y.dtype:
+            raise Fail(f"the branches of an If give {x} and {y}")
+        if x.rank != y.rank:
+            raise Unsupported(f"branches of an If that give tensors of different ranks: {x} and {y}")
+        return [n if n == m else alias(m + data_size(number, 0) * (n - m)) for n, m in zip(x.shape, y.shape, strict=True)]
 
-def once(condition: Tensor, initial: Sequence[Tensor], body: Callable[[], Sequence[Tensor]]) -> list[Tensor]:
-    """body's tensors if the condition holds, else the initial ones."""
-    finals, _, _ = while_loop(1, condition, initial, lambda t, *_: ([always(), *body()], []), pinned=True)
-    return finals
+    return choose(
+        chosen, lambda: run_body(then, [], scope, import_body), lambda: run_body(otherwise, [], scope, import_body), merge
+    )
 
 
 CONTROL: Mapping[str, Callable[..., list[Tensor]]] = {"Loop": loop, "Scan": scan_operator, "If": branch}

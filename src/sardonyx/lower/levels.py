@@ -1,24 +1,30 @@
-"""Which segment a value can be computed in: those that need a size that data decide come after the segment that computes it."""
+"""Which segment a value can be computed in: those that need a size that data decide come after the segment that computes it.
+
+A repeated body is run in one segment: all that stands in it waits for what any of it needs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sardonyx.base.symbolic import Symbol, ground, symbols, value
 from sardonyx.expr.known import DataSymbol
+from sardonyx.expr.region import Region
 from sardonyx.expr.tensor import Tensor
-from sardonyx.lower.values import Value, reads_of
+from sardonyx.lower.values import Value, depends_on, reads_of
 
 
 def mark_levels(values: Mapping[Tensor, Value], probes: Sequence[DataSymbol]) -> None:
     """Sets each value's `level`: that of what it is made of, and one more than that of what decides its sizes."""
+    bodies: dict[Region, int] = {}
     moving = bool(probes)
-    while moving:  # more than once only for the state of loops
+    while moving:  # more than once only for repeated bodies
         moving = False
         for v in sorted(values.values(), key=lambda v: v.id):
-            level = min(level_of(v, values), len(probes))
+            level = min(max(level_of(v, values), *(bodies.get(r, 0) for r in v.region), 0), len(probes))
             moving |= level > v.level
             v.level = level
+            for r in v.region:
+                moving |= level > bodies.get(r, 0)
+                bodies[r] = max(level, bodies.get(r, 0))
             if v.into is not None:
                 whole = values[v.into[0]]
                 moving |= level > whole.level
@@ -26,21 +32,11 @@ def mark_levels(values: Mapping[Tensor, Value], probes: Sequence[DataSymbol]) ->
 
 
 def level_of(v: Value, values: Mapping[Tensor, Value]) -> int:
+    """As far as it can be told from the levels of others."""
     made_of = [r.tensor for r in reads_of(v)] + list(v.tensor.call.inputs if v.tensor.call else ())
-    if v.tensor.region is not None:
-        made_of += [c.state for c in v.tensor.region.carried]
+    made_of += [r.flag for r in v.region if r.flag is not None]
     level = max((values[t].level for t in made_of if t in values), default=0)
-    for s in sizes_of(v):
+    for s in depends_on(v):
         if isinstance(s, DataSymbol) and s.tensor in values:
             level = max(level, values[s.tensor].level + 1)
     return max(level, v.level)
-
-
-def sizes_of(v: Value) -> frozenset[Symbol]:
-    """The sizes that v's shape and body name, and those of the loops it stands in."""
-    found = frozenset().union(*map(symbols, v.shape), *map(symbols, v.into[1] if v.into else ()))
-    found |= v.body.symbols if v.body is not None else frozenset()
-    found |= frozenset().union(*map(symbols, v.tensor.call.sizes)) if v.tensor.call else frozenset()
-    found |= frozenset().union(*(symbols(s.extent) for s in (*found, *v.loops) if s.extent is not None))
-    regions = (*v.region, *((v.tensor.region,) if v.tensor.region is not None else ()))
-    return frozenset().union(*(ground(value(s)) for s in found), *(ground(r.trip) for r in regions))

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from sardonyx.base.budget import check
 from sardonyx.base.errors import running
-from sardonyx.base.symbolic import Symbol, ground, product, symbols, value
+from sardonyx.base.symbolic import Symbol, product, symbols
+from sardonyx.expr.dependence import closure, depends_on
 from sardonyx.expr.known import DataSymbol
 from sardonyx.expr.origin import Origin
 from sardonyx.expr.region import Region
@@ -23,11 +24,13 @@ from sardonyx.lower.pack import pack
 from sardonyx.lower.parallel import dealt, is_alone
 from sardonyx.lower.place import Nest, place, take_views
 from sardonyx.lower.precision import keep_wide
-from sardonyx.lower.repetition import expand
+from sardonyx.lower.repetition import expand, most
 from sardonyx.lower.schedule import Call, Repeat, Segment, Step, place_barriers
 from sardonyx.lower.sharing import Kernels
 from sardonyx.lower.strips import make_strips
 from sardonyx.lower.values import Value, reads_of, transform
+from sardonyx.lower.values import depends_on as depends_on_value
+from sardonyx.lower.verify import verify
 from sardonyx.lower.winograd import rewrite_convolutions
 
 
@@ -62,8 +65,9 @@ def lower(
     kept = [*results, *(p.tensor for p in probes)]
     values = {t: Value(t) for t in reachable(kept)}
     inline_scalars(values)
-    kept = list(dict.fromkeys([*kept, *expand(values), *call_inputs(values)]))
-    mark_constants(values, {*results, *(p.tensor for p in probes)})
+    moved = expand(values)
+    kept = list(dict.fromkeys([*kept, *moved, *call_inputs(values)]))
+    mark_constants(values, {*results, *moved, *(p.tensor for p in probes)})
     keep_wide(values, {*inputs, *kept})
     take_views(values, kept, machine)
     rewrite_convolutions(values, {*kept}, machine)
@@ -126,25 +130,11 @@ def data_symbols(outputs: Sequence[Tensor]) -> list[DataSymbol]:
         waiting = []
         for t in fresh:
             seen.add(t)
-            for s in symbols_of(t):
+            for s in depends_on(t):
                 if isinstance(s, DataSymbol) and s not in found:
                     found[s] = None
                     waiting.append(s.tensor)
     return sorted(found, key=lambda s: (s.tensor.id, s.position))
-
-
-def symbols_of(t: Tensor) -> set[Symbol]:
-    """The symbols of t's shape and meaning."""
-    found: set[Symbol] = set().union(*map(symbols, t.shape))
-    if t.body is not None:
-        found |= t.body.symbols
-    for s in [*found, *t.loops]:
-        found |= symbols(s.extent) if s.extent is not None else set()
-    if t.call is not None:
-        found |= set().union(*map(symbols, t.call.sizes))
-    if t.into is not None:
-        found |= set().union(*map(symbols, t.into[1]))
-    return set().union(*(ground(value(s)) for s in found))
 
 
 def inline_scalars(values: dict[Tensor, Value]) -> None:
@@ -169,14 +159,13 @@ def call_inputs(values: dict[Tensor, Value]) -> list[Tensor]:
 
 def mark_constants(values: dict[Tensor, Value], results: Container[Tensor]) -> None:
     """A value is constant if it is made of weights alone, and not asked for itself; outputs of one hand-written kernel only together."""
-    asked = {t.call for t in values if t.call is not None and (t in results or not has_fixed_sizes(t))}
+    asked = {t.call for t, v in values.items() if t.call is not None and (t in results or not is_fixed(v))}
     for t, v in sorted(values.items(), key=lambda item: item[1].id):
         if t.data is not None:
             v.constant = True
             continue
         sources = [r.tensor for r in reads_of(v)] + list(t.parts) + (list(t.call.inputs) if t.call else [])
-        fixed = has_fixed_sizes(t) and (v.body is None or not sizes_in(v))
-        v.constant = bool(sources) and fixed and not v.region and t.region is None and t not in results
+        v.constant = bool(sources) and is_fixed(v) and not v.region and t.region is None and t not in results
         v.constant = v.constant and (t.call is None or t.call not in asked)
         v.constant = v.constant and all(values[s].constant for s in sources)
     for t, v in values.items():  # a part is what its whole is
@@ -187,15 +176,9 @@ def mark_constants(values: dict[Tensor, Value], results: Container[Tensor]) -> N
                 values[p].constant = False
 
 
-def has_fixed_sizes(t: Tensor) -> bool:
-    return all(isinstance(n, int) for n in t.shape)
-
-
-def sizes_in(v: Value) -> bool:
-    """Does v's body, or how often it is evaluated, depend on anything but its own loops?"""
-    assert v.body is not None
-    counts = frozenset[Symbol]().union(*(symbols(s.extent) for s in v.loops if s.extent is not None))
-    return not v.body.symbols | counts <= set(v.all_loops)
+def is_fixed(v: Value) -> bool:
+    """Does v depend on nothing but its own loops?"""
+    return depends_on_value(v) <= set(v.all_loops)
 
 
 def leaves(run: dict[Tensor, Value], values: dict[Tensor, Value], probed: Iterable[Tensor]) -> list[Tensor]:
@@ -233,27 +216,25 @@ def lower_part(
     items.sort(key=lambda item: item[0])
     external = {*inputs, *outputs, *constants}
     probed = frozenset(p.tensor for p in probes)
-    levels: dict[Tensor | Symbol, int] = {}
-    segments: list[Segment] = []
     tree = in_regions(items, (), values)
+    levels = levels_of(tree)
+    segments = [Segment()]  # a program of which nobody asks anything has one too
     for step in tree:
         level = level_of(step, levels)
         while len(segments) <= level:
             segments.append(Segment())
         segments[level].steps.append(step)
-        for t in step.writes:
-            levels[t] = max(level, levels.get(t, 0))
-        if isinstance(step, Repeat):
-            levels |= {s: level for s in (step.region.step, step.region.done) if s is not None}
+    inside = {t: values[t].region for q in tree for t in q.writes}
     owners: dict[Tensor, Segment] = {}  # each buffer lies in the arena of the segment that first writes it
     for segment in segments:
         for t in (t for q in segment.steps for t in q.writes if t not in external):
             owners.setdefault(t, segment)
     crossing = frozenset(t for s in segments for q in s.steps for t in (*q.reads, *q.writes) if s is not owners.get(t))
     for segment in segments:
-        owned = {t: values[t].room * t.dtype.itemsize for t, owner in owners.items() if owner is segment}
+        owned = {t: most(values[t].room, inside[t]) * t.dtype.itemsize for t, owner in owners.items() if owner is segment}
         place_barriers(segment.steps)
         plan_memory(segment, owned, probed | crossing)
+    verify(inputs, constants, probes, segments)
     order = orders(constants, values)
     return Lowered(
         list(inputs), list(outputs), list(constants), list(probes), segments, kernels.by_name, [p.nest for p in placed], order
@@ -270,19 +251,45 @@ def orders(constants: Sequence[Tensor], values: dict[Tensor, Value]) -> dict[Ten
     return out
 
 
+def levels_of(steps: Sequence[Step]) -> dict[Tensor | Symbol, int]:
+    """The segments in which tensors are written and loops run, more than once gone through only where a step that decides a size stands
+    after one that needs it."""
+    levels: dict[Tensor | Symbol, int] = {}
+    moving = True
+    while moving:
+        moving = False
+        for step in steps:
+            level = level_of(step, levels)
+            for t in step.writes:
+                moving |= t in levels and level > levels[t]
+                levels[t] = max(level, levels.get(t, 0))
+            if isinstance(step, Repeat):
+                levels |= {s: level for s in (step.region.step, step.region.done) if s is not None}
+    return levels
+
+
 def level_of(step: Step, levels: dict[Tensor | Symbol, int]) -> int:
     """The segment a step belongs to: after those it reads from and the loop whose turns it counts, one later than those that decide
     its sizes (what is fed is there)."""
-    level = max((levels.get(t, 0) for t in step.reads), default=0)
+    level = max((levels.get(t, 0) for t in all_reads(step)), default=0)
     for s in sizes_of(step):
         level = max(level, levels.get(s.tensor, -1) + 1 if isinstance(s, DataSymbol) else levels.get(s, 0))
     return level
 
 
+def all_reads(step: Step) -> frozenset[Tensor]:
+    """What must be there before a step. Before a repeated body also its state, even if the body only writes it: it is what is left where
+    there is no iteration."""
+    if isinstance(step, Call):
+        return step.reads
+    flags = () if step.flag is None else (step.flag,)
+    return step.states.union(flags, *map(all_reads, step.steps))
+
+
 def sizes_of(step: Step) -> frozenset[Symbol]:
     if isinstance(step, Repeat):
-        return ground(step.region.trip).union(*map(sizes_of, step.steps))
-    return frozenset().union(*map(ground, step.sizes), *(ground(n) for t in step.writes for n in t.shape))
+        return closure(symbols(step.region.trip)).union(*map(sizes_of, step.steps))
+    return closure(frozenset().union(*map(symbols, step.sizes), *(symbols(n) for t in step.writes for n in t.shape)))
 
 
 Item = tuple[float, tuple[Region, ...], Call]
@@ -297,15 +304,20 @@ def in_regions(items: Sequence[Item], path: tuple[Region, ...], values: dict[Ten
             inner.setdefault(where[len(path)], []).append((at, where, call))
     for region, inside in inner.items():
         steps = in_regions(inside, (*path, region), values)
-        own.append((min(t.id for t in region.outputs) - 0.25, Repeat(region, steps, flag_of(region, values))))
+        found = Repeat(region, steps, flag_of(region, values))
+        found.states = found.writes & {halves(c.state, values) for c in region.states}
+        own.append((region.at - 0.25, found))
     return [step for _, step in sorted(own, key=lambda item: item[0])]
 
 
 def flag_of(region: Region, values: dict[Tensor, Value]) -> Tensor | None:
-    """What tells whether the region's next turn begins, if data decide."""
-    if region.proceed is None:
-        return None
-    read = values[region.proceed.state].body
+    """What tells whether the region's next iteration begins, if data decide."""
+    return region.flag if region.proceed is None else halves(region.proceed.state, values)
+
+
+def halves(state: Tensor, values: dict[Tensor, Value]) -> Tensor:
+    """The buffer of a state (see lower.repetition)."""
+    read = values[state].body
     assert isinstance(read, Read)
     return read.tensor
 

@@ -19,7 +19,7 @@ from sardonyx.expr.scalar import cast, wide
 from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import Expr, Index, Op, Select
 from sardonyx.lower.machine import Machine
-from sardonyx.lower.values import Operands, Panels, Value, address, extent, find_operands
+from sardonyx.lower.values import Operands, Panels, Value, address, depends_on, extent, find_operands
 
 COPIED = 10
 """Elements along k that are copied in the time of one sum along k, most of which goes into adding up its lanes."""
@@ -68,9 +68,10 @@ def copy_rows(values: dict[Tensor, Value], v: Value, o: Operands) -> None:
 def stand(copy: Value, source: Value, reader: Value) -> None:
     """A copy is made once, if its source and what part of it is read are fixed, or in those loops of the reader that change either."""
     assert copy.body is not None
-    moving = copy.body.symbols - set(copy.variables)
+    moving = depends_on(copy) - set(copy.variables)
     copy.constant = source.constant and not moving and all(isinstance(n, int) for n in copy.shape)
-    copy.region = tuple(r for r in reader.region if r in source.region or r.step in moving)
+    needed = [i for i, r in enumerate(reader.region, 1) if r in source.region or r.step in moving]
+    copy.region = reader.region[: max(needed, default=0)]
 
 
 def width(o: Operands, machine: Machine) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from sardonyx.base.symbolic import Dim, minimum, product
+from sardonyx.base.bounds import greatest
+from sardonyx.base.symbolic import Dim, maximum, minimum, product
 from sardonyx.expr.region import Region
 from sardonyx.expr.tensor import Tensor
 from sardonyx.loop.nodes import Kernel
@@ -39,11 +40,13 @@ class Call:
 
 @dataclass(eq=False)
 class Repeat:
-    """The steps of a region, one turn after the other; each turn begins after a barrier. flag: bool[2], is there a turn t? at t % 2."""
+    """The steps of a region, one iteration after the other; each begins after a barrier. flag: is there an iteration t? bool[2], at t % 2;
+    of a branch, which has one at most, a bool scalar. states: buffers that the first iteration finds written."""
 
     region: Region
     steps: list[Step]
     flag: Tensor | None = None
+    states: frozenset[Tensor] = frozenset()
     barrier: bool = True
 
     @property
@@ -52,7 +55,8 @@ class Repeat:
 
     @property
     def reads(self) -> frozenset[Tensor]:
-        return frozenset().union(*(s.reads for s in self.steps)) - self.writes
+        flags = () if self.flag is None else (self.flag,)
+        return frozenset(flags).union(*(s.reads for s in self.steps)) - self.writes
 
 
 Step = Call | Repeat
@@ -78,11 +82,17 @@ def calls(steps: Iterable[Step]) -> Iterator[Call]:
 
 def work(steps: Iterable[Step]) -> Dim:
     """Roughly how many operations the steps do."""
-    return sum((s.work if isinstance(s, Call) else minimum(s.region.trip, MANY_TURNS) * work(s.steps) for s in steps), start=0)
+    return sum((s.work if isinstance(s, Call) else repeated_work(s) for s in steps), start=0)
 
 
-MANY_TURNS = 1 << 20
-"""A loop that may go on for ever is taken to turn so often."""
+def repeated_work(s: Repeat) -> Dim:
+    """At most so many, as far as the number of iterations is known."""
+    trip, once = s.region.trip, work(s.steps)
+    return minimum(trip, MOST_ITERATIONS) * greatest(once, s.region.step, 0, maximum(trip - 1, 0))
+
+
+MOST_ITERATIONS = 1 << 20
+"""A loop that may go on for ever is taken to have so many."""
 
 
 def place_barriers(steps: Sequence[Step], repeated: bool = False) -> None:

@@ -20,6 +20,7 @@ from sardonyx.base.symbolic import (
     symbols,
     value,
 )
+from sardonyx.expr.dependence import closure, named
 from sardonyx.expr.region import Region
 from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import TRUSTED, Cast, Const, Element, Expr, Index, Op, Select, dim_elements, replace, walk
@@ -258,6 +259,15 @@ def zero(like: Expr) -> Expr:
 def reads_of(v: Value) -> list[Read]:
     """All reads in v's body, each once."""
     return [n for n in walk(v.body) if isinstance(n, Read)] if v.body is not None else []
+
+
+def depends_on(v: Value) -> frozenset[Symbol]:
+    """What v's definition names as it has become (see expr.dependence), its own loops too, and the bodies it stands in."""
+    found = named(v.shape, v.body, v.loops, v.into, v.tensor.call).union(*map(symbols, v.axes))
+    if v.guard is not None:
+        found |= v.guard.symbols
+    regions = (*v.region, *(v.tensor.region.both if v.tensor.region is not None else ()))
+    return closure(found.union(*(symbols(r.trip) for r in regions)))
 
 
 COSTS = {"div": 4, "sqrt": 6, "rem": 8, "mod": 8, "exp": 14, "log": 14, "tanh": 20, "erf": 25, "pow": 40}

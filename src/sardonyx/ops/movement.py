@@ -29,6 +29,9 @@ I32_MOST, I64_MOST = 2**31 - 1, 2**63 - 1
 
 def slice_(x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None) -> Tensor:
     """x[starts[0]:ends[0]:steps[0], ...] on the given axes (the first ones by default), by Python's rules. All inputs: i64[n]"""
+    for given in (starts, ends, axes, steps):
+        if given is not None and given.rank != 1:
+            raise Fail(f"[ShapeInferenceError] Slice takes tensors of one axis as starts, ends, axes and steps, not {given}")
     first, last = elements(starts).tolist(), elements(ends).tolist()
     by = [1] * len(first) if steps is None else elements(steps).tolist()
     if axes is not None and not decided(axes):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
-from sardonyx.base.errors import Fail, Unsupported, running
+from sardonyx.base.errors import Fail, running
 from sardonyx.base.symbolic import (
+    Atom,
     Defined,
+    Derived,
     Dim,
+    Int,
     Symbol,
     definitions,
     evaluate,
@@ -22,16 +25,20 @@ from sardonyx.base.symbolic import (
     terms,
     value,
 )
+from sardonyx.codegen.plans import Expected
 from sardonyx.codegen.scratch import scratch_bytes
+from sardonyx.expr.dependence import closure
 from sardonyx.expr.known import DataSymbol
+from sardonyx.expr.region import Region
 from sardonyx.expr.require import Requirement, braced
 from sardonyx.expr.tensor import Tensor
 from sardonyx.lower.lowered import Lowered
 from sardonyx.lower.machine import Machine
+from sardonyx.lower.repetition import Path, most
 from sardonyx.lower.schedule import Call, Repeat, Segment, Step, bytes_of, calls, work
 from sardonyx.runtime import abi
 from sardonyx.runtime.execution import LARGEST, Condition, Port, Probe, ProgramSpec, SegmentSpec
-from sardonyx.runtime.steps import CallStep, RepeatStep, RunStep, rows
+from sardonyx.runtime.steps import CallStep, PlanStep, RepeatStep, RunStep, rows
 
 PART = 4_000_000
 """Operations of a part of a call that one thread takes at a time: 25 microseconds or so."""
@@ -56,11 +63,26 @@ def require_words(spec: ProgramSpec) -> None:
 
 
 @dataclass
+class Between:
+    """A plan between the calls of a run: at the start of each iteration of a loop, or after its last one. It computes what depends on
+    the number of the iteration, or on how many there were, and tests what is required of such sizes.
+
+    point: a later one may use what earlier ones of the same segment go by, and comes again whenever they do.
+    """
+
+    name: str
+    point: int
+    assignments: list[tuple[int, Dim]] = field(default_factory=list)
+    tests: list[Expected] = field(default_factory=list)
+
+
+@dataclass
 class Assembly:
     """What code generation and the runtime need: the spec, the plans, and the slot of every symbol."""
 
     spec: ProgramSpec
     plans: dict[str, list[tuple[int, Dim]]]
+    between: list[Between]
     slots: dict[Symbol, int]
 
 
@@ -87,7 +109,11 @@ class Assembler:
     fixed: list[tuple[int, int]] = field(default_factory=list)  # slots that hold one number for ever
     pointers: list[tuple[int, int]] = field(default_factory=list)  # slots that hold the address of a constant
     ticks: int = 0  # the first of the slots that add up the calls' cycles
-    counters: dict[Symbol, list[int]] = field(default_factory=dict)  # of each loop: the slots that hold its turn
+    counters: dict[Symbol, list[int]] = field(default_factory=dict)  # of each loop: the slots that hold its iteration
+    between: list[Between] = field(default_factory=list)
+    moments: dict[Symbol, Between] = field(default_factory=dict)  # when a symbol that changes in this segment's run is known anew
+    required: dict[Region, list[Requirement]] = field(default_factory=dict)  # at each iteration, or of a branch
+    points: int = 0  # of the plans between calls made so far
     shapes: list[list[int]] = field(default_factory=list)  # of the outputs: sizes, or -1 - slot
 
     def run(self, requirements: Sequence[Requirement]) -> Assembly:
@@ -107,7 +133,8 @@ class Assembler:
         self.ticks = self.new_slots(count)
         self.shapes = [[self.size_slot(n) for n in t.shape] for t in p.outputs]
         outputs = [Port(t.name, t.dtype, tuple(s), slot) for t, s, slot in zip(p.outputs, self.shapes, output_slots, strict=True)]
-        waiting = [*same, *requirements]
+        waiting = [*same, *self.divide_requirements(requirements)]
+        steps: list[tuple[RunStep, ...]] = []
         specs: list[SegmentSpec] = []
         ready: set[Symbol] = {s for s in self.slots if s not in p.probes}
         done: set[int] = set()
@@ -123,10 +150,15 @@ class Assembler:
             told: list[tuple[int, Dim]] = []
             conditions = tuple(self.condition(r, ready, told) for r in now)
             self.plan_sizes(i, segment, known, [*((c.slot, r.dim) for c, r in zip(conditions, now, strict=True)), *told])
-            steps = rows(self.run_steps(segment.steps, i), {name: number for number, name in enumerate(p.kernels)})
             self.plans.setdefault(f"plan_{i}", [])
+            self.moments = {}
+            steps.append(self.without_empty(self.run_steps(segment.steps, i, ())))
             arena = self.slots[Symbol(f"@arena{i}")]
-            specs.append(SegmentSpec(tuple(map(self.probe, found)), arena, tuple(known), conditions, steps))
+            specs.append(SegmentSpec(tuple(map(self.probe, found)), arena, tuple(known), conditions, ()))
+        names = [*p.kernels, *(b.name for b in self.between)]
+        tables = [
+            rows(s, {name: number for number, name in enumerate(names)}) for s in steps
+        ]  # calls of later segments join counters
         spec = ProgramSpec(
             self.next_slot,
             tuple(inputs),
@@ -134,21 +166,21 @@ class Assembler:
             tuple(self.pointers),
             tuple(self.fixed),
             tuple(sizes),
-            tuple(s._replace(placed=tuple(placed)) for s, placed in zip(specs, self.placed, strict=True)),
+            tuple(s._replace(placed=tuple(w), steps=t) for s, w, t in zip(specs, self.placed, tables, strict=True)),
             tuple(self.call_names),
-            tuple(p.kernels),
+            tuple(names),
             self.ticks,
         )
         self.define()
         spec = spec._replace(slots=self.next_slot)
         require_words(spec)
-        return Assembly(spec, self.plans, self.slots)
+        return Assembly(spec, self.plans, self.between, self.slots)
 
     def define(self) -> None:
         """Every plan begins with the defined sizes that it uses."""
-        for name, assignments in self.plans.items():
+        for assignments in (*self.plans.values(), *(b.assignments for b in self.between)):
             used = definitions(set().union(*(symbols(d) for _, d in assignments)))
-            self.plans[name] = [(self.slot_of(s), s.definition) for s in used] + assignments
+            assignments[:0] = [(self.slot_of(s), s.definition) for s in used]
 
     # ---- slots --------------------------------------------------------------------------------------------------------------
 
@@ -274,9 +306,9 @@ class Assembler:
         further: Sequence[tuple[int, Dim]],
     ) -> None:
         scratch: Dim = 0
-        for c in calls(segment.steps):
+        for c, path in calls_in(segment.steps):
             env = dict(zip(c.kernel.sizes, c.sizes, strict=True))
-            scratch = maximum(scratch, round_up(substitute(scratch_bytes(c.kernel), env), 64))
+            scratch = maximum(scratch, round_up(most(substitute(scratch_bytes(c.kernel), env), path), 64))
         arena = self.slots[Symbol(f"@arena{i}")]
         out: list[tuple[int, Dim]] = [(arena + 1, segment.arena), (abi.SCRATCH_BYTES, scratch), (abi.WORK, work(segment.steps))]
         out += further
@@ -287,17 +319,23 @@ class Assembler:
                     out.append((-1 - slot, n))
         self.plans[f"sizes_{i}"] = out
 
-    def run_steps(self, steps: Sequence[Step], i: int) -> list[RunStep]:
+    # ---- steps --------------------------------------------------------------------------------------------------------------
+
+    def run_steps(self, steps: Sequence[Step], i: int, path: Path) -> list[RunStep]:
         out: list[RunStep] = []
         for s in steps:
-            out.append(self.call_step(s, i) if isinstance(s, Call) else self.repeat_step(s, i))
+            if isinstance(s, Call):
+                out.append(self.call_step(s, i, path))
+                continue
+            out.append(self.repeat_step(s, i, path))
+            if s.region.done is not None:
+                out.append(self.plan_for(s.region.done))
         return out
 
-    def call_step(self, c: Call, i: int) -> CallStep:
+    def call_step(self, c: Call, i: int, path: Path) -> CallStep:
         slot = self.new_slots(1 + len(c.arguments) + len(c.sizes))
         self.fixed.append((slot, len(self.call_names)))
         self.call_names.append((c.origins, c.checks))
-        plan = self.plans.setdefault(f"plan_{i}", [])
         for at, t in enumerate(c.arguments, slot + 1):
             if t in self.places:
                 home, offset = self.places[t]
@@ -305,32 +343,120 @@ class Assembler:
             elif t in self.numbered:
                 self.pointers.append((at, self.numbered[t]))
             else:
-                plan.append((at, self.memory[t]))
+                self.plans[f"plan_{i}"].append((at, self.memory[t]))
         for at, d in enumerate(c.sizes, slot + 1 + len(c.arguments)):
             if isinstance(d, int):
                 self.fixed.append((at, d))
+            elif (counter := single(d)) in self.counters:
+                assert counter is not None
+                self.counters[counter].append(at)
             else:
-                plan.append((at, d))
-        for j, d in enumerate(c.sizes):
-            for turn in symbols(d) & self.counters.keys():
-                if single(d) is not turn:
-                    raise Unsupported(f"a size that changes from turn to turn of a loop: {d}")
-                self.counters[turn].append(slot + 1 + len(c.arguments) + j)
+                self.assign(at, d, i, path)
         ticks = self.ticks + len(self.call_names) - 1 if self.timed else 0
         return CallStep(c.kernel.name, slot, c.barrier, ticks, 0 if c.alone else parts_of(c.work))
 
-    def repeat_step(self, r: Repeat, i: int) -> RepeatStep:
-        trip, turn = self.new_slots(1), r.region.step
-        self.plans.setdefault(f"plan_{i}", []).extend([(trip, r.region.trip), (self.slot_of(turn), 0)])
-        self.counters[turn] = [self.slots[turn]]
-        if r.region.done is not None:
-            self.slots[r.region.done], self.counters[r.region.done] = self.slots[turn], self.counters[turn]
+    def repeat_step(self, r: Repeat, i: int, path: Path) -> RepeatStep:
+        trip, step = self.new_slots(1), r.region.step
+        self.assign(trip, r.region.trip, i, path)
+        self.counters[step] = [self.slot_of(step)]
         condition = None
         if r.flag is not None:
             condition = self.new_slots(1)
-            self.plans[f"plan_{i}"].append((condition, self.address_of(r.flag)))
-        steps = tuple(self.run_steps(r.steps, i))
-        return RepeatStep(trip, self.counters[turn], condition, steps)  # a call after it may join the counters
+            if r.flag in self.numbered:
+                self.pointers.append((condition, self.numbered[r.flag]))
+            else:
+                self.plans[f"plan_{i}"].append((condition, self.address_of(r.flag)))
+        plan = self.plan_for(step)
+        self.test(self.moments[step], self.required.get(r.region, ()))
+        steps = (plan, *self.run_steps(r.steps, i, (*path, r.region)))
+        if r.region.done is not None:
+            self.slots[r.region.done], self.counters[r.region.done] = self.slots[step], self.counters[step]
+        return RepeatStep(trip, self.counters[step], condition, steps)  # a call after it may join the counters
+
+    # ---- what changes during a run --------------------------------------------------------------------------------------------
+
+    def plan_for(self, s: Symbol) -> PlanStep:
+        """The plan that runs as soon as this symbol is known anew."""
+        self.points += 1
+        plan = self.moments[s] = Between(f"between_{self.points}", self.points)
+        self.between.append(plan)
+        return PlanStep(plan.name)
+
+    def assign(self, slot: int, d: Dim, i: int, path: Path) -> None:
+        """Puts a size into a slot: before the segment, or whenever what it depends on changes. What a branch divides by may be zero
+        where it is not taken."""
+        found = [self.moments[s] for s in closure(symbols(d)) if s in self.moments]
+        if any(isinstance(a, Derived) and a.op in ("//", "%") for a in atoms_of(d)):
+            found += [self.moments[r.step] for r in path if r.pinned]
+        if found:
+            max(found, key=lambda b: b.point).assignments.append((slot, d))
+        else:
+            self.plans[f"plan_{i}"].append((slot, d))
+
+    def divide_requirements(self, requirements: Sequence[Requirement]) -> list[Requirement]:
+        """Those that hold for a whole run; the others are `required` where they hold. None of what does not stand in the program."""
+        regions = {path[-1].step: path for s in self.program.segments for path in paths_in(s.steps)}
+        out = []
+        for r in requirements:
+            counters = {s for s in closure(symbols(r.dim)) if s in regions} | ({r.branch} if r.branch is not None else set())
+            if not counters:
+                out.append(r)
+            elif counters <= regions.keys():
+                innermost = max((regions[s] for s in counters), key=len)
+                self.required.setdefault(innermost[-1], []).append(r)
+        return out
+
+    def test(self, plan: Between, requirements: Sequence[Requirement]) -> None:
+        """Lets a plan test what is required."""
+        found = [r for r in requirements if all(s in self.slots for s in ground(r.dim))]
+        if not found:
+            return
+        number, messages = len(self.call_names), []
+        for code, r in enumerate(found, abi.REQUIRED + 1):
+            slot, told = self.new_slots(1), [s in self.slots for n in r.values for s in ground(n)]
+            shown = r.values[: abi.DETAILS] if all(told) else ()
+            places = [self.new_slots(1) for _ in shown]
+            plan.assignments += [(slot, r.dim), *zip(places, shown, strict=True)]
+            plan.tests.append(Expected(slot, r.relation == "zero", number << 32 | code, tuple(places)))
+            text, _ = with_known(r.text, [*range(len(places)), *[None] * (len(r.values) - len(places))])
+            messages.append(running(braced(r.title), text) if r.title else text)
+        self.call_names.append(((), tuple(messages)))
+
+    def without_empty(self, steps: Sequence[RunStep]) -> tuple[RunStep, ...]:
+        """The steps but for plans in which nothing is to be done."""
+        idle = {b.name for b in self.between if not b.assignments}
+        self.between = [b for b in self.between if b.assignments]
+        return without(steps, idle)
+
+
+def without(steps: Sequence[RunStep], idle: Container[str]) -> tuple[RunStep, ...]:
+    inside = [replace(s, steps=without(s.steps, idle)) if isinstance(s, RepeatStep) else s for s in steps]
+    return tuple(s for s in inside if not isinstance(s, PlanStep) or s.plan not in idle)
+
+
+def calls_in(steps: Iterable[Step], path: Path = ()) -> Iterator[tuple[Call, Path]]:
+    """The calls, each with the loops around it."""
+    for s in steps:
+        if isinstance(s, Call):
+            yield s, path
+        else:
+            yield from calls_in(s.steps, (*path, s.region))
+
+
+def paths_in(steps: Iterable[Step], path: Path = ()) -> Iterator[Path]:
+    """The loops, each after those around it."""
+    for s in steps:
+        if isinstance(s, Repeat):
+            yield (*path, s.region)
+            yield from paths_in(s.steps, (*path, s.region))
+
+
+def atoms_of(d: Dim) -> Iterable[Atom]:
+    """All that a size is made of, what names in it stand for included."""
+    for a in d.atoms if isinstance(d, Int) else ():
+        yield a
+        if isinstance(a, Defined):
+            yield from atoms_of(a.definition)
 
 
 def with_known(text: str, places: Sequence[int | None]) -> tuple[str, tuple[int, ...]]:

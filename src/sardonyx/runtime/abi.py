@@ -33,6 +33,8 @@ STOP_ERROR = STOP + 6  # three slots: type, value and traceback of the exception
 STOP_FUNCTIONS = ("PyGILState_Ensure", "PyErr_CheckSignals", "PyErr_Fetch", "PyGILState_Release")  # the table
 
 # Statuses that no check of a kernel leaves.
+DETAILS = 3
+REQUIRED = 1 << 30  # added to the codes of what sizes must fulfil at an iteration of a loop
 OVERFLOW = 0xFFFF_FFFF  # a plan's number does not fit, or it divides by zero
 TERMINATED = 0xFFFF_FFFE  # the word of STOP_WORD was set
 EXPIRED = 0xFFFF_FFFD  # the deadline has passed

@@ -435,7 +435,10 @@ class Program:
             raise Fail(ENDS[status])
         code, call = (status & 0xFFFF_FFFF) - 1, status >> 32
         _, messages = self.spec.calls[call]
-        raise InvalidArgument(messages[code].format(*slots[abi.DETAIL : abi.DETAIL + 3]))
+        details = slots[abi.DETAIL : abi.DETAIL + abi.DETAILS]
+        if code >= abi.REQUIRED:
+            raise Fail(messages[code - abi.REQUIRED].format(*details))
+        raise InvalidArgument(messages[code].format(*details))
 
 
 def leave(contexts: Sequence[Context]) -> None:

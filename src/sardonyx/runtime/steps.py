@@ -16,6 +16,9 @@ after the other, and their cycles are those of the first. CLEAR, COUNT and WHILE
 whole group, and the others go where it goes. A repeated part is
 
     MEET; CLEAR each counter; WHILE; GO over; again: its steps; MEET; COUNT each counter; WHILE; GO over; GO again; over:
+
+A plan between calls, which computes sizes anew, is called as a kernel by one thread, and then the team meets. No kernel is called after
+one that has found an error.
 """
 
 from __future__ import annotations
@@ -59,7 +62,14 @@ class RepeatStep:
     steps: tuple[RunStep, ...]
 
 
-RunStep: TypeAlias = CallStep | RepeatStep
+@dataclass(frozen=True, slots=True)
+class PlanStep:
+    """Call a plan (codegen.plans), which writes slots that the steps after it read. Every call before it is done."""
+
+    plan: str
+
+
+RunStep: TypeAlias = CallStep | RepeatStep | PlanStep
 
 
 def rows(steps: Iterable[RunStep], numbers: Mapping[str, int]) -> tuple[Row, ...]:
@@ -70,11 +80,15 @@ def rows(steps: Iterable[RunStep], numbers: Mapping[str, int]) -> tuple[Row, ...
 
 
 def _write(steps: Iterable[RunStep], numbers: Mapping[str, int], out: list[Row]) -> None:
+    meet = (abi.MEET, 0, 0, 0)
     for group in _groups(steps):
+        if isinstance(group, PlanStep):
+            out += [(numbers[group.plan], 0, 1 << abi.COUNT_BITS, 0), meet]
+            continue
         if not isinstance(group, RepeatStep):
             out += [_call(step, numbers, len(group) - i) for i, step in enumerate(group)]
             continue
-        meet, decide = (abi.MEET, 0, 0, 0), (abi.WHILE, group.counters[0], group.trip, group.condition or 0)
+        decide = (abi.WHILE, group.counters[0], group.trip, group.condition or 0)
         out += [meet, *((abi.CLEAR, slot, 0, 0) for slot in group.counters), decide, meet]
         again = len(out)
         _write(group.steps, numbers, out)
@@ -82,14 +96,14 @@ def _write(steps: Iterable[RunStep], numbers: Mapping[str, int], out: list[Row])
         out[again - 1] = out[-2] = (abi.GO, len(out), 0, 0)
 
 
-def _groups(steps: Iterable[RunStep]) -> Iterator[list[CallStep] | RepeatStep]:
+def _groups(steps: Iterable[RunStep]) -> Iterator[list[CallStep] | RepeatStep | PlanStep]:
     """Calls that one thread does, one after the other and without a barrier, together."""
     waiting: list[CallStep] = []
     for step in steps:
-        if waiting and (isinstance(step, RepeatStep) or step.parts or step.barrier):
+        if waiting and (not isinstance(step, CallStep) or step.parts or step.barrier):
             yield waiting
             waiting = []
-        if isinstance(step, RepeatStep):
+        if not isinstance(step, CallStep):
             yield step
         elif step.parts:
             yield [step]

@@ -49,10 +49,14 @@ def if_kernel(node: ir.Node, bodies: Mapping[str, Body]) -> Kernel:
 
 def loop_kernel(node: ir.Node, bodies: Mapping[str, Body]) -> Kernel:
     """Loop(trips?, condition?, carried...) { body(i, condition, carried...) -> condition, carried..., scanned... }"""
-    body, count = bodies["body"], len(node.inputs) - 2
-    scanned = node.attributes["body"].as_graph().outputs[1 + count :]
+    body, given = bodies["body"], len(node.inputs)
+    count = max(given - 2, 0)
+    inner = node.attributes["body"].as_graph()
+    number, flag = map(axes_of, inner.inputs[:2])
+    scanned = inner.outputs[1 + count :]
 
     def run(inputs: list[Any], context: RunContext) -> Sequence[Any]:
+        inputs = [*inputs[:given], *[None] * (2 - given), *inputs[given:]]  # those left out at the end may be missing
         trips = None if inputs[0] is None else int(np.asarray(inputs[0]).reshape(-1)[0])
         going = True if inputs[1] is None else truth(inputs[1], "the condition")
         carried, captured = inputs[2 : 2 + count], inputs[2 + count :]
@@ -60,7 +64,7 @@ def loop_kernel(node: ir.Node, bodies: Mapping[str, Body]) -> Kernel:
         i = 0
         while going and (trips is None or i < trips):
             context.check()
-            results = body.run([np.array(i, np.int64), np.array(going), *carried, *captured], context)
+            results = body.run([np.full(number, i, np.int64), np.full(flag, going), *carried, *captured], context)
             going, carried = truth(results[0], "the body's condition"), results[1 : 1 + count]
             for row, result in zip(rows, results[1 + count :], strict=True):
                 row.append(result)
@@ -68,6 +72,11 @@ def loop_kernel(node: ir.Node, bodies: Mapping[str, Body]) -> Kernel:
         return [*carried, *(stack(row, value) for row, value in zip(rows, scanned, strict=True))]
 
     return run
+
+
+def axes_of(argument: ir.Value) -> tuple[int, ...]:
+    """The shape in which a body is given a number: a scalar, or of one axis if it declares that, as exporters do."""
+    return (1,) if argument.shape is not None and len(argument.shape) == 1 else ()
 
 
 def stack(rows: list[Any], value: ir.Value, axis: int = 0) -> Any:

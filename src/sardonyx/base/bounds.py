@@ -1,0 +1,92 @@
+"""Bounds of symbolic integers: how large one can be while symbols in it move within ranges of their own.
+
+    greatest(n - t + min(t, 3), t, 0, n - 1) = n + min(n - 1, 3)
+
+Each occurrence of a symbol is taken to move on its own, so a bound may lie above the largest value, never below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from sardonyx.base.symbolic import (
+    Atom,
+    Defined,
+    Derived,
+    Dim,
+    Int,
+    Symbol,
+    divide,
+    ground,
+    is_nonnegative,
+    maximum,
+    minimum,
+    symbols,
+    value,
+)
+
+Range = tuple[Dim, Dim]
+
+
+def greatest(e: Dim, s: Symbol, low: Dim, high: Dim) -> Dim:
+    """A number that e does not exceed while s, which is in it or in the definition of one of its sizes, lies in [low, high]."""
+    return bounds(e, {s: (low, high)})[1]
+
+
+def bounds(e: Dim, ranges: Mapping[Symbol, Range]) -> Range:
+    """(least, greatest) of e while each symbol of `ranges` lies in its range."""
+    if not moves(symbols(e), ranges):
+        return e, e
+    assert isinstance(e, Int)
+    low: Dim = 0
+    high: Dim = 0
+    for monomial, factor in e.terms.items():
+        found: Range = (1, 1)
+        for atom in monomial:
+            found = product(found, atom_bounds(atom, ranges))
+        least, most = found if factor > 0 else (found[1], found[0])
+        low, high = low + least * factor, high + most * factor
+    return low, high
+
+
+def moves(found: frozenset[Symbol], ranges: Mapping[Symbol, Range]) -> bool:
+    return any(s in ranges or (isinstance(s, Defined) and moves(ground(s.definition), ranges)) for s in found)
+
+
+def atom_bounds(atom: Atom, ranges: Mapping[Symbol, Range]) -> Range:
+    """The same for an atom."""
+    if not moves(atom.symbols, ranges):
+        return value(atom), value(atom)
+    if isinstance(atom, Defined):
+        return bounds(atom.definition, ranges)
+    if isinstance(atom, Symbol):
+        return ranges[atom]
+    assert isinstance(atom, Derived), f"{atom} is no size"
+    return DERIVED[atom.op](bounds(atom.left, ranges), bounds(atom.right, ranges))
+
+
+def product(a: Range, b: Range) -> Range:
+    if is_nonnegative(a[0]) and is_nonnegative(b[0]):
+        return a[0] * b[0], a[1] * b[1]
+    corners = [x * y for x in a for y in b]
+    low = high = corners[0]
+    for corner in corners[1:]:
+        low, high = minimum(low, corner), maximum(high, corner)
+    return low, high
+
+
+def quotient(a: Range, b: Range) -> Range:
+    """a // b for b > 0, rounded down: rising with a, and with b where a is negative."""
+    smallest = b[0] if b[0] == b[1] else maximum(b[0], 1)
+    if b[0] == b[1] or is_nonnegative(a[0]):
+        return divide(a[0], b[1]), divide(a[1], smallest)
+    return minimum(divide(a[0], smallest), divide(a[0], b[1])), maximum(divide(a[1], smallest), divide(a[1], b[1]))
+
+
+DERIVED: Mapping[str, Callable[[Range, Range], Range]] = {
+    "//": quotient,
+    "%": lambda a, b: (0, b[1] - 1),
+    "min": lambda a, b: (minimum(a[0], b[0]), minimum(a[1], b[1])),
+    "max": lambda a, b: (maximum(a[0], b[0]), maximum(a[1], b[1])),
+    "==": lambda a, b: (0, 1),
+}

@@ -1,0 +1,76 @@
+"""Is a program that lowering has made whole? Checked for every one, in time linear in its steps.
+
+In the order in which the steps run:
+
+1. What a step reads has been written by an earlier one, is fed, or is a constant. So has a loop's state before its first iteration.
+2. What its sizes, its number of iterations and the buffers' shapes name is known by then: sizes of what is fed and sizes that data decide
+   in an earlier segment; inside a loop its iteration; after it, in the same body or one around, how many there were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sardonyx.base.symbolic import Dim, Symbol, single, symbols
+from sardonyx.expr.dependence import closure
+from sardonyx.expr.known import DataSymbol
+from sardonyx.expr.tensor import Tensor
+from sardonyx.lower.schedule import Call, Repeat, Segment, Step
+
+
+class LoweringError(ValueError):
+    """Lowering has made a program that makes no sense. The message names the node."""
+
+
+def verify(
+    inputs: Sequence[Tensor], constants: Sequence[Tensor], probes: Sequence[DataSymbol], segments: Sequence[Segment]
+) -> None:
+    """Raises LoweringError for a step that needs what is not there."""
+    state = _There({*inputs, *constants}, {s for t in inputs for n in t.shape if (s := single(n)) is not None})
+    for segment in segments:
+        state.known |= {p for p in probes if p.tensor in state.written}
+        state.run(segment.steps)
+        state.need_sizes("the memory of a segment", [*segment.offsets.values(), *segment.sizes.values(), segment.arena])
+
+
+@dataclass(slots=True)
+class _There:
+    """What is there so far: tensors, and symbols."""
+
+    written: set[Tensor]
+    known: set[Symbol]
+
+    def run(self, steps: Iterable[Step]) -> None:
+        for step in steps:
+            if isinstance(step, Call):
+                self.call(step)
+            else:
+                self.repeat(step)
+
+    def call(self, c: Call) -> None:
+        name = f"{', '.join(filter(None, c.origins)) or c.kernel.name}"
+        self.need(name, c.reads)
+        self.need_sizes(name, c.sizes)
+        self.written |= c.writes
+
+    def repeat(self, r: Repeat) -> None:
+        name = f"the loop {r.region.step}"
+        self.need(name, [*r.states, *([] if r.flag is None else [r.flag])])
+        self.need_sizes(name, [r.region.trip])
+        self.known.add(r.region.step)
+        self.run(r.steps)
+        self.known.remove(r.region.step)
+        if r.region.done is not None:
+            self.known.add(r.region.done)
+
+    def need(self, name: str, tensors: Iterable[Tensor]) -> None:
+        for t in tensors:
+            if t not in self.written:
+                raise LoweringError(f"{name} reads {t}, which nothing has written by then")
+
+    def need_sizes(self, name: str, sizes: Iterable[Dim]) -> None:
+        for n in sizes:
+            missing = {s for s in closure(symbols(n)) if s not in self.known}
+            if missing:
+                raise LoweringError(f"{name} needs the size {n}, but {min(missing)} is not known by then")

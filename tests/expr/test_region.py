@@ -1,0 +1,154 @@
+"""Repeated bodies as tensors: what they refuse, what they require, in which order things stand; and what they mean in numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sardonyx.base.dtypes import boolean, f32, i64
+from sardonyx.base.errors import Fail, Unsupported
+from sardonyx.base.symbolic import Dim, Symbol, minimum, symbol, value
+from sardonyx.expr import require
+from sardonyx.expr.evaluate import evaluate
+from sardonyx.expr.region import ENDLESS, choose, scan, while_loop
+from sardonyx.expr.require import require_equal
+from sardonyx.expr.scalar import apply, cast, index
+from sardonyx.expr.tensor import Tensor, compute, constant, input_tensor, operands
+from sardonyx.ops.pointwise import add, view
+
+N = symbol("n")
+X = input_tensor("x", f32, [N])
+FLAG = input_tensor("flag", boolean, [])
+NUMBERS = np.array([3, -1, 2], np.float32)
+
+
+def below(t: Dim, limit: int) -> Tensor:
+    return compute(boolean, (), lambda: apply("lt", index(t + 1), index(limit)))
+
+
+def filled(n: Dim) -> Tensor:
+    return compute(f32, [n], lambda i: cast(index(1), f32))
+
+
+def test_scan_means_state_that_goes_round_and_rows_that_stay() -> None:
+    (final,), (rows,) = scan(4, [X], lambda t, s: ([add(s, s)], [s]))
+    got = evaluate([final, rows], {X: NUMBERS}, {Symbol("n"): 3})
+    np.testing.assert_array_equal(got[0], NUMBERS * 16)
+    np.testing.assert_array_equal(got[1], NUMBERS * np.array([[1], [2], [4], [8]], np.float32))
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_while_means_as_long_as_its_condition_holds(flag: bool) -> None:
+    (final,), _, count = while_loop(9, FLAG, [X], lambda t, s: ([below(t, 3), add(s, s)], []))
+    got = evaluate([final, count], {X: NUMBERS, FLAG: np.array(flag)}, {Symbol("n"): 3})
+    np.testing.assert_array_equal(got[0], NUMBERS * (8 if flag else 1))
+    assert got[1] == (3 if flag else 0)
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_choose_means_one_of_two(flag: bool) -> None:
+    (y,) = choose(FLAG, lambda: [add(X, X)], lambda: [view(X, [N], lambda i: (N - 1 - i,))], lambda x, _: x.shape)
+    (got,) = evaluate([y], {X: NUMBERS, FLAG: np.array(flag)}, {Symbol("n"): 3})
+    np.testing.assert_array_equal(got, NUMBERS * 2 if flag else NUMBERS[::-1])
+
+
+def test_a_state_of_another_dtype_is_wrong() -> None:
+    with pytest.raises(Fail, match="begins as x"):
+        scan(3, [X], lambda t, s: ([compute(i64, [N], lambda i: index(i))], []))
+
+
+def test_a_state_of_another_shape_has_no_compiled_form() -> None:
+    with pytest.raises(Unsupported, match="begins as x"):
+        scan(3, [X], lambda t, s: ([filled(N + 1)], []))
+
+
+@pytest.mark.parametrize("condition", [X, input_tensor("flags", boolean, [1])])
+def test_conditions_are_bool_scalars(condition: Tensor) -> None:
+    with pytest.raises(Fail, match="a condition must be a bool scalar, not"):
+        while_loop(3, condition, [], lambda t: ([FLAG], []))
+    with pytest.raises(Fail, match="a condition must be a bool scalar, not"):
+        while_loop(3, FLAG, [], lambda t: ([condition], []))
+    with pytest.raises(Fail, match="a condition must be a bool scalar, not"):
+        choose(condition, lambda: [X], lambda: [X], lambda x, _: x.shape)
+
+
+def test_rows_must_have_the_shape_of_the_first() -> None:
+    with require.collect() as requirements:
+        _, (rows,) = scan(3, [], lambda t: ([], [filled(minimum(t + 2, N))]))
+    assert rows.shape == (3, minimum(2, N))
+    (required,) = [r for r in requirements if r.relation == "zero"]
+    assert any(s.extent == 3 for s in required.dim.symbols)  # type: ignore[union-attr]
+
+
+def test_a_tensor_that_grows_for_ever_has_no_compiled_form() -> None:
+    def step(size: Dim):
+        return lambda t, s: ([FLAG, add(s, view(filled(t + 1), s.shape, lambda i: (0,)))], []) if size is None else ([FLAG, s], [])
+
+    with pytest.raises(Unsupported, match="grows with the iterations"):
+        while_loop(ENDLESS, FLAG, [X], step(None))  # type: ignore[arg-type]
+    while_loop(5, FLAG, [X], step(None))  # type: ignore[arg-type]
+    while_loop(ENDLESS, FLAG, [X], lambda t, s: ([FLAG, add(s, view(filled(minimum(t + 1, N)), s.shape, lambda i: (0,)))], []))
+
+
+def test_what_a_branch_requires_holds_for_it_alone() -> None:
+    def then() -> list[Tensor]:
+        require_equal(N, 4, "four")
+        return [X]
+
+    with require.collect() as requirements:
+        (y,) = choose(FLAG, then, lambda: [X], lambda x, _: x.shape)
+    assert y.region is not None
+    (found,) = [r for r in requirements if r.text == "four"]
+    first, second = y.region.both
+    assert found.branch == first.step != second.step
+
+
+def test_a_branch_can_rely_on_what_it_requires_itself_and_no_other_can() -> None:
+    relied: list[bool] = []
+
+    def branch(states: bool):
+        def body() -> list[Tensor]:
+            if states:
+                require.require_nonnegative(N - 4, "at least four")
+            relied.append(require.is_required_nonnegative(N - 4))
+            return [X]
+
+        return body
+
+    with require.collect():
+        choose(FLAG, branch(True), branch(False), lambda x, _: x.shape)
+        relied.append(require.is_required_nonnegative(N - 4))
+    assert relied == [True, False, False]
+
+
+def test_a_region_stands_after_its_body_and_before_its_results() -> None:
+    made: list[Tensor] = []
+
+    def step(t: Dim, s: Tensor):
+        made.append(add(s, s))
+        return [made[-1]], [s]
+
+    (final,), (rows,) = scan(3, [X], step)
+    region = final.region
+    assert region is not None
+    assert region.made is not None
+    assert region.made[0] < region.carried[0].state.id < made[0].id < region.at < min(final.id, rows.id)
+
+
+def test_results_are_made_of_both_branches_and_their_condition() -> None:
+    one, other = add(X, X), view(X, [N], lambda i: (N - 1 - i,))
+    (y,) = choose(FLAG, lambda: [one], lambda: [other], lambda x, _: x.shape)
+    assert {one, other, FLAG} <= set(operands(y))
+
+
+def test_inside_a_loop_a_branch_is_evaluated_at_each_iteration() -> None:
+    """Even iterations add x, odd ones take the sum away."""
+
+    def step(t: Dim, s: Tensor):
+        even = compute(boolean, (), lambda: apply("eq", index(t % 2), index(0)))
+        return choose(even, lambda: [add(s, X)], lambda: [add(s, constant(np.float32(-1).reshape(1)))], lambda x, _: s.shape), []
+
+    (final,), _ = scan(5, [X], step)
+    (got,) = evaluate([final], {X: NUMBERS}, {Symbol("n"): 3})
+    np.testing.assert_array_equal(got, NUMBERS * 4 - 2)
+    assert value(Symbol("n")) == N
