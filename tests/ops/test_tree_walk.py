@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sardonyx.base.dtypes import f32, i64
 from sardonyx.codegen.features import AVX2, SSE2, Target, host
-from sardonyx.ops.tree_walk import AGGREGATES, COMPARISONS, LANES, Array, Forest, walked
+from sardonyx.expr.tensor import input_tensor
+from sardonyx.ops.tree_walk import AGGREGATES, COMPARISONS, LANES, Array, Forest, walked, without_nan_rules
 from tests.lower.harness import compiled
 
 WIDTH = 5
@@ -145,6 +147,29 @@ def test_modes(modes: tuple[int, ...], nan_rule: bool, numbers: str) -> None:
     forest = replace(forest, number=number, nan_is_true=nan_is_true)
     assert forest.comparison() == (COMPARISONS[modes[0]] if len(modes) == 1 and not nan_rule else None)
     check(forest, 1, counts=(40,))
+
+
+@pytest.mark.parametrize("mode", range(len(COMPARISONS)))
+def test_nodes_that_compare_alike_and_send_nan_either_way(mode: int) -> None:
+    """As in gradient boosters; with numbers that nothing can stand in for (infinite ones of < and >, NaN) rules are kept."""
+    forest = grown("mixed", 1, True, modes=(mode,))
+    ruled = np.arange(len(forest.number)) % 2 == 0
+    forest = replace(forest, nan_is_true=ruled)
+    assert np.isinf(forest.number[ruled]).any()
+    for number in (forest.number, np.clip(forest.number, -2, 2), np.full_like(forest.number, -np.inf)):
+        check(replace(forest, number=number), 1, counts=(0, 7, 40))
+
+
+def test_rules_of_nan_that_need_no_table_of_their_own() -> None:
+    x = input_tensor("x", f32, [3, WIDTH])
+    forest = replace(grown("mixed", 1, True), nan_is_true=np.arange(len(grown("mixed", 1, True).number)) % 3 == 0)
+    wide, plain = without_nan_rules(x, forest)
+    assert wide.shape == (3, 2 * WIDTH)
+    assert plain.comparison() == "le"
+    assert set(plain.feature[forest.nan_is_true] % 2) == {1}
+    whole = without_nan_rules(input_tensor("x", i64, [3, WIDTH]), forest)
+    assert whole[0].shape == (3, WIDTH)
+    assert whole[1].comparison() == "le"
 
 
 def test_branches_that_meet() -> None:
