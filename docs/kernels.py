@@ -210,9 +210,10 @@ EXAMPLES = (
         """\
 (float[rows, 4] x) => (float[rows, 1] y) {
     y = ai.onnx.ml.TreeEnsembleRegressor <n_targets = 1,
-        nodes_treeids = [0, 0, 0], nodes_nodeids = [0, 1, 2], nodes_modes = ["BRANCH_LEQ", "LEAF", "LEAF"], nodes_featureids = [2, 0, 0],
-        nodes_values = [0.5, 0.0, 0.0], nodes_truenodeids = [1, 0, 0], nodes_falsenodeids = [2, 0, 0],
-        target_treeids = [0, 0], target_nodeids = [1, 2], target_ids = [0, 0], target_weights = [1.0, 2.0]> (x)
+        nodes_treeids = [0, 0, 0, 1, 1, 1], nodes_nodeids = [0, 1, 2, 0, 1, 2],
+        nodes_modes = ["BRANCH_LEQ", "LEAF", "LEAF", "BRANCH_LEQ", "LEAF", "LEAF"], nodes_featureids = [2, 0, 0, 1, 0, 0],
+        nodes_values = [0.5, 0.0, 0.0, 1.5, 0.0, 0.0], nodes_truenodeids = [1, 0, 0, 1, 0, 0], nodes_falsenodeids = [2, 0, 0, 2, 0, 0],
+        target_treeids = [0, 0, 1, 1], target_nodeids = [1, 2, 1, 2], target_ids = [0, 0, 0, 0], target_weights = [1.0, 2.0, 3.0, 4.0]> (x)
 }""",
     ),
 )

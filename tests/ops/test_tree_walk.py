@@ -22,6 +22,9 @@ SHAPES = {
     "lopsided": [-30, -3, -8],
     "mixed": [3, 0, -14, 1, 4, 0, -2, 3, 2],
     "as many as lanes": [2] * LANES,
+    "one": [4],
+    "two": [3, 1],
+    "many": [2, 0, 1] * 22 + [3],
     "none": [],
 }
 """The depths of the trees; a negative one is that of a tree which is nothing but a branch, with a leaf at each node."""
@@ -170,6 +173,11 @@ def test_rules_of_nan_that_need_no_table_of_their_own() -> None:
     whole = without_nan_rules(input_tensor("x", i64, [3, WIDTH]), forest)
     assert whole[0].shape == (3, WIDTH)
     assert whole[1].comparison() == "le"
+
+
+@pytest.mark.parametrize(("shape", "lanes"), [("one", 1), ("two", 2), ("single leaves", 4), ("full", 8), ("many", 16), ("none", 1)])
+def test_as_many_trees_go_side_by_side_as_there_are_up_to_a_bound(shape: str, lanes: int) -> None:
+    assert grown(shape, 1, True).lanes == lanes
 
 
 def test_branches_that_meet() -> None:

@@ -1,6 +1,6 @@
 """The walk through an ensemble of decision trees: one table of all trees, and one kernel, several of whose walks go on side by side.
 
-A walk is a chain of loads that wait for each other, so LANES trees take their steps in turn, without a branch. The table makes them so:
+A walk is a chain of loads that wait for each other, so some trees (Forest.lanes) take their steps in turn, without a branch. The table makes them so:
 
     node    number, feature, and the place of a child for each outcome of the comparison of row[feature] with the number
     leaf    the same, its children all itself, so that walks that have come to their end may go on
@@ -41,6 +41,10 @@ OUTCOMES = np.array([(1, 1, 0, 0), (1, 0, 0, 0), (0, 1, 1, 0), (0, 0, 1, 0), (0,
 """Whether the true branch is taken, by mode: where x is less, equal, greater, and where it is NaN."""
 AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
 LANES = 8  # trees side by side: as many places as there are registers for on x86
+MANY_LANES, MANY_TREES = (
+    16,
+    64,
+)  # of so many trees more go side by side: waiting for memory then costs more than places on the stack
 MOST_ROWS = 128  # rows that go through a group of trees, while a cache holds both
 NEUTRAL = {"add": -0.0, "min": math.inf, "max": -math.inf}
 WORK = 64  # operations of one row's way through a tree, roughly
@@ -123,6 +127,12 @@ class Forest:
         found[:, 3] |= self.nan_is_true
         return found
 
+    @property
+    def lanes(self) -> int:
+        """How many trees go side by side: a power of two."""
+        trees = len(self.roots)
+        return MANY_LANES if trees >= MANY_TREES else min(LANES, 1 << max(trees - 1, 0).bit_length())
+
     def table(self) -> tuple[Array, Array]:
         """(the table; the places of the roots). One leaf is added, for lanes that are left without a tree."""
         word, outcomes = self.number.dtype.str.replace("f", "u"), self.outcomes()
@@ -139,7 +149,7 @@ class Forest:
         nodes[:, 2 : 2 + children] = np.where(outcomes, place(self.yes)[:, None], place(self.no)[:, None])
         ends = table[stride * inner + 1 :].reshape(self.leaves + 1, stride)
         ends[:, 2 : 2 + children] = place(~np.arange(self.leaves + 1))[:, None]
-        roots = np.full(-(-len(self.roots) // LANES) * LANES, ~self.leaves)
+        roots = np.full(-(-len(self.roots) // self.lanes) * self.lanes, ~self.leaves)
         roots[: len(self.roots)] = self.roots
         return table, place(roots).astype(word)
 
@@ -155,10 +165,10 @@ def outcome(comparison: str | None, x: Value, number: Value) -> Value:
 
 
 @functools.cache
-def walk_kernel(features: DType, numbers: DType, fn: str, comparison: str | None, dense: bool) -> Kernel:
+def walk_kernel(features: DType, numbers: DType, fn: str, comparison: str | None, dense: bool, lanes: int) -> Kernel:
     """y[row, target] = fn over the votes of the leaves that the row reaches; voted: is there one? Where votes are dense there is.
 
-    parallel for block of rows:  for group of LANES trees:  for row of block:
+    parallel for block of rows:  for group of `lanes` trees:  for row of block:
         place[:] = roots;  until all are leaves: place[:] = their children;  for vote of these: y[row, target] = fn(.., weight)
     """
     b = KernelBuilder(f"trees of {features}")
@@ -166,7 +176,7 @@ def walk_kernel(features: DType, numbers: DType, fn: str, comparison: str | None
     word, stride = u32 if numbers is f32 else u64, 8 if comparison is None else 4
     x, table, roots = b.input("x", features), b.input("table", word, stride * (nodes + leaves) + 1), b.input("roots", word)
     lists = b.input("begin", i32, leaves + 1), b.input("target", i32, count), b.input("weight", numbers, count)
-    votes = Votes(b, fn, leaves, targets, *lists, b.output("y", numbers), None if dense else b.output("voted", boolean))
+    votes = Votes(b, fn, lanes, leaves, targets, *lists, b.output("y", numbers), None if dense else b.output("voted", boolean))
 
     def child(row: Dim, place: Value) -> Value:
         here = table.at(place)
@@ -178,13 +188,13 @@ def walk_kernel(features: DType, numbers: DType, fn: str, comparison: str | None
         here = minimum(height, rows - first)
         votes.start(first, here)
         with b.loop("group", groups) as group, b.loop("row", here) as i:
-            place = b.scratch("place", i64, LANES)
-            for lane in range(LANES):
-                place[lane] = roots[group * LANES + lane].cast(i64)
-            with b.while_((functools.reduce(operator.and_, [place[lane] for lane in range(LANES)]) & 1) == 0):
-                for lane in range(LANES):
+            place = b.scratch("place", i64, lanes)
+            for lane in range(lanes):
+                place[lane] = roots[group * lanes + lane].cast(i64)
+            with b.while_((functools.reduce(operator.and_, [place[lane] for lane in range(lanes)]) & 1) == 0):
+                for lane in range(lanes):
                     place[lane] = child(first + i, place[lane])
-            for lane in range(LANES):
+            for lane in range(lanes):
                 place[lane] = (place[lane] >> stride.bit_length() - 1) - as_index(nodes)
             votes.take(first + i, place)
     return b.build()
@@ -196,6 +206,7 @@ class Votes:
 
     builder: KernelBuilder
     fn: str
+    lanes: int
     leaves: Dim
     targets: Dim
     begin: Buffer
@@ -212,12 +223,12 @@ class Votes:
                 self.voted[row * self.targets + k] = False
 
     def take(self, row: Dim, leaves: Buffer) -> None:
-        """Those of these leaves, one of each of LANES trees."""
+        """Those of these leaves, one of each tree that goes side by side."""
         if self.voted is not None:
-            with self.builder.loop("lane", LANES) as lane:
+            with self.builder.loop("lane", self.lanes) as lane:
                 self.take_list(self.voted, row, leaves[lane])
             return
-        own = [trusted(leaves[lane], self.leaves) * self.targets for lane in range(LANES)]
+        own = [trusted(leaves[lane], self.leaves) * self.targets for lane in range(self.lanes)]
         with self.builder.loop("k", self.targets, kind="vector") as k:
             out = row * self.targets + k
             self.y[out] = op(self.fn, self.y[out], paired(self.fn, [self.weight[o + k] for o in own]))
@@ -285,13 +296,22 @@ def walked(x: Tensor, forest: Forest, targets: int, aggregate: str) -> tuple[Ten
     x, forest = without_nan_rules(x, forest)
     fn = {"MIN": "min", "MAX": "max"}.get(aggregate, "add")
     numbers, dense = from_numpy(forest.number.dtype), forest.is_dense(targets)
-    kernel = walk_kernel(x.dtype, numbers, fn, forest.comparison(), dense)
+    kernel = walk_kernel(x.dtype, numbers, fn, forest.comparison(), dense, forest.lanes)
     begin = np.append(forest.begin, forest.begin[-1:])
     weight = np.append(forest.weight, np.full(targets if dense else 0, NEUTRAL[fn], forest.weight.dtype))
     inputs = [x, *(constant(t) for t in (*forest.table(), begin.astype(np.int32), forest.target.astype(np.int32), weight))]
     rows, width = x.shape
     height = minimum(MOST_ROWS, maximum(1, rows // SHARES))
-    sizes = [rows, height, width, -(-len(forest.roots) // LANES), len(forest.feature), forest.leaves + 1, len(weight), targets]
+    sizes = [
+        rows,
+        height,
+        width,
+        -(-len(forest.roots) // forest.lanes),
+        len(forest.feature),
+        forest.leaves + 1,
+        len(weight),
+        targets,
+    ]
     outputs = [(numbers, [rows, targets]), (boolean, [rows, targets])]
     work = rows * len(forest.roots) * WORK
     total, *voted = kernel_outputs(kernel, inputs, outputs[: 1 if dense else 2], sizes, work=work)
