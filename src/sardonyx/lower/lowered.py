@@ -18,6 +18,7 @@ from sardonyx.loop.nodes import Const, Expr, Kernel
 from sardonyx.loop.printer import key
 from sardonyx.lower.apart import Placed, take_apart
 from sardonyx.lower.arena import plan_memory
+from sardonyx.lower.check import check_calls, check_loops, check_nests, check_values
 from sardonyx.lower.levels import mark_levels
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.pack import pack
@@ -68,11 +69,13 @@ def lower(
     moved = expand(values)
     kept = list(dict.fromkeys([*kept, *moved, *call_inputs(values)]))
     mark_constants(values, {*results, *moved, *(p.tensor for p in probes)})
+    check_values(values, "repeated bodies were expanded")
     keep_wide(values, {*inputs, *kept})
     take_views(values, kept, machine)
     rewrite_convolutions(values, {*kept}, machine)
     make_strips(values, {*kept}, machine)
     pack(values, machine, {*inputs, *kept})
+    check_loops(values, "products were rewritten")
     run = {t: v for t, v in values.items() if not v.constant}
     constants = leaves(run, values, [p.tensor for p in probes])
     prepared = [t for t in constants if t.data is None]
@@ -206,13 +209,16 @@ def lower_part(
     made: Callable[[Kernel], object],
 ) -> Lowered:
     mark_levels(values, probes)
-    placed = list(take_apart(place(values, [t for t in kept if t in values], machine)))
+    nests = place(values, [t for t in kept if t in values], machine)
+    check_nests(nests, values)
+    placed = list(take_apart(nests))
     kernels = KernelTable(made)
     shared = Kernels()
     items = [(p.at, p.nest.root.region, nest_call(p, values, machine, kernels, shared)) for p in placed]
     for call in dict.fromkeys(t.call for t in values if t.call is not None and t not in constants):
         first = min(call.outputs, key=lambda t: t.id)
         items.append((first.id, values[first].region, hand_written(call, kernels, first.origin)))
+    check_calls(call for _, _, call in items)
     items.sort(key=lambda item: item[0])
     external = {*inputs, *outputs, *constants}
     probed = frozenset(p.tensor for p in probes)

@@ -57,7 +57,12 @@ class Variant:
 
 def sizes_of(symbols: Sequence[Sequence[Symbol | None]], inputs: Sequence[Any]) -> dict[Symbol, int]:
     """The sizes of these inputs by their symbols."""
-    return {s: n for axes, x in zip(symbols, inputs, strict=True) for s, n in zip(axes, getattr(x, "shape", ()), strict=False) if s is not None}
+    return {
+        s: n
+        for axes, x in zip(symbols, inputs, strict=True)
+        for s, n in zip(axes, getattr(x, "shape", ()), strict=False)
+        if s is not None
+    }
 
 
 class Variants(Protocol):
