@@ -119,4 +119,6 @@ def detached(body: ir.Graph, captured: Sequence[ir.Value], constants: set[ir.Val
 
 def plain(value: Any) -> Any:
     """Arrays as executables take them: contiguous and aligned."""
+    if type(value) is np.ndarray and value.flags.carray:
+        return value
     return np.require(value, requirements=["C", "ALIGNED"]) if isinstance(value, np.ndarray | np.generic) else value
