@@ -172,10 +172,10 @@ def one_hot_encoder(
             return one.copy().reshape(*x.shape, count)
         names = x.reshape(-1).tolist()
         try:
-            found = map(rows.get, names, itertools.repeat(unknown)) if zeros else [rows[name] for name in names]
+            found = bytearray().join(map(rows.get, names, itertools.repeat(unknown)) if zeros else map(rows.__getitem__, names))
         except KeyError as error:
             raise InvalidArgument("Unknown Category and zeros = 0.") from error
-        return np.frombuffer(bytearray().join(found), np.float32).reshape(*x.shape, count)
+        return np.frombuffer(found, np.float32).reshape(*x.shape, count)
 
     return fresh(run)
 
