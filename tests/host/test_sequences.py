@@ -68,6 +68,17 @@ def test_optionals():
         run("OptionalGetElement", None)
 
 
+def test_an_element_that_is_an_output_too_is_another_array():
+    text = f"""{HEAD} g (string[n] x, int64[k] i) => (string[k] y, seq(string[k]) s, string[k] z)
+    {{ y = Gather(x, i) s = SequenceConstruct(y, y) z = Identity(y) }}"""
+    source = onnx.parser.parse_model(text).SerializeToString()
+    session = sx.InferenceSession(source, disabled_optimizers=["identity_elimination"])
+    y, s, z = session.run(None, {"x": np.array(["a", "b"], object), "i": np.array([1])})
+    y[:] = "changed"
+    s[0][:] = "too"
+    assert (y.tolist(), s[1].tolist(), z.tolist()) == (["changed"], ["b"], ["b"])
+
+
 def test_numbers_before_and_after_a_sequence_are_compiled():
     text = f"""{HEAD} g (float[n] x) => (float[m] y) <int64 p = {{-1}}>
     {{ a = Neg(x) s = SequenceConstruct(x, a) e = SequenceAt(s, p) c = ConcatFromSequence<axis = 0>(s) t = Add(e, x) y = Concat<axis = 0>(c, t) }}"""

@@ -94,9 +94,11 @@ def test_a_default_is_overridden_for_one_run():
 
 def test_inputs_and_constants_that_are_outputs_are_copied():
     plan = chain(False, False, False)[0].plan(("x", "d", "x"))
-    x, d, again = plan.run([X.copy()], QUIET)
+    fed = X.copy()
+    x, d, again = plan.run([fed], QUIET)
     x[:] = d[...] = 99
     np.testing.assert_array_equal(again, X)
+    np.testing.assert_array_equal(fed, X)
     assert plan.run([X], QUIET)[1] == 10
 
 

@@ -131,7 +131,7 @@ def by_place(values: Array) -> Callable[[Array], Array]:
     count = len(values) - 1
 
     def run(x: Array) -> Array:
-        if x.min() < 0 or x.max() >= count:
+        if x.min() < 0 or x.max() > count:
             x = np.where((x >= 0) & (x < count), x, count)
         found: Array = values[x]
         return found
