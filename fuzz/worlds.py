@@ -36,6 +36,10 @@ ROUNDED_CORRECTLY = frozenset(
 )
 
 
+# These go through floats on integers too, as far as the reference is concerned.
+THROUGH_FLOATS = frozenset(("Gemm", "Mean", "ReduceMean", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "LpNormalization", "Pow"))
+
+
 class Undetermined(Exception):
     """Rounding decides this value, or it is too large or too ill-conditioned to compare."""
 
@@ -138,6 +142,7 @@ class Evaluated:
             warnings.simplefilter("ignore")
             native = [conform(x, d) for x, d in zip(self.native.run([x and x.native for x in inputs]), dtypes, strict=False)]
             self.check_rows(native)
+            self.check_integers(inputs)
             if all(x is None or x.is_exact for x in inputs) and self.is_determined(inputs, native):
                 return [exact(x) for x in native]
             wide = self.in_wide([x and x.wide for x in inputs], native)
@@ -149,6 +154,12 @@ class Evaluated:
         rows = native[len(self.node.input) - 2 :] if self.node.op_type == "Loop" else ()
         if any(len(x) == 0 for x in rows):
             raise Undetermined("rows of no iteration")
+
+    def check_integers(self, inputs: Sequence[Known | None]) -> None:
+        """Raises Undetermined for integers that no f64 holds where a mean, or a factor that is a float, goes through one."""
+        large = (x.native for x in inputs if x is not None and x.dtype.is_integer) if self.node.op_type in THROUGH_FLOATS else ()
+        if any((x > 2**40).any() or (x.dtype.kind == "i" and (x < -(2**40)).any()) for x in large):
+            raise Undetermined("integers through floats")
 
     def in_wide(self, inputs: list[Array | None], native: Sequence[Array]) -> list[Array]:
         results = self._wide.run(inputs)

@@ -4,7 +4,7 @@
     python -m mutants --count 20 --paths lower/place.py --minutes 10
 
 Each fault stands alone, in a copy of the tree. The tests beside its file run first (tests/lower/test_place.py for lower/place.py), then
-those of the folder, then the random graphs; one that fails, or takes far longer than before, has found it. Tests marked `snapshot`,
+the random graphs, then the tests of the folder; one that fails, or takes far longer than before, has found it. Tests marked `snapshot`,
 which compare code with code that was written down, don't count and don't run. `equivalents.txt` lists mutants that change nothing.
 """
 

@@ -69,13 +69,12 @@ class Bench:
         return Result(mutant, "survived", "", time.monotonic() - start)
 
     def sets(self, path: str) -> list[tuple[str, ...]]:
-        """The tests of a file; those of its folder; the random graphs."""
+        """The tests of a file; the random graphs; the tests of its folder."""
         inside = Path(path).relative_to(PACKAGE)
         beside = Path("tests") / inside.parent / f"test_{inside.name}"
         folder = sorted(str(p.relative_to(self.folder)) for p in (self.folder / "tests" / inside.parent).glob("test_*.py"))
-        others = tuple(test for test in folder if test != str(beside))
-        exists = (self.folder / beside).exists()
-        return [(str(beside),)] * exists + [others] * bool(others) + [(GRAPHS,)] * (self.folder / GRAPHS).exists()
+        found = [(str(beside),), (GRAPHS,), tuple(folder)]
+        return [tests for tests in found if tests and all((self.folder / test).exists() for test in tests)]
 
     def limit(self, tests: tuple[str, ...]) -> float:
         """Seconds after which tests hang: by how long they take without a fault. Raises RuntimeError if they fail then."""

@@ -111,6 +111,8 @@ def split(g: Builder) -> None:
     axis = g.below(x.rank)
     count = g.either(2, 3)
     if g.chance(0.5) and g.model.opset >= 18:
+        if any((count - 1) * -(-shape[axis] // count) > shape[axis] for shape in x.shapes):
+            raise Rejected("a last part below zero")
         g.node("Split", x, outputs=count, axis=axis, num_outputs=count)
     else:
         total = fixed(x, axis)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sardonyx.base.dtypes import f32, i64
@@ -14,8 +14,10 @@ from sardonyx.base.errors import Fail, InvalidArgument
 from sardonyx.base.symbolic import Symbol, symbol
 from sardonyx.expr.evaluate import evaluate
 from sardonyx.expr.tensor import Tensor, constant, input_tensor
+from sardonyx.graph.reference.corrections import find
 from sardonyx.ops import movement
 from tests.ops import harness
+from tests.ops.bounds import places
 
 X = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
 N = symbol("n")
@@ -62,12 +64,25 @@ def test_slice_to_the_end_keeps_the_formula() -> None:
     assert y.shape == (N, N)
 
 
-@pytest.mark.parametrize("step", [-3, -1, 1, 2])
-def test_steps_from_data(step: int) -> None:
-    x, steps = input_tensor("x", f32, (5,)), input_tensor("steps", i64, (1,))
-    y = movement.slice_(x, ints([-1]), ints([-9]), ints([0]), steps)
-    numbers = np.arange(5, dtype=np.float32)
-    np.testing.assert_array_equal(evaluate([y], {x: numbers, steps: np.array([step])}, {})[0], numbers[-1:-9:step])
+I64 = (-(2**63), -(2**63) + 1, 2**63 - 1)
+BOUNDS = st.one_of(st.integers(-9, 9), st.sampled_from(I64))
+STEPS = st.one_of(st.sampled_from([-3, -2, -1, 1, 2, 3]), st.sampled_from(I64))
+
+
+@given(st.integers(0, 6), BOUNDS, BOUNDS, STEPS)
+@example(5, -9, -9, -1)
+@example(5, 0, -9, -(2**63))
+@example(0, 3, 1, -1)
+def test_slices_from_data(n: int, start: int, end: int, step: int) -> None:
+    """Bounds and steps of all 64 bits, as data, and what the reference makes of them."""
+    x = input_tensor("x", f32, (n,))
+    numbers, given = np.arange(n, dtype=np.float32), [np.array([k]) for k in (start, end, 0, step)]
+    data = [input_tensor(name, i64, (1,)) for name in ("start", "end", "step")]
+    y = movement.slice_(x, *data[:2], ints([0]), data[2])
+    wanted = places(n, start, end, step)
+    feeds = {x: numbers, **dict(zip(data, [given[0], given[1], given[3]], strict=True))}
+    assert evaluate([y], feeds, {})[0].tolist() == wanted
+    assert find("", "Slice", 10)(numbers, *given).tolist() == wanted
 
 
 def test_split_must_add_up() -> None:

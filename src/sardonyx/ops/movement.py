@@ -23,6 +23,7 @@ from sardonyx.ops.record import Case, Op
 from sardonyx.ops.windows import pad as pad_constant
 
 I32_MOST, I64_MOST = 2**31 - 1, 2**63 - 1
+LONGEST_AXIS = 2**47
 
 # ---- Slice --------------------------------------------------------------------------------------------------------------
 
@@ -100,13 +101,17 @@ def span_backwards(n: Dim, start: Dim, end: Dim, step: int) -> tuple[Dim, Dim]:
 
 
 def span_either_way(n: Dim, start: Dim, end: Dim, step: Dim) -> tuple[Dim, Dim]:
-    """With a step whose sign only data tell; a step of 0 fails at run start."""
+    """With a step whose sign only data tell; a step of 0 fails at run start.
+
+    A number longer than any axis is as good as a longer one, and its sums stay within 64 bits.
+    """
+    start, end, step = (clamp(d, -LONGEST_AXIS, LONGEST_AXIS) for d in (start, end, step))
     length = maximum(step, -step)
     require_nonnegative(length - 1, "Slice with a step of 0")
     forward = minimum(maximum(step, 0), 1)
     first, last = from_end(start, n), from_end(end, n)
     low, high = clamp(first, 0, n), clamp(last, 0, n)
-    top, bottom = clamp(first, -1, n - 1), clamp(last, -1, n - 1)
+    top, bottom = minimum(maximum(first, 0), n - 1), clamp(last, -1, n - 1)
     count = ceil_divide(forward * (high - low) + (1 - forward) * (top - bottom), maximum(length, 1))
     return forward * low + (1 - forward) * top, alias(maximum(count, 0))
 

@@ -13,6 +13,22 @@ from onnx.reference.ops.op_scatter_elements import ScatterElements
 from sardonyx.graph.reference.corrections.table import Array, Table, evaluate, until
 
 
+def slice_(x: Array, starts: Array, ends: Array, axes: Array | None = None, steps: Array | None = None) -> Array:
+    """Bounds are clamped as the standard says: backwards a start before the first element is the first, where numpy takes none."""
+    index = [slice(None)] * x.ndim
+    over = range(len(starts)) if axes is None else axes.tolist()
+    by = [1] * len(starts) if steps is None else steps.tolist()
+    for axis, start, end, step in zip(over, starts.tolist(), ends.tolist(), by, strict=True):
+        n = x.shape[axis]
+        start, end = (bound + n if bound < 0 else bound for bound in (start, end))
+        if step > 0:
+            index[axis] = slice(max(start, 0), max(end, 0), step)
+        else:
+            end = min(max(end, -1), n - 1)
+            index[axis] = slice(min(max(start, 0), n - 1), end if end >= 0 else None, step)
+    return x[tuple(index)]
+
+
 def gather(x: Array, indices: Array, axis: int = 0) -> Array:
     """Raises IndexError, naming the first index out of bounds."""
     check_bounds(indices, x.shape[axis])
@@ -132,4 +148,5 @@ TABLE: Table = {
     "OptionalGetElement": ((1, optional_get_element),),
     "OptionalHasElement": ((1, optional_has_element),),
     "Pad": ((1, None), (11, pad)),
+    "Slice": ((1, None), (10, slice_)),
 }
