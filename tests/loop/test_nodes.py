@@ -167,3 +167,14 @@ def test_sequences_are_flat() -> None:
     assert sequence([a]) is a
     assert sequence([a, sequence([b, c])]) == Seq((a, b, c))
     assert sequence([]) == Seq(())
+
+
+def test_elements_of_two_graphs_are_two() -> None:
+    """Their numbers may be one object, and their bounds have one name."""
+    first, second = (value(Symbol("n", extent)) for extent in (2, 3))
+    number = Const(0, i64)
+    elements = [Element(number, bound) for bound in (first, second)]
+    assert elements[0].key == elements[1].key
+    assert elements[0] != elements[1]
+    assert value(elements[0]) != value(elements[1])
+    assert elements[0] == Element(number, first)

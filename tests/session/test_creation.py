@@ -120,3 +120,12 @@ def test_a_large_weight_that_is_an_output_and_one_that_nobody_reads(tmp_path: Pa
     y, w = sardonyx.InferenceSession(tmp_path / "m.onnx").run(None, {"x": X[0]})
     np.testing.assert_array_equal(y, -X[0])
     np.testing.assert_array_equal(w, numbers)
+
+
+def test_one_model_in_two_sessions() -> None:
+    """Sizes that data decide have the same names in both, and are not the same."""
+    text = """g (uint64[9, n] x, int64[1] shape) => (uint64[k] y) <int64[1] zero = {0}> { a = Reshape(x, shape)  y = Gather(a, zero) }"""
+    sessions = [sardonyx.InferenceSession(data(text)) for _ in range(3)]
+    x = np.arange(99, dtype=np.uint64).reshape(9, 11)
+    for session in sessions:
+        assert session.run(None, {"x": x, "shape": np.array([-1])})[0].tolist() == [0]

@@ -314,6 +314,11 @@ class Element(Atom):
         super().__init__(f"[{id(expr):x}:{bound}:{code}]", expr.symbols | symbols(bound), bound)
         self.expr, self.code = expr, code
 
+    def _same(self, other: Atom) -> bool:
+        """Numbers may be one object in two graphs, and bounds of two graphs may have one name."""
+        assert isinstance(other, Element)
+        return self.expr is other.expr and self.code == other.code and self.extent == other.extent
+
     def substitute(self, env: Mapping[Symbol, Dim]) -> Dim:
         assert self.extent is not None
         return value(Element(replace(self.expr, env), substitute(self.extent, env), self.code))
