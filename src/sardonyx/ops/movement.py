@@ -51,6 +51,7 @@ def sliced(x: Tensor, starts: Sequence[Dim], ends: Sequence[Dim], axes: Sequence
         raise Fail(f"[ShapeInferenceError] Slice with {len(starts)} starts, {len(ends)} ends, {len(over)} axes, {len(steps)} steps")
     shape, way = list(x.shape), {}
     for a, start, end, step in zip(over, starts, ends, steps, strict=True):
+        step = shortened(step, x.shape[a])
         offset, shape[a] = span(x.shape[a], start, end, step)
         way[a] = offset, step
     return view(x, shape, lambda *i: [o * way[a][1] + way[a][0] if a in way else o for a, o in enumerate(i)])
@@ -69,6 +70,7 @@ def sliced_anywhere(
     stride: list[Dim] = [1] * x.rank
     for own, start, end, step in zip(which, starts, ends, steps, strict=True):
         n = alias(sum(c * size for c, size in zip(own, x.shape, strict=True)))
+        step = shortened(step, n)
         first, count = span(n, start, end, step)
         shape = [s + c * (count - s) for s, c in zip(shape, own, strict=True)]
         offset = [o + c * first for o, c in zip(offset, own, strict=True)]
@@ -76,6 +78,11 @@ def sliced_anywhere(
     for a in range(x.rank):
         require_nonnegative(1 - sum(own[a] for own in which), "Slice names one axis twice")
     return view(x, list(map(alias, shape)), lambda *i: [j * s + o for j, s, o in zip(i, stride, offset, strict=True)])
+
+
+def shortened(step: Dim, n: Dim) -> Dim:
+    """A step that data give, or one as long as the axis in its place: as good, and what is reckoned with it stays within 64 bits."""
+    return clamp(step, -maximum(n, 1), maximum(n, 1)) if isinstance(step, Int) else step
 
 
 def span(n: Dim, start: Dim, end: Dim, step: Dim) -> tuple[Dim, Dim]:
@@ -105,7 +112,7 @@ def span_either_way(n: Dim, start: Dim, end: Dim, step: Dim) -> tuple[Dim, Dim]:
 
     A number longer than any axis is as good as a longer one, and its sums stay within 64 bits.
     """
-    start, end, step = (clamp(d, -LONGEST_AXIS, LONGEST_AXIS) for d in (start, end, step))
+    start, end = (clamp(d, -LONGEST_AXIS, LONGEST_AXIS) for d in (start, end))
     length = maximum(step, -step)
     require_nonnegative(length - 1, "Slice with a step of 0")
     forward = minimum(maximum(step, 0), 1)
