@@ -13,7 +13,7 @@ from sardonyx.expr.evaluate import evaluate
 from sardonyx.expr.region import ENDLESS, choose, scan, while_loop
 from sardonyx.expr.require import require_equal
 from sardonyx.expr.scalar import apply, cast, index
-from sardonyx.expr.tensor import Tensor, compute, constant, input_tensor, operands
+from sardonyx.expr.tensor import Read, Tensor, compute, constant, input_tensor, operands
 from sardonyx.ops.pointwise import add, view
 
 N = symbol("n")
@@ -152,3 +152,65 @@ def test_inside_a_loop_a_branch_is_evaluated_at_each_iteration() -> None:
     (got,) = evaluate([final], {X: NUMBERS}, {Symbol("n"): 3})
     np.testing.assert_array_equal(got, NUMBERS * 4 - 2)
     assert value(Symbol("n")) == N
+
+
+# ---- states that no iteration changes ---------------------------------------------------------------------------------------
+
+
+def named_anew(x: Tensor) -> Tensor:
+    return compute(x.dtype, x.shape, lambda *i: Read(x, i))
+
+
+def test_a_state_that_no_iteration_changes_is_not_carried() -> None:
+    """As tf2onnx writes loops, which hand weights on from iteration to iteration."""
+    x, w = input_tensor("x", f32, (3,)), input_tensor("w", f32, (3,))
+    finals, (rows,) = scan(5, [x, w], lambda t, h, k: ([add(h, k), named_anew(named_anew(k))], [k]))
+    assert rows.region is not None
+    assert len(rows.region.carried) == 1
+    assert finals[1] is w
+    feeds = {x: np.arange(3, dtype=np.float32), w: np.ones(3, np.float32)}
+    got = evaluate([*finals, rows], feeds, {})
+    np.testing.assert_array_equal(got[0], [5, 6, 7])
+    np.testing.assert_array_equal(got[1], np.ones(3))
+    np.testing.assert_array_equal(got[2], np.ones((5, 3)))
+
+
+def test_so_is_one_that_an_inner_loop_hands_back() -> None:
+    w = input_tensor("w", f32, (3,))
+
+    def outer(t: Dim, h: Tensor, k: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        (inner_h, inner_k), _ = scan(2, [h, k], lambda u, a, b: ([add(a, b), b], []))
+        return [inner_h, inner_k], []
+
+    finals, _ = scan(3, [w, w], outer)
+    assert finals[1] is w
+    np.testing.assert_array_equal(evaluate(finals[:1], {w: np.ones(3, np.float32)}, {})[0], np.full(3, 7))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a, b: [b, a],  # two that change places
+        lambda a, b: [a, compute(b.dtype, b.shape, lambda i: Read(b, (2 - i,)))],  # one that is turned round
+        lambda a, b: [a, compute(b.dtype, b.shape, lambda i: Read(b, (0,)))],  # its first element everywhere
+    ],
+)
+def test_others_are_carried(change: object) -> None:
+    x, y = input_tensor("x", f32, (3,)), input_tensor("y", f32, (3,))
+    finals, _ = scan(3, [x, y], lambda t, a, b: (change(a, b), []))  # type: ignore[operator]
+    assert any(f.region is not None for f in finals)
+    feeds = {x: np.array([1, 2, 3], np.float32), y: np.array([4, 5, 6], np.float32)}
+    a, b = feeds[x], feeds[y]
+    for _ in range(3):
+        old = input_tensor("a", f32, (3,)), input_tensor("b", f32, (3,))
+        a, b = evaluate(change(*old), dict(zip(old, (a, b), strict=True)), {})  # type: ignore[operator]
+    for got, expected in zip(evaluate([named_anew(f) for f in finals], feeds, {}), (a, b), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_a_while_loop_does_not_carry_it_either() -> None:
+    x, w = input_tensor("x", f32, ()), input_tensor("w", f32, ())
+    finals, _, count = while_loop(9, FLAG, [x, w], lambda t, h, k: ([below(t, 3), add(h, k), k], []))
+    assert finals[1] is w
+    got = evaluate([finals[0], count], {x: np.array(0, np.float32), w: np.array(2, np.float32), FLAG: np.array(True)}, {})
+    assert [float(g) for g in got] == [6.0, 3.0]

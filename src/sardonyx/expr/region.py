@@ -120,8 +120,9 @@ def scan(trip: Dim, initial: Sequence[Tensor], step: Step) -> tuple[list[Tensor]
     states = [input_tensor(f"{t.name}.state{i}", x.dtype, x.shape) for i, x in enumerate(initial)]
     updates, values = step(value(t), *states)
     made = first, next_id()
-    carried = tuple(carry(x, s, u) for x, s, u in zip(initial, states, updates, strict=True))
-    return attach(Region(t, trip, carried, stack(t, trip, values), made=made))
+    carried, finals = carry_all(initial, states, updates)
+    _, stacks = attach(Region(t, trip, carried, stack(t, trip, values), made=made))
+    return finals, stacks
 
 
 def while_loop(trip: Dim, proceed: Tensor, initial: Sequence[Tensor], step: Step) -> tuple[list[Tensor], list[Tensor], Tensor]:
@@ -136,17 +137,18 @@ def while_loop(trip: Dim, proceed: Tensor, initial: Sequence[Tensor], step: Step
     if trip == ENDLESS:
         require_bounded([condition, *updates, *values], t, first)
     made = first, next_id()
+    carried, finals = carry_all(initial, states, updates)
     region = Region(
         t,
         trip,
-        tuple(carry(x, s, u) for x, s, u in zip(initial, states, updates, strict=True)),
+        carried,
         stack(t, trip, values),
         carry(require_condition(proceed), holds, require_condition(condition)),
         count=Tensor(i64, ()),
         done=Symbol(f"{t.name}.done", trip + 1),
         made=made,
     )
-    finals, stacks = attach(region)
+    _, stacks = attach(region)
     assert region.count is not None
     return finals, stacks, region.count
 
@@ -195,6 +197,33 @@ def require_bounded(results: Sequence[Tensor], t: Symbol, first: float) -> None:
         fresh = [o for o in operands(x) if o.id >= first and o not in seen]
         waiting += fresh
         seen.update(fresh)
+
+
+def carry_all(
+    initial: Sequence[Tensor], states: Sequence[Tensor], updates: Sequence[Tensor]
+) -> tuple[tuple[Carried, ...], list[Tensor]]:
+    """(what is carried, the final states). A state that no iteration changes is not carried: it is the initial value everywhere, so that
+    what follows from it alone (a packed copy of weights that a loop passes on) is computed once, before the loop."""
+    carried: list[Carried] = []
+    finals: list[Tensor] = []
+    for x, s, u in zip(initial, states, updates, strict=True):
+        if is_identity(u, s):
+            s.body = Read(x, s.axes)
+            finals.append(x)
+        else:
+            carried.append(carry(x, s, u))
+            finals.append(carried[-1].final)
+    return tuple(carried), finals
+
+
+def is_identity(t: Tensor, source: Tensor) -> bool:
+    """Is t the source itself, however often it was named anew?"""
+    while t is not source:
+        body = t.body
+        if t.fn or not isinstance(body, Read) or body.guard is not None or body.indices != t.axes:
+            return False
+        t = body.tensor
+    return True
 
 
 def carry(initial: Tensor, state: Tensor, update: Tensor) -> Carried:
