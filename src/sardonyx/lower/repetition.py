@@ -66,6 +66,7 @@ def carry(values: dict[Tensor, Value], region: Region, c: Carried, outer: Path, 
     inner, turn = (*outer, region), value(region.step)
     for t in (c.initial, c.update, c.state, c.final):
         values.setdefault(t, Value(t))
+    values[c.state].region, values[c.final].region = inner, outer  # also of a condition, which nobody may read
     halves = Tensor(c.state.dtype, (2, *c.state.shape), c.state.name)
     halves.id, halves.origin = c.state.id, c.state.origin
     values[halves] = Value(halves)
