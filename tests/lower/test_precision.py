@@ -14,8 +14,10 @@ from benchmarks.errors import NARROW, Network, error, output
 from sardonyx.base.dtypes import bf16, f16, f32, i32
 from sardonyx.codegen import features
 from sardonyx.expr import scalar
+from sardonyx.expr.index import at
 from sardonyx.expr.region import scan
-from sardonyx.expr.tensor import Tensor, constant
+from sardonyx.expr.tensor import Tensor, compute, constant
+from sardonyx.loop.nodes import Index, Op
 from sardonyx.ops import activation, casts, linalg, movement, norm, softmax, windows
 from sardonyx.ops.pointwise import add, along, cast, mul, pointwise, sub, view
 from tests.lower.harness import Compiled, compiled, integers
@@ -109,6 +111,19 @@ def test_buffers_of_moved_values_are_f32() -> None:
     assert kept_dtypes(program) == {"f32"}
     for m in (0, 1, 5, 33):
         program.check(normals(m, 24))
+
+
+def test_guarded_reads_stay_guarded() -> None:
+    """The row before, zero before the first: nothing outside is read, which the interpreter would see."""
+
+    def build(x: Tensor) -> Tensor:
+        y = add(x, x)
+        before = compute(y.dtype, y.shape, lambda i, j: at(y, (i - 1, j), Op("ge", Index(i), Index(1))))
+        return add(before, along("max", y, [0]))
+
+    program = compiled(build, "f16[m, n]")
+    for m, n in ((1, 1), (2, 7), (5, 33)):
+        program.check(normals(m, n))
 
 
 def test_what_only_moves_inputs_and_weights_stays_narrow() -> None:

@@ -233,6 +233,14 @@ def test_a_normalisation_after_another_convolution_is_not_its_own() -> None:
     assert [f for f in choices(two, "f32[1, 64, 28, 28]", weights(64, 64)) if f is not None] == [4, 2]
 
 
+def test_squares_that_a_convolution_reads_are_no_norm() -> None:
+    def two(x: Tensor, w: Tensor) -> Tensor:
+        y = same(x, w)
+        return same(mul(y, y), w)
+
+    assert [f for f in choices(two, "f32[1, 64, 28, 28]", weights(64, 64)) if f is not None] == [4, 4]
+
+
 def test_one_tap_loop_in_both_windows_is_no_convolution() -> None:
     """x[h + p, w + p]: the kernel has a diagonal alone."""
 

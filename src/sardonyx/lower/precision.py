@@ -60,7 +60,7 @@ def choose(values: Mapping[Tensor, Value], kept: Container[Tensor]) -> set[Tenso
 
 def may_widen(v: Value, kept: Container[Tensor]) -> bool:
     t = v.tensor
-    fixed = v.constant or v.turns or v.fn or t.rounded or t in kept or t.region is not None or t.call is not None
+    fixed = v.constant or v.fn or t.rounded or t in kept or t.region is not None or t.call is not None
     computed = v.body is not None or bool(t.parts)
     return t.dtype in NARROW and computed and not fixed and (v.into is None or t in v.into[0].parts)
 
