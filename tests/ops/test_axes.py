@@ -72,6 +72,17 @@ def test_slices_to_the_end(limit):
     np.testing.assert_array_equal(run(s, starts=[limit], ends=[-limit], axes=[-2], steps=[-1]), X[:, :, ::-1])
 
 
+@pytest.mark.parametrize("step", [2**63 - 1, -(2**63) + 1, 2**62])
+def test_steps_as_long_as_64_bits(step):
+    node = onnx.helper.make_node("Slice", ["x", "starts", "ends", "axes", "steps"], ["y"])
+    bounds = {"starts": [1], "ends": [9 if step > 0 else -9], "axes": [2], "steps": [step]}
+    constants = [onnx.numpy_helper.from_array(np.array(v, np.int64), n) for n, v in bounds.items()]
+    values = [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [*X.shape[:2], "n", 3])]
+    graph = onnx.helper.make_graph([node], "g", values, [onnx.ValueInfoProto(name="y")], constants)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10)
+    np.testing.assert_array_equal(InferenceSession(model.SerializeToString()).run(None, {"x": X})[0], X[:, :, 1:2])
+
+
 @pytest.mark.parametrize("mode", ["constant", "edge"])
 def test_borders(mode):
     s = session("Pad", {"pads": np.zeros(4), "none": np.zeros(0), "axes": np.zeros(2)}, mode=mode)

@@ -20,7 +20,7 @@ BY_ONNXRUNTIME = frozenset(
     (
         *("AveragePool", "MaxPool", "LpPool", "GlobalMaxPool", "LRN", "LpNormalization", "ConvTranspose", "Resize"),
         *("Softmax", "LogSoftmax", "Hardmax", "RNN", "GRU", "LSTM", "MaxRoiPool", "NonMaxSuppression"),
-        "GatherElements",
+        *("GatherElements", "GridSample", "STFT"),
         *("LinearClassifier", "Normalizer", "SVMClassifier", "SVMRegressor", "TreeEnsembleClassifier", "TreeEnsembleRegressor"),
     )
 )

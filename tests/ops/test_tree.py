@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -133,3 +134,16 @@ def test_no_classes() -> None:
     votes: dict[str, Any] = {f"class_{n}": [] for n in ("treeids", "nodeids", "ids", "weights")}
     with pytest.raises(Fail, match="classlabels_strings is set"):
         harness.run("TreeEnsembleClassifier", [X], attributes | votes, domain="ai.onnx.ml", version=3, outputs=2)
+
+
+@pytest.mark.parametrize(
+    ("code", "transform"), list(enumerate((lambda s: s, np.ones_like, lambda s: 1 / (1 + np.exp(-s)), np.ones_like)))
+)
+def test_one_target_of_the_standards_ensemble_is_transformed_too(code: int, transform: Callable[[Any], Any]) -> None:
+    """Of TreeEnsembleRegressor onnxruntime leaves it as it is; TreeEnsemble is the standard's."""
+    stump = RING | {"nodes_truenodeids": [0], "nodes_falsenodeids": [1], "nodes_trueleafs": [1], "nodes_falseleafs": [1]}
+    stump |= {"nodes_featureids": [1], "nodes_modes": np.zeros(1, np.uint8), "nodes_splits": np.array([0.1], np.float32)}
+    stump |= {"leaf_targetids": [0, 0], "leaf_weights": np.array([2.0, -3.0], np.float32), "post_transform": code}
+    (got,) = harness.run("TreeEnsemble", [X], stump, domain="ai.onnx.ml", version=5)
+    scores = np.where(X[:, 1] <= np.float32(0.1), 2.0, -3.0)[:, None].astype(np.float32)
+    np.testing.assert_allclose(got, transform(scores), 1e-6)

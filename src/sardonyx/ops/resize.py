@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeAlias
 
 import numpy as np
 
 from sardonyx.base.dtypes import DType, f32, i64
 from sardonyx.base.errors import Fail
-from sardonyx.base.symbolic import Dim, ceil_divide, maximum
+from sardonyx.base.symbolic import Dim, ceil_divide, maximum, minimum
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element
 from sardonyx.expr.known import elements, known
@@ -28,7 +29,7 @@ from sardonyx.ops.record import Case, Op
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How one axis is resized. `scale` is as asked for, or m / n; `exact` is it where it is a known number."""
+    """How one axis is resized. `scale` is as asked for, or m / n (by_size); `exact` is it where it is a known number."""
 
     axis: int
     n: Dim
@@ -37,6 +38,7 @@ class Way:
     exact: float | None
     start: Expr  # of the region of interest, in shares of the axis
     end: Expr
+    by_size: bool = False
 
     @property
     def inputs(self) -> Expr:
@@ -45,7 +47,7 @@ class Way:
     @property
     def outputs(self) -> Expr:
         """The length asked for, which may have a fraction."""
-        return scalar.mul(self.scale, self.inputs)
+        return number(self.m) if self.by_size else scalar.mul(self.scale, self.inputs)
 
     @property
     def unchanged(self) -> bool:
@@ -79,15 +81,23 @@ def asymmetric(i: Expr, w: Way) -> Expr:
 
 
 def align_corners(i: Expr, w: Way) -> Expr:
-    x = scalar.div(scalar.mul(i, number(w.n - 1)), scalar.sub(w.outputs, 1))
-    return scalar.select(scalar.apply("eq", w.outputs, 1), 0, x)
+    """The last output lies on the last input, as in PyTorch and onnxruntime; where a scale makes the axis shorter, ONNX's own cases
+    have the length with its fraction."""
+    length = scalar.select(scalar.apply("lt", w.scale, 1), w.outputs, number(w.m))
+    x = scalar.div(scalar.mul(i, number(w.n - 1)), scalar.sub(length, 1))
+    return scalar.select(scalar.apply("eq", length, 1), 0, x)
+
+
+def tf_half_pixel_for_nn(i: Expr, w: Way) -> Expr:
+    """Opsets 11 and 12; exporters write it later too."""
+    return scalar.div(scalar.add(i, 0.5), w.scale)
 
 
 def tf_crop_and_resize(i: Expr, w: Way) -> Expr:
     last, room = number(w.n - 1), scalar.sub(w.end, w.start)
-    x = scalar.div(scalar.mul(scalar.mul(i, room), last), scalar.sub(w.outputs, 1))
+    x = scalar.div(scalar.mul(scalar.mul(i, room), last), scalar.sub(number(w.m), 1))
     middle = scalar.mul(scalar.mul(room, last), 0.5)
-    return scalar.add(scalar.select(scalar.apply("eq", w.outputs, 1), middle, x), scalar.mul(w.start, last))
+    return scalar.add(scalar.select(scalar.apply("eq", number(w.m), 1), middle, x), scalar.mul(w.start, last))
 
 
 COORDINATES: Mapping[str, Callable[[Expr, Way], Expr]] = {
@@ -96,6 +106,7 @@ COORDINATES: Mapping[str, Callable[[Expr, Way], Expr]] = {
     "pytorch_half_pixel": pytorch_half_pixel,
     "asymmetric": asymmetric,
     "align_corners": align_corners,
+    "tf_half_pixel_for_nn": tf_half_pixel_for_nn,
     "tf_crop_and_resize": tf_crop_and_resize,
 }
 
@@ -105,6 +116,26 @@ NEAREST: Mapping[str, Callable[[Expr], Expr]] = {
     "floor": lambda x: scalar.apply("floor", x),
     "ceil": lambda x: scalar.apply("ceil", x),
 }
+
+Ratio: TypeAlias = tuple[Dim, Dim]
+
+EXACT: Mapping[str, Callable[[Dim, Dim, Dim], Ratio]] = {
+    "half_pixel": lambda i, n, m: ((2 * i + 1) * n - m, 2 * m),
+    "half_pixel_symmetric": lambda i, n, m: ((2 * i + 1) * n - m, 2 * m),
+    "pytorch_half_pixel": lambda i, n, m: (((2 * i + 1) * n - m) * minimum(m - 1, 1), 2 * m),
+    "asymmetric": lambda i, n, m: (i * n, m),
+    "align_corners": lambda i, n, m: (i * (n - 1), maximum(m - 1, 1)),
+    "tf_half_pixel_for_nn": lambda i, n, m: ((2 * i + 1) * n, 2 * m),
+}
+"""The coordinate of output i of m in an axis of n, as a fraction of whole numbers: f32 can miss a tie, or a whole number, by a rounding."""
+
+EXACTLY: Mapping[str, Callable[[Dim, Dim], Ratio]] = {
+    "round_prefer_floor": lambda a, b: (2 * a + b - 1, 2 * b),
+    "round_prefer_ceil": lambda a, b: (2 * a + b, 2 * b),
+    "floor": lambda a, b: (a, b),
+    "ceil": lambda a, b: (a + b - 1, b),
+}
+"""The fraction whose quotient, rounded down, is a / b rounded in this mode."""
 
 
 # ---- kernels of interpolation ----------------------------------------------------------------------------------------------
@@ -211,9 +242,18 @@ def nearest(x: Tensor, w: Way, transformation: str, mode: str) -> Tensor:
     shape = [*x.shape[: w.axis], w.m, *x.shape[w.axis + 1 :]]
     if (times := whole_repeats(w, transformation, mode)) is not None:
         return view(x, shape, lambda *i: [*i[: w.axis], i[w.axis] // times, *i[w.axis + 1 :]])
-    place, where = NEAREST[mode], coordinates(w, COORDINATES[transformation])
-    chosen = compute(i64, [w.m], lambda i: limited(scalar.cast(place(at(where, (i,))), i64), w.n))
+    if w.by_size and transformation in EXACT:
+        chosen = compute(i64, [w.m], lambda i: exact_place(i, w, transformation, mode))
+    else:
+        place, where = NEAREST[mode], coordinates(w, COORDINATES[transformation])
+        chosen = compute(i64, [w.m], lambda i: limited(scalar.cast(place(at(where, (i,))), i64), w.n))
     return view(x, shape, lambda *i: [*i[: w.axis], element(at(chosen, (i[w.axis],)), w.n), *i[w.axis + 1 :]])
+
+
+def exact_place(i: Dim, w: Way, transformation: str, mode: str) -> Expr:
+    """The input nearest to output i, in whole numbers; before the first one is the first one, so numerators below 0 may become 0."""
+    a, b = EXACTLY[mode](*EXACT[transformation](i, w.n, w.m))
+    return limited(scalar.div(scalar.maximum(scalar.index(a), 0), scalar.index(b)), w.n)
 
 
 def whole_repeats(w: Way, transformation: str, mode: str) -> int | None:
@@ -268,7 +308,7 @@ def ways_by_sizes(x: Tensor, axes: Sequence[int], sizes: Tensor, roi: Sequence[E
         return ways_in_proportion(x, axes, asked, roi, policy)
     ways = []
     for k, (a, m) in enumerate(zip(axes, asked, strict=True)):
-        ways.append(Way(a, x.shape[a], m, scales[k], ratio(m, x.shape[a]), roi[k], roi[len(axes) + k]))
+        ways.append(Way(a, x.shape[a], m, scales[k], ratio(m, x.shape[a]), roi[k], roi[len(axes) + k], by_size=True))
     return ways
 
 
@@ -425,6 +465,10 @@ CASES = (
     ),
     *(Case((PICTURE, None, TWICE), {"mode": m, "coordinate_transformation_mode": "align_corners"}) for m in ("nearest", "cubic")),
     *(Case((PICTURE, None, ODD), {"nearest_mode": m}) for m in ("floor", "ceil", "round_prefer_ceil")),
+    *(
+        Case((PICTURE, None, ODD[[0, 1, 3, 3]]), {"mode": m, "coordinate_transformation_mode": "align_corners"})
+        for m in ("linear", "cubic")
+    ),
     *(Case((PICTURE, None, None, SIZES), {"mode": m, "antialias": 1}) for m in ("linear", "cubic")),
     Case((PICTURE, None, None, SIZES), {"mode": "cubic", "exclude_outside": 1, "cubic_coeff_a": -0.5}),
     Case((PICTURE, None, None, SIZES[2:]), {"axes": [2, 3], "keep_aspect_ratio_policy": "not_larger"}),

@@ -90,7 +90,7 @@ def grid_sample(x: Tensor, grid: Tensor, align_corners: int = 0, mode: str = "li
     def coordinate(n: Dim, *i: Dim) -> Expr:
         """The point's coordinate along the axis that i[-1] stands for."""
         share = scalar.cast(at(grid, (n, *i)), carrier)
-        choices = [border.coordinate(share, rounds=mode == "nearest") for border in reversed(borders)]
+        choices = [border.coordinate(share, mode) for border in reversed(borders)]
         out = choices[0]
         for a, choice in enumerate(choices[1:], 1):
             out = scalar.select(scalar.apply("eq", scalar.index(i[-1]), a), choice, out)
@@ -120,15 +120,16 @@ class Border:
     def number(self, n: Dim) -> Expr:
         return scalar.cast(scalar.index(n), self.dtype)
 
-    def coordinate(self, share: Expr, rounds: bool) -> Expr:
-        """A point in [-1, 1] as a coordinate, moved into the axis where that is asked for."""
+    def coordinate(self, share: Expr, sampling: str) -> Expr:
+        """A point in [-1, 1] as a coordinate, moved into the axis where that is asked for. A cubic kernel's neighbours are moved instead:
+        around a point beyond the border they have other weights than around one on it."""
         if self.align_corners:
             x = scalar.mul(scalar.mul(scalar.add(share, 1), 0.5), self.number(self.n - 1))
         else:
             x = scalar.mul(scalar.sub(scalar.mul(scalar.add(share, 1), self.number(self.n)), 1), 0.5)
-        if rounds:
+        if sampling == "nearest":
             x = scalar.apply("rint", x)
-        if self.mode == "border":
+        if self.mode == "border" and sampling != "cubic":
             return scalar.minimum(scalar.maximum(x, 0), self.number(self.n - 1))
         return self.reflected(x) if self.mode == "reflection" else x
 

@@ -219,7 +219,12 @@ def moved_back(y: Tensor, axis: int) -> Tensor:
 def stft(
     signal: Tensor, frame_step: Tensor, window: Tensor | None = None, frame_length: Tensor | None = None, onesided: int = 1
 ) -> Tensor:
-    """The transforms of the frames, each times the window. signal: T[b, n, 1 or 2], window: T[l] -> T[b, frames, l or l // 2 + 1, 2]"""
+    """The transforms of the frames, each times the window. signal: T[b, n, 1 or 2], or T[b, n] of real numbers, window: T[l]
+    -> T[b, frames, l or l // 2 + 1, 2]"""
+    if signal.rank == 2:
+        signal = view(signal, [*signal.shape, 1], lambda b, n, _: (b, n))
+    if signal.rank != 3:
+        raise Fail(f"[ShapeInferenceError] STFT of a signal of shape {list(signal.shape)}")
     length: Dim = signal.shape[1]
     if window is not None:
         length = window.shape[0]
@@ -336,6 +341,7 @@ OPS = (
         cases=(
             Case((reals(2, 40, 1), whole(8), reals(16))),
             Case((reals(2, 40, 2), whole(6), None, whole(10)), {"onesided": 0}),
+            Case((reals(2, 40), whole(7), reals(16)), name="real"),
         ),
     ),
     Op("HannWindow", since=17, lower=cosine_window((0.5, -0.5)), gradient=Rule.NONE, cases=window_cases()),

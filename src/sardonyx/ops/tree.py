@@ -160,7 +160,7 @@ def tree_ensemble_regressor(x: Tensor, **attributes: Any) -> Tensor:
 
 
 def finished(scores: Tensor, kind: str) -> Tensor:
-    """post_transform of a regressor: of one target only PROBIT changes anything, as in onnxruntime."""
+    """post_transform of TreeEnsembleRegressor: of one target only PROBIT changes anything, as in onnxruntime."""
     return scores if scores.shape[1] == 1 and kind != "PROBIT" else transformed(scores, kind)
 
 
@@ -248,7 +248,7 @@ def tree_ensemble(
         leaf_weights.astype(numbers.numpy),
     )
     total, _ = walked(x, without_members(forest, membership_values), n_targets, AGGREGATES[aggregate_function])
-    return cast(finished(total, TRANSFORMS[post_transform]), x.dtype)
+    return cast(transformed(total, TRANSFORMS[post_transform]), x.dtype)
 
 
 def without_members(forest: Forest, members: Array | None) -> Forest:
