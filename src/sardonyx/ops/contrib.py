@@ -1,4 +1,4 @@
-"""com.microsoft's fused operators, as the expressions that they stand for: activations, products, normalisation. Attention is in
+"""com.microsoft's operators, as the expressions that they stand for: activations, products, normalisation, distances. Attention is in
 ops.contrib_attention."""
 
 from __future__ import annotations
@@ -8,19 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from sardonyx.base.dtypes import FLOATS, f32, i32, u8
-from sardonyx.base.errors import Unsupported
-from sardonyx.base.symbolic import Dim
+from sardonyx.base.dtypes import FLOATS, f32, i32, string, u8
+from sardonyx.base.errors import Fail, Unsupported
+from sardonyx.base.symbolic import Dim, symbol
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element
-from sardonyx.expr.tensor import Tensor, compute
+from sardonyx.expr.require import require_equal
+from sardonyx.expr.tensor import Tensor, compute, input_tensor
 from sardonyx.loop.nodes import Expr
 from sardonyx.ops import activation
 from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.conv import conv
 from sardonyx.ops.linalg import as_columns, as_rows, gemm, product, without_vector_axes
 from sardonyx.ops.norm import inverse_root, layer_normalization, rms_normalization, squared, stash
-from sardonyx.ops.pointwise import add, cast, full_like, mean_along, mul, normal_axis, pointwise, view
+from sardonyx.ops.pointwise import add, cast, full_like, mean_along, mul, normal_axis, pointwise, reduce, view
 from sardonyx.ops.record import Case, Op, Rule
 from sardonyx.ops.shape import reshaped
 
@@ -226,6 +227,36 @@ def skip_simplified_layer_normalization(
     return y, None, inverse, total
 
 
+# ---- distances and texts -----------------------------------------------------------------------------------------------------
+
+
+def cdist(a: Tensor, b: Tensor, metric: str = "sqeuclidean") -> Tensor:
+    """The distance, or its square, of each row of a from each row of b. a: T[m, d], b: T[n, d] -> T[m, n]"""
+    if metric not in ("euclidean", "sqeuclidean"):
+        raise Fail(f"CDist with metric {metric}")
+    if (a.rank, b.rank) != (2, 2):
+        raise Fail(f"[ShapeInferenceError] CDist of {list(a.shape)} and {list(b.shape)}")
+    require_equal(a.shape[1], b.shape[1], "CDist of {} and {}", a.shape, b.shape)
+
+    def term(i: Dim, j: Dim, k: Dim) -> Expr:
+        difference = scalar.sub(at(a, (i, k)), at(b, (j, k)))
+        return scalar.mul(difference, difference)
+
+    squares = reduce("add", a.dtype, [a.shape[0], b.shape[0]], [a.shape[1]], term)
+    return squares if metric == "sqeuclidean" else pointwise(lambda e: scalar.apply("sqrt", e), squares)
+
+
+def tokenizer_types(
+    x: Tensor, mark: int, mincharnum: int, pad_value: str, separators: Sequence[str] | None = None, tokenexp: str | None = None
+) -> Tensor:
+    """x: string[c] or string[n, c] -> string[*x.shape, tokens]"""
+    if x.rank not in (1, 2):
+        raise Fail(f"[ShapeInferenceError] Tokenizer of {list(x.shape)}; dimensions are either [C] or [N][C]")
+    if any(isinstance(n, int) and n == 0 for n in x.shape):
+        return input_tensor("tokens", string, x.shape)
+    return input_tensor("tokens", string, [*x.shape, symbol("tokens of a text")])
+
+
 X, SKIP = reals(2, 3, 8), reals(2, 3, 8)[:, ::-1].copy()
 GAMMA, BETA, BIAS = reals(8), reals(8)[::-1].copy(), reals(8, scale=0.5)
 PACKED = integers(5, 3, 8, dtype=np.uint8, lo=0, hi=255)
@@ -282,4 +313,22 @@ OPS = (
     op("SkipSimplifiedLayerNormalization", skip_simplified_layer_normalization, Case((X, SKIP, GAMMA, BIAS), {"epsilon": 1e-3})),
     op("SimplifiedLayerNormalization", simplified_layer_normalization, domain=""),
     op("SimplifiedLayerNormalization", simplified_layer_normalization),
+    op(
+        "CDist",
+        cdist,
+        Case((reals(5, 3), reals(4, 3, scale=1.5)), {"metric": "euclidean"}),
+        Case((reals(5, 3), reals(4, 3, scale=1.5))),
+        Case((reals(2, 7, dtype=np.float64), reals(9, 7, dtype=np.float64, scale=1.5)), {"metric": "euclidean"}),
+    ),
+    Op(
+        "Tokenizer",
+        1,
+        MICROSOFT,
+        in_standard=False,
+        host=True,
+        types=tokenizer_types,
+        element_types={"x": (string,)},
+        gradient=Rule.NONE,
+        quantised=Rule.NONE,
+    ),
 )

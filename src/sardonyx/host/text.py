@@ -1,0 +1,117 @@
+"""com.microsoft's operators of texts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from sardonyx.base.errors import Fail
+from sardonyx.host.table import Array, Function, Table, fresh
+
+START, END = "\x02", "\x03"
+CLASSES = {
+    "alpha": "a-zA-Z",
+    "digit": "0-9",
+    "alnum": "a-zA-Z0-9",
+    "word": "a-zA-Z0-9_",
+    "lower": "a-z",
+    "upper": "A-Z",
+    "space": r"\s",
+    "punct": r"!-/:-@\[-`{-~",
+    "xdigit": "0-9a-fA-F",
+}
+"""What RE2's `[:alpha:]` and so on stand for inside brackets."""
+
+
+def tokenizer(
+    *,
+    mark: int,
+    mincharnum: int,
+    pad_value: str,
+    separators: Sequence[str] | None = None,
+    tokenexp: str | None = None,
+) -> Function:
+    """x: string[*d] -> string[*d, longest]: each text's tokens, then `pad_value`. If `mark` is set, the tokens stand between 0x02 and
+    0x03.
+
+    Tokens of fewer characters than `mincharnum` are left out. Without any token in all of x the last axis is empty, marks or not.
+    Raises Fail for a wrong attribute.
+    """
+    if mincharnum < 1:
+        raise Fail(f"Tokenizer: mincharnum is {mincharnum}, which is no positive number")
+    if not separators and not tokenexp:
+        raise Fail("Tokenizer: neither separators nor tokenexp are given")
+    split = splitter(separators) if separators else finder(tokenexp or "")
+    if separators == ("",) and mincharnum > 1:
+        raise Fail("Tokenizer: characters are tokens of one character, but mincharnum is larger")
+
+    def run(x: Array) -> Array:
+        rows = [[token for token in split(text) if len(token) >= mincharnum] for text in x.reshape(-1).tolist()]
+        longest = max(map(len, rows), default=0)
+        if mark and longest:
+            rows = [[START, *row, END] for row in rows]
+            longest += 2
+        if not x.size:
+            return x
+        out = np.full((len(rows), longest), pad_value, object)
+        for place, row in zip(out, rows, strict=True):
+            place[: len(row)] = row
+        return out.reshape(*x.shape, longest)
+
+    return fresh(run)
+
+
+def splitter(separators: Sequence[str]) -> Callable[[str], list[str]]:
+    """Cuts a text at each separator, one after the other; a single empty one cuts it into characters."""
+    if tuple(separators) == ("",):
+        return list
+    patterns = [expression(separator) for separator in separators]
+
+    def split(text: str) -> list[str]:
+        parts = [text]
+        for pattern in patterns:
+            parts = [piece for part in parts for piece in between(pattern, part)]
+        return parts
+
+    return split
+
+
+def between(pattern: re.Pattern[str], text: str) -> Iterator[str]:
+    """What lies before, between and behind the matches."""
+    start = 0
+    for first, end in matches(pattern, text):
+        yield text[start:first]
+        start = end
+    yield text[start:]
+
+
+def finder(tokenexp: str) -> Callable[[str], list[str]]:
+    """The matches of an expression."""
+    pattern = expression(tokenexp)
+    return lambda text: [text[first:end] for first, end in matches(pattern, text)]
+
+
+def matches(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
+    """(start, end) of the matches that are not empty, from left to right, each as long as can be."""
+    place = 0
+    while (found := pattern.search(text, place)) is not None:
+        first, end = found.span()
+        if "|" in pattern.pattern or "?" in pattern.pattern:  # the first that Python finds need not be the longest
+            end = next((e for e in range(len(text), end, -1) if pattern.fullmatch(text, first, e)), end)
+        if end > first:
+            yield first, end
+        place = max(end, first + 1)
+
+
+def expression(text: str) -> re.Pattern[str]:
+    """The regular expression, in RE2's syntax as far as Python knows it. Raises Fail for any other."""
+    plain = re.sub(r"\[:(\w+):\]", lambda found: CLASSES.get(found[1], found[0]), text)
+    try:
+        return re.compile(plain, re.ASCII)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise Fail(f"Tokenizer: the expression {text!r} can't be read: {error}") from error
+
+
+TABLE: Table = {"Tokenizer": ((1, tokenizer),)}
