@@ -107,6 +107,14 @@ def require_equal(a: Dim, b: Dim, text: str, *about: object) -> None:
         raise Fail(f"[ShapeInferenceError] {shown(text, about)}")
 
 
+def require_same(a: Sequence[Dim], b: Sequence[Dim], text: str, *about: object) -> None:
+    """Two shapes, or parts of shapes, are the same. Raises Fail, or fails at run start; text, about: see `require_equal`."""
+    if len(a) != len(b):
+        raise Fail(f"[ShapeInferenceError] {shown(text, about)}")
+    for m, n in zip(a, b, strict=True):
+        require_equal(m, n, text, *about)
+
+
 def require_nonnegative(a: Dim, text: str, *about: object) -> None:
     """a >= 0: now if that is known (else Fail), or at run start. text, about: see `require_equal`."""
     if is_nonnegative(a):

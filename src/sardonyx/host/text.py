@@ -96,7 +96,7 @@ def finder(tokenexp: str) -> Callable[[str], list[str]]:
 def matches(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
     """(start, end) of the matches that are not empty, from left to right, each as long as can be."""
     place = 0
-    while (found := pattern.search(text, place)) is not None:
+    while place <= len(text) and (found := pattern.search(text, place)) is not None:
         first, end = found.span()
         if "|" in pattern.pattern or "?" in pattern.pattern:  # the first that Python finds need not be the longest
             end = next((e for e in range(len(text), end, -1) if pattern.fullmatch(text, first, e)), end)

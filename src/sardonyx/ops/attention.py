@@ -17,7 +17,7 @@ from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim, equals
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element
-from sardonyx.expr.require import require_equal
+from sardonyx.expr.require import require_equal, require_same
 from sardonyx.expr.tensor import Tensor, assemble, compute
 from sardonyx.loop.nodes import Expr
 from sardonyx.ops.cases import integers, reals
@@ -165,6 +165,7 @@ def appended(past: Tensor | None, new: Tensor) -> Tensor:
     """past: T[b, h, p, *d] (or nothing), new: T[b, h, s, *d] -> T[b, h, p + s, *d]"""
     if past is None:
         return view(new, new.shape, lambda *i: i)
+    require_same(past.shape[:2] + past.shape[3:], new.shape[:2] + new.shape[3:], "{} behind a past of {}", new.shape, past.shape)
     around, place = [*new.shape[:2]], list(new.shape[3:])
     parts = [compute(t.dtype, [*around, t.shape[2], *place], lambda *i, t=t: at(t, i)) for t in (past, new)]
     start: list[list[Dim]] = [[0, 0, n, *[0] * len(place)] for n in (0, past.shape[2])]
@@ -244,6 +245,9 @@ def attend(
     q: Tensor, k: Tensor, v: Tensor, mask: Masking, scale: Scale, softcap: float, precision: int | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """[b, g, r, s, t] scores, the same capped, masked, as probabilities; and the result: T[b, g, r, s, e]"""
+    sizes = "attention of queries {}, keys {} and values {}", q.shape, k.shape, v.shape
+    require_same([q.shape[0], q.shape[3]], [k.shape[0], k.shape[3]], *sizes)
+    require_same(k.shape[:3], v.shape[:3], *sizes)
     scores = scores_of(q, k, scale)
     capped = scores
     if softcap > 0:
@@ -276,6 +280,9 @@ def rotary_embedding(
     The first r = rotary_embedding_dim (or all) of a head's d numbers are rotated, in pairs (i, i + r / 2), or (2 i, 2 i + 1).
     """
     heads = split_heads(x, num_heads)
+    require_same(cos_cache.shape, sin_cache.shape, "caches of shapes {} and {}", cos_cache.shape, sin_cache.shape)
+    turned = position_ids.shape if position_ids is not None else cos_cache.shape[:2]
+    require_same(turned, [heads.shape[0], heads.shape[2]], "rotary embedding of {} at places {}", x.shape, turned)
     width: Dim = rotary_embedding_dim or heads.shape[3]
     half = width // 2
     require_equal(cos_cache.shape[-1], half, "a cache of shape {} for rotating {} numbers", cos_cache.shape, width)

@@ -12,9 +12,11 @@ import numpy as np
 from sardonyx.base.dtypes import i32, i64
 from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Dim, maximum
+from sardonyx.base.symbolic import product as product_of
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element
 from sardonyx.expr.known import elements
+from sardonyx.expr.require import require_equal, require_same
 from sardonyx.expr.tensor import Read, Tensor, assemble, compute
 from sardonyx.loop.nodes import Expr
 from sardonyx.ops.attention import (
@@ -112,6 +114,8 @@ def attention(
     -> T[b, s, v], present: T[2, b, h, p + s, d]"""
     if do_rotary or past_present_share_buffer or past_sequence_length is not None:
         raise Unsupported("Attention with rotary embedding, or past and present in one buffer")
+    if (x.rank, weights.rank) != (3, 2) or (past is not None and past.rank != 5):
+        raise Fail(f"[ShapeInferenceError] Attention of {list(x.shape)} and {list(weights.shape)}")
     packed = product(view(x, x.shape, lambda *i: i), weights, x.dtype)
     packed = packed if bias is None else add(packed, bias)
     third = weights.shape[1] // 3
@@ -121,19 +125,21 @@ def attention(
     old = [None, None] if past is None else [view(past, past.shape[1:], lambda *i, h=h: (h, *i)) for h in (0, 1)]
     keys, values = appended(old[0], k), appended(old[1], v)
     before: Dim = past.shape[3] if past is not None else 0
-    mask = AddedMask(mask_of(mask_index, keys.shape[2]), attention_bias, bool(unidirectional), before, mask_filter_value)
+    mask = AddedMask(mask_of(mask_index, q.shape, keys.shape[2]), attention_bias, bool(unidirectional), before, mask_filter_value)
     y = attend(q, keys, values, mask, scale_of(scale, q.shape[3]), 0.0, None)[-1]
     halves = [view(t, [1, *t.shape], lambda _, *i: i) for t in (keys, values)]
     present = assemble(x.dtype, [2, *keys.shape], [(t, [h, 0, 0, 0, 0]) for h, t in enumerate(halves)])
     return [merge_heads(y), present]
 
 
-def mask_of(mask: Tensor | None, keys: Dim) -> Tensor | None:
-    """A mask in one of the forms of AddedMask. Raises Unsupported for starts and ends, and for a mask of four axes."""
+def mask_of(mask: Tensor | None, queries: Sequence[Dim], keys: Dim) -> Tensor | None:
+    """A mask in one of the forms of AddedMask. queries: [b, h, s, d]. Raises Unsupported for starts and ends, and for a mask of four axes."""
     if mask is None:
         return None
     if mask.rank not in (1, 2, 3):
         raise Unsupported(f"an attention mask of shape {list(mask.shape)}")
+    forms: list[list[Dim]] = [[queries[0]], [queries[0], keys], [queries[0], queries[2], keys]]
+    require_same(mask.shape, forms[mask.rank - 1], "an attention mask {}, not {}", mask.shape, forms[mask.rank - 1])
     return mask
 
 
@@ -167,7 +173,9 @@ def multi_head_attention(
         q, k, v = biased(bias, q, k, v)
     keys, values = appended(past_key, k), appended(past_value, v)
     past: Dim = past_key.shape[2] if past_key is not None else 0
-    mask = AddedMask(mask_of(key_padding_mask, keys.shape[2]), attention_bias, bool(unidirectional), past, mask_filter_value)
+    mask = AddedMask(
+        mask_of(key_padding_mask, q.shape, keys.shape[2]), attention_bias, bool(unidirectional), past, mask_filter_value
+    )
     stages = attend(q, keys, values, mask, scale_of(scale, q.shape[3]), 0.0, None)
     return [merge_heads(stages[-1]), keys, values, grouped(stages[2])]
 
@@ -196,6 +204,8 @@ def part(packed: Tensor, n: int) -> Tensor:
 def biased(bias: Tensor, *heads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Each of T[b, h, s, d] plus its share of the bias."""
     out = []
+    total = sum((t.shape[1] * t.shape[3] for t in heads), start=0)
+    require_same(bias.shape, [total], "a bias of {} for {} columns", bias.shape, total)
     start: Dim = 0
     for t in heads:
         size = t.shape[3]
@@ -247,6 +257,14 @@ def group_query_attention(
     if qk_output > 0 or (k_quant_type, v_quant_type) != ("NONE", "NONE") or kv_cache_bit_width > 0:
         raise Unsupported("GroupQueryAttention that gives its scores, or whose cache is quantised")
     q, k, v = queries_keys_values(query, key, value, num_heads, kv_num_heads)
+    require_equal(product_of(seqlens_k.shape), q.shape[0], "lengths {} for {} sequences", seqlens_k.shape, q.shape[0])
+    for old, new in ((past_key, k), (past_value, v)):
+        if old is not None:
+            require_same(
+                [*old.shape[:2], *old.shape[3:]], [*new.shape[:2], new.shape[3]], "{} behind a past of {}", new.shape, old.shape
+            )
+    if total_sequence_length.shape not in ((), (1,)):
+        raise Fail(f"[ShapeInferenceError] GroupQueryAttention with a total length of shape {list(total_sequence_length.shape)}")
     total: Dim = elements(total_sequence_length).item()
     before = Cache(seqlens_k, total, q.shape[2])
     if do_rotary:
@@ -334,8 +352,11 @@ def rotary_embedding(
         raise Unsupported("RotaryEmbedding with packed batches, or a scale")
     if x.rank not in (3, 4) or position_ids.rank not in (1, 2) or (cos_cache.rank, sin_cache.rank) != (2, 2):
         raise Fail(f"[ShapeInferenceError] RotaryEmbedding of {[list(t.shape) for t in (x, position_ids, cos_cache, sin_cache)]}")
+    require_same(cos_cache.shape, sin_cache.shape, "caches of shapes {} and {}", cos_cache.shape, sin_cache.shape)
     width = cos_cache.shape[1] * 2
     heads = x if x.rank == 4 else split_heads(x, num_heads or head_count(x, rotary_embedding_dim, width))
+    places = [1] if position_ids.rank == 1 else [heads.shape[0], heads.shape[2]]
+    require_same(position_ids.shape, places, "RotaryEmbedding of {} at places {}", x.shape, position_ids.shape)
 
     def turn(cache: Tensor) -> Turn:
         def number(b: Dim, i: Dim, k: Dim) -> Expr:

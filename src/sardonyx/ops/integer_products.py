@@ -18,6 +18,7 @@ from sardonyx.base.symbolic import Dim, product
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at
 from sardonyx.expr.known import known
+from sardonyx.expr.require import require_same
 from sardonyx.expr.tensor import Tensor, compute, constant
 from sardonyx.loop.nodes import Expr
 from sardonyx.ops import linalg
@@ -82,6 +83,9 @@ def refuse_floats(*operands: Tensor) -> None:
 def shifted_product(a: Tensor, b: Tensor, za: Tensor | None, zb: Tensor | None) -> Tensor:
     """(a - za) (b - zb): i32[*batch, m, n]"""
     y = linalg.product(a, b, i32)
+    for z, one_each in ((za, a.shape[-2:-1]), (zb, b.shape[-1:])):
+        if z is not None and z.rank == 1 and z.shape != (1,):
+            require_same(z.shape, one_each, "zero points {} of a product of {} and {}", z.shape, a.shape, b.shape)
     k = a.shape[-1]
     sums_a = reduce("add", i32, a.shape[:-1], [k], lambda *i: integer(a, *i))
     sums_b = reduce("add", i32, [*b.shape[:-2], b.shape[-1]], [k], lambda *i: integer(b, *i[:-2], i[-1], i[-2]))
@@ -116,6 +120,9 @@ def qlinear_matmul(
     if a.rank < 2 or b.rank < 2:
         raise Unsupported(f"QLinearMatMul of {list(a.shape)} and {list(b.shape)}")
     sums = shifted_product(a, b, a_zero_point, b_zero_point)
+    for s, one_each in ((a_scale, a.shape[-2:-1]), (b_scale, b.shape[-1:])):
+        if s.rank == 1 and s.shape != (1,):
+            require_same(s.shape, one_each, "scales {} of a product of {} and {}", s.shape, a.shape, b.shape)
     sa, sb, sy = row_wise(a_scale), b_scale, single(y_scale)
 
     def factor(i: Sequence[Dim]) -> Expr:
@@ -181,6 +188,8 @@ def shifted_convolution(x: Tensor, w: Tensor, zx: Tensor | None, zw: Tensor | No
     sums_of_w = reduce("add", i32, [w.shape[0]], [*taps, w.shape[1]], lambda m, *r: integer(w, m, r[-1], *r[:-1]))
     of_x = (zx, lambda i: integer(fill), lambda i: integer(windows_of_x, i[0], i[1] // each, *i[2:]))
     shift_w = present(zw)
+    if zw is not None and zw.rank == 1 and zw.shape != (1,):
+        require_same(zw.shape, w.shape[:1], "zero points {} of weights {}", zw.shape, w.shape)
     of_w = (zw, lambda i: per_channel(shift_w, i[1]), lambda i: integer(sums_of_w, i[1]))
     return corrected(sums, product([*taps, w.shape[1]]), of_x, of_w)
 

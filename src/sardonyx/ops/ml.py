@@ -14,7 +14,7 @@ from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Dim, product
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element
-from sardonyx.expr.require import require_equal
+from sardonyx.expr.require import require_equal, require_same
 from sardonyx.expr.tensor import Read, Tensor, assemble, compute, constant
 from sardonyx.loop.nodes import Expr
 from sardonyx.ops import activation, linalg
@@ -189,6 +189,8 @@ def array_feature_extractor(x: Tensor, indices: Tensor) -> Tensor:
 def feature_vectorizer(*xs: Tensor, inputdimensions: Sequence[int] | None = None) -> Tensor:
     """The inputs' columns, side by side, each cut or filled with zeros to its dimension. xs: T[n, f] or T[f] -> f32[n, sum]"""
     rows = [view(x, [1, *x.shape], lambda _, j: (j,)) if x.rank == 1 else x for x in xs]
+    for x in rows:
+        require_same(x.shape[:-1], rows[0].shape[:1], "FeatureVectorizer of {} beside {}", x.shape, rows[0].shape)
     widths: list[Dim] = list(inputdimensions) if inputdimensions else [x.shape[1] for x in rows]
     parts, start = [], []
     place: Dim = 0

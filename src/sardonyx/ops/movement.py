@@ -13,7 +13,7 @@ from sardonyx.base.symbolic import Dim, Int, alias, ceil_divide, equals, is_nonn
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, clamp, element, inside
 from sardonyx.expr.known import elements
-from sardonyx.expr.require import not_below_zero, require_equal, require_nonnegative
+from sardonyx.expr.require import not_below_zero, require_equal, require_nonnegative, require_same
 from sardonyx.expr.tensor import Tensor, assemble, compute, constant
 from sardonyx.loop.nodes import Expr
 from sardonyx.ops.axes import choices, decided, known_axes
@@ -24,6 +24,7 @@ from sardonyx.ops.windows import pad as pad_constant
 
 I32_MOST, I64_MOST = 2**31 - 1, 2**63 - 1
 LONGEST_AXIS = 2**47
+LONG_STEP = 2**48
 
 # ---- Slice --------------------------------------------------------------------------------------------------------------
 
@@ -34,10 +35,15 @@ def slice_(x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, 
         if given is not None and given.rank != 1:
             raise Fail(f"[ShapeInferenceError] Slice takes tensors of one axis as starts, ends, axes and steps, not {given}")
     first, last = elements(starts).tolist(), elements(ends).tolist()
-    by = [1] * len(first) if steps is None else elements(steps).tolist()
+    by = [1] * len(first) if steps is None else [short_step(s) for s in elements(steps).tolist()]
     if axes is not None and not decided(axes):
         return sliced_anywhere(x, first, last, choices(axes, x.rank), by)
     return sliced(x, first, last, known_axes(axes), by)
+
+
+def short_step(step: Dim) -> Dim:
+    """The step, or one that is as good: longer than any axis, yet far from the end of 64 bits."""
+    return max(-LONG_STEP, min(step, LONG_STEP)) if isinstance(step, int) else step
 
 
 def slice_1(x: Tensor, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int] | None = None) -> Tensor:
@@ -354,6 +360,7 @@ def is_depth_first(mode: str) -> bool:
 def reverse_sequence(x: Tensor, lengths: Tensor, batch_axis: int = 1, time_axis: int = 0) -> Tensor:
     """x with its first lengths[b] steps in reverse order, for each b of the batch. lengths: i64[batch], at most the steps there are"""
     time, batch = normal_axis(time_axis, x.rank), normal_axis(batch_axis, x.rank)
+    require_same(lengths.shape, [x.shape[batch]], "ReverseSequence of {} by lengths {}", x.shape, lengths.shape)
 
     def index(*i: Dim) -> list[Dim]:
         step, n = scalar.index(i[time]), at(lengths, (i[batch],))

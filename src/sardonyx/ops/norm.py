@@ -11,7 +11,7 @@ from sardonyx.base.errors import Unsupported
 from sardonyx.base.symbolic import Dim, Int, maximum, minimum, product
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at
-from sardonyx.expr.require import require_equal
+from sardonyx.expr.require import require_equal, require_same
 from sardonyx.expr.tensor import Tensor, compute, constant
 from sardonyx.loop.nodes import Expr
 from sardonyx.ops.cases import reals
@@ -135,6 +135,8 @@ def batch_normalization(
     """x: T[n, c, *d], the others [c] -> T[n, c, *d]; in training mode the batch's statistics are used, and the running ones too."""
     if not training_mode:
         return (normalised_by(x, scale, b, mean, variance, epsilon, per_channel=True),)
+    for t in (scale, b, mean, variance):
+        require_same(t.shape, x.shape[1:2], "BatchNormalization of {} with {}", x.shape, t.shape)
     wide = cast(x, scalar.wide(x.dtype))
     axes = [0, *range(2, x.rank)]
     y, own_mean, _ = standardised(wide, axes, epsilon)

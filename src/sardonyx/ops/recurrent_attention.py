@@ -10,7 +10,7 @@ from sardonyx.base.symbolic import Dim
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at
 from sardonyx.expr.region import scan
-from sardonyx.expr.require import require_equal
+from sardonyx.expr.require import require_equal, require_same
 from sardonyx.expr.tensor import Tensor, compute, constant
 from sardonyx.loop.nodes import Expr
 from sardonyx.ops import activation as activations
@@ -52,6 +52,9 @@ def linear_attention(
         raise Fail(f"update_rule {update_rule} {'needs' if gated else 'has no'} decay and {'needs' if delta else 'has no'} beta")
     q, k, v = split_heads(query, q_num_heads), split_heads(key, kv_num_heads), split_heads(value, kv_num_heads)
     require_equal(q_num_heads % kv_num_heads, 0, "{} heads of queries for {} of keys", q_num_heads, kv_num_heads)
+    sizes = "LinearAttention of {}, {} and {}", query.shape, key.shape, value.shape
+    require_same([q.shape[0], *q.shape[2:]], [k.shape[0], *k.shape[2:]], *sizes)
+    require_same(k.shape[:3], v.shape[:3], *sizes)
     size = q.shape[3]
     factor = scale or default_scale(size)
     shape = [q.shape[0], kv_num_heads, size, v.shape[3]]

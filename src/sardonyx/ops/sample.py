@@ -15,7 +15,7 @@ from sardonyx.base.symbolic import strides as strides_of
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element
 from sardonyx.expr.known import elements
-from sardonyx.expr.require import require_equal
+from sardonyx.expr.require import require_equal, require_same
 from sardonyx.expr.tensor import Tensor, compute
 from sardonyx.loop.nodes import Expr
 from sardonyx.ops.cases import reals
@@ -81,6 +81,7 @@ CUBIC = -0.75
 def grid_sample(x: Tensor, grid: Tensor, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros") -> Tensor:
     """x: T[n, c, *d], grid: U[n, *o, len(d)] of points in [-1, 1], the last axis's first -> T[n, c, *o]"""
     rank = x.rank - 2
+    require_equal(grid.shape[0], x.shape[0], "a grid of shape {} over {}", grid.shape, x.shape)
     require_equal(grid.shape[-1], rank, "a grid of shape {} over {}", grid.shape, x.shape)
     if mode not in ("linear", "nearest", "cubic") or padding_mode not in ("zeros", "border", "reflection"):
         raise Fail(f"GridSample with mode {mode} and padding_mode {padding_mode}")
@@ -166,6 +167,7 @@ def grid_sample_16(x: Tensor, grid: Tensor, align_corners: int = 0, mode: str = 
 def affine_grid(theta: Tensor, size: Tensor, align_corners: int = 0) -> Tensor:
     """The points that a picture's own points come from. theta: T[n, r, r + 1], size: i64[r + 2] -> T[n, *size[2:], r]"""
     outs: list[Dim] = list(elements(size))[2:]
+    require_same(theta.shape[1:], [len(outs), len(outs) + 1], "transforms {} for {} axes", theta.shape, len(outs))
     carrier = scalar.wide(theta.dtype)
 
     def point(i: Dim, n: Dim) -> Expr:
@@ -209,6 +211,11 @@ def deform_conv(
     rank = len(ways)
     taps, outs = [way.size for way in ways], [way.out for way in ways]
     steps, points, each = strides_of(taps), product(taps), x.shape[1] // offset_group
+    moves = [x.shape[0], offset_group * points * rank, *outs]
+    require_same(offset.shape, moves, "offsets {}, not {}", offset.shape, moves)
+    if mask is not None:
+        moves = [x.shape[0], offset_group * points, *outs]
+        require_same(mask.shape, moves, "a mask {}, not {}", mask.shape, moves)
     carrier = scalar.wide(x.dtype)
 
     def sampled(n: Dim, c: Dim, *i: Dim) -> Expr:

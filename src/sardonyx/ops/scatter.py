@@ -19,7 +19,7 @@ from sardonyx.base.symbolic import Dim, ceil_divide, minimum, product, strides
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element, inside
 from sardonyx.expr.known import elements
-from sardonyx.expr.require import require_equal, require_nonnegative
+from sardonyx.expr.require import require_equal, require_nonnegative, require_same
 from sardonyx.expr.tensor import Tensor, compute, kernel_outputs
 from sardonyx.loop.builder import KernelBuilder, as_index
 from sardonyx.loop.nodes import Expr, Kernel, Kind
@@ -154,6 +154,10 @@ def tensor_scatter(past: Tensor, update: Tensor, starts: Tensor | None = None, a
     if mode not in ("linear", "circular") or axis == 0:
         raise Fail(f"TensorScatter with mode {mode} and axis {axis}")
     n, m = past.shape[axis], update.shape[axis]
+    around = [t.shape[:axis] + t.shape[axis + 1 :] for t in (past, update)]
+    require_same(around[0], around[1], "TensorScatter of {} into {}", update.shape, past.shape)
+    if starts is not None:
+        require_same(starts.shape, past.shape[:1], "TensorScatter at {} into {}", starts.shape, past.shape)
 
     def body(*i: Dim) -> Expr:
         start = scalar.literal(0, i64) if starts is None else scalar.cast(at(starts, (i[0],)), i64)
