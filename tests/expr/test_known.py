@@ -7,12 +7,13 @@ import pytest
 
 from sardonyx.base.dtypes import f32, i64
 from sardonyx.base.errors import Unsupported
-from sardonyx.base.symbolic import Int, single, symbol, symbols, value
+from sardonyx.base.symbolic import Int, Symbol, single, symbol, symbols, value
 from sardonyx.expr.decide import Undecided, answering
 from sardonyx.expr.evaluate import evaluate
 from sardonyx.expr.index import at, element
-from sardonyx.expr.known import DataSymbol, elements, known, no_data_sizes, size_or_none
-from sardonyx.expr.tensor import Tensor, compute, constant, input_tensor
+from sardonyx.expr.known import DataSymbol, elements, inside_body, known, size_or_none
+from sardonyx.expr.tensor import Read, Tensor, compute, constant, input_tensor, next_id
+from sardonyx.loop.nodes import Index, Op
 from sardonyx.ops.index import gather
 from sardonyx.ops.math import binary
 from sardonyx.ops.movement import concat, slice_
@@ -89,17 +90,29 @@ def test_symbols_from_data_are_bound_to_their_element() -> None:
     np.testing.assert_array_equal(evaluate([y], {count: np.array([2, 3])}, {})[0], np.full((2, 3), 3))
 
 
-def test_sizes_from_data_may_be_forbidden() -> None:
+def test_sizes_from_data_of_each_iteration_are_none() -> None:
+    """What a body is given, or makes of that, of its iteration, or by what may fail, is there at each iteration alone."""
     outside = input_tensor("outside", i64, (1,))
-    with no_data_sizes("inside a loop"):
-        inside = input_tensor("inside", i64, (1,))
-        with pytest.raises(Unsupported, match="depends on data inside a loop"):
-            elements(inside)
+    with inside_body("inside a loop", next_id()):
+        state, t = input_tensor("state", i64, (1,)), value(Symbol("t", 5))
+        counted = compute(i64, (1,), lambda i: Op("add", Read(outside, (i,)), Index(t)))
+        failing = compute(i64, (1,), lambda i: Read(outside, (element(Read(outside, (0,)), 1),)))
+        for inside in (state, add(state, outside), counted, add(counted, outside), failing):
+            with pytest.raises(Unsupported, match="depends on data inside a loop"):
+                elements(inside)
+            assert size_or_none(inside) is None
+        assert elements(ints(3)).tolist() == [3]
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_sizes_from_data_that_are_there_before_a_body(pinned: bool) -> None:
+    """What is made of values from outside is computed before the body too, unless that may not run at all."""
+    outside = input_tensor("outside", i64, (1,))
+    with inside_body("a branch", next_id(), pinned), inside_body("inside a loop", next_id()):
         assert elements(outside).tolist() == [value(DataSymbol(outside, 0))]
         assert size_or_none(outside) == value(DataSymbol(outside, 0))
-        assert size_or_none(inside) is None
-    with no_data_sizes("inside a loop"):
-        assert elements(ints(3)).tolist() == [3]
+        twice = add(outside, outside)
+        assert size_or_none(twice) == (None if pinned else value(DataSymbol(twice, 0)))
 
 
 def test_elements_of_unknown_number() -> None:

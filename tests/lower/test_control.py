@@ -269,6 +269,48 @@ def test_rows_of_a_result_that_differ_in_shape_are_an_error() -> None:
         session(whole).run(None, {"x": X[:2]})
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+def test_slices_by_what_is_fed_are_compiled_in_a_body(depth: int) -> None:
+    """Sums over x[i:k + 1], with k fed and all that is made of it made in the body, of a loop in a loop too."""
+    nodes = [
+        node("Unsqueeze", ["k", "first"], ["k1"]),
+        node("Add", ["k1", "step"], ["end"]),
+        node("Slice", ["x", "at", "end", "first"], ["s"]),
+        SUM,
+    ]
+    made = body([*AT, *nodes, node("Add", ["a", "q"], ["b"])], [info("a", FLOAT)], [info("b", FLOAT)])
+    if depth == 2:
+        made = body([node("Loop", ["five", "", "u"], ["u2"], body=made)], [info("u", FLOAT)], [info("u2", FLOAT)])
+    inputs = [vector("x"), info("k", INT64)]
+    whole = graph(
+        [node("Loop", ["five", "", "zero"], ["y"], body=made)],
+        inputs,
+        [info("y", FLOAT)],
+        {"zero": np.float32(0), "five": 5, **AXES},
+    )
+    runs = [({"x": X, "k": k}, [np.float32(5 ** (depth - 1) * sum(X[i : k + 1].sum() for i in range(5)))]) for k in (0, 2, 4, 9)]
+    check(whole, *runs)
+
+
+def test_a_slice_by_a_state_is_right() -> None:
+    """The state counts by two: x[:s]. Its sizes are known at each iteration alone."""
+    nodes = [node("Slice", ["x", "first", "s", "first"], ["p"]), node("ReduceSum", ["p"], ["q"], keepdims=0)]
+    nodes += [node("Add", ["a", "q"], ["b"]), node("Add", ["s", "two"], ["s2"])]
+    made = body(nodes, [info("a", FLOAT), info("s", INT64, [1])], [info("b", FLOAT), info("s2", INT64, [1])])
+    loop = node("Loop", ["three", "", "zero", "first"], ["y", "z"], body=made)
+    constants = {"zero": np.float32(0), "three": 3, "two": [2], **AXES}
+    whole = graph([loop], [vector("x")], [info("y", FLOAT), info("z", INT64, [1])], constants)
+    check(whole, ({"x": X}, [X[:2].sum() + X[:4].sum(), [6]]), compiled=False)
+
+
+def test_a_slice_by_a_scanned_element_is_right() -> None:
+    nodes = [node("Slice", ["x", "first", "e", "first"], ["p"]), node("ReduceSum", ["p"], ["q"], keepdims=0)]
+    made = graph(nodes, [info("e", INT64, [1])], [info("q", FLOAT)])
+    scan = node("Scan", ["k"], ["y"], body=made, num_scan_inputs=1)
+    whole = graph([scan], [vector("x"), info("k", INT64, ["t", 1])], [info("y", FLOAT, None)], AXES)
+    check(whole, ({"x": X, "k": [[1], [5], [0], [3]]}, [[X[:n].sum() for n in (1, 5, 0, 3)]]), compiled=False)
+
+
 # ---- trip counts and conditions ---------------------------------------------------------------------------------------------------
 
 TRIPS = (-(2**63), -3, -1, 0, 1, 3)

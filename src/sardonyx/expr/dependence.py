@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from sardonyx.base.symbolic import Defined, Dim, Symbol, symbols
 from sardonyx.expr.tensor import KernelCall, Tensor
-from sardonyx.loop.nodes import Expr
+from sardonyx.loop.nodes import Expr, dim_elements, walk
 
 Into = tuple[Tensor, tuple[Dim, ...]]
 
@@ -55,3 +55,10 @@ def closure(found: Iterable[Symbol]) -> frozenset[Symbol]:
         if s.extent is not None:
             waiting += symbols(s.extent)
     return frozenset(out)
+
+
+def can_fail(t: Tensor) -> bool:
+    """May computing it end the run with an error? Then it is not computed before a body that may not run at all."""
+    if t.call is not None:
+        return bool(t.call.checks)
+    return t.body is not None and any(dim_elements(d) for n in walk(t.body) for d in n.dims)

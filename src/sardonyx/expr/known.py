@@ -11,6 +11,7 @@ import contextvars
 import itertools
 import math
 from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -21,8 +22,9 @@ from sardonyx.base.errors import Unsupported
 from sardonyx.base.symbolic import Atom, Dim, Int, Symbol, substitute, symbols, value
 from sardonyx.expr import decide
 from sardonyx.expr.decide import Undecided
+from sardonyx.expr.dependence import can_fail, depends_on
 from sardonyx.expr.formulas import Number, Unknown, convert, operate, reduced
-from sardonyx.expr.tensor import Read, Tensor, next_id
+from sardonyx.expr.tensor import Read, Tensor, operands
 from sardonyx.loop.nodes import Cast, Const, Element, Expr, Index, Op, Reduce, Select, dim_elements
 
 T = TypeVar("T")
@@ -68,18 +70,30 @@ def decided(t: Tensor) -> npt.NDArray[Any]:
     return found
 
 
-_forbidden: contextvars.ContextVar[tuple[str, float]] = contextvars.ContextVar("no_data_sizes", default=("", math.inf))
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """The bodies of control flow around what is made now: where, for messages; the first id of a tensor made in the outermost one, and in
+    the outermost one of which all stays inside, since it may not run at all."""
+
+    where: str = ""
+    first: float = math.inf
+    pinned: float = math.inf
+
+
+_NONE = _Body()
+_body: contextvars.ContextVar[_Body] = contextvars.ContextVar("body", default=_NONE)
 
 
 @contextlib.contextmanager
-def no_data_sizes(where: str) -> Iterator[None]:
-    """Inside, a size that only data decide which are computed inside raises Unsupported, naming where."""
-    _, first = _forbidden.get()
-    token = _forbidden.set((where, min(first, next_id())))
+def inside_body(where: str, first: float, pinned: bool = False) -> Iterator[None]:
+    """Inside, a size that data decide raises DataInBody, naming where, if they are computed at each iteration. first: an id below those of
+    all tensors of the body, its state too. pinned: is nothing of it computed before?"""
+    around = _body.get()
+    token = _body.set(_Body(where, min(around.first, first), min(around.pinned, first) if pinned else around.pinned))
     try:
         yield
     finally:
-        _forbidden.reset(token)
+        _body.reset(token)
 
 
 def elements(t: Tensor) -> npt.NDArray[Any]:
@@ -104,12 +118,28 @@ def number_or_symbol(t: Tensor, at: tuple[int, ...], position: int) -> Number:
 
 
 def data_size(t: Tensor, position: int) -> Dim:
-    """An element that only data decide, as a size. Raises Unsupported where they are computed in a repeated body: sizes are read only
-    between the calls of a program."""
-    where, first = _forbidden.get()
-    if t.id >= first:
-        raise DataInBody(f"a size that depends on data {where}")
+    """An element that only data decide, as a size. Raises DataInBody where they are computed at each iteration of a repeated body: sizes
+    are read only between the segments of a program."""
+    body = _body.get()
+    if t.id > body.first and not is_computed_before(t, body):
+        raise DataInBody(f"a size that depends on data {body.where}")
     return value(DataSymbol(t, position))
+
+
+def is_computed_before(t: Tensor, body: _Body) -> bool:
+    """Is t, although it is made in the bodies around, computed before all of them (see lower.repetition)?"""
+    waiting, seen = [t], {t}
+    while waiting:
+        x = waiting.pop()
+        made = x.body is not None or x.parts or x.call is not None or x.data is not None
+        own = {*x.variables, *x.loops}
+        counters = any(s.extent is not None and s not in own for s in depends_on(x))
+        if x.id > body.pinned or not made or counters or can_fail(x):
+            return False
+        fresh = [o for o in operands(x) if o.id > body.first and o not in seen]
+        waiting += fresh
+        seen.update(fresh)
+    return True
 
 
 def size_or_none(t: Tensor) -> Dim | None:

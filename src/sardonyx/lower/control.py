@@ -18,11 +18,11 @@ from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Dim, alias, symbols
 from sardonyx.expr import require
 from sardonyx.expr.dependence import closure
-from sardonyx.expr.known import DataSymbol, data_size, decided, known, no_data_sizes, size_or_none
+from sardonyx.expr.known import DataSymbol, data_size, decided, inside_body, known, size_or_none
 from sardonyx.expr.region import ENDLESS, choose, scan, while_loop
 from sardonyx.expr.require import not_below_zero, require_equal
 from sardonyx.expr.scalar import apply, index
-from sardonyx.expr.tensor import Read, Tensor, compute, constant
+from sardonyx.expr.tensor import Read, Tensor, compute, constant, next_id
 from sardonyx.graph import onnx_ir
 from sardonyx.graph.schemas import schema_of
 from sardonyx.ops.pointwise import cast, normal_axis, pointwise, view
@@ -49,10 +49,13 @@ def body_of(node: onnx_ir.Node, name: str) -> onnx_ir.Graph:
     return attribute.value
 
 
-def run_body(graph: onnx_ir.Graph, inputs: Sequence[Tensor], scope: Scope, import_body: ImportBody) -> list[Tensor]:
+def run_body(
+    graph: onnx_ir.Graph, inputs: Sequence[Tensor], scope: Scope, import_body: ImportBody, first: float, pinned: bool = False
+) -> list[Tensor]:
+    """The body's outputs. first, pinned: see `inside_body`."""
     inner = dict(scope)
     inner.update(zip(graph.inputs, inputs, strict=True))
-    with no_data_sizes(f"inside the body {graph.name}"):
+    with inside_body(f"inside the body {graph.name}", first, pinned):
         return import_body(graph, inner)
 
 
@@ -87,10 +90,11 @@ def loop(node: onnx_ir.Node, inputs: Sequence[Tensor | None], scope: Scope, impo
     states = len(initial)
     start = scalar(condition) if condition is not None else always()
     trip = trip_count(count)
+    first = next_id()
 
     def step(t: Dim, *state: Tensor) -> Results:
         number = shaped(compute(i64, (), lambda: index(t)), body.inputs[0])
-        results = run_body(body, [number, shaped(always(), body.inputs[1]), *state], scope, import_body)
+        results = run_body(body, [number, shaped(always(), body.inputs[1]), *state], scope, import_body, first)
         return results[: 1 + states], results[1 + states :]
 
     if trip is not None and is_true(start) and not conditional(body):
@@ -98,8 +102,8 @@ def loop(node: onnx_ir.Node, inputs: Sequence[Tensor | None], scope: Scope, impo
         return [*finals, *stacks]
     if trip is None:
         assert count is not None
-        first, goes_on = counted(scalar(count), start, step)
-        finals, stacks, done = while_loop(ENDLESS, first, initial, goes_on)
+        begins, goes_on = counted(scalar(count), start, step)
+        finals, stacks, done = while_loop(ENDLESS, begins, initial, goes_on)
     elif len(body.outputs) == 1 + states or has_room(trip):
         finals, stacks, done = while_loop(trip, start, initial, lambda t, *s: with_scalar_condition(step(t, *s)))
     else:
@@ -195,10 +199,11 @@ def scan_operator(node: onnx_ir.Node, inputs: Sequence[Tensor | None], scope: Sc
     for x, axis in zip(sources[1:], axes[1:], strict=True):
         require_equal(x.shape[axis], trip, "scan inputs have different lengths: {} and {}", trip, x.shape[axis])
     states = len(initial)
+    first = next_id()
 
     def step(t: Dim, *state: Tensor) -> Results:
         slices = [slice_at(x, a, trip - 1 - t if b else t) for x, a, b in zip(sources, axes, backwards, strict=True)]
-        results = run_body(body, [*state, *slices], scope, import_body)
+        results = run_body(body, [*state, *slices], scope, import_body, first)
         return results[:states], results[states:]
 
     finals, stacks = scan(trip, initial, step)
@@ -249,6 +254,7 @@ def both_branches(node: onnx_ir.Node, condition: Tensor, scope: Scope, import_bo
     then, otherwise = body_of(node, "then_branch"), body_of(node, "else_branch")
     chosen = scalar(condition)
     number = cast(chosen, i64)
+    first = next_id()
 
     def merge(x: Tensor, y: Tensor) -> list[Dim]:
         if x.dtype is not y.dtype:
@@ -258,7 +264,10 @@ def both_branches(node: onnx_ir.Node, condition: Tensor, scope: Scope, import_bo
         return [n if n == m else alias(m + data_size(number, 0) * (n - m)) for n, m in zip(x.shape, y.shape, strict=True)]
 
     return choose(
-        chosen, lambda: run_body(then, [], scope, import_body), lambda: run_body(otherwise, [], scope, import_body), merge
+        chosen,
+        lambda: run_body(then, [], scope, import_body, first, pinned=True),
+        lambda: run_body(otherwise, [], scope, import_body, first, pinned=True),
+        merge,
     )
 
 

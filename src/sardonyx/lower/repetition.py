@@ -16,10 +16,10 @@ from collections.abc import Iterable, Mapping
 from sardonyx.base.bounds import greatest
 from sardonyx.base.dtypes import i64
 from sardonyx.base.symbolic import Dim, is_nonnegative, maximum, symbols, value
-from sardonyx.expr.dependence import closure, depends_on
+from sardonyx.expr.dependence import can_fail, closure, depends_on
 from sardonyx.expr.region import Carried, Region
 from sardonyx.expr.tensor import Read, Tensor, operands
-from sardonyx.loop.nodes import Index, dim_elements, walk
+from sardonyx.loop.nodes import Index
 from sardonyx.lower.values import Value
 
 Path = tuple[Region, ...]
@@ -151,13 +151,6 @@ def own_regions(tensors: Iterable[Tensor], regions: Iterable[Region]) -> dict[Te
             own |= {r for r in (bodies if can_fail(t) else pinned) if r.made[0] <= t.id < r.made[1]}  # type: ignore[index]
         out[t] = frozenset(own)
     return out
-
-
-def can_fail(t: Tensor) -> bool:
-    """May computing it end the run with an error? Then it is not computed before a body that may not run at all."""
-    if t.call is not None:
-        return bool(t.call.checks)
-    return t.body is not None and any(dim_elements(d) for n in walk(t.body) for d in n.dims)
 
 
 def encloses(q: Region, r: Region) -> bool:
