@@ -1,7 +1,8 @@
 """Lowering looks at its own products between stages: what is wrong fails here, by name, and not as wrong numbers or deep inside code.
 
-    check_values    before values are placed: what each one reads is there and is computed around it; its loops are bound (check_loops)
-    check_nests     after: each statement and what it reads has a place that holds it, and its loops are bound by itself or the band
+    check_values    before values are placed: what each one reads is there, and its loops are bound
+    check_nests     after: each statement and what it reads has a place that holds it, in a body around it or the same; its loops are bound
+                    by itself or the band
     check_calls     each kernel is given all of its buffers, of its dtypes, and all of its sizes
 
 What comes after, the program's order and what is known when, is checked in verify.
@@ -35,21 +36,16 @@ def fault(stage: str, t: Tensor, reason: str) -> LoweringError:
 
 
 def check_values(values: Values, stage: str) -> None:
-    """Raises LoweringError."""
-    check_loops(values, stage)
+    """Raises LoweringError. Values that nobody reads may stand anywhere: they are never placed."""
+    read: dict[Tensor, None] = {}
     for t, v in values.items():
         for r in reads_of(v):
-            source = values.get(r.tensor)
-            if source is None:
+            if r.tensor not in values:
                 raise fault(stage, t, f"reads {r.tensor}, which is not there")
-            if source.region and source.region != v.region[: len(source.region)]:
-                raise fault(stage, t, f"reads {r.tensor} from outside of the body in which it is computed")
-
-
-def check_loops(values: Values, stage: str) -> None:
-    """The first half of `check_values`. Raises LoweringError."""
+            read[r.tensor] = None
     ends = turns_done(values)
-    for t, v in values.items():
+    for t in read:
+        v = values[t]
         if v.body is not None and v.place not in ("VIEW", "INLINE") and (loose := unbound(v, counters(v.region) | ends)):
             raise fault(stage, t, f"nothing binds the loop {loose}")
 
@@ -96,6 +92,8 @@ def check_nests(nests: Sequence[Nest], values: Values) -> None:
                 if source is None or (source.place not in IN_MEMORY and source.body is not None):
                     where = "is not there" if source is None else f"is placed {source.place}"
                     raise fault(stage, v.tensor, f"reads {r.tensor}, which {where}")
+                if source.region and source.region != v.region[: len(source.region)]:
+                    raise fault(stage, v.tensor, f"reads {r.tensor} from outside of the body in which it is computed")
 
 
 # ---- calls --------------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from sardonyx.loop.nodes import Const, Expr, Kernel
 from sardonyx.loop.printer import key
 from sardonyx.lower.apart import Placed, take_apart
 from sardonyx.lower.arena import plan_memory
-from sardonyx.lower.check import check_calls, check_loops, check_nests, check_values
+from sardonyx.lower.check import check_calls, check_nests, check_values
 from sardonyx.lower.levels import mark_levels
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.pack import pack
@@ -75,7 +75,7 @@ def lower(
     rewrite_convolutions(values, {*kept}, machine)
     make_strips(values, {*kept}, machine)
     pack(values, machine, {*inputs, *kept})
-    check_loops(values, "products were rewritten")
+    check_values(values, "products were rewritten")
     run = {t: v for t, v in values.items() if not v.constant}
     constants = leaves(run, values, [p.tensor for p in probes])
     prepared = [t for t in constants if t.data is None]
