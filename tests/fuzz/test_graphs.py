@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -21,6 +25,9 @@ from fuzz.smaller import smaller
 from sardonyx import InferenceSession
 from sardonyx.graph.load import load
 
+ROOT = Path(__file__).parents[2]
+GRAPHS = int(os.environ.get("FUZZ_GRAPHS", "250"))
+
 
 def drawn(number: int) -> Packed:
     return draw(random.Random(f"test {number}"))
@@ -33,6 +40,27 @@ def nodes(graph: onnx.GraphProto, depth: int = 0) -> Iterator[tuple[onnx.NodePro
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
                 yield from nodes(attribute.g, depth + 1)
+
+
+def test_random_graphs(tmp_path: Path) -> None:
+    """A campaign in a process of its own, whose executions are in children."""
+    command = [
+        sys.executable,
+        "-m",
+        "fuzz.graphs",
+        "--executions",
+        str(GRAPHS),
+        "--seed",
+        "1",
+        "--state",
+        str(tmp_path),
+        "--jobs",
+        "2",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{GRAPHS} executions" in done.stdout
+    assert "no findings" in done.stdout
 
 
 # ---- the fuzzer itself --------------------------------------------------------------------------------------------------------
