@@ -87,6 +87,9 @@ def pads(g: Builder) -> None:
     mode = g.either("constant", "constant", "edge", "reflect", "wrap")
     numbers = (-1, 0, 0, 1, 2, 3) if mode == "constant" else (0, 0, 1, 2)
     amounts = [g.among(numbers) for _ in range(2 * x.rank)]
+    cut = [min(low, 0) + min(high, 0) for low, high in zip(amounts, amounts[x.rank :], strict=False)]
+    if any(n + c < 0 for shape in x.shapes for n, c in zip(shape, cut, strict=True)):
+        raise Rejected("more cut off than there is")
     value = g.constant(np.array(g.either(0, 1, 3)), x.dtype.name) if mode == "constant" and g.chance(0.5) else None
     g.out("Pad", x, g.integers(*amounts), value, mode=mode)
 

@@ -115,7 +115,10 @@ def several(g: Builder) -> None:
 
 def slope(g: Builder) -> None:
     x = g.float()
-    g.out("PRelu", x, partner(g, x))
+    y = partner(g, x)
+    if any(np.broadcast_shapes(a, b) != a for a, b in zip(x.shapes, y.shapes, strict=True)):
+        raise Rejected("a slope broadcasts one way only")
+    g.out("PRelu", x, y)
 
 
 def tested(g: Builder) -> None:

@@ -83,6 +83,8 @@ def test_slices_from_data(n: int, start: int, end: int, step: int) -> None:
     feeds = {x: numbers, **dict(zip(data, [given[0], given[1], given[3]], strict=True))}
     assert evaluate([y], feeds, {})[0].tolist() == wanted
     assert find("", "Slice", 10)(numbers, *given).tolist() == wanted
+    fixed = movement.slice_(x, *data[:2], ints([0]), ints([step]))
+    assert evaluate([fixed], feeds, {})[0].tolist() == wanted
 
 
 def test_split_must_add_up() -> None:

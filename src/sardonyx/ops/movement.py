@@ -87,8 +87,12 @@ def sliced_anywhere(
 
 
 def shortened(step: Dim, n: Dim) -> Dim:
-    """A step that data give, or one as long as the axis in its place: as good, and what is reckoned with it stays within 64 bits."""
-    return clamp(step, -maximum(n, 1), maximum(n, 1)) if isinstance(step, Int) else step
+    """The step, or one as long as the axis in place of a longer one: as good, and what is reckoned with it stays within 64 bits."""
+    if isinstance(step, Int):
+        return clamp(step, -maximum(n, 1), maximum(n, 1))
+    if abs(step) <= I32_MOST:
+        return step
+    return maximum(n, 1) if step > 0 else -maximum(n, 1)
 
 
 def span(n: Dim, start: Dim, end: Dim, step: Dim) -> tuple[Dim, Dim]:
@@ -114,11 +118,7 @@ def span_backwards(n: Dim, start: Dim, end: Dim, step: int) -> tuple[Dim, Dim]:
 
 
 def span_either_way(n: Dim, start: Dim, end: Dim, step: Dim) -> tuple[Dim, Dim]:
-    """With a step whose sign only data tell; a step of 0 fails at run start.
-
-    A number longer than any axis is as good as a longer one, and its sums stay within 64 bits.
-    """
-    start, end = (clamp(d, -LONGEST_AXIS, LONGEST_AXIS) for d in (start, end))
+    """With a step whose sign only data tell; a step of 0 fails at run start."""
     length = maximum(step, -step)
     require_nonnegative(length - 1, "Slice with a step of 0")
     forward = minimum(maximum(step, 0), 1)
@@ -139,11 +139,15 @@ def reaches(end: Dim, n: Dim) -> bool:
 
 
 def from_end(e: Dim, n: Dim) -> Dim:
-    """e, counted from the end of an axis of n elements if it is negative."""
+    """e, counted from the end of an axis of n elements if it is negative.
+
+    Where only data tell, a number longer than any axis stands for longer ones, so that differences stay within 64 bits.
+    """
     if is_nonnegative(e):
         return e
     if is_nonnegative(-1 - e):
         return n + e
+    e = clamp(e, -LONGEST_AXIS, LONGEST_AXIS)
     return e + n * (1 - equals(maximum(e, 0), e))
 
 
