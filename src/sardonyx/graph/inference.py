@@ -28,6 +28,17 @@ from sardonyx.ops.record import Op
 # What the inference raises on models that don't make sense.
 ERRORS = (onnx.shape_inference.InferenceError, ArithmeticError, IndexError, MemoryError, RuntimeError, TypeError, ValueError)
 MOST_SIZES = 1 << 16  # that a vector may have for all that a file says
+# Operators whose rules read the type of an input that has none, and end the process.
+FRAGILE = frozenset(
+    {
+        ("", "EyeLike"),
+        ("", "RegexFullMatch"),
+        (schemas.ML, "DictVectorizer"),
+        (schemas.ML, "LabelEncoder"),
+        (schemas.ML, "TreeEnsemble"),
+    }
+)
+_LATER = "sardonyx.later"  # the domain of nodes that don't take part yet
 LARGEST_KNOWN = 1024  # bytes of a constant whose value is shown to the inference
 _ERROR = re.compile(r"\(op_type:(?P<op>[^,)]*)(?:, node name: (?P<name>.*?))?\): \[(?P<kind>\w+)\] (?P<text>[^\n]*)")
 # Complaints that follow from an operator outside the standard, whose outputs have no type.
@@ -50,7 +61,7 @@ def infer(model: ir.Model) -> None:
 def _infer(model: ir.Model, given: Container[str] = ()) -> None:
     """One run of the inference. given: names of values whose types are known before."""
     with record_schemas.registered(_recorded(model)) as clashes:
-        inferred, clash = _run(_stripped(model, given))
+        inferred, clash = _run_in_turn(_stripped(model, given))
         error = clashes[0] if clashes else clash
     try:
         _assign(model.graph, inferred.graph)
@@ -73,6 +84,49 @@ def _recorded(model: ir.Model) -> Iterator[Op]:
         version = schemas.version_of(node, model.opset_imports)
         if version is not None and (op := record_schemas.find(node.domain, node.op_type, version)) is not None:
             yield op
+
+
+def _run_in_turn(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Fail | None]:
+    """`_run`, in which nodes of FRAGILE operators take part only when the types of what they read have been found."""
+    waiting = [(node, node.domain) for node in _nodes(proto.graph) if (node.domain, node.op_type) in FRAGILE]
+    for node, _ in waiting:
+        node.domain = _LATER
+    if not waiting:
+        return _run(proto)
+    proto.opset_import.append(onnx.helper.make_opsetid(_LATER, 1))
+    while True:
+        inferred, clash = _run(proto)
+        typed = {value.name for value in _typed(inferred.graph)}
+        ready = [entry for entry in waiting if typed.issuperset(filter(None, entry[0].input))]
+        if not ready:
+            return inferred, clash
+        waiting = [entry for entry in waiting if not any(entry[0] is node for node, _ in ready)]
+        for node, domain in ready:
+            node.domain = domain
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of a graph and of those inside it."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in _graphs(attribute):
+                yield from _nodes(inner)
+
+
+def _typed(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto | onnx.TensorProto]:
+    """The values of a graph, and of those inside it, whose types are known."""
+    yield from graph.initializer
+    for infos in (graph.input, graph.value_info, graph.output):
+        yield from (info for info in infos if info.type.WhichOneof("value") and not _is_of_no_type(info.type))
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in _graphs(attribute):
+                yield from _typed(inner)
+
+
+def _is_of_no_type(kind: onnx.TypeProto) -> bool:
+    return kind.WhichOneof("value") == "tensor_type" and not kind.tensor_type.elem_type
 
 
 def _run(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Fail | None]:
