@@ -1,7 +1,9 @@
-"""What a kernel does about data that is wrong: record the first failure, go on with something harmless.
+"""What a kernel does about data that is wrong: record the first failure, go on with something harmless. And where a run is to end: it leaves.
 
 record(status, call, code, a, b, c):      status: slot 0 of the run context
     if cmpxchg(status, 0, 1 + code + (call << 32)) won: details -> the three slots after it
+
+asked(context) -> i1:                     codegen.stop's should_stop(context), if there is one
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Sequence
 from llvmlite import ir
 
 from sardonyx.codegen.scopes import Frame
-from sardonyx.codegen.words import I1, I64, PTR, VOID, Value, Words, int_type, lanes_of
+from sardonyx.codegen.words import I1, I64, PTR, VOID, Block, Value, Words, int_type, lanes_of
 from sardonyx.runtime import abi
 
 DETAILS = 3
@@ -69,3 +71,31 @@ def unless(f: Frame, good: Value, code: int, details: Sequence[Value]) -> None:
     record(w, f.context, f.call, code, details)
     b.branch(after)
     b.position_at_end(after)
+
+
+def leave_or(f: Frame, target: Block) -> None:
+    """End the kernel if the run is to end, else go on in `target`. The current block ends there."""
+    w = f.words
+    if f.left is None:
+        here, f.left = w.b.block, w.block("left")
+        w.b.position_at_end(f.left)
+        w.b.ret_void()
+        w.b.position_at_end(here)
+    w.b.cbranch(w.b.call(_asked(w), [f.context]), f.left, target)
+
+
+def _asked(w: Words) -> Value:
+    found = w.module.globals.get("asked")
+    if found is not None:
+        return found
+    function = ir.Function(w.module, ir.FunctionType(I1, [PTR]), "asked")
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    function.attributes.add("cold")
+    (context,) = function.args
+    b = ir.IRBuilder(function.append_basic_block("entry"))
+    ask = b.load(b.gep(context, [I64(abi.STOP_FUNCTION)], source_etype=I64), typ=I64, align=8)
+    with b.if_then(b.icmp_unsigned("==", ask, I64(0))):
+        b.ret(I1(0))
+    b.ret(b.call(b.inttoptr(ask, ir.FunctionType(I1, [PTR]).as_pointer()), [context]))
+    return function

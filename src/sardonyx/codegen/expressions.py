@@ -16,8 +16,9 @@ from sardonyx.base.symbolic import Dim, Symbol, value
 from sardonyx.codegen import arithmetic, casts, checks, loops
 from sardonyx.codegen.guards import Guarded, under
 from sardonyx.codegen.integers import integer, lane_integers
-from sardonyx.codegen.loops import Reduction, States, VectorLoop
+from sardonyx.codegen.loops import Reduction, SerialLoop, States, VectorLoop
 from sardonyx.codegen.memory import load_element, load_lanes, varies
+from sardonyx.codegen.pace import at_once, pace, reduction
 from sardonyx.codegen.scopes import Frame
 from sardonyx.codegen.shape import is_short, lanes_for, masks_fit
 from sardonyx.codegen.words import I64, Value, lanes_of, register_type, vector_type
@@ -146,7 +147,14 @@ def _vector_loop(f: Frame, expr: Reduce, symbol: Symbol, kind: Kind) -> VectorLo
         (Reduction(expr.fn, expr.dtype),),
         masks_fit(f.target, symbol, [expr.body]),
         unroll=4 if innermost and is_short([expr.body]) else 1,
+        pace=_pace(expr, symbol, kind),
     )
+
+
+def _pace(expr: Reduce, symbol: Symbol, kind: Kind) -> int | None:
+    """Of one of the loops."""
+    outer = [s for s, _ in expr.loops].index(symbol)
+    return pace(extent(symbol), reduction(expr, outer + 1), at_once(kind))
 
 
 def extent(symbol: Symbol) -> Dim:
@@ -174,7 +182,8 @@ def _nest(f: Frame, expr: Reduce, left: Loops, body: Expr, states: States, loop:
     if loop is not None and symbol == loop.symbol:
         condition = loops.nonempty(f, 0, loop.hi)
         return loops.region(f, condition, states, lambda s: loops.vector(f, loop, s, turn))
-    return loops.serial(f, symbol, 0, extent(symbol), frozenset(), states, turn)
+    counted = SerialLoop(symbol, 0, extent(symbol), frozenset(), _pace(expr, symbol, "serial"))
+    return loops.serial(f, counted, states, turn)
 
 
 def _spelled_out(

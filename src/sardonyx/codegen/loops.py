@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from sardonyx.base.dtypes import DType
 from sardonyx.base.symbolic import Dim, Symbol
 from sardonyx.codegen import arithmetic
+from sardonyx.codegen.checks import leave_or
 from sardonyx.codegen.integers import integer
 from sardonyx.codegen.scopes import Bound, Frame, Lanes, Scope, Spine
 from sardonyx.codegen.words import I1, I32, Block, Value
@@ -87,13 +88,15 @@ def joined(f: Frame, symbol: Symbol, bound: Bound, body: Body, states: States) -
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """start, start + step, ... while below stop; `turns` of them, if known."""
+    """start, start + step, ... while below stop; `turns` of them, if known. pace: after how many of them to ask whether the run is to end;
+    None: never."""
 
     symbol: Symbol
     start: Value
     stop: Value
     step: int
     turns: int | None
+    pace: int | None = None
 
 
 def counted(f: Frame, counter: Counter, stores: Stores, states: Sequence[Value], body: Body) -> tuple[Value, States]:
@@ -105,6 +108,7 @@ def counted(f: Frame, counter: Counter, stores: Stores, states: Sequence[Value],
     if counter.turns == 1:
         return counter.stop, joined(f, counter.symbol, Bound(counter.start), body, list(states))
     head, after = w.block("loop"), w.block("done")
+    strips = _strips(f, counter, states, head)
     f.forget(stores)
     f.push(Scope(Spine(head), stores=stores))
     variable = w.b.phi(w.index)
@@ -112,15 +116,59 @@ def counted(f: Frame, counter: Counter, stores: Stores, states: Sequence[Value],
     f.bind(counter.symbol, Bound(variable))
     out = body(list(phis))
     following = w.b.add(variable, w.number(counter.step))
-    w.b.cbranch(w.b.icmp_signed("<", following, counter.stop), head, after)
+    w.b.cbranch(w.b.icmp_signed("<", following, counter.stop if strips is None else strips.limit), head, after)
     end = f.pop()
-    before = w.b.block
-    w.b.branch(head)
-    for phi, first, later in zip([variable, *phis], [counter.start, *states], [following, *out], strict=True):
+    before, begin = w.b.block, [counter.start, *states]
+    if strips is not None:
+        w.b.branch(strips.block)
+        for phi, first in zip(strips.phis, begin, strict=True):
+            phi.add_incoming(first, before)
+        before, begin = strips.block, strips.phis
+    else:
+        w.b.branch(head)
+    for phi, first, later in zip([variable, *phis], begin, [following, *out], strict=True):
         phi.add_incoming(first, before)
         phi.add_incoming(later, end)
     w.b.position_at_end(after)
+    if strips is not None:
+        _ask_after(f, strips, counter, [following, *out])
     return following if counter.turns is None else counter.stop, out
+
+
+@dataclass(frozen=True, slots=True)
+class Strips:
+    """A loop in strips: the block before each, its start and states there, and where it ends."""
+
+    block: Block
+    phis: list[Value]
+    limit: Value
+
+
+def _strips(f: Frame, counter: Counter, states: Sequence[Value], head: Block) -> Strips | None:
+    """strip: limit = min(start + pace step, stop), then the loop up to there; None for a loop without strips."""
+    w, turns = f.words, counter.pace
+    if turns is None or (counter.turns is not None and counter.turns <= turns):
+        return None
+    here, strip = w.b.block, w.block("strip")
+    w.b.position_at_end(strip)
+    phis = [w.b.phi(w.index), *(w.b.phi(v.type) for v in states)]
+    end = w.b.add(phis[0], w.number(turns * counter.step))
+    limit = w.b.select(w.b.icmp_signed("<", end, counter.stop), end, counter.stop)
+    w.b.branch(head)
+    w.b.position_at_end(here)
+    return Strips(strip, phis, limit)
+
+
+def _ask_after(f: Frame, strips: Strips, counter: Counter, states: Sequence[Value]) -> None:
+    """After a strip: if there are more, leave the kernel or do the next one."""
+    w = f.words
+    more, on = w.block("more"), w.block("on")
+    w.b.cbranch(w.b.icmp_signed("<", states[0], counter.stop), more, on)
+    w.b.position_at_end(more)
+    leave_or(f, strips.block)
+    for phi, value in zip(strips.phis, states, strict=True):
+        phi.add_incoming(value, more)
+    w.b.position_at_end(on)
 
 
 def maybe_counted(f: Frame, counter: Counter, stores: Stores, states: States, body: Body) -> tuple[Value, States]:
@@ -145,18 +193,30 @@ def nonempty(f: Frame, lo: Dim, hi: Dim) -> Value | None:
     return f.words.b.icmp_signed("<", integer(f, lo), integer(f, hi))
 
 
-def serial(f: Frame, symbol: Symbol, lo: Dim, hi: Dim, stores: Stores, states: Sequence[Value], body: Body) -> States:
+@dataclass(frozen=True, slots=True)
+class SerialLoop:
+    """for symbol in range(lo, hi): what it stores to, and its pace (see Counter)."""
+
+    symbol: Symbol
+    lo: Dim
+    hi: Dim
+    stores: Stores
+    pace: int | None
+
+
+def serial(f: Frame, loop: SerialLoop, states: Sequence[Value], body: Body) -> States:
     """for symbol in range(lo, hi): states = body(states)"""
-    if is_empty(lo, hi):
+    if is_empty(loop.lo, loop.hi):
         return list(states)
-    return region(f, nonempty(f, lo, hi), states, lambda s: turns(f, symbol, lo, hi, stores, s, body))
+    return region(f, nonempty(f, loop.lo, loop.hi), states, lambda s: turns(f, loop, s, body))
 
 
-def turns(f: Frame, symbol: Symbol, lo: Dim, hi: Dim, stores: Stores, states: Sequence[Value], body: Body) -> States:
+def turns(f: Frame, loop: SerialLoop, states: Sequence[Value], body: Body) -> States:
     """The same where lo < hi is known."""
-    count = hi - lo
-    counter = Counter(symbol, integer(f, lo), integer(f, hi), 1, count if isinstance(count, int) else None)
-    return counted(f, counter, stores, states, body)[1]
+    count = loop.hi - loop.lo
+    known = count if isinstance(count, int) else None
+    counter = Counter(loop.symbol, integer(f, loop.lo), integer(f, loop.hi), 1, known, loop.pace)
+    return counted(f, counter, loop.stores, states, body)[1]
 
 
 def is_empty(lo: Dim, hi: Dim) -> bool:
@@ -178,7 +238,8 @@ class Reduction:
 
 @dataclass(frozen=True, slots=True)
 class VectorLoop:
-    """for symbol in range(lo, hi) in `lanes`: what it stores to and accumulates. masked: its remainder runs under a mask."""
+    """for symbol in range(lo, hi) in `lanes`: what it stores to and accumulates. masked: its remainder runs under a mask. pace: of single
+    turns, see Counter."""
 
     symbol: Symbol
     lo: Dim
@@ -188,6 +249,7 @@ class VectorLoop:
     reductions: tuple[Reduction, ...]
     masked: bool
     unroll: int = 1
+    pace: int | None = None
 
     @property
     def turns(self) -> Dim:
@@ -246,11 +308,16 @@ def vector(f: Frame, loop: VectorLoop, states: States, body: Body) -> States:
 def _stretch(f: Frame, loop: VectorLoop, position: Value, done: int, step: int) -> Counter:
     """From position, `done` turns into the loop if their number is known, as far as whole steps go."""
     w, turns = f.words, loop.turns
+    pace = None if loop.pace is None else max(loop.pace // step, 1)
     if isinstance(turns, int):
         count = (turns - done) // step
-        return Counter(loop.symbol, position, w.add(position, w.number(count * step)), step, count)
-    whole = w.b.and_(integer(f, turns), w.number(-step)) if step > 1 else integer(f, turns)
-    return Counter(loop.symbol, position, w.add(integer(f, loop.lo), whole), step, None)
+        return Counter(loop.symbol, position, w.add(position, w.number(count * step)), step, count, pace)
+    if step == 1:  # what whole vectors leave
+        return Counter(
+            loop.symbol, position, w.add(integer(f, loop.lo), integer(f, turns)), step, None, pace if loop.lanes == 1 else None
+        )
+    whole = w.b.and_(integer(f, turns), w.number(-step))
+    return Counter(loop.symbol, position, w.add(integer(f, loop.lo), whole), step, None, pace)
 
 
 def _in_lanes(f: Frame, loop: VectorLoop, body: Body, mask: Value | None = None) -> Body:

@@ -23,6 +23,8 @@ from sardonyx.base.dtypes import i64
 from sardonyx.base.symbolic import Dim, Int, Symbol
 from sardonyx.codegen.features import Target
 from sardonyx.codegen.guards import Guarded
+from sardonyx.codegen.pace import Efforts
+from sardonyx.codegen.shape import Place
 from sardonyx.codegen.words import Block, Value, Words
 from sardonyx.loop.nodes import Buffer, Element, Expr, Kernel, Load, elements_of
 
@@ -67,9 +69,6 @@ class Lanes:
     mask: Value | None = None
 
 
-Place = tuple[Buffer, Dim, str]  # buffer, offset, and the fn by which values are combined there
-
-
 @dataclass(frozen=True, slots=True)
 class Total:
     """A register in which a loop accumulates what belongs to a place: all of it, a part per lane, or what single turns add."""
@@ -98,6 +97,8 @@ class Frame:
         self.element: Callable[[Frame, Element], Value] = element
         self.totals: dict[Total, Value] = {}  # what registers have accumulated so far
         self.scratch_used: Dim = 0  # bytes of scratch that the allocations around take
+        self.left: Block | None = None  # where the kernel ends early
+        self.efforts = Efforts()
         self._reads: dict[Expr, frozenset[Buffer]] = {}
         self._dim_reads: dict[Dim, frozenset[Buffer]] = {}
 

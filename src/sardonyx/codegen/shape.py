@@ -8,7 +8,6 @@ from dataclasses import replace as with_fields
 from sardonyx.base.errors import Unsupported
 from sardonyx.base.symbolic import Dim, Symbol, coefficient, substitute, symbols
 from sardonyx.codegen.features import Target
-from sardonyx.codegen.scopes import Place
 from sardonyx.loop.nodes import (
     Alloc,
     Buffer,
@@ -30,6 +29,8 @@ from sardonyx.loop.nodes import (
     sequence,
     walk,
 )
+
+Place = tuple[Buffer, Dim, str]  # buffer, offset, and the fn by which values are combined there
 
 SHORT = 12  # nodes of a body whose additions wait for each other
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from sardonyx.base.dtypes import i64
 from sardonyx.base.errors import Unsupported
-from sardonyx.base.symbolic import Symbol, is_nonnegative, value
+from sardonyx.base.symbolic import Dim, Symbol, is_nonnegative, value
 from sardonyx.codegen import arithmetic, checks, loops, tile
 from sardonyx.codegen.expressions import evaluate
 from sardonyx.codegen.guards import under
 from sardonyx.codegen.integers import integer
-from sardonyx.codegen.loops import Reduction, States, VectorLoop
+from sardonyx.codegen.loops import Reduction, SerialLoop, States, VectorLoop
 from sardonyx.codegen.memory import (
     both,
     load_element,
@@ -25,9 +25,11 @@ from sardonyx.codegen.memory import (
     store_lanes,
     varies,
 )
-from sardonyx.codegen.scopes import Bound, Frame, Place, Scope, Spine, Total
+from sardonyx.codegen.pace import at_once, pace, strip
+from sardonyx.codegen.scopes import Bound, Frame, Scope, Spine, Total
 from sardonyx.codegen.scratch import allocated
 from sardonyx.codegen.shape import (
+    Place,
     accumulators,
     all_statements,
     is_short,
@@ -37,7 +39,7 @@ from sardonyx.codegen.shape import (
     own_expressions,
     stored_by,
 )
-from sardonyx.codegen.words import I8, Value, memory_type
+from sardonyx.codegen.words import I8, I64, Value, memory_type
 from sardonyx.loop.nodes import (
     Alloc,
     Cast,
@@ -181,17 +183,18 @@ def _parallel(f: Frame, stmt: For) -> None:
 
     def share(states: States) -> States:
         f.bind(stop, Bound(w.add(lo, dealt[1])))
-        _serial(f, For(stmt.variable, value(start), value(stop), "serial", stmt.body))
+        _serial(f, For(stmt.variable, value(start), value(stop), "serial", stmt.body), stmt.hi - stmt.lo)
         return states
 
     loops.joined(f, start, Bound(w.add(lo, dealt[0])), share, [])
 
 
-def _serial(f: Frame, stmt: For) -> None:
-    """One turn after the other; what they only accumulate stays in registers meanwhile."""
+def _serial(f: Frame, stmt: For, most: Dim | None = None) -> None:
+    """One turn after the other, `most` of them if that is known; what they only accumulate stays in registers meanwhile."""
     if loops.is_empty(stmt.lo, stmt.hi):
         return
-    stores = stored_by(stmt.body)
+    turns = pace(stmt.hi - stmt.lo if most is None else most, f.efforts.statement(stmt.body))
+    counted = SerialLoop(stmt.variable, stmt.lo, stmt.hi, stored_by(stmt.body), turns)
     places = _combined(stmt.body)
     outer = [k for k in f.totals if k.place in places]
     known = {k.place for k in outer}
@@ -204,7 +207,7 @@ def _serial(f: Frame, stmt: For) -> None:
 
     def loop(states: States) -> States:
         begin = states + [_first_total(f, k, wide.get(k.place)) for k in keys]
-        totals = loops.turns(f, stmt.variable, stmt.lo, stmt.hi, stores, begin, turn)
+        totals = loops.turns(f, counted, begin, turn)
         found = dict(zip(keys, totals[len(outer) :], strict=True))
         for place in own:
             _keep(f, place, wide.get(place), found)
@@ -313,6 +316,7 @@ def _vector_loop(f: Frame, stmt: For) -> tuple[VectorLoop, tuple[Place, ...]]:
         tuple(Reduction(fn, buffer.dtype) for buffer, _, fn in places),
         masks_fit(f.target, stmt.variable, exprs, moving),
         unroll=4 if places and only_sums and is_short(exprs) else 1,
+        pace=pace(stmt.hi - stmt.lo, f.efforts.statement(stmt.body), at_once(stmt.kind)),
     )
     return loop, places
 
@@ -339,13 +343,21 @@ def _if(f: Frame, stmt: If) -> None:
 def _while(f: Frame, stmt: While) -> None:
     w = f.words
     stores = stored_by(stmt.body)
-    head, body, after = w.block("while"), w.block("turn"), w.block("after")
+    head, body, after, full = w.block("while"), w.block("turn"), w.block("after"), w.block("full")
+    left, most = stack(f, I64, 1), w.const(I64, strip(f.efforts.statement(stmt.body)))
+    w.b.store(most, left, align=8)
     f.forget(stores)
     f.push(Scope(Spine(head), fenced=True, stores=stores))
     condition = evaluate(f, stmt.condition)
     f.push(Scope(Spine(body), fenced=True))
     run(f, stmt.body)
-    loops.close(f, f.pop(), head)
+    fewer = w.b.sub(w.b.load(left, typ=I64, align=8), w.const(I64, 1))
+    w.b.store(fewer, left, align=8)
+    w.b.cbranch(w.b.icmp_signed(">", fewer, w.const(I64, 0)), head, full)
+    w.b.position_at_end(full)
+    w.b.store(most, left, align=8)
+    checks.leave_or(f, head)
+    f.pop()
     w.b.cbranch(condition, body, after)
     f.pop()
     w.b.branch(head)
