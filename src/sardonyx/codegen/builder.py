@@ -135,7 +135,8 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
     def call(self, function: Value, args: Sequence[Value], fastmath: Sequence[str] = ()) -> Value:
         result = function.function_type.return_type
         given = ", ".join([f"{a.type} {a.get_reference()}" for a in args])
-        text = f"{' '.join(('call', *fastmath))} {result} {function.get_reference()}({given})"
+        words = ("call", *fastmath, *([function.calling_convention] if function.calling_convention else []))
+        text = f"{' '.join(words)} {result} {function.get_reference()}({given})"
         if result != VOID:
             return self.define(result, text)
         self.put(Line(VOID, "", text))

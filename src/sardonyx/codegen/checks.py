@@ -84,12 +84,16 @@ def leave_or(f: Frame, target: Block) -> None:
     w.b.cbranch(w.b.call(_asked(w), [f.context]), f.left, target)
 
 
+CONVENTION = "preserve_mostcc"
+"""Of what is hardly ever called, from inside of loops: their variables stay in registers that others may use."""
+
+
 def _asked(w: Words) -> Value:
     found = w.module.globals.get("asked")
     if found is not None:
         return found
     function = ir.Function(w.module, ir.FunctionType(I1, [PTR]), "asked")
-    function.linkage = "internal"
+    function.linkage, function.calling_convention = "internal", CONVENTION
     function.attributes.add("noinline")
     function.attributes.add("cold")
     (context,) = function.args

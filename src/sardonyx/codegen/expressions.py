@@ -18,7 +18,7 @@ from sardonyx.codegen.guards import Guarded, under
 from sardonyx.codegen.integers import integer, lane_integers
 from sardonyx.codegen.loops import Reduction, SerialLoop, States, VectorLoop
 from sardonyx.codegen.memory import load_element, load_lanes, varies
-from sardonyx.codegen.pace import at_once, pace, reduction
+from sardonyx.codegen.pace import at_most, at_once, pace, reduction
 from sardonyx.codegen.scopes import Frame
 from sardonyx.codegen.shape import is_short, lanes_for, masks_fit
 from sardonyx.codegen.words import I64, Value, lanes_of, register_type, vector_type
@@ -154,7 +154,7 @@ def _vector_loop(f: Frame, expr: Reduce, symbol: Symbol, kind: Kind) -> VectorLo
 def _pace(expr: Reduce, symbol: Symbol, kind: Kind) -> int | None:
     """Of one of the loops."""
     outer = [s for s, _ in expr.loops].index(symbol)
-    return pace(extent(symbol), reduction(expr, outer + 1), at_once(kind))
+    return pace(at_most(extent(symbol)), reduction(expr, outer + 1), at_once(kind))
 
 
 def extent(symbol: Symbol) -> Dim:

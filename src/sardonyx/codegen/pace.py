@@ -1,7 +1,7 @@
 """How often a kernel's loops ask whether the run is to end (codegen.stop).
 
-A loop of very many iterations is divided into strips; after each strip it asks. What asking costs, some 40 cycles, has to be little beside a
-strip, and a strip short: CYCLES for a loop that holds no others that ask, and fewer and fewer iterations around such loops, so that
+A loop of very many iterations is divided into strips; after each strip it asks. What asking costs, some 100 cycles, has to be little beside a
+strip, and a strip short: NODES for a loop that holds no others that ask, and fewer and fewer iterations around such loops, so that
 all of them together take some milliseconds at most. A loop that is known to be short has no strips.
 """
 
@@ -10,50 +10,50 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from sardonyx.base.symbolic import Atom, Derived, Dim, Int, atom_nonnegative
+from sardonyx.base.symbolic import Atom, Derived, Dim, Int, Symbol, atom_nonnegative
 from sardonyx.codegen.shape import children, own_expressions
-from sardonyx.loop.nodes import FUNCTIONS, Expr, For, Kind, Reduce, Stmt, Tile, While
+from sardonyx.loop.nodes import FUNCTIONS, Expr, For, Kind, Reduce, Seq, Stmt, Store, Tile, While
 
-CYCLES = 1 << 14
+NODES = 1 << 16
+"""Nodes of expressions that a strip computes: each takes a quarter of a cycle to four cycles."""
 AROUND = (1 << 7, 1 << 4)
 """Iterations of a strip of a loop around loops that ask, by how many levels of them there are, the last for more."""
-NODE, FUNCTION = 2, 40
-"""Cycles that a node of an expression takes, about; that a function of many instructions does."""
+FUNCTION = 20
+"""Nodes that a function of many instructions stands for."""
 LANES = 4
 """Of a vector loop, at least."""
 PRODUCTS = 16
-"""Multiply-adds of a tile in a cycle, at least."""
+"""Multiply-adds of a tile that take as long as a node, at least."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """Of code that runs once. cycles: about, without the loops in it that ask. depth: how many levels of those there are."""
+    """Of code that runs once. nodes: that it computes, without the loops in it that ask. depth: how many levels of those there are."""
 
-    cycles: int = 0
+    nodes: int = 0
     depth: int = 0
 
     def __add__(self, other: Effort) -> Effort:
-        return Effort(self.cycles + other.cycles, max(self.depth, other.depth))
+        return Effort(self.nodes + other.nodes, max(self.depth, other.depth))
 
 
-def pace(iterations: Dim, body: Effort, lanes: int = 1) -> int | None:
-    """After how many iterations a loop asks, of which so many run at once; None: it need not."""
-    most, longest = at_most(iterations), strip(body, lanes)
+def pace(most: int | None, body: Effort, lanes: int = 1) -> int | None:
+    """After how many iterations a loop asks, of which so many run at once; None: it need not. most: iterations that there are at most."""
+    longest = strip(body, lanes)
     return None if most is not None and most <= longest else longest
 
 
 def strip(body: Effort, lanes: int = 1) -> int:
     """Iterations of a strip."""
-    longest = max(1, CYCLES * lanes // max(body.cycles, 1))
+    longest = max(1, NODES * lanes // max(body.nodes, 1))
     return min(longest, AROUND[min(body.depth, len(AROUND)) - 1]) if body.depth else longest
 
 
-def repeated(iterations: Dim, body: Effort, lanes: int = 1) -> Effort:
-    """The effort of a loop."""
-    most = at_most(iterations)
-    if most is None or pace(iterations, body, lanes) is not None:
+def repeated(most: int | None, body: Effort, lanes: int = 1) -> Effort:
+    """The effort of a loop; see `pace`."""
+    if most is None or pace(most, body, lanes) is not None:
         return Effort(0, body.depth + 1)
-    return Effort(-(-max(most, 0) // lanes) * body.cycles, body.depth)
+    return Effort(-(-max(most, 0) // lanes) * body.nodes, body.depth)
 
 
 def at_once(kind: Kind) -> int:
@@ -79,10 +79,14 @@ class Efforts:
     def _look(self, stmt: Stmt) -> Effort:
         if isinstance(stmt, Tile):
             return tile(stmt)
+        if isinstance(stmt, Seq):  # what several stores are made of is computed once
+            stores = [s for s in stmt.body if isinstance(s, Store)]
+            shared = expressions(e for s in stores for e in own_expressions(s)) + Effort(len(stores))
+            return sum((self.statement(s) for s in stmt.body if not isinstance(s, Store)), shared)
         inner = sum(map(self.statement, children(stmt)), expressions(own_expressions(stmt)))
         if isinstance(stmt, For):
-            return repeated(stmt.hi - stmt.lo, inner, at_once(stmt.kind))
-        return Effort(0, inner.depth + 1) if isinstance(stmt, While) else inner + Effort(NODE)
+            return repeated(iterations(stmt.variable, stmt.lo, stmt.hi), inner, at_once(stmt.kind))
+        return Effort(0, inner.depth + 1) if isinstance(stmt, While) else inner + Effort(1)
 
 
 def tile(stmt: Tile) -> Effort:
@@ -93,8 +97,8 @@ def tile(stmt: Tile) -> Effort:
         if most is None:
             return Effort(0, len(AROUND))
         k *= most
-    cycles = k * max(stmt.heights) * stmt.width // PRODUCTS
-    return Effort(cycles) if cycles <= CYCLES else Effort(0, len(AROUND))
+    nodes = k * max(stmt.heights) * stmt.width // PRODUCTS
+    return Effort(nodes) if nodes <= NODES else Effort(0, len(AROUND))
 
 
 def expressions(exprs: Iterable[Expr]) -> Effort:
@@ -108,7 +112,7 @@ def expressions(exprs: Iterable[Expr]) -> Effort:
         if isinstance(expr, Reduce):
             total += reduction(expr)
         else:
-            total += Effort(FUNCTION if getattr(expr, "fn", None) in FUNCTIONS else NODE)
+            total += Effort(FUNCTION if getattr(expr, "fn", None) in FUNCTIONS else 1)
             waiting += expr.args
     return total
 
@@ -117,11 +121,19 @@ def reduction(expr: Reduce, outer: int = 0) -> Effort:
     """A reduction's effort, without its `outer` outermost loops."""
     total = expressions([expr.body])
     for symbol, kind in reversed(expr.loops[outer:]):
-        total = repeated(0 if symbol.extent is None else symbol.extent, total, at_once(kind))
+        total = repeated(None if symbol.extent is None else at_most(symbol.extent), total, at_once(kind))
     return total
 
 
 # ---- bounds -----------------------------------------------------------------------------------------------------------------
+
+
+def iterations(variable: Symbol, lo: Dim, hi: Dim) -> int | None:
+    """How many there are at most of a loop, from its bounds or its variable's range."""
+    found = at_most(hi - lo)
+    if isinstance(variable.extent, int) and isinstance(lo, int):
+        return variable.extent - lo if found is None else min(found, variable.extent - lo)
+    return found
 
 
 def at_most(dim: Dim) -> int | None:

@@ -25,7 +25,7 @@ from sardonyx.codegen.memory import (
     store_lanes,
     varies,
 )
-from sardonyx.codegen.pace import at_once, pace, strip
+from sardonyx.codegen.pace import at_most, at_once, iterations, pace, strip
 from sardonyx.codegen.scopes import Bound, Frame, Scope, Spine, Total
 from sardonyx.codegen.scratch import allocated
 from sardonyx.codegen.shape import (
@@ -193,7 +193,7 @@ def _serial(f: Frame, stmt: For, most: Dim | None = None) -> None:
     """One turn after the other, `most` of them if that is known; what they only accumulate stays in registers meanwhile."""
     if loops.is_empty(stmt.lo, stmt.hi):
         return
-    turns = pace(stmt.hi - stmt.lo if most is None else most, f.efforts.statement(stmt.body))
+    turns = pace(iterations(stmt.variable, stmt.lo, stmt.hi) if most is None else at_most(most), f.efforts.statement(stmt.body))
     counted = SerialLoop(stmt.variable, stmt.lo, stmt.hi, stored_by(stmt.body), turns)
     places = _combined(stmt.body)
     outer = [k for k in f.totals if k.place in places]
@@ -316,7 +316,7 @@ def _vector_loop(f: Frame, stmt: For) -> tuple[VectorLoop, tuple[Place, ...]]:
         tuple(Reduction(fn, buffer.dtype) for buffer, _, fn in places),
         masks_fit(f.target, stmt.variable, exprs, moving),
         unroll=4 if places and only_sums and is_short(exprs) else 1,
-        pace=pace(stmt.hi - stmt.lo, f.efforts.statement(stmt.body), at_once(stmt.kind)),
+        pace=pace(iterations(stmt.variable, stmt.lo, stmt.hi), f.efforts.statement(stmt.body), at_once(stmt.kind)),
     )
     return loop, places
 
