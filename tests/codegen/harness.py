@@ -40,8 +40,9 @@ def run(
     sizes: Mapping[str, int] | None = None,
     target: Target | None = None,
     threads: int = 1,
+    should_stop: int = 0,
 ) -> None:
-    """Run a kernel in place over arrays, one per buffer: part after part.
+    """Run a kernel in place over arrays, one per buffer: part after part. should_stop: address of a function that it may ask.
 
     Linking fails if the object refers to anything outside.
     """
@@ -52,6 +53,7 @@ def run(
         assert a.flags.c_contiguous or a.size < 2
     args = np.array([CALL, *(a.ctypes.data for a in arrays), *numbers], np.int64)
     context = aligned(8 * abi.FIRST_SLOT).view(np.int64)
+    context[abi.STOP_FUNCTION] = should_stop
     need = evaluate(scratch_bytes(kernel), lambda s: (sizes or {})[s.name])
 
     def thread(tid: int) -> None:

@@ -91,6 +91,47 @@ def test_calls_and_barriers(threads: int) -> None:
     np.testing.assert_array_equal(z, np.arange(1000) + 1)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("strips", [0, 1, 7, 1000, 5000])
+def test_much_work_is_done_in_strips(strips: int, threads: int) -> None:
+    x, slots = np.zeros(1000, np.float32), context()
+    slots[FREE + 7 : FREE + 11] = strips, 0, x.ctypes.data, 1000
+    run([CallStep("count_up", FREE + 8, parts=3)], [COUNT_UP], slots, threads)
+    assert (x == 1).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_run_that_is_to_end_passes_over_what_is_left(threads: int) -> None:
+    """Its status is set before it begins: no kernel is called, and a repetition without end is left."""
+    x, slots = np.zeros(50, np.float32), context()
+    slots[FREE : FREE + 3] = 0, x.ctypes.data, 50
+    slots[FREE + 9], slots[abi.STATUS] = 1 << 62, 5
+    run(
+        [CallStep("count_up", FREE), RepeatStep(FREE + 9, (FREE + 10,), None, (CallStep("count_up", FREE),))],
+        [COUNT_UP],
+        slots,
+        threads,
+    )
+    assert (x == 0).all()
+    assert slots[abi.STATUS] == 5
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("repeated", [True, False], ids=["in a repetition", "in strips"])
+def test_the_word_is_looked_at_between_calls(repeated: bool, threads: int) -> None:
+    x, word, slots = np.zeros(50, np.float32), np.zeros(1, np.int64), context()
+    slots[FREE - 1 + 1 : FREE + 4] = 0 if repeated else 1 << 62, 0, x.ctypes.data, 50 if repeated else 1 << 40
+    slots[FREE + 9], slots[abi.STOP_WORD] = 1 << 62, word.ctypes.data
+    call = CallStep("count_up" if repeated else "nothing", FREE + 1)
+    nothing = Kernel("nothing", (X,), (N,), For(AT, 0, n, "parallel", Store(X, 0, Const(1.0, f32))))
+    walk = Walk([RepeatStep(FREE + 9, (FREE + 10,), None, (call,)) if repeated else call], [COUNT_UP, nothing], slots, threads)
+    threading.Timer(0.1, lambda: word.__setitem__(0, 1)).start()
+    start = time.monotonic()
+    walk.run()
+    assert 0.05 < time.monotonic() - start < 30
+    assert slots[abi.STATUS] == abi.TERMINATED
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(("trip", "limit", "want"), [(0, 99, 0), (5, 99, 5), (7, 3, 4)])
 def test_repetition(threads: int, trip: int, limit: int, want: int) -> None:

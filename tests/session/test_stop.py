@@ -67,7 +67,64 @@ def products() -> tuple[bytes, Feeds]:
     return repeated(body, ["n", "n"], HUGE), {"x": np.ones((200, 200), np.float32)}
 
 
-MODELS: dict[str, Callable[[], tuple[bytes, Feeds]]] = {made.__name__: made for made in (additions, products)}
+def whole_sum() -> tuple[bytes, Feeds]:
+    """One kernel, one thread: nothing is dealt out."""
+    nodes = [helper.make_node("Expand", ["x", "s"], ["e"]), helper.make_node("ReduceSum", ["e"], ["y"], keepdims=0)]
+    return model(nodes, {"x": [1]}, {"s": np.array([1 << 20, 1 << 20])}, ["y"]), {"x": np.ones(1, np.float32)}
+
+
+def sums_of_rows() -> tuple[bytes, Feeds]:
+    """Few rows, each endless; the length is known when the model runs."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["n"]),
+        helper.make_node("Mul", ["n", "large"], ["s"]),
+        helper.make_node("Expand", ["one", "s"], ["e"]),
+        helper.make_node("ReduceMax", ["e"], ["y"], axes=[1]),
+    ]
+    constants = {"large": np.array([1, 1 << 40]), "one": np.ones(1, np.float32)}
+    return model(nodes, {"x": ["a", "b"]}, constants, ["y"]), {"x": np.ones((3, 1), np.float32)}
+
+
+def many_rows() -> tuple[bytes, Feeds]:
+    """Rows without end, each short."""
+    nodes = [helper.make_node("Expand", ["x", "s"], ["e"]), helper.make_node("ReduceMax", ["e"], ["y"], keepdims=0)]
+    return model(nodes, {"x": [1, "m"]}, {"s": np.array([1 << 38, 1])}, ["y"]), {"x": np.ones((1, 3), np.float32)}
+
+
+def large_product() -> tuple[bytes, Feeds]:
+    nodes = [helper.make_node("MatMul", ["x", "x"], ["p"]), helper.make_node("MatMul", ["p", "x"], ["y"])]
+    return model(nodes, {"x": ["n", "n"]}, {}, ["y"]), {"x": np.ones((5000, 5000), np.float32)}
+
+
+def selection() -> tuple[bytes, Feeds]:
+    """A kernel written by hand, with loops that end by a condition."""
+    nodes = [helper.make_node("TopK", ["x", "k"], ["y", "i"], axis=0)]
+    constants = {"k": np.array([3_000_000])}
+    return model(nodes, {"x": ["n"]}, constants, ["y", "i"]), {"x": np.random.default_rng(0).random(6_000_000, np.float32)}
+
+
+def samples() -> tuple[bytes, Feeds]:
+    """The number of iterations comes from data: a region of interest as large as a float."""
+    nodes = [helper.make_node("RoiAlign", ["x", "r", "b"], ["y"], output_height=2, output_width=2, sampling_ratio=0)]
+    constants = {"r": np.array([[0, 0, 2e9, 2e9]], np.float32), "b": np.array([0])}
+    return model(nodes, {"x": [1, 2, "h", "w"]}, constants, ["y"]), {"x": np.ones((1, 2, 5, 5), np.float32)}
+
+
+def recurrence() -> tuple[bytes, Feeds]:
+    nodes = [helper.make_node("LSTM", ["x", "w", "r"], ["y"], hidden_size=64)]
+    constants = {"w": np.ones((1, 256, 4), np.float32), "r": np.ones((1, 256, 64), np.float32)}
+    return model(nodes, {"x": ["t", "b", 4]}, constants, ["y"]), {"x": np.ones((400_000, 2, 4), np.float32)}
+
+
+def running_sums() -> tuple[bytes, Feeds]:
+    """Sums of sums over one long axis, one thread after the other."""
+    nodes = [helper.make_node("CumSum", [f"v{i}", "axis"], [f"v{i + 1}"]) for i in range(8)]
+    nodes[-1].output[0] = "y"
+    return model(nodes, {"v0": ["n"]}, {"axis": np.array(0)}, ["y"]), {"v0": np.ones(100_000_000, np.float32)}
+
+
+MAKERS = (*(additions, products, whole_sum, sums_of_rows, many_rows, large_product, selection, samples, recurrence, running_sums),)
+MODELS: dict[str, Callable[[], tuple[bytes, Feeds]]] = {made.__name__: made for made in MAKERS}
 
 
 def session(made: bytes, threads: int) -> InferenceSession:

@@ -46,11 +46,42 @@ def row_after(b: ir.IRBuilder, row: ir.Value, rows: ir.Value | int) -> ir.Value:
     return byte_offset(b, row, b.mul(I64(rows) if isinstance(rows, int) else rows, I64(abi.ROW_BYTES)))
 
 
-def emit_call(b: ir.IRBuilder, row: ir.Value, context: ir.Value, scratch: ir.Value, part: ir.Value, of: ir.Value) -> None:
-    """Calls the row's kernel, unless the run has failed."""
-    with b.if_then(is_well(b, context), likely=True):
-        kernel = b.inttoptr(operand(b, row, 0), KERNEL.as_pointer())
-        b.call(kernel, [slot(b, context, operand(b, row, 1)), context, scratch, part, of])
+MOST_STRIPS = 1 << 16
+"""Into which a part is divided: then each is a thousandth of a part of a minute."""
+
+
+def emit_call(
+    b: ir.IRBuilder, row: ir.Value, context: ir.Value, scratch: ir.Value, part: ir.Value, of: ir.Value, should_stop: ir.Function
+) -> None:
+    """Calls the row's kernel, unless the run has failed: once, or where there is much to do for each of the part's strips, and asks between.
+
+    Before the call's arguments stands in how many strips all of it is to be done, at least.
+    """
+    entry, once, many, strip, on = (b.append_basic_block(name) for name in ("call", "once", "many", "strip", "on"))
+    b.cbranch(is_well(b, context), entry, on)
+    b.position_at_end(entry)
+    arguments = slot(b, context, operand(b, row, 1))
+    strips = b.load(byte_offset(b, arguments, -WORD), typ=I64, align=WORD)
+    kernel = b.inttoptr(operand(b, row, 0), KERNEL.as_pointer())
+    b.cbranch(b.icmp_signed("<=", strips, of), once, many)
+    b.position_at_end(once)
+    b.call(kernel, [arguments, context, scratch, part, of])
+    b.branch(on)
+
+    b.position_at_end(many)
+    wanted = b.sdiv(strips, of)
+    each = b.select(b.icmp_signed("<", wanted, I64(MOST_STRIPS)), wanted, I64(MOST_STRIPS))
+    first, total = b.mul(part, each), b.mul(of, each)
+    b.branch(strip)
+    b.position_at_end(strip)
+    number = b.phi(I64)
+    b.call(kernel, [arguments, context, scratch, b.add(first, number), total])
+    stop = b.call(should_stop, [context])
+    following = b.add(number, I64(1))
+    number.add_incoming(I64(0), many)
+    number.add_incoming(following, strip)
+    b.cbranch(b.or_(stop, b.icmp_signed(">=", following, each)), on, strip)
+    b.position_at_end(on)
 
 
 def is_well(b: ir.IRBuilder, context: ir.Value) -> ir.Value:
@@ -91,7 +122,7 @@ def emit_share(module: ir.Module, take: ir.Function, finish: ir.Function, should
     part = b.call(take, [word, turn, parts])
     b.cbranch(b.icmp_signed(">=", part, I64(0)), call, end)
     b.position_at_end(call)
-    emit_call(b, row, context, scratch, b.add(first, part), total)
+    emit_call(b, row, context, scratch, b.add(first, part), total, should_stop)
     with b.if_then(b.icmp_unsigned(">", parts, I64(1))):  # then a part takes a while
         b.call(should_stop, [context])
     following = b.add(count, I64(1))
@@ -115,7 +146,7 @@ def emit_group(module: ir.Module, take: ir.Function, finish: ir.Function, should
 
     b.position_at_end(call)
     here, left = b.phi(PTR), b.phi(I64)
-    emit_call(b, here, context, scratch, I64(0), I64(1))
+    emit_call(b, here, context, scratch, I64(0), I64(1), should_stop)
     fewer = ask_now_and_then(b, left, should_stop, context)
     following = row_after(b, here, 1)
     for phi, initial, later in ((here, row, following), (left, I64(CALLS), fewer)):

@@ -4,7 +4,7 @@ void NAME(ptr context):
     for (slot, integer): context[slot] = integer
     if anything overflowed, or a divisor was not positive: cmpxchg(status, 0, OVERFLOW)
 
-A number that is known now must fit 64 bits, one that is computed must fit an index of the target as well; only `work`, an estimate,
+A number that is known now must fit 64 bits, one that is computed must fit an index of the target as well; only an estimate
 is the largest number where it overflows.
 
 A plan is a straight line that is walked once in a run, so LLVM's fastest way to compile it is the best (LEVEL): eight times as fast, and the
@@ -54,12 +54,18 @@ class Expected(NamedTuple):
     details: tuple[int, ...] = ()
 
 
-def emit_plans(target: Target, plans: Mapping[str, Sequence[tuple[int, Dim]]], slots: Mapping[Symbol, int]) -> ir.Module:
-    """A program's own module. plans: by name. slots: where each symbol of the plans' integers is found."""
+def emit_plans(
+    target: Target,
+    plans: Mapping[str, Sequence[tuple[int, Dim]]],
+    slots: Mapping[Symbol, int],
+    estimates: frozenset[int] = frozenset([abi.WORK]),
+) -> ir.Module:
+    """A program's own module. plans: by name. slots: where each symbol of the plans' integers is found. estimates: slots of numbers that
+    become the largest one where they overflow."""
     module = ir.Module("plans")
     module.triple = target.triple
     for name, assignments in plans.items():
-        emit_plan(module, target, name, assignments, slots)
+        emit_plan(module, target, name, assignments, slots, estimates)
     return module
 
 
@@ -72,7 +78,7 @@ def emit_between(
     slots: Mapping[Symbol, int],
 ) -> None:
     """Emit a plan that is called between the kernels of a run. tests: made once all is assigned."""
-    emit_plan(module, target, f"{name}.sizes", assignments, slots)
+    emit_plan(module, target, f"{name}.sizes", assignments, slots, frozenset())
     w = Words(_function(module, name, [PTR, PTR, PTR, I64, I64]), target)
     w.b.position_at_end(w.block("entry"))
     context = w.function.args[1]
@@ -92,12 +98,17 @@ def emit_between(
 
 
 def emit_plan(
-    module: ir.Module, target: Target, name: str, assignments: Sequence[tuple[int, Dim]], slots: Mapping[Symbol, int]
+    module: ir.Module,
+    target: Target,
+    name: str,
+    assignments: Sequence[tuple[int, Dim]],
+    slots: Mapping[Symbol, int],
+    estimates: frozenset[int],
 ) -> None:
     """Emit a plan. An assignment may use what one before it stored. Raises Fail for a number of more than 64 bits."""
     whole = Words(_function(module, name, [PTR]), target)
     if instructions(assignments) <= MOST:
-        plan = _Plan(whole, slots, None)
+        plan = _Plan(whole, slots, estimates, None)
         plan.assign(assignments, 0, len(assignments))
         plan.end()
         return
@@ -110,7 +121,7 @@ def emit_plan(
         parts += 1
         part = _function(module, f"{name}.{parts}", [PTR, PTR])
         part.linkage = "internal"
-        plan = _Plan(Words(part, target), slots, shared)
+        plan = _Plan(Words(part, target), slots, estimates, shared)
         here = plan.assign(assignments, here, MOST)
         plan.end()
         whole.b.call(part, [*whole.function.args, array])
@@ -155,10 +166,11 @@ class Shared:
 class _Plan:
     """A function under construction. shared: what those before it have left in the array; None: there is none."""
 
-    def __init__(self, w: Words, slots: Mapping[Symbol, int], shared: Shared | None) -> None:
+    def __init__(self, w: Words, slots: Mapping[Symbol, int], estimates: frozenset[int], shared: Shared | None) -> None:
         self.w, self.b, self.slots, self.shared = w, w.b, slots, shared
         self.context = w.function.args[0]
         self.memo: dict[Int | Atom, Value] = {}
+        self.estimates, self.estimated = estimates, dict[Dim, Value]()
         self.failed: Value = w.const(I1, False)
         self.symbols = {slot: symbol for symbol, slot in slots.items()}
         self.b.position_at_end(w.block("entry"))
@@ -167,7 +179,7 @@ class _Plan:
         """Emits the assignments from `here` on, until there are `most` instructions. -> where to go on"""
         while here < len(assignments) and (self.shared is None or len(self.b.block.instructions) < most):
             slot, dim = assignments[here]
-            v = self.estimate(dim) if slot == abi.WORK else self.index(self.integer(dim))
+            v = self.estimate(dim) if slot in self.estimates else self.index(self.integer(dim))
             self.b.store(v, self.slot(slot), align=8)
             if slot in self.symbols:
                 self.forget(self.symbols[slot])
@@ -189,16 +201,20 @@ class _Plan:
         return v
 
     def estimate(self, dim: Dim) -> Value:
-        """dim, or the largest number where that overflows. What is computed for it is not used again: it may have overflowed."""
+        """dim, or the largest number where that overflows. What is computed for it is of no other use: it may have overflowed."""
+        if dim in self.estimated:
+            return self.estimated[dim]
         failed, memo, shared = self.failed, self.memo, self.shared
         self.failed, self.memo, self.shared = self.w.const(I1, False), dict(memo), None
         v = self.integer(dim)
         found = self.b.select(self.failed, self.w.const(I64, LARGEST), v)
         self.failed, self.memo, self.shared = failed, memo, shared
+        self.estimated[dim] = found
         return found
 
     def forget(self, symbol: Symbol) -> None:
         """A symbol's slot has changed."""
+        self.estimated.clear()
         self.memo = {k: v for k, v in self.memo.items() if symbol not in k.symbols}
         if self.shared is not None:
             self.shared.places = {k: v for k, v in self.shared.places.items() if symbol not in k.symbols}

@@ -9,7 +9,7 @@ from typing import Any
 
 from sardonyx.base.dtypes import i64
 from sardonyx.base.errors import Unsupported
-from sardonyx.base.symbolic import Dim, Symbol, is_nonnegative, value
+from sardonyx.base.symbolic import Symbol, is_nonnegative, value
 from sardonyx.codegen import arithmetic, checks, loops, tile
 from sardonyx.codegen.expressions import evaluate
 from sardonyx.codegen.guards import under
@@ -25,7 +25,7 @@ from sardonyx.codegen.memory import (
     store_lanes,
     varies,
 )
-from sardonyx.codegen.pace import at_most, at_once, iterations, pace, strip
+from sardonyx.codegen.pace import at_once, iterations, pace, strip
 from sardonyx.codegen.scopes import Bound, Frame, Scope, Spine, Total
 from sardonyx.codegen.scratch import allocated
 from sardonyx.codegen.shape import (
@@ -183,18 +183,18 @@ def _parallel(f: Frame, stmt: For) -> None:
 
     def share(states: States) -> States:
         f.bind(stop, Bound(w.add(lo, dealt[1])))
-        _serial(f, For(stmt.variable, value(start), value(stop), "serial", stmt.body), stmt.hi - stmt.lo)
+        _serial(f, For(stmt.variable, value(start), value(stop), "serial", stmt.body), asks=False)  # the walk asks between parts
         return states
 
     loops.joined(f, start, Bound(w.add(lo, dealt[0])), share, [])
 
 
-def _serial(f: Frame, stmt: For, most: Dim | None = None) -> None:
-    """One turn after the other, `most` of them if that is known; what they only accumulate stays in registers meanwhile."""
+def _serial(f: Frame, stmt: For, asks: bool = True) -> None:
+    """One turn after the other; what they only accumulate stays in registers meanwhile. asks: now and then whether the run is to end."""
     if loops.is_empty(stmt.lo, stmt.hi):
         return
-    turns = pace(iterations(stmt.variable, stmt.lo, stmt.hi) if most is None else at_most(most), f.efforts.statement(stmt.body))
-    counted = SerialLoop(stmt.variable, stmt.lo, stmt.hi, stored_by(stmt.body), turns)
+    strip = pace(iterations(stmt.variable, stmt.lo, stmt.hi), f.efforts.statement(stmt.body)) if asks else None
+    counted = SerialLoop(stmt.variable, stmt.lo, stmt.hi, stored_by(stmt.body), strip)
     places = _combined(stmt.body)
     outer = [k for k in f.totals if k.place in places]
     known = {k.place for k in outer}

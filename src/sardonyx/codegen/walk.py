@@ -192,7 +192,7 @@ class _Walk:
         alone, team, shared, one, after = map(self.block, ("alone", "team", "shared", "one", "after"))
         b.cbranch(self.together, team, alone)
         b.position_at_end(alone)
-        parts.emit_call(b, row, self.context, self.scratch, I64(0), I64(1))
+        parts.emit_call(b, row, self.context, self.scratch, I64(0), I64(1), self.stop)
         alone = b.block
         b.branch(after)
         b.position_at_end(team)

@@ -44,6 +44,8 @@ PART = 4_000_000
 """Operations of a part of a call that one thread takes at a time: 25 microseconds or so."""
 PARTS = 4
 """Into which a thread's share is divided at most: where its core is slower than others, or not its own, they take over what is left."""
+STRIP = 1 << 24
+"""Operations that a kernel does before the walk asks whether the run is to end: some milliseconds."""
 UNKNOWN = Machine().small
 """What a size that is not known is thought to be."""
 
@@ -78,12 +80,13 @@ class Between:
 
 @dataclass
 class Assembly:
-    """What code generation and the runtime need: the spec, the plans, and the slot of every symbol."""
+    """What code generation and the runtime need: the spec, the plans, the slot of every symbol, the slots of estimates."""
 
     spec: ProgramSpec
     plans: dict[str, list[tuple[int, Dim]]]
     between: list[Between]
     slots: dict[Symbol, int]
+    estimates: frozenset[int]
 
 
 def assemble(program: Lowered, requirements: Sequence[Requirement], timed: bool = False, flags: int = 0) -> Assembly:
@@ -108,6 +111,7 @@ class Assembler:
     call_names: list[tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=list)
     fixed: list[tuple[int, int]] = field(default_factory=list)  # slots that hold one number for ever
     pointers: list[tuple[int, int]] = field(default_factory=list)  # slots that hold the address of a constant
+    estimates: set[int] = field(default_factory=lambda: {abi.WORK})  # slots of numbers that may be any where they overflow
     ticks: int = 0  # the first of the slots that add up the calls' cycles
     counters: dict[Symbol, list[int]] = field(default_factory=dict)  # of each loop: the slots that hold its iteration
     between: list[Between] = field(default_factory=list)
@@ -174,7 +178,7 @@ class Assembler:
         self.define()
         spec = spec._replace(slots=self.next_slot)
         require_words(spec)
-        return Assembly(spec, self.plans, self.between, self.slots)
+        return Assembly(spec, self.plans, self.between, self.slots, frozenset(self.estimates))
 
     def define(self) -> None:
         """Every plan begins with the defined sizes that it uses."""
@@ -333,7 +337,8 @@ class Assembler:
         return out
 
     def call_step(self, c: Call, i: int, path: Path) -> CallStep:
-        slot = self.new_slots(1 + len(c.arguments) + len(c.sizes))
+        slot = self.new_slots(2 + len(c.arguments) + len(c.sizes)) + 1
+        self.plan_strips(c, slot - 1, i)
         self.fixed.append((slot, len(self.call_names)))
         self.call_names.append((c.origins, c.checks))
         for at, t in enumerate(c.arguments, slot + 1):
@@ -354,6 +359,17 @@ class Assembler:
                 self.assign(at, d, i, path)
         ticks = self.ticks + len(self.call_names) - 1 if self.timed else 0
         return CallStep(c.kernel.name, slot, c.barrier, ticks, 0 if c.alone else parts_of(c.work))
+
+    def plan_strips(self, c: Call, slot: int, i: int) -> None:
+        """In how many strips the call's work is done, see codegen.parts; in one where it changes during a run."""
+        strips = c.work // STRIP
+        if c.alone or not ground(strips).isdisjoint({*self.counters, *self.moments}):
+            strips = 0
+        if isinstance(strips, int):
+            self.fixed.append((slot, min(strips, LARGEST)))
+        else:
+            self.plans[f"plan_{i}"].append((slot, strips))
+            self.estimates.add(slot)
 
     def repeat_step(self, r: Repeat, i: int, path: Path) -> RepeatStep:
         trip, step = self.new_slots(1), r.region.step

@@ -139,7 +139,7 @@ class Compiler:
         """The program as far as it goes before its objects are there."""
         assembly = assemble(lowered, requirements, ticks, self.flags)
         show(lowered, self.target)
-        module = emit_plans(self.target, assembly.plans, assembly.slots)
+        module = emit_plans(self.target, assembly.plans, assembly.slots, assembly.estimates)
         for b in assembly.between:
             emit_between(module, self.target, b.name, b.assignments, b.tests, assembly.slots)
         own = self.objects.module(module, self.target, urgent, PLAN_LEVEL)

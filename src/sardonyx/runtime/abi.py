@@ -30,6 +30,7 @@ STOP_PYTHON = STOP + 3  # address of a table of functions of Python's; 0: there 
 STOP_CALLER = STOP + 4  # thread pointer of the thread that has called; written by dispatch
 STOP_LOOKED = STOP + 5  # cycles when signals were last looked at
 STOP_ERROR = STOP + 6  # three slots: type, value and traceback of the exception that a signal's handler has raised
+NOTHING = STOP + 15  # a slot after one that stays 0: the arguments of a kernel that takes none
 STOP_FUNCTIONS = ("PyGILState_Ensure", "PyErr_CheckSignals", "PyErr_Fetch", "PyGILState_Release")  # the table
 
 # Statuses that no check of a kernel leaves.

@@ -106,7 +106,7 @@ class _Reader:
         rows = listed(item, lambda row: tuple(fields(row, 4)))
         for at, row in enumerate(rows):
             kind = whole(row[0], abi.GO, self.kernels)
-            whole(row[1], 0, len(rows) if kind == abi.GO else self.slots)
+            whole(row[1], 1 if kind >= 0 else 0, len(rows) if kind == abi.GO else self.slots)
             if kind >= 0:
                 check_call(rows, at)
             for number in row[3:] if kind >= 0 else row[2:]:

@@ -1,7 +1,7 @@
 """The steps of a segment as a table, which a native function walks (codegen.walk): rows of four numbers.
 
     what            a, b, c                      meaning
-    kernel, >= 0    slot, how, ticks             kernel(context + slot, ...); ticks: the slot that adds up its cycles, or 0; how is
+    kernel, >= 0    slot, how, ticks             kernel(context + slot, ...), see codegen.parts for the slot before it; ticks: the slot that adds up its cycles, or 0; how is
                                                  count << COUNT_BITS | parts << 1 | whether the team meets before
     END                                          the run is over
     MEET                                         the team meets: all calls so far are done
@@ -83,7 +83,7 @@ def _write(steps: Iterable[RunStep], numbers: Mapping[str, int], out: list[Row])
     meet = (abi.MEET, 0, 0, 0)
     for group in _groups(steps):
         if isinstance(group, PlanStep):
-            out += [(numbers[group.plan], 0, 1 << abi.COUNT_BITS, 0), meet]
+            out += [(numbers[group.plan], abi.NOTHING, 1 << abi.COUNT_BITS, 0), meet]
             continue
         if not isinstance(group, RepeatStep):
             out += [_call(step, numbers, len(group) - i) for i, step in enumerate(group)]
