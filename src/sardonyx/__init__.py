@@ -26,6 +26,7 @@ _HOMES = {
     "get_device": "sardonyx.session.environment",
     "get_version_string": "sardonyx.session.environment",
     "set_default_logger_severity": "sardonyx.session.environment",
+    "set_seed": "sardonyx.runtime.draws",
 }
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "get_device",
     "get_version_string",
     "set_default_logger_severity",
+    "set_seed",
 ]
 
 

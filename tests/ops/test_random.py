@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sardonyx.base.dtypes import u32, u64
+from sardonyx.expr import draws, scalar
 from sardonyx.expr.evaluate import evaluate
 from sardonyx.expr.index import at
 from sardonyx.expr.origin import origin
@@ -24,7 +25,7 @@ ANSWERS = [
 @pytest.mark.parametrize(("counter", "key", "answer"), ANSWERS)
 def test_philox(counter: tuple[int, int], key: int, answer: tuple[int, int]) -> None:
     whole = constant(np.array(counter[0] | counter[1] << 32, u64.numpy))
-    outputs = [compute(u32, (), lambda word=word: random.philox(at(whole, ()), key)[word]) for word in (0, 1)]
+    outputs = [compute(u32, (), lambda word=word: random.philox(at(whole, ()), scalar.literal(key, u32))[word]) for word in (0, 1)]
     assert tuple(int(x) for x in evaluate(outputs, {}, {})) == answer
 
 
@@ -70,7 +71,7 @@ def test_multinomial() -> None:
 def test_seed_and_name_decide() -> None:
     def draw(name: str, **seed: float) -> np.ndarray:
         with origin(name):
-            return evaluate([random.random_uniform([4], **seed)], {}, {})[0]
+            return evaluate([random.random_uniform([4], **seed)], {draws.state: np.array([1, 2], np.uint32)}, {})[0]
 
     np.testing.assert_array_equal(draw("a", seed=1.0), draw("b", seed=1.0))
     np.testing.assert_array_equal(draw("a"), draw("a"))

@@ -21,6 +21,7 @@ from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Dim, Symbol, evaluate, product, substitute, symbols, value
 from sardonyx.expr import require
 from sardonyx.expr.dependence import closure
+from sardonyx.expr.draws import iteration
 from sardonyx.expr.require import not_below_zero, require_equal
 from sardonyx.expr.scalar import apply
 from sardonyx.expr.tensor import Read, Tensor, compute, input_tensor, next_id, operands
@@ -118,7 +119,8 @@ def scan(trip: Dim, initial: Sequence[Tensor], step: Step) -> tuple[list[Tensor]
     changes its shape."""
     first, t = next_id(), Symbol(f"t{next(_count)}", trip)
     states = [input_tensor(f"{t.name}.state{i}", x.dtype, x.shape) for i, x in enumerate(initial)]
-    updates, values = step(value(t), *states)
+    with iteration(value(t)):
+        updates, values = step(value(t), *states)
     made = first, next_id()
     carried, finals = carry_all(initial, states, updates)
     _, stacks = attach(Region(t, trip, carried, stack(t, trip, values), made=made))
@@ -133,7 +135,8 @@ def while_loop(trip: Dim, proceed: Tensor, initial: Sequence[Tensor], step: Step
     first, t = next_id(), Symbol(f"t{next(_count)}", trip)
     holds = input_tensor(f"{t.name}.proceed", boolean, ())
     states = [input_tensor(f"{t.name}.state{i}", x.dtype, x.shape) for i, x in enumerate(initial)]
-    (condition, *updates), values = step(value(t), *states)
+    with iteration(value(t)):
+        (condition, *updates), values = step(value(t), *states)
     if trip == ENDLESS:
         require_bounded([condition, *updates, *values], t, first)
     made = first, next_id()

@@ -1,8 +1,9 @@
 """Random numbers: RandomUniform, RandomNormal (and ..Like), Bernoulli, Multinomial.
 
 Each number is a function of a key and of its place alone (Philox 2x32 with 10 rounds, Salmon and others, "Parallel random numbers: as
-easy as 1, 2, 3", 2011), so it does not depend on threads, on the target, or on what else is drawn. The key is the node's seed; a node
-without one takes its key from its name, so that two nodes draw different numbers, and a model the same ones in every run.
+easy as 1, 2, 3", 2011), so it does not depend on threads, on the target, or on what else is drawn. The key is made of the node's seed and
+the number of the run: each run draws anew, and a new session repeats the sequence. A node without a seed takes its key from its name, so
+that two nodes draw different numbers, from the run, and from what differs from session to session (expr.draws).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 
 from sardonyx.base.dtypes import DType, f32, f64, u32, u64
 from sardonyx.base.symbolic import Dim, strides
-from sardonyx.expr import scalar
+from sardonyx.expr import draws, scalar
 from sardonyx.expr.index import at
 from sardonyx.expr.origin import current_origin
 from sardonyx.expr.tensor import Tensor, compute
@@ -28,15 +29,15 @@ ROUNDS, MULTIPLIER, STEP = 10, 0xD256D193, 0x9E3779B9
 WORD = 0xFFFFFFFF
 
 
-def philox(counter: Expr, key: int) -> tuple[Expr, Expr]:
-    """Two random words: u32, of a counter: u64."""
+def philox(counter: Expr, key: Expr) -> tuple[Expr, Expr]:
+    """Two random words: u32, of a counter: u64 and a key: u32."""
     left = scalar.cast(scalar.apply("and", counter, WORD), u32)
     right = scalar.cast(scalar.apply("shr", counter, 32), u32)
     for _ in range(ROUNDS):
         product = scalar.mul(scalar.cast(left, u64), MULTIPLIER)
         high, low = scalar.cast(scalar.apply("shr", product, 32), u32), scalar.cast(scalar.apply("and", product, WORD), u32)
         left, right = scalar.apply("xor", scalar.apply("xor", high, key), right), low
-        key = (key + STEP) & WORD
+        key = scalar.add(key, STEP)
     return left, right
 
 
@@ -49,7 +50,8 @@ def key_of(seed: float | None) -> int:
 
 def words(place: Sequence[Dim], shape: Sequence[Dim], seed: float | None) -> tuple[Expr, Expr]:
     """Two random words for a place in a tensor."""
-    return philox(scalar.cast(scalar.index(offset(place, strides(shape))), u64), key_of(seed))
+    key = draws.key(key_of(seed), seed is not None)
+    return philox(scalar.cast(scalar.index(offset(place, strides(shape))), u64), key)
 
 
 def fraction(word: Expr, dtype: DType) -> Expr:
@@ -133,15 +135,15 @@ def multinomial(logits: Tensor, dtype: int = 6, sample_size: int = 1, seed: floa
     return compute(out, (batch, sample_size), lambda *i: scalar.cast(at(place, i), out))
 
 
-def draws(name: str, since: int, meaning: Meaning) -> Op:
+def drawing(name: str, since: int, meaning: Meaning) -> Op:
     return Op(name, since=since, lower=meaning, gradient=Rule.NONE, quantised=Rule.NONE)
 
 
 OPS = (
-    draws("RandomUniform", 1, random_uniform),
-    draws("RandomUniformLike", 1, random_uniform_like),
-    draws("RandomNormal", 1, random_normal),
-    draws("RandomNormalLike", 1, random_normal_like),
-    draws("Bernoulli", 15, bernoulli),
-    draws("Multinomial", 7, multinomial),
+    drawing("RandomUniform", 1, random_uniform),
+    drawing("RandomUniformLike", 1, random_uniform_like),
+    drawing("RandomNormal", 1, random_normal),
+    drawing("RandomNormalLike", 1, random_normal_like),
+    drawing("Bernoulli", 15, bernoulli),
+    drawing("Multinomial", 7, multinomial),
 )

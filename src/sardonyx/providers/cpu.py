@@ -21,7 +21,7 @@ from sardonyx.codegen.casts import is_native
 from sardonyx.codegen.plans import LEVEL as PLAN_LEVEL
 from sardonyx.codegen.plans import emit_between, emit_plans
 from sardonyx.codegen.team import emit_team
-from sardonyx.expr import require
+from sardonyx.expr import draws, require
 from sardonyx.expr.tensor import Tensor
 from sardonyx.graph import onnx_ir as ir
 from sardonyx.loop.nodes import Kernel
@@ -30,7 +30,7 @@ from sardonyx.lower.describe import describe
 from sardonyx.lower.importer import Imported, import_graph
 from sardonyx.lower.lowered import Lowered, lower
 from sardonyx.lower.machine import Machine
-from sardonyx.lower.schedule import bytes_of
+from sardonyx.lower.schedule import bytes_of, calls
 from sardonyx.providers.assemble import assemble
 from sardonyx.providers.base import Executable, ExecutionProvider
 from sardonyx.providers.claims import Claim, claim
@@ -117,7 +117,9 @@ class Compiler:
     ) -> tuple[Program, Lowered, Lowered | None]:
         """The program that computes the outputs, what it was made from, and what prepared its constants."""
         team = start_team(self.objects)
-        lowered, preparation = lower(inputs, outputs, self.machine, self.begin)
+        lowered, preparation = lower([*inputs, draws.state], outputs, self.machine, self.begin)
+        if not any(draws.state in c.arguments for segment in lowered.segments for c in calls(segment.steps)):
+            lowered.inputs = list(inputs)
         first = self.draft(preparation, (), urgent=True) if preparation is not None else None
         then = self.draft(lowered, requirements, ticks=debug.level() >= 1)
         # While constants are prepared, the program's own kernels are still being compiled.

@@ -9,6 +9,7 @@ from sardonyx.base.context import QUIET, RunContext
 from sardonyx.base.errors import InvalidArgument
 from sardonyx.providers.base import Executable
 from sardonyx.runtime.arrays import quick_check
+from sardonyx.runtime.draws import STATE, Draws
 from sardonyx.runtime.execution import Program
 
 
@@ -18,16 +19,19 @@ class NativeGraph(Executable):
     def __init__(self, program: Program, threads: int, description: Callable[[], str]) -> None:
         """threads: of a run. description: what the compiler made of the graph."""
         self.program, self.threads, self._description = program, threads, description
+        self._draws = Draws() if any(port.name == STATE for port in program.spec.inputs) else None
         self._quick = [quick_check([n if n >= 0 else None for n in port.shape]) for port in program.spec.inputs]
 
     def run(self, inputs: Sequence[Any], context: RunContext = QUIET) -> list[Any]:
+        if self._draws is not None:
+            inputs = [*inputs, self._draws.next()]
         for x, (rank, fixed, sizes) in zip(inputs, self._quick, strict=True):
             if len(x.shape) != rank or (fixed is not None and fixed(x.shape) != sizes):
                 self.check(inputs)
         return self.program.run(inputs, self.threads, context)
 
     def again(self, inputs: list[Any]) -> list[Any] | None:
-        return self.program.again(inputs, self.threads)
+        return None if self._draws is not None else self.program.again(inputs, self.threads)
 
     def check(self, inputs: Sequence[Any]) -> None:
         """Raises InvalidArgument for an input whose rank or fixed sizes are others."""

@@ -1,7 +1,8 @@
 """The steps of a segment as a table, which a native function walks (codegen.walk): rows of four numbers.
 
     what            a, b, c                      meaning
-    kernel, >= 0    slot, how, ticks             kernel(context + slot, ...), see codegen.parts for the slot before it; ticks: the slot that adds up its cycles, or 0; how is
+    kernel, >= 0    slot, how, ticks             kernel(context + slot, ...); for the slot before it see codegen.parts;
+                                                 ticks: the slot that adds up its cycles, or 0; how is
                                                  count << COUNT_BITS | parts << 1 | whether the team meets before
     END                                          the run is over
     MEET                                         the team meets: all calls so far are done

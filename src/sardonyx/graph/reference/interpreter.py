@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import onnx_ir as ir
 
-from sardonyx.base.context import QUIET, RunContext
+from sardonyx.base.context import EXPIRED, QUIET, TERMINATED, RunContext
 from sardonyx.base.errors import Fail, InvalidArgument, SardonyxError, running
 from sardonyx.graph.constants import array_of
 from sardonyx.graph.partition import captured_values
@@ -134,7 +134,7 @@ def run_step(step: Step, inputs: list[Any], context: RunContext) -> list[Any]:
     try:
         results = step.kernel(inputs, context)
     except SardonyxError as error:
-        if error.detail.startswith("Exiting due to terminate"):
+        if error.detail in (TERMINATED, EXPIRED):
             raise
         raise type(error)(failure(step.node, error.detail)) from error
     except IndexError as error:

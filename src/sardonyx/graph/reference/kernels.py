@@ -3,8 +3,10 @@ record's tensors, evaluated by numpy."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +29,7 @@ from sardonyx.graph.reference import control, corrections
 from sardonyx.graph.reference.control import Body, Kernel
 from sardonyx.graph.reference.function import FunctionBody, Types, typed_function
 from sardonyx.ops.record import Op
+from sardonyx.runtime.draws import Draws, mixed
 
 _CONTROL: dict[str, Callable[[ir.Node, Mapping[str, Body]], Kernel]] = {
     "If": control.if_kernel,
@@ -97,9 +100,11 @@ def corrected(function: Callable[..., Any], node: ir.Node, schema: schemas.Schem
     attributes = attributes_of(node, schema)
     if corrections.wants_outputs(function):
         attributes["outputs"] = len(node.outputs)
+    seeds = seeds_of(node, schema)
+    attributes.pop("seed", None)
 
     def run(inputs: list[Any], context: RunContext) -> Sequence[Any]:
-        results = function(*inputs, **attributes)
+        results = function(*inputs, **attributes, **({} if seeds is None else {"seed": seeds()}))
         return results if isinstance(results, tuple) else (results,)
 
     return run
@@ -146,14 +151,34 @@ def from_reference(
         "verbose": 0,
         "evaluator_cls": None,
     }
-    instance = reference(proto, parameters)
+    instance, seeds, lock = reference(proto, parameters), seeds_of(node, schema), threading.Lock()
 
     def run(inputs: list[Any], context: RunContext) -> Sequence[Any]:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), contextlib.nullcontext() if seeds is None else lock:
+            if seeds is not None:
+                instance.seed = seeds()  # type: ignore[attr-defined]
             results: Sequence[Any] = instance.run(*inputs)  # type: ignore[no-untyped-call]
         return results
 
     return run
+
+
+# ---- random numbers -----------------------------------------------------------------------------------------------------------
+
+
+def seeds_of(node: ir.Node, schema: schemas.Schema) -> Callable[[], int] | None:
+    """What gives a seed for each run of a node that draws random numbers, as runtime.draws says; None for another node."""
+    if "seed" not in schema.raw.attributes:
+        return None
+    given, draws = node.attributes.get("seed"), Draws()
+    own = 0 if given is None else int(np.float32(given.value).view(np.uint32))
+
+    def seed() -> int:
+        """As many bits as a float32 holds, which the attribute is."""
+        by_run, by_session = map(int, draws.next())
+        return mixed(by_session if given is None else by_run, own) % (1 << 24)
+
+    return seed
 
 
 # ---- records ------------------------------------------------------------------------------------------------------------------

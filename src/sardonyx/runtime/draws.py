@@ -1,0 +1,56 @@
+"""The state of random operators: two words that each run of a program is given, after its other inputs.
+
+    state[0]    of nodes with a seed: decided by which run it is; a new session repeats the sequence
+    state[1]    of the others: also by the program, which `set_seed` decides; without that it is drawn from the system
+
+Runs are counted as they begin, by an operation that no other thread can come between.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+
+import numpy as np
+
+from sardonyx.runtime.arrays import Array
+
+STATE = "@draws"
+"""The input's name; no value of a model has it."""
+WORD, LONG = 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF
+
+_seeded: tuple[int, itertools.count[int]] | None = None
+
+
+def set_seed(seed: int) -> None:
+    """Fixes what nodes without a seed draw in sessions that are made from now on, each by its place among them. Raises TypeError for
+    what is no int."""
+    global _seeded
+    if not isinstance(seed, int):
+        raise TypeError(f"a seed is an int, not {type(seed).__name__}")
+    _seeded = seed, itertools.count()
+
+
+def mixed(*numbers: int) -> int:
+    """64 bits that all bits of the numbers decide (SplitMix64)."""
+    total = 0
+    for number in numbers:
+        total = (total + number + 0x9E3779B97F4A7C15) & LONG
+        total = (total ^ total >> 30) * 0xBF58476D1CE4E5B9 & LONG
+        total = (total ^ total >> 27) * 0x94D049BB133111EB & LONG
+        total ^= total >> 31
+    return total
+
+
+class Draws:
+    """The states of a program's runs."""
+
+    def __init__(self) -> None:
+        seeded = _seeded
+        self._own = int.from_bytes(os.urandom(8), "little") if seeded is None else mixed(seeded[0] & LONG, next(seeded[1]))
+        self._runs = itertools.count()
+
+    def next(self) -> Array:
+        """u32[2], of the run that begins now."""
+        run = next(self._runs)
+        return np.array([mixed(run) & WORD, mixed(self._own, run) & WORD], np.uint32)
