@@ -46,7 +46,7 @@ def test_a_plan_between_calls():
     alone = CallStep("first", 60, parts=0)
     repeat = RepeatStep(51, (52,), None, (PlanStep("second"), alone))
     found = rows([repeat, alone], NUMBERS)
-    assert found[4:7] == ((1, 0, 1 << abi.COUNT_BITS, 0), MEET, (0, 60, 1 << abi.COUNT_BITS, 0))
+    assert found[4:7] == ((1, abi.NOTHING, 1 << abi.COUNT_BITS, 0), MEET, (0, 60, 1 << abi.COUNT_BITS, 0))
 
 
 def test_a_plan_is_no_part_of_a_group():
