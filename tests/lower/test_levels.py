@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import onnx.parser
 
+import sardonyx as sx
 from sardonyx.base.dtypes import boolean, i64
 from sardonyx.expr.known import DataSymbol, elements
 from sardonyx.expr.region import choose, scan, while_loop
@@ -163,3 +165,18 @@ def test_a_size_that_is_decided_beside_what_comes_after_what_needs_it() -> None:
     program = compiled(net, "i64[1]", "f32[m]")
     for k in range(3):
         program.check(np.array([k]), reals(5))
+
+
+def test_a_whole_is_there_when_its_last_part_is() -> None:
+    """The shape of y has a number of the first segment, and one that only the second finds."""
+    text = """<ir_version: 10, opset_import: ["": 21]> g (float[n] x, int64[1] k) => (float[a,b] y, int64[2] s) <int64 zero = {0}, int64 one = {1}, int64[1] first = {1}> {
+        places = NonZero (x)  p = Shape (places)  count = Gather (p, first)
+        limit = Squeeze (count)  rows = Range (zero, limit, one)  later = NonZero (rows)  q = Shape (later)  fewer = Gather (q, first)
+        most = Max (fewer, k)  s = Concat <axis = 0> (count, most)  y = ConstantOfShape (s)
+    }"""
+    session = sx.InferenceSession(onnx.parser.parse_model(text).SerializeToString())
+    for x in ([1, 0, 2, 3], [0, 0], [5], [1, 2, 3, 4, 5, 6]):
+        y, s = session.run(None, {"x": np.array(x, np.float32), "k": np.array([2])})
+        count = int(np.count_nonzero(x))
+        assert s.tolist() == [count, max(count - 1, 2)]
+        assert y.shape == tuple(s)

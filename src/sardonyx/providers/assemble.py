@@ -284,9 +284,12 @@ class Assembler:
         return -1 - slot
 
     def there_before(self, t: Tensor, i: int) -> bool:
-        """Is t fed, a constant, or written by a segment before the i-th?"""
+        """Is t fed, a constant, or written by segments before the i-th, all of it?"""
         p = self.program
-        return t in p.inputs or t in p.constants or any(t in c.writes for s in p.segments[:i] for c in calls(s.steps))
+        if t in p.inputs or t in p.constants:
+            return True
+        writers = [k for k, s in enumerate(p.segments) if any(t in c.writes for c in calls(s.steps))]
+        return bool(writers) and max(writers) < i
 
     def covered(self, shape: Sequence[Dim], ready: set[Symbol]) -> bool:
         return all(ground(n) <= ready for n in shape)
