@@ -42,7 +42,7 @@ def part_of_a_whole() -> Tensor:
 
 def result_of_a_loop() -> Tensor:
     start = filled(3)
-    return scan(t, [start], lambda u, s: ([s], []))[0][0]
+    return scan(t, [start], lambda u, s: ([compute(f32, [3], lambda i: Op("neg", Read(s, (i,))))], []))[0][0]
 
 
 WAYS: dict[str, Callable[[], Tensor]] = {

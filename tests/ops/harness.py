@@ -24,6 +24,7 @@ from sardonyx import GraphOptimizationLevel, InferenceSession, SessionOptions, o
 from sardonyx.base import debug
 from sardonyx.base.dtypes import from_numpy
 from sardonyx.base.errors import Unsupported
+from sardonyx.expr import draws
 from sardonyx.expr.evaluate import evaluate
 from sardonyx.expr.origin import origin
 from sardonyx.expr.tensor import Tensor, constant, input_tensor
@@ -101,10 +102,14 @@ def feed(name: str, x: Array | None, feeds: dict[Tensor, Array], known: bool) ->
     return t
 
 
+DRAWN_BY = np.array([1, 2], np.uint32)
+"""What the runtime feeds to programs that draw random numbers."""
+
+
 def run_model(model: onnx.ModelProto, feeds: Mapping[str, Array], known: bool = False) -> list[Array]:
     """The outputs of a model of plain nodes. With `known` its inputs are known beforehand, else they are fed."""
     versions = {i.domain: i.version for i in model.opset_import}
-    fed: dict[Tensor, Array] = {}
+    fed: dict[Tensor, Array] = {draws.state: DRAWN_BY}
     scope: dict[str, Tensor | None] = {"": None}
     for i in model.graph.initializer:
         scope[i.name] = constant(onnx.numpy_helper.to_array(i), i.name)

@@ -10,7 +10,7 @@ import pytest
 from sardonyx import ops
 from sardonyx.base.errors import Unsupported
 from sardonyx.codegen import features
-from sardonyx.expr import require
+from sardonyx.expr import draws, require
 from sardonyx.expr.evaluate import evaluate
 from sardonyx.expr.origin import origin
 from sardonyx.expr.require import Requirement
@@ -37,8 +37,8 @@ def test_native_code_agrees(op: Op) -> None:
         feeds, outputs, requirements = tensors(op, case)
         target = features.host()
         program = compile_tensors(list(feeds), outputs, requirements, target, machine_for(target))
-        got = program.run(*feeds.values())
-        assert_close(got, evaluate(outputs, feeds, {}), max(op.tolerance, 4e-6))
+        got = program.run(*feeds.values(), harness.DRAWN_BY)
+        assert_close(got, evaluate(outputs, {**feeds, draws.state: harness.DRAWN_BY}, {}), max(op.tolerance, 4e-6))
 
 
 def tensors(op: Op, case: Case) -> tuple[dict[Tensor, harness.Array], list[Tensor], list[Requirement]]:

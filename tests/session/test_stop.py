@@ -151,6 +151,14 @@ def later(wished: list[float], act: Callable[[], object]) -> None:
     threading.Timer(BEFORE, wish).start()
 
 
+@pytest.fixture(autouse=True)
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt also where the tests run in the background, which a shell makes deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", MODELS)
 def test_runs_end(name: str, threads: int) -> None:

@@ -83,6 +83,8 @@ def lower(
     if not prepared:
         return program, None
     before = {t: v for t, v in values.items() if v.constant}
+    for v in before.values():
+        v.region = ()  # weights of a convolution in a loop are transformed before it
     for t in prepared:
         before[t].strides, before[t].laid = run[t].strides, True
     sources = [t for t in before if t.data is not None]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -167,15 +168,21 @@ def from_reference(
 
 
 def seeds_of(node: ir.Node, schema: schemas.Schema) -> Callable[[], int] | None:
-    """What gives a seed for each run of a node that draws random numbers, as runtime.draws says; None for another node."""
+    """What gives a seed for each run of a node that draws random numbers, as runtime.draws says; None for another node.
+
+    The first run of a node with a seed gets that, as the standard's reference does, where it is a number that numpy takes.
+    """
     if "seed" not in schema.raw.attributes:
         return None
     given, draws = node.attributes.get("seed"), Draws()
     own = 0 if given is None else int(np.float32(given.value).view(np.uint32))
+    runs = itertools.count()
 
     def seed() -> int:
         """As many bits as a float32 holds, which the attribute is."""
         by_run, by_session = map(int, draws.next())
+        if next(runs) == 0 and given is not None and 0 <= given.value < 1 << 32:
+            return int(given.value)
         return mixed(by_session if given is None else by_run, own) % (1 << 24)
 
     return seed
