@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fuzz.children import Limits, Outcome, execute
-from fuzz.guarded import guarded, guarded_copy, guarded_empty
+from fuzz.guarded import PAGE, guarded, guarded_copy, guarded_empty
 from fuzz.sizes import Sizes
 
 LIMITS = Limits(processor=20, clock=120, memory=3 << 30)
@@ -34,11 +34,13 @@ def test_operators_refuse_or_compute(batch: int, fuzzer: Sizes, tmp_path: Path) 
     assert ends["Fail"] >= 4  # and some is
 
 
-@pytest.mark.parametrize("where", [-1, 64])
+@pytest.mark.parametrize("where", [-1, PAGE])
 def test_an_access_outside_guarded_memory_dies(where: int, tmp_path: Path) -> None:
+    """Of whole pages on both sides; less is only guarded at its end."""
+
     def touch(_: bytes) -> Outcome:
-        memory = guarded(64)
-        np.lib.stride_tricks.as_strided(memory[63:], (2,), (where - 63,))[1] = 1
+        memory = guarded(PAGE)
+        np.lib.stride_tricks.as_strided(memory[PAGE - 1 :], (2,), (where - PAGE + 1,))[1] = 1
         return Outcome("alive")
 
     assert execute(lambda: b"", touch, LIMITS, tmp_path)[1].label == "SIGSEGV"
