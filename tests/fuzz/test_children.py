@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fuzz.children import Limits, execute
+from fuzz.children import Child, Limits, execute
 from tests.fuzz.toy import Toy
 
 SHORT = Limits(processor=0.5, clock=1.0)
@@ -36,9 +36,10 @@ def test_an_execution_ends(tmp_path: Path, word: str, label: str, finding: str) 
 
 
 def test_no_child_is_left(tmp_path: Path) -> None:
-    execute(lambda: b"sleep", Toy().run, SHORT, tmp_path)
+    child = Child(lambda: b"sleep", Toy().run, SHORT, tmp_path)
+    child.end(overdue=True)
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(child.process, os.WNOHANG)
 
 
 def test_what_dies_says_where(tmp_path: Path) -> None:
