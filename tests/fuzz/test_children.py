@@ -37,6 +37,8 @@ def test_an_execution_ends(tmp_path: Path, word: str, label: str, finding: str) 
 
 def test_no_child_is_left(tmp_path: Path) -> None:
     child = Child(lambda: b"sleep", Toy().run, SHORT, tmp_path)
+    while not child.overdue():
+        child.ended(0.05)
     child.end(overdue=True)
     with pytest.raises(ChildProcessError):
         os.waitpid(child.process, os.WNOHANG)
