@@ -22,7 +22,7 @@ from sardonyx.runtime.image import Image
 from sardonyx.runtime.interpreter import functions, raise_found
 from sardonyx.runtime.loader import load
 from sardonyx.runtime.memory import Arena, ArenaPool, Bytes, allocate
-from sardonyx.runtime.outputs import OutputMemory
+from sardonyx.runtime.outputs import LARGE, OutputMemory
 from sardonyx.runtime.replay import Replay, is_plain
 from sardonyx.runtime.steps import Row, table
 from sardonyx.runtime.team import Team
@@ -112,8 +112,10 @@ class Context:
 
     room: bytes of its own that the address in a slot leads to. placed: of an arena's slot, see Program. replay: repeats the last
     run, if that is possible, on so many `threads`; it writes outputs made so, and needs `large` arenas (slot, bytes, pool).
-    stop_word: that a run reads, kept until no worker is in the run any more. claims: words of what threads take, see codegen.turns. process: whose workers may be inside. constants: whose addresses are in
-    slots; a run that is under way when its program is closed still reads them.
+    stop_word: that a run reads, kept until no worker is in the run any more. ends_early: do slots say what ends a run early?
+    shares_work: has the run that `replay` repeats enough work for several threads? claims: words of what threads take, see
+    codegen.turns. process: whose workers may be inside. constants: whose addresses are in slots; a run that is under way when its
+    program is closed still reads them.
     """
 
     __slots__ = (
@@ -121,6 +123,7 @@ class Context:
         "borrowed",
         "claims",
         "constants",
+        "ends_early",
         "large",
         "memory",
         "numbers",
@@ -130,6 +133,7 @@ class Context:
         "process",
         "replay",
         "room",
+        "shares_work",
         "slots",
         "stop_word",
         "threads",
@@ -153,6 +157,8 @@ class Context:
         self.outputs: list[tuple[Make, Sequence[int], np.dtype[Any]]] = []
         self.constants = constants
         self.stop_word: array[int] | None = None
+        self.ends_early = False
+        self.shares_work = False
         self.slots[abi.STOP_FUNCTION] = should_stop
         self.slots[abi.STOP_PYTHON] = address_of(functions())
         addresses = [address_of(array) for array in constants]
@@ -190,6 +196,7 @@ class Context:
     def end_by(self, run: RunContext) -> None:
         """What ends the run that comes next early. No worker may be inside."""
         self.stop_word = run.options.stop_word if run.options is not None else None
+        self.ends_early = self.stop_word is not None or run.deadline != 0
         self.slots[abi.STOP_WORD] = self.stop_word.buffer_info()[0] if self.stop_word is not None else 0
         self.slots[abi.STOP_DEADLINE] = run.deadline
 
@@ -305,7 +312,7 @@ class Program:
     def again(self, feeds: list[Any], threads: int) -> list[Array] | None:
         """The outputs, if a run before had inputs like these, in dtype and shape; None if it had not, or that can't be told.
 
-        feeds: any objects. Raises Fail or InvalidArgument as `run` does.
+        feeds: any objects. Raises Fail or InvalidArgument as `run` does. The smallest models run for as long as these lines take.
         """
         context = self.free() or self.soon_free()
         if context is None:
@@ -313,9 +320,9 @@ class Program:
         try:
             if context.replay is None or context.threads != threads:
                 return None
-            if context.stop_word is not None or context.slots[abi.STOP_DEADLINE]:
+            if context.ends_early:
                 context.end_by(QUIET)
-            if context.slots[abi.WORK] > abi.LITTLE:
+            if context.shares_work:
                 self.team.ensure(threads)
             return self.repeat(context, feeds, context.replay)
         finally:
@@ -342,7 +349,10 @@ class Program:
         places = [output.slot for output in self.outputs]
         context.replay = self.team.replay(context.address, self.plan_at, threads, inputs, places)
         context.threads = threads
-        context.outputs = [(empty, x.shape, x.dtype) for empty, x in zip(self.empty, outputs, strict=True)]
+        context.shares_work = context.slots[abi.WORK] > abi.LITTLE
+        context.outputs = [
+            (empty if x.nbytes >= LARGE else np.empty, x.shape, x.dtype) for empty, x in zip(self.empty, outputs, strict=True)
+        ]
         context.large = [(slot, arena.needed, pool) for slot, pool, arena in context.borrowed]
 
     def close(self) -> None:
