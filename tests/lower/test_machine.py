@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sardonyx.base.dtypes import DType, f16, f32, f64
+from sardonyx.base.lines import LINE
 from sardonyx.base.symbolic import Dim, symbol
 from sardonyx.codegen.features import AVX2, AVX512, SSE2
 from sardonyx.expr import scalar
 from sardonyx.expr.tensor import Tensor
 from sardonyx.loop.nodes import Alloc, For, If, Seq, Stmt, Tile
-from sardonyx.lower.machine import LINE, SET, WAY, Machine
+from sardonyx.lower.machine import Machine
 from sardonyx.ops import linalg, movement, pointwise
 from sardonyx.ops.pointwise import add, along
+from sardonyx.runtime.caches import Caches
 from tests.lower.harness import Array, Compiled, Interpreted, compiled, integers, machine_for
 
 n, m = symbol("n"), symbol("m")
@@ -27,7 +31,7 @@ MACHINES = [WIDE, machine_for(AVX2), machine_for(SSE2)]
 def test_heights_of_known_rows(group: int, clash: bool, machine: Machine) -> None:
     """As few tiles as the registers allow, and none taller than needed for so many."""
     for vectors, tallest in machine.shapes:
-        most = max((min(tallest, SET) if clash else tallest) // group, 1)
+        most = max((min(tallest, machine.rows_in_set) if clash else tallest) // group, 1)
         for rows in range(1, 60):
             height = machine.heights(rows, vectors, group, clash)
             assert 1 <= height <= most
@@ -86,9 +90,9 @@ def test_rows_are_spaced(dtype: DType) -> None:
         step = WIDE.spaced(rows, dtype)
         assert isinstance(step, int)
         size = rows * dtype.itemsize
-        assert step - rows == (LINE // dtype.itemsize if size % (WAY // 4) == 0 else 0)
-        places = {step * dtype.itemsize * i % WAY // LINE for i in range(SET)}
-        assert size < LINE or size % LINE or len(places) >= SET // 2
+        assert step - rows == (LINE // dtype.itemsize if size % (WIDE.way // 4) == 0 else 0)
+        places = {step * dtype.itemsize * i % WIDE.way // LINE for i in range(8)}
+        assert size < LINE or size % LINE or len(places) >= 4
 
 
 @pytest.mark.parametrize("size", [0, n, 1024 * n, n + 256], ids=str)
@@ -177,3 +181,17 @@ def test_rows_that_lie_apart(k: int) -> None:
     program = compiled(chain, f"f32[m, {k - 40}]", units(k - 40, k), units(k, 40), units(k, 24), machine={"l2": 1 << 14})
     for rows in (0, 1, 2, 9, 30):
         program.check(units(rows, k - 40))
+
+
+# ---- the processor's caches ---------------------------------------------------------------------------------------------------
+
+
+def test_a_machine_has_its_processors_caches() -> None:
+    """An L1 of 32 KiB in 8 ways: 5 rows in a set instead of 8. Ways of 16 KiB: rows of 64 KiB are spaced."""
+    small = machine_for(replace(AVX512, caches=Caches(32 << 10, 8, 1 << 20, 8 << 20)))
+    assert (small.way, small.ways, small.rows_in_set, small.l2) == (4096, 8, 5, 1 << 20)
+    assert small.heights(40, 2, clash=True) == 5
+    assert WIDE.heights(40, 2, clash=True) == 8
+    wide_ways = machine_for(replace(AVX512, caches=Caches(64 << 10, 4, 1 << 20, 8 << 20)))
+    rows = 4 * wide_ways.way // f32.itemsize
+    assert (wide_ways.spaced(rows, f32), wide_ways.way) == (rows + LINE // f32.itemsize, 16 << 10)

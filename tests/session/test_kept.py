@@ -20,6 +20,7 @@ import sardonyx as sx
 from sardonyx.base.errors import Fail, InvalidArgument, NoSuchFile
 from sardonyx.providers import registry
 from sardonyx.runtime.cache import Cache
+from sardonyx.runtime.caches import Caches
 from sardonyx.session import kept
 from sardonyx.session.built import Built, Request
 from tests.graph.models import proto
@@ -217,6 +218,13 @@ def test_another_processor_or_version_is_another_session(
         sx.InferenceSession(model)
     assert len(builds) == 3
     assert len(entries(cache, "session")) == 2
+
+
+def test_other_caches_are_another_session(cache: Cache, builds: list[Request], model: Path, monkeypatch: pytest.MonkeyPatch):
+    sx.InferenceSession(model)
+    monkeypatch.setattr(kept, "caches", lambda: Caches(l2=12345))
+    sx.InferenceSession(model)
+    assert len(builds) == 2
 
 
 @pytest.mark.parametrize("variable", ["SARDONYX_DEBUG", "SARDONYX_DUMP", "SARDONYX_PASSES", "SARDONYX_STEPS"])

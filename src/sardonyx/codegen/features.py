@@ -13,8 +13,12 @@ from types import MappingProxyType
 from llvmlite import binding as llvm
 
 from sardonyx.base.dtypes import DType, f32
+from sardonyx.runtime.caches import Caches, caches
 
 ENVIRONMENT = "SARDONYX_TARGET"
+TYPICAL = Caches()
+CLOCK = 3e9
+"""Cycles in a second of a core under such load, for estimates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,7 @@ class Target:
 
     masked_bits: widths of elements whose masked loads and stores are single instructions. fma: fused multiply-add of f32 and f64.
     f16_convert: f16 <-> f32 in hardware. rounding: floor, ceil, trunc, rint in hardware. index_bits: width of an address.
-    tile_shapes: (vectors per row, most rows) of the contraction kernel, the preferred one first.
+    tile_shapes: (vectors per row, most rows) of the contraction kernel, the preferred one first. caches: of one core.
     """
 
     name: str
@@ -38,6 +42,14 @@ class Target:
     rounding: bool
     index_bits: int
     tile_shapes: tuple[tuple[int, int], ...]
+    caches: Caches = TYPICAL
+
+    @property
+    def flops(self) -> float:
+        """About how many f32 operations a core does in a second, for estimates: two vectors of multiply-adds, or one of products and
+        one of sums, in each cycle; 512 bits count one and a half times as much as 256, as their pipes are joined or their clock is lower."""
+        vectors = 4 if self.fma else 2
+        return min(self.vector_bits, 384) // 32 * vectors * CLOCK
 
     @property
     def architecture(self) -> str:
@@ -156,12 +168,12 @@ def host() -> Target:
         row = NEON if triple.startswith(("aarch64", "arm64")) else None
         if row is None:
             raise RuntimeError(f"no feature row for {triple}")
-        return replace(row, name="host", triple=triple, cpu=llvm.get_host_cpu_name())
+        return replace(row, name="host", triple=triple, cpu=llvm.get_host_cpu_name(), caches=caches())
     found = llvm.get_host_cpu_features()
     wide = all(found.get(f) for f in ("avx512f", "avx512bw", "avx512dq", "avx512vl"))
     row = AVX512 if wide else AVX2 if all(found.get(f) for f in ("avx2", "fma", "f16c")) else SSE2
     features = found.flatten() + (",-prefer-256-bit" if wide else "")
-    return replace(row, name="host", triple=triple, cpu=llvm.get_host_cpu_name(), features=features)
+    return replace(row, name="host", triple=triple, cpu=llvm.get_host_cpu_name(), features=features, caches=caches())
 
 
 def select(name: str | None = None) -> Target:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from sardonyx.base.errors import Unsupported
+from sardonyx.base.lines import LINE
 from sardonyx.base.symbolic import Dim, maximum, round_up, symbols
 from sardonyx.codegen.shape import children
 from sardonyx.loop.nodes import Alloc, Kernel, Stmt
-
-LINE = 64
 
 
 def scratch_bytes(kernel: Kernel) -> Dim:

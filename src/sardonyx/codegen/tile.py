@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from sardonyx.base.errors import Unsupported
+from sardonyx.base.lines import LINE
 from sardonyx.base.symbolic import Dim
 from sardonyx.codegen.features import Target
 from sardonyx.codegen.fragments import Plain, fragment
@@ -44,7 +45,6 @@ MOST_STRIDED = 8  # rows at a stride in a register for which LLVM still keeps su
 INDEPENDENT = 8
 """Sums that must be under way at once to hide a multiply-add's latency: 4 cycles, 2 a cycle."""
 SPARE = 3  # registers beyond sums and B that two turns of k need
-LINE = 64  # bytes prefetched at a time
 LEVEL = 2  # of locality: into L2, not L1, which this panel needs
 
 Sums = list[Value]

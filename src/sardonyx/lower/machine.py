@@ -5,28 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sardonyx.base.dtypes import DType, bf16, f16, f32, f64
+from sardonyx.base.lines import LINE
 from sardonyx.base.symbolic import Dim, Int, evaluate, primitive
 
-LINE = 64
-WAY = 4096
-"""Bytes that one way of a first cache holds: lines at multiples of this fall into one set."""
-SET = 8
-"""Lines of such a set that a tile may take for its rows; also the rows of a tile whose number is known only at run time."""
+SYMBOLIC_ROWS = 8
+"""Rows of a tile where only the run knows how many rows there are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
     """lanes: f32 in a vector. shapes: (vectors per row, most rows) of a contraction tile, the preferred one first. l2: bytes of a
-    core's L2 cache. typical, small: what a size that is not known is guessed to be. spare: operations worth doing twice to save memory.
+    core's L2 cache. way: bytes of one way of its L1 cache: lines of memory that lie a multiple of this apart compete for the `ways` lines
+    of one set. typical, small: what a size that is not known is guessed to be. spare: operations worth doing twice to save memory.
     chunk: elements of a long vector loop that one thread takes at a time. fma: is a multiply-add one operation?
     winograd: may convolutions take fewer products? flops, bandwidth: of one core, for estimates: f32 operations and bytes from beyond its
-    caches in a second (a server's core with vectors of 512 bits; what counts is their ratio). converted: the floats of 16 bits or fewer
+    caches in a second; what counts is their ratio. converted: the floats of 16 bits or fewer
     that a tile converts as it reads them; products of others read wider copies.
     """
 
     lanes: int = 16
     shapes: tuple[tuple[int, int], ...] = ((3, 8), (2, 14), (4, 6), (1, 14))
     l2: int = 2 << 20
+    way: int = 4096
+    ways: int = 12
     typical: int = 256
     small: int = 32
     spare: int = 2
@@ -47,8 +48,13 @@ class Machine:
 
     def spaced(self, n: Dim, dtype: DType) -> Dim:
         """The elements from one row of n to the next, so that a tile's rows don't share a set of the first cache."""
-        clash = isinstance(n, int) and n > 0 and n * dtype.itemsize % (WAY // 4) == 0
+        clash = isinstance(n, int) and n > 0 and n * dtype.itemsize % (self.way // 4) == 0
         return n + LINE // dtype.itemsize if clash else n
+
+    @property
+    def rows_in_set(self) -> int:
+        """Rows of A that a tile may read where all of them compete for one set of L1: the other third is left to B."""
+        return max(2 * self.ways // 3, 1)
 
     def lanes_of(self, dtype: DType) -> int:
         return self.lanes * 32 // max(dtype.bits, 32)
@@ -69,9 +75,9 @@ class Machine:
 
     def heights(self, rows: Dim, vectors: int, group: int = 1, clash: bool = False) -> int:
         """The tallest tile to use for so many rows, each of them `group` rows of the tile: as few and as equal tiles as the registers
-        allow. clash: rows of A share a set of the first cache, which holds 8 of them beside B."""
-        most = max((min(self.tallest(vectors), SET) if clash else self.tallest(vectors)) // group, 1)
+        allow. clash: the rows of A compete for one set of L1."""
+        most = max((min(self.tallest(vectors), self.rows_in_set) if clash else self.tallest(vectors)) // group, 1)
         if isinstance(rows, Int):
             whole = next(h for h in range(most, 0, -1) if primitive(rows)[0] % h == 0)  # no remainder, whatever the sizes
-            return whole if whole >= min(most, SET) else min(most, SET)
+            return whole if whole >= min(most, SYMBOLIC_ROWS) else min(most, SYMBOLIC_ROWS)
         return -(-rows // -(-rows // most)) if rows else 1

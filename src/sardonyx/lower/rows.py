@@ -22,7 +22,6 @@ from sardonyx.base.symbolic import (
 from sardonyx.expr.tensor import Read, variable
 from sardonyx.loop.nodes import walk
 from sardonyx.lower.builder import Blocks, Builder, Rows
-from sardonyx.lower.machine import WAY
 from sardonyx.lower.tiles import contraction, panel_loop, tile_vectors
 from sardonyx.lower.values import Value, extent
 
@@ -107,7 +106,7 @@ def rows_clash(v: Value, builder: Builder) -> bool:
     if a.tensor in builder.scratch_to_be() or not builder.nest.band:
         return False
     step = coefficient(builder.place_of(a.tensor, a.indices)[1], builder.nest.band[-1])
-    return isinstance(step, int) and step != 0 and step * a.tensor.dtype.itemsize % WAY == 0
+    return isinstance(step, int) and step != 0 and step * a.tensor.dtype.itemsize % builder.machine.way == 0
 
 
 LEAST_BLOCKS = 8

@@ -13,6 +13,7 @@ from sardonyx.base import debug
 from sardonyx.base.background import Background
 from sardonyx.base.dtypes import bf16, f16, f32
 from sardonyx.base.errors import Fail
+from sardonyx.base.lines import LINE
 from sardonyx.base.options import CompileOptions
 from sardonyx.base.symbolic import Symbol, evaluate, round_up
 from sardonyx.codegen import compile as code
@@ -42,7 +43,7 @@ from sardonyx.runtime import abi
 from sardonyx.runtime.arrays import Array
 from sardonyx.runtime.cache import shared_cache
 from sardonyx.runtime.cores import available_cores
-from sardonyx.runtime.execution import LINE, Block, Program, ProgramSpec
+from sardonyx.runtime.execution import Block, Program, ProgramSpec
 from sardonyx.runtime.linker import link
 from sardonyx.runtime.team import Team, configure, current
 
@@ -97,7 +98,15 @@ def machine_for(target: features.Target, options: CompileOptions) -> Machine:
     """What lowering asks of the target."""
     converted = frozenset(d for d in (f16, bf16) if is_native(d, f32, target))
     return Machine(
-        lanes=target.vector_bits // 32, shapes=target.tile_shapes, fma=target.fma, winograd=options.winograd, converted=converted
+        lanes=target.vector_bits // 32,
+        shapes=target.tile_shapes,
+        l2=target.caches.l2,
+        way=target.caches.l1 // target.caches.ways,
+        ways=target.caches.ways,
+        fma=target.fma,
+        winograd=options.winograd,
+        flops=target.flops,
+        converted=converted,
     )
 
 

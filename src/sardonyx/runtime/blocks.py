@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sardonyx.base.lines import LINE
 from sardonyx.runtime.cache import Cache
-from sardonyx.runtime.execution import LINE
 from sardonyx.runtime.memory import Bytes
 
 PART = 1 << 20  # bytes of an array that share a sum

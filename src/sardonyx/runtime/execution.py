@@ -16,6 +16,7 @@ import numpy as np
 from sardonyx.base.context import EXPIRED, QUIET, TERMINATED, RunContext
 from sardonyx.base.dtypes import DType
 from sardonyx.base.errors import Fail, InvalidArgument, NamesDiffer
+from sardonyx.base.lines import LINE
 from sardonyx.runtime import abi
 from sardonyx.runtime.arrays import Array, address_of
 from sardonyx.runtime.image import Image
@@ -473,9 +474,6 @@ class Block:
             raise MemoryError(f"{self.used} bytes of {self.memory.nbytes}")
         return self.memory[start : start + size].view(dtype).reshape(shape)
 
-
-LINE = 64
-"""Bytes of a cache line."""
 
 ENDS = {abi.OVERFLOW: "a size overflows 63 bits, or is divided by zero", abi.TERMINATED: TERMINATED, abi.EXPIRED: EXPIRED}
 LARGEST = (1 << 63) - 1

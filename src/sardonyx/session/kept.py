@@ -20,6 +20,7 @@ from sardonyx.base.context import Trace
 from sardonyx.providers import registry
 from sardonyx.runtime import blocks
 from sardonyx.runtime.cache import Cache, shared_cache
+from sardonyx.runtime.caches import caches
 from sardonyx.runtime.cores import available_cores
 from sardonyx.runtime.digests import digest_bytes, digest_file
 from sardonyx.runtime.image import ImageError
@@ -77,7 +78,7 @@ def request_key(request: Request, cache: Cache) -> str | None:
         return None
     options = replace(request.options, threads=0, disabled=frozenset())  # threads decide nothing before a run
     told = (
-        *(content, machine, packages, os.environ.get("SARDONYX_TARGET")),
+        *(content, machine, caches(), packages, os.environ.get("SARDONYX_TARGET")),
         *((name, factory.__module__, factory.__qualname__) for name, factory in registry.FACTORIES.items()),
         *(options, sorted(request.options.disabled), request.providers, request.asked),
         *(request.forbid_reference, request.forbid_cpu, request.dimensions, request.denotations, request.distinct),

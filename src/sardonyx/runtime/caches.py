@@ -1,0 +1,59 @@
+"""The data caches of one core, as the system describes them."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+SYSFS = "/sys/devices/system/cpu/cpu0/cache"
+"""Linux: a folder index0, index1, ... for each cache of the first core, with files level, type, size and ways_of_associativity.
+See Documentation/ABI/testing/sysfs-devices-system-cpu in Linux's sources."""
+UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+LEAST, MOST = 4 << 10, 4 << 30
+"""Bytes that a cache can have; a virtual machine may report others."""
+MOST_WAYS = 64
+
+
+class Caches(NamedTuple):
+    """Bytes of a core's first, second and last cache; how many ways the first has. The defaults are a server core's of 2023."""
+
+    l1: int = 48 << 10
+    ways: int = 12
+    l2: int = 2 << 20
+    l3: int = 32 << 20
+
+
+@functools.cache
+def caches(folder: str = SYSFS) -> Caches:
+    """The caches that the system reports; the default of each one that it does not report, or not plausibly.
+
+    folder: where Linux's files are found; another place in tests.
+    """
+    told: dict[str, int] = {}
+    for index in sorted(Path(folder).glob("index*")) if os.path.isdir(folder) else ():
+        level, kind, size, ways = (_text(index / name) for name in ("level", "type", "size", "ways_of_associativity"))
+        if kind == "Instruction" or level not in ("1", "2", "3") or (size_in_bytes := _bytes(size)) is None:
+            continue
+        told[f"l{level}"] = size_in_bytes
+        if level == "1" and ways.isdigit() and 0 < int(ways) <= MOST_WAYS:
+            told["ways"] = int(ways)
+    if "l3" not in told and "l2" in told:
+        told["l3"] = told["l2"]  # the second is the last one
+    return Caches(**told)
+
+
+def _bytes(size: str) -> int | None:
+    """The number of bytes that "48K" stands for; None where it stands for no cache's."""
+    number, unit = (size[:-1], UNITS[size[-1]]) if size[-1:] in UNITS else (size, 1)
+    found = int(number) * unit if number.isdigit() else 0
+    return found if LEAST <= found <= MOST else None
+
+
+def _text(path: Path) -> str:
+    """The file's text without spaces around it; empty where it can't be read."""
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
