@@ -156,10 +156,19 @@ class Evaluated:
             raise Undetermined("rows of no iteration")
 
     def check_integers(self, inputs: Sequence[Known | None]) -> None:
-        """Raises Undetermined for integers that no f64 holds where a mean, or a factor that is a float, goes through one."""
-        large = (x.native for x in inputs if x is not None and x.dtype.is_integer) if self.node.op_type in THROUGH_FLOATS else ()
-        if any((x > 2**40).any() or (x.dtype.kind == "i" and (x < -(2**40)).any()) for x in large):
+        """Raises Undetermined for integers so large that their squares or sums wrap, where the operator takes these through floats, and
+        where what comes out of floats is no integer: a logarithm of nothing."""
+        if self.node.op_type not in THROUGH_FLOATS:
+            return
+        first = inputs[0]
+        if first is None or not first.dtype.is_integer:
+            return
+        values = first.native.astype(np.float64)
+        if (np.abs(values) > 2.0 ** (4 * first.native.itemsize - 4)).any():
             raise Undetermined("integers through floats")
+        results = self._wide.run([values, *(x and x.native for x in inputs[1:])])
+        if not all(np.isfinite(x).all() for x in results):
+            raise Undetermined("no finite number, as an integer")
 
     def in_wide(self, inputs: list[Array | None], native: Sequence[Array]) -> list[Array]:
         results = self._wide.run(inputs)

@@ -129,10 +129,15 @@ def tile(g: Builder) -> None:
 
 
 def blocks(g: Builder) -> None:
+    """Of two by two: numpy cuts anything that is empty into blocks, the standard only what they divide."""
     x = g.float(4, 4)
     if g.chance(0.5):
+        if any(shape[1] % 4 for shape in x.shapes):
+            raise Rejected("channels in blocks of 4")
         g.out("DepthToSpace", x, blocksize=2, mode=g.either("DCR", "CRD"))
     else:
+        if any(n % 2 for shape in x.shapes for n in shape[2:]):
+            raise Rejected("sizes in blocks of 2")
         g.out("SpaceToDepth", x, blocksize=2)
 
 

@@ -123,14 +123,16 @@ def einsum(g: Builder) -> None:
     equation = g.either(*EQUATIONS)
     terms = equation.split("->")[0].split(",")
     x = g.float(len(terms[0].replace("...", "")), len(terms[0].replace("...", "")) + (1 if "..." in terms[0] else 0))
+    before = [fixed(x, a) for a in range(x.rank - len(terms[0].replace("...", "")))] if "..." in equation else []
     operands = [x]
     for term in terms[1:]:
         letters = term.replace("...", "")
         if g.chance(0.4):
-            operands.append(of_rank(g, x, len(letters)))
+            operands.append(of_rank(g, x, len(letters) + len(before) * ("..." in term)))
         else:
             known = dict(zip(reversed(terms[0].replace("...", "")), reversed(range(x.rank)), strict=False))
-            operands.append(g.leaf([fixed(x, known[c]) if c in known else g.either(1, 2, 3, 4) for c in letters], x.dtype))
+            own = [fixed(x, known[c]) if c in known else g.either(1, 2, 3, 4) for c in letters]
+            operands.append(g.leaf([*before, *own] if "..." in term else own, x.dtype))
     g.out("Einsum", *operands, equation=equation)
 
 

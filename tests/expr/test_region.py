@@ -62,6 +62,13 @@ def test_a_state_of_another_shape_has_no_compiled_form() -> None:
         scan(3, [X], lambda t, s: ([filled(N + 1)], []))
 
 
+def test_nor_has_a_part_of_the_state_itself() -> None:
+    """Its first elements, at their own indices: as many as there are iterations so far, or always two."""
+    for size in (lambda t: minimum(t + 1, N), lambda t: minimum(N, 2)):
+        with pytest.raises(Unsupported, match="begins as x"):
+            scan(3, [X], lambda t, s: ([compute(f32, [size(t)], lambda i: Read(s, (i,)))], []))  # noqa: B023
+
+
 @pytest.mark.parametrize("condition", [X, input_tensor("flags", boolean, [1])])
 def test_conditions_are_bool_scalars(condition: Tensor) -> None:
     with pytest.raises(Fail, match="a condition must be a bool scalar, not"):

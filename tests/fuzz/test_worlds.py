@@ -104,3 +104,19 @@ def test_rows_of_no_iteration_are_open() -> None:
     node = Evaluated(helper.make_node("Loop", ["trips", ""], ["y"], body=body), {"": 21}, {})
     with pytest.raises(Undetermined):
         node([exact(np.array(0)), None, exact(X)], [f32], np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("operator", "x"),
+    [
+        ("ReduceL2", np.array([2**31 - 1, 3], np.int32)),  # its square wraps
+        ("ReduceLogSum", np.array([2**31 - 1, 2], np.int32)),  # the sum does
+        ("ReduceLogSum", np.array([3, -3], np.int64)),  # the logarithm of 0
+        ("ReduceLogSum", np.array([-3], np.int64)),
+    ],
+    ids=str,
+)
+def test_integers_that_floats_leave_open(operator: str, x: np.ndarray) -> None:
+    with pytest.raises(Undetermined):
+        run(operator, exact(x), dtype=i64)
+    assert run(operator, exact(np.array([3, 4], x.dtype)), dtype=i64).native.tolist() == [5 if operator == "ReduceL2" else 1]

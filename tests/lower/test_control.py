@@ -405,6 +405,21 @@ def test_a_state_whose_shape_changes_is_right_without_compiled_code() -> None:
     check(whole, ({"x": X}, [np.tile(X, 4)]), compiled=False)
 
 
+@pytest.mark.parametrize("stop", ["i1", "one"])
+@pytest.mark.parametrize("size", [5, "n"])
+def test_a_state_of_which_a_part_goes_on(stop: str, size: int | str) -> None:
+    """Its first elements: as many as there were iterations so far, or one."""
+    nodes = [
+        node("Unsqueeze", ["i", "zeros"], ["i0"]),
+        node("Add", ["i0", "one"], ["i1"]),
+        node("Slice", ["v", "zeros", stop], ["w"]),
+    ]
+    made = body(nodes, [info("v", FLOAT, None)], [info("w", FLOAT, None)])
+    loop = node("Loop", ["three", "", "x"], ["y"], body=made)
+    whole = graph([loop], [info("x", FLOAT, [size])], [info("y", FLOAT, None)], {"three": 3, "zeros": [0], "one": [1]})
+    check(whole, ({"x": X}, [X[:1]]), compiled=False)
+
+
 def test_states_that_change_places_pass_through_and_come_from_outside() -> None:
     made = body([node("Identity", ["x"], ["out"])], [vector(n) for n in "abcd"], [vector(n) for n in ("b", "a", "c", "out")])
     loop = node("Loop", ["m", "", "x", "z", "z", "z"], ["p", "q", "r", "s"], body=made)

@@ -8,7 +8,7 @@ import numpy as np
 import onnx.parser
 
 import sardonyx as sx
-from sardonyx.base.dtypes import boolean, i64
+from sardonyx.base.dtypes import boolean, f32, i64
 from sardonyx.expr.known import DataSymbol, elements
 from sardonyx.expr.region import choose, scan, while_loop
 from sardonyx.expr.scalar import apply, index
@@ -165,6 +165,24 @@ def test_a_size_that_is_decided_beside_what_comes_after_what_needs_it() -> None:
     program = compiled(net, "i64[1]", "f32[m]")
     for k in range(3):
         program.check(np.array([k]), reals(5))
+
+
+def test_loops_that_follow_each_other_and_whose_first_trip_count_is_decided_late() -> None:
+    """The second loop runs as often as the first one did; the first one's trip count is written in the nest of a value behind both."""
+
+    def net(k: Tensor, x: Tensor) -> list[Tensor]:
+        trips = add(k, k)
+        few = lambda t: compute(boolean, (), lambda: apply("lt", index(t + 1), index(3)))  # noqa: E731
+        start = compute(boolean, (), lambda: apply("lt", index(0), Read(trips, (0,))))
+        _, _, done = while_loop(elements(trips)[0], start, [], lambda t: ([few(t)], []))
+        finals, _ = scan(elements(done).item(), [x], lambda t, s: ([add(s, s)], []))
+        return [*finals, count(cast(add(trips, k), f32))]
+
+    program = compiled(net, "i64[1]", "f32[m]")
+    for k in range(4):
+        y, z = program.check(np.array([k]), reals(5))
+        np.testing.assert_array_equal(y, reals(5) * 2 ** min(2 * k, 3))
+        np.testing.assert_array_equal(z, [3 * k])
 
 
 def test_a_whole_is_there_when_its_last_part_is() -> None:

@@ -244,6 +244,33 @@ def test_a_matrix_for_each_turn_of_a_loop() -> None:
             program.check(reals(m, 8), *feeds)
 
 
+@pytest.mark.parametrize("dtype", ["f32", "f64", "f16"])
+@pytest.mark.parametrize("which", ["left", "right", "both"])
+def test_what_a_loop_leaves_is_packed_after_it(which: str, dtype: str) -> None:
+    """The final state is a part of the memory in which the loop keeps it from iteration to iteration."""
+
+    def net(x: Tensor, y: Tensor) -> Tensor:
+        (final,), _ = scan(y.shape[0], [x], lambda t, h: ([pointwise.pointwise(lambda e: scalar.maximum(e, 0), h)], []))
+        return linalg.gemm(final if which != "right" else x, final if which != "left" else x, transB=1)
+
+    program = compiled(net, f"{dtype}[m, 12]", "f32[n]")
+    for turns in (0, 1, 2, 3):
+        program.check(reals(5, 12).astype({"f32": np.float32, "f64": np.float64, "f16": np.float16}[dtype]), reals(turns))
+
+
+def test_what_a_loop_leaves_stands_in_an_inner_loop_too() -> None:
+    """A product in each iteration of the outer loop, with what the inner one leaves."""
+
+    def net(x: Tensor) -> Tensor:
+        def outer(t: Dim, h: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+            (inner,), _ = scan(t + 1, [h], lambda u, s: ([pointwise.pointwise(lambda e: scalar.minimum(e, 1), s)], []))
+            return [linalg.gemm(inner, inner, transB=1)], []
+
+        return scan(3, [x], outer)[0][0]
+
+    compiled(net, "f32[6, 6]").check(reals(6, 6))
+
+
 def test_one_sided_windows() -> None:
     """A convolution along one axis, written out: A's index is a sum of two loops."""
 

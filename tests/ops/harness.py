@@ -89,6 +89,15 @@ def run_case(op: Op, case: Case) -> list[Array]:
         return outputs(range(1, len(case.inputs)))
 
 
+def run_by_reference(name: str, inputs: Sequence[Array | None], attributes: Mapping[str, Any] | None = None) -> list[Array]:
+    """The outputs of one node, by a session that leaves it to the reference provider: onnx.reference, with our corrections."""
+    model = one_node_model(name, inputs, attributes or {}, NEWEST, "", 1, symbolic=True)
+    options = SessionOptions()
+    options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = InferenceSession(model.SerializeToString(), options, providers=["ReferenceExecutionProvider"])
+    return list(session.run(None, named(inputs)))
+
+
 # ---- by meaning -----------------------------------------------------------------------------------------------------------
 
 

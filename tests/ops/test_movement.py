@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -85,6 +87,48 @@ def test_slices_from_data(n: int, start: int, end: int, step: int) -> None:
     assert find("", "Slice", 10)(numbers, *given).tolist() == wanted
     fixed = movement.slice_(x, *data[:2], ints([0]), ints([step]))
     assert evaluate([fixed], feeds, {})[0].tolist() == wanted
+
+
+ANY_NUMBER = (*range(-7, 8), -1, -1, 0, 0, *I64, -(2**31), 2**31 - 1, 2**31, 2**40, -(2**40), 2**62)
+ANY_STEP = (1, 1, 2, 3, -1, -2, -3, 7, *I64, 2**40, -(2**40))
+
+
+@pytest.mark.parametrize("fed", [(), (1, 2), (3,), (4,), (1, 2, 3, 4)], ids=str)
+def test_slices_of_slices(fed: tuple[int, ...]) -> None:
+    """Numbers of all 64 bits in two slices, one read through the other: what is computed on the way stays within 64 bits.
+
+    fed: which inputs of the second slice a run brings; the others are constants. Sizes are not known.
+    """
+    drawn = random.Random(f"slices {fed}")
+    for _ in range(25):
+        first, second = ([[drawn.choice(n) for _ in range(2)] for n in (ANY_NUMBER, ANY_NUMBER, ANY_STEP)] for _ in range(2))
+        axes = drawn.choice([[0, 1], [1, 0], [-1, 0], [1, -2]])
+        names = ["x", "starts", "ends", "axes", "steps"]
+        second = [*second[:2], axes, second[2]]
+        one = [onnx.numpy_helper.from_array(np.array(v, np.int64), f"one{k}") for k, v in enumerate([*first[:2], [0, 1], first[2]])]
+        two = [onnx.numpy_helper.from_array(np.array(v, np.int64), names[k]) for k, v in enumerate(second, 1)]
+        nodes = [
+            onnx.helper.make_node("Slice", ["x", *(t.name for t in one)], ["part"]),
+            onnx.helper.make_node("Slice", ["part", *names[1:]], ["y"]),
+        ]
+        inputs = [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", "m"])]
+        inputs += [onnx.helper.make_tensor_value_info(names[k], onnx.TensorProto.INT64, [2]) for k in fed]
+        graph = onnx.helper.make_graph(
+            nodes,
+            "slices",
+            inputs,
+            [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+            [*one, *(t for k, t in enumerate(two, 1) if k not in fed)],
+        )
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+        session = harness.native_session(model.SerializeToString())
+        for shape in ((5, 3), (1, 4), (0, 2)):
+            x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+            part = x[np.ix_(*(places(n, *each) for n, each in zip(shape, zip(*first, strict=True), strict=True)))]
+            spans = dict(zip((a % 2 for a in axes), zip(second[0], second[1], second[3], strict=True), strict=True))
+            wanted = part[np.ix_(*(places(n, *spans[a]) for a, n in enumerate(part.shape)))]
+            (got,) = session.run(None, {"x": x, **{names[k]: np.array(second[k - 1]) for k in fed}})
+            np.testing.assert_array_equal(got, wanted, err_msg=f"{first} {second} {shape}")
 
 
 def test_split_must_add_up() -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from onnx.defs import OpSchema
 
 from sardonyx import ops
-from sardonyx.ops.record import Op
+from sardonyx.ops.record import Case, Op
+from tests.ops import harness
 
 SCHEMAS: dict[tuple[str, str], list[OpSchema]] = {}
 for schema in onnx.defs.get_all_schemas_with_history():
@@ -69,6 +72,28 @@ def test_defaults_are_the_standards(op: Op) -> None:
                 assert given == (pytest.approx(expected, rel=1e-6) if isinstance(expected, float) else expected), (
                     f"{name} in version {schema.since_version}"
                 )
+
+
+def float_attributes() -> Iterator[Any]:
+    """(record, case, attribute, its default as a file has it) of operators that compute in f64 with a float that f32 rounds."""
+    for op in compiled():
+        for schema in covered(op):
+            for name, attribute in schema.attributes.items():
+                default = attribute.default_value
+                case = next((c for c in op.cases if name not in c.attributes), None)
+                if attribute.type.value != onnx.AttributeProto.FLOAT or not default.ByteSize() or case is None:
+                    continue
+                if any("tensor(double)" in t.allowed_type_strs for t in schema.type_constraints) and default.f * 1024 % 1:
+                    yield pytest.param(op, case, name, default.f, id=f"{op.name}-{op.since}-{name}")
+
+
+@pytest.mark.parametrize(("op", "case", "name", "default"), {p.id: p for p in float_attributes()}.values())
+def test_a_float_that_is_left_out_is_the_one_a_file_would_say(op: Op, case: Case, name: str, default: float) -> None:
+    """In f64 it shows that attributes are f32: 0.01 is not what files can say."""
+    wide = [x if x is None or x.dtype != np.float32 else x.astype(np.float64) for x in case.inputs]
+    without, given = (Case(tuple(wide), {**case.attributes, **said}, outputs=case.outputs) for said in ({}, {name: default}))
+    for one, other in zip(harness.run_case(op, without), harness.run_case(op, given), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(("name", "attribute"), REFUSED)

@@ -220,7 +220,9 @@ def carry_all(
 
 
 def is_identity(t: Tensor, source: Tensor) -> bool:
-    """Is t the source itself, however often it was named anew?"""
+    """Is t the source itself, all of it, however often it was named anew?"""
+    if t.shape != source.shape:
+        return False
     while t is not source:
         body = t.body
         if t.fn or not isinstance(body, Read) or body.guard is not None or body.indices != t.axes:

@@ -260,16 +260,18 @@ def orders(constants: Sequence[Tensor], values: dict[Tensor, Value]) -> dict[Ten
 
 
 def levels_of(steps: Sequence[Step]) -> dict[Tensor | Symbol, int]:
-    """The segments in which tensors are written and loops run, more than once gone through only where a step that decides a size stands
-    after one that needs it."""
+    """The segments in which tensors are written and loops run. The steps are gone through again where one that decides a size stands after
+    one that needs it, until nothing changes."""
     levels: dict[Tensor | Symbol, int] = {}
+    asked: set[Tensor] = set()  # whose elements are sizes of the steps seen so far
     moving = True
     while moving:
         moving = False
         for step in steps:
             level = level_of(step, levels)
+            asked |= {s.tensor for s in sizes_of(step) if isinstance(s, DataSymbol)}
             for t in step.writes:
-                moving |= t in levels and level > levels[t]
+                moving |= level > levels[t] if t in levels else t in asked
                 levels[t] = max(level, levels.get(t, 0))
             if isinstance(step, Repeat):
                 levels |= {s: level for s in (step.region.step, step.region.done) if s is not None}

@@ -55,7 +55,7 @@ def copy_rows(values: dict[Tensor, Value], v: Value, o: Operands) -> None:
     loops = [s for s in (*o.batch, *o.rows, *o.k) if s in o.a.symbols]
     dtype = product_dtype(o)
     dense = Tensor(dtype, [extent(s) for s in loops], f"{o.a.tensor.name}.rows")
-    dense.id, dense.origin = o.a.tensor.id + 0.2, v.tensor.origin
+    dense.id, dense.origin = standing(values[o.a.tensor], v, 0.2), v.tensor.origin
     copy = values[dense] = Value(dense)
     env = dict(zip(loops, copy.axes, strict=True))
     copy.body = cast(Read(o.a.tensor, tuple(substitute(i, env) for i in o.a.indices)), dtype)
@@ -72,6 +72,13 @@ def stand(copy: Value, source: Value, reader: Value) -> None:
     copy.constant = source.constant and not moving and all(isinstance(n, int) for n in copy.shape)
     needed = [i for i, r in enumerate(reader.region, 1) if r in source.region or r.step in moving]
     copy.region = reader.region[: max(needed, default=0)]
+
+
+def standing(source: Value, reader: Value, share: float) -> float:
+    """Where a copy stands in the order of the program, as an id: just after its source, so that the two can share a nest. What is written
+    in parts, such as the state of a loop, is there only later: its copy stands just before the reader. share: below 0.5, tells apart
+    the copies at one place."""
+    return reader.id - 0.5 + share if source.place == "WHOLE" else source.id + share
 
 
 def width(o: Operands, machine: Machine) -> int:
@@ -128,7 +135,7 @@ def copy_panels(values: dict[Tensor, Value], v: Value, o: Operands, machine: Mac
     dtype = v.body.dtype
     packed = Panels(dtype, [*around, needed, *inside], f"{o.b.tensor.name}.panels")
     b = values[o.b.tensor]
-    packed.id, packed.origin = b.id + 0.1, v.tensor.origin
+    packed.id, packed.origin = standing(b, v, 0.1), v.tensor.origin
     copy = values[packed] = Value(packed)
     full = [*around, panels, *inside]
     copy.laid, copy.strides, copy.room = True, strides(full), product(full)

@@ -16,7 +16,7 @@ from sardonyx.expr.tensor import Tensor, constant
 from sardonyx.loop.nodes import Expr
 from sardonyx.ops.cases import reals
 from sardonyx.ops.pointwise import expand_to, lifted, pointwise, view
-from sardonyx.ops.record import Case, Op
+from sardonyx.ops.record import Case, Op, as_in_files
 
 SELU_ALPHA = 1.67326319217681884765625
 SELU_GAMMA = 1.05070102214813232421875
@@ -46,7 +46,8 @@ def hard_sigmoid(x: Expr, alpha: float = 0.2, beta: float = 0.5) -> Expr:
 
 
 def hard_swish(x: Expr) -> Expr:
-    return scalar.mul(x, clamped_line(x, 1 / 6, 0.5))
+    """With the slope 1 / 6 as the standard's function writes it, an attribute of HardSigmoid."""
+    return scalar.mul(x, clamped_line(x, as_in_files(1 / 6), 0.5))
 
 
 def elu(x: Expr, alpha: float = 1.0) -> Expr:

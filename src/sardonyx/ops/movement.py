@@ -24,7 +24,6 @@ from sardonyx.ops.windows import pad as pad_constant
 
 I32_MOST, I64_MOST = 2**31 - 1, 2**63 - 1
 LONGEST_AXIS = 2**47
-LONG_STEP = 2**48
 
 # ---- Slice --------------------------------------------------------------------------------------------------------------
 
@@ -35,15 +34,10 @@ def slice_(x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, 
         if given is not None and given.rank != 1:
             raise Fail(f"[ShapeInferenceError] Slice takes tensors of one axis as starts, ends, axes and steps, not {given}")
     first, last = elements(starts).tolist(), elements(ends).tolist()
-    by = [1] * len(first) if steps is None else [short_step(s) for s in elements(steps).tolist()]
+    by = [1] * len(first) if steps is None else elements(steps).tolist()
     if axes is not None and not decided(axes):
         return sliced_anywhere(x, first, last, choices(axes, x.rank), by)
     return sliced(x, first, last, known_axes(axes), by)
-
-
-def short_step(step: Dim) -> Dim:
-    """The step, or one that is as good: longer than any axis, yet far from the end of 64 bits."""
-    return max(-LONG_STEP, min(step, LONG_STEP)) if isinstance(step, int) else step
 
 
 def slice_1(x: Tensor, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int] | None = None) -> Tensor:
@@ -97,6 +91,8 @@ def shortened(step: Dim, n: Dim) -> Dim:
 
 def span(n: Dim, start: Dim, end: Dim, step: Dim) -> tuple[Dim, Dim]:
     """(the first index, how many) of start:end:step in an axis of n elements. The first index is right if there are any."""
+    if isinstance(start, int) and reaches(-start, n):
+        start = 0
     if isinstance(step, Int):
         return span_either_way(n, start, end, step)
     if step == 0:
@@ -139,10 +135,12 @@ def reaches(end: Dim, n: Dim) -> bool:
 
 
 def from_end(e: Dim, n: Dim) -> Dim:
-    """e, counted from the end of an axis of n elements if it is negative.
+    """e, counted from the end of an axis of n elements if it is negative; n for a large number, -1 for one that lies before the first.
 
     Where only data tell, a number longer than any axis stands for longer ones, so that differences stay within 64 bits.
     """
+    if isinstance(e, int) and reaches(abs(e), n):
+        return n if e > 0 else -1
     if is_nonnegative(e):
         return e
     if is_nonnegative(-1 - e):

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from sardonyx.base.dtypes import DType
 from sardonyx.base.errors import Unsupported
 from sardonyx.expr.tensor import Tensor
@@ -40,8 +42,8 @@ class Op:
     """One operator of one domain from version `since` on; older versions are records of their own, beside it.
 
     Exactly one of these says what it means, in order of preference. Each is called with the node's inputs as Tensors (None where an
-    optional one is left out) and its attributes as keywords (those not given have the function's defaults); it returns the
-    output, or a sequence of outputs. A function that takes `outputs` is told how many outputs the node asks for.
+    optional one is left out) and its attributes as keywords (those not given have the function's defaults, floats rounded to f32
+    as they are in a file); it returns the output, or a sequence of outputs. A function that takes `outputs` is told how many outputs the node asks for.
 
         expand    into smaller operators' functions
         lower     to tensor expressions
@@ -88,7 +90,8 @@ class Op:
             given.pop()
         if unknown := [name for name in attributes if name not in taken and None not in taken]:
             raise Unsupported(f"attribute {unknown[0]}")
-        made = function(*given, **attributes, **({"outputs": outputs} if "outputs" in taken else {}))
+        asked = {"outputs": outputs} if "outputs" in taken else {}
+        made = function(*given, **{**float_defaults(function), **attributes, **asked})
         return [made] if isinstance(made, Tensor) else list(made)
 
 
@@ -97,3 +100,15 @@ def parameters(function: Callable[..., Any]) -> frozenset[str | None]:
     """The names a function takes; None stands for any (**attributes)."""
     found = inspect.signature(function).parameters.values()
     return frozenset(None if p.kind is p.VAR_KEYWORD else p.name for p in found)
+
+
+@functools.cache
+def float_defaults(function: Callable[..., Any]) -> Mapping[str, float]:
+    """The defaults of the function's float attributes, as f32 has them: what a file would say, where the standard says 1e-5."""
+    found = inspect.signature(function).parameters
+    return {name: as_in_files(p.default) for name, p in found.items() if isinstance(p.default, float)}
+
+
+def as_in_files(x: float) -> float:
+    """A float as attributes have it, which are f32."""
+    return float(np.float32(x))

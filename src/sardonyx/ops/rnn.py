@@ -28,7 +28,7 @@ from sardonyx.ops import activation
 from sardonyx.ops.cases import reals
 from sardonyx.ops.linalg import product
 from sardonyx.ops.pointwise import add, cast, expand_to, pointwise, reduce, view
-from sardonyx.ops.record import Case, Op
+from sardonyx.ops.record import Case, Op, as_in_files
 
 Activation = Callable[[Expr], Expr]
 
@@ -40,8 +40,8 @@ ACTIVATIONS: dict[str, tuple[Callable[..., Expr], tuple[float, ...]]] = {
     "softplus": (activation.softplus, ()),
     "affine": (lambda x, alpha, beta: scalar.add(scalar.mul(x, alpha), beta), (1.0, 0.0)),
     "scaledtanh": (lambda x, alpha, beta: scalar.mul(scalar.apply("tanh", scalar.mul(x, beta)), alpha), (1.0, 1.0)),
-    "hardsigmoid": (activation.hard_sigmoid, (0.2, 0.5)),
-    "leakyrelu": (activation.leaky_relu, (0.01,)),
+    "hardsigmoid": (activation.hard_sigmoid, (as_in_files(0.2), 0.5)),
+    "leakyrelu": (activation.leaky_relu, (as_in_files(0.01),)),
     "thresholdedrelu": (activation.thresholded_relu, (1.0,)),
     "elu": (activation.elu, (1.0,)),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sardonyx.graph.passes.dead_node_elimination import eliminate_dead_nodes
-from tests.graph.passes.harness import after, operators, reals
+from tests.graph.passes.harness import after, by_onnxruntime, operators, reals
 
 X = {"x": reals(4)}
 
@@ -41,3 +41,13 @@ def test_dead_nodes_in_bodies() -> None:
     }"""
     found = after(eliminate_dead_nodes, text, {**X, "c": np.array(True)})
     assert [[n.op_type for n in g] for g in found.graph.subgraphs()] == [["Neg"], ["Neg"]]
+
+
+def test_inputs_that_are_left_out_are_still_counted() -> None:
+    """A Loop has a trip count and a condition before its state, also where neither is given."""
+    text = """g (float[4] x, int64 m) => (y) {
+        d = Sin(x)
+        y = Loop(m, "") <body = b (int64 i, bool go) => (bool on, int64 o) { on = Identity(go) o = Identity(i) }>
+    }"""
+    found = after(eliminate_dead_nodes, text, {**X, "m": np.array(3)}, numbers=by_onnxruntime)
+    assert [len(n.inputs) for n in found.graph] == [2]

@@ -19,7 +19,9 @@ import onnx_ir as ir
 
 from sardonyx.graph import schemas
 from sardonyx.graph.passes.rewrite import add_constant, bypass, computed, float64, only_reader, rank_of, tensor_of, unused
+from sardonyx.ops.record import as_in_files
 
+EPSILON = as_in_files(1e-5)  # where the node has none
 Numbers = npt.NDArray[np.float64]
 Weigh = Callable[[Numbers, Numbers], Numbers]  # (weights, f) -> weights with f along their output channels
 
@@ -66,7 +68,7 @@ def statistics_of(node: ir.Node, imports: dict[str, int]) -> Statistics | None:
     scale, bias, mean, variance = (tensor_of(value) for value in node.inputs[1:5])
     if scale is None or bias is None or mean is None or variance is None:
         return None
-    return Statistics(scale, bias, mean, variance, node.attributes.get_float("epsilon", 1e-5))
+    return Statistics(scale, bias, mean, variance, node.attributes.get_float("epsilon", EPSILON))
 
 
 def along(axis: int) -> Weigh:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -74,6 +75,18 @@ def log_of_sum(
         finite = np.where(np.isfinite(top), top, 0)
         total = np.log(np.exp(y - finite).sum(over, keepdims=True)) + finite
     return np.asarray(total if keepdims else total.reshape(y.sum(over).shape), x.dtype)
+
+
+def mean(x: Array, axes: Array | Sequence[int] | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Array:
+    """ReduceMean; integers over no elements give 0, which numpy leaves to the processor."""
+    over: tuple[int, ...] | None = None if axes is None else tuple(int(axis) for axis in axes)
+    if not over:
+        over = () if noop_with_empty_axes else None
+    if x.size == 0 and x.dtype.kind in "iu":
+        return np.asarray(np.zeros_like(x).sum(over, x.dtype, keepdims=bool(keepdims)))
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.asarray(np.mean(x, over, x.dtype, keepdims=bool(keepdims)), x.dtype)
 
 
 def log_of_sum_of_exponentials(x: Array, axes: Any = None, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Array:
@@ -169,6 +182,7 @@ TABLE: Table = {
     **until(7, {"Dropout": dropout, "Gemm": gemm}),
     **until(5, {"Reshape": reshape}),
     **until(2, {"Split": split}),
+    "ReduceMean": ((1, mean),),
     "ReduceLogSum": ((1, log_of_sum),),
     "ReduceLogSumExp": ((1, log_of_sum_of_exponentials),),
     "LpNormalization": ((1, lp_normalization),),

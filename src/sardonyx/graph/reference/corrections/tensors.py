@@ -10,6 +10,7 @@ from onnx.reference.ops.op_dequantize_linear import DequantizeLinear_19
 from onnx.reference.ops.op_non_max_suppression import NonMaxSuppression
 from onnx.reference.ops.op_scatter_elements import ScatterElements
 
+from sardonyx.base.errors import Fail
 from sardonyx.graph.reference.corrections.table import Array, Table, evaluate, until
 
 
@@ -58,7 +59,7 @@ def scatter(x: Array, indices: Array, updates: Array, axis: int = 0) -> Array:
 
 
 def pad(x: Array, pads: Array, value: Array | None = None, axes: Array | None = None, mode: str = "constant") -> Array:
-    """Negative padding crops, and does so first."""
+    """Negative padding crops, and does so first. Raises Fail where there is less to mirror than is asked for."""
     chosen = range(x.ndim) if axes is None else [int(axis) % x.ndim for axis in axes]
     half = len(pads) // 2
     widths = [(0, 0)] * x.ndim
@@ -66,6 +67,9 @@ def pad(x: Array, pads: Array, value: Array | None = None, axes: Array | None = 
         widths[axis] = int(head), int(tail)
     cropped = x[tuple(slice(max(-head, 0), size - max(-tail, 0)) for (head, tail), size in zip(widths, x.shape, strict=True))]
     grown = [(max(head, 0), max(tail, 0)) for head, tail in widths]
+    for axis, (width, size) in enumerate(zip(grown, cropped.shape, strict=True)):
+        if mode == "reflect" and max(width) > max(size - 1, 0):
+            raise Fail(f"Pad reflect: {max(width)} is more than axis {axis} of {list(cropped.shape)} has to mirror")
     if mode != "constant":
         return np.pad(cropped, grown, mode)  # type: ignore[call-overload, no-any-return]
     fill = np.zeros((), x.dtype) if value is None or value.size == 0 else np.asarray(value).reshape(-1)[0]
