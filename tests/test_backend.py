@@ -5,8 +5,8 @@ import warnings
 from pathlib import Path
 
 import pytest
-from onnx.backend.test import BackendTest
 
+from benchmarks.onnx_cases import TOLERANCES, CaseRunner
 from sardonyx.backend import SardonyxBackend
 
 LIST = Path(__file__).with_name("backend_failures.txt")
@@ -30,7 +30,7 @@ def make_cases():
     """The test classes, without the cases for devices that we don't have."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        classes = BackendTest(Strict, __name__).test_cases
+        classes = CaseRunner(Strict, __name__, test_kwargs=TOLERANCES).test_cases
     for case in classes.values():
         for name in [name for name in vars(case) if name.endswith("_cuda")]:
             delattr(case, name)
