@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sardonyx.base.context import QUIET, RunContext
+from sardonyx.base.errors import InvalidArgument
 from sardonyx.base.options import CompileOptions
+from sardonyx.runtime.arrays import Array
+from sardonyx.runtime.execution import misfit
 
 if TYPE_CHECKING:
     from sardonyx.graph import onnx_ir as ir
@@ -26,12 +29,20 @@ class Executable(abc.ABC):
         Raises Fail or InvalidArgument naming the node; Fail if `context.check()` says that the run is to end.
         """
 
-    def again(self, inputs: list[Any]) -> list[Any] | None:
+    def again(self, inputs: list[Any], outputs: Sequence[Array | None] | None = None) -> list[Any] | None:
         """The outputs, if the inputs are arrays whose dtypes and shapes those of a run before were; None if not, or if that can't be told.
 
-        inputs: objects that nobody has looked at yet. Raises Fail or InvalidArgument as `run` does.
+        inputs: objects that nobody has looked at yet. outputs: as in `run_into`. Raises Fail or InvalidArgument as `run` does.
         """
         return None
+
+    def run_into(self, inputs: Sequence[Any], outputs: Sequence[Array | None], context: RunContext = QUIET) -> list[Any]:
+        """As `run`, with arrays into which outputs are written, None for those that are to be made.
+
+        An array is C-contiguous, writable, and shares no memory with inputs or with another. Raises InvalidArgument if an output has another
+        shape or dtype. Here outputs are copied; executables that can write them in place do.
+        """
+        return [copied_into(made, given) for made, given in zip(self.run(inputs, context), outputs, strict=True)]
 
     def assignment(self) -> Sequence[Any]:
         """Who runs the nodes inside, as `session.metadata.OrtEpAssignedSubgraph`, as far as only runs could tell."""
@@ -48,6 +59,16 @@ class Executable(abc.ABC):
     def close(self) -> None:
         """Gives back memory. The executable is not run afterwards."""
         return
+
+
+def copied_into(made: Any, given: Array | None) -> Any:
+    """The output that was made, or the given array with its numbers. Raises InvalidArgument if they differ in shape or dtype."""
+    if given is None:
+        return made
+    if made.shape != given.shape or made.dtype != given.dtype:
+        raise InvalidArgument(misfit("", given, made.shape))
+    given[...] = made
+    return given
 
 
 class ExecutionProvider(abc.ABC):

@@ -8,7 +8,7 @@ from typing import Any
 from sardonyx.base.context import QUIET, RunContext
 from sardonyx.base.errors import InvalidArgument
 from sardonyx.providers.base import Executable
-from sardonyx.runtime.arrays import quick_check
+from sardonyx.runtime.arrays import Array, quick_check
 from sardonyx.runtime.draws import STATE, Draws
 from sardonyx.runtime.execution import Program
 
@@ -23,15 +23,25 @@ class NativeGraph(Executable):
         self._quick = [quick_check([n if n >= 0 else None for n in port.shape]) for port in program.spec.inputs]
 
     def run(self, inputs: Sequence[Any], context: RunContext = QUIET) -> list[Any]:
+        return self.program.run(self.checked(inputs), self.threads, context)
+
+    def checked(self, inputs: Sequence[Any]) -> Sequence[Any]:
+        """What the program is fed: the inputs, and the state of random operators. Raises InvalidArgument for an input that doesn't fit."""
         if self._draws is not None:
             inputs = [*inputs, self._draws.next()]
         for x, (rank, fixed, sizes) in zip(inputs, self._quick, strict=True):
             if len(x.shape) != rank or (fixed is not None and fixed(x.shape) != sizes):
                 self.check(inputs)
-        return self.program.run(inputs, self.threads, context)
+        return inputs
 
-    def again(self, inputs: list[Any]) -> list[Any] | None:
-        return None if self._draws is not None else self.program.again(inputs, self.threads)
+    def again(self, inputs: list[Any], outputs: Sequence[Array | None] | None = None) -> list[Any] | None:
+        return None if self._draws is not None else self.program.again(inputs, self.threads, outputs)
+
+    def run_into(self, inputs: Sequence[Any], outputs: Sequence[Array | None], context: RunContext = QUIET) -> list[Any]:
+        found = self.again(list(inputs), outputs) if context is QUIET else None
+        if found is not None:
+            return found
+        return self.program.run(self.checked(inputs), self.threads, context, outputs)
 
     def check(self, inputs: Sequence[Any]) -> None:
         """Raises InvalidArgument for an input whose rank or fixed sizes are others."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 import os
 import time
@@ -266,8 +267,10 @@ class Program:
         self.closed = False
         weakref.finalize(self, leave, self.idle)  # a worker that comes late still reads steps and contexts
 
-    def run(self, feeds: Sequence[Array], threads: int, run: RunContext = QUIET) -> list[Array]:
-        """The outputs. feeds: C-contiguous arrays of the inputs' dtypes and ranks.
+    def run(
+        self, feeds: Sequence[Array], threads: int, run: RunContext = QUIET, into: Sequence[Array | None] | None = None
+    ) -> list[Array]:
+        """The outputs. feeds: C-contiguous arrays of the inputs' dtypes and ranks. into: arrays in which outputs are written; None: a new one.
 
         Raises Fail or InvalidArgument naming the node, InvalidArgument if the program is closed, Fail if `run` ends it early, and what a
         signal's handler raises meanwhile.
@@ -277,7 +280,7 @@ class Program:
             raise InvalidArgument(CLOSED)
         context = self.free() or Context(self.spec, constants, self.placed, self.team.should_stop)
         try:
-            return self.run_in(context, feeds, threads, run)
+            return self.run_in(context, feeds, threads, run, into)
         finally:
             self.put_back(context)
 
@@ -310,7 +313,7 @@ class Program:
                 return context
         return None
 
-    def again(self, feeds: list[Any], threads: int) -> list[Array] | None:
+    def again(self, feeds: list[Any], threads: int, into: Sequence[Array | None] | None = None) -> list[Array] | None:
         """The outputs, if a run before had inputs like these, in dtype and shape; None if it had not, or that can't be told.
 
         feeds: any objects. Raises Fail or InvalidArgument as `run` does. The smallest models run for as long as these lines take.
@@ -325,16 +328,25 @@ class Program:
                 context.end_by(QUIET)
             if context.shares_work:
                 self.team.ensure(threads)
-            return self.repeat(context, feeds, context.replay)
+            return self.repeat(context, feeds, context.replay, into)
         finally:
             self.put_back(context)
 
-    def repeat(self, context: Context, feeds: list[Any], replay: Replay) -> list[Array] | None:
+    def repeat(
+        self, context: Context, feeds: list[Any], replay: Replay, into: Sequence[Array | None] | None = None
+    ) -> list[Array] | None:
         """See `again`."""
         try:
             for slot, size, pool in context.large:
                 context.provide(slot, size, pool)
-            outputs = [empty(shape, dtype) for empty, shape, dtype in context.outputs]
+            if into is None:
+                outputs = [empty(shape, dtype) for empty, shape, dtype in context.outputs]
+            else:
+                outputs = []
+                for x, (empty, shape, dtype) in zip(into, context.outputs, strict=True):
+                    if x is not None and (x.shape != shape or x.dtype != dtype):
+                        return None  # `run` finds the outputs' sizes, and tells of them
+                    outputs.append(empty(shape, dtype) if x is None else x)
         except (Fail, MemoryError, ValueError):
             return None
         done = replay(feeds, outputs)
@@ -367,7 +379,14 @@ class Program:
         self.constants = []
         self.idle.clear()
 
-    def run_in(self, context: Context, feeds: Sequence[Array], threads: int, run: RunContext) -> list[Array]:
+    def run_in(
+        self,
+        context: Context,
+        feeds: Sequence[Array],
+        threads: int,
+        run: RunContext,
+        into: Sequence[Array | None] | None = None,
+    ) -> list[Array]:
         slots, room = context.slots, context.room
         context.replay = None
         context.seat(threads)
@@ -388,7 +407,9 @@ class Program:
             if scratch > room.get(abi.SCRATCH, 0):
                 context.provide(abi.SCRATCH, scratch, self.scratch)
             for o in segment.outputs:
-                outputs[o] = self.output(slots, self.outputs[o], self.empty[o])
+                given = into[o] if into is not None else None
+                make = self.empty[o] if given is None else functools.partial(fitting, self.outputs[o].name, given)
+                outputs[o] = self.output(slots, self.outputs[o], make)
             self.plans[i](context.address)
             if slots[abi.STATUS]:  # no kernel may see an address that is wrong
                 self.check(context)
@@ -450,6 +471,22 @@ class Program:
         if code >= abi.REQUIRED:
             raise Fail(messages[code - abi.REQUIRED].format(*details))
         raise InvalidArgument(messages[code].format(*details))
+
+
+def fitting(name: str, given: Array, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """An array that was handed in for an output. Raises InvalidArgument if it has another shape or dtype than the output will have."""
+    if given.shape != tuple(shape) or given.dtype != dtype:
+        raise InvalidArgument(misfit(name, given, shape))
+    return given
+
+
+def misfit(name: str, given: Array, shape: Sequence[int]) -> str:
+    """Says what is wrong with an array that was handed in for an output of this shape."""
+    there, computed = ("{" + ",".join(map(str, sizes)) + "}" for sizes in (given.shape, shape))
+    return (
+        f"The output OrtValue provided for output '{name}' has shape {there} but the computed output shape for this run is {computed}. "
+        "Either bind an array of that shape, or none at all."
+    )
 
 
 def leave(contexts: Sequence[Context]) -> None:

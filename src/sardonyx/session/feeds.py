@@ -15,6 +15,7 @@ import numpy as np
 from sardonyx.base import dtypes
 from sardonyx.base.errors import Fail, InvalidArgument
 from sardonyx.runtime.arrays import quick_check
+from sardonyx.session.values import OrtValue
 
 _DTYPES = {f"tensor({d.onnx_name})": d for d in dtypes.ALL}
 
@@ -34,6 +35,8 @@ class InputSpec:
 
     def convert(self, value: Any) -> Any:
         """The value in the form that executables take. Raises InvalidArgument or RuntimeError as ONNX Runtime does."""
+        if isinstance(value, OrtValue):
+            value = value._value
         if self.type.startswith("optional("):
             inner = self.type.removeprefix("optional(").removesuffix(")")
             return None if value is None else self.converted(inner, value)
@@ -175,15 +178,19 @@ class Feeds:
                 values.append(spec.convert(value))
         return values
 
+    def require_all(self, feed: Mapping[str, Any]) -> None:
+        """Raises ValueError if a feed is missing."""
+        missing = [s.name for s in self.inputs if s.name not in feed and not s.type.startswith("optional(")]
+        if missing:
+            raise ValueError(f"Required inputs ({missing}) are missing from input feed ({list(feed)}).")
+
     def overrides(self, feed: Mapping[str, Any]) -> dict[str, Any]:
         """{name: value} of the inputs with a default that are fed nevertheless."""
         return {name: spec.convert(feed[name]) for name, spec in self.overridable.items() if name in feed}
 
     def check_names(self, feed: Mapping[str, Any]) -> None:
         """Raises ValueError or InvalidArgument if a feed is missing or unknown."""
-        missing = [s.name for s in self.inputs if s.name not in feed and not s.type.startswith("optional(")]
-        if missing:
-            raise ValueError(f"Required inputs ({missing}) are missing from input feed ({list(feed)}).")
+        self.require_all(feed)
         known = {spec.name for spec in self.inputs} | set(self.overridable)
         for name in feed:
             if name not in known:

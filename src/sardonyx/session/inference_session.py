@@ -22,9 +22,15 @@ from sardonyx.session.names import agree, shared_names
 from sardonyx.session.options import RunOptions, SessionOptions
 from sardonyx.session.profiling import monotonic_start, trace_path, write_trace
 from sardonyx.session.provider_arguments import Options, Providers, normalise
+from sardonyx.session.values import OrtValue
 
 if TYPE_CHECKING:
+    from sardonyx.runtime.arrays import Array
+    from sardonyx.session.asynchronous import Callback
+    from sardonyx.session.binding import IOBinding
+    from sardonyx.session.devices import OrtDevice, OrtEpDevice, OrtMemoryInfo
     from sardonyx.session.program import Plan, Program
+    from sardonyx.session.values import OrtValueVector
 
 
 Variant = tuple[bool, tuple[str, ...]]  # are sizes distinct that have one name? which values are given out?
@@ -77,6 +83,7 @@ class InferenceSession:
         self._feeds = self._built.feeds
         self._outputs = tuple(output.name for output in self._built.outputs)
         self._shared = shared_names(self._built.inputs)
+        self._kinds = {output.name: output.type for output in self._built.outputs}
         self._variants: dict[Variant, Program] = {}
         self._plans: dict[Variant, Plan] = {}
         self._plan = self._plan_for(self._outputs)
@@ -126,14 +133,107 @@ class InferenceSession:
         arrays = self._feeds.bind(input_feed)
         overrides = self._feeds.overrides(input_feed) if self._feeds.overridable else None
         context = QUIET if quiet else self._watched(run_options)
+        return self._run_fitting(plan, output_names or self._outputs, arrays, context, overrides)
+
+    def _run_fitting(
+        self,
+        plan: Plan,
+        names: Sequence[str],
+        arrays: list[Any],
+        context: RunContext,
+        overrides: Mapping[str, Any] | None,
+        targets: Mapping[str, Array] | None = None,
+    ) -> list[Any]:
+        """The outputs, by the plan or by one for which sizes of one name are distinct."""
         try:
             if not self._shared or agree(self._shared, arrays):
                 with contextlib.suppress(NamesDiffer):
-                    return self._run_plan(plan, arrays, context, overrides)
-            plan = self._plan_for(output_names or self._outputs, distinct=True)
-            return self._run_plan(plan, arrays, context, overrides)
+                    return self._run_plan(plan, arrays, context, overrides, targets)
+            return self._run_plan(self._plan_for(names, distinct=True), arrays, context, overrides, targets)
         except Exception as error:
             raise_documented(error)
+
+    def _run_into(
+        self, names: tuple[str, ...], feed: dict[str, Any], targets: Mapping[str, Array], run_options: RunOptions | None
+    ) -> list[Any]:
+        """As `run`; outputs with an array in `targets` are written there. See `Executable.run_into` for what those have to be."""
+        if not targets:
+            return self.run(names, feed, run_options)
+        plan = self._plan_for(names)
+        quiet = run_options is None and self._trace is None and not self._verbose
+        try:
+            if quiet and (outputs := plan.again_into(feed, targets)) is not None:
+                return outputs
+        except Exception as error:
+            raise_documented(error)
+        arrays = self._feeds.bind(feed)
+        overrides = self._feeds.overrides(feed) if self._feeds.overridable else None
+        return self._run_fitting(plan, names, arrays, QUIET if quiet else self._watched(run_options), overrides, targets)
+
+    def run_with_ort_values(
+        self,
+        output_names: Sequence[str] | None,
+        input_dict_ort_values: Mapping[str, OrtValue],
+        run_options: RunOptions | None = None,
+    ) -> list[OrtValue]:
+        """As `run`, with OrtValues as inputs and outputs."""
+        feed = {name: value._get_c_value()._value for name, value in input_dict_ort_values.items()}
+        made = self.run(output_names, feed, run_options)
+        kinds = self._kinds
+        return [OrtValue._of(value, kinds.get(name, "")) for name, value in zip(output_names or self._outputs, made, strict=True)]
+
+    def run_with_ortvaluevector(
+        self,
+        run_options: RunOptions | None,
+        feed_names: Sequence[str],
+        feeds: Iterable[OrtValue],
+        fetch_names: Sequence[str],
+        fetches: OrtValueVector,
+        fetch_devices: Sequence[OrtDevice],
+    ) -> None:
+        """As `run_with_ort_values`; the outputs are appended to `fetches`."""
+        for value in self.run_with_ort_values(fetch_names, dict(zip(feed_names, feeds, strict=True)), run_options):
+            fetches.push_back(value)
+
+    def run_async(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Any],
+        callback: Callback,
+        user_data: Any,
+        run_options: RunOptions | None = None,
+    ) -> None:
+        """As `run`, on another thread, which then calls `callback(outputs, user_data, "")`, or `callback([], user_data, error)`.
+
+        Raises ValueError for missing feeds, TypeError for options of another type; whatever else goes wrong is told to the callback.
+        """
+        from sardonyx.session import asynchronous
+
+        self._feeds.require_all(input_feed)
+        if run_options is not None and not isinstance(run_options, RunOptions):
+            raise TypeError(f"run_options must be RunOptions, not {type(run_options).__name__}")
+        asynchronous.start(lambda: self.run(output_names, input_feed, run_options), callback, user_data)
+
+    def io_binding(self) -> IOBinding:
+        """Inputs and outputs that stay where they are from run to run."""
+        from sardonyx.session.binding import IOBinding
+
+        return IOBinding(self)
+
+    def run_with_iobinding(self, iobinding: IOBinding, run_options: RunOptions | None = None) -> None:
+        """Runs on what is bound; `iobinding.get_outputs()` has the results.
+
+        Raises ValueError for the binding of another session, RuntimeError for everything else, as ONNX Runtime does.
+        """
+        if iobinding._session is not self:
+            raise ValueError("IOBinding must be used with the session that created it.")
+        iobinding._run(run_options)
+
+    def create_ortvalue_from_shape_and_type(
+        self, shape: Sequence[int], element_type: Any, device_type: str, device_id: int = 0, vendor_id: int = -1
+    ) -> OrtValue:
+        """See OrtValue.ortvalue_from_shape_and_type."""
+        return OrtValue.ortvalue_from_shape_and_type(shape, element_type, device_type, device_id, vendor_id)
 
     def _watched(self, run_options: RunOptions | None) -> RunContext:
         """The context of a run that can be ended early, or that is traced or reported."""
@@ -144,12 +244,19 @@ class InferenceSession:
         context.check()
         return context
 
-    def _run_plan(self, plan: Plan, arrays: list[Any], context: RunContext, overrides: Mapping[str, Any] | None) -> list[Any]:
+    def _run_plan(
+        self,
+        plan: Plan,
+        arrays: list[Any],
+        context: RunContext,
+        overrides: Mapping[str, Any] | None,
+        targets: Mapping[str, Array] | None,
+    ) -> list[Any]:
         """The outputs, the run traced and reported unless it is a quiet one."""
-        if context is QUIET:
+        if context is QUIET and targets is None:
             return plan.run(arrays, QUIET, overrides)
         start = time.perf_counter_ns()
-        outputs = plan.run(arrays, context, overrides)
+        outputs = plan.run(arrays, context, overrides) if targets is None else plan.run_into(arrays, targets, context, overrides)
         if self._trace is not None:
             self._trace.record("Session", "model_run", start)
         if self._verbose:
@@ -243,6 +350,45 @@ class InferenceSession:
             inside = step.executable.assignment()
             found += [*inside] if isinstance(step.executable, LateProgram) and inside else [claimed, *inside]
         return found
+
+    def get_input_memory_infos(self) -> Sequence[OrtMemoryInfo]:
+        """Where each input lies."""
+        from sardonyx.session.devices import memory_infos
+
+        return memory_infos(len(self._built.inputs))
+
+    def get_output_memory_infos(self) -> Sequence[OrtMemoryInfo]:
+        """Where each output lies."""
+        from sardonyx.session.devices import memory_infos
+
+        return memory_infos(len(self._built.outputs))
+
+    def get_input_epdevices(self) -> Sequence[OrtEpDevice]:
+        """The provider and hardware that read each input."""
+        from sardonyx.session.devices import get_ep_devices
+
+        return get_ep_devices() * len(self._built.inputs)
+
+    def enable_fallback(self) -> None:
+        """Without effect: a provider that fails is an error, and never another one's chance."""
+
+    def disable_fallback(self) -> None:
+        """Without effect: see `enable_fallback`."""
+
+    def get_tuning_results(self) -> list[dict[str, Any]]:
+        """Nothing: no provider here is tuned by measurements."""
+        return []
+
+    def set_tuning_results(self, results: Sequence[dict[str, Any]], *, error_on_invalid: bool = False) -> None:
+        """Without effect: see `get_tuning_results`. Raises RuntimeError for results of some if `error_on_invalid`."""
+        if results and error_on_invalid:
+            raise RuntimeError("No provider of this session takes tuning results.")
+
+    def set_ep_dynamic_options(self, options: Mapping[str, str]) -> None:
+        """Without effect: no provider here has options that change while a session is there."""
+
+    def release_captured_graph(self, graph_annotation_id: int = 0) -> None:
+        """Without effect: nothing is captured on a CPU."""
 
     def describe(self) -> str:
         """What the compiler did, for people: each sub-graph with its provider."""

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from sardonyx.base.context import QUIET, RunContext
-from sardonyx.providers.base import Executable
+from sardonyx.providers.base import Executable, copied_into
+from sardonyx.runtime.arrays import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +62,12 @@ Call = tuple[Executable, list[int], slice, list[int]]
 class Plan:
     """The steps that lead to certain outputs. Values stand in a list; each name has its place in it, what a step writes side by side."""
 
-    __slots__ = ("_calls", "_direct", "_given", "_inputs", "_outputs", "_places", "_rest", "_single", "_start", "steps")
+    __slots__ = ("_calls", "_direct", "_given", "_inputs", "_names", "_outputs", "_places", "_rest", "_single", "_start", "steps")
 
     def __init__(
         self, inputs: tuple[str, ...], outputs: tuple[str, ...], constants: Mapping[str, Any], steps: tuple[Step, ...]
     ) -> None:
-        self._inputs, self.steps = inputs, steps
+        self._inputs, self._names, self.steps = inputs, outputs, steps
         self._direct = bool(steps) and steps[0].inputs == inputs
         self._single = steps[0].executable if self._direct and len(steps) == 1 and steps[0].outputs == outputs else None
         names = [*inputs, *constants, *(name for step in steps for name in step.outputs)]
@@ -108,6 +109,16 @@ class Plan:
             values[place] = None
         return self.finish(values, self._rest, QUIET)
 
+    def again_into(self, feed: Mapping[str, Any], targets: Mapping[str, Array]) -> list[Any] | None:
+        """As `again`, for plans of one step; outputs with an array in `targets` are written there, see `run_into`."""
+        if self._single is None or len(feed) != len(self._inputs):
+            return None
+        try:
+            arrays = [feed[name] for name in self._inputs]
+        except KeyError:
+            return None
+        return self._single.again(arrays, [targets.get(name) for name in self._names])
+
     def repeat(self, arrays: list[Any], context: RunContext) -> list[Any]:
         """As `run`, for a caller that has not tried the short way of `again`."""
         return self.run(arrays, context) if self._single is None else execute(self._single, arrays, context)
@@ -121,6 +132,33 @@ class Plan:
         for name, value in (overrides or {}).items():
             values[self._places[name]] = value
         return self.finish(values, self._calls, context)
+
+    def run_into(
+        self,
+        arrays: list[Any],
+        targets: Mapping[str, Array],
+        context: RunContext,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> list[Any]:
+        """As `run`; outputs with an array in `targets` are written there. See `Executable.run_into` for what those have to be."""
+        values = self._start.copy()
+        values[: len(arrays)] = arrays
+        for name, value in (overrides or {}).items():
+            values[self._places[name]] = value
+        for step, (executable, reads, writes, done_with) in zip(self.steps, self._calls, strict=True):
+            context.check()
+            inputs, into = [values[place] for place in reads], [targets.get(name) for name in step.outputs]
+            if any(array is not None for array in into):
+                values[writes] = executable.run_into(inputs, into, context)
+            else:
+                values[writes] = execute(executable, inputs, context)
+            for place in done_with:
+                values[place] = None
+        found = [values[place] for place in self._outputs]
+        for index in self._given:
+            target = targets.get(self._names[index])
+            found[index] = copied(found[index]) if target is None else copied_into(found[index], target)
+        return found
 
     def finish(self, values: list[Any], calls: Sequence[Call], context: RunContext) -> list[Any]:
         """The outputs, after these calls on the values."""

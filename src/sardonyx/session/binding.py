@@ -1,0 +1,308 @@
+"""IOBinding: inputs and outputs that stay where they are from run to run. Outputs are written straight into arrays of the user's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sardonyx.base import dtypes
+from sardonyx.base.errors import SardonyxError
+from sardonyx.runtime.arrays import Array, address_of
+from sardonyx.runtime.dlpack import at_address
+from sardonyx.runtime.mapped import is_mapped
+from sardonyx.session.devices import OrtDevice
+from sardonyx.session.feeds import InputSpec
+from sardonyx.session.values import OrtValue, OrtValueVector, element_dtype, prepared
+
+if TYPE_CHECKING:
+    from sardonyx.session.inference_session import InferenceSession
+    from sardonyx.session.options import RunOptions
+
+
+class IOBinding:
+    """What a session's inputs are read from, and where its outputs go.
+
+    An output that is bound to memory is written there by the compiled code, without a copy, unless that memory overlaps an input or another
+    output: then it is computed elsewhere and copied. Errors are RuntimeErrors, as in ONNX Runtime.
+    """
+
+    def __init__(self, session: InferenceSession) -> None:
+        self._session = session
+        self._inputs: dict[str, OrtValue] = {}
+        self._outputs: dict[str, OrtValue | None] = {}
+        self._raw: list[tuple[str, Array, bool]] = []
+        self._results: list[OrtValue] = []
+        self._checked = False  # do the following say what is bound?
+        self._feed: dict[str, Any] = {}
+        self._names: tuple[str, ...] = ()
+        self._bound: list[OrtValue] | None = None  # the outputs, if all are bound to memory
+        self._direct: dict[str, Array] = {}
+        self._copied: dict[str, Array] = {}
+
+    # ---- inputs -------------------------------------------------------------------------------------------------------------
+
+    def bind_cpu_input(self, name: str, arr_on_cpu: Any) -> None:
+        """Binds an input to an array; changes in the array are seen by runs, unless it had to be copied: texts, and what isn't contiguous.
+
+        Raises RuntimeError for an unknown name, for sequences and maps, and for what is no array of numbers.
+        """
+        spec = self._input(name)
+        if not spec.type.startswith(("tensor(", "optional(tensor(")):
+            raise RuntimeError("Only binding Tensors is currently supported")
+        if isinstance(arr_on_cpu, OrtValue):
+            self._bind_input(name, arr_on_cpu)
+            return
+        if not isinstance(arr_on_cpu, np.ndarray | np.generic):
+            raise RuntimeError(f"Unable to create OrtValue from the given python object: a {type(arr_on_cpu).__name__}")
+        self._bind_input(name, OrtValue._of(prepared(np.asarray(arr_on_cpu))))
+
+    def bind_input(
+        self, name: str, device_type: str, device_id: int, element_type: Any, shape: Sequence[int], buffer_ptr: int
+    ) -> None:
+        """Binds an input to memory by its address, which the caller keeps there.
+
+        element_type: numpy's, or a number of TensorProto.DataType. Raises RuntimeError for another device than the CPU, and for memory that is
+        not there.
+        """
+        self._input(name)
+        require_cpu(OrtDevice.make(device_type, device_id), "input")
+        array = array_at(element_type, shape, buffer_ptr, write=False)
+        self._bind_input(name, OrtValue._of(array))
+        self._raw.append((name, array, False))
+
+    def bind_ortvalue_input(self, name: str, ortvalue: OrtValue) -> None:
+        """Binds an input to a value."""
+        self._input(name)
+        self._bind_input(name, ortvalue._get_c_value())
+
+    def _bind_input(self, name: str, value: OrtValue) -> None:
+        self._raw = [entry for entry in self._raw if entry[0] != name or entry[2]]
+        self._inputs[name] = value
+        self._checked = False
+
+    def _input(self, name: str) -> InputSpec:
+        feeds = self._session._feeds
+        for spec in (*feeds.inputs, *feeds.overridable.values()):
+            if spec.name == name:
+                return spec
+        raise RuntimeError(f"Failed to find NodeArg with name: {name} in the def list")
+
+    def clear_binding_inputs(self) -> None:
+        """Forgets the inputs."""
+        self._inputs.clear()
+        self._raw = [entry for entry in self._raw if entry[2]]
+        self._checked = False
+
+    def synchronize_inputs(self) -> None:
+        """Without effect: inputs on the CPU are there."""
+
+    # ---- outputs ------------------------------------------------------------------------------------------------------------
+
+    def bind_output(
+        self,
+        name: str,
+        device_type: str = "cpu",
+        device_id: int = 0,
+        element_type: Any = None,
+        shape: Sequence[int] | None = None,
+        buffer_ptr: int | None = None,
+    ) -> None:
+        """Asks for an output: in new memory at each run, or in memory at an address, which the caller keeps there.
+
+        Raises ValueError for an address without type and shape, RuntimeError for another device than the CPU, and for memory that is not there
+        or can't be written. What doesn't fit the output is found when it is run.
+        """
+        device = OrtDevice.make(device_type, device_id)
+        if buffer_ptr is None:
+            self._bind_output(name, None)  # wherever it was asked for: results lie on the CPU
+            return
+        if element_type is None or shape is None:
+            raise ValueError("`element_type` and `shape` are to be provided if pre-allocated memory is provided")
+        require_cpu(device, "output")
+        array = array_at(element_type, shape, buffer_ptr, write=True)
+        self._bind_output(name, OrtValue._of(array))
+        self._raw.append((name, array, True))
+
+    def bind_ortvalue_output(self, name: str, ortvalue: OrtValue) -> None:
+        """Asks for an output in a tensor. Raises RuntimeError if the tensor's memory is read-only, or it is no tensor of numbers."""
+        value = ortvalue._get_c_value()
+        array = value._value
+        if not isinstance(array, np.ndarray) or array.dtype == object:
+            raise RuntimeError(f"Output {name} can only be bound to a tensor of numbers, not to {value.data_type()}.")
+        if not array.flags.writeable:
+            raise RuntimeError(f"The memory that output {name} is bound to is read-only.")
+        self._bind_output(name, value)
+
+    def _bind_output(self, name: str, value: OrtValue | None) -> None:
+        self._raw = [entry for entry in self._raw if entry[0] != name or not entry[2]]
+        self._outputs[name] = value
+        self._checked = False
+
+    def clear_binding_outputs(self) -> None:
+        """Forgets the outputs, and the results of the last run."""
+        self._outputs.clear()
+        self._results = []
+        self._raw = [entry for entry in self._raw if not entry[2]]
+        self._checked = False
+
+    def synchronize_outputs(self) -> None:
+        """Without effect: a run that has returned has written its outputs."""
+
+    def get_outputs(self) -> list[OrtValue]:
+        """The outputs of the last run, in the order in which they were bound; those bound to memory are that memory."""
+        return [OrtValue(value) for value in self._results]
+
+    def get_outputs_as_ortvaluevector(self) -> OrtValueVector:
+        """The same as one object."""
+        return OrtValueVector(self._results)
+
+    def copy_outputs_to_cpu(self) -> list[Any]:
+        """The outputs of the last run as `InferenceSession.run` returns them; those bound to memory as copies."""
+        bound = self._outputs
+        return [
+            value._value.copy() if bound.get(name) is value else value._value
+            for name, value in zip(bound, self._results, strict=False)
+        ]
+
+    # ---- running ------------------------------------------------------------------------------------------------------------
+
+    def _run(self, run_options: RunOptions | None) -> None:
+        """Raises RuntimeError for what doesn't fit, and for whatever the run raises."""
+        if not self._outputs:
+            raise RuntimeError("Error in execution: At least one output should be requested.")
+        try:
+            if not self._checked:
+                self._check()
+            for name, array, write in self._raw:
+                require_mapped(name, array, write)
+            made = self._session._run_into(self._names, self._feed, self._direct, run_options)
+            for name, target in self._copied.items():
+                copy_into(name, target, made[self._names.index(name)])
+        except SardonyxError as error:
+            raise RuntimeError(f"Error in execution: {error.detail}") from error
+        except ValueError as error:
+            raise RuntimeError(f"Error in execution: {error}") from error
+        if self._bound is not None:
+            self._results = self._bound
+            return
+        kinds = self._session._kinds
+        self._results = [
+            bound if bound is not None else OrtValue._of(value, kinds.get(name, ""))
+            for (name, bound), value in zip(self._outputs.items(), made, strict=True)
+        ]
+
+    def _check(self) -> None:
+        """Sorts the outputs that are bound to memory into those that can be written in place and those that are copied there.
+
+        Raises InvalidArgument for a rank, size or dtype that the model rules out.
+        """
+        bound = {name: value._value for name, value in self._outputs.items() if value is not None}
+        for output in self._session.get_outputs():
+            if output.name in bound:
+                check_target(output.name, output.type, output.shape, bound[output.name])
+        inputs = [value._value for value in self._inputs.values() if isinstance(value._value, np.ndarray)]
+        shared = overlapping(list(bound.values()), inputs)
+        self._feed = {name: value._value for name, value in self._inputs.items()}
+        self._names = tuple(self._outputs)
+        self._bound = [value for value in self._outputs.values() if value is not None] if len(bound) == len(self._names) else None
+        self._direct = {name: array for name, array in bound.items() if id(array) not in shared}
+        self._copied = {name: array for name, array in bound.items() if id(array) in shared}
+        self._checked = True
+
+
+class SessionIOBinding(IOBinding):
+    """IOBinding with the arguments of ONNX Runtime's inner class: a device instead of its name and number."""
+
+    def bind_input(self, name: str, *what: Any) -> None:
+        """what: an array; or a device, an element type, a shape and an address."""
+        if len(what) == 1:
+            self.bind_cpu_input(name, what[0])
+            return
+        device, element_type, shape, address = what
+        require_cpu(device, "input")
+        super().bind_input(name, "cpu", device.device_id(), element_type, shape, address)
+
+    def bind_output(self, name: str, device: OrtDevice, *what: Any) -> None:  # type: ignore[override]
+        """what: nothing; or an element type, a shape and an address."""
+        if what:
+            require_cpu(device, "output")
+        super().bind_output(name, "cpu", device.device_id(), *what)
+
+
+def require_cpu(device: OrtDevice, end: str) -> None:
+    """Raises RuntimeError for a device that is not the CPU. end: input or output."""
+    if device.device_type() != OrtDevice.cpu():
+        raise RuntimeError(f"Error when binding {end}: there is no device of type {device.device_type()} here, only the CPU (0).")
+
+
+def array_at(element_type: Any, shape: Sequence[int], address: int, write: bool) -> Array:
+    """The array at an address. Raises RuntimeError for texts, sizes below 0, and memory that isn't there, or can't be written."""
+    dtype = element_dtype(element_type)
+    if dtype is dtypes.string:
+        raise RuntimeError("Only binding non-string Tensors is currently supported")
+    sizes = tuple(int(size) for size in shape)
+    if any(size < 0 for size in sizes):
+        raise RuntimeError(f"shape.Size() must >=0, not that of {list(sizes)}")
+    size = math.prod(sizes) * dtype.itemsize
+    if not is_mapped(address, size, write):
+        raise RuntimeError(
+            f"Pointer to data memory is not valid: {size} bytes at {address:#x} can't be {'written' if write else 'read'}"
+        )
+    if address % dtype.numpy.alignment:
+        raise RuntimeError(f"Pointer to data memory is not valid: {address:#x} is no multiple of {dtype.numpy.alignment}")
+    return at_address(address, sizes, dtype.numpy)
+
+
+def require_mapped(name: str, array: Array, write: bool) -> None:
+    """Raises RuntimeError if the memory is gone."""
+    if not is_mapped(address_of(array), array.nbytes, write):
+        raise RuntimeError(
+            f"Error in execution: the memory that {name} is bound to, at {address_of(array):#x}, is not there any more."
+        )
+
+
+def check_target(name: str, kind: str, sizes: Sequence[int | str | None], target: Array) -> None:
+    """Raises InvalidArgument for an array that an output can't be written into, whatever is fed."""
+    from sardonyx.base.errors import InvalidArgument
+
+    found = f"tensor({dtypes.from_numpy(target.dtype).onnx_name})"
+    if kind and found != kind:
+        raise InvalidArgument(f"Unexpected output data type. Actual: ({found}) , expected: ({kind})")
+    if not sizes:
+        return
+    spec = InputSpec(name, kind, None, tuple(size if isinstance(size, int) else None for size in sizes))
+    try:
+        spec.check_sizes(target.shape)
+    except InvalidArgument as error:
+        raise InvalidArgument(error.detail.replace("for input:", "for output:")) from None
+
+
+def overlapping(targets: Sequence[Array], inputs: Sequence[Array]) -> set[int]:
+    """The ids of targets whose memory an input, or another target, has a part of."""
+    spans = sorted(
+        (address_of(array), address_of(array) + array.nbytes, id(array), is_target)
+        for arrays, is_target in ((targets, True), (inputs, False))
+        for array in arrays
+        if array.nbytes
+    )
+    found: set[int] = set()
+    open_spans: list[tuple[int, int, int, bool]] = []
+    for span in spans:
+        open_spans = [before for before in open_spans if before[1] > span[0]]
+        for before in open_spans:
+            found.update(one[2] for one in (before, span) if one[3] and (before[3] or span[3]))
+        open_spans.append(span)
+    return found
+
+
+def copy_into(name: str, target: Array, made: Array) -> None:
+    """Raises InvalidArgument if the shapes differ."""
+    from sardonyx.base.errors import InvalidArgument
+    from sardonyx.runtime.execution import misfit
+
+    if target.shape != made.shape:
+        raise InvalidArgument(misfit(name, target, made.shape))
+    target[...] = made

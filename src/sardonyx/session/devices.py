@@ -1,0 +1,264 @@
+"""Devices and their memory, as the public surface describes them. Models run on the CPU: other devices can be named, not used."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from sardonyx.providers import registry
+from sardonyx.session.enums import (
+    OrtAllocatorType,
+    OrtDeviceMemoryType,
+    OrtDeviceVendorId,
+    OrtHardwareDeviceType,
+    OrtMemoryInfoDeviceType,
+    OrtMemType,
+)
+
+_NUMBERS = {"cpu": 0, "cuda": 1, "gpu": 1, "webgpu": 1, "cann": 3, "npu": 3, "dml": 4}
+_VENDORS = {
+    "cuda": OrtDeviceVendorId.NVIDIA,
+    "dml": OrtDeviceVendorId.MICROSOFT,
+    "cann": OrtDeviceVendorId.HUAWEI,
+    "webgpu": OrtDeviceVendorId.NONE,
+}
+_ELSEWHERE = "Can't allocate memory on the device using this package. Models run on the CPU; device_type is 'cpu'."
+
+
+class OrtDevice:
+    """A device: its type, the kind of its memory, its vendor and its number."""
+
+    __slots__ = ("_device_id", "_mem_type", "_type", "_vendor")
+
+    def __init__(self, *what: Any) -> None:
+        """what: another OrtDevice, or (type, memory type, number), or (type, memory type, vendor, number). Raises ValueError for others."""
+        if len(what) == 1 and isinstance(what[0], OrtDevice):
+            given = what[0]
+            what = given._type, given._mem_type, given._vendor, given._device_id
+        elif len(what) == 3:
+            what = what[0], what[1], 0, what[2]
+        if len(what) != 4 or not all(isinstance(number, int) for number in what):
+            raise ValueError("`Provided object` needs to be of type `OrtDevice`")
+        numbers = [int(number) for number in what]
+        if numbers[0] == OrtDevice.dml():  # a GPU, named by its interface
+            numbers[0], numbers[2] = OrtDevice.gpu(), int(OrtDeviceVendorId.MICROSOFT)
+        self._type: int = numbers[0]
+        self._mem_type: int = numbers[1]
+        self._vendor: int = numbers[2]
+        self._device_id: int = numbers[3]
+
+    @staticmethod
+    def make(ort_device_name: str, device_id: int, vendor_id: int = -1) -> OrtDevice:
+        """The device of this name: cpu, cuda, gpu, npu, dml, cann or webgpu. Raises Exception for others, as ONNX Runtime does."""
+        if ort_device_name not in _NUMBERS:
+            raise Exception(f"Unsupported device type: {ort_device_name}")
+        vendor = int(vendor_id) if vendor_id >= 0 else int(_VENDORS.get(ort_device_name, 0))
+        return OrtDevice(_NUMBERS[ort_device_name], 0, vendor, device_id)
+
+    def device_id(self) -> int:
+        """The number of the device among those of its type."""
+        return self._device_id
+
+    def device_type(self) -> int:
+        """0: CPU, 1: GPU, 2: FPGA, 3: NPU."""
+        return self._type
+
+    def device_vendor_id(self) -> int:
+        """See OrtDeviceVendorId."""
+        return self._vendor
+
+    vendor_id = device_vendor_id
+
+    def device_mem_type(self) -> int:
+        """0: the device's own memory."""
+        return self._mem_type
+
+    mem_type = device_mem_type
+
+    def _get_c_device(self) -> OrtDevice:
+        return self
+
+    @staticmethod
+    def cpu() -> int:
+        """The number of a type, as `device_type` gives it; so are the others."""
+        return 0
+
+    @staticmethod
+    def cuda() -> int:
+        return 1
+
+    gpu = webgpu = cuda
+
+    @staticmethod
+    def fpga() -> int:
+        return 2
+
+    @staticmethod
+    def npu() -> int:
+        return 3
+
+    cann = npu
+
+    @staticmethod
+    def dml() -> int:
+        return 4
+
+    @staticmethod
+    def default_memory() -> int:
+        """The number of a device's own memory."""
+        return 0
+
+
+def require_cpu(device: OrtDevice) -> None:
+    """Raises RuntimeError for a device that is not the CPU."""
+    if device.device_type() != OrtDevice.cpu():
+        raise RuntimeError(_ELSEWHERE)
+
+
+class OrtMemoryInfo:
+    """A memory: its name, device and kind. Raises RuntimeError for a name that is not known."""
+
+    _names: ClassVar[tuple[str, ...]] = ("Cpu", "Cuda", "CudaPinned", "Cann", "CannPinned", "DML", "OpenVINO_CPU", "WebGPU_Buffer")
+
+    def __init__(self, name: str, allocator_type: OrtAllocatorType, device_id: int, mem_type: OrtMemType) -> None:
+        if name not in self._names:
+            raise RuntimeError("Specified device is not supported. Try CreateMemoryInfo_V2.")
+        self.name, self.allocator_type, self.device_id, self.mem_type = name, allocator_type, device_id, mem_type
+        self.device_mem_type = OrtDeviceMemoryType.DEFAULT
+        self.device_vendor_id = 0
+
+    @classmethod
+    def create_v2(
+        cls,
+        name: str,
+        device_type: OrtMemoryInfoDeviceType,
+        vendor_id: int,
+        device_id: int,
+        device_mem_type: OrtDeviceMemoryType,
+        alignment: int,
+        allocator_type: OrtAllocatorType,
+    ) -> OrtMemoryInfo:
+        """A memory of any name and vendor."""
+        made = cls("Cpu", allocator_type, device_id, OrtMemType.DEFAULT)
+        made.name, made.device_vendor_id, made.device_mem_type = name, vendor_id, device_mem_type
+        if device_mem_type == OrtDeviceMemoryType.HOST_ACCESSIBLE:
+            made.mem_type = OrtMemType.CPU_OUTPUT
+        return made
+
+
+def cpu_memory() -> OrtMemoryInfo:
+    """Where inputs and outputs lie."""
+    return OrtMemoryInfo("Cpu", OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, OrtMemType.DEFAULT)
+
+
+class OrtArenaCfg:
+    """How an arena grows; -1 leaves a figure to the runtime.
+
+    OrtArenaCfg(max_mem, arena_extend_strategy, initial_chunk_size_bytes, max_dead_bytes_per_chunk), or OrtArenaCfg({name: figure}).
+    Raises RuntimeError for an unknown name.
+    """
+
+    def __init__(self, *figures: Any) -> None:
+        self.max_mem = 0
+        self.arena_extend_strategy = self.initial_chunk_size_bytes = self.max_dead_bytes_per_chunk = -1
+        self.initial_growth_chunk_size_bytes = self.max_power_of_two_extend_bytes = -1
+        names = ("max_mem", "arena_extend_strategy", "initial_chunk_size_bytes", "max_dead_bytes_per_chunk")
+        if len(figures) == 1 and isinstance(figures[0], dict):
+            given = figures[0]
+        elif len(figures) == len(names):
+            given = dict(zip(names, figures, strict=True))
+        else:
+            raise TypeError(f"OrtArenaCfg takes four figures or a dict, not {len(figures)} arguments")
+        for name, figure in given.items():
+            if name not in vars(self):
+                raise RuntimeError(f"Invalid OrtArenaCfg option: {name}")
+            setattr(self, name, int(figure))
+
+
+@dataclass(frozen=True)
+class OrtHardwareDevice:
+    """A piece of hardware."""
+
+    type: OrtHardwareDeviceType
+    vendor: str
+    vendor_id: int
+    device_id: int = 0
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+class OrtSyncStream:
+    """A queue of a device's work. The CPU has none: `OrtEpDevice.create_sync_stream` raises NotImplemented."""
+
+    def get_handle(self) -> int:
+        """The queue's address."""
+        return 0
+
+
+@dataclass(frozen=True)
+class OrtEpDevice:
+    """A provider together with hardware that it runs on."""
+
+    ep_name: str
+    ep_vendor: str
+    device: OrtHardwareDevice
+    ep_metadata: dict[str, str] = field(default_factory=dict)
+    ep_options: dict[str, str] = field(default_factory=dict)
+
+    def memory_info(self, kind: OrtDeviceMemoryType) -> OrtMemoryInfo | None:
+        """The memory of this kind that the provider uses; None if it has no such."""
+        return cpu_memory() if kind == OrtDeviceMemoryType.DEFAULT else None
+
+    def create_sync_stream(self) -> OrtSyncStream:
+        """Raises NotImplemented: work on the CPU is done when a run returns."""
+        from sardonyx.base import errors
+
+        raise errors.NotImplemented(f"{self.ep_name} has no streams: its work is done when a run returns.")
+
+
+def get_ep_devices() -> list[OrtEpDevice]:
+    """The providers of this installation, each with the hardware that it runs on."""
+    from sardonyx import __version__
+
+    names = {"x86_64": ("x86", OrtDeviceVendorId.NONE), "aarch64": ("ARM", OrtDeviceVendorId.ARM)}
+    vendor, number = names.get(platform.machine(), (platform.machine(), OrtDeviceVendorId.NONE))
+    hardware = OrtHardwareDevice(OrtHardwareDeviceType.CPU, vendor, int(number))
+    return [OrtEpDevice(registry.CPU, "Sardonyx", hardware, {"version": __version__})]
+
+
+def create_and_register_allocator(memory: OrtMemoryInfo, arena: OrtArenaCfg | None) -> None:
+    """Accepted and without effect: sessions share the process's allocator anyway. Raises RuntimeError for another device's memory."""
+    if memory.name != "Cpu":
+        raise RuntimeError(f"Error when creating and registering allocator: {_ELSEWHERE}")
+
+
+def create_and_register_allocator_v2(
+    provider_type: str, memory: OrtMemoryInfo, options: Mapping[str, str], arena: OrtArenaCfg | None
+) -> None:
+    """As `create_and_register_allocator`, for a provider. Raises RuntimeError for any but the CPU's."""
+    if provider_type != registry.CPU:
+        raise RuntimeError(
+            "Error when creating and registering allocator in create_and_register_allocator_v2: "
+            f"{provider_type} is not implemented in CreateAndRegisterAllocatorV2()"
+        )
+    create_and_register_allocator(memory, arena)
+
+
+def register_execution_provider_library(name: str, path: str) -> None:
+    """Raises Fail: native providers need ONNX Runtime's own interface, which this runtime does not have."""
+    from sardonyx.base.errors import Fail
+
+    raise Fail(f"Failed to load library {path}: provider {name} is a native library for ONNX Runtime, which cannot be loaded here.")
+
+
+def unregister_execution_provider_library(name: str) -> None:
+    """Raises InvalidArgument: none can be registered."""
+    from sardonyx.base.errors import InvalidArgument
+
+    raise InvalidArgument(f"Execution provider library: {name} was not registered.")
+
+
+def memory_infos(count: int) -> Sequence[OrtMemoryInfo]:
+    """Where so many inputs or outputs lie."""
+    return [cpu_memory()] * count

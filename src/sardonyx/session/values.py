@@ -1,0 +1,341 @@
+"""OrtValue: a tensor, a sequence, a map or a sparse tensor, as sessions take and give them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sardonyx.base import dtypes
+from sardonyx.base.errors import Fail
+from sardonyx.runtime.arrays import Array, address_of
+
+if TYPE_CHECKING:
+    from sardonyx.session.devices import OrtMemoryInfo
+    from sardonyx.session.sparse import SparseTensor
+
+_NOT_ARRAY = "Creation of OrtValues is currently only supported from numpy arrays"
+_ELSEWHERE = (
+    "Can't allocate memory on the device using this package of OnnxRuntime. Please use the appropriate package of OnnxRuntime for your "
+    "hardware to use this feature."
+)
+
+
+class OrtValue:
+    """A value that sessions read and write without a copy of it.
+
+    Tensors are numpy arrays inside, C-contiguous and in native byte order; sequences are lists of arrays, or of dicts; maps are dicts.
+    """
+
+    __slots__ = ("__weakref__", "_kind", "_value")
+
+    def __init__(self, ortvalue: OrtValue) -> None:
+        """The same value once more, in the same memory. Raises ValueError for anything else."""
+        if not isinstance(ortvalue, OrtValue):
+            raise ValueError("`Provided ortvalue` needs to be of type `OrtValue`")
+        self._value: Any = ortvalue._value
+        self._kind: str = ortvalue._kind
+
+    @classmethod
+    def _of(cls, value: Any, kind: str = "") -> OrtValue:
+        """A value as sessions have them inside. kind: its type as users see it, "" if it is to be read off the value."""
+        made = cls.__new__(cls)
+        made._value, made._kind = value, kind
+        return made
+
+    # ---- making -------------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def ortvalue_from_numpy(
+        cls, numpy_obj: Array, /, device_type: str = "cpu", device_id: int = 0, vendor_id: int = -1
+    ) -> OrtValue:
+        """The tensor in an array's memory. Arrays of texts, and those that are not contiguous, are copied.
+
+        Raises RuntimeError for what is no array, and for another device than the CPU.
+        """
+        require_cpu_named(device_type, device_id, vendor_id)
+        if not isinstance(numpy_obj, np.ndarray):
+            raise RuntimeError(_NOT_ARRAY)
+        return cls._of(prepared(numpy_obj))
+
+    @classmethod
+    def ortvalue_from_numpy_with_onnx_type(cls, data: Array, /, onnx_element_type: int) -> OrtValue:
+        """The tensor in an array's memory, its elements read as another type of the same width, such as bfloat16 in an array of uint16.
+
+        onnx_element_type: of TensorProto.DataType. Raises RuntimeError for a type that isn't there or has another width.
+        """
+        dtype = element_dtype(onnx_element_type)
+        if dtype is dtypes.string or data.dtype.itemsize != dtype.itemsize:
+            raise RuntimeError(f"Items size in the incoming array: {data.dtype.itemsize} specified by onnxtype: {dtype.itemsize}")
+        return cls._of(prepared(data).view(dtype.numpy))
+
+    @classmethod
+    def ortvalue_from_shape_and_type(
+        cls,
+        shape: Sequence[int],
+        element_type: Any,
+        device_type: str = "cpu",
+        device_id: int = 0,
+        vendor_id: int = -1,
+        memory_info: OrtMemoryInfo | None = None,
+    ) -> OrtValue:
+        """A tensor whose numbers are not set.
+
+        element_type: numpy's, or a number of TensorProto.DataType. Raises RuntimeError for a type or shape that can't be, and for another
+        device than the CPU.
+        """
+        if memory_info is not None:
+            if (device_type, device_id, vendor_id) != ("cpu", 0, -1):
+                text = "device_type, device_id, and vendor_id are ignored when memory_info is provided."
+                warnings.warn(text, stacklevel=2)
+            device_type = "cpu" if memory_info.name == "Cpu" else "gpu"
+        require_cpu_named(device_type, device_id, vendor_id)
+        dtype = element_dtype(element_type)
+        if dtype is dtypes.string:
+            raise RuntimeError("Creation of OrtValues is currently only supported from non-string numpy arrays")
+        sizes = [int(size) for size in shape]
+        if any(size < 0 for size in sizes):
+            raise RuntimeError(f"Tensor shape.Size() must be >= 0, not that of {sizes}")
+        try:
+            return cls._of(np.empty(sizes, dtype.numpy))
+        except (MemoryError, ValueError) as error:
+            raise RuntimeError(f"no memory for a tensor of shape {sizes}: {error}") from error
+
+    @classmethod
+    def ort_value_from_sparse_tensor(cls, sparse_tensor: SparseTensor) -> OrtValue:
+        """A value that is a sparse tensor."""
+        return cls._of(sparse_tensor, sparse_tensor.data_type())
+
+    @classmethod
+    def from_dlpack(cls, data: Any, /) -> OrtValue:
+        """The tensor of an object with `__dlpack__`, or of a capsule, in the same memory.
+
+        Raises TypeError for what is no capsule or has been used, RuntimeError for another device's memory, for types that have no number here,
+        and for tensors that are not contiguous.
+        """
+        from sardonyx.runtime import dlpack
+
+        return cls._of(dlpack.take(data.__dlpack__() if hasattr(data, "__dlpack__") else data))
+
+    # ---- asking -------------------------------------------------------------------------------------------------------------
+
+    def data_type(self) -> str:
+        """Such as `tensor(float)`, `seq(tensor(int64))`, `map(int64,tensor(float))`."""
+        if not self._kind:
+            self._kind = kind_of(self._value)
+        return self._kind
+
+    def element_type(self) -> int:
+        """The number in TensorProto.DataType of the elements of a tensor, or of the tensors in a sequence."""
+        inner = self.data_type().rsplit("(", 1)[-1].rstrip(")")
+        return next(d.code for d in dtypes.ALL if d.onnx_name == inner)
+
+    def shape(self) -> list[int]:
+        """Of a tensor. Raises RuntimeError for others."""
+        if self.is_sparse_tensor():
+            return self._value.dense_shape()  # type: ignore[no-any-return]
+        return list(self._tensor("Only OrtValues that are Tensors/SpareTensors are currently supported").shape)
+
+    def device_name(self) -> str:
+        """Where the value lies: `cpu`. Raises RuntimeError for what is no tensor."""
+        if not self.is_sparse_tensor():
+            self._tensor("Only OrtValues that are Tensors/SparseTensors are currently supported")
+        return "cpu"
+
+    def data_ptr(self) -> int:
+        """The address of a tensor's first element. Raises RuntimeError for others."""
+        return address_of(self._tensor("Only OrtValues that are Tensors are currently supported"))
+
+    def tensor_size_in_bytes(self) -> int:
+        """Bytes of a tensor. Raises RuntimeError for others."""
+        return int(self._tensor("Only OrtValues that are Tensors are currently supported").nbytes)
+
+    def has_value(self) -> bool:
+        """Is there a value? False for an optional that is empty."""
+        return self._value is not None
+
+    def is_tensor(self) -> bool:
+        """Is it a tensor that is not sparse?"""
+        return isinstance(self._value, np.ndarray)
+
+    def is_sparse_tensor(self) -> bool:
+        """Is it a sparse tensor?"""
+        return self._kind.startswith("sparse_tensor(")
+
+    def is_tensor_sequence(self) -> bool:
+        """Is it a sequence of tensors?"""
+        return self.data_type().removeprefix("optional(").startswith("seq(tensor(")
+
+    def as_sparse_tensor(self) -> SparseTensor:
+        """The sparse tensor. Raises RuntimeError for others."""
+        if not self.is_sparse_tensor():
+            raise RuntimeError("This OrtValue does not contain SparseTensor. Check data_type() value.")
+        return self._value  # type: ignore[no-any-return]
+
+    def numpy(self) -> Array:
+        """The tensor as an array, in the same memory. Raises RuntimeError for others."""
+        return self._tensor("Only OrtValues that are Tensors are convertible to Numpy objects").view()
+
+    to_numpy = numpy
+
+    def _tensor(self, otherwise: str) -> Array:
+        value = self._value
+        if not isinstance(value, np.ndarray):
+            raise RuntimeError(otherwise)
+        return value
+
+    # ---- exchanging ---------------------------------------------------------------------------------------------------------
+
+    def update_inplace(self, data: Array | OrtValue) -> None:
+        """Copies numbers into the tensor, which stays where it is.
+
+        data: an array or OrtValue of the same dtype and number of elements. Raises TypeError for others, RuntimeError if dtype or
+        number differ, or the tensor's memory is read-only.
+        """
+        if not isinstance(data, np.ndarray | OrtValue):
+            raise TypeError("data must be a numpy.ndarray or an OrtValue.")
+        target = self._tensor("Only OrtValues that are Tensors are currently supported")
+        source = data._tensor("Only OrtValues that are Tensors are currently supported") if isinstance(data, OrtValue) else data
+        if kind_of(source) != kind_of(target):
+            raise RuntimeError(
+                f"The source and destination OrtValues must have the same data type: {kind_of(source)}, {kind_of(target)}"
+            )
+        if source.size != target.size:
+            if isinstance(data, OrtValue):
+                raise RuntimeError("The source and destination OrtValues must have the same size")
+            raise RuntimeError("The input size of numpy arrays does not match the size of the OrtValue.")
+        if not target.flags.writeable:
+            raise RuntimeError("The OrtValue's memory is read-only.")
+        np.copyto(target, source.reshape(target.shape))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """For numpy.asarray and numpy.array."""
+        found = self.numpy()
+        if copy is not None:
+            return np.array(found, dtype, copy=copy)
+        return found if dtype is None else np.asarray(found, dtype)
+
+    def __dlpack__(self, *, stream: Any = None) -> Any:
+        """A DLPack capsule with the tensor's memory. Raises RuntimeError for what is no tensor of numbers, and for read-only memory."""
+        from sardonyx.runtime import dlpack
+
+        return dlpack.export(self._tensor("Only tensor type OrtValues are supported"))
+
+    def to_dlpack(self) -> Any:
+        """See `__dlpack__`."""
+        return self.__dlpack__()
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """(1, 0): the CPU. Raises RuntimeError for what is no tensor."""
+        self._tensor("Only tensor type OrtValues are supported")
+        return 1, 0
+
+    @property
+    def _ortvalue(self) -> OrtValue:
+        return self
+
+    def _get_c_value(self) -> OrtValue:
+        return self
+
+
+class OrtValueVector:
+    """A list of OrtValues."""
+
+    def __init__(self, values: Sequence[OrtValue] = ()) -> None:
+        self._values = list(values)
+
+    def push_back(self, value: OrtValue) -> None:
+        """Appends a value."""
+        self._values.append(value)
+
+    def reserve(self, count: int) -> None:
+        """Without effect: lists grow by themselves."""
+
+    def shrink_to_fit(self) -> None:
+        """Without effect."""
+
+    def dlpack_at(self, index: int) -> Any:
+        """A DLPack capsule with the value at this place."""
+        return self._values[index].__dlpack__()
+
+    def element_type_at(self, index: int) -> int:
+        """See OrtValue.element_type."""
+        return self._values[index].element_type()
+
+    def to_dlpacks(self, convert: Any = None) -> list[Any]:
+        """A DLPack capsule for each value, converted by the function, if there is one."""
+        capsules = [value.__dlpack__() for value in self._values]
+        return [convert(capsule) for capsule in capsules] if convert is not None else capsules
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __iter__(self) -> Iterator[OrtValue]:
+        return iter(self._values)
+
+    def __getitem__(self, index: int) -> OrtValue:
+        return self._values[index]
+
+
+def copy_tensors(src: Sequence[OrtValue], dst: Sequence[OrtValue], stream: Any = None) -> None:
+    """Copies each tensor into that at the same place. Raises RuntimeError if their numbers, types or sizes differ."""
+    if len(src) != len(dst):
+        raise RuntimeError("Invalid arguments provided to CopyTensors.")
+    for source, target in zip(src, dst, strict=True):
+        target.update_inplace(source)
+
+
+def require_cpu_named(device_type: str, device_id: int = 0, vendor_id: int = -1) -> None:
+    """Raises Exception for a device that nobody knows, RuntimeError for one that is not the CPU."""
+    if device_type == "cpu":
+        return
+    from sardonyx.session.devices import OrtDevice
+
+    OrtDevice.make(device_type, device_id, vendor_id)
+    raise RuntimeError(_ELSEWHERE)
+
+
+def prepared(array: Array) -> Array:
+    """The array as sessions take them: itself if it is contiguous, aligned and in native byte order; a copy otherwise.
+
+    Raises RuntimeError for a dtype that ONNX has no name for.
+    """
+    if array.dtype.kind in "OUS":
+        out = np.empty(array.shape, object)
+        out.reshape(-1)[:] = [x.decode() if isinstance(x, bytes) else str(x) for x in array.reshape(-1).tolist()]
+        return out
+    array = np.asarray(array)
+    try:
+        dtype = dtypes.from_numpy(array.dtype.newbyteorder("="))
+    except TypeError as error:
+        raise RuntimeError(f"Numpy_type {array.dtype} can't be converted to MLDataType.") from error
+    return np.require(array, dtype.numpy, ["C", "ALIGNED"])
+
+
+def element_dtype(element_type: Any) -> dtypes.DType:
+    """Of numpy's type, or of a number of TensorProto.DataType. Raises RuntimeError for others."""
+    if isinstance(element_type, int):
+        if element_type not in dtypes.BY_CODE:
+            raise RuntimeError(f"Not a valid ONNX Tensor data type: {element_type}: this tensor type is not supported")
+        return dtypes.BY_CODE[element_type]
+    try:
+        return dtypes.from_numpy(np.dtype(element_type))
+    except TypeError as error:
+        raise RuntimeError(f"Numpy_type {element_type} can't be converted to MLDataType.") from error
+
+
+def kind_of(value: Any) -> str:
+    """The type of a value, as users see it. Raises Fail for what can't be one; "" for nothing, and seq() for an empty list."""
+    if value is None:
+        return ""
+    if isinstance(value, np.ndarray):
+        return f"tensor({dtypes.from_numpy(value.dtype).onnx_name})"
+    if isinstance(value, list):
+        return f"seq({kind_of(value[0]) if value else ''})"
+    if isinstance(value, dict):
+        key, element = next(iter(value.items()), (0, 0.0))
+        inner = {str: "string", int: "int64", float: "float"}
+        return f"map({inner.get(type(key), 'int64')},tensor({inner.get(type(element), 'float')}))"
+    raise Fail(f"no ONNX value is a {type(value).__name__}")
