@@ -123,3 +123,17 @@ def test_operators_of_providers_are_known_to_them() -> None:
     with pytest.raises(Fail, match="Twist"):
         model(text, head)
     verify(model(text, head, knows=lambda domain, name: (domain, name) == ("mine", "Twist")), lambda domain, name: domain == "mine")
+
+
+@pytest.mark.parametrize(
+    "equation", ["é", "....", "i.j->i", "ij-", "i>j", "i->j->k", "ij - > j", "i1", "..." * 2, "a" * 5000 + "."]
+)
+def test_texts_that_are_no_equation(equation: str) -> None:
+    """onnx's inference would not come back from most of them."""
+    with pytest.raises(InvalidGraph, match="no equation"):
+        model(f'g (float[2, 2] x) => (y) {{ y = Einsum <equation = "{equation}"> (x) }}')
+
+
+@pytest.mark.parametrize("equation", ["ij->ji", "ij", "...ij->...j", " i j -> j i ", "i...->...", "ii"])
+def test_equations_that_are_read(equation: str) -> None:
+    model(f'g (float[2, 2] x) => (y) {{ y = Einsum <equation = "{equation}"> (x) }}')

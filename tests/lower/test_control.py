@@ -386,6 +386,17 @@ def test_a_loop_of_no_iteration_does_not_look_at_its_body() -> None:
         session(whole).run(None, {"x": X, "m": np.array(1), "where": np.array(9)})
 
 
+def test_what_is_wrong_in_a_body_is_wrong_only_if_it_runs() -> None:
+    """More than the three elements have to mirror, as is known before any run."""
+    nodes = [node("Pad", ["three", "much"], ["p"], mode="reflect"), node("ReduceSum", ["p"], ["g"], keepdims=0)]
+    made = body([*nodes, node("Add", ["v", "g"], ["w"])], [vector("v")], [vector("w")])
+    constants = {"three": np.ones(3, np.float32), "much": np.array([5, 0])}
+    whole = graph([node("Loop", ["m", "", "x"], ["y"], body=made)], [vector("x"), info("m", INT64)], [vector("y")], constants)
+    check(whole, ({"x": X, "m": 0}, [X]), compiled=False)
+    with pytest.raises(Fail, match="reflect"):
+        session(whole, compiled=False).run(None, {"x": X, "m": np.array(1)})
+
+
 @pytest.mark.parametrize("declared", [(), (1,)])
 def test_the_number_of_an_iteration_as_a_body_declares_it(declared: tuple[int, ...]) -> None:
     nodes = [node("Shape", ["i"], ["s"]), node("Size", ["s"], ["rank"]), node("Identity", ["going"], ["goes_on"])]

@@ -66,6 +66,15 @@ def test_a_hand_written_kernel_over_weights() -> None:
         program.check(reals(m, 5))
 
 
+def test_a_hand_written_kernel_over_a_part_of_a_weight() -> None:
+    """What it reads is a buffer of its own, also where all is prepared."""
+    turned = lambda w: view(w, (5, 1), lambda i, j: (j, 4 - i))  # noqa: E731
+    program = compiled(lambda x, w: add(x, operator("CumSum", turned(w), constant(np.array(0)))), "f32[5, n]", reals(1, 5))
+    assert program.preparation is not None
+    for n in SIZES:
+        program.check(reals(5, n))
+
+
 def test_weights_are_computed_on_once() -> None:
     program = compiled(lambda x, w: linalg.matmul(x, softmax.softmax_over(w, [0])), "f32[m, 8]", reals(8, 20))
     assert program.preparation is not None

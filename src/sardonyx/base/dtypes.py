@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from sardonyx.base.errors import Fail
+
 
 @dataclass(frozen=True, slots=True)
 class DType:
@@ -92,6 +94,16 @@ ALL = (
     *(f8e4m3fn, f8e4m3fnuz, f8e5m2, f8e5m2fnuz, u4, i4, f4e2m1, f8e8m0, u2, i2),
 )
 BY_CODE = {d.code: d for d in ALL}
+
+
+def of_code(code: int) -> DType:
+    """The dtype of numbers that an attribute names by ONNX's code. Raises Fail if there is none."""
+    found = BY_CODE.get(code)
+    if found is None or not found.is_number:
+        raise Fail(f"there are no numbers of type {code}")
+    return found
+
+
 BY_NAME = {d.name: d for d in ALL}
 FLOATS = (f32, f64, f16, bf16)
 NARROW_FLOATS = (f8e4m3fn, f8e4m3fnuz, f8e5m2, f8e5m2fnuz, f4e2m1, f8e8m0)

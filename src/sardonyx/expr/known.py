@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sardonyx.base.dtypes import boolean
-from sardonyx.base.errors import Unsupported
+from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Atom, Dim, Int, Symbol, substitute, symbols, value
 from sardonyx.expr import decide
 from sardonyx.expr.decide import Undecided
@@ -108,6 +108,23 @@ def elements(t: Tensor) -> npt.NDArray[Any]:
     for position, at in enumerate(np.ndindex(out.shape)):
         out[at] = number_or_symbol(t, at, position)
     return out
+
+
+def listed(t: Tensor, what: str) -> list[Dim]:
+    """The elements of a tensor of one axis, as `elements` has them. Raises Fail, calling them `what`, for one of another rank."""
+    if t.rank != 1:
+        raise Fail(f"[ShapeInferenceError] {what} must be in a tensor of one axis, not in {t}")
+    found: list[Dim] = elements(t).tolist()
+    return found
+
+
+def only(t: Tensor, what: str) -> Dim:
+    """The element of a tensor of one element, as `elements` has it. Raises Fail, calling it `what`, for more or fewer."""
+    found = elements(t)
+    if found.size != 1:
+        raise Fail(f"[ShapeInferenceError] {what} must be one number, not {t}")
+    number: Dim = found.item()
+    return number
 
 
 def number_or_symbol(t: Tensor, at: tuple[int, ...], position: int) -> Number:

@@ -7,6 +7,7 @@ with what the schemas allow. Both take time linear in the graph and raise what t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 
 import onnx_ir as ir
@@ -17,6 +18,8 @@ from sardonyx.graph.types import type_string
 
 Knows = Callable[[str, str], bool]
 
+_TERM = r"[A-Za-z ]*(\.\.\.[A-Za-z ]*)?"
+_EQUATION = re.compile(f"{_TERM}(,{_TERM})*(->{_TERM})?")
 MOST_AXES = 64  # numpy's limit
 _COUNTS = frozenset({"batch_dims", "perm"})
 _AXES = _COUNTS | {"axis", "axes", "batch_axis", "time_axis", "scan_input_axes", "scan_output_axes"}
@@ -114,6 +117,7 @@ def _check_operator(node: ir.Node, imports: Mapping[str, int], knows: Knows) -> 
     _check_arity(node, schema)
     _check_attributes(node, schema)
     _check_axes(node)
+    _check_equation(node)
     parts = node.attributes.get_int("num_outputs", 0) if node.op_type == "Split" else 0
     if parts and parts != len(node.outputs):
         raise _invalid(node, f"Attribute 'num_outputs' is {parts}, but there are {len(node.outputs)} outputs.")
@@ -146,6 +150,14 @@ def _check_axes(node: ir.Node) -> None:
             least = 0 if name in _COUNTS else -MOST_AXES
             if any(not least <= axis < MOST_AXES for axis in axes):
                 raise _invalid(node, f"Attribute '{name}' is {attribute.value}, which is no axis.")
+
+
+def _check_equation(node: ir.Node) -> None:
+    """Terms of letters, each with one ellipsis at most, between commas and before or after one arrow; onnx's inference reads other texts
+    without end."""
+    equation = node.attributes.get_string("equation")
+    if equation is not None and not _EQUATION.fullmatch(equation):
+        raise _invalid(node, f"Attribute 'equation' is {equation!r}, which is no equation.")
 
 
 def _check_attributes(node: ir.Node, schema: schemas.Schema) -> None:

@@ -8,7 +8,8 @@ If      one branch if the condition is known; else the two as bodies of which on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -59,6 +60,15 @@ def run_body(
         return import_body(graph, inner)
 
 
+@contextlib.contextmanager
+def may_fail(body: onnx_ir.Graph) -> Iterator[None]:
+    """Around the import of a body that may never run: what is wrong in it is wrong only if it does, so that Fail becomes Unsupported."""
+    try:
+        yield
+    except Fail as reason:
+        raise Unsupported(f"the body {body.name}, which may never run, fails: {reason.detail}") from reason
+
+
 def shaped(x: Tensor, argument: onnx_ir.Value) -> Tensor:
     """A scalar as a body's argument: of one axis if the body declares it so, as exporters do."""
     return view(x, (1,), lambda *_: ()) if argument.shape is not None and len(argument.shape) == 1 else x
@@ -90,11 +100,12 @@ def loop(node: onnx_ir.Node, inputs: Sequence[Tensor | None], scope: Scope, impo
     states = len(initial)
     start = scalar(condition) if condition is not None else always()
     trip = trip_count(count)
-    first = next_id()
+    first, runs = next_id(), is_true(start) and isinstance(trip, int) and trip > 0
 
     def step(t: Dim, *state: Tensor) -> Results:
         number = shaped(compute(i64, (), lambda: index(t)), body.inputs[0])
-        results = run_body(body, [number, shaped(always(), body.inputs[1]), *state], scope, import_body, first)
+        with contextlib.nullcontext() if runs else may_fail(body):
+            results = run_body(body, [number, shaped(always(), body.inputs[1]), *state], scope, import_body, first)
         return results[: 1 + states], results[1 + states :]
 
     if trip is not None and is_true(start) and not conditional(body):
@@ -199,11 +210,12 @@ def scan_operator(node: onnx_ir.Node, inputs: Sequence[Tensor | None], scope: Sc
     for x, axis in zip(sources[1:], axes[1:], strict=True):
         require_equal(x.shape[axis], trip, "scan inputs have different lengths: {} and {}", trip, x.shape[axis])
     states = len(initial)
-    first = next_id()
+    first, runs = next_id(), isinstance(trip, int) and trip > 0
 
     def step(t: Dim, *state: Tensor) -> Results:
         slices = [slice_at(x, a, trip - 1 - t if b else t) for x, a, b in zip(sources, axes, backwards, strict=True)]
-        results = run_body(body, [*state, *slices], scope, import_body, first)
+        with contextlib.nullcontext() if runs else may_fail(body):
+            results = run_body(body, [*state, *slices], scope, import_body, first)
         return results[:states], results[states:]
 
     finals, stacks = scan(trip, initial, step)
@@ -235,7 +247,7 @@ def branch(node: onnx_ir.Node, inputs: Sequence[Tensor | None], scope: Scope, im
     """The branch that the condition chooses. Raises Undecided where it can be imported only once the condition is known, but isn't."""
     condition = inputs[0]
     assert condition is not None
-    found = known(condition)
+    found = known(scalar(condition))
     if found is None and ONE_BRANCH not in node.meta:
         try:
             with require.tentative():
@@ -244,7 +256,7 @@ def branch(node: onnx_ir.Node, inputs: Sequence[Tensor | None], scope: Scope, im
             debug.show(debug.RAN, "one branch", f"{node.op_type} node {node.name}: {reason}")
             node.meta[ONE_BRANCH] = True
     if found is None:
-        found = decided(condition)
+        found = decided(scalar(condition))
     name = "then_branch" if bool(found.ravel()[0]) else "else_branch"
     return import_body(body_of(node, name), dict(scope))
 

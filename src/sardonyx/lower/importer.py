@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,9 +63,11 @@ def import_node(node: onnx_ir.Node, scope: dict[onnx_ir.Value, Tensor], opsets: 
             raise Fail(f"Node ({node.name}) Op ({node.op_type}) {e.detail}") from None
         except Unsupported as e:
             raise type(e)(f"{describe(node)}: {e}") from None
-    for v, t in zip(node.outputs, made, strict=False):
+    for v, t in itertools.zip_longest(node.outputs, made[: len(node.outputs)]):
         if t is not None:
             scope[v] = t
+        elif v.uses() or v.is_graph_output():
+            raise Unsupported(f"{describe(node)}: no compiled form of its output {v.name}")
 
 
 def import_body(graph: onnx_ir.Graph, scope: dict[onnx_ir.Value, Tensor], opsets: Mapping[str, int]) -> list[Tensor]:

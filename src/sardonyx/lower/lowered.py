@@ -88,7 +88,8 @@ def lower(
     for t in prepared:
         before[t].strides, before[t].laid = run[t].strides, True
     sources = [t for t in before if t.data is not None]
-    return program, lower_part(before, [], prepared, prepared, [], sources, machine, lambda kernel: made(kernel, True))
+    whole = [*prepared, *(t for t in call_inputs(before) if t.data is None)]
+    return program, lower_part(before, [], prepared, whole, [], sources, machine, lambda kernel: made(kernel, True))
 
 
 def own_buffers(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Tensor]:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from sardonyx.base.dtypes import BY_CODE, DType, boolean, f32
+from sardonyx.base.dtypes import DType, boolean, f32, of_code
 from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim, equals
 from sardonyx.expr import scalar
@@ -258,7 +258,7 @@ def attend(
         return mask.apply(at(capped, (b, g, r, i, j)), (b, g * each + r, i, j))
 
     masked = compute(q.dtype, scores.shape, masked_at) if mask.changes else capped
-    wide: DType = BY_CODE[precision] if precision is not None else q.dtype
+    wide: DType = of_code(precision) if precision is not None else q.dtype
     p = cast(softmax_of_scores(cast(masked, wide), mask.hides), q.dtype)
     return scores, capped, masked, p, weighted_values(p, v)
 

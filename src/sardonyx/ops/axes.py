@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sardonyx.base.errors import Unsupported
+from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Dim, Int, alias, equals
 from sardonyx.expr.known import elements, known
 from sardonyx.expr.require import require_equal, require_nonnegative
-from sardonyx.expr.tensor import Tensor
+from sardonyx.expr.tensor import MOST_AXES, Tensor
 from sardonyx.ops.pointwise import view
 
 
@@ -19,6 +19,8 @@ def known_axes(axes: Tensor | None) -> list[int] | None:
         return None
     if not decided(axes):
         raise Unsupported("axes that are known only at run time")
+    if axes.rank > 1:
+        raise Fail(f"[ShapeInferenceError] axes must be in a tensor of one axis, not in {axes}")
     return [int(a) for a in elements(axes).ravel()]
 
 
@@ -36,6 +38,8 @@ def choices(axes: Tensor, rank: int) -> list[list[Dim]]:
     axes: i64[n], counted from the end if negative. The run fails for one that is outside.
     """
     out = []
+    if axes.rank > 1:
+        raise Fail(f"[ShapeInferenceError] axes must be in a tensor of one axis, not in {axes}")
     for a in elements(axes).ravel().tolist():
         require_nonnegative(a + rank, "axis out of range for a tensor of rank {}", rank)
         require_nonnegative(rank - 1 - a, "axis out of range for a tensor of rank {}", rank)
@@ -46,7 +50,7 @@ def choices(axes: Tensor, rank: int) -> list[list[Dim]]:
 def marks(axes: Tensor, rank: int) -> list[Dim]:
     """For each axis of a tensor of this rank: 1 if `axes` names it, else 0. The run fails for one that is named twice."""
     out: list[Dim] = []
-    for column in zip(*choices(axes, rank), strict=True):
+    for column in zip(*choices(axes, rank), [0] * rank, strict=True):
         total: Dim = sum(column)
         require_nonnegative(1 - total, "one axis is named twice")
         out.append(alias(total))
@@ -85,6 +89,8 @@ def without(x: Tensor, marked: Sequence[Dim], count: int) -> Tensor:
 def inserted(x: Tensor, axes: Tensor) -> Tensor:
     """x with 1 at these axes of the result."""
     rank = x.rank + elements(axes).size
+    if rank > MOST_AXES:
+        raise Fail(f"[ShapeInferenceError] Unsqueeze to {rank} axes")
     marked = marks(axes, rank)
     where = places(marked, x.rank)
     shape = [alias(m + sum(own * n for own, n in zip(w, x.shape, strict=True))) for m, w in zip(marked, where, strict=True)]

@@ -125,6 +125,8 @@ def non_max_suppression(
     center_point_box: int = 0,
 ) -> Tensor:
     """boxes: f32[b, n, 4], scores: f32[b, c, n] -> i64[selected, 3]: batch, class and box of each that is kept, best first by class"""
+    if boxes.rank != 3 or scores.rank != 3:
+        raise Fail(f"[ShapeInferenceError] NonMaxSuppression of boxes {boxes.shape} and scores {scores.shape}")
     batches, classes, n = scores.shape
     limit = max_output_boxes_per_class if max_output_boxes_per_class is not None else constant(np.zeros((), np.int64))
     iou, least = (t if t is not None else constant(np.zeros((), np.float32)) for t in (iou_threshold, score_threshold))

@@ -11,7 +11,7 @@ from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Dim, Int, product
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element
-from sardonyx.expr.known import elements, known
+from sardonyx.expr.known import elements, known, only
 from sardonyx.expr.require import require_equal, require_nonnegative
 from sardonyx.expr.tensor import Tensor, compute, constant, kernel_outputs
 from sardonyx.loop.builder import KernelBuilder, as_index
@@ -89,7 +89,7 @@ def one_hot(indices: Tensor, depth: Tensor, values: Tensor, axis: int = -1) -> T
     """values[1] where the position on the new axis is the index, else values[0]. indices: S[*m], depth: S[] or S[1], values: T[2]
     -> T[*m with depth at the axis]; negative indices count from the end, those outside are nowhere."""
     axis = normal_axis(axis, indices.rank + 1)
-    n: Dim = elements(depth if depth.dtype.is_integer else whole(depth)).item()
+    n = only(depth if depth.dtype.is_integer else whole(depth), "depth of OneHot")
 
     def body(*i: Dim) -> Expr:
         index = scalar.cast(at(indices, (*i[:axis], *i[axis + 1 :])), i64)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from sardonyx.base.dtypes import DType, boolean, i64
+from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, broadcast, element
@@ -58,7 +59,9 @@ def product(a: Tensor, b: Tensor, dtype: DType) -> Tensor:
 
 
 def common_size(a: Tensor, b: Tensor) -> Dim:
-    """The size that both a's columns and b's rows have."""
+    """The size that both a's columns and b's rows have. Raises Fail where they have no columns and rows."""
+    if a.rank == 0 or b.rank < 2:
+        raise Fail(f"[ShapeInferenceError] Incompatible dimensions for matrix multiplication: {list(a.shape)} and {list(b.shape)}")
     m, n = a.shape[-1], b.shape[-2]
     require_equal(m, n, "Incompatible dimensions for matrix multiplication: {} and {}", a.shape, b.shape)
     return m if isinstance(m, int) else n
@@ -67,6 +70,8 @@ def common_size(a: Tensor, b: Tensor) -> Dim:
 def transpose(x: Tensor, perm: list[int] | None = None) -> Tensor:
     """x: T[*d] -> T[d[perm[0]], d[perm[1]], ...]; the axes reversed if no perm is given."""
     order = perm if perm is not None else list(range(x.rank))[::-1]
+    if sorted(order) != list(range(x.rank)):
+        raise Fail(f"[ShapeInferenceError] Transpose of a tensor of rank {x.rank} with the axes in the order {order}")
     return view(x, [x.shape[p] for p in order], lambda *i: tuple(i[order.index(a)] for a in range(x.rank)))
 
 

@@ -24,7 +24,7 @@ def negative_log_likelihood_loss(
 
     Samples of the class ignore_index count nothing. Raises Fail if the shapes don't fit.
     """
-    if x.rank != target.rank + 1:
+    if x.rank < 2 or x.rank != target.rank + 1:
         raise Fail(f"[ShapeInferenceError] losses of {list(x.shape)} for targets {list(target.shape)}")
     for n, m in zip((x.shape[0], *x.shape[2:]), target.shape, strict=True):
         require_equal(n, m, "losses of {} for targets {}", x.shape, target.shape)
@@ -72,6 +72,8 @@ def softmax_cross_entropy_loss(
     scores: Tensor, labels: Tensor, weights: Tensor | None = None, ignore_index: int | None = None, reduction: str = "mean"
 ) -> tuple[Tensor, Tensor]:
     """The same of log(softmax(scores)): T[n, c, *d] -> the loss, and the logarithms T[n, c, *d]"""
+    if scores.rank < 2:
+        raise Fail(f"[ShapeInferenceError] losses of {list(scores.shape)}, without an axis of classes")
     log_probabilities = log_softmax_over(scores, [1])
     return negative_log_likelihood_loss(log_probabilities, labels, weights, ignore_index, reduction), log_probabilities
 

@@ -52,6 +52,8 @@ def carrier(dtype: DType) -> DType:
 
 def normalizer(x: Tensor, norm: str = "MAX") -> Tensor:
     """x / the norm of its row, x where that is 0. x: T[n, f] or T[f] -> f32 of the same shape"""
+    if x.rank == 0:
+        raise Fail("Normalizer of a scalar")
     wide = cast(x, f32)
     axis = [x.rank - 1]
     if norm == "MAX":
@@ -79,6 +81,11 @@ def imputer(
     replaced: float = replaced_value_float if floats else replaced_value_int64
     if not values:
         raise Fail("[ShapeInferenceError] Imputer without values of the input's type")
+    low, high = (-math.inf, math.inf) if floats else (np.iinfo(x.dtype.numpy).min, np.iinfo(x.dtype.numpy).max)
+    if any(not low <= value <= high for value in values if not math.isnan(value)):
+        raise Fail(f"Imputer with values outside {x.dtype}: {list(values)}")
+    if len(values) > 1 and x.rank == 0:
+        raise Fail(f"Imputer with {len(values)} values for a scalar")
     if len(values) > 1:
         require_equal(x.shape[-1], len(values), "{} imputed values for {}", len(values), x.shape)
 
@@ -188,6 +195,10 @@ def array_feature_extractor(x: Tensor, indices: Tensor) -> Tensor:
 
 def feature_vectorizer(*xs: Tensor, inputdimensions: Sequence[int] | None = None) -> Tensor:
     """The inputs' columns, side by side, each cut or filled with zeros to its dimension. xs: T[n, f] or T[f] -> f32[n, sum]"""
+    if any(x.rank not in (1, 2) for x in xs):
+        raise Fail(f"FeatureVectorizer of {', '.join(str(list(x.shape)) for x in xs)}")
+    if inputdimensions and (len(inputdimensions) != len(xs) or min(inputdimensions) < 0):
+        raise Fail(f"FeatureVectorizer of {len(xs)} inputs with the dimensions {list(inputdimensions)}")
     rows = [view(x, [1, *x.shape], lambda _, j: (j,)) if x.rank == 1 else x for x in xs]
     for x in rows:
         require_same(x.shape[:-1], rows[0].shape[:1], "FeatureVectorizer of {} beside {}", x.shape, rows[0].shape)
@@ -281,14 +292,23 @@ def whole_labels(ints: Sequence[int] | None, strings: Sequence[str] | None) -> l
 
 
 def as_rows(x: Tensor) -> Tensor:
-    """x: T[n, f] or T[f] as a matrix of f32 (f64 stays)."""
+    """x: T[n, f] or T[f] as a matrix of f32 (f64 stays). Raises Fail for other ranks."""
+    if x.rank not in (1, 2):
+        raise Fail(f"rows of features are asked for, not {list(x.shape)}")
     matrix = view(x, [1, *x.shape], lambda _, j: (j,)) if x.rank == 1 else x
     return cast(matrix, carrier(x.dtype))
 
 
+def in_rows(values: Sequence[float], rows: int, what: str) -> npt.NDArray[Any]:
+    """The values as so many rows. Raises Fail, calling them `what`, where they don't make rows."""
+    if rows < 1 or not values or len(values) % rows:
+        raise Fail(f"{len(values)} {what} in {rows} rows")
+    return np.array(values).reshape(rows, -1)
+
+
 def linear_scores(x: Tensor, coefficients: Sequence[float], intercepts: Sequence[float] | None, rows: int) -> Tensor:
     """x coefficients^T + intercepts. x: T[n, f] -> T[n, rows]"""
-    w = np.array(coefficients, x.dtype.numpy).reshape(rows, -1)
+    w = in_rows(coefficients, rows, "coefficients").astype(x.dtype.numpy)
     y = linalg.product(x, constant(np.ascontiguousarray(w.T)), x.dtype)
     return y if not intercepts else add(y, numbers(intercepts, x.dtype.numpy))
 

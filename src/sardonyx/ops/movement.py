@@ -12,7 +12,7 @@ from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim, Int, alias, ceil_divide, equals, is_nonnegative, maximum, minimum
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, clamp, element, inside
-from sardonyx.expr.known import elements
+from sardonyx.expr.known import listed
 from sardonyx.expr.require import not_below_zero, require_equal, require_nonnegative, require_same
 from sardonyx.expr.tensor import Tensor, assemble, compute, constant
 from sardonyx.loop.nodes import Expr
@@ -30,11 +30,10 @@ LONGEST_AXIS = 2**47
 
 def slice_(x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None) -> Tensor:
     """x[starts[0]:ends[0]:steps[0], ...] on the given axes (the first ones by default), by Python's rules. All inputs: i64[n]"""
-    for given in (starts, ends, axes, steps):
-        if given is not None and given.rank != 1:
-            raise Fail(f"[ShapeInferenceError] Slice takes tensors of one axis as starts, ends, axes and steps, not {given}")
-    first, last = elements(starts).tolist(), elements(ends).tolist()
-    by = [1] * len(first) if steps is None else elements(steps).tolist()
+    if axes is not None and axes.rank != 1:
+        raise Fail(f"[ShapeInferenceError] axes of Slice must be in a tensor of one axis, not in {axes}")
+    first, last = listed(starts, "starts of Slice"), listed(ends, "ends of Slice")
+    by = [1] * len(first) if steps is None else listed(steps, "steps of Slice")
     if axes is not None and not decided(axes):
         return sliced_anywhere(x, first, last, choices(axes, x.rank), by)
     return sliced(x, first, last, known_axes(axes), by)
@@ -178,7 +177,7 @@ def split(x: Tensor, sizes: Tensor | None = None, axis: int = 0, num_outputs: in
     """x cut along an axis into parts of the given sizes (i64[n]), or into equal ones, the last of which may be smaller."""
     axis = normal_axis(axis, x.rank)
     if sizes is not None:
-        return split_sizes(x, axis, elements(sizes).tolist())
+        return split_sizes(x, axis, listed(sizes, "lengths of Split"))
     if num_outputs is None:
         return split_equally(x, axis, outputs)
     n = x.shape[axis]
@@ -221,7 +220,7 @@ def concat(*xs: Tensor, axis: int) -> Tensor:
 def pad(x: Tensor, pads: Tensor, fill: Tensor | None = None, axes: Tensor | None = None, mode: str = "constant") -> Tensor:
     """Borders before and after each axis (or each of `axes`): pads: i64[2 n], all those before, then all those after; negative ones
     cut off. They hold `fill` (T[], default zero), or by mode: reflect, edge, wrap."""
-    given = elements(pads).tolist()
+    given = listed(pads, "pads")
     if axes is not None and not decided(axes):
         return padded(x, *spread(given, choices(axes, x.rank), x.rank), fill, mode)
     over = known_axes(axes)
@@ -305,7 +304,10 @@ BORDERS: dict[str, Callable[[Dim, Dim, Dim, Dim], Dim]] = {
 def center_crop_pad(x: Tensor, target: Tensor, axes: Sequence[int] | None = None) -> Tensor:
     """x in the middle of zeros, or its middle, so that `axes` (all by default) have the sizes target: i64[n]"""
     over = list(range(x.rank)) if axes is None else normal_axes(axes, x.rank)
-    wanted = dict(zip(over, elements(target).tolist(), strict=True))
+    given = listed(target, "sizes of CenterCropPad")
+    if len(given) != len(over):
+        raise Fail(f"[ShapeInferenceError] CenterCropPad with {len(given)} sizes for {len(over)} axes")
+    wanted = dict(zip(over, given, strict=True))
     start = [maximum(n - wanted.get(a, n), 0) // 2 - maximum(wanted.get(a, n) - n, 0) // 2 for a, n in enumerate(x.shape)]
 
     def body(*i: Dim) -> Expr:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sardonyx.base.dtypes import BY_CODE, DType, f64
-from sardonyx.base.errors import Unsupported
+from sardonyx.base.dtypes import DType, f64, of_code
+from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Dim, Int, maximum, minimum, product
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at
@@ -41,7 +41,7 @@ def standardised(x: Tensor, axes: Sequence[int], epsilon: float) -> tuple[Tensor
 
 def stash(x: Tensor, stash_type: int) -> DType:
     """The dtype that statistics of x are computed in: the one asked for, but never less than f64 for f64."""
-    return f64 if x.dtype is f64 else scalar.wide(BY_CODE[stash_type])
+    return f64 if x.dtype is f64 else scalar.wide(of_code(stash_type))
 
 
 def layer_normalization(
@@ -51,7 +51,7 @@ def layer_normalization(
     axes = range(normal_axis(axis, x.rank), x.rank)
     y, mean, inverse = standardised(cast(x, stash(x, stash_type)), axes, epsilon)
     y = mul(cast(y, x.dtype), scale)
-    kept = BY_CODE[stash_type]
+    kept = of_code(stash_type)
     return y if b is None else add(y, b), cast(mean, kept), cast(inverse, kept)
 
 
@@ -73,6 +73,7 @@ def group_normalization(
 
 def group_normalization_18(x: Tensor, scale: Tensor, bias: Tensor, num_groups: int, epsilon: float = 1e-5) -> Tensor:
     """Before opset 21 scale and bias are one per group: T[g]."""
+    require_channels(x, num_groups)
     each = x.shape[1] // num_groups
     y = group_standardised(x, num_groups, epsilon, scalar.wide(x.dtype))
 
@@ -85,6 +86,7 @@ def group_normalization_18(x: Tensor, scale: Tensor, bias: Tensor, num_groups: i
 
 def group_standardised(x: Tensor, groups: int, epsilon: float, dtype: DType) -> Tensor:
     """x: T[n, c, *d] with mean 0 and variance 1 in each group of channels, computed in dtype -> T[n, c, *d]"""
+    require_channels(x, groups)
     require_equal(x.shape[1] % groups, 0, "{} channels in {} groups", x.shape[1], groups)
     each = x.shape[1] // groups
     wide = cast(x, dtype)
@@ -100,6 +102,12 @@ def group_standardised(x: Tensor, groups: int, epsilon: float, dtype: DType) -> 
     inverse = inverse_root(grouped_mean(squared(centred)), epsilon)
     y = compute(dtype, x.shape, lambda n, c, *d: scalar.mul(at(centred, (n, c, *d)), at(inverse, (n, c // each))))
     return cast(y, x.dtype)
+
+
+def require_channels(x: Tensor, groups: int = 1) -> None:
+    """Raises Fail for a tensor without an axis of channels, and for no groups of them."""
+    if x.rank < 2 or groups < 1:
+        raise Fail(f"[ShapeInferenceError] a normalisation of {list(x.shape)} by channels in {groups} groups")
 
 
 def instance_normalization(x: Tensor, scale: Tensor, b: Tensor, epsilon: float = 1e-5) -> Tensor:
@@ -210,6 +218,9 @@ def lp_normalization(x: Tensor, axis: int = -1, p: int = 2) -> Tensor:
 
 def lrn(x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0) -> Tensor:
     """x / (bias + alpha / size (sum of squares of `size` channels around))^beta. x: T[n, c, *d] -> T[n, c, *d]"""
+    require_channels(x)
+    if size < 1:
+        raise Fail(f"[ShapeInferenceError] LRN over {size} channels")
     before, after = within(x.shape[1], (size - 1) // 2), within(x.shape[1], size // 2)
     border = [0, before, *[0] * (x.rank - 2)], [0, after, *[0] * (x.rank - 2)]
     squares = pad(squared(x), *border, constant(np.zeros((), x.dtype.numpy)))

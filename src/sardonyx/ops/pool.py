@@ -168,7 +168,9 @@ def power(e: Expr, p: float) -> Expr:
 
 
 def root(x: Tensor, p: float) -> Tensor:
-    """x^(1/p)"""
+    """x^(1/p). Raises Fail for p = 0."""
+    if p == 0:
+        raise Fail("a norm of order 0")
     if p == 1:
         return x
     return pointwise(lambda e: scalar.apply("sqrt", e) if p == 2 else scalar.apply("pow", e, 1 / p), x)

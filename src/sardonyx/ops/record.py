@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from sardonyx.base.dtypes import DType
-from sardonyx.base.errors import Unsupported
+from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.expr.tensor import Tensor
 
 Outputs: TypeAlias = Tensor | Sequence[Tensor | None]
@@ -80,7 +80,8 @@ class Op:
     def call(self, inputs: Sequence[Tensor | None], attributes: Mapping[str, Any], outputs: int) -> list[Tensor | None]:
         """The outputs of a node with these inputs and attributes that asks for so many outputs, as tensors.
 
-        Raises Unsupported for an attribute that the function does not take, and as the function does.
+        Raises Unsupported for an attribute that the function does not take, Fail for inputs or attributes that it needs and are not
+        given, and as the function does.
         """
         function = self.meaning or self.types
         if function is None:
@@ -91,8 +92,20 @@ class Op:
         if unknown := [name for name in attributes if name not in taken and None not in taken]:
             raise Unsupported(f"attribute {unknown[0]}")
         asked = {"outputs": outputs} if "outputs" in taken else {}
-        made = function(*given, **{**float_defaults(function), **attributes, **asked})
+        try:
+            made = function(*given, **{**float_defaults(function), **attributes, **asked})
+        except TypeError:
+            check_form(self.name, function, given, {**attributes, **asked})
+            raise
         return [made] if isinstance(made, Tensor) else list(made)
+
+
+def check_form(name: str, function: Callable[..., Any], inputs: Sequence[Any], attributes: Mapping[str, Any]) -> None:
+    """Raises Fail if the function can't be called with so many inputs and these attributes."""
+    try:
+        inspect.signature(function).bind(*inputs, **attributes)
+    except TypeError as reason:
+        raise Fail(f"{name} of {len(inputs)} inputs with the attributes {sorted(attributes)}: {reason}") from None
 
 
 @functools.cache

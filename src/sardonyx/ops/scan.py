@@ -8,10 +8,11 @@ from collections.abc import Callable
 import numpy as np
 
 from sardonyx.base.dtypes import DType
+from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim, ceil_divide, minimum, product
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at
-from sardonyx.expr.known import known
+from sardonyx.expr.known import only
 from sardonyx.expr.tensor import Tensor, compute, kernel_outputs
 from sardonyx.loop.builder import KernelBuilder
 from sardonyx.loop.nodes import Expr, Kernel
@@ -65,9 +66,11 @@ def cumulative(fn: str) -> Callable[..., Tensor]:
     """The operator: x: T[*d], axis: i64[] -> T[*d]"""
 
     def meaning(x: Tensor, axis: Tensor, exclusive: int = 0, reverse: int = 0) -> Tensor:
-        chosen = known(axis)
-        if chosen is not None:
-            return running(x, int(chosen.item()), fn, bool(reverse), bool(exclusive))
+        number = only(axis, "the axis of a running sum")
+        if isinstance(number, int):
+            return running(x, number, fn, bool(reverse), bool(exclusive))
+        if x.rank == 0:
+            raise Fail(f"axis {number} is out of range for a tensor of rank 0")
         return along_unknown(x, axis, [running(x, a, fn, bool(reverse), bool(exclusive)) for a in range(x.rank)])
 
     return meaning

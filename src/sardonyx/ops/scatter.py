@@ -72,6 +72,7 @@ def scatter_elements(x: Tensor, indices: Tensor, updates: Tensor, axis: int = 0,
     """x with y[i, ..., indices[i, ..., k], ...] = updates[i, ..., k] (or added, ... to it). x: T[*d], indices and updates: [*m]"""
     axis = normal_axis(axis, x.rank)
     same_rank("ScatterElements", x, indices)
+    same_rank("ScatterElements", x, updates)
     for a, (n, m, u) in enumerate(zip(x.shape, indices.shape, updates.shape, strict=True)):
         clash = "updates of {} at indices {} into {}", updates.shape, indices.shape, x.shape
         require_equal(m, u, *clash)

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sardonyx.base.dtypes import BY_CODE, DType, f32, f64, from_numpy, i64
+from sardonyx.base.dtypes import DType, f32, f64, from_numpy, i64, of_code
 from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Dim, Int, alias, ceil_divide, equals, is_nonnegative, maximum, named, product, split, terms
 from sardonyx.expr import scalar
 from sardonyx.expr.decide import ask
 from sardonyx.expr.index import at, broadcast
-from sardonyx.expr.known import elements, known
+from sardonyx.expr.known import elements, known, listed
 from sardonyx.expr.require import not_below_zero, require_equal, require_nonnegative
 from sardonyx.expr.tensor import Tensor, compute, constant
 from sardonyx.loop.nodes import Expr
@@ -45,7 +45,7 @@ def vector(dims: Sequence[Dim]) -> Tensor:
 
 def sizes(t: Tensor) -> list[Dim]:
     """The elements of a tensor of sizes, called by the names that tensors' sizes go by: i64[n] -> n sizes"""
-    return [named(n) for n in elements(t).tolist()]
+    return [named(n) for n in listed(t, "sizes")]
 
 
 def shape(x: Tensor, start: int = 0, end: int | None = None) -> Tensor:
@@ -236,7 +236,7 @@ def expand(x: Tensor, target: Tensor) -> Tensor:
 
 def tile(x: Tensor, repeats: Tensor) -> Tensor:
     """T[*d] -> T[d[0] repeats[0], d[1] repeats[1], ...]. repeats: i64[rank]"""
-    times = elements(repeats).tolist()
+    times = listed(repeats, "repeats of Tile")
     if len(times) != x.rank:
         raise Fail(f"[ShapeInferenceError] {len(times)} repeats for {list(x.shape)}")
     out = [n * r for n, r in zip(x.shape, times, strict=True)]
@@ -252,6 +252,8 @@ def tile(x: Tensor, repeats: Tensor) -> Tensor:
 
 def constant_of_shape(target: Tensor, value: npt.NDArray[Any] | None = None) -> Tensor:
     """target: i64[r] -> T[*target] of one number (a tensor of one element; f32 zero without it)"""
+    if value is not None and value.size != 1:
+        raise Fail(f"[ShapeInferenceError] ConstantOfShape of {value.size} numbers")
     number = constant(np.zeros((), np.float32) if value is None else value.reshape(()))
     return compute(number.dtype, sizes(target), lambda *_: at(number, ()))
 
@@ -289,7 +291,7 @@ def arange(start: Tensor, limit: Tensor, delta: Tensor, stash_type: int = 1) -> 
         count = None
     if count is None:
         (count,) = elements(count_of_steps(start, limit, delta)).ravel()
-    counted = start.dtype if start.dtype in (f32, f64) or start.dtype.is_integer else BY_CODE[stash_type]
+    counted = start.dtype if start.dtype in (f32, f64) or start.dtype.is_integer else of_code(stash_type)
 
     def body(i: Dim) -> Expr:
         a, d = (scalar.cast(at(t, ()), counted) for t in (start, delta))

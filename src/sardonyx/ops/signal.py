@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from sardonyx.base.dtypes import BY_CODE, DType, f64, i64
+from sardonyx.base.dtypes import DType, f64, i64, of_code
 from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Dim, minimum
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at
-from sardonyx.expr.known import elements, known
+from sardonyx.expr.known import known, only
 from sardonyx.expr.require import require_equal
 from sardonyx.expr.tensor import Read, Tensor, compute, constant
 from sardonyx.loop.nodes import Const, Expr
@@ -142,7 +142,7 @@ def dft(x: Tensor, dft_length: Tensor | None = None, axis: Tensor | None = None,
         numbers = known(axis)
         if numbers is None:
             raise Unsupported("DFT along an axis that is not known before the run")
-        where = int(numbers.item())
+        where = int(only(axis, "the axis of DFT"))  # type: ignore[arg-type]
     return dft_17(x, dft_length, where, inverse, onesided)
 
 
@@ -151,6 +151,8 @@ def dft_17(x: Tensor, dft_length: Tensor | None = None, axis: int = 1, inverse: 
     along = normal_axis(axis, x.rank)
     if along == x.rank - 1:
         raise Fail("DFT along the axis of real and imaginary parts")
+    if x.shape[along] == 0:
+        raise Fail(f"DFT along an axis of no elements: {x}")
     spectrum = moved_to_end(x, along)
     length = scalar_size(dft_length) if dft_length is not None else default_length(spectrum.shape[-2], bool(inverse and onesided))
     y = one_axis(spectrum, length, bool(inverse), bool(onesided))
@@ -159,8 +161,7 @@ def dft_17(x: Tensor, dft_length: Tensor | None = None, axis: int = 1, inverse: 
 
 def scalar_size(t: Tensor) -> Dim:
     """The size that a tensor of one element gives."""
-    found: Dim = elements(t).item()
-    return found
+    return only(t, "a length")
 
 
 def default_length(n: Dim, from_half: bool) -> Dim:
@@ -252,7 +253,7 @@ def cosine_window(weights: Sequence[float]) -> Callable[..., Tensor]:
 
     def window(size: Tensor, periodic: int = 1, output_datatype: int = 1) -> Tensor:
         n = scalar_size(size)
-        dtype = BY_CODE[output_datatype]
+        dtype = of_code(output_datatype)
 
         def body(i: Dim) -> Expr:
             out: Expr = Const(weights[0], f64)
@@ -286,7 +287,7 @@ def mel_weight_matrix(
         return scalar.cast(scalar.apply("floor", share), i64)
 
     corners = compute(i64, [bands + 2], corner)
-    dtype = BY_CODE[output_datatype]
+    dtype = of_code(output_datatype)
 
     def weight(j: Dim, band: Dim) -> Expr:
         left, centre, right = (at(corners, (band + k,)) for k in range(3))

@@ -11,7 +11,7 @@ from sardonyx.base.dtypes import DType, boolean, i64
 from sardonyx.base.symbolic import Dim, product, strides
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element
-from sardonyx.expr.known import elements
+from sardonyx.expr.known import elements, only
 from sardonyx.expr.require import require_nonnegative
 from sardonyx.expr.tensor import Tensor, assemble, compute, kernel_outputs
 from sardonyx.loop.builder import Array, KernelBuilder, Local, as_index, trusted
@@ -60,7 +60,7 @@ def top_k_kernel(dtype: DType, largest: bool) -> Kernel:
 
 def top_k(x: Tensor, k: Tensor, axis: int = -1, largest: int = 1, sorted: int = 1) -> tuple[Tensor, ...]:  # noqa: A002
     """The k largest (or smallest) along the axis, in order. x: T[.., n, ..], k: i64[1] -> T[.., k, ..], i64[.., k, ..] positions"""
-    return top(x, elements(k).item(), axis, bool(largest))
+    return top(x, only(k, "k of TopK"), axis, bool(largest))
 
 
 def top(x: Tensor, k: Dim, axis: int, largest: bool) -> tuple[Tensor, ...]:
@@ -75,7 +75,7 @@ def top(x: Tensor, k: Dim, axis: int, largest: bool) -> tuple[Tensor, ...]:
 
 def top_k_10(x: Tensor, k: Tensor, axis: int = -1) -> tuple[Tensor, ...]:
     """Before opset 11 always the largest."""
-    return top(x, elements(k).item(), axis, largest=True)
+    return top(x, only(k, "k of TopK"), axis, largest=True)
 
 
 def top_k_1(x: Tensor, *, k: int, axis: int = -1) -> tuple[Tensor, ...]:

@@ -15,13 +15,14 @@ from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at
+from sardonyx.expr.require import require_equal
 from sardonyx.expr.tensor import Tensor, compute, constant, kernel_outputs
 from sardonyx.loop.builder import Array, KernelBuilder, as_index
 from sardonyx.loop.nodes import Expr, Kernel
 from sardonyx.loop.values import Value, op, where
 from sardonyx.ops import activation, linalg
 from sardonyx.ops.cases import reals
-from sardonyx.ops.ml import DOMAIN, as_rows, best, labelled, transformed, two_columns, whole_labels
+from sardonyx.ops.ml import DOMAIN, as_rows, best, in_rows, labelled, transformed, two_columns, whole_labels
 from sardonyx.ops.pointwise import add, cast, pointwise, reduce
 from sardonyx.ops.record import Case, Op, Rule
 
@@ -30,6 +31,7 @@ Numbers = npt.NDArray[Any]
 
 def kernel_values(x: Tensor, vectors: Numbers, kind: str, params: Sequence[float]) -> Tensor:
     """The kernel function of each row and each vector. x: T[n, f], vectors: [s, f], params: gamma, coef0, degree -> T[n, s]"""
+    require_equal(x.shape[1], vectors.shape[1], "features {} for support vectors of {} numbers", x.shape, vectors.shape[1])
     gamma, offset, degree = (*params, 0.0, 0.0, 0.0)[:3]
     if kind == "RBF":
         known = constant(vectors.astype(x.dtype.numpy))
@@ -56,6 +58,13 @@ def weighted(values: Tensor, weights: Numbers) -> Tensor:
     return linalg.product(values, constant(np.ascontiguousarray(weights).astype(values.dtype.numpy)), values.dtype)
 
 
+def require_one_of_each(**lists: Sequence[float]) -> None:
+    """Raises Fail for a list without numbers."""
+    for name, values in lists.items():
+        if not values:
+            raise Fail(f"an SVM without {name}")
+
+
 def svm_regressor(
     x: Tensor,
     coefficients: Sequence[float],
@@ -69,10 +78,11 @@ def svm_regressor(
 ) -> Tensor:
     """x: T[n, f] -> f32[n, 1]: the weighted kernel values (or x itself, weighted, without support vectors) + rho; with one_class its
     sign"""
+    require_one_of_each(rho=rho, coefficients=coefficients)
     rows = as_rows(x)
     weights = np.array(coefficients)[:, None]
     if n_supports:
-        rows = kernel_values(rows, np.array(support_vectors).reshape(n_supports, -1), kernel_type, kernel_params)
+        rows = kernel_values(rows, in_rows(support_vectors, n_supports, "numbers of support vectors"), kernel_type, kernel_params)
     scores = cast(pointwise(lambda s: scalar.add(s, rho[0]), weighted(rows, weights)), f32)
     if one_class:
         return pointwise(lambda s: scalar.select(scalar.apply("gt", s, 0), scalar.literal(1, f32), -1), scores)
@@ -99,12 +109,21 @@ def svm_classifier(
     """x: T[n, f] -> labels i64[n], scores f32[n, e]: one score per class (without support vectors), probabilities (with prob_a), or one
     per pair of classes; a pair alone gives two. Raises Unsupported for labels that are strings."""
     labels = whole_labels(classlabels_ints, classlabels_strings)
+    require_one_of_each(rho=rho, coefficients=coefficients)
+    if any(count < 0 for count in vectors_per_class):
+        raise Fail(f"{list(vectors_per_class)} vectors per class")
     rows = as_rows(x)
     if not sum(vectors_per_class):
-        weights = np.array(coefficients).reshape(len(labels), -1).T
+        weights = in_rows(coefficients, len(labels), "coefficients").T
         scores = cast(pointwise(lambda s: scalar.add(s, rho[0]), weighted(rows, weights)), f32)
         return labelled(best(scores), labels), transformed(scores, post_transform)
-    vectors = np.array(support_vectors).reshape(sum(vectors_per_class), -1)
+    vectors = in_rows(support_vectors, sum(vectors_per_class), "numbers of support vectors")
+    classes = len(vectors_per_class)
+    if len(coefficients) != (classes - 1) * len(vectors):
+        raise Fail(f"{len(coefficients)} coefficients for {len(vectors)} vectors of {classes} classes")
+    pairs = classes * (classes - 1) // 2
+    if len(rho) != pairs or (prob_a and not len(prob_a) == len(prob_b) == pairs):
+        raise Fail(f"{len(rho)} rho, {len(prob_a)} prob_a and {len(prob_b)} prob_b for {pairs} pairs of classes")
     values = kernel_values(rows, vectors, kernel_type, kernel_params)
     weights = pair_weights(np.array(coefficients).reshape(-1, len(vectors)), vectors_per_class)
     scores = cast(add(weighted(values, weights), constant(np.array(rho, values.dtype.numpy))), f32)

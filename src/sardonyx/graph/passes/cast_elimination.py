@@ -46,7 +46,9 @@ def shorten(node: ir.Node) -> bool:
 
 
 def target(node: ir.Node) -> int:
-    return node.attributes["to"].as_int()
+    """The element type that a Cast gives; that of nothing for the name that opsets before 6 have in its place."""
+    to = node.attributes["to"]
+    return to.as_int() if to.type == ir.AttributeType.INT else int(ir.DataType.UNDEFINED)
 
 
 def holds(narrow: ir.DataType, wide: int) -> bool:
