@@ -1,4 +1,4 @@
-"""Runs tests on a copy of the tree that has one fault."""
+"""Runs tests on a copy of the tree that has one fault: those beside its file, those that run its function, random graphs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mutants.cover import Cover
 from mutants.draw import PACKAGE, Mutant
 
 COPIED = (
@@ -32,6 +33,16 @@ FEWER = {"FUZZ_GRAPHS": "60"}  # of them than in a run of all tests
 SLOWER = 4.0  # times as long as without a fault is a hang
 
 
+def copy(root: Path, folder: Path) -> None:
+    """Copies what tests need of a tree."""
+    for name in COPIED:
+        source = root / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.exists():
+            shutil.copy(source, folder / name)
+
+
 @dataclass(frozen=True)
 class Result:
     """outcome: killed, survived or equivalent. by: the first test that failed, or why there is none."""
@@ -43,22 +54,16 @@ class Result:
 
 
 class Bench:
-    """A copy of the tree. seconds: what a set of tests may take."""
+    """A tree to seed faults in. cover: which tests run what. seconds: what a set of tests may take."""
 
-    def __init__(self, root: Path, folder: Path, seconds: float) -> None:
-        self.folder, self.seconds = folder, seconds
+    def __init__(self, folder: Path, cover: Cover, seconds: float) -> None:
+        self.folder, self.cover, self.seconds = folder, cover, seconds
         self.usual: dict[tuple[str, ...], float] = {}
-        for name in COPIED:
-            source = root / name
-            if source.is_dir():
-                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-            elif source.exists():
-                shutil.copy(source, folder / name)
 
     def run(self, mutant: Mutant) -> Result:
         """Tries the sets of tests in turn."""
         start, path = time.monotonic(), self.folder / mutant.path
-        for tests in self.sets(mutant.path):
+        for tests in self.sets(mutant):
             limit = self.limit(tests)
             path.write_text(mutant.after)
             try:
@@ -69,26 +74,35 @@ class Bench:
                 return Result(mutant, "killed", failed, time.monotonic() - start)
         return Result(mutant, "survived", "", time.monotonic() - start)
 
-    def sets(self, path: str) -> list[tuple[str, ...]]:
-        """The tests of a file; the random graphs; the tests of its folder."""
-        inside = Path(path).relative_to(PACKAGE)
-        beside = Path("tests") / inside.parent / f"test_{inside.name}"
-        folder = sorted(str(p.relative_to(self.folder)) for p in (self.folder / "tests" / inside.parent).glob("test_*.py"))
-        found = [(str(beside),), (GRAPHS,), tuple(folder)]
-        return [tests for tests in found if tests and all((self.folder / test.split("::")[0]).exists() for test in tests)]
+    def sets(self, mutant: Mutant) -> list[tuple[str, ...]]:
+        """The tests of its file, those that run its function, the random graphs; without those that aren't there."""
+        inside = Path(mutant.path).relative_to(PACKAGE)
+        beside = (str(Path("tests") / inside.parent / f"test_{inside.name}"),)
+        found = [beside, self.running(mutant, *beside), (GRAPHS,)]
+        return [tests for tests in found if tests and (self.folder / tests[0].split("::")[0]).exists()]
+
+    def running(self, mutant: Mutant, beside: str) -> tuple[str, ...]:
+        """The tests elsewhere that run its function, the shortest first, as many as the time allows."""
+        chosen, left = [], self.seconds
+        for test in self.cover.of(mutant.path, mutant.function):
+            left -= self.cover.seconds[test]
+            if left > 0 and test.split("::")[0] != beside:
+                chosen.append(test)
+        return tuple(chosen)
 
     def limit(self, tests: tuple[str, ...]) -> float:
         """Seconds after which tests hang: by how long they take without a fault. Raises RuntimeError if they fail then."""
+        if all(test in self.cover.seconds for test in tests):
+            return 20 + SLOWER * sum(self.cover.seconds[test] for test in tests)
         if tests not in self.usual:
             start = time.monotonic()
-            failed = self.failed(tests, self.seconds)
-            if failed and failed != "a hang":
+            if failed := self.failed(tests, 4 * self.seconds):
                 raise RuntimeError(f"without a fault, {failed} fails")
             self.usual[tests] = time.monotonic() - start
-        return min(self.seconds, 20 + SLOWER * self.usual[tests])
+        return 20 + SLOWER * self.usual[tests]
 
     def failed(self, tests: Sequence[str], seconds: float) -> str:
-        """The test that failed; empty if none did, or if they merely take as long as they may."""
+        """The test that failed; empty if none did."""
         environment = {**os.environ, "PYTHONPATH": f"{self.folder / 'src'}:{self.folder}", "PYTHONDONTWRITEBYTECODE": "1", **FEWER}
         command = [
             sys.executable,
@@ -117,7 +131,7 @@ class Bench:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-            return "a hang" if seconds < self.seconds else ""
+            return "a hang"
         if process.returncode in (0, 5):  # 5: no tests there
             return ""
         lines = [line for line in printed.splitlines() if line.startswith(("FAILED", "ERROR"))]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mutants.bench import Bench
+from mutants.bench import Bench, copy
+from mutants.cover import measure
 from mutants.draw import Mutant, draw
 
 SOURCE = "def least(a, b):\n    return min(a, b)\n\n\ndef count(n):\n    while n > 0:\n        n -= 1\n    return n\n"
@@ -30,7 +31,6 @@ def tree(tmp_path: Path) -> Path:
     for name, text in files.items():
         (tmp_path / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "tree" / name).write_text(text)
-    (tmp_path / "copy").mkdir()
     return tmp_path
 
 
@@ -40,18 +40,18 @@ def mutant(tree: Path, new: str) -> Mutant:
 
 def test_what_the_tests_find(tree: Path) -> None:
     """Beside the file, in its folder, by running too long; the tree itself stays as it is, and so does the copy afterwards."""
-    bench = Bench(tree / "tree", tree / "copy", seconds=60)
+    bench = bench_of(tree)
     killed = bench.run(mutant(tree, "return max(a, b)"))
     assert killed.outcome == "killed"
     assert "test_others.py" in killed.by
     beside = bench.run(mutant(tree, "while n > 1:"))
     assert "test_one.py" in beside.by
     assert (tree / "tree/src/sardonyx/lower/one.py").read_text() == SOURCE
-    assert (tree / "copy/src/sardonyx/lower/one.py").read_text() == SOURCE
+    assert (bench.folder / "src/sardonyx/lower/one.py").read_text() == SOURCE
 
 
 def test_a_hang_is_found(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Bench(tree / "tree", tree / "copy", seconds=60)
+    bench = bench_of(tree)
     monkeypatch.setattr(bench, "limit", lambda tests: 5.0)
     assert bench.run(mutant(tree, "pass")).by == "a hang"
 
@@ -70,7 +70,20 @@ def test_tests_that_fail_without_a_fault_are_no_measure(tree: Path) -> None:
         bench_of(tree).run(mutant(tree, "while n >= 0:"))
 
 
+def test_what_tests_run(tree: Path) -> None:
+    """Functions are known by their names; what was measured holds until a file changes."""
+    cover = bench_of(tree).cover
+    assert cover.of("src/sardonyx/lower/one.py", "least") == ["tests/lower/test_others.py::test_least"]
+    assert cover.of("src/sardonyx/lower/one.py", "count") == ["tests/lower/test_one.py::test_it"]
+    assert len(cover.of("src/sardonyx/lower/one.py", "")) == 2
+    assert cover.of("src/sardonyx/lower/one.py", "leas") == []
+    assert bench_of(tree).cover == cover
+    (tree / "tree/tests/lower/test_others.py").write_text(FOLDER.replace("test_least", "test_renamed"))
+    assert bench_of(tree).cover.of("src/sardonyx/lower/one.py", "least") == ["tests/lower/test_others.py::test_renamed"]
+
+
 def bench_of(tree: Path) -> Bench:
     folder = tree / f"copy{len(list(tree.iterdir()))}"
     folder.mkdir()
-    return Bench(tree / "tree", folder, seconds=60)
+    copy(tree / "tree", folder)
+    return Bench(folder, measure(folder, ["tests/lower"], tree / "kept"), seconds=60)

@@ -1,0 +1,143 @@
+"""Which tests run which functions, and how long each takes.
+
+`measure` runs tests once, under a trace of calls; what it found is kept beside the tree until a file of the package or of the tests
+changes. As a plugin of pytest (`-p mutants.cover`), this module does the tracing, in the process of the tests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+
+RESULT, ROOT = "MUTANTS_COVER", "MUTANTS_ROOT"  # variables of the environment: the file to write, the tree
+INNER = ("<locals>", "<lambda>", "<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
+
+
+@dataclass(frozen=True)
+class Cover:
+    """seconds: of each test that passed. runs: the tests that run a function, named `src/sardonyx/lower/place.py:Class.method`."""
+
+    seconds: dict[str, float]
+    runs: dict[str, list[str]]
+
+    def of(self, path: str, function: str) -> list[str]:
+        """The tests that run a function or one inside it, the shortest first; of a whole file if `function` is empty."""
+        name = f"{path}:{function}"
+        inside = f"{name}." if function else name
+        found = {test for f, tests in self.runs.items() if f == name or f.startswith(inside) for test in tests}
+        return sorted((test for test in found if test in self.seconds), key=lambda test: (self.seconds[test], test))
+
+
+def measure(root: Path, tests: Sequence[str], kept: Path) -> Cover:
+    """Runs the tests of the tree, or reads what an earlier run of the same files left in the folder `kept`."""
+    file = kept / f"{digest(root, tests)}.json"
+    if not file.exists():
+        kept.mkdir(exist_ok=True)
+        temporary = file.with_suffix(f".{os.getpid()}")
+        here = Path(__file__).parents[1]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": f"{root / 'src'}:{root}:{here}",
+            RESULT: str(temporary),
+            ROOT: str(root.resolve()),
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "mutants.cover",
+            "-m",
+            "not snapshot and not real",
+        ]
+        ran = subprocess.run([*command, *tests], cwd=root, env=environment, capture_output=True, text=True, check=False)
+        if not temporary.exists():
+            raise RuntimeError(f"the tests ended with status {ran.returncode}: {ran.stdout[-2000:]}{ran.stderr[-2000:]}")
+        temporary.replace(file)
+    return Cover(**json.loads(file.read_text()))
+
+
+def digest(root: Path, tests: Sequence[str]) -> str:
+    """Of the package, the tests, and which of them run."""
+    found = hashlib.sha256(repr(list(tests)).encode())
+    for path in sorted(p for folder in ("src", "tests", "fuzz") for p in (root / folder).rglob("*.py")):
+        found.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()[:20]
+
+
+# ---- in the process of the tests ----------------------------------------------------------------------------------------
+
+
+class Tracer:
+    """Notes the functions that run between `begin` and `end`; the code objects of each test are named afterwards."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.codes: set[CodeType] = set()
+        self.start = 0.0
+        self.seconds: dict[str, float] = {}
+        self.runs: dict[str, list[str]] = {}
+
+    def trace(self, frame: FrameType, event: str, _: Any) -> None:
+        self.codes.add(frame.f_code)
+
+    def begin(self) -> None:
+        self.codes = set()
+        self.start = time.perf_counter()
+        threading.settrace(self.trace)
+        sys.settrace(self.trace)
+
+    def end(self, test: str) -> None:
+        sys.settrace(None)
+        threading.settrace(None)  # type: ignore[arg-type]
+        taken = time.perf_counter() - self.start
+        names = {name for code in list(self.codes) if (name := self.name(code))}
+        self.seconds[test] = round(taken, 3)
+        for name in names:
+            self.runs.setdefault(name, []).append(test)
+
+    def name(self, code: CodeType) -> str:
+        """Empty for code outside the package."""
+        if not code.co_filename.startswith(self.folder):
+            return ""
+        parts = [part for part in code.co_qualname.split(".") if part not in (*INNER, "<module>")]
+        return f"src/sardonyx/{code.co_filename[len(self.folder) :]}:{'.'.join(parts)}"
+
+
+TRACER = Tracer(f"{os.environ.get(ROOT, '')}/src/sardonyx/")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    TRACER.begin()
+    result = yield
+    TRACER.end(item.nodeid)
+    return result  # type: ignore[return-value]
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.failed:
+        FAILED.add(report.nodeid)
+
+
+def pytest_sessionfinish() -> None:
+    seconds = {test: taken for test, taken in TRACER.seconds.items() if test not in FAILED}
+    Path(os.environ[RESULT]).write_text(json.dumps({"seconds": seconds, "runs": TRACER.runs}))
+
+
+FAILED: set[str] = set()
