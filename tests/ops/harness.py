@@ -89,13 +89,26 @@ def run_case(op: Op, case: Case) -> list[Array]:
         return outputs(range(1, len(case.inputs)))
 
 
-def run_by_reference(name: str, inputs: Sequence[Array | None], attributes: Mapping[str, Any] | None = None) -> list[Array]:
+def run_by_reference(
+    name: str,
+    inputs: Sequence[Array | None],
+    attributes: Mapping[str, Any] | None = None,
+    *,
+    version: int = NEWEST,
+    domain: str = "",
+    outputs: int = 1,
+    symbolic: bool = True,
+) -> list[Array]:
     """The outputs of one node, by a session that leaves it to the reference provider: onnx.reference, with our corrections."""
-    model = one_node_model(name, inputs, attributes or {}, NEWEST, "", 1, symbolic=True)
+    model = one_node_model(name, inputs, attributes or {}, version, domain, outputs, symbolic=symbolic)
+    return reference_session(model).run(None, named(inputs))
+
+
+def reference_session(model: onnx.ModelProto) -> InferenceSession:
+    """A session that leaves all nodes to the reference provider."""
     options = SessionOptions()
     options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = InferenceSession(model.SerializeToString(), options, providers=["ReferenceExecutionProvider"])
-    return list(session.run(None, named(inputs)))
+    return InferenceSession(model.SerializeToString(), options, providers=["ReferenceExecutionProvider"])
 
 
 # ---- by meaning -----------------------------------------------------------------------------------------------------------

@@ -132,7 +132,8 @@ def graph_attributes(node: ir.Node) -> dict[str, ir.Graph]:
 def run_step(step: Step, inputs: list[Any], context: RunContext) -> list[Any]:
     """The node's outputs, with the types they are known to have."""
     try:
-        results = step.kernel(inputs, context)
+        with np.errstate(all="ignore"):  # an operator's NaN or overflow is a result, nothing to warn of
+            results = step.kernel(inputs, context)
     except SardonyxError as error:
         if error.detail in (TERMINATED, EXPIRED):
             raise

@@ -55,8 +55,9 @@ def log_softmax(rows: Array) -> Array:
 
 
 def hardmax(rows: Array) -> Array:
+    """1 at the first of the largest of each row; a row with a NaN has none."""
     out = np.zeros_like(rows)
-    np.put_along_axis(out, rows.argmax(1)[:, None], 1, 1)
+    np.put_along_axis(out, rows.argmax(1)[:, None], ~np.isnan(rows).any(1, keepdims=True), 1)
     return out
 
 

@@ -94,12 +94,11 @@ def linear_classifier(
 
 
 def second_class(score: Array, post_transform: str, centred: bool) -> Array:
-    """f32[n, 2]: both classes' scores from the second's: 1 - s, or -s if scores are centred on 0."""
+    """f32[n, 2]: both classes' scores from the second's: 1 - s, or -s if scores are centred on 0. Softmax leaves them as they are."""
     if post_transform == "LOGISTIC":
         both = np.stack([logistic(-score), logistic(score)], 1)
     elif centred:
         both = np.stack([-score, score], 1)
-        both = softmax(both) if post_transform == "SOFTMAX" else both
     else:
         both = np.stack([1 - score, score], 1)
     return both.astype(np.float32)

@@ -145,7 +145,7 @@ def binary(score: Array, base: Array, labels: Array, a: dict[str, Any], post_tra
         score = score + base[-1]
     weights = a.get("class_weights_as_tensor")
     positive = bool((np.asarray(a["class_weights"] if weights is None else weights) >= 0).all())
-    label = labels[(score > (0.5 if positive else 0)).astype(int)]
+    label = labels[(score.astype(np.float32) > (0.5 if positive else 0)).astype(int)]
     return label, second_class(score, post_transform, centred=not positive)
 
 

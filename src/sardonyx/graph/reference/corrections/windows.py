@@ -112,7 +112,7 @@ def conv(
     out = np.empty((n, m, *window.outputs), kind)
     for g in range(group):
         part = windows[:, g * w.shape[1] : (g + 1) * w.shape[1]]
-        columns = np.moveaxis(part, 1, 1 + rank).reshape(n * math.prod(window.outputs), -1)
+        columns = np.moveaxis(part, 1, 1 + rank).reshape(n * math.prod(window.outputs), math.prod(w.shape[1:]))
         rows = w[g * (m // group) : (g + 1) * (m // group)].reshape(m // group, -1).astype(kind)
         product = (columns @ rows.T).reshape(n, *window.outputs, m // group)
         out[:, g * (m // group) : (g + 1) * (m // group)] = np.moveaxis(product, -1, 1)
@@ -210,7 +210,7 @@ def max_pool(
     lowest = -np.inf if x.dtype.kind not in "iu" else np.iinfo(x.dtype).min
     windows = view(padded(x, window, lowest), window)
     rank = len(window.kernel)
-    flat = windows.reshape(*windows.shape[: 2 + rank], -1)
+    flat = windows.reshape(*windows.shape[: 2 + rank], math.prod(window.kernel))
     best = flat.argmax(-1)
     return np.take_along_axis(flat, best[..., None], -1)[..., 0], places_of(best, x.shape, window, storage_order)
 
