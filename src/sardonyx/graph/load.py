@@ -20,6 +20,7 @@ from sardonyx.base.errors import Fail, InvalidArgument, InvalidGraph, InvalidPro
 from sardonyx.graph import schemas
 from sardonyx.graph.constants import lift_constants
 from sardonyx.graph.external_data import ExternalData, tensor_of_bytes
+from sardonyx.graph.gradient import expand_gradients
 from sardonyx.graph.inference import infer
 from sardonyx.graph.inline import inline_functions
 from sardonyx.graph.skim import File, Memory, Piece, Skimmed, skim
@@ -135,6 +136,8 @@ def from_proto(
     if options.distinct:
         part_names(model.graph)
     infer(model)
+    if expand_gradients(model):
+        sort(model)
     check_types(model)
     return model
 
