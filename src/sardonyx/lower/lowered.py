@@ -73,10 +73,10 @@ def lower(
     check_values(values, "repeated bodies were expanded")
     keep_wide(values, {*inputs, *kept})
     take_views(values, kept, machine)
-    split_long_reductions(values, machine)
     rewrite_convolutions(values, {*kept}, machine)
     make_strips(values, {*kept}, machine)
     pack(values, machine, {*inputs, *kept})
+    split_long_reductions(values, {*kept}, machine)
     check_values(values, "products were rewritten")
     run = {t: v for t, v in values.items() if not v.constant}
     constants = leaves(run, values, [p.tensor for p in probes])

@@ -228,7 +228,7 @@ class Placer(Layouts):
             rigid = nest.tile is not None or any(m.tile for m in nest.members)
             if rigid or not band or self.machine.guess(product(extent(s) for s in band)) < PARTS:
                 return False
-        if self.starves(v, nest, band):
+        if self.starves(v, at, nest, band):
             return False
         if not self.fits(v, at, nest) or (operands(v) and not self.fits_rows(v, inside[0][1], nest)):
             return False
@@ -243,20 +243,20 @@ class Placer(Layouts):
         v.place = "ROW"
         return True
 
-    def starves(self, v: Value, nest: Nest, band: Sequence[Symbol]) -> bool:
+    def starves(self, v: Value, at: dict[int, Dim], nest: Nest, band: Sequence[Symbol]) -> bool:
         """Would v as a member of a nest with this band leave one thread with work that several could share?
 
         Threads share the turns of a band. A size that only the run knows counts as 1 there. Example: a network that normalises over groups
         of channels, run on a batch of one. With [batch] as the band of a nest over [batch, 64, 64, 32], all its work is one thread's.
         """
-        if self.machine.guess(product(map(extent, band)), 1) >= PARTS:
+        turns = product(map(extent, band))
+        if self.machine.guess(turns, 1) >= PARTS:
             return False
-        own, root = (([s for s in x.variables if s not in band], x.loops) for x in (v, nest.root))
-        return any(
-            self.machine.guess(product(map(extent, [*free, *loops])), self.machine.small) >= ALONE
-            for free, loops in (own, root)
-            if free
-        )
+        own = [s for a, x in enumerate(v.axes) if a not in at for s in covering_loops(x) or ()]
+        rest = [s for s in nest.root.variables if s not in band]
+        work = [product(map(extent, [*free, *x.loops])) for x, free in ((v, own), (nest.root, rest)) if free]
+        ones: dict[Symbol, Dim] = dict.fromkeys(symbols(turns), 1)
+        return any(self.machine.guess(substitute(n, ones), self.machine.small) >= ALONE for n in work)
 
     def fits(self, v: Value, at: dict[int, Dim], nest: Nest) -> bool:
         free = product(n for a, n in enumerate(v.shape) if a not in at and not (deciding(v.body) and is_short(n)))
