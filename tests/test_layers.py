@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "sardonyx"
 LAYERS = (
     *("base", "host", "runtime", "loop", "expr", "ops", "graph", "lower", "codegen", "providers", "session"),
-    *("inspection", "backend", "cli"),
+    *("inspection", "capi", "backend", "datasets", "dropin", "cli"),
 )
 LIGHT = ("base", "host", "runtime")
 ALLOWED = {"base": {"numpy", "ml_dtypes"}, "host": {"numpy"}, "runtime": {"numpy"}}

@@ -1,5 +1,6 @@
 """Budgets: loading a model ends, whatever numbers it claims.
 
+    with cancelled_by(word): inside, `check()` raises ModelLoadCanceled once the word is not 0
     with seconds(n):     inside, `check()` raises OverBudget once this thread has worked for longer
     with values(n):      inside, `spend()` raises Unsupported after so many values
 
@@ -11,9 +12,9 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from sardonyx.base.errors import Fail, Unsupported
+from sardonyx.base.errors import Fail, ModelLoadCanceled, Unsupported
 
 LOAD_SECONDS = 10.0
 """Of processor time for a model, and"""
@@ -28,6 +29,7 @@ class OverBudget(Fail):
 
 
 _deadline: contextvars.ContextVar[float | None] = contextvars.ContextVar("deadline", default=None)
+_word: contextvars.ContextVar[Sequence[int] | None] = contextvars.ContextVar("word", default=None)
 _values: contextvars.ContextVar[list[int] | None] = contextvars.ContextVar("values", default=None)
 
 
@@ -47,8 +49,21 @@ def seconds(most: float) -> Iterator[None]:
         _deadline.reset(token)
 
 
+@contextlib.contextmanager
+def cancelled_by(word: Sequence[int]) -> Iterator[None]:
+    """Inside, loading ends once word[0] is not 0. Another thread may set it."""
+    token = _word.set(word)
+    try:
+        yield
+    finally:
+        _word.reset(token)
+
+
 def check(doing: str) -> None:
-    """Raises OverBudget, which says what was being done, if the time is over."""
+    """Raises OverBudget, which says what was being done, if the time is over; ModelLoadCanceled if loading is to end."""
+    word = _word.get()
+    if word is not None and word[0]:
+        raise ModelLoadCanceled(f"Loading the model was canceled due to user request while {doing}.")
     deadline = _deadline.get()
     if deadline is not None and time.thread_time() > deadline:
         raise OverBudget(f"Loading the model takes too long: it was ended while {doing}.")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 import numpy as np
@@ -31,10 +31,10 @@ _NUMBER = re.compile(r"[0-9]{1,19}")
 
 
 class ExternalData:
-    """The files beside one model. `folder` is None for a model that was given as bytes."""
+    """The files beside one model. `folder` is None for a model that was given as bytes. given: their contents, if nothing is to be opened."""
 
-    def __init__(self, folder: str | None) -> None:
-        self._folder = folder
+    def __init__(self, folder: str | None, given: Mapping[str, Bytes] | None = None) -> None:
+        self._folder, self._given = folder, given
         self.identities: dict[str, Identity] = {}  # of every file that was checked, by its location
 
     def tensor(self, proto: onnx.TensorProto, expected_bytes: int) -> ir.LazyTensor:
@@ -50,6 +50,8 @@ class ExternalData:
             length = parse_number("length", entries["length"]) if "length" in entries else expected_bytes
             if length != expected_bytes:
                 raise ValueError(f"its length is {length} bytes, but its type and shape need {expected_bytes}")
+            if self._given is not None:
+                return self._tensor_in_memory(self._given, proto, location, offset, length)
             identity = self._identity(location)
             if offset + length > identity.size:
                 raise ValueError(f"bytes {offset} to {offset + length} lie past the end of {location!r} ({identity.size} bytes)")
@@ -62,6 +64,20 @@ class ExternalData:
                 return tensor_of_bytes(self._read(location, identity, offset, length), dtype, shape, name)
 
         return ir.LazyTensor(read, dtype, shape, name=name)
+
+    def _tensor_in_memory(
+        self, given: Mapping[str, Bytes], proto: onnx.TensorProto, location: str, offset: int, length: int
+    ) -> ir.LazyTensor:
+        """The tensor in a buffer that was given for a file, without a copy if its numbers are aligned there. Raises ValueError."""
+        if location not in given:
+            raise ValueError(f"External file: {location} not found from the table user provided.")
+        if offset + length > given[location].size:
+            raise ValueError(f"bytes {offset} to {offset + length} lie past the end of {location!r} ({given[location].size} bytes)")
+        dtype, shape, name = ir.DataType(proto.data_type), ir.Shape(proto.dims), proto.name
+        data = given[location][offset : offset + length]
+        if length and data.ctypes.data % dtype.itemsize:
+            data = data.copy()
+        return ir.LazyTensor(lambda: tensor_of_bytes(data, dtype, shape, name), dtype, shape, name=name)
 
     @contextlib.contextmanager
     def _naming(self, name: str) -> Iterator[None]:

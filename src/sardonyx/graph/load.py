@@ -15,8 +15,10 @@ import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common
 
+from sardonyx.base import dtypes
 from sardonyx.base.background import Background
 from sardonyx.base.errors import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile, SardonyxError
+from sardonyx.base.given import NOTHING, Given
 from sardonyx.graph import schemas
 from sardonyx.graph.constants import lift_constants
 from sardonyx.graph.external_data import ExternalData, tensor_of_bytes
@@ -44,7 +46,8 @@ class LoadOptions:
 
     folder: where external data lies; by default beside the file. knows: says whether a provider has an operator
     (domain, name) that is outside the standard. dimensions, denotations: sizes for input dimensions of these names
-    and denotations. reader: reads large tensors while other things go on; whoever asks for their numbers waits for it. distinct:
+    and denotations. reader: reads large tensors while other things go on; whoever asks for their numbers waits for it. given: tensors and files of the
+    user's in place of the model's. distinct:
     two dimensions of inputs are two sizes, even if they have one name.
     """
 
@@ -54,6 +57,7 @@ class LoadOptions:
     denotations: Mapping[str, int] = field(default_factory=dict)
     reader: Background | None = None
     distinct: bool = False
+    given: Given = NOTHING
 
 
 def load(source: str | os.PathLike[str] | bytes, options: LoadOptions = LoadOptions()) -> ir.Model:
@@ -114,8 +118,8 @@ def from_proto(
     check_header(proto)
     check_texts(proto)
     normalise_imports(proto)
-    files = ExternalData(options.folder)
-    external = read_tensors(proto, files, tensors or {})
+    files = ExternalData(options.folder, options.given.files)
+    external = read_tensors(proto, files, tensors or {}, options.given)
     for graph in graphs_of(proto):
         check_definitions(graph)
     maps = take_map_types(proto.graph)
@@ -206,7 +210,9 @@ def graphs_of(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.Functio
                 waiting.extend(attribute.graphs)
 
 
-def read_tensors(proto: onnx.ModelProto, data: ExternalData, skimmed: Mapping[int, Piece]) -> dict[str, ir.TensorProtocol]:
+def read_tensors(
+    proto: onnx.ModelProto, data: ExternalData, skimmed: Mapping[int, Piece], given: Given = NOTHING
+) -> dict[str, ir.TensorProtocol]:
     """Checks every tensor. Sparse ones become dense; those in other files, and those that were skimmed off the main graph's
     initializers, are returned under the location left in their place."""
     external: dict[str, ir.TensorProtocol] = {}
@@ -236,8 +242,12 @@ def read_tensors(proto: onnx.ModelProto, data: ExternalData, skimmed: Mapping[in
         if isinstance(graph, onnx.GraphProto):
             graph.initializer.extend(densify(sparse) for sparse in graph.sparse_initializer)
             del graph.sparse_initializer[:]
+            replaced = replacements(graph, given) if depth == 0 and given is not NOTHING else {}
             for number, tensor in enumerate(graph.initializer):
-                read(tensor, skimmed.get(number) if depth == 0 else None)
+                if tensor.name in replaced:
+                    place(tensor, replaced[tensor.name])
+                else:
+                    read(tensor, skimmed.get(number) if depth == 0 else None)
         for node in graph.node:
             for attribute in node.attribute:
                 if attribute.type == onnx.AttributeProto.SPARSE_TENSOR:
@@ -247,6 +257,35 @@ def read_tensors(proto: onnx.ModelProto, data: ExternalData, skimmed: Mapping[in
                 for tensor in attribute.tensors:
                     read(tensor)
     return external
+
+
+def replacements(graph: onnx.GraphProto, given: Given) -> dict[str, ir.TensorProtocol]:
+    """Tensors of the user's by the names of the initializers that they replace. Raises Fail for those that don't fit."""
+    there = {tensor.name: tensor for tensor in graph.initializer}
+    for name in given.external:
+        if name not in there:
+            raise Fail(f"Failed to find existing initializer with name {name}.")
+        if there[name].data_location != onnx.TensorProto.EXTERNAL:
+            raise Fail(f"Trying to replace non-external initializer {name} with external data")
+    found: dict[str, ir.TensorProtocol] = {}
+    for name, array in (*given.initializers.items(), *given.external.items()):
+        if name not in there:
+            continue
+        kind = dtypes.from_numpy(array.dtype)
+        if kind.code != there[name].data_type:
+            raise Fail(
+                f"Replacement tensor's data type does not match: initializer {name} is of another type than {kind.onnx_name}."
+            )
+        if list(array.shape) != list(there[name].dims):
+            raise Fail(
+                f"Replacement tensor's dimensions do not match: initializer {name} is {list(there[name].dims)}, not {list(array.shape)}."
+            )
+        if kind is dtypes.string:
+            texts = [text.encode() for text in array.reshape(-1).tolist()]
+            found[name] = ir.StringTensor(texts, shape=ir.Shape(array.shape), name=name)
+        else:
+            found[name] = ir.Tensor(array, ir.DataType(kind.code), name=name)
+    return found
 
 
 def with_data(tensor: onnx.TensorProto, raw: Piece) -> ir.TensorProtocol | None:

@@ -307,7 +307,9 @@ def in_rows(values: Sequence[float], rows: int, what: str) -> npt.NDArray[Any]:
 
 
 def linear_scores(x: Tensor, coefficients: Sequence[float], intercepts: Sequence[float] | None, rows: int) -> Tensor:
-    """x coefficients^T + intercepts. x: T[n, f] -> T[n, rows]"""
+    """x coefficients^T + intercepts. x: T[n, f] -> T[n, rows]. Coefficients beyond rows f are not read, as in onnxruntime."""
+    if isinstance(x.shape[1], int):
+        coefficients = coefficients[: rows * x.shape[1]]
     w = in_rows(coefficients, rows, "coefficients").astype(x.dtype.numpy)
     y = linalg.product(x, constant(np.ascontiguousarray(w.T)), x.dtype)
     return y if not intercepts else add(y, numbers(intercepts, x.dtype.numpy))

@@ -28,6 +28,20 @@ def _reference(options: Mapping[str, str]) -> ExecutionProvider:
     return ReferenceExecutionProvider(options)
 
 
+ELSEWHERE = (
+    *("TensorrtExecutionProvider", "CUDAExecutionProvider", "MIGraphXExecutionProvider", "OpenVINOExecutionProvider"),
+    *(
+        "DnnlExecutionProvider",
+        "VitisAIExecutionProvider",
+        "QNNExecutionProvider",
+        "NnapiExecutionProvider",
+        "VSINPUExecutionProvider",
+    ),
+    *("JsExecutionProvider", "CoreMLExecutionProvider", "DmlExecutionProvider", "RknpuExecutionProvider", "WebNNExecutionProvider"),
+    *("WebGpuExecutionProvider", "XnnpackExecutionProvider", "CANNExecutionProvider", "AzureExecutionProvider"),
+)
+"""Providers of ONNX Runtime that programs name."""
+
 FACTORIES: dict[str, Factory] = {CPU: _cpu, REFERENCE: _reference}
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from sardonyx.base.given import NOTHING, Given
 from sardonyx.base.options import CompileOptions
 from sardonyx.runtime.inside import Identity
 from sardonyx.session.feeds import Feeds
@@ -18,7 +19,7 @@ class Request:
     """What a session is to be made of.
 
     providers: in the user's order, with their options. asked: those that the user named; the others were added. extra_outputs: names of intermediate
-    values to give out as well. distinct: axes with one name may have different sizes, see session.names.
+    values to give out as well. given: tensors that the user gives for the model's. distinct: axes with one name may have different sizes, see session.names.
     """
 
     source: str | os.PathLike[str] | bytes
@@ -33,6 +34,7 @@ class Request:
     save_to: str = ""
     extra_outputs: tuple[str, ...] = ()
     distinct: bool = False
+    given: Given = NOTHING
 
 
 @dataclass(frozen=True, slots=True)

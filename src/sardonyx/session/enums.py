@@ -102,6 +102,13 @@ class OrtSparseFormat(Named):
     ORT_SPARSE_BLOCK_SPARSE = 4
 
 
+class ArenaExtendStrategy(Named):
+    """By how much an arena grows."""
+
+    kNextPowerOfTwo = 0  # noqa: N815
+    kSameAsRequested = 1  # noqa: N815
+
+
 class OrtCompileApiFlags(IntFlag):
     """What ModelCompiler takes for an error."""
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import logging
+import operator
+import platform
+from collections.abc import Callable
 from importlib import metadata
 
 from sardonyx.base.log import logger
 from sardonyx.providers import registry
+
+Callback = Callable[[int, str, str, str, str], None]
 
 # Severities 0 (verbose) to 4 (fatal), as Python's logging has them.
 _SEVERITIES = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
@@ -18,8 +23,8 @@ def get_available_providers() -> list[str]:
 
 
 def get_all_providers() -> list[str]:
-    """The providers that there are anywhere."""
-    return registry.names()
+    """The providers that there are anywhere, those of this installation last."""
+    return [*registry.ELSEWHERE, *registry.names()]
 
 
 def get_device() -> str:
@@ -40,3 +45,73 @@ def set_default_logger_severity(severity: int) -> None:
     if severity not in range(len(_SEVERITIES)):
         raise ValueError(f"severity must be from 0 to {len(_SEVERITIES) - 1}, not {severity}")
     logger.setLevel(_SEVERITIES[severity])
+
+
+def set_default_logger_verbosity(verbosity: int) -> None:
+    """Accepted and without effect: messages have severities alone. Raises TypeError for what is no int."""
+    operator.index(verbosity)
+
+
+class _Told(logging.Handler):
+    """Hands messages to a function of the user's."""
+
+    def __init__(self, callback: Callback) -> None:
+        super().__init__()
+        self._callback = callback
+
+    def emit(self, record: logging.LogRecord) -> None:
+        severity = max((s for s, level in enumerate(_SEVERITIES) if level <= record.levelno), default=0)
+        try:
+            self._callback(severity, record.name, "", f"{record.filename}:{record.lineno}", record.getMessage())
+        except Exception:
+            self.handleError(record)
+
+
+def set_default_logger_callback(callback: Callback | None, severity: int = 2) -> None:
+    """Calls a function for each message of this severity or above, as (severity, category, logid, code_location, message).
+
+    None takes the function away. Raises TypeError for what can't be called, ValueError for another severity.
+    """
+    if callback is not None and not callable(callback):
+        raise TypeError("callback must be callable or None")
+    if severity not in range(len(_SEVERITIES)):
+        raise ValueError(f"severity must be from 0 to {len(_SEVERITIES) - 1}, not {severity}")
+    for handler in [handler for handler in logger.handlers if isinstance(handler, _Told)]:
+        logger.removeHandler(handler)
+    if callback is not None:
+        set_default_logger_severity(severity)
+        logger.addHandler(_Told(callback))
+
+
+def enable_telemetry_events() -> None:
+    """Without effect: nothing is ever sent."""
+
+
+def disable_telemetry_events() -> None:
+    """Without effect: nothing is ever sent."""
+
+
+def preload_dlls(cuda: bool = True, cudnn: bool = True, msvc: bool = True, directory: str | None = None) -> None:
+    """Without effect: no native library is needed."""
+
+
+def has_collective_ops() -> bool:
+    """False: models run in one process."""
+    return False
+
+
+def get_build_info() -> str:
+    """What this is, in ONNX Runtime's form."""
+    return f"ORT Build Info: sardonyx={get_version_string()}, python={platform.python_version()}, build type=Release"
+
+
+def print_debug_info() -> None:
+    """Prints the versions of this package, of Python and of the libraries in use."""
+    print(f"sardonyx version: {get_version_string()}")
+    print("platform:", platform.platform())
+    print("\nPython package, version and location:")
+    for name in ("numpy", "onnx", "onnx-ir", "llvmlite", "ml_dtypes"):
+        try:
+            print(f"{name}=={metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            print(f"{name} not installed")

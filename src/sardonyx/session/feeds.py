@@ -147,6 +147,7 @@ class Feeds:
     def __init__(self, inputs: Sequence[InputSpec], overridable: Sequence[InputSpec]) -> None:
         self.inputs = tuple(inputs)
         self.overridable = {spec.name: spec for spec in overridable}
+        self.names = frozenset(spec.name for spec in (*inputs, *overridable))
         self._fast = tuple(
             (
                 *(spec, spec.name, spec.dtype or (TEXT if spec.type == "tensor(string)" else NO_DTYPE)),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sardonyx.base import debug
+from sardonyx.base import budget, debug
 from sardonyx.base.context import QUIET, RunContext, Trace
 from sardonyx.base.errors import FromHandler, InvalidArgument, NamesDiffer, documented
 from sardonyx.providers import registry
@@ -42,7 +43,8 @@ class InferenceSession:
     path_or_bytes: the model's file, or its bytes. sess_options: SessionOptions. providers: names, or (name, options) pairs, in
     order of preference; CPUExecutionProvider is always there, and what it can't do falls to ReferenceExecutionProvider
     unless the config entry `session.disable_reference_fallback` is "1". provider_options: the options, if `providers` are names.
-    disabled_optimizers: names of graph passes to leave out.
+    disabled_optimizers: names of graph passes to leave out. read_config_from_model: 1 if options that the model holds count where
+    `sess_options` are left out; by default the environment variable ORT_LOAD_CONFIG_FROM_MODEL says so. Other keywords are accepted.
 
     Several threads may run a session at once. A session can be pickled; it is made anew, from the same file or bytes.
     Raises SardonyxError for models that can't be loaded, TypeError for a model or options of a wrong type.
@@ -56,13 +58,15 @@ class InferenceSession:
         provider_options: Options | None = None,
         *,
         disabled_optimizers: Iterable[str] | None = None,
+        read_config_from_model: int | None = None,
+        **kwargs: Any,
     ) -> None:
         if not isinstance(path_or_bytes, str | os.PathLike | bytes):
             raise TypeError(f"Unable to load from type '{type(path_or_bytes)}'")
         if sess_options is not None and not isinstance(sess_options, SessionOptions):
             raise TypeError(f"sess_options must be SessionOptions, not {type(sess_options).__name__}")
         self._source = path_or_bytes
-        self._options = sess_options or SessionOptions()
+        self._options = sess_options if sess_options is not None else default_options(path_or_bytes, read_config_from_model)
         self._disabled = frozenset(disabled_optimizers or ())
         self._trace = Trace() if self._options.enable_profiling else None
         self._trace_path = trace_path(self._options.profile_file_prefix)
@@ -75,7 +79,7 @@ class InferenceSession:
         return _restore, (self._source, self._options, providers or None, self._disabled)
 
     def _build(self, providers: Providers | None, provider_options: Options | None) -> None:
-        chosen = normalise(providers, provider_options, registry.names())
+        chosen = normalise(*self._wanted(providers, provider_options), registry.names())
         self._asked = tuple(chosen)
         self._providers = {**chosen, **({} if registry.CPU in chosen else {registry.CPU: {}})}
         self._request = self._make_request()
@@ -88,10 +92,24 @@ class InferenceSession:
         self._plans: dict[Variant, Plan] = {}
         self._plan = self._plan_for(self._outputs)
 
+    def _wanted(self, providers: Providers | None, provider_options: Options | None) -> tuple[Providers | None, Options | None]:
+        """The providers that are named, else those of the options."""
+        if not providers and not provider_options:
+            return self._options._chosen or providers, None
+        if self._options.has_providers():
+            warnings.warn(
+                "Specified 'providers'/'provider_options' when creating InferenceSession but SessionOptions has already been configured "
+                "with providers. InferenceSession will only use the providers passed to InferenceSession().",
+                stacklevel=4,
+            )
+        return providers, provider_options
+
     def _obtain(self, request: Request, trace: Trace | None = None) -> Built:
         """The parts of a session. Raises SardonyxError."""
         try:
-            return kept.obtain(request, trace)
+            with budget.cancelled_by(self._options.stop_word):
+                budget.check("looking for it in the cache")
+                return kept.obtain(request, trace)
         except Exception as error:
             raise_documented(error)
 
@@ -108,6 +126,7 @@ class InferenceSession:
             dimensions=tuple(given._dimensions.items()),
             denotations=tuple(given._denotations.items()),
             save_to=given.optimized_model_filepath,
+            given=keys.given_by(given),
         )
 
     # ---- running ------------------------------------------------------------------------------------------------------------
@@ -125,6 +144,8 @@ class InferenceSession:
             raise TypeError(f"feeds are a mapping of names to values, not {type(input_feed).__name__}")
         plan = self._plan if not output_names else self._plan_for(output_names)
         quiet = run_options is None and self._trace is None and not self._verbose
+        if run_options is not None and getattr(run_options, "_adapters", None):
+            input_feed = run_options.with_adapters(input_feed, self._feeds.names)
         try:
             if quiet and (outputs := plan.again(input_feed)) is not None:
                 return outputs
@@ -407,6 +428,16 @@ class InferenceSession:
     def get_profiling_start_time_ns(self) -> int:
         """When profiling began, comparable with `time.monotonic_ns`; 0 if the session isn't profiled."""
         return monotonic_start(self._trace) if self._trace is not None else 0
+
+
+def default_options(source: str | os.PathLike[str] | bytes, read_from_model: int | None) -> SessionOptions:
+    """Options that nobody gave: those that the model holds, if they are to be read. Raises SardonyxError for ones that make no sense."""
+    wanted = os.environ.get("ORT_LOAD_CONFIG_FROM_MODEL") == "1" if read_from_model is None else int(read_from_model) == 1
+    if not wanted:
+        return SessionOptions()
+    from sardonyx.session.model_options import options_in
+
+    return options_in(source)
 
 
 def raise_documented(error: Exception) -> NoReturn:

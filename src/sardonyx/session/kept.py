@@ -4,7 +4,7 @@
     key      -> the manifest of the session, and a block with its weights
              or the names of the files beside the model: key and their content -> manifest and block
 
-Not kept, and built each time: sessions that write an optimised model; those asked for inner values; those that are profiled, or made while
+Not kept, and built each time: sessions that write an optimised model, or are given tensors; those asked for inner values; those that are profiled, or made while
 the debug dial or one of its variables is set; and those with the cache turned off. What can't be read, or doesn't pass its checks, is
 built anew. Programs that runs bring about (session.late) are kept beside; a part of a kind that isn't kept is made again at its first run.
 """
@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from sardonyx.base import debug
 from sardonyx.base.context import Trace
+from sardonyx.base.given import NOTHING
 from sardonyx.providers import registry
 from sardonyx.runtime import blocks
 from sardonyx.runtime.cache import Cache, shared_cache
@@ -61,7 +62,7 @@ def build(request: Request, trace: Trace | None = None) -> Built:
 
 def is_to_be_kept(request: Request, trace: Trace | None) -> bool:
     """May the session come from the cache, and go there?"""
-    ordinary = trace is None and not request.save_to and not request.extra_outputs
+    ordinary = trace is None and not request.save_to and not request.extra_outputs and request.given is NOTHING
     return ordinary and request.options.cache and not debug.is_set()
 
 

@@ -5,12 +5,23 @@ from __future__ import annotations
 import operator
 import os
 from array import array
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+import numpy as np
 
 from sardonyx.base.errors import Fail, InvalidArgument
+from sardonyx.base.given import NOTHING, Given
 from sardonyx.base.options import CompileOptions
-from sardonyx.session.enums import ExecutionMode, ExecutionOrder, GraphOptimizationLevel
+from sardonyx.providers import registry
+from sardonyx.runtime.arrays import Array
+from sardonyx.session.devices import OrtEpDevice, get_ep_devices
+from sardonyx.session.enums import ExecutionMode, ExecutionOrder, GraphOptimizationLevel, OrtExecutionProviderDevicePolicy
+from sardonyx.session.values import OrtValue
+
+if TYPE_CHECKING:
+    from sardonyx.session.adapters import LoraAdapter
 
 LONGEST_KEY = 1024
 LONGEST_SECONDS = 1e9  # thirty years: nanoseconds of more are no i64
@@ -57,6 +68,8 @@ class Option(Generic[T]):
                 return operator.index(value)
             except TypeError as error:
                 raise self.wrong(value) from error
+        if wanted is bool and hasattr(type(value), "__bool__"):  # a number, or numpy's bool
+            return bool(value)
         if not isinstance(value, wanted):
             raise self.wrong(value)
         return value
@@ -97,7 +110,7 @@ class Configurable:
 class SessionOptions(Configurable):
     """Options of a session. Attributes are typed: a value of another type raises TypeError."""
 
-    __slots__ = ("_denotations", "_dimensions")
+    __slots__ = ("_chosen", "_denotations", "_dimensions", "_external", "_files", "_initializers", "_policy", "stop_word")
 
     enable_cpu_mem_arena = Option(True)
     enable_mem_pattern = Option(True)
@@ -120,6 +133,96 @@ class SessionOptions(Configurable):
         super().__init__()
         self._dimensions: dict[str, int] = {}
         self._denotations: dict[str, int] = {}
+        self._initializers: dict[str, OrtValue] = {}
+        self._external: dict[str, OrtValue] = {}
+        self._files: dict[str, Array] = {}
+        self._chosen: list[tuple[str, dict[str, str]]] = []
+        self._policy = False
+        self.stop_word = array("q", [0])
+
+    def add_initializer(self, name: str, value: OrtValue) -> None:
+        """Takes a tensor of the user's for the model's initializer of this name; nothing, if it has none.
+
+        The numbers are not copied as long as kernels read them as they are, so that sessions can share them. They must not change while a session
+        is there. Raises RuntimeError for what is no OrtValue, and for a name that was given before; the session Fail for another type or shape.
+        """
+        if not isinstance(value, OrtValue):
+            raise RuntimeError("The provided Python object must be an OrtValue")
+        if name in self._initializers:
+            raise RuntimeError(f"An OrtValue for this name has already been added: {name}")
+        self._initializers[name] = value
+
+    def add_external_initializers(self, names: Sequence[str], values: Sequence[OrtValue]) -> None:
+        """Takes tensors of the user's for initializers that the model keeps in other files, which are then not opened.
+
+        Raises RuntimeError for lists of different lengths; the session Fail for an initializer that isn't there, lies inside of the model, or
+        has another type or shape.
+        """
+        if len(names) != len(values):
+            raise RuntimeError("Expecting names and ort_values lists to have equal length")
+        if not all(isinstance(value, OrtValue) for value in values):
+            raise RuntimeError("The provided Python object must be an OrtValue")
+        self._external.update(zip(names, values, strict=True))
+
+    def add_external_initializers_from_files_in_memory(
+        self, names: Sequence[str], buffers: Sequence[Any], lengths: Sequence[int]
+    ) -> None:
+        """Takes buffers for the files that the model keeps initializers in: no file is opened then. Nothing is copied.
+
+        names: of files, as the model writes them. lengths: bytes of each. Raises RuntimeError for lists of different lengths and for a buffer that
+        is shorter than told, TypeError for what is no buffer.
+        """
+        if not len(names) == len(buffers) == len(lengths):
+            raise RuntimeError(
+                "add_external_initializers_from_files_in_memory: expecting 'names', 'buffers' and 'lengths' to have equal length"
+            )
+        for name, buffer, length in zip(names, buffers, lengths, strict=True):
+            data = np.frombuffer(memoryview(buffer).cast("B"), np.uint8)
+            if not 0 <= length <= data.size:
+                raise RuntimeError(f"the buffer of {name} has {data.size} bytes, not {length}")
+            self._files[str(name)] = data[:length]
+
+    def add_provider(self, name: str, options: Mapping[str, str]) -> None:
+        """Adds a provider after those that were added before. Raises InvalidArgument if it isn't there, RuntimeError if nobody knows it."""
+        if name not in registry.names():
+            if name not in registry.ELSEWHERE:
+                raise RuntimeError(f"Unknown Provider Type: {name}")
+            raise InvalidArgument(
+                f"Failed to add provider of type '{name}' to SessionOptions. Provider configuration is not supported."
+            )
+        self._chosen.append((name, dict(options)))
+
+    def add_provider_for_devices(self, devices: Sequence[OrtEpDevice], options: Mapping[str, str]) -> None:
+        """Adds the provider of these devices. Raises InvalidArgument for none, or for those of several providers."""
+        names = {device.ep_name for device in devices}
+        if len(names) != 1:
+            raise InvalidArgument(f"All OrtEpDevice instances must refer to the same execution provider, not to {sorted(names)}.")
+        self.add_provider(names.pop(), options)
+
+    def set_provider_selection_policy(self, policy: OrtExecutionProviderDevicePolicy) -> None:
+        """Lets the session choose its provider: whatever the policy, the CPU's."""
+        self._policy = True
+
+    def set_provider_selection_policy_delegate(self, delegate: Callable[..., Sequence[OrtEpDevice]]) -> None:
+        """Lets a function choose among the devices: it is called with all of them, two empty dicts, and how many it may return."""
+        chosen = delegate(get_ep_devices(), {}, {}, len(get_ep_devices()))
+        self._policy = True
+        if chosen:
+            self.add_provider_for_devices(chosen, {})
+
+    def has_providers(self) -> bool:
+        """Was a provider added, or the choice of one left to the session?"""
+        return bool(self._chosen) or self._policy
+
+    def set_load_cancellation_flag(self, is_cancel: bool) -> None:
+        """Set by another thread while a session is made with these options: it then ends with ModelLoadCanceled. So does each that follows."""
+        self.stop_word[0] = bool(is_cancel)
+
+    def set_ep_context_data_read_func(self, read_func: Callable[..., None], max_data_size: int) -> None:
+        """Accepted and without effect: no provider here reads compiled parts out of a model."""
+
+    def clear_ep_context_data_read_func(self) -> None:
+        """Without effect: see `set_ep_context_data_read_func`."""
 
     def add_session_config_entry(self, key: str, value: str) -> None:
         """Sets a config entry. Raises RuntimeError for an empty or overlong key."""
@@ -163,7 +266,7 @@ class RunOptions(Configurable):
     """Options of one run. `terminate` may be set from another thread while the run goes on, which then ends with Fail in less than a
     tenth of a second; so does a run that takes longer than the config entry `run.timeout_seconds` says."""
 
-    __slots__ = ("stop_word",)
+    __slots__ = ("_adapters", "stop_word")
 
     log_severity_level = Option(-1)
     log_verbosity_level = Option(0)
@@ -173,11 +276,21 @@ class RunOptions(Configurable):
 
     def __init__(self) -> None:
         super().__init__()
+        self._adapters: list[LoraAdapter] = []
         self.stop_word = array("q", [0])
 
     def add_run_config_entry(self, key: str, value: str) -> None:
         """Sets a config entry. Raises RuntimeError for an empty or overlong key."""
         self._add(key, value)
+
+    def add_active_adapter(self, adapter: LoraAdapter) -> None:
+        """Feeds an adapter's parameters to those of the model's inputs that have their names."""
+        self._adapters.append(adapter)
+
+    def with_adapters(self, feed: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+        """The feeds and those parameters of active adapters that are among the inputs' names and not fed already."""
+        found = {name: x for adapter in self._adapters for name, x in adapter.parameters().items() if name in names}
+        return {**found, **feed}
 
     def get_run_config_entry(self, key: str) -> str:
         """The entry. Raises RuntimeError if it isn't set."""
@@ -208,12 +321,40 @@ def timeout(options: RunOptions) -> int:
     return max(int(min(seconds, LONGEST_SECONDS) * 1e9), 1)
 
 
+def given_by(options: SessionOptions) -> Given:
+    """The tensors and files that take the place of the model's."""
+    if not (options._initializers or options._external or options._files):
+        return NOTHING
+    return Given(
+        {name: value._tensor("an initializer is a tensor") for name, value in options._initializers.items()},
+        {name: value._tensor("an initializer is a tensor") for name, value in options._external.items()},
+        options._files or None,
+    )
+
+
+_global_threads = 0
+
+
+def set_global_thread_pool_sizes(intra_op_num_threads: int = 0, inter_op_num_threads: int = 0) -> None:
+    """How many threads run a session whose `use_per_session_threads` is False; 0: as many as the process may use. Raises TypeError for
+    what is no int, ValueError for numbers below 0."""
+    global _global_threads
+    if min(operator.index(intra_op_num_threads), operator.index(inter_op_num_threads)) < 0:
+        raise ValueError("numbers of threads are not below 0")
+    _global_threads = operator.index(intra_op_num_threads)
+
+
+def threads_of(options: SessionOptions) -> int:
+    """Threads of one run; 0: as many as the process may use."""
+    return max(options.intra_op_num_threads, 0) if options.use_per_session_threads else _global_threads
+
+
 def compile_options(options: SessionOptions, disabled: frozenset[str]) -> CompileOptions:
     """What the compiler is told. `disabled`: graph passes that the session was asked to leave out."""
     listed = frozenset(name.strip() for name in entry(options, DISABLED_PASSES).split(";") if name.strip())
     return CompileOptions(
         level=int(options.graph_optimization_level),
-        threads=max(options.intra_op_num_threads, 0),
+        threads=threads_of(options),
         target=entry(options, TARGET),
         winograd=not is_set(options, WINOGRAD_OFF),
         flush_denormals=is_set(options, DENORMALS_AS_ZERO),

@@ -50,10 +50,13 @@ def build_with(reader: Background, request: Request, trace: Trace | None) -> Bui
         dict(request.denotations),
         reader,
         request.distinct,
+        request.given,
     )
+    budget.check("reading it")
     model = load(request.source, reading)
     if trace:
         trace.record("Session", "model_loading_array" if isinstance(request.source, bytes) else "model_loading_uri", start)
+    budget.check("optimising it")
     start = time.perf_counter_ns()
     add_outputs(model.graph, request.extra_outputs)
     inputs, overridable, outputs, metadata = describe(model)
@@ -228,6 +231,7 @@ def visible_constants(graph: ir.Graph) -> dict[str, Any]:
 
 def compile_part(piece: ir.Graph, source: Source, providers: Sequence[ExecutionProvider], request: Request) -> list[Done]:
     """The part's own provider compiles it. If that one finds that it can't, those after it are asked about its nodes."""
+    budget.check("compiling it")
     provider, last = providers[source.place], len(providers) - 1
     try:
         executable = make_executable(piece, source, provider, request)

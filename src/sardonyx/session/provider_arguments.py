@@ -6,12 +6,15 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from sardonyx.base.errors import InvalidArgument
+
 Providers = Sequence[str | tuple[str, dict[Any, Any]]]
 Options = Sequence[dict[Any, Any]]
 
 
 def normalise(providers: Providers | None, options: Options | None, available: Sequence[str]) -> dict[str, dict[str, str]]:
-    """{provider: options} in the user's order, without those that don't exist (UserWarning). Raises ValueError for other forms."""
+    """{provider: options} in the user's order, without those that don't exist (UserWarning). Raises ValueError for other forms, InvalidArgument
+    if none of those that are named exists."""
     if providers is None:
         return {}
     found: dict[str, dict[str, str]] = {}
@@ -25,6 +28,11 @@ def normalise(providers: Providers | None, options: Options | None, available: S
             warnings.warn(f"Duplicate provider '{name}' encountered, ignoring.", stacklevel=4)
         else:
             found[name] = {str(key): str(value) for key, value in given.items()}
+    if providers and not found:
+        raise InvalidArgument(
+            f"None of the providers that were asked for is here: {', '.join(name for name, _ in pairs(providers, options))}. Models run on "
+            f"{available[0]}: name it, alone or after them, or install what brings another."
+        )
     return found
 
 

@@ -1,0 +1,46 @@
+"""Sessions and what they take and give, under ONNX Runtime's inner path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sardonyx.session.adapters import AdapterFormat
+from sardonyx.session.binding import IOBinding
+from sardonyx.session.devices import OrtDevice
+from sardonyx.session.enums import OrtDeviceVendorId
+from sardonyx.session.inference_session import InferenceSession
+from sardonyx.session.model_compiler import ModelCompiler
+from sardonyx.session.provider_arguments import Options, Providers, normalise
+from sardonyx.session.sparse import SparseTensor
+from sardonyx.session.values import OrtValue, copy_tensors
+
+Session = InferenceSession
+
+__all__ = [
+    "AdapterFormat",
+    "IOBinding",
+    "InferenceSession",
+    "ModelCompiler",
+    "OrtDevice",
+    "OrtDeviceVendorId",
+    "OrtValue",
+    "Session",
+    "SparseTensor",
+    "check_and_normalize_provider_args",
+    "copy_tensors",
+    "get_ort_device_type",
+]
+
+
+def check_and_normalize_provider_args(
+    providers: Providers | None, provider_options: Options | None, available_provider_names: Sequence[str]
+) -> tuple[list[str], list[dict[str, str]]]:
+    """The names of providers and the options of each, as texts. Warns of those that aren't there; raises ValueError for other forms."""
+    found = normalise(providers, provider_options, available_provider_names)
+    return list(found), list(found.values())
+
+
+def get_ort_device_type(device_type: str, *_: Any) -> int:
+    """The number of a device's type. Raises Exception for one that nobody knows."""
+    return OrtDevice.make(device_type, 0).device_type()

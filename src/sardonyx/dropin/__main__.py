@@ -1,0 +1,41 @@
+"""`python -m sardonyx.dropin SCRIPT ...`: runs a program to which this package is `onnxruntime`."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from collections.abc import Sequence
+
+from sardonyx.dropin.finder import install
+
+USAGE = "usage: python -m sardonyx.dropin SCRIPT ... | -m MODULE ... | -c CODE ..."
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the program as Python itself would, with the arguments that follow. Returns 2 for arguments that name none."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE, file=sys.stderr if not arguments else sys.stdout)
+        return 0 if arguments else 2
+    if arguments[0] in ("-m", "-c") and len(arguments) < 2:
+        print(f"{arguments[0]} needs an argument\n{USAGE}", file=sys.stderr)
+        return 2
+    install()
+    if arguments[0] == "-m":
+        sys.argv = list(arguments[1:])
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    elif arguments[0] == "-c":
+        sys.argv = ["-c", *arguments[2:]]
+        exec(compile(arguments[1], "<string>", "exec"), {"__name__": "__main__", "__builtins__": __builtins__})
+    else:
+        if not os.path.exists(arguments[0]):
+            print(f"can't open file {arguments[0]!r}: No such file or directory", file=sys.stderr)
+            return 2
+        sys.argv = list(arguments)
+        sys.path[0] = os.path.dirname(os.path.abspath(arguments[0]))
+        runpy.run_path(arguments[0], run_name="__main__")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

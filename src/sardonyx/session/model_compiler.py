@@ -1,0 +1,96 @@
+"""ModelCompiler: writes a model that a session would run, optimised as far as it is told."""
+
+from __future__ import annotations
+
+import copy
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sardonyx.base import errors
+from sardonyx.base.errors import Fail, InvalidArgument
+from sardonyx.session.enums import GraphOptimizationLevel, OrtCompileApiFlags
+from sardonyx.session.inference_session import InferenceSession
+from sardonyx.session.options import SessionOptions
+
+
+class ModelCompiler:
+    """Writes a model again, optimised.
+
+    In ONNX Runtime a compiled model holds parts that a provider has compiled; here compiled code is kept in a cache beside
+    the model, so what is written holds nodes alone, and weights inside. Asking for weights in another file raises NotImplemented.
+    """
+
+    def __init__(
+        self,
+        sess_options: SessionOptions,
+        input_model_path_or_bytes: str | os.PathLike[str] | bytes,
+        embed_compiled_data_into_model: bool = False,
+        external_initializers_file_path: str | os.PathLike[str] | None = None,
+        external_initializers_size_threshold: int = 1024,
+        flags: int = OrtCompileApiFlags.NONE,
+        graph_optimization_level: GraphOptimizationLevel = GraphOptimizationLevel.ORT_DISABLE_ALL,
+        get_initializer_location_func: Callable[..., Any] | None = None,
+    ) -> None:
+        source = input_model_path_or_bytes
+        if not isinstance(source, str | os.PathLike | bytes):
+            raise TypeError(f"Unable to load from type '{type(source)}'")
+        if not source:
+            raise ValueError("Input model bytes array is empty" if isinstance(source, bytes) else "Input model path is empty")
+        if external_initializers_file_path and not isinstance(external_initializers_file_path, str | os.PathLike):
+            kind = type(external_initializers_file_path)
+            raise TypeError(f"Output external initializer filepath is of unexpected type '{kind}'")
+        if external_initializers_file_path and get_initializer_location_func is not None:
+            raise ValueError(
+                "Cannot initialize ModelCompiler with both `external_initializers_file_path` and `get_initializer_location_func`"
+            )
+        if external_initializers_file_path or get_initializer_location_func is not None:
+            raise errors.NotImplemented("A compiled model's weights are written into the model, not into another file.")
+        self._source, self._flags, self._level = source, int(flags), graph_optimization_level
+        self._options = sess_options
+
+    def compile_to_file(self, output_model_path: str | os.PathLike[str] | None = None) -> None:
+        """Writes the model to a file, by default beside the model, `m.onnx` as `m_ctx.onnx`.
+
+        Raises InvalidArgument for a model of bytes without a path, Fail for what the flags forbid, and whatever loading the model raises.
+        """
+        if output_model_path is None and isinstance(self._source, bytes):
+            raise InvalidArgument("Output model path is required for a model that was given as bytes.")
+        if output_model_path is not None and not isinstance(output_model_path, str | os.PathLike):
+            raise TypeError(f"Output model's filepath is of unexpected type '{type(output_model_path)}'")
+        if output_model_path is None:
+            assert not isinstance(self._source, bytes)
+            place = Path(self._source)
+            output_model_path = place.with_name(f"{place.stem}_ctx.onnx")
+        if self._flags & OrtCompileApiFlags.ERROR_IF_OUTPUT_FILE_EXISTS and os.path.exists(output_model_path):
+            raise Fail(f"The output file {os.fspath(output_model_path)} is there already.")
+        if self._flags & OrtCompileApiFlags.ERROR_IF_NO_NODES_COMPILED:
+            raise Fail("No nodes were compiled: no provider here keeps compiled code in a model.")
+        options = copy.copy(self._options)
+        options._values = {**self._options._values, "optimized_model_filepath": os.fspath(output_model_path)}
+        options.graph_optimization_level = self._level
+        InferenceSession(self._source, options).close()
+
+    def compile_to_bytes(self) -> bytes:
+        """The model's bytes. Raises as `compile_to_file` does."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            self.compile_to_file(path)
+            return path.read_bytes()
+
+    def compile_to_stream(self, write_function: Callable[[bytes], None]) -> None:
+        """Hands the model's bytes to a function."""
+        write_function(self.compile_to_bytes())
+
+    def set_ep_context_binary_information(self, output_directory: str | os.PathLike[str], model_name: str) -> None:
+        """Accepted and without effect: no provider here writes files. Raises InvalidArgument for an empty name."""
+        if not os.fspath(output_directory) or not model_name:
+            raise InvalidArgument("The directory and the model's name can't be empty.")
+
+    def set_ep_context_data_write_func(self, write_func: Callable[..., None]) -> None:
+        """Accepted and without effect: no provider here writes compiled parts."""
+
+    def clear_ep_context_data_write_func(self) -> None:
+        """Without effect: see `set_ep_context_data_write_func`."""

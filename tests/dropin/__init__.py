@@ -1,0 +1,1 @@
+"""Programs for ONNX Runtime that run with this package under its name."""
