@@ -22,6 +22,7 @@ from fuzz.campaign import main
 from fuzz.children import Outcome
 
 MOST_ELEMENTS = 1 << 16  # of an input that is fed
+SECONDS = "3"  # that the first run may take
 
 
 class Files:
@@ -51,7 +52,8 @@ class Files:
         return mutations.smaller(data)
 
     def run(self, data: bytes) -> Outcome:
-        """Makes a session of the bytes, or of a file of them, and runs it twice on drawn feeds."""
+        """Makes a session of the bytes, or of a file of them, and runs it twice on drawn feeds; the first time with a deadline, since a
+        model may ask for more iterations than anybody waits for."""
         import sardonyx as sx
 
         drawn = random.Random(zlib.crc32(data))
@@ -68,8 +70,10 @@ class Files:
             feeds = feeds_for(session.get_inputs(), drawn)
             if feeds is None:
                 return Outcome("loaded, too large to feed")
-            for _ in range(2):
-                session.run(None, feeds)
+            deadline = sx.RunOptions()
+            deadline.add_run_config_entry("run.timeout_seconds", SECONDS)
+            for run_options in (deadline, None):
+                session.run(None, feeds, run_options)
         except Exception as error:
             return judged("running", error)
         finally:

@@ -1,7 +1,8 @@
 """A fuzzer of numbers: one operator whose attributes, sizes and indices are near the ends of 32 and 64 bits, or small.
 
 `python -m fuzz.sizes --executions 1000 --seed 1 --state DIR`. Inputs, outputs and arenas lie between pages that nobody may touch, so that an
-access outside them is a signal: that, and a hang, is a finding. An execution may refuse or compute.
+access outside them is a signal: that, and a hang, is a finding. An execution may refuse or compute; a run may be as long as the numbers
+say, and ends at its deadline.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from onnx import helper, numpy_helper
 from fuzz.campaign import main
 from fuzz.children import Outcome
 from fuzz.guarded import guarded, guarded_copy, guarded_empty
-from sardonyx import InferenceSession
+from sardonyx import InferenceSession, RunOptions
 from sardonyx.base.errors import SardonyxError
 from sardonyx.runtime import execution
 
@@ -29,6 +30,7 @@ Array = np.ndarray[Any, Any]
 Draw = Callable[[], int]
 
 MAGNITUDES = (0, 1, 2, 3, 5, 8, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**33 + 3, 2**61, 2**62, 2**62 + 1, 2**63 - 8, 2**63 - 1)
+SECONDS = "1.5"  # that a run may take: work that numbers ask for is refused or ends then, wherever it is
 EDGES = (*MAGNITUDES, *(-n for n in MAGNITUDES), -(2**63))
 
 
@@ -245,9 +247,11 @@ class Sizes:
         execution.OutputMemory = GuardedMemory
         execution.KEPT_BYTES = 1 << 62  # each arena is one of its own
         try:
+            options = RunOptions()
+            options.add_run_config_entry("run.timeout_seconds", SECONDS)
             session = InferenceSession(data)
-            for _ in range(2):  # the second run is a replay
-                session.run(None, {name: guarded_copy(array) for name, array in feeds.items()})
+            for run_options in (options, None, None):  # a replay has none; it is as long as the run that it repeats
+                session.run(None, {name: guarded_copy(array) for name, array in feeds.items()}, run_options)
         except SardonyxError as error:
             return Outcome(f"{operator} {type(error).__name__}", "", str(error))
         except Exception as error:

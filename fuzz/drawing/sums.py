@@ -195,6 +195,8 @@ def conv(g: Builder) -> None:
 def conv_transpose(g: Builder) -> None:
     x = image(g)
     channels, axes = fixed(x, 1), x.rank - 2
+    if any(n == 0 for shape in x.shapes for n in shape[2:]):
+        raise Rejected("no elements to begin with: (0 - 1) strides are no length")
     w = g.leaf([channels, g.either(1, 2, 3), *(g.either(1, 2, 3) for _ in range(axes))], x.dtype)
     g.out("ConvTranspose", x, w, strides=[g.either(1, 2) for _ in range(axes)], pads=[g.either(0, 0, 1) for _ in range(2 * axes)])
 

@@ -13,6 +13,7 @@ import pytest
 import sardonyx as sx
 from fuzz import corpus, mutations
 from fuzz.campaign import Campaign
+from fuzz.children import Limits, execute
 from fuzz.files import Files, feeds_for, judged, model_file, value_of
 from sardonyx.base.errors import Fail, InvalidGraph, documented
 from sardonyx.session import pipeline
@@ -55,6 +56,17 @@ def test_an_exception_that_nobody_foresaw(files: Files, tmp_path: Path, monkeypa
 def test_a_crash(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "make_feeds", lambda *_: ctypes.string_at(8))
     assert "SIGSEGV: session/pipeline.py in build_with" in found(files, tmp_path)
+
+
+def test_as_many_iterations_as_a_model_asks_for_are_no_hang(files: Files, tmp_path: Path) -> None:
+    text = """<ir_version: 10, opset_import: ["": 21]> g (float[2] x, int64 n) => (y) <int64 m = {4611686018427387903}, int64 one = {1}> {
+        k = Mul (m, one)
+        y = Loop (k, "", x) <body = b (int64 i, bool go, float[2] s) => (bool on, t) { on = Identity (go) t = Sin (s) }>
+    }"""
+    data = onnx.parser.parse_model(text).SerializeToString()
+    _, outcome = execute(lambda: data, files.run, Limits(), tmp_path)
+    assert outcome.label == "running: Fail", outcome
+    assert not outcome.finding
 
 
 # ---- what is a finding ------------------------------------------------------------------------------------------------------

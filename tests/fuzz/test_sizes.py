@@ -11,7 +11,7 @@ import pytest
 
 from fuzz.children import Limits, Outcome, execute
 from fuzz.guarded import PAGE, guarded, guarded_copy, guarded_empty
-from fuzz.sizes import Sizes
+from fuzz.sizes import Sizes, Trial, model, ones, whole
 
 LIMITS = Limits(processor=20, clock=120, memory=3 << 30)
 
@@ -32,6 +32,16 @@ def test_operators_refuse_or_compute(batch: int, fuzzer: Sizes, tmp_path: Path) 
         ends[outcome.label.split()[-1]] += 1
     assert ends["computed"] >= 4  # not all is refused,
     assert ends["Fail"] >= 4  # and some is
+
+
+@pytest.mark.parametrize("ratio", [0, -(2**31), 2**20])
+def test_work_without_end_ends(ratio: int, fuzzer: Sizes, tmp_path: Path) -> None:
+    """A box of 2^31 rows, each sampled: the run's deadline ends it within one of its kernels."""
+    box = np.array([[0, 0, -3, 2.0**31]], np.float32)
+    found = Trial("RoiAlign", [ones(1, 2, 5, 5), box, whole(0)], {"sampling_ratio": ratio, "output_height": 5})
+    _, outcome = execute(lambda: model(found, False, True), fuzzer.run, LIMITS, tmp_path)
+    assert outcome.label in ("RoiAlign Fail", "RoiAlign computed")
+    assert not outcome.finding
 
 
 @pytest.mark.parametrize("where", [-1, PAGE])

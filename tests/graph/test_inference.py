@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 import sardonyx as sx
 from sardonyx.base.errors import Fail
 from sardonyx.graph.types import type_string
-from tests.graph.models import HEAD, model, values
+from tests.graph.models import HEAD, data, model, values
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 ML = '<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 2]> '
@@ -178,3 +178,21 @@ def test_a_vector_that_claims_to_be_long_takes_no_time(node: str, opset: int) ->
     )
     assert time.process_time() - start < 1
     assert list(found.graph.inputs[1].shape) == [2147483647]  # as users see it
+
+
+@pytest.mark.parametrize("kind", ["Loop", "Scan"])
+def test_a_body_gives_out_what_has_no_rule(kind: str) -> None:
+    """GroupNormalization of a captured value: the inference tells no type of it."""
+    normal = "n = GroupNormalization <num_groups = 1> (y, s, s)"
+    bodies = {
+        "Loop": f'z = Loop (m, "") <body = b (int64 i, bool go) => (bool on, n) {{ on = Identity (go) {normal} }}>',
+        "Scan": f"z = Scan <num_scan_inputs = 1, body = b (float e) => (n) {{ d = Neg (e) {normal} }}> (s)",
+    }
+    text = f"g (float[a, 2, 3] x, float[2] s, int64 m) => (z) {{ y = Sin (x) {bodies[kind]} }}"
+    session = sx.InferenceSession(data(text, '<ir_version: 10, opset_import: ["" : 21]> '))
+    x = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
+    (z,) = session.run(None, {"x": x, "s": X, "m": np.array(2)})
+    assert z.shape == (2, 1, 2, 3)
+    y = np.sin(x)
+    wanted = (y - y.mean()) / np.sqrt(y.var() + 1e-5) * X[:, None] + X[:, None]
+    np.testing.assert_allclose(z, np.stack([wanted] * 2), atol=1e-5)

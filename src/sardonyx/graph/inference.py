@@ -44,6 +44,7 @@ _ERROR = re.compile(r"\(op_type:(?P<op>[^,)]*)(?:, node name: (?P<name>.*?))?\):
 # Complaints that follow from an operator outside the standard, whose outputs have no type.
 _UNTYPED = re.compile(
     r"expected to have type but instead is null|Element type of tensor or sparse tensor|has no type|is null\. Type info is expected"
+    r"|subgraph outputs should all be tensors.* but output \d+ was (not|0)"
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -95,3 +96,20 @@ def test_old_shapes() -> None:
     x, mask = harness.run_by_reference("Dropout", [A], {"is_test": 1}, version=6, outputs=2)
     np.testing.assert_array_equal(x, A)
     assert mask.all()
+
+
+def test_erf_of_doubles() -> None:
+    x = np.linspace(-3, 3, 25)
+    for name, factor in (("Erf", 1.0), ("Gelu", x / 2)):
+        inner = x if name == "Erf" else x / math.sqrt(2)
+        wanted = factor * (np.vectorize(math.erf)(inner) + (name == "Gelu"))
+        np.testing.assert_allclose(harness.run_by_reference(name, [x])[0], wanted, rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (2, 3)])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_log_softmax_leaves_its_input_as_it_is(shape: tuple[int, ...], axis: int) -> None:
+    x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    x.flags.writeable = False
+    (got,) = harness.run_by_reference("LogSoftmax", [x], {"axis": axis})
+    harness.assert_same([got], harness.run("LogSoftmax", [x], {"axis": axis}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -52,6 +53,19 @@ def softmax(rows: Array) -> Array:
 def log_softmax(rows: Array) -> Array:
     shifted = rows - rows.max(1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(1, keepdims=True)))
+
+
+def log_softmax_along(x: Array, axis: int = -1) -> Array:
+    """LogSoftmax since opset 13; onnx.reference writes into its input where that is empty."""
+    if x.size == 0:
+        return x.copy()
+    shifted = x - x.max(axis, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis, keepdims=True)), x.dtype)
+
+
+def erf(x: Array) -> Array:
+    """Erf; onnx.reference rounds to f32."""
+    return np.asarray(np.vectorize(math.erf, otypes=[np.float64])(x), x.dtype)
 
 
 def hardmax(rows: Array) -> Array:
@@ -179,7 +193,9 @@ BINARY: dict[str, Callable[[Array, Array], Array]] = {
 }
 TABLE: Table = {
     **until(7, {name: explicit_broadcast(function) for name, function in BINARY.items()}),
-    **until(13, {"Softmax": flattened(softmax), "LogSoftmax": flattened(log_softmax), "Hardmax": flattened(hardmax)}),
+    **until(13, {"Softmax": flattened(softmax), "Hardmax": flattened(hardmax)}),
+    "LogSoftmax": ((1, flattened(log_softmax)), (13, log_softmax_along)),
+    "Erf": ((9, erf),),
     **until(7, {"Dropout": dropout, "Gemm": gemm}),
     **until(5, {"Reshape": reshape}),
     **until(2, {"Split": split}),
