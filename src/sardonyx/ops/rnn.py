@@ -116,9 +116,13 @@ def beside(tensors: Sequence[Tensor], axis: int) -> Tensor:
     return assemble(first.dtype, shape, parts)
 
 
+Recurrent = Callable[[Tensor, Dim, Dim], Tensor]
+"""h: T[1, batch, hidden], first, n -> T[1, batch, n], the product of a state with columns first ... first + n of R^T"""
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What the operators share: sizes, the inputs' products with W, the weights R, and the time that is processed at a step."""
+    """What the operators share: sizes, the inputs' products with W, a state's with R, and the time that is processed at a step."""
 
     dtype: DType
     steps: Dim
@@ -126,7 +130,7 @@ class Cell:
     hidden: Dim
     way: Way
     xw: Tensor  # [t, 1, batch, gates * hidden], biases included
-    r: Tensor
+    times_r: Recurrent
     lengths: Tensor | None
 
     @property
@@ -143,8 +147,7 @@ class Cell:
 
     def recurrent(self, h: Tensor, first: int, gates: int) -> Tensor:
         """h R^T of `gates` gates from `first` on: T[1, batch, gates * hidden]"""
-        lo, n = first * self.hidden, gates * self.hidden
-        return product(h, view(self.r, [1, self.hidden, n], lambda d, k, j: (d, lo + j, k)), self.dtype)
+        return self.times_r(h, first * self.hidden, gates * self.hidden)
 
     def gate(self, k: int, t: Dim, i: Sequence[Dim]) -> Expr:
         """Gate k's share of x W at step t."""
@@ -197,7 +200,12 @@ def cell(x: Tensor, w: Tensor, r: Tensor, bias: Tensor | None, lengths: Tensor |
     xs = batch_first(x) if layout else x
     steps, batch = xs.shape[:2]
     xw = input_products(xs, way.own(w), way.own_or_none(bias), way.backward)
-    return Cell(x.dtype, steps, batch, r.shape[2], way, xw, way.own(r), lengths)
+    hidden, own = r.shape[2], way.own(r)
+
+    def times_r(h: Tensor, first: Dim, n: Dim) -> Tensor:
+        return product(h, view(own, [1, hidden, n], lambda d, k, j: (d, first + j, k)), x.dtype)
+
+    return Cell(x.dtype, steps, batch, hidden, way, xw, times_r, lengths)
 
 
 def check_shapes(x: Tensor, w: Tensor, r: Tensor, direction: str) -> None:
@@ -378,35 +386,45 @@ def lstm(
 
     C' = f C + i c, h' = o h(C'); the peepholes p let the gates i, f see C, and o see C'
     """
-    functions = chosen_activations(activations or ["Sigmoid", "Tanh", "Tanh"] * 2, activation_alpha, activation_beta, clip)
+    functions = chosen_activations(activations or LSTM_ACTIVATIONS, activation_alpha, activation_beta, clip)
     check_shapes(x, w, r, direction)
     bias = summed_bias(b, 4 * r.shape[2])
 
     def one_way(way: Way) -> list[Tensor]:
         c = cell(x, w, r, bias, sequence_lens, way, layout)
-        peepholes = way.own_or_none(p)
-
-        def step(t: Dim, h: Tensor, memory: Tensor) -> list[Tensor]:
-            own = c.recurrent(h, 0, 4)
-
-            def gate(k: int, which: int, i: tuple[Dim, ...], peep: tuple[int, Tensor] | None) -> Expr:
-                d, n, j = i
-                pre = scalar.add(c.gate(k, t, i), at(own, (d, n, k * c.hidden + j)))
-                if peepholes is not None and peep is not None:
-                    pre = scalar.add(pre, scalar.mul(at(peepholes, (d, peep[0] * c.hidden + j)), at(peep[1], i)))
-                return c.apply(which, pre)
-
-            def remembered(*i: Dim) -> Expr:
-                enter = gate(0, 0, i, (0, memory))
-                forget = scalar.sub(1, enter) if input_forget else gate(2, 0, i, (2, memory))
-                return scalar.add(scalar.mul(forget, at(memory, i)), scalar.mul(enter, gate(3, 1, i, None)))
-
-            new = c.state(remembered)
-            return [c.state(lambda *i: scalar.mul(gate(1, 0, i, (1, new)), c.apply(2, at(new, i)))), new]
-
-        return c.run([initial_state(initial_h, c, layout), initial_state(initial_c, c, layout)], step, layout)
+        return lstm_way(c, initial_h, initial_c, p, input_forget, layout)
 
     return in_directions(direction, layout, functions, 3, one_way)
+
+
+LSTM_ACTIVATIONS = ["Sigmoid", "Tanh", "Tanh"] * 2
+
+
+def lstm_way(
+    c: Cell, initial_h: Tensor | None, initial_c: Tensor | None, p: Tensor | None, input_forget: int, layout: int
+) -> list[Tensor]:
+    """One direction of an LSTM: Y, Y_h, Y_c. initial_h, initial_c, p: of all directions."""
+    peepholes = c.way.own_or_none(p)
+
+    def step(t: Dim, h: Tensor, memory: Tensor) -> list[Tensor]:
+        own = c.recurrent(h, 0, 4)
+
+        def gate(k: int, which: int, i: tuple[Dim, ...], peep: tuple[int, Tensor] | None) -> Expr:
+            d, n, j = i
+            pre = scalar.add(c.gate(k, t, i), at(own, (d, n, k * c.hidden + j)))
+            if peepholes is not None and peep is not None:
+                pre = scalar.add(pre, scalar.mul(at(peepholes, (d, peep[0] * c.hidden + j)), at(peep[1], i)))
+            return c.apply(which, pre)
+
+        def remembered(*i: Dim) -> Expr:
+            enter = gate(0, 0, i, (0, memory))
+            forget = scalar.sub(1, enter) if input_forget else gate(2, 0, i, (2, memory))
+            return scalar.add(scalar.mul(forget, at(memory, i)), scalar.mul(enter, gate(3, 1, i, None)))
+
+        new = c.state(remembered)
+        return [c.state(lambda *i: scalar.mul(gate(1, 0, i, (1, new)), c.apply(2, at(new, i)))), new]
+
+    return c.run([initial_state(initial_h, c, layout), initial_state(initial_c, c, layout)], step, layout)
 
 
 def weights(gates: int, directions: int = 1, size: int = 3, hidden: int = 4) -> tuple[np.ndarray, ...]:
