@@ -3,12 +3,18 @@ the cache runs them without the compiler, onnx or the reference."""
 
 from __future__ import annotations
 
-from sardonyx.host import labels, movement, sequences, text
+from sardonyx.host import casts, labels, movement, sequences, text
 from sardonyx.host.table import Function, Prepare
 
 __all__ = ["Function", "Prepare", "find"]
 
-TABLES = (("", movement.TABLE), ("", sequences.TABLE), ("ai.onnx.ml", labels.TABLE), ("com.microsoft", text.TABLE))
+TABLES = (
+    ("", casts.TABLE),
+    ("", movement.TABLE),
+    ("", sequences.TABLE),
+    ("ai.onnx.ml", labels.TABLE),
+    ("com.microsoft", text.TABLE),
+)
 
 
 def find(domain: str, name: str, since: int) -> Prepare | None:

@@ -10,11 +10,12 @@ from sardonyx.expr import require
 from sardonyx.expr.decide import Undecided
 from sardonyx.expr.tensor import Tensor
 from sardonyx.graph import onnx_ir as ir
+from sardonyx.graph.foreign import is_host_node
 from sardonyx.graph.partition import read_values
 from sardonyx.graph.records import find_op
 from sardonyx.lower.control import CONTROL
 from sardonyx.lower.importer import Imported, graph_input, import_node, weight
-from sardonyx.providers.host_nodes import give_shape, is_host_node
+from sardonyx.providers.host_nodes import give_shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def claim(graph: ir.Graph) -> Claim:
     with require.collect() as requirements:
         made = leaves(graph)
         for node in graph:
-            if is_host_node(node, graph):
+            if is_host_node(node, graph.opset_imports):
                 give_shape(node)
                 on_host.append(node)
                 continue

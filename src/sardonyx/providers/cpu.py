@@ -25,6 +25,7 @@ from sardonyx.codegen.team import emit_team
 from sardonyx.expr import draws, require
 from sardonyx.expr.tensor import Tensor
 from sardonyx.graph import onnx_ir as ir
+from sardonyx.graph.foreign import is_host_node
 from sardonyx.loop.nodes import Kernel
 from sardonyx.loop.printer import text
 from sardonyx.lower.describe import describe
@@ -36,7 +37,7 @@ from sardonyx.providers.assemble import assemble
 from sardonyx.providers.base import Executable, ExecutionProvider
 from sardonyx.providers.claims import Claim, claim
 from sardonyx.providers.host import HostGraph
-from sardonyx.providers.host_nodes import is_host_node, layout_of
+from sardonyx.providers.host_nodes import layout_of
 from sardonyx.providers.native import NativeGraph
 from sardonyx.providers.objects import Objects
 from sardonyx.runtime import abi
@@ -63,7 +64,7 @@ class CPUExecutionProvider(ExecutionProvider):
         return [self.claim.late] if self.claim is not None and self.claim.late else []
 
     def compile(self, graph: ir.Graph, options: CompileOptions) -> Executable:
-        if all(is_host_node(node, graph) for node in graph) and len(graph):
+        if all(is_host_node(node, graph.opset_imports) for node in graph) and len(graph):
             return HostGraph(layout_of(graph))
         imported = self.claim.imported(graph) if self.claim is not None else None
         if self.claim is not None and imported is not None:

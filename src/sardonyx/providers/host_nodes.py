@@ -1,26 +1,13 @@
-"""Which nodes run on the host, and a graph of them as data."""
+"""A graph of nodes that run on the host, as data."""
 
 from __future__ import annotations
 
-from sardonyx import host
 from sardonyx.base.errors import Unsupported
 from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph.attributes import attributes_of
 from sardonyx.graph.constants import array_of
 from sardonyx.graph.schemas import ML, schema_of
-from sardonyx.graph.types import type_string
 from sardonyx.providers.host import NOTHING, Call, Layout
-
-
-def is_host_node(node: ir.Node, graph: ir.Graph) -> bool:
-    """Has the node a host form, and does it read or write something that compiled code can't hold?
-
-    That is strings, sequences, optionals and maps; numbers are computed on the host by no node.
-    """
-    if not any(is_foreign(value) for value in (*node.inputs, *node.outputs) if value is not None):
-        return False
-    schema = schema_of(node, graph.opset_imports)
-    return schema is not None and host.find(schema.domain, schema.name, schema.since) is not None
 
 
 def give_shape(node: ir.Node) -> None:
@@ -32,14 +19,6 @@ def give_shape(node: ir.Node) -> None:
         y.shape = ir.Shape(list(x.shape))
     elif node.op_type == "OneHotEncoder":
         y.type, y.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([*x.shape, len(node.attributes["cats_strings"].as_strings())])
-
-
-def is_foreign(value: ir.Value) -> bool:
-    """Is the value something else than a tensor of numbers, as far as its type is known?"""
-    if isinstance(value.type, ir.TensorType):
-        return value.dtype == ir.DataType.STRING
-    kind = type_string(value)
-    return kind is not None and not kind.startswith("tensor(")
 
 
 def layout_of(graph: ir.Graph) -> Layout:

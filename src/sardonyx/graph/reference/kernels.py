@@ -20,12 +20,14 @@ import onnx.reference.ops.aionnx_preview_training
 import onnx.reference.ops.aionnxml
 import onnx_ir as ir
 
+from sardonyx import host, ops
 from sardonyx.base.context import RunContext
 from sardonyx.base.errors import Unsupported
 from sardonyx.expr.evaluate import evaluate
 from sardonyx.expr.tensor import constant
 from sardonyx.graph import record_schemas, schemas
 from sardonyx.graph.attributes import attributes_of
+from sardonyx.graph.foreign import is_host_node
 from sardonyx.graph.reference import control, corrections
 from sardonyx.graph.reference.control import Body, Kernel
 from sardonyx.graph.reference.function import FunctionBody, Types, typed_function
@@ -61,6 +63,8 @@ def kernel_for(node: ir.Node, imports: Mapping[str, int], bodies: Mapping[str, B
     if node.domain == "" and node.op_type in _CONTROL:
         old_scan = node.op_type == "Scan" and schema.since < 9
         return (control.scan_8_kernel if old_scan else _CONTROL[node.op_type])(node, bodies)
+    if (prepare_host := on_host(node, schema, imports)) is not None:
+        return from_host(prepare_host, node, schema)
     if correction := corrections.find(node.domain, node.op_type, schema.since):
         return corrected(correction, node, schema)
     if bodies:
@@ -85,12 +89,35 @@ def is_supported(node: ir.Node, imports: Mapping[str, int]) -> bool:
         return False
     return bool(
         (node.domain == "" and node.op_type in _CONTROL)
+        or on_host(node, schema, imports) is not None
         or corrections.find(node.domain, node.op_type, schema.since)
         or reference_class(node.domain, node.op_type, schema.since)
         or schema.raw.has_function
         or schema.raw.has_context_dependent_function
         or evaluated(node, schema) is not None
     )
+
+
+# ---- on the host -----------------------------------------------------------------------------------------------------------
+
+
+def on_host(node: ir.Node, schema: schemas.Schema, imports: Mapping[str, int]) -> host.Prepare | None:
+    """The host's form of a node that runs there, or of an operator that has no other form in its record; else None."""
+    op = ops.find(schema.domain, schema.name, schema.since)
+    if is_host_node(node, imports) or (op is not None and op.host):
+        return host.find(schema.domain, schema.name, schema.since)
+    return None
+
+
+def from_host(prepare: host.Prepare, node: ir.Node, schema: schemas.Schema) -> Kernel:
+    """A kernel around the host's function, which returns an output or a tuple of them."""
+    function = prepare(**attributes_of(node, schema))
+
+    def run(inputs: list[Any], context: RunContext) -> Sequence[Any]:
+        results = function(*inputs)
+        return results if isinstance(results, tuple) else (results,)
+
+    return run
 
 
 # ---- corrections -----------------------------------------------------------------------------------------------------------

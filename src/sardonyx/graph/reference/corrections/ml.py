@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from sardonyx.graph.reference.corrections.table import Array, Table, until
+from sardonyx.graph.reference.corrections.table import Array, Table
 
 # ---- scores ---------------------------------------------------------------------------------------------------------------
 
@@ -104,64 +103,7 @@ def second_class(score: Array, post_transform: str, centred: bool) -> Array:
     return both.astype(np.float32)
 
 
-# ---- tables ------------------------------------------------------------------------------------------------------------------
-
-
-def lookup(x: Array, table: Mapping[Any, Any], default: Any, dtype: Any) -> Array:
-    """Each element through a table."""
-    out = np.empty(x.size, dtype)
-    out[:] = [table.get(key, default) for key in x.reshape(-1).tolist()]
-    return out.reshape(x.shape)
-
-
-def category_mapper(
-    x: Array,
-    cats_int64s: Sequence[int],
-    cats_strings: Sequence[str],
-    default_int64: int = -1,
-    default_string: str = "_Unused",
-) -> Array:
-    """Strings to numbers, or numbers to strings."""
-    if x.dtype == object:
-        return lookup(x, dict(zip(cats_strings, cats_int64s, strict=True)), default_int64, np.int64)
-    return lookup(x, dict(zip(cats_int64s, cats_strings, strict=True)), default_string, object)
-
-
-def label_encoder_1(x: Array, classes_strings: Sequence[str], default_int64: int = -1, default_string: str = "_Unused") -> Array:
-    """A string's place in the list, or the string at a place."""
-    places = range(len(classes_strings))
-    return category_mapper(x, places, classes_strings, default_int64, default_string)
-
-
-# cast_to: (element type, conversion of a value, what stands for a missing one)
-CASTS: dict[str, tuple[Any, Callable[[Any], Any], Any]] = {
-    "TO_FLOAT": (np.float32, float, 0),
-    "TO_INT64": (np.int64, lambda value: int(float(value)), 0),
-    "TO_STRING": (object, str, ""),
-}
-
-
-def cast_map(x: Mapping[int, Any], cast_to: str = "TO_FLOAT", map_form: str = "DENSE", max_map: int = 1) -> Array:
-    """A map's values in the order of their keys: [1, entries], or with keys as places: [1, max_map]."""
-    dtype, convert, empty = CASTS[cast_to]
-    count = len(x) if map_form == "DENSE" else max_map
-    out = np.full((1, count), empty, dtype)
-    for place, key in enumerate(sorted(x)):
-        column = place if map_form == "DENSE" else key
-        if 0 <= column < count:
-            out[0, column] = convert(x[key])
-    return out
-
-
-def zip_map(
-    x: Array, classlabels_int64s: Sequence[int] | None = None, classlabels_strings: Sequence[str] | None = None
-) -> list[dict[Any, float]]:
-    """x: f32[n, classes] -> for each row {label: score}"""
-    labels = list(classlabels_strings or classlabels_int64s or ())
-    rows = x.reshape(1, -1) if x.ndim == 1 else x
-    if rows.shape[1] != len(labels):
-        raise ValueError(f"{rows.shape[1]} columns for {len(labels)} labels")
-    return [dict(zip(labels, row, strict=True)) for row in rows.tolist()]
+# ---- columns -----------------------------------------------------------------------------------------------------------------
 
 
 def scaler(x: Array, offset: Sequence[float], scale: Sequence[float]) -> Array:
@@ -182,12 +124,8 @@ def normalizer(x: Array, norm: str = "MAX") -> Array:
 
 
 TABLE: Table = {
-    "CastMap": ((1, cast_map),),
-    "CategoryMapper": ((1, category_mapper),),
-    **until(2, {"LabelEncoder": label_encoder_1}),
     "LinearClassifier": ((1, linear_classifier),),
     "LinearRegressor": ((1, linear_regressor),),
     "Normalizer": ((1, normalizer),),
     "Scaler": ((1, scaler),),
-    "ZipMap": ((1, zip_map),),
 }
