@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import gc
 import json
 import os
 import random
@@ -251,6 +252,8 @@ def main(fuzzer: Fuzzer, arguments: list[str] | None = None) -> int:
         return int(bool(outcome.finding))
     if given.executions is None and given.minutes is None and not given.again:
         parser.error("say --executions or --minutes")
+    gc.collect()
+    gc.freeze()  # a child that looks through all of the parent's objects copies the pages that they lie in
     with Campaign(fuzzer, given.seed, given.state) as campaign:
         if given.again:
             left = campaign.again()

@@ -66,19 +66,26 @@ class Files:
                 session = sx.InferenceSession(source, options, providers=["CPUExecutionProvider"])
             except Exception as error:
                 return judged("loading", error)
-        try:
-            feeds = feeds_for(session.get_inputs(), drawn)
-            if feeds is None:
-                return Outcome("loaded, too large to feed")
-            deadline = sx.RunOptions()
-            deadline.add_run_config_entry("run.timeout_seconds", SECONDS)
-            for run_options in (deadline, None):
-                session.run(None, feeds, run_options)
-        except Exception as error:
-            return judged("running", error)
-        finally:
-            session.close()
-        return Outcome("ran")
+            return ran(session, drawn)
+
+
+def ran(session: Any, drawn: random.Random) -> Outcome:
+    """How runs of the session end."""
+    import sardonyx as sx
+
+    try:
+        feeds = feeds_for(session.get_inputs(), drawn)
+        if feeds is None:
+            return Outcome("loaded, too large to feed")
+        deadline = sx.RunOptions()
+        deadline.add_run_config_entry("run.timeout_seconds", SECONDS)
+        for run_options in (deadline, None):
+            session.run(None, feeds, run_options)
+    except Exception as error:
+        return judged("running", error)
+    finally:
+        session.close()
+    return Outcome("ran")
 
 
 def model_file(folder: Path, data: bytes) -> str:

@@ -310,9 +310,10 @@ def reverse_sequences(g: Builder) -> None:
 
 def resize(g: Builder) -> None:
     x = g.float(3, 4)
-    scales = [1.0, 1.0] + [g.either(0.5, 1.0, 2.0, 1.5) for _ in range(x.rank - 2)]
-    mode = g.either("nearest", "nearest", "linear")
     transform = g.either("asymmetric", "half_pixel", "align_corners", "pytorch_half_pixel")
+    factors = (1.0, 2.0) if transform == "align_corners" else (0.5, 1.0, 2.0, 1.5)  # no two agree on corners of a part of a pixel
+    scales = [1.0, 1.0] + [g.either(*factors) for _ in range(x.rank - 2)]
+    mode = g.either("nearest", "nearest", "linear")
     rounding = g.either("floor", "round_prefer_floor", "ceil")
     scale = g.constant(np.array(scales, np.float32))
     g.out("Resize", x, None, scale, mode=mode, coordinate_transformation_mode=transform, nearest_mode=rounding)

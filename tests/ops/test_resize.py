@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sardonyx.base.errors import SardonyxError
-from tests.ops.harness import run
+from tests.ops.harness import reference, run
 
 ROUND = {
     "round_prefer_ceil": lambda x: floor(x + Fraction(1, 2)),
@@ -58,3 +58,23 @@ def test_tensorflows_half_pixel(scale: float) -> None:
 def test_what_cannot_run_is_refused_when_the_session_is_made(attributes: dict[str, str]) -> None:
     with pytest.raises(SardonyxError, match=next(iter(attributes.values()))):
         run("Resize", [np.ones((1, 1, 4), np.float32), None, np.array([1, 1, 2], np.float32)], attributes, known=[2])
+
+
+@pytest.mark.parametrize("symbolic", [False, True])
+@pytest.mark.parametrize("transformation", ["half_pixel", "asymmetric", "align_corners", "half_pixel_symmetric"])
+def test_doubles_are_weighted_by_doubles(transformation: str, symbolic: bool) -> None:
+    x = np.random.default_rng(0).standard_normal((1, 1, 7, 17))
+    attributes = {"coordinate_transformation_mode": transformation, "mode": "linear"}
+    for given in ([x, None, np.array([1, 1, 3, 2], np.float32)], [x, None, None, np.array([1, 1, 9, 23])]):
+        (got,) = run("Resize", given, attributes, known=[len(given) - 1], symbolic=symbolic)
+        np.testing.assert_allclose(got, reference("Resize", given, attributes)[0], rtol=0, atol=1e-13)
+
+
+def test_cubic_weights_of_doubles() -> None:
+    """With a = -1/2 parabolas are met between the points (onnx.reference rounds these weights to f32)."""
+    x = np.arange(20.0) ** 2
+    attributes = {"mode": "cubic", "cubic_coeff_a": -0.5}
+    (got,) = run("Resize", [x[None, None, None], None, None, np.array([1, 1, 1, 51])], attributes, known=[3])
+    places = (np.arange(51) + 0.5) * 20 / 51 - 0.5
+    inside = (places >= 1) & (places <= 18)
+    np.testing.assert_allclose(got[0, 0, 0, inside], places[inside] ** 2, rtol=1e-13)

@@ -2,13 +2,13 @@
 
 For an axis of n inputs and m outputs the coordinate x of output i in the input is a formula (`COORDINATES`); its neighbours and their
 weights are two small tables, [m, taps], computed like any other tensor. Nearest has one neighbour and no weight; where the
-scale is a whole number that neighbour is a plain index map. Coordinates are computed in f32.
+scale is a whole number that neighbour is a plain index map. Coordinates are computed in f32, as scales are; in f64 where numbers in f64 are weighted by them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TypeAlias
 
@@ -29,34 +29,52 @@ from sardonyx.ops.record import Case, Op
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How one axis is resized. `scale` is as asked for, or m / n (by_size); `exact` is it where it is a known number."""
+    """How one axis is resized. `factor` is the scale as asked for, in f32, or m / n (by_size); `exact` is it where it is a known number.
+    dtype: what coordinates are computed in."""
 
     axis: int
     n: Dim
     m: Dim
-    scale: Expr
+    factor: Expr
     exact: float | None
-    start: Expr  # of the region of interest, in shares of the axis
-    end: Expr
+    region: tuple[Expr, Expr]  # of interest: its start and end, in shares of the axis
     by_size: bool = False
+    dtype: DType = f32
+
+    def number(self, n: Dim) -> Expr:
+        return number(n, self.dtype)
+
+    @property
+    def scale(self) -> Expr:
+        if self.by_size and self.dtype is not f32:
+            return scalar.div(self.number(self.m), self.number(self.n))
+        return scalar.cast(self.factor, self.dtype)
+
+    @property
+    def start(self) -> Expr:
+        return scalar.cast(self.region[0], self.dtype)
+
+    @property
+    def end(self) -> Expr:
+        return scalar.cast(self.region[1], self.dtype)
 
     @property
     def inputs(self) -> Expr:
-        return number(self.n)
+        return self.number(self.n)
 
     @property
     def outputs(self) -> Expr:
         """The length asked for, which may have a fraction."""
-        return number(self.m) if self.by_size else scalar.mul(self.scale, self.inputs)
+        return self.number(self.m) if self.by_size else scalar.mul(self.scale, self.inputs)
 
     @property
     def unchanged(self) -> bool:
         return self.n == self.m and self.exact == 1
 
 
-def number(n: Dim) -> Expr:
-    """A size as f32."""
-    return scalar.cast(scalar.index(n), f32)
+def number(n: Dim, dtype: DType = f32) -> Expr:
+    """A size as a float."""
+    return scalar.cast(scalar.index(n), dtype)
 
 
 # ---- coordinates -----------------------------------------------------------------------------------------------------------
@@ -67,13 +85,13 @@ def half_pixel(i: Expr, w: Way) -> Expr:
 
 
 def half_pixel_symmetric(i: Expr, w: Way) -> Expr:
-    adjustment = scalar.div(number(w.m), w.outputs)
+    adjustment = scalar.div(w.number(w.m), w.outputs)
     offset = scalar.mul(scalar.mul(w.inputs, 0.5), scalar.sub(1, adjustment))
     return scalar.add(offset, half_pixel(i, w))
 
 
 def pytorch_half_pixel(i: Expr, w: Way) -> Expr:
-    return scalar.select(scalar.apply("gt", number(w.m), 1), half_pixel(i, w), 0)
+    return scalar.select(scalar.apply("gt", w.number(w.m), 1), half_pixel(i, w), 0)
 
 
 def asymmetric(i: Expr, w: Way) -> Expr:
@@ -83,8 +101,8 @@ def asymmetric(i: Expr, w: Way) -> Expr:
 def align_corners(i: Expr, w: Way) -> Expr:
     """The last output lies on the last input, as in PyTorch and onnxruntime; where a scale makes the axis shorter, ONNX's own cases
     have the length with its fraction."""
-    length = scalar.select(scalar.apply("lt", w.scale, 1), w.outputs, number(w.m))
-    x = scalar.div(scalar.mul(i, number(w.n - 1)), scalar.sub(length, 1))
+    length = scalar.select(scalar.apply("lt", w.scale, 1), w.outputs, w.number(w.m))
+    x = scalar.div(scalar.mul(i, w.number(w.n - 1)), scalar.sub(length, 1))
     return scalar.select(scalar.apply("eq", length, 1), 0, x)
 
 
@@ -94,10 +112,10 @@ def tf_half_pixel_for_nn(i: Expr, w: Way) -> Expr:
 
 
 def tf_crop_and_resize(i: Expr, w: Way) -> Expr:
-    last, room = number(w.n - 1), scalar.sub(w.end, w.start)
-    x = scalar.div(scalar.mul(scalar.mul(i, room), last), scalar.sub(number(w.m), 1))
+    last, room = w.number(w.n - 1), scalar.sub(w.end, w.start)
+    x = scalar.div(scalar.mul(scalar.mul(i, room), last), scalar.sub(w.number(w.m), 1))
     middle = scalar.mul(scalar.mul(room, last), 0.5)
-    return scalar.add(scalar.select(scalar.apply("eq", number(w.m), 1), middle, x), scalar.mul(w.start, last))
+    return scalar.add(scalar.select(scalar.apply("eq", w.number(w.m), 1), middle, x), scalar.mul(w.start, last))
 
 
 COORDINATES: Mapping[str, Callable[[Expr, Way], Expr]] = {
@@ -182,7 +200,7 @@ class Filter:
 
 
 def tables(w: Way, coordinate: Callable[[Expr, Way], Expr], f: Filter) -> tuple[Tensor, Tensor]:
-    """The neighbours of each output, limited to the axis, and their weights, of sum 1: i64[m, taps], f32[m, taps]"""
+    """The neighbours of each output, limited to the axis, and their weights, of sum 1: i64[m, taps], and floats [m, taps]"""
     taps = f.taps(w)
     x = coordinates(w, coordinate)
     stretch = scalar.minimum(w.scale, 1) if f.antialias else None
@@ -193,7 +211,7 @@ def tables(w: Way, coordinate: Callable[[Expr, Way], Expr], f: Filter) -> tuple[
         return scalar.add(own, scalar.index(k + 1 - taps // 2))
 
     def weight(i: Dim, k: Dim) -> Expr:
-        t = scalar.sub(scalar.cast(place(i, k), f32), at(x, (i,)))
+        t = scalar.sub(scalar.cast(place(i, k), w.dtype), at(x, (i,)))
         value = f.kernel(t if stretch is None else scalar.mul(t, stretch))
         if not f.exclude_outside:
             return value
@@ -201,15 +219,15 @@ def tables(w: Way, coordinate: Callable[[Expr, Way], Expr], f: Filter) -> tuple[
         return scalar.select(outside, 0, value)
 
     neighbours = compute(i64, [w.m, taps], lambda i, k: limited(place(i, k), w.n))
-    weights = compute(f32, [w.m, taps], weight)
+    weights = compute(w.dtype, [w.m, taps], weight)
     if f.antialias or f.exclude_outside:
         weights = div(weights, along("add", weights, [1]))
     return neighbours, weights
 
 
 def coordinates(w: Way, coordinate: Callable[[Expr, Way], Expr]) -> Tensor:
-    """Where each output lies in the input: f32[m]"""
-    return compute(f32, [w.m], lambda i: coordinate(number(i), w))
+    """Where each output lies in the input: floats [m]"""
+    return compute(w.dtype, [w.m], lambda i: coordinate(w.number(i), w))
 
 
 def limited(i: Expr, n: Dim) -> Expr:
@@ -277,7 +295,7 @@ def ways_by_scales(x: Tensor, axes: Sequence[int], scales: Tensor, roi: Sequence
     for k, a in enumerate(axes):
         exact = numbers[k] if numbers is not None and isinstance(numbers[k], float) else None
         scale = at(scales, (k,)) if exact is None else Const(exact, f32)
-        ways.append(Way(a, x.shape[a], scaled(x.shape[a], scale, exact), scale, exact, roi[k], roi[len(axes) + k]))
+        ways.append(Way(a, x.shape[a], scaled(x.shape[a], scale, exact), scale, exact, (roi[k], roi[len(axes) + k])))
     return ways
 
 
@@ -308,7 +326,7 @@ def ways_by_sizes(x: Tensor, axes: Sequence[int], sizes: Tensor, roi: Sequence[E
         return ways_in_proportion(x, axes, asked, roi, policy)
     ways = []
     for k, (a, m) in enumerate(zip(axes, asked, strict=True)):
-        ways.append(Way(a, x.shape[a], m, scales[k], ratio(m, x.shape[a]), roi[k], roi[len(axes) + k], by_size=True))
+        ways.append(Way(a, x.shape[a], m, scales[k], ratio(m, x.shape[a]), (roi[k], roi[len(axes) + k]), by_size=True))
     return ways
 
 
@@ -337,7 +355,7 @@ def ways_in_proportion(x: Tensor, axes: Sequence[int], asked: Sequence[Dim], roi
             out: Dim = int(exact * n + 0.5)
         else:
             out = at_run_time(scalar.add(scalar.mul(number(n), scale), 0.5))
-        ways.append(Way(a, n, out, scale, exact, roi[k], roi[len(axes) + k]))
+        ways.append(Way(a, n, out, scale, exact, (roi[k], roi[len(axes) + k])))
     return ways
 
 
@@ -406,7 +424,7 @@ def interpolate(x: Tensor, ways: Sequence[Way], coordinate: Callable[[Expr, Way]
     """All axes, one after the other, in f32 (f64 for f64); integers are rounded in the end."""
     y = cast(x, wide(x.dtype))
     for w in ways:
-        y = interpolated(y, w, coordinate, f)
+        y = interpolated(y, replace(w, dtype=y.dtype), coordinate, f)
     return rounded(y, x.dtype)
 
 
@@ -428,7 +446,7 @@ def extrapolated(y: Tensor, ways: Sequence[Way], number_outside: float) -> Tenso
         out = at(y, i)
         for w, where in places:
             x = at(where, (i[w.axis],))
-            outside = scalar.apply("or", scalar.apply("lt", x, 0), scalar.apply("gt", x, number(w.n - 1)))
+            outside = scalar.apply("or", scalar.apply("lt", x, 0), scalar.apply("gt", x, w.number(w.n - 1)))
             out = scalar.select(outside, number_outside, out)
         return out
 
