@@ -224,6 +224,13 @@ class GuardedMemory(execution.OutputMemory):
         return guarded_empty(shape, dtype)
 
 
+def guard_memory() -> None:
+    """From now on, outputs and arenas of this process lie between forbidden pages."""
+    execution.allocate = guarded
+    execution.OutputMemory = GuardedMemory
+    execution.KEPT_BYTES = 1 << 62  # each arena is one of its own
+
+
 class Sizes:
     """The fuzzer."""
 
@@ -243,9 +250,7 @@ class Sizes:
 
     def run(self, data: bytes) -> Outcome:
         operator, feeds = feeds_of(data)
-        execution.allocate = guarded
-        execution.OutputMemory = GuardedMemory
-        execution.KEPT_BYTES = 1 << 62  # each arena is one of its own
+        guard_memory()
         try:
             options = RunOptions()
             options.add_run_config_entry("run.timeout_seconds", SECONDS)

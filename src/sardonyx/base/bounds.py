@@ -79,8 +79,14 @@ def quotient(a: Range, b: Range) -> Range:
     """a // b for b > 0, rounded down: rising with a, and with b where a is negative."""
     smallest = b[0] if b[0] == b[1] else maximum(b[0], 1)
     if b[0] == b[1] or is_nonnegative(a[0]):
-        return divide(a[0], b[1]), divide(a[1], smallest)
+        return divide(a[0], b[1]), last_block(a[1], smallest)
     return minimum(divide(a[0], smallest), divide(a[0], b[1])), maximum(divide(a[1], smallest), divide(a[1], b[1]))
+
+
+def last_block(e: Dim, by: Dim) -> Dim:
+    """e // by; where e + 1 is a multiple of `by`, the last of so many whole blocks."""
+    blocks = divide(e + 1, by)
+    return blocks - 1 if blocks * by == e + 1 else divide(e, by)
 
 
 DERIVED: Mapping[str, Callable[[Range, Range], Range]] = {

@@ -144,6 +144,11 @@ def not_below_zero(a: Dim) -> Dim:
     return a if is_required_nonnegative(a) else maximum(a, 0)
 
 
+def is_collecting() -> bool:
+    """Does anybody gather requirements?"""
+    return _collected.get() is not None
+
+
 def state(dim: Dim, relation: Literal["zero", "nonnegative"], text: str, about: Sequence[object]) -> None:
     found, branches = _collected.get(), _branches.get()
     if found is not None:

@@ -27,6 +27,7 @@ from sardonyx.base.dtypes import DType, from_numpy
 from sardonyx.base.errors import Unsupported
 from sardonyx.base.symbolic import Dim, Symbol, named, value
 from sardonyx.expr.origin import current_origin
+from sardonyx.expr.reach import stay_inside, stay_inside_buffers
 from sardonyx.expr.require import require_nonnegative
 from sardonyx.loop.nodes import Expr, Kernel, dim_elements, walk
 
@@ -196,6 +197,7 @@ def compute(dtype: DType, shape: Sequence[Dim], body: Callable[..., Expr], name:
     """The tensor with body(*indices) at each index."""
     t = Tensor(dtype, shape, name)
     t.body = body(*t.axes)
+    stay_inside(reads(t.body), t.variables)
     if t.body.dtype is not dtype:
         raise TypeError(f"{t} is computed as {t.body.dtype}")
     return t
@@ -209,6 +211,7 @@ def reduction(
     over = [variable(f"r{t.id}_{a}", n) for a, n in enumerate(extents)]
     t.body, t.fn = body(*t.axes, *over), fn
     t.loops = tuple(s for r in over if not isinstance(r, int) for s in sorted(r.symbols))
+    stay_inside(reads(t.body), (*t.variables, *t.loops))
     if t.body.dtype is not dtype:
         raise TypeError(f"{t} is computed as {t.body.dtype}")
     return t
@@ -235,8 +238,12 @@ def kernel_outputs(
     checks: Sequence[str] = (),
     work: Dim | None = None,
 ) -> tuple[Tensor, ...]:
-    """The outputs, of given dtypes and shapes, of a hand-written kernel over dense inputs; see KernelCall."""
+    """The outputs, of given dtypes and shapes, of a hand-written kernel over dense inputs; see KernelCall.
+
+    Requires that each has as many elements as the kernel may touch, as far as the kernel says so (its `lengths`).
+    """
     made = tuple(Tensor(dtype, shape) for dtype, shape in outputs)
+    stay_inside_buffers(kernel, (*inputs, *made), sizes)
     call = KernelCall(kernel, tuple(inputs), made, tuple(sizes), tuple(checks), work)
     for t in made:
         t.call = call

@@ -106,6 +106,7 @@ class KernelBuilder:
     def __init__(self, name: str) -> None:
         self.name = name
         self.buffers: list[Buffer] = []
+        self.lengths: list[Dim | None] = []
         self.sizes: list[Symbol] = []
         self.blocks: list[list[Stmt | Allocation]] = [[]]
         self.made = 0
@@ -127,6 +128,7 @@ class KernelBuilder:
 
     def _argument(self, buffer: Buffer, size: Dim | None) -> Array:
         self.buffers.append(buffer)
+        self.lengths.append(size)
         return Array(self, buffer, size)
 
     def scratch(self, name: str, dtype: DType, size: Dim) -> Array:
@@ -206,7 +208,7 @@ class KernelBuilder:
         """The kernel, verified."""
         if len(self.blocks) != 1:
             raise ValueError(f"{self.name}: built inside a block")
-        kernel = Kernel(self.name, tuple(self.buffers), tuple(self.sizes), closed(self.blocks[0]))
+        kernel = Kernel(self.name, tuple(self.buffers), tuple(self.sizes), closed(self.blocks[0]), lengths=tuple(self.lengths))
         verify(kernel)
         return kernel
 

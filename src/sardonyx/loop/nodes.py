@@ -470,13 +470,15 @@ Stmt: TypeAlias = Store | For | While | If | Seq | Alloc | Check | Tile
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A function over buffers and sizes. `sources` are the names of the ONNX nodes it came from."""
+    """A function over buffers and sizes. `sources` are the names of the ONNX nodes it came from. lengths: how many elements of each buffer
+    it may touch, over its sizes, where that is known; () if nothing is said."""
 
     name: str
     buffers: tuple[Buffer, ...]
     sizes: tuple[Symbol, ...]
     body: Stmt
     sources: tuple[str, ...] = field(default=(), compare=False)
+    lengths: tuple[Dim | None, ...] = field(default=(), compare=False)
 
 
 def first(variable: Symbol) -> Symbol:

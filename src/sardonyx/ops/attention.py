@@ -17,11 +17,12 @@ from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim, equals
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element
-from sardonyx.expr.require import require_equal, require_same
+from sardonyx.expr.require import require_equal, require_nonnegative, require_same
 from sardonyx.expr.tensor import Tensor, assemble, compute
 from sardonyx.loop.nodes import Expr
 from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.pointwise import along, cast, pointwise, reduce, view
+from sardonyx.ops.ranks import require_ranks
 from sardonyx.ops.record import Case, Op, Rule
 
 
@@ -150,6 +151,8 @@ def split_heads(x: Tensor, heads: int | None) -> Tensor:
         return x
     if x.rank != 3 or not heads:
         raise Fail(f"[ShapeInferenceError] attention over {list(x.shape)} with {heads} heads")
+    if heads < 0:
+        raise Fail(f"attention with {heads} heads")
     require_equal(x.shape[2] % heads, 0, "{} columns in {} heads", x.shape[2], heads)
     size = x.shape[2] // heads
     return view(x, [x.shape[0], heads, x.shape[1], size], lambda b, h, i, d: (b, i, h * size + d))
@@ -165,6 +168,8 @@ def appended(past: Tensor | None, new: Tensor) -> Tensor:
     """past: T[b, h, p, *d] (or nothing), new: T[b, h, s, *d] -> T[b, h, p + s, *d]"""
     if past is None:
         return view(new, new.shape, lambda *i: i)
+    if past.rank != new.rank:
+        raise Fail(f"[ShapeInferenceError] {list(new.shape)} behind a past of {list(past.shape)}")
     require_same(past.shape[:2] + past.shape[3:], new.shape[:2] + new.shape[3:], "{} behind a past of {}", new.shape, past.shape)
     around, place = [*new.shape[:2]], list(new.shape[3:])
     parts = [compute(t.dtype, [*around, t.shape[2], *place], lambda *i, t=t: at(t, i)) for t in (past, new)]
@@ -202,8 +207,11 @@ def attention(
         raise Fail("nonpad_kv_seqlen excludes past_key")
     queries = split_heads(q, q_num_heads)
     keys, values = appended(past_key, split_heads(k, kv_num_heads)), appended(past_value, split_heads(v, kv_num_heads))
+    require_nonnegative(keys.shape[1] - 1, "attention to keys {} without a head", k.shape)
     require_equal(queries.shape[1] % keys.shape[1], 0, "{} heads of queries for {} of keys", queries.shape[1], keys.shape[1])
     require_equal(queries.shape[3], keys.shape[3], "queries {} and keys {}", q.shape, k.shape)
+    if attn_mask is not None and attn_mask.rank > 4:
+        raise Fail(f"[ShapeInferenceError] attention with a mask of shape {list(attn_mask.shape)}")
     past: Dim = past_key.shape[2] if past_key is not None else 0
     window = (left_window_size, 0 if is_causal else right_window_size)
     mask = Mask(visible(queries.shape[2], past, nonpad_kv_seqlen, window), attn_mask)
@@ -281,10 +289,14 @@ def rotary_embedding(
     """
     heads = split_heads(x, num_heads)
     require_same(cos_cache.shape, sin_cache.shape, "caches of shapes {} and {}", cos_cache.shape, sin_cache.shape)
+    of_position = position_ids is not None
+    require_ranks("rotary embedding by a cache of {} at places {}", (cos_cache, 2 if of_position else 3), (position_ids, 2))
     turned = position_ids.shape if position_ids is not None else cos_cache.shape[:2]
     require_same(turned, [heads.shape[0], heads.shape[2]], "rotary embedding of {} at places {}", x.shape, turned)
     width: Dim = rotary_embedding_dim or heads.shape[3]
     half = width // 2
+    require_equal(2 * half, width, "rotary embedding of {}: {} numbers are no pairs", x.shape, width)
+    require_nonnegative(heads.shape[3] - width, "rotary embedding of {} numbers of {}", width, x.shape)
     require_equal(cos_cache.shape[-1], half, "a cache of shape {} for rotating {} numbers", cos_cache.shape, width)
     y = rotated(heads, width, bool(interleaved), turns(cos_cache, position_ids), turns(sin_cache, position_ids))
     if x.rank == 4:

@@ -15,7 +15,7 @@ from sardonyx.base.symbolic import Dim, maximum
 from sardonyx.base.symbolic import product as product_of
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element
-from sardonyx.expr.known import elements
+from sardonyx.expr.known import only
 from sardonyx.expr.require import require_equal, require_same
 from sardonyx.expr.tensor import Read, Tensor, assemble, compute
 from sardonyx.loop.nodes import Expr
@@ -36,6 +36,7 @@ from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.contrib import MICROSOFT
 from sardonyx.ops.linalg import product
 from sardonyx.ops.pointwise import add, view
+from sardonyx.ops.ranks import require_ranks
 from sardonyx.ops.record import Case, Op, Rule
 
 FILTER = -10000.0
@@ -265,11 +266,12 @@ def group_query_attention(
             )
     if total_sequence_length.shape not in ((), (1,)):
         raise Fail(f"[ShapeInferenceError] GroupQueryAttention with a total length of shape {list(total_sequence_length.shape)}")
-    total: Dim = elements(total_sequence_length).item()
+    total = only(total_sequence_length, "total_sequence_length")
     before = Cache(seqlens_k, total, q.shape[2])
     if do_rotary:
         if cos_cache is None or sin_cache is None:
             raise Fail("GroupQueryAttention with do_rotary and no cache of cosines and sines")
+        require_ranks("GroupQueryAttention with caches {}, {} and places {}", (cos_cache, 2), (sin_cache, 2), (position_ids, 2))
         turns = [before.turn(c, position_ids) for c in (cos_cache, sin_cache)]
         width = cos_cache.shape[1] * 2
         q, k = (rotated(t, width, bool(rotary_interleaved), turns[0], turns[1]) for t in (q, k))
@@ -286,7 +288,9 @@ def queries_keys_values(
 ) -> tuple[Tensor, Tensor, Tensor]:
     if key is not None and value is not None:
         return split_heads(query, heads), split_heads(key, kv_heads), split_heads(value, kv_heads)
+    require_ranks("GroupQueryAttention of {} without keys and values of its own", (query, 3))
     size = query.shape[2] // (heads + 2 * kv_heads)
+    require_equal(size * (heads + 2 * kv_heads), query.shape[2], "{} columns in {} heads", query.shape[2], heads + 2 * kv_heads)
     counts = (heads, kv_heads, kv_heads)
     starts = (0, heads, heads + kv_heads)
     q, k, v = (split_heads(columns(query, s * size, n * size), n) for s, n in zip(starts, counts, strict=True))

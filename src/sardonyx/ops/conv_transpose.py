@@ -114,7 +114,7 @@ def conv_transpose(
     Raises Fail if the shapes don't fit each other or kernel_shape, Unsupported for a kernel or border that is not fixed.
     """
     shapes = x.shape, w.shape, group
-    if x.rank < 3 or w.rank != x.rank:
+    if x.rank < 3 or w.rank != x.rank or group < 1:
         raise Fail(f"[ShapeInferenceError] transposed convolution of {list(x.shape)} by {list(w.shape)}, group {group}")
     require_equal(w.shape[0], x.shape[1], "transposed convolution of {} by {}, group {}: the channels differ", *shapes)
     require_equal(w.shape[0] % group, 0, "transposed convolution of {} by {}, group {}: the channels cannot be grouped", *shapes)

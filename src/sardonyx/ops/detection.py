@@ -10,9 +10,10 @@ import numpy as np
 
 from sardonyx.base.dtypes import DType, boolean, f32, i64
 from sardonyx.base.errors import Fail
-from sardonyx.base.symbolic import Dim
+from sardonyx.base.symbolic import Dim, minimum
 from sardonyx.expr import scalar
 from sardonyx.expr.known import elements
+from sardonyx.expr.require import require_equal, require_nonnegative, require_same
 from sardonyx.expr.tensor import Tensor, constant, kernel_outputs
 from sardonyx.loop.builder import Array, KernelBuilder, as_index, trusted
 from sardonyx.loop.nodes import Kernel
@@ -20,6 +21,7 @@ from sardonyx.loop.values import Value, op, where
 from sardonyx.ops.cases import reals
 from sardonyx.ops.heap import Heap, larger
 from sardonyx.ops.pointwise import along, cast
+from sardonyx.ops.ranks import require_ranks
 from sardonyx.ops.record import Case, Op, Rule
 from sardonyx.ops.scan import running
 
@@ -128,6 +130,7 @@ def non_max_suppression(
     if boxes.rank != 3 or scores.rank != 3:
         raise Fail(f"[ShapeInferenceError] NonMaxSuppression of boxes {boxes.shape} and scores {scores.shape}")
     batches, classes, n = scores.shape
+    require_same(boxes.shape, (batches, n, 4), "NonMaxSuppression of boxes {} and scores {}", boxes.shape, scores.shape)
     limit = max_output_boxes_per_class if max_output_boxes_per_class is not None else constant(np.zeros((), np.int64))
     iou, least = (t if t is not None else constant(np.zeros((), np.float32)) for t in (iou_threshold, score_threshold))
     rows = batches * classes
@@ -217,6 +220,14 @@ def weighted_corners(
     return out
 
 
+def require_regions(x: Tensor, rois: Tensor, numbers: int) -> None:
+    """Each region has so many numbers; where there is a region, there is a picture, with a pixel."""
+    require_equal(rois.shape[1], numbers, "regions of shape {}, not of {} numbers each", rois.shape, numbers)
+    some = minimum(rois.shape[0], 1) * minimum(x.shape[1], 1)
+    for n in (x.shape[0], *x.shape[2:]):
+        require_nonnegative(n - some, "regions {} of empty pictures {}", rois.shape, x.shape)
+
+
 def roi_align(
     x: Tensor,
     rois: Tensor,
@@ -231,6 +242,9 @@ def roi_align(
     """x: T[n, c, h, w], rois: T[r, 4] (x1, y1, x2, y2), batch_indices: i64[r] -> T[r, c, output_height, output_width]"""
     if mode not in ("avg", "max"):
         raise Fail(f"RoiAlign with mode {mode}")
+    require_ranks("RoiAlign of {} in regions {} of pictures {}", (x, 4), (rois, 2), (batch_indices, 1))
+    require_regions(x, rois, 4)
+    require_equal(batch_indices.shape[0], rois.shape[0], "RoiAlign of regions {} of pictures {}", rois.shape, batch_indices.shape)
     kernel = roi_align_kernel(x.dtype, mode, sampling_ratio, coordinate_transformation_mode == "half_pixel")
     scale = constant(np.array([spatial_scale], np.float32))
     shape = [rois.shape[0], x.shape[1], output_height, output_width]
@@ -296,6 +310,10 @@ def rounded(x: Value) -> Value:
 
 def max_roi_pool(x: Tensor, rois: Tensor, *, pooled_shape: list[int], spatial_scale: float = 1.0) -> Tensor:
     """x: T[n, c, h, w], rois: T[r, 5] (image, x1, y1, x2, y2) -> T[r, c, *pooled_shape]"""
+    require_ranks("MaxRoiPool of {} in regions {}", (x, 4), (rois, 2))
+    require_regions(x, rois, 5)
+    if len(pooled_shape) != 2 or min(pooled_shape) < 0:
+        raise Fail(f"MaxRoiPool with pooled_shape {pooled_shape}")
     scale = constant(np.array([spatial_scale], np.float32))
     shape = [rois.shape[0], x.shape[1], *pooled_shape]
     sizes = [*x.shape, rois.shape[0], *pooled_shape]

@@ -19,6 +19,7 @@ from sardonyx.loop.nodes import Expr
 from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.movement import from_end
 from sardonyx.ops.pointwise import normal_axis, view
+from sardonyx.ops.ranks import require_ranks
 from sardonyx.ops.record import Case, Op, Rule
 from sardonyx.ops.shape import reshaped
 
@@ -108,6 +109,7 @@ def compress(x: Tensor, condition: Tensor, axis: int | None = None) -> Tensor:
     if axis is None:
         return compress(reshaped(x, [product(x.shape)]), condition, 0)
     axis = normal_axis(axis, x.rank)
+    require_ranks("Compress by a condition of shape {}", (condition, 1))
     places, count = places_of_true(condition)
     shape = [*x.shape[:axis], count, *x.shape[axis + 1 :]]
     return view(x, shape, lambda *i: [*i[:axis], element(at(places, (i[axis],)), x.shape[axis]), *i[axis + 1 :]])

@@ -225,6 +225,8 @@ def qlinear_conv(
     if b is not None:
         plain = sums
         sums = compute(i32, plain.shape, lambda *i: scalar.add(at(plain, i), at(b, (i[1],))))
+    if w_scale.rank > 1:
+        raise Fail(f"[ShapeInferenceError] scales of shape {list(w_scale.shape)} for each output of {list(w.shape)}")
     sx, sy = single(x_scale), single(y_scale)
 
     def factor(i: Sequence[Dim]) -> Expr:

@@ -17,6 +17,7 @@ from sardonyx.expr.tensor import Tensor, compute, constant
 from sardonyx.loop.nodes import Expr
 from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.pointwise import add, cast, expand_to, full_like, mul, pointwise, reduce, view
+from sardonyx.ops.ranks import require_rank_from, require_ranks
 from sardonyx.ops.record import Case, Op
 
 
@@ -79,6 +80,7 @@ def gemm(
     a: Tensor, b: Tensor, c: Tensor | None = None, alpha: float = 1.0, beta: float = 1.0, transA: int = 0, transB: int = 0
 ) -> Tensor:
     """alpha A B + beta C. a: T[m, k] (or T[k, m] with transA), b: T[k, n], c broadcast to T[m, n] -> T[m, n]"""
+    require_ranks("Gemm of {} and {}, which are not both matrices", (a, 2), (b, 2))
     y = product(transpose(a) if transA else a, transpose(b) if transB else b, a.dtype)
     if alpha != 1:
         y = mul(y, full_like(y, alpha))
@@ -94,6 +96,7 @@ def gemm_1(a: Tensor, b: Tensor, c: Tensor, broadcast: int = 0, **attributes: An
 
 def det(x: Tensor) -> Tensor:
     """x: T[*d, n, n] -> T[*d]: the product of the pivots of an elimination with partial pivoting, one column per step"""
+    require_rank_from("the determinant of {}, which is no matrix", x, 2)
     n = x.shape[-1]
     require_equal(x.shape[-2], n, "the determinant of {}", x.shape)
     start = cast(x, scalar.wide(x.dtype))

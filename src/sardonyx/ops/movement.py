@@ -19,6 +19,7 @@ from sardonyx.loop.nodes import Expr
 from sardonyx.ops.axes import choices, decided, known_axes
 from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.pointwise import normal_axes, normal_axis, view
+from sardonyx.ops.ranks import require_ranks
 from sardonyx.ops.record import Case, Op
 from sardonyx.ops.windows import pad as pad_constant
 
@@ -326,6 +327,7 @@ def center_crop_pad(x: Tensor, target: Tensor, axes: Sequence[int] | None = None
 
 def depth_to_space(x: Tensor, blocksize: int, mode: str = "DCR") -> Tensor:
     """T[n, c b b, h, w] -> T[n, c, h b, w b]; a channel of x is (row, column, c) by mode DCR, (c, row, column) by CRD."""
+    require_ranks("DepthToSpace of {}, which has not 4 axes", (x, 4))
     b = blocksize
     n, channels, h, w = x.shape
     require_equal(channels % (b * b), 0, "DepthToSpace of {} channels in blocks of {}", channels, b)
@@ -340,6 +342,7 @@ def depth_to_space(x: Tensor, blocksize: int, mode: str = "DCR") -> Tensor:
 
 def space_to_depth(x: Tensor, blocksize: int, mode: str = "DCR") -> Tensor:
     """T[n, c, h b, w b] -> T[n, c b b, h, w], the other way round."""
+    require_ranks("SpaceToDepth of {}, which has not 4 axes", (x, 4))
     b = blocksize
     n, c, h, w = x.shape
     require_equal(h % b, 0, "SpaceToDepth of height {} in blocks of {}", h, b)

@@ -14,15 +14,17 @@ from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim, product, strides
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at
-from sardonyx.expr.known import elements
+from sardonyx.expr.known import listed
+from sardonyx.expr.require import require_nonnegative, require_same
 from sardonyx.expr.tensor import Read, Tensor, compute, constant, kernel_outputs
 from sardonyx.loop.builder import KernelBuilder
 from sardonyx.loop.nodes import Const, Expr, Kernel
 from sardonyx.loop.values import Value
 from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.pointwise import along, mean_along, pointwise, reduce
+from sardonyx.ops.ranks import require_ranks
 from sardonyx.ops.record import Case, Op, Rule
-from sardonyx.ops.windows import Window, bordered, lowest, pad, windows
+from sardonyx.ops.windows import Window, bordered, lowest, pad, per_axis, windows
 
 
 def max_pool(
@@ -220,7 +222,11 @@ def max_unpool(
     """x at its indices, flat, in a tensor of zeros of the size that MaxPool had before it. x: T[n, c, *d], indices: i64[n, c, *d]
     -> T[n, c, *o], filled up with zeros to output_shape"""
     rank = len(kernel_shape)
-    steps, borders = strides or [1] * rank, pads or [0] * (2 * rank)
+    require_ranks("MaxUnpool of {} to places {}, which have not the axes of the kernel", (x, 2 + rank), (indices, 2 + rank))
+    require_same(x.shape, indices.shape, "MaxUnpool of {} to places {}", x.shape, indices.shape)
+    steps, borders = per_axis("strides", strides, rank), pads or [0] * (2 * rank)
+    if len(borders) != 2 * rank:
+        raise Fail(f"[ShapeInferenceError] MaxUnpool with {len(borders)} pads for {rank} axes")
     shape = [*x.shape[:2]]
     for a, size in enumerate(kernel_shape):
         shape.append((x.shape[2 + a] - 1) * steps[a] + size - borders[a] - borders[rank + a])
@@ -228,7 +234,12 @@ def max_unpool(
     (y,) = kernel_outputs(unpool_kernel(x.dtype), [x, indices], [(x.dtype, shape)], sizes, ["index {0} is outside the {1} outputs"])
     if output_shape is None:
         return y
-    return pad(y, [0] * x.rank, [m - n for m, n in zip(elements(output_shape), shape, strict=True)], zero(x.dtype))
+    asked = listed(output_shape, "output_shape")
+    if len(asked) != len(shape):
+        raise Fail(f"[ShapeInferenceError] MaxUnpool of {list(x.shape)} into {asked}")
+    for m, n in zip(asked, shape, strict=True):
+        require_nonnegative(m - n, "MaxUnpool to {}, smaller than {}", asked, shape)
+    return pad(y, [0] * x.rank, [m - n for m, n in zip(asked, shape, strict=True)], zero(x.dtype))
 
 
 def zero(dtype: DType) -> Tensor:

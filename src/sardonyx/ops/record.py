@@ -97,7 +97,10 @@ class Op:
         except TypeError:
             check_form(self.name, function, given, {**attributes, **asked})
             raise
-        return [made] if isinstance(made, Tensor) else list(made)
+        out: list[Tensor | None] = [made] if isinstance(made, Tensor) else list(made)
+        if len(out) < outputs:
+            raise Fail(f"[ShapeInferenceError] {self.name} has {len(out)} outputs, not {outputs}")
+        return out
 
 
 def check_form(name: str, function: Callable[..., Any], inputs: Sequence[Any], attributes: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from sardonyx.ops.attention import Scale, appended, default_scale, scaled, split
 from sardonyx.ops.cases import reals
 from sardonyx.ops.conv import along_channels, convolve
 from sardonyx.ops.pointwise import cast, expand_to, pointwise, reduce, view
+from sardonyx.ops.ranks import require_ranks
 from sardonyx.ops.record import Case, Op, Rule
 from sardonyx.ops.windows import windows
 
@@ -60,6 +61,10 @@ def linear_attention(
     shape = [q.shape[0], kv_num_heads, size, v.shape[3]]
     start = initial_state(past_state, shape)
     damping = None if decay is None else split_heads(decay, kv_num_heads)
+    for extra in (decay, beta):
+        if extra is not None:
+            require_ranks("LinearAttention with decay or beta {}", (extra, 3))
+            require_same(extra.shape[:2], query.shape[:2], "LinearAttention of {} with decay or beta {}", query.shape, extra.shape)
 
     def step(t: Dim, state: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         damped = state if damping is None else damped_state(state, damping, t)
@@ -81,8 +86,7 @@ def initial_state(past: Tensor | None, shape: list[Dim]) -> Tensor:
     """The given state, or zeros, in f32 and in these sizes, which may equal the given ones only at run time."""
     if past is None:
         return expand_to(constant(np.zeros((), np.float32)), shape)
-    for n, m in zip(past.shape, shape, strict=True):
-        require_equal(n, m, "a state of shape {} for {}", past.shape, shape)
+    require_same(past.shape, shape, "a state of shape {} for {}", past.shape, shape)
     return compute(f32, shape, lambda *i: wide(past, *i))
 
 
@@ -132,6 +136,7 @@ def causal_conv_with_state(
     if activation not in ("none", "silu", "swish"):
         raise Fail(f"activation {activation}")
     batch, channels, length = x.shape
+    require_same(weight.shape[:2], (channels, 1), "causal convolution of {} by {}", x.shape, weight.shape)
     (way,) = windows([length + (weight.shape[2] - 1)], [weight.shape[2]])
     kept = way.size - 1
     past = past_state if past_state is not None else expand_to(constant(np.zeros((), x.dtype.numpy)), [batch, channels, kept])

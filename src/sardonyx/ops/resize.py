@@ -19,7 +19,7 @@ from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim, ceil_divide, maximum, minimum
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element
-from sardonyx.expr.known import elements, known
+from sardonyx.expr.known import elements, known, listed
 from sardonyx.expr.tensor import Tensor, compute, constant
 from sardonyx.loop.nodes import Const, Expr
 from sardonyx.ops.cases import reals
@@ -320,7 +320,7 @@ def ways_by_sizes(x: Tensor, axes: Sequence[int], sizes: Tensor, roi: Sequence[E
     """The axes' ways for sizes: i64[len(axes)]"""
     if sizes.shape != (len(axes),):
         raise Fail(f"[ShapeInferenceError] sizes of shape {list(sizes.shape)} for {len(axes)} axes")
-    asked: list[Dim] = list(elements(sizes))
+    asked = listed(sizes, "sizes")
     scales = [scalar.div(number(m), number(x.shape[a])) for m, a in zip(asked, axes, strict=True)]
     if policy != "stretch":
         return ways_in_proportion(x, axes, asked, roi, policy)

@@ -252,6 +252,8 @@ def initial_state(given: Tensor | None, c: Cell, layout: int) -> Tensor:
     """The state before the first step: the given one of all directions, T[d, b, h] or T[b, d, h], or zero."""
     if given is None:
         return expand_to(constant(np.zeros((), c.dtype.numpy)), c.state_shape)
+    if given.rank != 3:
+        raise Fail(f"[ShapeInferenceError] an initial state of shape {list(given.shape)}")
     own = c.way.own(given, axis=layout)
     state = batch_first(own) if layout else own
     for n, m in zip(state.shape, c.state_shape, strict=True):

@@ -14,13 +14,14 @@ from sardonyx.base.symbolic import Dim, product
 from sardonyx.base.symbolic import strides as strides_of
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element
-from sardonyx.expr.known import elements
+from sardonyx.expr.known import listed
 from sardonyx.expr.require import require_equal, require_same
 from sardonyx.expr.tensor import Tensor, compute
 from sardonyx.loop.nodes import Expr
 from sardonyx.ops.cases import reals
 from sardonyx.ops.conv import Channel, along_channels, conv_windows, over_channels
 from sardonyx.ops.pointwise import pointwise
+from sardonyx.ops.ranks import require_ranks
 from sardonyx.ops.record import Case, Op, Rule
 from sardonyx.ops.resize import cubic, triangle
 
@@ -166,7 +167,8 @@ def grid_sample_16(x: Tensor, grid: Tensor, align_corners: int = 0, mode: str = 
 
 def affine_grid(theta: Tensor, size: Tensor, align_corners: int = 0) -> Tensor:
     """The points that a picture's own points come from. theta: T[n, r, r + 1], size: i64[r + 2] -> T[n, *size[2:], r]"""
-    outs: list[Dim] = list(elements(size))[2:]
+    require_ranks("transforms of shape {}, not [n, r, r + 1]", (theta, 3))
+    outs = listed(size, "the size")[2:]
     require_same(theta.shape[1:], [len(outs), len(outs) + 1], "transforms {} for {} axes", theta.shape, len(outs))
     carrier = scalar.wide(theta.dtype)
 

@@ -18,7 +18,7 @@ from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim, ceil_divide, minimum, product, strides
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element, inside
-from sardonyx.expr.known import elements
+from sardonyx.expr.known import listed
 from sardonyx.expr.require import require_equal, require_nonnegative, require_same
 from sardonyx.expr.tensor import Tensor, compute, kernel_outputs
 from sardonyx.loop.builder import KernelBuilder, as_index
@@ -27,6 +27,7 @@ from sardonyx.loop.values import Value
 from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.index import same_rank, tuple_length
 from sardonyx.ops.pointwise import normal_axis, reduce
+from sardonyx.ops.ranks import require_ranks
 from sardonyx.ops.record import Case, Op
 from sardonyx.ops.windows import windows
 
@@ -78,9 +79,15 @@ def scatter_elements(x: Tensor, indices: Tensor, updates: Tensor, axis: int = 0,
         require_equal(m, u, *clash)
         if a != axis:
             require_nonnegative(n - m, *clash)
+    require_element("ScatterElements", x.shape[axis], product(updates.shape), x)
     kernel = elements_kernel(x.rank, axis, x.dtype, indices.dtype, reduction)
     (y,) = kernel_outputs(kernel, [x, indices, updates], [(x.dtype, x.shape)], [*x.shape, *indices.shape], OUT_OF_BOUNDS)
     return y
+
+
+def require_element(name: str, n: Dim, count: Dim, x: Tensor) -> None:
+    """An axis of n elements has one to write to, if there are any updates (their count is not zero)."""
+    require_nonnegative(n - minimum(count, 1), name + " into an empty axis of {}", x.shape)
 
 
 def scatter(x: Tensor, indices: Tensor, updates: Tensor, axis: int = 0) -> Tensor:
@@ -93,8 +100,9 @@ def elements_kernel(rank: int, axis: int, dtype: DType, index: DType, reduction:
     merge = combination(reduction, dtype)
     b = KernelBuilder(f"scatter elements {reduction}")
     ns, ms = [b.size(f"n{a}") for a in range(rank)], [b.size(f"m{a}") for a in range(rank)]
-    x, indices, updates = b.input("x", dtype), b.input("indices", index), b.input("updates", dtype)
-    y = b.output("y", dtype)
+    x = b.input("x", dtype, product(ns))
+    indices, updates = b.input("indices", index, product(ms)), b.input("updates", dtype, product(ms))
+    y = b.output("y", dtype, product(ns))
     shared = next((a for a in range(rank) if a != axis), None)
     here, there = strides(ns), strides(ms)
     with b.loop("slice", 1 if shared is None else ns[shared], kind="parallel") as q:
@@ -119,6 +127,8 @@ def scatter_nd(x: Tensor, indices: Tensor, updates: Tensor, reduction: str = "no
         raise Fail(f"[ShapeInferenceError] ScatterND of {list(updates.shape)} at {list(indices.shape)} into {list(x.shape)}")
     for n, m in zip(updates.shape, (*indices.shape[:-1], *x.shape[k:]), strict=True):
         require_equal(n, m, "ScatterND of {} at {} into {}", updates.shape, indices.shape, x.shape)
+    for n in x.shape[:k]:
+        require_element("ScatterND", n, product(updates.shape), x)
     kernel = rows_kernel(k, x.dtype, indices.dtype, reduction)
     sizes = [*x.shape[:k], product(indices.shape[:-1]), product(x.shape[k:])]
     (y,) = kernel_outputs(kernel, [x, indices, updates], [(x.dtype, x.shape)], sizes, OUT_OF_BOUNDS)
@@ -130,8 +140,9 @@ def rows_kernel(k: int, dtype: DType, index: DType, reduction: str) -> Kernel:
     merge = combination(reduction, dtype)
     b = KernelBuilder(f"scatter rows {reduction}")
     ns, count, width = [b.size(f"n{a}") for a in range(k)], b.size("count"), b.size("width")
-    x, indices, updates = b.input("x", dtype), b.input("indices", index), b.input("updates", dtype)
-    y = b.output("y", dtype)
+    x = b.input("x", dtype, product(ns) * width)
+    indices, updates = b.input("indices", index, count * k), b.input("updates", dtype, count * width)
+    y = b.output("y", dtype, product(ns) * width)
     with b.loop("columns", ceil_divide(width, COLUMNS), kind="parallel") as c:
         lo, hi = c * COLUMNS, minimum(width, (c + 1) * COLUMNS)
         with b.loop("row", product(ns)) as r, b.loop("column", hi, lo, "vector") as j:
@@ -184,7 +195,8 @@ def col2im(
 
     x: T[n, c product(block), windows], image_shape and block_shape: i64[d] -> T[n, c, *image]
     """
-    image, block = elements(image_shape).tolist(), elements(block_shape).tolist()
+    image, block = listed(image_shape, "image_shape"), listed(block_shape, "block_shape")
+    require_ranks("Col2Im of {}, not [n, channels, windows]", (x, 3))
     ways = windows(image, block, strides, dilations, pads)
     channels = x.shape[1] // product(block)
     require_equal(channels * product(block), x.shape[1], "Col2Im of {} with blocks of {}", x.shape, block)

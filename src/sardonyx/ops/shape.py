@@ -22,6 +22,7 @@ from sardonyx.ops.axes import decided, inserted, known_axes, removed
 from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.casts import element_type
 from sardonyx.ops.pointwise import expand_to, normal_axes, normal_axis, view
+from sardonyx.ops.ranks import require_ranks
 from sardonyx.ops.record import Case, Op, Rule
 from sardonyx.ops.reduce import drop
 
@@ -335,6 +336,7 @@ def count_of_steps(start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
 
 def eye_like(x: Tensor, dtype: int | None = None, k: int = 0) -> Tensor:
     """x: S[n, m] -> T[n, m] with ones on the k-th diagonal"""
+    require_ranks("EyeLike of {}, which is no matrix", (x, 2))
     out: DType = x.dtype if dtype is None else element_type(dtype)
     one, zero = scalar.literal(1, out), scalar.literal(0, out)
     return compute(out, x.shape, lambda i, j: scalar.select(scalar.apply("eq", scalar.index(j - i), k), one, zero))

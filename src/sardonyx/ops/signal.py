@@ -19,11 +19,12 @@ from sardonyx.base.symbolic import Dim, minimum
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at
 from sardonyx.expr.known import known, only
-from sardonyx.expr.require import require_equal
+from sardonyx.expr.require import require_equal, require_nonnegative
 from sardonyx.expr.tensor import Read, Tensor, compute, constant
 from sardonyx.loop.nodes import Const, Expr
 from sardonyx.ops.cases import reals
 from sardonyx.ops.pointwise import normal_axis, reduce, view
+from sardonyx.ops.ranks import require_ranks
 from sardonyx.ops.record import Case, Op, Rule
 
 SMALL = 32
@@ -155,6 +156,8 @@ def dft_17(x: Tensor, dft_length: Tensor | None = None, axis: int = 1, inverse: 
         raise Fail(f"DFT along an axis of no elements: {x}")
     spectrum = moved_to_end(x, along)
     length = scalar_size(dft_length) if dft_length is not None else default_length(spectrum.shape[-2], bool(inverse and onesided))
+    require_parts(x)
+    require_nonnegative(length - 1, "DFT of length {} of {}", length, x.shape)
     y = one_axis(spectrum, length, bool(inverse), bool(onesided))
     return moved_back(y, along)
 
@@ -162,6 +165,12 @@ def dft_17(x: Tensor, dft_length: Tensor | None = None, axis: int = 1, inverse: 
 def scalar_size(t: Tensor) -> Dim:
     """The size that a tensor of one element gives."""
     return only(t, "a length")
+
+
+def require_parts(x: Tensor) -> None:
+    """The last axis holds a real part, or a real and an imaginary one."""
+    n = x.shape[-1]
+    require_equal((n - 1) * (n - 2), 0, "{} has not 1 or 2 parts on its last axis", x.shape)
 
 
 def default_length(n: Dim, from_half: bool) -> Dim:
@@ -224,8 +233,8 @@ def stft(
     -> T[b, frames, l or l // 2 + 1, 2]"""
     if signal.rank == 2:
         signal = view(signal, [*signal.shape, 1], lambda b, n, _: (b, n))
-    if signal.rank != 3:
-        raise Fail(f"[ShapeInferenceError] STFT of a signal of shape {list(signal.shape)}")
+    require_ranks("STFT of a signal of shape {} by a window of shape {}", (signal, 3), (window, 1))
+    require_parts(signal)
     length: Dim = signal.shape[1]
     if window is not None:
         length = window.shape[0]
@@ -234,7 +243,9 @@ def stft(
         if window is not None:
             require_equal(given, length, "frame_length {} and a window of {}", given, length)
         length = given
+    require_nonnegative(length - 1, "STFT by frames of {}", length)
     step = scalar_size(frame_step)
+    require_nonnegative(step - 1, "STFT with a step of {}", step)
     frames = (signal.shape[1] - length) // step + 1
 
     def framed(b: Dim, f: Dim, n: Dim, c: Dim) -> Expr:

@@ -96,7 +96,8 @@ def unique_kernel(dtype: DType, in_order: bool) -> Kernel:
     b = KernelBuilder(f"unique of {dtype}")
     outer, n, inner = (b.size(s) for s in ("outer", "n", "inner"))
     x = b.input("x", dtype, outer * n * inner)
-    first, group, count, total = (b.output(s, i64, n) for s in ("first", "group", "count", "total"))
+    first, group, count = (b.output(s, i64, n) for s in ("first", "group", "count"))
+    total = b.output("total", i64, 1)
 
     def number(p: Value, at: Dim) -> Value:
         """The at-th number of item p."""

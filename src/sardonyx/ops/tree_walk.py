@@ -32,6 +32,7 @@ from sardonyx.loop.builder import KernelBuilder, as_index, trusted
 from sardonyx.loop.nodes import Expr, Kernel
 from sardonyx.loop.values import Value, op, where
 from sardonyx.ops.pointwise import mul
+from sardonyx.ops.ranks import require_ranks
 
 Array = npt.NDArray[Any]
 
@@ -290,6 +291,7 @@ def walked(x: Tensor, forest: Forest, targets: int, aggregate: str) -> tuple[Ten
     """
     if aggregate not in AGGREGATES:
         raise Fail(f"aggregate_function {aggregate}")
+    require_ranks("trees over features of shape {}, not [n, f]", (x, 2))
     forest.check(targets)
     if len(forest.feature):
         require_nonnegative(x.shape[1] - 1 - int(forest.feature.max()), "trees of more features than {}", x.shape[1])
@@ -299,7 +301,8 @@ def walked(x: Tensor, forest: Forest, targets: int, aggregate: str) -> tuple[Ten
     kernel = walk_kernel(x.dtype, numbers, fn, forest.comparison(), dense, forest.lanes)
     begin = np.append(forest.begin, forest.begin[-1:])
     weight = np.append(forest.weight, np.full(targets if dense else 0, NEUTRAL[fn], forest.weight.dtype))
-    inputs = [x, *(constant(t) for t in (*forest.table(), begin.astype(np.int32), forest.target.astype(np.int32), weight))]
+    target = np.append(forest.target, np.zeros(len(weight) - len(forest.target), np.int32))
+    inputs = [x, *(constant(t) for t in (*forest.table(), begin.astype(np.int32), target.astype(np.int32), weight))]
     rows, width = x.shape
     height = minimum(MOST_ROWS, maximum(1, rows // SHARES))
     sizes = [

@@ -1,0 +1,218 @@
+"""No tensor is read outside its axes: each index in a body is proved to lie within its axis, or required to.
+
+An index is a formula over the loop variables of the tensor that is made, over sizes, and over numbers from data. Its smallest and its
+largest value follow from the extents of the loops:
+
+    compute(f32, [m, n], lambda i, j: Read(x, (i, 2 * j + 1)))      reads x, of shape [a, b], up to x[m - 1, 2 * n - 1]
+
+Here a >= m and b >= 2 n are required, unless they hold for certain. Sizes that are numbers are compared at once, the others at run start.
+
+Three kinds of index are left to the operator: one whose parts a guard compares (where the guard compares the whole index with zero and a
+size, that size must not be larger than the axis), one whose bounds are not found, and one in which a loop variable stands twice (such as
+min(i, 2 n - i)), since its bounds may lie outside although the index never does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from sardonyx.base.bounds import DERIVED, Range
+from sardonyx.base.symbolic import (
+    Atom,
+    Derived,
+    Dim,
+    Int,
+    Symbol,
+    coefficient,
+    is_nonnegative,
+    maximum,
+    minimum,
+    product,
+    single,
+    substitute,
+    symbols,
+    value,
+)
+from sardonyx.expr.require import is_collecting, require_nonnegative
+from sardonyx.loop.nodes import Element, Expr, Index, Kernel, Op
+
+if TYPE_CHECKING:
+    from sardonyx.expr.tensor import Read, Tensor
+
+SHORT = "axis {} of {}, of shape {}, is too short: {} of its elements are read"
+EMPTY = "axis {} of {}, of shape {}, has no element to take"
+NEGATIVE = "axis {} of {}, of shape {}, is read at {}"
+
+
+class NoBounds(Exception):
+    """The bounds of a formula are not known."""
+
+
+def stay_inside(found: Iterable[Read], loops: Sequence[Symbol]) -> None:
+    """Requires that each read lies in its tensor while the variables of the loops, outermost first, lie in their extents.
+
+    Raises Fail where sizes that are numbers do not fit.
+    """
+    if not is_collecting():
+        return
+    for r in found:
+        for axis, (index, size) in enumerate(zip(r.indices, r.tensor.shape, strict=True)):
+            if not is_whole_axis(index, size):
+                stay_on_axis(r, axis, loops)
+
+
+def is_whole_axis(index: Dim, size: Dim) -> bool:
+    """Is the index a loop variable that runs over just this axis, or an element that is there for certain?"""
+    if not isinstance(index, Int):
+        return not isinstance(size, Int) and 0 <= index < size
+    s = single(index)
+    return s is not None and s.extent is not None and (s.extent is size or s.extent == size)
+
+
+def stay_inside_buffers(kernel: Kernel, tensors: Sequence[Tensor], sizes: Sequence[Dim]) -> None:
+    """Requires that each tensor has the elements that the kernel, called with these sizes, may touch in the buffer of its place."""
+    given = dict(zip(kernel.sizes, sizes, strict=True))
+    for x, length in zip(tensors, kernel.lengths or [None] * len(tensors), strict=True):
+        if length is not None:
+            needed = substitute(length, given)
+            require_nonnegative(
+                product(x.shape) - needed, "{} of shape {} is too small: {} of its elements are needed", label(x), x.shape, needed
+            )
+
+
+def stay_on_axis(r: Read, axis: int, loops: Sequence[Symbol]) -> None:
+    """Requires that a read lies within this axis whenever it takes place."""
+    x, index, size = r.tensor, r.indices[axis], r.tensor.shape[axis]
+    extents = {s.extent for s in loops if s.extent is not None}
+    used = [s for s in loops if s in symbols(index)]
+    if 0 in extents or not is_exact(index, used):
+        return
+    try:
+        low, high = range_of(index, r.guard, used)
+    except NoBounds:
+        return
+    # nothing is read where a loop is empty; a loop variable alone is -1 at most, then
+    entered = product(minimum(n, 1) for n in extents) if single(index) is None else 1
+    for bound in data_bounds(index):
+        if not is_nonnegative(bound - 1):
+            require_nonnegative((bound - 1) * entered, EMPTY, axis, label(x), x.shape)
+    if not is_nonnegative(low):
+        require_nonnegative(low * entered, NEGATIVE, axis, label(x), x.shape, low)
+    if not is_nonnegative(size - 1 - high):
+        require_nonnegative((size - 1 - high) * entered, SHORT, axis, label(x), x.shape, high + 1)
+
+
+def data_bounds(index: Dim) -> list[Dim]:
+    """The extents of the axes that numbers from data, each within its own, index: one that is empty has no such number."""
+    return [a.extent for a in index.atoms if isinstance(a, Element) and a.extent is not None] if isinstance(index, Int) else []
+
+
+def label(x: Tensor) -> str:
+    """What users know a tensor by: the name of the model's value, or where it comes from."""
+    return f"a result of {x.origin.full}" if x.origin else x.name
+
+
+def is_exact(e: Dim, loops: Sequence[Symbol]) -> bool:
+    """Does each loop variable stand in one place, so that e takes on the values of its bounds?"""
+    if not isinstance(e, Int) or e.symbols.isdisjoint(loops):
+        return True
+    atoms = [a for monomial in e.terms for a in monomial]
+    alone = {a for a in atoms if isinstance(a, Symbol)}
+    inner = [d for a in atoms if isinstance(a, Derived) for d in (a.left, a.right)]
+    places = [found & frozenset(loops) for found in (alone, *map(symbols, inner))]
+    return sum(map(len, places)) == len(set().union(*places)) and all(is_exact(d, loops) for d in inner)
+
+
+# ---- bounds ---------------------------------------------------------------------------------------------------------------
+
+
+def extreme(e: Dim, top: bool, loops: Sequence[Symbol]) -> Dim:
+    """The largest value of e, or a number above it, if `top`; else the smallest, or one below it. Each loop is entered.
+
+    Unlike `base.bounds`, it knows that the extent of a loop may depend on loops around it. Raises NoBounds if it finds none.
+    """
+    e = without_ranges(e, top, loops)
+    for s in reversed(loops):
+        factor = coefficient(e, s)
+        if factor is None:
+            raise NoBounds
+        assert s.extent is not None
+        rest, whole = e - factor * value(s), factor * (s.extent - 1)
+        if is_natural(factor):
+            e = rest + whole if top else rest
+        elif is_natural(-factor):
+            e = rest if top else rest + whole
+        else:
+            e = rest + (maximum(whole, 0) if top else minimum(whole, 0))
+    return e
+
+
+def is_natural(e: Dim) -> bool:
+    """Is e >= 0 for certain, such as 1 - (n == 1)?"""
+    if is_nonnegative(e) or not isinstance(e, Int):
+        return is_nonnegative(e)
+    return is_nonnegative(sum(c * product(1 if c < 0 and is_truth(a) else value(a) for a in m) for m, c in e.terms.items()))
+
+
+def is_truth(atom: Atom) -> bool:
+    return isinstance(atom, Derived) and atom.op == "=="
+
+
+def without_ranges(e: Dim, top: bool, loops: Sequence[Symbol]) -> Dim:
+    """A bound of e in which loop variables stand alone, not in quotients and the like, and numbers from data not at all."""
+    if not isinstance(e, Int):
+        return e
+    out: Dim = 0
+    for monomial, factor in e.terms.items():
+        ranges = [atom_range(a, loops) for a in monomial if has_range(a, loops)]
+        rest = product(value(a) for a in monomial if not has_range(a, loops)) * factor
+        if len(ranges) > 1 and not all(is_nonnegative(least) for least, _ in ranges):
+            raise NoBounds
+        for least, most in ranges:
+            if not is_natural(rest) and not is_natural(-rest):
+                raise NoBounds
+            rest = rest * (most if is_natural(rest) == top else least)
+        out = out + rest
+    return out
+
+
+def has_range(atom: Atom, loops: Sequence[Symbol]) -> bool:
+    return isinstance(atom, Element) or (isinstance(atom, Derived) and not atom.symbols.isdisjoint(loops))
+
+
+def atom_range(atom: Atom, loops: Sequence[Symbol]) -> Range:
+    if isinstance(atom, Element):
+        assert atom.extent is not None
+        return 0, atom.extent - 1
+    assert isinstance(atom, Derived)
+    left, right = ((extreme(e, False, loops), extreme(e, True, loops)) for e in (atom.left, atom.right))
+    return DERIVED[atom.op](left, right)
+
+
+# ---- guards ---------------------------------------------------------------------------------------------------------------
+
+
+def range_of(index: Dim, guard: Expr | None, loops: Sequence[Symbol]) -> Range:
+    """(smallest, largest) value of the index where the guard holds. Raises NoBounds if they are not found, or the guard compares parts of
+    the index."""
+    low: Dim | None = None
+    high: Dim | None = None
+    for fn, compared, bound in comparisons(guard):
+        if compared == index:
+            low = bound if fn == "ge" else low
+            high = bound - 1 if fn == "lt" else high
+        elif not symbols(compared).isdisjoint(loops):
+            raise NoBounds
+    return extreme(index, False, loops) if low is None else low, extreme(index, True, loops) if high is None else high
+
+
+def comparisons(guard: Expr | None) -> Iterator[tuple[str, Dim, Dim]]:
+    """The comparisons of indices that hold where the guard does."""
+    waiting = [] if guard is None else [guard]
+    while waiting:
+        e = waiting.pop()
+        if isinstance(e, Op) and e.fn == "and":
+            waiting += e.args
+        elif isinstance(e, Op) and len(e.args) == 2 and isinstance(e.args[0], Index) and isinstance(e.args[1], Index):
+            yield e.fn, e.args[0].dim, e.args[1].dim

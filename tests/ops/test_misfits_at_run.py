@@ -1,0 +1,86 @@
+"""Operators whose inputs' sizes and numbers a run brings, wrong ones too: each refuses or computes, and touches no memory but its own.
+
+Inputs, outputs and arenas lie before pages that nobody may touch, in a child: an access past their end is a signal.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fuzz.children import Limits, Outcome, execute
+from fuzz.guarded import guarded_copy
+from fuzz.sizes import guard_memory
+from sardonyx.base.errors import SardonyxError
+from sardonyx.ops.record import Case, Op
+from tests.ops import harness
+from tests.ops.test_misfits import RECORDS, changed
+
+LIMITS = Limits(processor=60, clock=400, memory=3 << 30)
+BATCHES = 12
+I64 = np.iinfo(np.int64)
+HOSTILE = (-1, 2**31, I64.max, I64.min)
+
+Inputs = list[np.ndarray | None]
+
+
+def has_sizes_to_fit(op: Op) -> bool:
+    """Does it take several tensors of which one has an axis?"""
+    inputs = [np.asarray(x) for x in op.cases[0].inputs if x is not None] if op.cases else []
+    return len(inputs) > 1 and any(x.ndim for x in inputs)
+
+
+def variants(case: Case) -> Iterator[tuple[str, Inputs]]:
+    """The case with one input changed: other sizes; integers in place of which there are none such."""
+    for i, x in enumerate(case.inputs):
+        if x is None:
+            continue
+        x = np.asarray(x)
+        found = [(what, y) for what, y in changed(x) if y.ndim == x.ndim]
+        if x.dtype in (np.int64, np.int32) and x.size:
+            limits = np.iinfo(x.dtype)
+            found += [(f"holds {n}", np.full_like(x, max(limits.min, min(n, limits.max)))) for n in HOSTILE]
+        for what, y in found:
+            yield f"input {i}: {what}", [*case.inputs[:i], np.ascontiguousarray(y).reshape(y.shape), *case.inputs[i + 1 :]]
+
+
+def try_all(op: Op) -> str:
+    """What is wrong with the operator, or nothing: an exception that is not documented, or that stands for one."""
+    case = op.cases[0]
+    arrays = [None if x is None else np.asarray(x) for x in case.inputs]
+    arguments = {"version": harness.newest_version(op), "domain": op.domain, "outputs": case.outputs, "symbolic": True}
+    try:
+        harness.run(op.name, arrays, case.attributes, **arguments)
+    except (harness.NotCompiled, SardonyxError) as error:  # it has to know some of its inputs: test_misfits does without a session
+        return f"{op.name}: {error}" if getattr(error, "defect", False) else ""
+    for what, inputs in variants(case):
+        print(op.name, what, flush=True)  # a signal leaves no more than this
+        given = [None if x is None else guarded_copy(np.asarray(x)) for x in inputs]
+        try:
+            harness.run(op.name, given, case.attributes, **arguments)
+        except harness.NotCompiled:
+            continue
+        except SardonyxError as error:
+            if error.defect:
+                return f"{op.name}, {what}: {error}"
+        except Exception:
+            return f"{op.name}, {what}: {traceback.format_exc()}"
+    return ""
+
+
+@pytest.mark.parametrize("batch", range(BATCHES))
+def test_operators_stay_inside_their_inputs(batch: int, tmp_path: Path) -> None:
+    ops = [op for op in RECORDS if has_sizes_to_fit(op)][batch::BATCHES]
+
+    def run(_: bytes) -> Outcome:
+        guard_memory()
+        wrong = [found for op in ops if (found := try_all(op))]
+        return Outcome("done", "\n".join(wrong))
+
+    _, outcome = execute(lambda: b"", run, LIMITS, tmp_path)
+    assert outcome.label == "done", f"{outcome.label} in {outcome.details[-600:]}"
+    assert not outcome.finding, outcome.finding
