@@ -31,7 +31,7 @@ test-programs: $(VENV)/dev $(PROGRAMS)/ready ## run programs of others, unmodifi
 	@PROGRAMS_PYTHON=$(CURDIR)/$(PROGRAMS)/bin/python $(IN_VENV)/python -m pytest -m programs tests/programs
 
 fuzz: $(VENV)/dev ## each fuzzer for MINUTES=10 with SEED=0; campaigns go on where they stopped and keep what they find in .fuzz
-	@status=0; for name in graphs files; do \
+	@status=0; for name in graphs files nodes sizes; do \
 	  echo "fuzz.$$name"; $(IN_VENV)/python -m fuzz.$$name --minutes $(MINUTES) --seed $(SEED) || status=1; done; exit $$status
 
 mutants: $(VENV)/dev ## seed faults into the compiler and see which the tests find (COUNT=20 SEED=0)

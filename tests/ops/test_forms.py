@@ -97,6 +97,7 @@ def test_a_transform_of_nothing() -> None:
         ("Imputer", [X.astype(np.int32)], {"imputed_value_int64s": [2**32]}),
         ("Imputer", [SCALAR], {"imputed_value_floats": [1.0, 2.0]}),
         ("Normalizer", [SCALAR], {}),
+        ("ArrayFeatureExtractor", [SCALAR, whole(1)], {}),
     ],
     ids=str,
 )

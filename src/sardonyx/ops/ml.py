@@ -184,6 +184,8 @@ def known_place(found: Expr, count: int) -> Dim:
 
 def array_feature_extractor(x: Tensor, indices: Tensor) -> Tensor:
     """x at these places of its last axis. x: T[*d, f], indices: i64[*k] -> T[*d, count], of a vector T[1, count]"""
+    if x.rank == 0:
+        raise Fail("ArrayFeatureExtractor of a scalar")
     flat = reshaped(indices, [product(indices.shape)])
     outer = x.shape[:-1] or (1,)
 
