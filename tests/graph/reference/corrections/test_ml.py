@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto as T
 from onnx import helper
 
-from sardonyx.base.errors import Fail
+from sardonyx.base.errors import InvalidArgument
 from tests.ops import harness
 
 ML = "ai.onnx.ml"
@@ -70,5 +70,5 @@ def test_rows_become_maps() -> None:
         {"no": 0.25, "yes": 0.75},
         {"no": 1.0, "yes": 0.0},
     ]
-    with pytest.raises(Fail, match="2 columns for 3 labels"):
+    with pytest.raises(InvalidArgument, match="2 columns for 3 labels"):
         run("ZipMap", scores, tensor(T.FLOAT, 2, 2), kind, classlabels_strings=["no", "yes", "perhaps"])
