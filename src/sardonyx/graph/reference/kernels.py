@@ -65,8 +65,8 @@ def kernel_for(node: ir.Node, imports: Mapping[str, int], bodies: Mapping[str, B
         return (control.scan_8_kernel if old_scan else _CONTROL[node.op_type])(node, bodies)
     if (prepare_host := on_host(node, schema, imports)) is not None:
         return from_host(prepare_host, node, schema)
-    if correction := corrections.find(node.domain, node.op_type, schema.since):
-        return corrected(correction, node, schema)
+    if (function := correction(schema)) is not None:
+        return corrected(function, node, schema)
     if bodies:
         return from_body(node, schema, imports, prepare)
     if reference := reference_class(node.domain, node.op_type, schema.since):
@@ -90,7 +90,7 @@ def is_supported(node: ir.Node, imports: Mapping[str, int]) -> bool:
     return bool(
         (node.domain == "" and node.op_type in _CONTROL)
         or on_host(node, schema, imports) is not None
-        or corrections.find(node.domain, node.op_type, schema.since)
+        or correction(schema) is not None
         or reference_class(node.domain, node.op_type, schema.since)
         or schema.raw.has_function
         or schema.raw.has_context_dependent_function
@@ -121,6 +121,11 @@ def from_host(prepare: host.Prepare, node: ir.Node, schema: schemas.Schema) -> K
 
 
 # ---- corrections -----------------------------------------------------------------------------------------------------------
+
+
+def correction(schema: schemas.Schema) -> corrections.Correction | None:
+    """Our own function for an operator that onnx.reference lacks or gets wrong."""
+    return corrections.find(schema.domain, schema.name, schema.since)
 
 
 def corrected(function: Callable[..., Any], node: ir.Node, schema: schemas.Schema) -> Kernel:

@@ -1,4 +1,4 @@
-"""Operators that onnx.reference lacks, gets wrong, or computes far too slowly, in numpy of ours."""
+"""Operators that onnx.reference lacks, gets wrong or refuses, in numpy of ours."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import inspect
 from sardonyx.graph.reference.corrections import elementwise, images, ml, recurrent, tensors, trees, windows
 from sardonyx.graph.reference.corrections.table import Correction
 from sardonyx.graph.schemas import ML
+
+__all__ = ["TABLES", "Correction", "find", "wants_outputs"]
 
 TABLES = (
     ("", elementwise.TABLE),

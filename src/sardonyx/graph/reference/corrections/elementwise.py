@@ -170,14 +170,6 @@ def split(x: Array, lengths: Array | None = None, axis: int = 0, split: Sequence
     return tuple(np.split(x, np.cumsum(sizes)[:-1], axis))
 
 
-def gemm(
-    a: Array, b: Array, c: Array, alpha: float = 1.0, beta: float = 1.0, transA: int = 0, transB: int = 0, broadcast: int = 0
-) -> Array:
-    """Gemm before opset 7."""
-    product = (a.T if transA else a) @ (b.T if transB else b)
-    return np.asarray(alpha * product + beta * c).astype(a.dtype)
-
-
 BINARY: dict[str, Callable[[Array, Array], Array]] = {
     "Add": np.add,
     "Sub": np.subtract,
@@ -196,7 +188,7 @@ TABLE: Table = {
     **until(13, {"Softmax": flattened(softmax), "Hardmax": flattened(hardmax)}),
     "LogSoftmax": ((1, flattened(log_softmax)), (13, log_softmax_along)),
     "Erf": ((9, erf),),
-    **until(7, {"Dropout": dropout, "Gemm": gemm}),
+    **until(7, {"Dropout": dropout}),
     **until(5, {"Reshape": reshape}),
     **until(2, {"Split": split}),
     "ReduceMean": ((1, mean),),

@@ -30,12 +30,6 @@ def slice_(x: Array, starts: Array, ends: Array, axes: Array | None = None, step
     return x[tuple(index)]
 
 
-def gather(x: Array, indices: Array, axis: int = 0) -> Array:
-    """Raises IndexError, naming the first index out of bounds."""
-    check_bounds(indices, x.shape[axis])
-    return np.take(x, indices, axis)
-
-
 def gather_elements(x: Array, indices: Array, axis: int = 0) -> Array:
     """y[..., i, ...] = x[..., indices[..., i, ...], ...]; indices may be shorter than x along the other axes."""
     check_bounds(indices, x.shape[axis])
@@ -109,17 +103,6 @@ def optional(x: Any = None, **_: Any) -> Any:
     return x
 
 
-def optional_get_element(x: Any) -> Any:
-    """Raises ValueError for an empty optional."""
-    if x is None:
-        raise ValueError("the optional is empty")
-    return x
-
-
-def optional_has_element(x: Any = None) -> Array:
-    return np.array(x is not None)
-
-
 def multinomial(x: Array, dtype: int = 6, sample_size: int = 1, seed: float | None = None) -> Array:
     """x: unnormalised log-probabilities f[b, classes] -> i[b, sample_size], drawn with replacement."""
     draw = np.random.default_rng(None if seed is None else int(np.float32(seed).view(np.uint32)))
@@ -143,14 +126,11 @@ def one_hot(indices: Array, depth: Array, values: Sequence[float], axis: int = -
 TABLE: Table = {
     **until(19, {"DequantizeLinear": dequantize_linear}),
     **until(11, {"Scatter": scatter}),
-    "Gather": ((1, gather),),
     "GatherElements": ((1, gather_elements),),
     "Multinomial": ((1, multinomial),),
     "NonMaxSuppression": ((1, non_max_suppression),),
     "OneHot": ((1, one_hot),),
     "Optional": ((1, optional),),
-    "OptionalGetElement": ((1, optional_get_element),),
-    "OptionalHasElement": ((1, optional_has_element),),
     "Pad": ((1, None), (11, pad)),
     "Slice": ((1, None), (10, slice_)),
 }

@@ -86,48 +86,6 @@ def view(x: Array, window: Window) -> Array:
 # ---- convolutions ---------------------------------------------------------------------------------------------------------
 
 
-def conv(
-    x: Array,
-    w: Array,
-    b: Array | None = None,
-    *,
-    auto_pad: str = "NOTSET",
-    dilations: Sequence[int] | None = None,
-    group: int = 1,
-    kernel_shape: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
-) -> Array:
-    """x: T[n, c, *s], w: T[m, c / group, *k], b: T[m] -> T[n, m, *o]. Raises ValueError for channels that don't fit."""
-    if x.shape[1] != w.shape[1] * group or w.shape[0] % group:
-        raise ValueError(f"{x.shape[1]} channels, {group} groups and weights of shape {list(w.shape)} don't fit together")
-    if kernel_shape and tuple(kernel_shape) != w.shape[2:]:
-        raise ValueError(f"kernel_shape is {list(kernel_shape)}, but the weights have shape {list(w.shape)}")
-    window = make_window(x.shape[2:], w.shape[2:], strides, dilations, pads, auto_pad)
-    if any(o < 0 for o in window.outputs):
-        raise ValueError(f"a window of {window.extents} does not fit into an input of shape {list(x.shape)}")
-    kind = np.float32 if x.dtype.itemsize <= 2 and x.dtype.kind not in "iu" else x.dtype
-    windows = view(padded(x.astype(kind), window, 0), window)
-    n, m, rank = x.shape[0], w.shape[0], len(window.kernel)
-    out = np.empty((n, m, *window.outputs), kind)
-    for g in range(group):
-        part = windows[:, g * w.shape[1] : (g + 1) * w.shape[1]]
-        columns = np.moveaxis(part, 1, 1 + rank).reshape(n * math.prod(window.outputs), math.prod(w.shape[1:]))
-        rows = w[g * (m // group) : (g + 1) * (m // group)].reshape(m // group, -1).astype(kind)
-        product = (columns @ rows.T).reshape(n, *window.outputs, m // group)
-        out[:, g * (m // group) : (g + 1) * (m // group)] = np.moveaxis(product, -1, 1)
-    if b is not None:
-        out += b.reshape(1, -1, *[1] * rank).astype(kind)
-    return out.astype(x.dtype)
-
-
-def conv_integer(x: Array, w: Array, x_zero: Array | None = None, w_zero: Array | None = None, **attributes: object) -> Array:
-    """(x - x_zero) * (w - w_zero), in i32."""
-    shifted = x.astype(np.int64) - (0 if x_zero is None else int(np.asarray(x_zero).reshape(-1)[0]))
-    zeros = np.zeros(1, np.int64) if w_zero is None else np.asarray(w_zero, np.int64).reshape(-1, *[1] * (w.ndim - 1))
-    return conv(shifted, w.astype(np.int64) - zeros, **attributes).astype(np.int32)  # type: ignore[arg-type]
-
-
 def conv_transpose(
     x: Array,
     w: Array,
@@ -291,8 +249,6 @@ def global_max_pool(x: Array) -> Array:
 
 
 TABLE: Table = {
-    "Conv": ((1, conv),),
-    "ConvInteger": ((1, conv_integer),),
     "ConvTranspose": ((1, conv_transpose),),
     "MaxPool": ((1, max_pool),),
     "AveragePool": ((1, average_pool),),
