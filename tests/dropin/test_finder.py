@@ -101,6 +101,37 @@ def test_arguments_that_name_no_program(arguments: tuple[str, ...], text: str) -
     assert text in done.stderr
 
 
+CHILDREN = """
+import concurrent.futures, multiprocessing, os, subprocess, sys
+import onnxruntime as ort
+
+def child(_):
+    from importlib.metadata import version
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail
+    return ort.InferenceSession.__module__, version("onnxruntime"), Fail.__module__
+
+if __name__ == "__main__":
+    for method in ("spawn", "fork", "forkserver"):
+        context = multiprocessing.get_context(method)
+        with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+            print(*pool.map(child, [0]))
+    code = "import onnxruntime as o, importlib.metadata as m; print(o.InferenceSession.__module__, m.version('onnxruntime'))"
+    print(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    print("folder", os.environ["PYTHONPATH"].split(os.pathsep)[0])
+"""
+
+
+def test_processes_that_a_program_starts(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(CHILDREN)
+    done = run(str(tmp_path / "program.py"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("('sardonyx.session.inference_session', '1.32.0', 'sardonyx.base.errors')") == 3
+    assert "sardonyx.session.inference_session 1.32.0" in done.stdout
+    folder = done.stdout.split("folder ")[1].strip()
+    assert "sardonyx-dropin-" in folder
+    assert not Path(folder).exists(), "nothing is left behind"
+
+
 def test_errors_of_programs_are_theirs() -> None:
     done = run("-c", "import onnxruntime; 1 / 0")
     assert done.returncode == 1

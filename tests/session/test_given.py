@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,13 @@ def test_named_providers_take_precedence() -> None:
     options.add_provider("CPUExecutionProvider", {})
     with pytest.warns(UserWarning, match="SessionOptions has already been configured with providers"):
         sx.InferenceSession(model(ADD), options, providers=["ReferenceExecutionProvider"])
+
+
+def test_a_session_with_providers_in_its_options_is_pickled() -> None:
+    options = sx.SessionOptions()
+    options.add_provider("CPUExecutionProvider", {"a": "1"})
+    again = pickle.loads(pickle.dumps(sx.InferenceSession(model(ADD), options)))
+    assert again.get_provider_options() == {"CPUExecutionProvider": {"a": "1"}}
 
 
 def test_a_provider_asked_for_alone_that_is_not_there() -> None:

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import runpy
+import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
-from sardonyx.dropin.finder import install
+from sardonyx.dropin.finder import FOLDER, METADATA, NAME, VERSION, install
+
+STUB = "from sardonyx.dropin.finder import adopt\n\nadopt()\n"
 
 USAGE = "usage: python -m sardonyx.dropin SCRIPT ... | -m MODULE ... | -c CODE ..."
+
+
+def reach_children() -> None:
+    """Lets processes that the program starts find this package under the name too: by a folder of this run's own in their PYTHONPATH."""
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER))
+    owner = os.getpid()
+    atexit.register(lambda: shutil.rmtree(folder, ignore_errors=True) if os.getpid() == owner else None)
+    for name, text in ((f"{NAME}/__init__.py", STUB), (f"{NAME}-{VERSION}.dist-info/METADATA", METADATA)):
+        (folder / name).parent.mkdir()
+        (folder / name).write_text(text, encoding="utf-8")
+    sys.path.insert(1, str(folder))  # multiprocessing hands sys.path on
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -21,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{arguments[0]} needs an argument\n{USAGE}", file=sys.stderr)
         return 2
     install()
+    reach_children()
     if arguments[0] == "-m":
         sys.argv = list(arguments[1:])
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)

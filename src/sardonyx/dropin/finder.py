@@ -22,6 +22,10 @@ INSTALLED = ("quantization", "tools", "transformers")
 """Packages of an installed ONNX Runtime that need nothing but its public interface."""
 
 
+FOLDER = "sardonyx-dropin-"
+"""How the names of folders begin by which children of a program find this package, see `dropin.__main__`."""
+
+
 class Facade(ModuleType):
     """The module `onnxruntime`: the names of `sardonyx`, but for those that say which version this is."""
 
@@ -135,7 +139,7 @@ def installed(fullname: str, path: Sequence[str] | None) -> ModuleSpec | None:
 
 def folders() -> Iterator[str]:
     """Where an installed ONNX Runtime lies."""
-    found = PathFinder.find_spec(NAME)
+    found = PathFinder.find_spec(NAME, [path for path in sys.path if FOLDER not in path])
     if found is not None:
         yield from found.submodule_search_locations or ()
 
@@ -150,6 +154,13 @@ def install() -> None:
         raise RuntimeError("onnxruntime has been imported already: call sardonyx.dropin.install() before")
     if FINDER not in sys.meta_path:
         sys.meta_path.insert(0, FINDER)
+
+
+def adopt() -> None:
+    """Replaces the module `onnxruntime` that is just being imported, a stub in a child's PYTHONPATH, by this package."""
+    del sys.modules[NAME]
+    install()
+    importlib.import_module(NAME)
 
 
 def uninstall() -> None:

@@ -96,7 +96,7 @@ class InferenceSession:
         """The providers that are named, else those of the options."""
         if not providers and not provider_options:
             return self._options._chosen or providers, None
-        if self._options.has_providers():
+        if self._options.has_providers() and list(providers or ()) != self._options._chosen:
             warnings.warn(
                 "Specified 'providers'/'provider_options' when creating InferenceSession but SessionOptions has already been configured "
                 "with providers. InferenceSession will only use the providers passed to InferenceSession().",
