@@ -111,7 +111,7 @@ def test_long_loops_ask_seldom() -> None:
 
 # ---- estimates --------------------------------------------------------------------------------------------------------------
 
-K = Symbol("k", 3)
+K, L = Symbol("k", 3), Symbol("l", 8)
 
 
 BOUNDS: list[tuple[Dim, int | None]] = [
@@ -127,6 +127,9 @@ BOUNDS: list[tuple[Dim, int | None]] = [
     (9 - n, 9),
     ((value(K) * 4) // 3, 2),
     (n % 6, 5),
+    (minimum(value(K), value(L)), 2),
+    (maximum(value(K), value(L)), 7),
+    (minimum(n, value(L)) + 3, 10),
 ]
 
 
@@ -139,7 +142,10 @@ def test_a_variable_bounds_its_loop() -> None:
     assert iterations(K, 0, n) == 3
     assert iterations(K, 1, n) == 2
     assert iterations(K, 0, 2) == 2
+    assert iterations(K, 1, 2) == 1
+    assert iterations(K, 0, 9) == 3
     assert iterations(J, 0, n) is None
+    assert iterations(J, 0, 9) == 9
 
 
 def test_efforts() -> None:
@@ -153,3 +159,31 @@ def test_efforts() -> None:
     assert repeated(None, Effort(0, 2)) == Effort(0, 3)
     assert pace.pace(1 << 40, Effort(0, 3)) == pace.AROUND[-1]
     assert pace.pace(pace.AROUND[0], Effort(0, 1)) is None
+    assert pace.pace(pace.AROUND[0] + 1, Effort(0, 1)) == pace.AROUND[0]
+
+
+def test_efforts_add_up() -> None:
+    """What is computed adds up, levels of loops that ask don't."""
+    assert Effort(1, 2) + Effort(2, 1) == Effort(3, 2)
+    assert Effort(5) + Effort(7, 3) == Effort(12, 3)
+    assert repeated(-3, Effort(5)) == Effort(0)
+    assert repeated(10, Effort(5), 4) == Effort(15)
+    store = Store(Y, r, Load(X, r))
+    efforts = pace.Efforts()
+    one = efforts.statement(store)
+    assert one.depth == 0
+    assert efforts.statement(For(J, 0, n, "serial", store)) == Effort(0, 1)
+    assert efforts.statement(For(R, 0, m, "serial", For(J, 0, n, "serial", store))) == Effort(0, 2)
+    assert efforts.statement(For(K, 0, 3, "serial", store)) == Effort(3 * one.nodes)
+    assert efforts.statement(While(Op("lt", Load(LOCAL, 0), Load(LIMIT, 0)), For(J, 0, n, "serial", store))) == Effort(0, 2)
+
+
+def test_a_strip_takes_as_long_whatever_its_body() -> None:
+    for nodes in (1, 3, 100, 1 << 12):
+        for lanes in (1, 4):
+            assert pace.NODES * lanes // 2 < pace.strip(Effort(nodes), lanes) * nodes <= pace.NODES * lanes
+    assert pace.strip(Effort(2 * pace.NODES)) == 1
+    assert pace.strip(Effort(0)) == pace.NODES
+    assert pace.strip(Effort(pace.NODES // 2, 1)) == 2  # a long body around loops that ask
+    assert pace.strip(Effort(1, 1)) == pace.AROUND[0]
+    assert pace.strip(Effort(1, 2)) == pace.AROUND[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -15,6 +16,8 @@ from sardonyx.codegen import features
 from sardonyx.expr import scalar
 from sardonyx.expr.tensor import Tensor
 from sardonyx.lower import strips
+from sardonyx.lower.chains import Chain
+from sardonyx.lower.machine import Machine
 from sardonyx.lower.schedule import Repeat, Step
 from sardonyx.ops import linalg, movement, pointwise
 from sardonyx.ops.conv import conv
@@ -221,3 +224,73 @@ def test_what_pays() -> None:
     assert chosen({}, size=14) == [None], "too few points"
     assert chosen({"l2": 8 << 20}) == [None], "it all stays in the cache"
     assert chosen({"bandwidth": 1e12}) == [None], "memory costs nothing"
+
+
+# ---- how many rows --------------------------------------------------------------------------------------------------------
+
+H, V = 120, 30
+MACHINE = Machine(flops=1e12, bandwidth=1e9)  # strips pay
+FILTERS = WIDE * (NARROW + 9 + NARROW) * 4  # bytes of weights that a block reads
+
+
+class Enough(Exception):
+    """What a test asks is known."""
+
+
+def rows_for(shape: str, machines: Sequence[Machine], **options: Any) -> list[int | None]:
+    """What `choose` says of a block's chain for each machine."""
+    ordinary, found = strips.choose, list[int | None]()
+
+    def ask(chain: Chain, _: Machine) -> None:
+        found.extend(ordinary(chain, machine) for machine in machines)
+        raise Enough
+
+    with mock.patch.object(strips, "choose", ask), pytest.raises(Enough):
+        compiled(block(**options), shape, EXPAND, BIAS, filters(), PROJECT)
+    return found
+
+
+ONE, MANY = f"f32[1, {NARROW}, {H}, {V}]", f"f32[n, {NARROW}, {H}, {V}]"
+ROW = WIDE * (V + 2) * 4
+"""Bytes of a row of the picture, its border too."""
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_as_few_and_as_equal_strips_as_the_cache_allows(step: int) -> None:
+    """Half of L2 holds the weights and the rows of the picture that a strip reads."""
+    most = [m for m in (18, 19, 40, 41, 59, 60, 61, 100) if step * m + 3 <= H]
+    rooms = [2 * (ROW * (step * (m - 1) + 3) + FILTERS) + more for m in most for more in (0, 2 * ROW * step - 2)]
+    wanted = [-(-H // step // -(-H // step // m)) for m in most for _ in range(2)]
+    assert rows_for(ONE, [replace(MACHINE, l2=l2) for l2 in rooms], stride=step) == wanted
+
+
+def test_what_fits_stays_whole() -> None:
+    whole = 2 * (ROW * H + FILTERS)
+    assert rows_for(ONE, [replace(MACHINE, l2=l2) for l2 in (whole, whole - 2, 8 * whole)]) == [None, H // 2, None]
+
+
+def test_few_points_stay_whole() -> None:
+    """Strips of 256 points at the least: nine rows of thirty."""
+    nine = 2 * (ROW * 11 + FILTERS)
+    assert rows_for(ONE, [replace(MACHINE, l2=l2) for l2 in (nine, nine - 2, FILTERS, 0)]) == [9, None, None, None]
+
+
+def test_one_image_at_a_time() -> None:
+    """Where a picture takes more than a quarter of L2, and fits in the half of it."""
+    picture, room = ROW * H, 2 * FILTERS
+    sizes = (2 * picture + room, 4 * picture - 4, 4 * picture, 2 * picture + room - 2)
+    assert rows_for(MANY, [replace(MACHINE, l2=l2) for l2 in sizes]) == [H, H, None, H // 2]
+
+
+@pytest.mark.parametrize("most", [20, 40])
+def test_strips_must_save_more_time_than_they_cost(most: int) -> None:
+    """What is computed twice, and five microseconds a strip, beside three times the picture's way to memory."""
+    machine = replace(MACHINE, l2=2 * (ROW * (most + 2) + FILTERS))
+    count = H // most
+    again, saved = (count * (most + 2) - H) * 2 * WIDE * V * NARROW, 3 * ROW * H
+    machines = [
+        replace(machine, flops=flops, bandwidth=share * saved / (1.5 * (again / flops + count * 5e-6)))
+        for flops in (1e8, 1e11)
+        for share in (0.99, 1.01)
+    ]
+    assert rows_for(ONE, machines) == [most, None, most, None]
