@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sardonyx.base.dtypes import f32
 from sardonyx.base.symbolic import Symbol, symbol, value
 from sardonyx.codegen import features
-from sardonyx.loop.nodes import Buffer, Const, Index, Load, Op, Store
+from sardonyx.expr.tensor import Tensor
+from sardonyx.loop.nodes import Buffer, Const, For, Index, Load, Op, Store
 from sardonyx.lower.maps import fold, generalised, in_chunks, vector_loop
 from sardonyx.ops import linalg, pointwise
 from tests.lower.harness import compiled, machine_for, reals
@@ -61,6 +64,48 @@ def test_vectors_follow_memory() -> None:
     assert vector_loop([ROW, COLUMN], copy(i * M + j, j * N + i), machine) is COLUMN  # what is written counts before what is read
     assert vector_loop([ROW, COLUMN], copy(i + j * N, j * N + i), machine) is ROW
     assert vector_loop([ROW, K], copy(i * 5 + k, i * 5 + k), machine) is ROW, "five are no vector"
+
+
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+def test_a_vector_of_eight_is_long_enough(lanes: int) -> None:
+    """Of as many as there are lanes, if these are fewer."""
+    machine = replace(machine_for(features.host()), lanes=lanes)
+    enough = min(lanes, 8)
+    short, long = Symbol("s", enough - 1), Symbol("l", enough)
+    across = value(short) + value(long) * enough
+    assert vector_loop([long, short], copy(across, across), machine) is long, "although memory lies along the other"
+    assert vector_loop([short, long], copy(value(long) + value(short) * enough, 0), machine) is long
+    both = Symbol("a", enough), Symbol("b", enough)
+    nowhere = copy(value(both[0]) * 3 + value(both[1]) * 50, 0)
+    assert vector_loop(both, nowhere, machine) is both[1], "the inner one, where nothing decides"
+
+
+def test_enough_is_dealt_out() -> None:
+    """As few of the outer loops as make 64 turns; all of them where they make fewer; chunks of the vector where they make under 8."""
+
+    def parallel(*shape: int) -> list[object]:
+        perm = [2, 1, 0, 3]
+
+        def build(x: Tensor, y: Tensor) -> Tensor:
+            return pointwise.add(linalg.transpose(x, perm), y)
+
+        sizes = ", ".join(map(str, shape))
+        turned = ", ".join(str(shape[k]) for k in perm)
+        program = compiled(build, f"f32[{turned}]", f"f32[{sizes}]")
+        ((body,),) = [[k.body for k in program.lowered.kernels.values()]]
+        found = []
+        while isinstance(body, For) and body.kind == "parallel":
+            found.append(body.hi)
+            body = body.body
+        return found
+
+    assert parallel(64, 3, 5, 16) == [64]
+    assert parallel(63, 3, 5, 16) == [63, 3]
+    assert parallel(4, 3, 5, 16) == [4, 3, 5]
+    assert parallel(2, 3, 4, 4096) == [2, 3, 4]
+    assert parallel(2, 1, 3, 4096) == [2, 3, 2], "a vector of 4096 in chunks of 2048"
+    assert parallel(2, 1, 3, 512) == [2, 3]
+    assert parallel(2, 1, 4, 4096) == [2, 4]
 
 
 def test_chunks_cover_the_loop_once() -> None:

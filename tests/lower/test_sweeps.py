@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import pytest
 
+from sardonyx.base.symbolic import Dim, symbol
+from sardonyx.codegen import features
+from sardonyx.expr.tensor import Tensor
+from sardonyx.loop.nodes import Alloc, For, Seq, Stmt
+from sardonyx.lower.sweeps import rows_beside
 from sardonyx.ops import linalg
+from sardonyx.ops.conv import conv
 from tests.lower.harness import compiled, reals
 
 
@@ -21,3 +30,61 @@ def test_products_over_any_number_of_terms(k: int, columns: int) -> None:
 def test_a_fixed_product_of_no_terms() -> None:
     program = compiled(lambda x, w: linalg.matmul(x, w), "f32[33, 1, 0]", "f32[0, 1]")
     program.check(np.zeros((33, 1, 0), np.float32), np.zeros((0, 1), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("rows", "beside"),
+    [
+        (1, 1),
+        (2, 2),
+        (3, 3),
+        (4, 4),
+        (7, 7),
+        (8, 8),
+        (9, 0),
+        (10, 5),
+        (11, 0),
+        (12, 6),
+        (14, 7),
+        (16, 8),
+        (26, 0),
+        (40, 8),
+        (symbol("m"), 0),
+    ],
+    ids=str,
+)
+def test_rows_of_windows_side_by_side(rows: Dim, beside: int) -> None:
+    """All of them up to eight, else a part that divides them, of four at the least."""
+    assert rows_beside(rows) == beside
+
+
+CHANNELS = 96
+
+
+def chunks(target: features.Target, **machine: Any) -> list[For]:
+    """The loops over chunks of channels in a depthwise convolution whose channels lie side by side."""
+    filters = reals(CHANNELS, 1, 3, 3, seed=1)
+
+    def build(x: Tensor, w: Tensor) -> Tensor:
+        picture = linalg.transpose(x, [0, 3, 1, 2])
+        return linalg.transpose(conv(picture, w, group=CHANNELS, pads=[1] * 4), [0, 2, 3, 1])
+
+    program = compiled(build, f"f32[1, 12, 12, {CHANNELS}]", filters, target=target, machine=machine)
+    program.check(reals(1, 12, 12, CHANNELS), tolerance=1e-5)
+    return [s for k in program.lowered.kernels.values() for s in loops(k.body) if s.variable.name.endswith(".chunk")]
+
+
+def loops(s: Stmt) -> Iterator[For]:
+    if isinstance(s, For):
+        yield s
+    for part in s.body if isinstance(s, Seq) else (s.body,) if isinstance(s, For | Alloc) else ():
+        yield from loops(part)
+
+
+def test_windows_slide_over_chunks_of_channels() -> None:
+    """Two vectors at a time, so that what windows share stays in the first cache; not for a picture that the second one can't hold."""
+    picture = 12 * 12 * CHANNELS * 4
+    found = chunks(features.AVX2, l2=picture)
+    assert [s.hi for s in found] == [CHANNELS // 16]
+    assert chunks(features.AVX2, l2=picture // 16) == []
+    assert chunks(features.AVX512, l2=picture, lanes=CHANNELS // 2) == [], "two vectors are all"
