@@ -3,10 +3,11 @@
     python -m mutants --count 100 --seed 1                          100 faults in lower, codegen and graph
     python -m mutants --count 20 --paths lower/place.py --minutes 10
 
-Each fault stands alone, in a copy of the tree. The tests beside its file run first (tests/lower/test_place.py for lower/place.py), then
-those that run its function, the shortest first, then random graphs; one that fails, or takes far longer than before, has found it. Which
-tests run what is measured once, in some minutes, and kept in .mutants until a file changes. Tests marked `snapshot`, which compare code
-with code that was written down, don't count and don't run. `equivalents.txt` lists mutants that change nothing.
+Each fault stands alone, in a copy of the tree. The tests beside its file run first (tests/lower/test_place.py for lower/place.py, or
+those that tests/lower/elsewhere.txt names), then those that run its function, the shortest first, then random graphs; one that fails,
+or takes far longer than before, has found it. Which tests run what is measured once, in some minutes, and kept in .mutants until a
+file changes. Tests marked `snapshot`, which compare code with code that was written down, don't count and don't run.
+`equivalents.txt` lists mutants that change nothing.
 """
 
 from __future__ import annotations

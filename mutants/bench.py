@@ -43,6 +43,20 @@ def copy(root: Path, folder: Path) -> None:
             shutil.copy(source, folder / name)
 
 
+def beside_of(root: Path, path: str) -> tuple[str, ...]:
+    """The files of tests at the same path as a file, or those that `elsewhere.txt` there names for it; none if nothing is said."""
+    inside = Path(path).relative_to(PACKAGE)
+    folder = Path("tests") / inside.parent
+    beside = folder / f"test_{'init' if inside.stem == '__init__' else inside.stem}.py"
+    if (root / beside).exists():
+        return (str(beside),)
+    told = root / folder / "elsewhere.txt"
+    lines = told.read_text().splitlines() if told.exists() else []
+    return next(
+        (tuple(line.split("  ")[0].split(": ")[1].split(", ")) for line in lines if line.startswith(f"{inside.name}: ")), ()
+    )
+
+
 @dataclass(frozen=True)
 class Result:
     """outcome: killed, survived or equivalent. by: the first test that failed, or why there is none."""
@@ -76,17 +90,16 @@ class Bench:
 
     def sets(self, mutant: Mutant) -> list[tuple[str, ...]]:
         """The tests of its file, those that run its function, the random graphs; without those that aren't there."""
-        inside = Path(mutant.path).relative_to(PACKAGE)
-        beside = (str(Path("tests") / inside.parent / f"test_{inside.name}"),)
-        found = [beside, self.running(mutant, *beside), (GRAPHS,)]
+        beside = beside_of(self.folder, mutant.path)
+        found = [beside, self.running(mutant, beside), (GRAPHS,)]
         return [tests for tests in found if tests and (self.folder / tests[0].split("::")[0]).exists()]
 
-    def running(self, mutant: Mutant, beside: str) -> tuple[str, ...]:
+    def running(self, mutant: Mutant, beside: Sequence[str]) -> tuple[str, ...]:
         """The tests elsewhere that run its function, the shortest first, as many as the time allows."""
         chosen, left = [], self.seconds
         for test in self.cover.of(mutant.path, mutant.function):
             left -= self.cover.seconds[test]
-            if left > 0 and test.split("::")[0] != beside:
+            if left > 0 and test.split("::")[0] not in beside:
                 chosen.append(test)
         return tuple(chosen)
 

@@ -63,12 +63,15 @@ def imports(path: Path) -> frozenset[Path]:
 
 
 def along(name: str) -> Iterator[Path]:
-    """The files that run when a module is imported: its packages' and its own."""
+    """The files that run when a module is imported: its packages' and its own; or, of a package that can be run, when it is."""
     parts = name.split(".")
     if parts[0] in ("sardonyx", "tests"):
         for count in range(1, len(parts) + 1):
             if found := module_path(".".join(parts[:count])):
                 yield found
+        main = (SOURCE if parts[0] == "sardonyx" else ROOT).joinpath(*parts, "__main__.py")
+        if main.exists():
+            yield main
 
 
 @functools.cache

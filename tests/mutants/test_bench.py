@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mutants.bench import Bench, copy
+from mutants.bench import Bench, beside_of, copy
 from mutants.cover import measure
 from mutants.draw import Mutant, draw
 
@@ -68,6 +68,16 @@ def test_tests_that_fail_without_a_fault_are_no_measure(tree: Path) -> None:
     (tree / "tree/tests/lower/test_one.py").write_text(BESIDE.replace("== 0", "== 1"))
     with pytest.raises(RuntimeError, match="without a fault"):
         bench_of(tree).run(mutant(tree, "while n >= 0:"))
+
+
+def test_what_stands_beside_a_file(tree: Path) -> None:
+    """The tests at its path; else those that a line names."""
+    root = tree / "tree"
+    assert beside_of(root, "src/sardonyx/lower/one.py") == ("tests/lower/test_one.py",)
+    assert beside_of(root, "src/sardonyx/lower/two.py") == ()
+    (root / "tests/lower/elsewhere.txt").write_text("two.py: tests/lower/test_one.py, tests/lower/test_others.py  both of them\n")
+    assert beside_of(root, "src/sardonyx/lower/two.py") == ("tests/lower/test_one.py", "tests/lower/test_others.py")
+    assert beside_of(root, "src/sardonyx/lower/three.py") == ()
 
 
 def test_what_tests_run(tree: Path) -> None:

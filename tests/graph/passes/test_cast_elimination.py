@@ -8,6 +8,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto as T
 
+from sardonyx.base import dtypes
 from sardonyx.base.dtypes import BY_CODE, DType
 from sardonyx.graph.passes.cast_elimination import eliminate_casts, holds
 from tests.graph.passes.harness import Array, after, operators, reals
@@ -63,3 +64,32 @@ def test_a_type_that_is_said_to_hold_another_does(narrow: DType) -> None:
         if holds(ir.DataType(narrow.code), wide.code):
             numbers = extremes(narrow)
             np.testing.assert_array_equal(numbers.astype(wide.numpy).astype(narrow.numpy), numbers, err_msg=str(wide))
+
+
+INTEGERS = [d for d in BY_CODE.values() if d.kind in ("int", "uint", "bool")]
+FLOATS = {dtypes.f16: 11, dtypes.bf16: 8, dtypes.f32: 24, dtypes.f64: 53}
+
+
+def span(d: DType) -> tuple[int, int]:
+    """The least and the largest number."""
+    if d.kind == "bool":
+        return 0, 1
+    return (-(1 << d.bits - 1), (1 << d.bits - 1) - 1) if d.kind == "int" else (0, (1 << d.bits) - 1)
+
+
+@pytest.mark.parametrize("a", INTEGERS, ids=str)
+def test_which_integers_hold_which(a: DType) -> None:
+    """Every number of one is one of the other; a bool holds nothing else; floats hold what their significands hold."""
+    for b in INTEGERS:
+        inside = span(b)[0] <= span(a)[0] and span(a)[1] <= span(b)[1] and (b.kind != "bool" or a is b)
+        assert holds(ir.DataType(a.code), b.code) == inside or a is b, f"{a} in {b}"
+    for b, bits in FLOATS.items():
+        assert holds(ir.DataType(a.code), b.code) == (span(a)[1] < 1 << bits), f"{a} in {b}"
+        assert not holds(ir.DataType(b.code), a.code)
+
+
+def test_which_floats_hold_which() -> None:
+    wider = {("f16", "f32"), ("f16", "f64"), ("bf16", "f32"), ("bf16", "f64"), ("f32", "f64")}
+    for a in FLOATS:
+        for b in FLOATS:
+            assert holds(ir.DataType(a.code), b.code) == ((a.name, b.name) in wider) or a is b
