@@ -7,7 +7,7 @@ Each fault stands alone, in a copy of the tree. The tests beside its file run fi
 those that tests/lower/elsewhere.txt names), then those that run its function, the shortest first, then random graphs; one that fails,
 or takes far longer than before, has found it. Which tests run what is measured once, in some minutes, and kept in .mutants until a
 file changes. Tests marked `snapshot`, which compare code with code that was written down, don't count and don't run.
-`equivalents.txt` lists mutants that change nothing.
+`equivalents.txt` lists mutants that change nothing, `measured.txt` numbers that were chosen by measurement.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from mutants.bench import Bench, Result, copy
 from mutants.cover import measure
-from mutants.draw import Mutant, draw, equivalents
+from mutants.draw import Mutant, draw, equivalents, measured, name_of
 
 ROOT = Path(__file__).parent.parent
 PATHS = "lower,codegen,graph"
@@ -44,7 +44,7 @@ def main() -> int:
     given = parser.parse_args()
     until = time.monotonic() + given.minutes * 60
     chosen = draw(ROOT, given.paths.split(","), given.count, given.seed)[given.first :]
-    known = equivalents(ROOT / "mutants" / "equivalents.txt")
+    known, chosen_freely = equivalents(ROOT / "mutants" / "equivalents.txt"), measured(ROOT / "mutants" / "measured.txt")
     results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copy(ROOT, Path(folder))
@@ -52,7 +52,7 @@ def main() -> int:
         for number, mutant in enumerate(chosen, given.first):
             if time.monotonic() > until:
                 break
-            reason = known.get(mutant.key, "")
+            reason = "chosen by measurement" if name_of(mutant) in chosen_freely else known.get(mutant.key, "")
             result = Result(mutant, "equivalent", reason, 0.0) if reason else bench.run(mutant)
             results.append(result)
             report(number, result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,3 +83,15 @@ def equivalents(path: Path) -> dict[tuple[str, str, str, str], str]:
             file, function, old, new, *reason = (line.strip() for line in block)
             found[file, function, old, new] = " ".join(reason)
     return found
+
+
+def measured(path: Path) -> frozenset[tuple[str, str]]:
+    """(file, name) of the numbers at the top of files that were chosen by measurement: lines of a file of the package and its names."""
+    lines = [line.split(": ") for line in path.read_text().splitlines() if not line.startswith("#")] if path.exists() else []
+    return frozenset((str(PACKAGE / file), name) for file, names in lines for name in names.split(", "))
+
+
+def name_of(mutant: Mutant) -> tuple[str, str]:
+    """(file, name) of the number that a mutant changes at the top of a file; the name is empty for any other mutant."""
+    at_top = mutant.kind == "number" and not mutant.function
+    return mutant.path, re.split("[ :=]", mutant.old)[0] if at_top else ""

@@ -159,3 +159,33 @@ def test_the_first_error_stays() -> None:
 
 def test_a_plan_between_calls_that_overflows() -> None:
     assert between([a * a], [(0, False, 9)], (1 << 40, 0))[1] == OVERFLOW
+
+
+# ---- how long plans are -----------------------------------------------------------------------------------------------------
+
+
+def lengths(dims: list[Dim]) -> tuple[list[int], int]:
+    """(instructions of each function that a plan of these has, how many are expected)"""
+    assignments = [(FREE + 2 + k, d) for k, d in enumerate(dims)]
+    module = emit_plans(host(), {"sizes": assignments}, {A: FREE, B: FREE + 1})
+    return [sum(len(block.instructions) for block in f.blocks) for f in module.functions if f.blocks], instructions(assignments)
+
+
+@pytest.mark.parametrize("degree", range(2, 12))
+def test_how_long_a_plan_is_expected_to_be(degree: int) -> None:
+    """Of one product; and of many sums, which the estimate does not fall short of."""
+    product: Dim = 1
+    for k in range(degree):
+        product = product * (b if k % 2 else a)
+    (found,), expected = lengths([product])
+    assert expected - 8 <= found <= expected + 8
+    (found,), expected = lengths([product + k * a for k in range(1, 20)])
+    assert found <= expected
+
+
+def test_no_function_of_a_plan_is_very_long() -> None:
+    dims: list[Dim] = [minimum((a + k) // (b + k), a * b) for k in range(1, 600)]
+    found, expected = lengths(dims)
+    assert expected > 3 * MOST
+    assert len(found) > 3
+    assert max(found) < 2 * MOST

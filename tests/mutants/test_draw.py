@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from mutants.draw import draw, equivalents
+from mutants.draw import PACKAGE, draw, equivalents, measured, name_of
 from mutants.sites import KINDS
 
 ROOT = Path(__file__).parents[2]
@@ -63,3 +64,19 @@ def test_each_equivalent_still_exists() -> None:
         assert reason, f"{path} {function}: why does it change nothing?"
         lines = " ".join(line.strip() for line in (ROOT / path).read_text().splitlines())
         assert old in lines, f"{path} {function}: {old}"
+
+
+def test_numbers_that_were_measured(tree: Path) -> None:
+    (tree / PACKAGE / "lower/one.py").write_text("MOST = 8\nLEAST: int = 3\n\n\ndef f(a, b=2):\n    return a\n")
+    listed = tree / "measured.txt"
+    listed.write_text("# what this is\nlower/one.py: MOST, LEAST\nlower/two.py: MOST\n")
+    assert measured(listed) == {
+        (str(PACKAGE / "lower" / f), n) for f, n in (("one.py", "MOST"), ("one.py", "LEAST"), ("two.py", "MOST"))
+    }
+    names = sorted(name_of(m) for m in draw(tree, ["lower/one.py"], 3, 0))
+    assert names == [(str(PACKAGE / "lower/one.py"), name) for name in ("", "LEAST", "MOST")]
+
+
+def test_each_measured_number_still_exists() -> None:
+    for path, name in measured(ROOT / "mutants/measured.txt"):
+        assert re.search(rf"^{name}(: \w+)? = .*\d", (ROOT / path).read_text(), re.M), f"{path} {name}"
