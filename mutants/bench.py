@@ -105,8 +105,9 @@ class Bench:
 
     def limit(self, tests: tuple[str, ...]) -> float:
         """Seconds after which tests hang: by how long they take without a fault. Raises RuntimeError if they fail then."""
-        if all(test in self.cover.seconds for test in tests):
-            return 20 + SLOWER * sum(self.cover.seconds[test] for test in tests)
+        known = [self.cover.usual(test) for test in tests]
+        if None not in known:
+            return 20 + SLOWER * sum(seconds or 0 for seconds in known)
         if tests not in self.usual:
             start = time.monotonic()
             if failed := self.failed(tests, 4 * self.seconds):

@@ -27,10 +27,12 @@ INNER = ("<locals>", "<lambda>", "<listcomp>", "<setcomp>", "<dictcomp>", "<gene
 
 @dataclass(frozen=True)
 class Cover:
-    """seconds: of each test that passed. runs: the tests that run a function, named `src/sardonyx/lower/place.py:Class.method`."""
+    """seconds: of each test that passed. runs: the tests that run a function, named `src/sardonyx/lower/place.py:Class.method`.
+    failed: tests that fail without a fault."""
 
     seconds: dict[str, float]
     runs: dict[str, list[str]]
+    failed: list[str]
 
     def of(self, path: str, function: str) -> list[str]:
         """The tests that run a function or one inside it, the shortest first; of a whole file if `function` is empty."""
@@ -38,6 +40,13 @@ class Cover:
         inside = f"{name}." if function else name
         found = {test for f, tests in self.runs.items() if f == name or f.startswith(inside) for test in tests}
         return sorted((test for test in found if test in self.seconds), key=lambda test: (self.seconds[test], test))
+
+    def usual(self, tests: str) -> float | None:
+        """Seconds that a test takes, or the tests of a file; None if that was not measured. Raises RuntimeError if one fails."""
+        inside = [t for t in (*self.seconds, *self.failed) if t == tests or t.startswith(f"{tests}::")]
+        if failed := sorted(set(inside).intersection(self.failed)):
+            raise RuntimeError(f"without a fault, {failed[0]} fails")
+        return sum(self.seconds[t] for t in inside) if inside else None
 
 
 def measure(root: Path, tests: Sequence[str], kept: Path) -> Cover:
@@ -137,7 +146,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 def pytest_sessionfinish() -> None:
     seconds = {test: taken for test, taken in TRACER.seconds.items() if test not in FAILED}
-    Path(os.environ[RESULT]).write_text(json.dumps({"seconds": seconds, "runs": TRACER.runs}))
+    Path(os.environ[RESULT]).write_text(json.dumps({"seconds": seconds, "runs": TRACER.runs, "failed": sorted(FAILED)}))
 
 
 FAILED: set[str] = set()

@@ -88,6 +88,9 @@ def test_what_tests_run(tree: Path) -> None:
     assert len(cover.of("src/sardonyx/lower/one.py", "")) == 2
     assert cover.of("src/sardonyx/lower/one.py", "leas") == []
     assert bench_of(tree).cover == cover
+    assert cover.usual("tests/lower/test_one.py") == cover.seconds["tests/lower/test_one.py::test_it"]
+    assert cover.usual("tests/lower/test_one.py::test_it") is not None
+    assert cover.usual("tests/lower/test_on") is None
     (tree / "tree/tests/lower/test_others.py").write_text(FOLDER.replace("test_least", "test_renamed"))
     assert bench_of(tree).cover.of("src/sardonyx/lower/one.py", "least") == ["tests/lower/test_others.py::test_renamed"]
 
