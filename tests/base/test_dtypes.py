@@ -8,7 +8,8 @@ import onnx
 import pytest
 
 from sardonyx.base import dtypes
-from sardonyx.base.dtypes import ALL, BY_CODE, BY_NAME, FLOATS, INTEGERS, NARROW_FLOATS, DType, from_numpy
+from sardonyx.base.dtypes import ALL, BY_CODE, BY_NAME, FLOATS, INTEGERS, NARROW_FLOATS, DType, from_numpy, of_code
+from sardonyx.base.errors import Fail
 
 NUMBERS = [d for d in ALL if d.is_number]
 
@@ -67,3 +68,10 @@ def test_text_is_string(text: str) -> None:
 def test_no_name_for_other_types(other: str) -> None:
     with pytest.raises(TypeError, match="no ONNX element type"):
         from_numpy(np.dtype(other))
+
+
+def test_numbers_that_an_attribute_names() -> None:
+    assert [of_code(d.code) for d in NUMBERS] == NUMBERS
+    for code in (0, -1, 99, dtypes.string.code):
+        with pytest.raises(Fail, match="no numbers of type"):
+            of_code(code)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from sardonyx.base.dtypes import f32, i64
-from sardonyx.base.errors import Unsupported
+from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Int, Symbol, single, symbol, symbols, value
 from sardonyx.expr.decide import Undecided, answering
 from sardonyx.expr.evaluate import evaluate
 from sardonyx.expr.index import at, element
-from sardonyx.expr.known import DataSymbol, elements, inside_body, known, size_or_none
+from sardonyx.expr.known import DataSymbol, elements, inside_body, known, listed, only, size_or_none
 from sardonyx.expr.tensor import Read, Tensor, compute, constant, input_tensor, next_id
 from sardonyx.loop.nodes import Index, Op
 from sardonyx.ops.index import gather
@@ -126,3 +126,20 @@ def test_elements_of_unknown_number() -> None:
 
 def test_large_tensors_are_not_shape_arithmetic() -> None:
     assert known(constant(np.zeros(1025, np.int64))) is None
+
+
+@pytest.mark.parametrize("shape", [(), (1, 1), (2, 0)])
+def test_numbers_in_a_list_have_one_axis(shape: tuple[int, ...]) -> None:
+    assert listed(ints(3, 4), "pads") == [3, 4]
+    for t in (constant(np.ones(shape, np.int64)), input_tensor("x", i64, shape)):
+        with pytest.raises(Fail, match="pads must be in a tensor of one axis"):
+            listed(t, "pads")
+
+
+@pytest.mark.parametrize("shape", [(0,), (2,), (1, 3)])
+def test_one_number_is_in_a_tensor_of_one_element(shape: tuple[int, ...]) -> None:
+    assert [only(constant(np.full(s, 5)), "k") for s in ((), (1,), (1, 1))] == [5] * 3
+    assert isinstance(only(input_tensor("x", i64, (1,)), "k"), Int)
+    for t in (constant(np.ones(shape, np.int64)), input_tensor("x", i64, shape)):
+        with pytest.raises(Fail, match="k must be one number"):
+            only(t, "k")
