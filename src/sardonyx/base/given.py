@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+Array: TypeAlias = "npt.NDArray[Any]"
+Bytes: TypeAlias = "npt.NDArray[np.uint8]"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Given:
     """initializers: arrays by the initializers' names. external: the same, of those that the model keeps in other files.
     files: contents by the names of those files; None: they are opened."""
 
-    initializers: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
-    external: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
-    files: Mapping[str, npt.NDArray[np.uint8]] | None = None
+    __slots__ = ("external", "files", "initializers")
+
+    def __init__(self, initializers: Mapping[str, Array], external: Mapping[str, Array], files: Mapping[str, Bytes] | None) -> None:
+        self.initializers, self.external, self.files = initializers, external, files
 
 
-NOTHING = Given()
+NOTHING = Given({}, {}, None)

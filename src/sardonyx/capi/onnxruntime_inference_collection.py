@@ -7,8 +7,8 @@ from typing import Any
 
 from sardonyx.session.adapters import AdapterFormat
 from sardonyx.session.binding import IOBinding
+from sardonyx.session.device_enums import OrtDeviceVendorId
 from sardonyx.session.devices import OrtDevice
-from sardonyx.session.enums import OrtDeviceVendorId
 from sardonyx.session.inference_session import InferenceSession
 from sardonyx.session.model_compiler import ModelCompiler
 from sardonyx.session.provider_arguments import Options, Providers, normalise

@@ -15,7 +15,7 @@ _HOMES = {
     **{name: "sardonyx" for name in sardonyx.__all__ if name != "__version__"},
     **dict.fromkeys(_ERRORS, "sardonyx.base.errors"),
     **dict.fromkeys(("SparseBlockSparseView", "SparseCooView", "SparseCsrView"), "sardonyx.session.sparse"),
-    "ArenaExtendStrategy": "sardonyx.session.enums",
+    "ArenaExtendStrategy": "sardonyx.session.device_enums",
     "OrtValueVector": "sardonyx.session.values",
 }
 
@@ -31,7 +31,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     if name in ("kNextPowerOfTwo", "kSameAsRequested"):
-        from sardonyx.session.enums import ArenaExtendStrategy
+        from sardonyx.session.device_enums import ArenaExtendStrategy
 
         return ArenaExtendStrategy[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from sardonyx.providers import registry
-from sardonyx.session.enums import (
+from sardonyx.session.device_enums import (
     OrtAllocatorType,
     OrtDeviceMemoryType,
     OrtDeviceVendorId,
@@ -217,8 +216,19 @@ class OrtEpDevice:
         raise errors.NotImplemented(f"{self.ep_name} has no streams: its work is done when a run returns.")
 
 
+@dataclass(frozen=True, slots=True)
+class OrtExternalInitializerInfo:
+    """Where the numbers of an initializer lie: a file, by its path relative to the model, and the bytes in it."""
+
+    filepath: str
+    file_offset: int
+    byte_size: int
+
+
 def get_ep_devices() -> list[OrtEpDevice]:
     """The providers of this installation, each with the hardware that it runs on."""
+    import platform
+
     from sardonyx import __version__
 
     names = {"x86_64": ("x86", OrtDeviceVendorId.NONE), "aarch64": ("ARM", OrtDeviceVendorId.ARM)}

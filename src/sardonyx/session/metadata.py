@@ -53,15 +53,6 @@ class OrtEpAssignedSubgraph:
         return list(self.nodes)
 
 
-@dataclass(frozen=True, slots=True)
-class OrtExternalInitializerInfo:
-    """Where the numbers of an initializer lie: a file, by its path relative to the model, and the bytes in it."""
-
-    filepath: str
-    file_offset: int
-    byte_size: int
-
-
 def assignment_record(assignment: Sequence[OrtEpAssignedSubgraph]) -> list[Any]:
     """The sub-graphs as JSON holds them."""
     return [[part.ep_name, [[n.name, n.domain, n.op_type] for n in part.nodes]] for part in assignment]

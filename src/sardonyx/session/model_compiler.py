@@ -11,7 +11,8 @@ from typing import Any
 
 from sardonyx.base import errors
 from sardonyx.base.errors import Fail, InvalidArgument
-from sardonyx.session.enums import GraphOptimizationLevel, OrtCompileApiFlags
+from sardonyx.session.device_enums import OrtCompileApiFlags
+from sardonyx.session.enums import GraphOptimizationLevel
 from sardonyx.session.inference_session import InferenceSession
 from sardonyx.session.options import SessionOptions
 

@@ -16,12 +16,13 @@ from sardonyx.base.given import NOTHING, Given
 from sardonyx.base.options import CompileOptions
 from sardonyx.providers import registry
 from sardonyx.runtime.arrays import Array
-from sardonyx.session.devices import OrtEpDevice, get_ep_devices
-from sardonyx.session.enums import ExecutionMode, ExecutionOrder, GraphOptimizationLevel, OrtExecutionProviderDevicePolicy
+from sardonyx.session.enums import ExecutionMode, ExecutionOrder, GraphOptimizationLevel
 from sardonyx.session.values import OrtValue
 
 if TYPE_CHECKING:
     from sardonyx.session.adapters import LoraAdapter
+    from sardonyx.session.device_enums import OrtExecutionProviderDevicePolicy
+    from sardonyx.session.devices import OrtEpDevice
 
 LONGEST_KEY = 1024
 LONGEST_SECONDS = 1e9  # thirty years: nanoseconds of more are no i64
@@ -205,7 +206,10 @@ class SessionOptions(Configurable):
 
     def set_provider_selection_policy_delegate(self, delegate: Callable[..., Sequence[OrtEpDevice]]) -> None:
         """Lets a function choose among the devices: it is called with all of them, two empty dicts, and how many it may return."""
-        chosen = delegate(get_ep_devices(), {}, {}, len(get_ep_devices()))
+        from sardonyx.session.devices import get_ep_devices
+
+        there = get_ep_devices()
+        chosen = delegate(there, {}, {}, len(there))
         self._policy = True
         if chosen:
             self.add_provider_for_devices(chosen, {})

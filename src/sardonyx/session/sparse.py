@@ -10,8 +10,8 @@ import numpy as np
 
 from sardonyx.base import dtypes
 from sardonyx.runtime.arrays import Array
+from sardonyx.session.device_enums import OrtSparseFormat
 from sardonyx.session.devices import OrtDevice, require_cpu
-from sardonyx.session.enums import OrtSparseFormat
 
 
 @dataclass(frozen=True)
