@@ -85,6 +85,37 @@ def test_sizes_that_do_not_fit(op: Op) -> None:
                     raise AssertionError(f"{what}, {case.attributes}: {[x if x is None else x.shape for x in inputs]}") from error
 
 
+NUMBERS = (0, -1, 7, 2**31, -(2**63), 2**63 - 1)
+
+
+def other_attributes(attributes: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The attributes with one changed: another number, a list that is longer, shorter, empty, or of other numbers."""
+    for name, value in attributes.items():
+        if isinstance(value, int):
+            yield from ({**attributes, name: n} for n in NUMBERS)
+        elif isinstance(value, list) and value and isinstance(value[0], int):
+            lists = [], value[:-1], [*value, value[0]], [-1] * len(value), [0] * len(value), [2**62] * len(value)
+            yield from ({**attributes, name: numbers} for numbers in lists)
+
+
+@pytest.mark.parametrize("op", RECORDS, ids=lambda op: f"{op.domain}.{op.name}-{op.since}")
+def test_attributes_that_do_not_fit(op: Op) -> None:
+    """They are refused, or they are a meaning; what that comes to is left to sessions (fuzz.sizes)."""
+    for case in op.cases:
+        inputs = [
+            None if x is None else input_tensor(f"x{i}", from_numpy(np.asarray(x).dtype), np.shape(x))
+            for i, x in enumerate(case.inputs)
+        ]
+        for attributes in other_attributes(case.attributes):
+            try:
+                with collect(), origin(op.name):
+                    op.call(inputs, attributes, case.outputs)
+            except (SardonyxError, Unsupported):
+                pass
+            except Exception as error:
+                raise AssertionError(f"{attributes}: {inputs}") from error
+
+
 def test_a_batch_of_another_size_is_refused_by_the_run() -> None:
     """The model does not tell the sizes; the session compares them before anything is read."""
     image, points = np.ones((1, 1, 4, 4), np.float32), np.zeros((5000, 1, 2, 2), np.float32)

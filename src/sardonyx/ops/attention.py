@@ -203,6 +203,8 @@ def attention(
     """
     if (past_key is None) != (past_value is None):
         raise Fail("past_key and past_value go together")
+    if qk_matmul_output_mode not in range(4):
+        raise Fail(f"attention with qk_matmul_output_mode {qk_matmul_output_mode}")
     if past_key is not None and nonpad_kv_seqlen is not None:
         raise Fail("nonpad_kv_seqlen excludes past_key")
     queries = split_heads(q, q_num_heads)

@@ -154,7 +154,9 @@ def matmul_nbits(
     a: T[*batch, K], b: u8[N, blocks, bytes] of packed numbers, the first in the lowest bits; scales: T[N blocks], zero_points: u8 packed
     by row, or T[N blocks], bias: T[N] -> T[*batch, N]. Raises Unsupported unless bits divides 8.
     """
-    if 8 % bits or weight_prepacked:
+    if min(K, N) < 0 or block_size < 1:
+        raise Fail(f"MatMulNBits of {N} by {K} numbers in blocks of {block_size}")
+    if bits < 1 or 8 % bits or weight_prepacked:
         raise Unsupported(f"MatMulNBits of {bits} bits{', prepacked' if weight_prepacked else ''}")
     blocks = -(-K // block_size)
     packed = reshaped(b, [N, blocks * block_size * bits // 8])

@@ -52,7 +52,7 @@ def conv_windows(
 ) -> list[Window]:
     """The windows of a convolution, its shapes checked."""
     shapes = x.shape, w.shape, group
-    if x.rank < 3 or w.rank != x.rank or group < 1:
+    if x.rank < 3 or w.rank != x.rank or group < 1 or len(kernel_shape or w.shape[2:]) != x.rank - 2:
         raise Fail(f"[ShapeInferenceError] convolution of {list(x.shape)} by {list(w.shape)}, group {group}")
     require_equal(w.shape[1] * group, x.shape[1], "convolution of {} by {}, group {}: the channels differ", *shapes)
     require_equal(w.shape[0] % group, 0, "convolution of {} by {}, group {}: the outputs cannot be grouped", *shapes)

@@ -114,7 +114,7 @@ def conv_transpose(
     Raises Fail if the shapes don't fit each other or kernel_shape, Unsupported for a kernel or border that is not fixed.
     """
     shapes = x.shape, w.shape, group
-    if x.rank < 3 or w.rank != x.rank or group < 1:
+    if x.rank < 3 or w.rank != x.rank or group < 1 or len(kernel_shape or w.shape[2:]) != x.rank - 2:
         raise Fail(f"[ShapeInferenceError] transposed convolution of {list(x.shape)} by {list(w.shape)}, group {group}")
     require_equal(w.shape[0], x.shape[1], "transposed convolution of {} by {}, group {}: the channels differ", *shapes)
     require_equal(w.shape[0] % group, 0, "transposed convolution of {} by {}, group {}: the channels cannot be grouped", *shapes)
@@ -126,6 +126,10 @@ def conv_transpose(
         raise Fail(f"[ShapeInferenceError] Attribute pads has {len(borders)} numbers, not {2 * rank}")
     steps, dilation = per_axis("strides", strides, rank), per_axis("dilations", dilations, rank)
     extra = list(output_padding) if output_padding else [0] * rank
+    if len(extra) != rank:
+        raise Fail(f"[ShapeInferenceError] Attribute output_padding must be {rank} numbers, not {extra}")
+    if output_shape and len(output_shape) not in (rank, x.rank):
+        raise Fail(f"[ShapeInferenceError] Attribute output_shape must be {rank} numbers, not {output_shape}")
     asked_sizes = output_shape[-rank:] if output_shape else [None] * rank
     axes = [
         spread(

@@ -181,6 +181,8 @@ def split(x: Tensor, sizes: Tensor | None = None, axis: int = 0, num_outputs: in
         return split_sizes(x, axis, listed(sizes, "lengths of Split"))
     if num_outputs is None:
         return split_equally(x, axis, outputs)
+    if num_outputs != outputs:
+        raise Fail(f"[ShapeInferenceError] Split into {num_outputs} parts for {outputs} outputs")
     n = x.shape[axis]
     each = ceil_divide(n, num_outputs)
     return split_sizes(x, axis, [each] * (num_outputs - 1) + [n - each * (num_outputs - 1)])
@@ -328,7 +330,7 @@ def center_crop_pad(x: Tensor, target: Tensor, axes: Sequence[int] | None = None
 def depth_to_space(x: Tensor, blocksize: int, mode: str = "DCR") -> Tensor:
     """T[n, c b b, h, w] -> T[n, c, h b, w b]; a channel of x is (row, column, c) by mode DCR, (c, row, column) by CRD."""
     require_ranks("DepthToSpace of {}, which has not 4 axes", (x, 4))
-    b = blocksize
+    b = positive(blocksize)
     n, channels, h, w = x.shape
     require_equal(channels % (b * b), 0, "DepthToSpace of {} channels in blocks of {}", channels, b)
     c = channels // (b * b)
@@ -343,7 +345,7 @@ def depth_to_space(x: Tensor, blocksize: int, mode: str = "DCR") -> Tensor:
 def space_to_depth(x: Tensor, blocksize: int, mode: str = "DCR") -> Tensor:
     """T[n, c, h b, w b] -> T[n, c b b, h, w], the other way round."""
     require_ranks("SpaceToDepth of {}, which has not 4 axes", (x, 4))
-    b = blocksize
+    b = positive(blocksize)
     n, c, h, w = x.shape
     require_equal(h % b, 0, "SpaceToDepth of height {} in blocks of {}", h, b)
     require_equal(w % b, 0, "SpaceToDepth of width {} in blocks of {}", w, b)
@@ -353,6 +355,13 @@ def space_to_depth(x: Tensor, blocksize: int, mode: str = "DCR") -> Tensor:
         return [i, channel, y * b + place // b, z * b + place % b]
 
     return view(x, (n, c * b * b, h // b, w // b), index)
+
+
+def positive(blocksize: int) -> int:
+    """The size of blocks. Raises Fail if there is no such block."""
+    if blocksize < 1:
+        raise Fail(f"[ShapeInferenceError] Attribute blocksize must be positive, not {blocksize}")
+    return blocksize
 
 
 def is_depth_first(mode: str) -> bool:

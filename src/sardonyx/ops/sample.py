@@ -212,6 +212,9 @@ def deform_conv(
     ways = conv_windows(x, w, group, "NOTSET", dilations, kernel_shape, pads, strides)
     rank = len(ways)
     taps, outs = [way.size for way in ways], [way.out for way in ways]
+    if offset_group < 1:
+        raise Fail(f"DeformConv with offset_group {offset_group}")
+    require_equal(x.shape[1] % offset_group, 0, "DeformConv of {} channels in {} groups of offsets", x.shape[1], offset_group)
     steps, points, each = strides_of(taps), product(taps), x.shape[1] // offset_group
     moves = [x.shape[0], offset_group * points * rank, *outs]
     require_same(offset.shape, moves, "offsets {}, not {}", offset.shape, moves)

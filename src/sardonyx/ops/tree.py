@@ -231,6 +231,8 @@ def tree_ensemble(
         raise Fail(f"TreeEnsemble with post_transform {post_transform} and aggregate_function {aggregate_function}")
 
     def links(ids: Sequence[int], leaves: Sequence[int]) -> Array:
+        if len(ids) != len(leaves):
+            raise Fail("a tree ensemble whose attributes differ in length")
         return np.where(np.array(leaves, bool), -1 - np.array(ids, np.int64), np.array(ids, np.int64))
 
     numbers = scalar.wide(x.dtype)
