@@ -44,6 +44,33 @@ def test_what_few_models_need_is_not_imported(tmp_path: Path):
     assert done.stdout == "set()\n"
 
 
+SYMBOLIC = """g (float[N, 4, H, W] x, int64[K] rows) => (float[N, K, 4] y)
+<float[4, 1, 2, 2] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 8, 7, 6, 5, 4, 3, 2}, int64[3] folded = {0, 4, -1}> {
+    pooled = Conv<group = 4, strides = [2, 2]>(x, w) flat = Reshape(pooled, folded) turned = Transpose<perm = [0, 2, 1]>(flat)
+    product = MatMul(turned, flat) shares = Softmax(product) some = Gather<axis = 1>(shares, rows) y = MatMul(some, turned) }"""
+EMITTED = """
+import hashlib, sys, sardonyx
+from sardonyx.codegen import compile as code
+made, compiled = [], code.compile_text
+code.compile_text = lambda text, *rest: (made.append(text), compiled(text, *rest))[1]
+sardonyx.InferenceSession(sys.argv[1])
+print(len(made), hashlib.sha256(repr(made).encode()).hexdigest())
+"""
+
+
+def test_two_processes_make_the_same_code(tmp_path: Path):
+    """Neither addresses of objects nor the seed of Python's hashes decide the code, the order of its parts, or their names."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(data(SYMBOLIC))
+    said = []
+    for seed in ("1", "2"):
+        environment = {**os.environ, "SARDONYX_CACHE": "off", "PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", EMITTED, str(path)]
+        said.append(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    assert said[0] == said[1]
+    assert int(said[0].split()[0]) > 3
+
+
 def test_sizes_are_folded_without_the_reference():
     text = """g (float[2, 3, 4] x) => (float[2, 12] y)
     <int64[1] two = {2}, int64[1] six = {6}> { rest = Mul(two, six) shape = Concat<axis = 0>(two, rest) y = Reshape(x, shape) }"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sardonyx.base.symbolic import Dim, Int, Symbol, substitute, value
+from sardonyx.base.symbolic import Dim, Int, Symbol, identity_of, substitute, the, value
 from sardonyx.loop.nodes import Element, Expr, Load, Op, dim_elements, elements_of, replace
 
 
@@ -13,11 +13,15 @@ class Guarded(Element):
 
     __slots__ = ("guard",)
 
-    def __init__(self, expr: Expr, bound: Dim, code: int, guard: Expr) -> None:
-        super().__init__(expr, bound, code)
+    guard: Expr
+
+    def __new__(cls, expr: Expr, bound: Dim, code: int, guard: Expr) -> Guarded:
+        return the(cls, (id(expr), identity_of(bound), code, id(guard)), expr, bound, code, guard)
+
+    def make(self, expr: Expr, bound: Dim, code: int, guard: Expr) -> None:  # type: ignore[override]
+        super().make(expr, bound, code)
         self.guard = guard
         self.key = f"{self.key}[{id(guard):x}]"
-        self._hash = hash(self.key)
         self.symbols |= guard.symbols
 
     def substitute(self, env: Mapping[Symbol, Dim]) -> Dim:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from sardonyx.base.dtypes import boolean
 from sardonyx.base.errors import Fail, Unsupported
-from sardonyx.base.symbolic import Atom, Dim, Int, Symbol, substitute, symbols, value
+from sardonyx.base.symbolic import Dim, Int, Symbol, substitute, symbols, the, value
 from sardonyx.expr import decide
 from sardonyx.expr.decide import Undecided
 from sardonyx.expr.dependence import can_fail, depends_on
@@ -38,13 +38,15 @@ class DataSymbol(Symbol):
 
     __slots__ = ("position", "tensor")
 
-    def __init__(self, tensor: Tensor, position: int) -> None:
-        super().__init__(f"{tensor.name}[{position}]")
-        self.tensor, self.position, self.signed = tensor, position, True
+    tensor: Tensor
+    position: int
 
-    def _same(self, other: Atom) -> bool:
-        assert isinstance(other, DataSymbol)
-        return self.tensor is other.tensor and self.position == other.position  # a name is unique only within its graph
+    def __new__(cls, tensor: Tensor, position: int) -> DataSymbol:
+        return the(cls, (id(tensor), position), tensor, position)
+
+    def make(self, tensor: Tensor, position: int) -> None:  # type: ignore[override]
+        super().make(f"{tensor.name}[{position}]", None, None)
+        self.tensor, self.position, self.signed = tensor, position, True
 
 
 class DataInBody(Unsupported):

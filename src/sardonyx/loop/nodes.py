@@ -36,7 +36,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from sardonyx.base.dtypes import DType, boolean, i64
-from sardonyx.base.symbolic import Atom, Dim, Int, Symbol, evaluate, substitute, symbols, value
+from sardonyx.base.symbolic import Atom, Dim, Int, Symbol, evaluate, identity_of, substitute, symbols, the, value
 
 Kind: TypeAlias = Literal["serial", "parallel", "vector", "unrolled"]
 Space: TypeAlias = Literal["argument", "scratch", "local"]
@@ -310,14 +310,15 @@ class Element(Atom):
 
     __slots__ = ("code", "expr")
 
-    def __init__(self, expr: Expr, bound: Dim, code: int = 0) -> None:
-        super().__init__(f"[{id(expr):x}:{bound}:{code}]", expr.symbols | symbols(bound), bound)
-        self.expr, self.code = expr, code
+    expr: Expr
+    code: int
 
-    def _same(self, other: Atom) -> bool:
-        """Numbers may be one object in two graphs, and bounds of two graphs may have one name."""
-        assert isinstance(other, Element)
-        return self.expr is other.expr and self.code == other.code and self.extent == other.extent
+    def __new__(cls, expr: Expr, bound: Dim, code: int = 0) -> Element:
+        return the(cls, (id(expr), identity_of(bound), code), expr, bound, code)
+
+    def make(self, expr: Expr, bound: Dim, code: int) -> None:  # type: ignore[override]
+        super().make(f"[{id(expr):x}:{bound}:{code}]", expr.symbols | symbols(bound), bound)
+        self.expr, self.code = expr, code
 
     def substitute(self, env: Mapping[Symbol, Dim]) -> Dim:
         assert self.extent is not None
