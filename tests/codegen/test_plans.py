@@ -52,6 +52,23 @@ def test_an_assignment_may_use_one_before_it() -> None:
     assert plan([a + b, c * 2, c + a], (1 << 40, 5))[0] == [(1 << 40) + 5, (1 << 41) + 10, (1 << 41) + 5]
 
 
+@pytest.mark.parametrize("padding", [0, 400], ids=["one function", "several functions"])
+def test_what_is_computed_of_a_size_is_computed_again_when_the_size_has_changed(padding: int) -> None:
+    """Alone and where functions that follow find it in their array."""
+    slots = {A: FREE, B: FREE + 1}
+    fill: list[tuple[int, Dim]] = [(FREE + 9, minimum((a + k) // (b + k), a * k)) for k in range(1, padding)]
+    products: list[Dim] = [a * b + a, (a + 3) // b]
+    first = [(FREE + 2 + i, d) for i, d in enumerate(products)]
+    again = [(FREE + 4 + i, d) for i, d in enumerate(products)]
+    assignments = [*first, *fill, (FREE, a * 10), *again]
+    assert (instructions(assignments) > MOST) == (padding > 0)
+    image = load(link([compile_module(emit_plans(host(), {"sizes": assignments}, slots), host(), LEVEL)]))
+    memory = aligned(8 * (FREE + 32)).view(np.int64)
+    memory[FREE : FREE + 2] = 6, 4
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p)(image.address("sizes"))(memory.ctypes.data)
+    assert memory[FREE + 2 : FREE + 6].tolist() == [30, 2, 300, 15]
+
+
 @pytest.mark.parametrize("dim", [a * a, a * b * 3 + 1, 3 * a - 3 * a * b, b // (a - a * b), a % (b - 2)], ids=str)
 def test_overflow_and_bad_divisors_are_seen(dim: Dim) -> None:
     assert plan([dim], (1 << 62, 2))[1] == OVERFLOW

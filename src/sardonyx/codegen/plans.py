@@ -157,10 +157,19 @@ class Shared:
     places: dict[Int | Atom, int] = field(default_factory=dict)
     count: int = 0
 
+    uses: dict[Symbol, list[Int | Atom]] = field(default_factory=dict)  # what has had a place, by the symbols in it
+
     def place(self, what: Int | Atom) -> int:
         self.places[what] = self.count
         self.count += 1
+        for symbol in what.symbols:
+            self.uses.setdefault(symbol, []).append(what)
         return self.places[what]
+
+    def forget(self, symbol: Symbol) -> None:
+        """What depends on the symbol has no place any more."""
+        for what in self.uses.pop(symbol, ()):
+            self.places.pop(what, None)
 
 
 class _Plan:
@@ -170,6 +179,7 @@ class _Plan:
         self.w, self.b, self.slots, self.shared = w, w.b, slots, shared
         self.context = w.function.args[0]
         self.memo: dict[Int | Atom, Value] = {}
+        self.uses: dict[Symbol, list[Int | Atom]] = {}  # what has been in `memo`, by the symbols in it
         self.estimates, self.estimated = estimates, dict[Dim, Value]()
         self.failed: Value = w.const(I1, False)
         self.symbols = {slot: symbol for symbol, slot in slots.items()}
@@ -215,9 +225,10 @@ class _Plan:
     def forget(self, symbol: Symbol) -> None:
         """A symbol's slot has changed."""
         self.estimated.clear()
-        self.memo = {k: v for k, v in self.memo.items() if symbol not in k.symbols}
+        for what in self.uses.pop(symbol, ()):
+            self.memo.pop(what, None)
         if self.shared is not None:
-            self.shared.places = {k: v for k, v in self.shared.places.items() if symbol not in k.symbols}
+            self.shared.forget(symbol)
 
     def slot(self, number: int) -> Value:
         return self.b.gep(self.context, [self.w.const(I64, number)], source_etype=I64)
@@ -255,12 +266,18 @@ class _Plan:
         """Its value, if it has been computed."""
         found = self.memo.get(what)
         if found is None and self.shared is not None and what in self.shared.places:
-            found = self.memo[what] = self.b.load(self.place(self.shared.places[what]), typ=I64, align=8)
+            found = self.b.load(self.place(self.shared.places[what]), typ=I64, align=8)
+            self._memorise(what, found)
         return found
+
+    def _memorise(self, what: Int | Atom, found: Value) -> None:
+        self.memo[what] = found
+        for symbol in what.symbols:
+            self.uses.setdefault(symbol, []).append(what)
 
     def remember(self, what: Int | Atom, found: Value, dear: bool) -> None:
         """Keeps a value, for the functions that follow too if it is dear to compute."""
-        self.memo[what] = found
+        self._memorise(what, found)
         if dear and self.shared is not None:
             self.b.store(found, self.place(self.shared.place(what)), align=8)
 

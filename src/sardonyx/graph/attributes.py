@@ -7,7 +7,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from sardonyx.graph.constants import array_of
+from sardonyx.graph.constants import array_of, tensor_of
 from sardonyx.graph.schemas import Schema
 
 
@@ -20,7 +20,7 @@ def attributes_of(node: ir.Node, schema: Schema) -> dict[str, Any]:
 def python_value(attribute: ir.Attr) -> Any:
     """An attribute as a number, text, tuple or array."""
     if attribute.type == ir.AttributeType.TENSOR:
-        return array_of(attribute.as_tensor())
+        return array_of(tensor_of(attribute))
     if attribute.type == ir.AttributeType.TENSORS:
         return tuple(array_of(tensor) for tensor in attribute.as_tensors())
     value = attribute.value

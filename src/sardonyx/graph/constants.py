@@ -40,6 +40,15 @@ def lift_constants(model: ir.Model) -> None:
         graph.register_initializer(initializer)
 
 
+def tensor_of(attribute: ir.Attr) -> ir.TensorProtocol:
+    """The tensor that an attribute holds. Raises TypeError if the attribute's type is another.
+
+    `Attr.as_tensor` also compares the value with the protocol of tensors, method by method, which takes longer than the rest of loading
+    a constant. In an attribute of this type the deserialiser has put a tensor.
+    """
+    return attribute.value if attribute.type == ir.AttributeType.TENSOR else attribute.as_tensor()
+
+
 def constant_tensor(node: ir.Node) -> ir.TensorProtocol:
     """What a Constant node holds."""
     if len(node.attributes) != 1:
@@ -48,7 +57,7 @@ def constant_tensor(node: ir.Node) -> ir.TensorProtocol:
     if attribute.is_ref():
         raise InvalidGraph(f"Constant node '{node.name}' refers to attribute '{attribute.ref_attr_name}' outside a function.")
     if name == "value":
-        return attribute.as_tensor()
+        return tensor_of(attribute)
     if name in _NUMBERS:
         return ir.tensor(np.array(attribute.value, _NUMBERS[name]), name=node.outputs[0].name)
     if name in ("value_string", "value_strings"):

@@ -20,7 +20,7 @@ from sardonyx.base.background import Background
 from sardonyx.base.errors import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile, SardonyxError
 from sardonyx.base.given import NOTHING, Given
 from sardonyx.graph import schemas
-from sardonyx.graph.constants import lift_constants
+from sardonyx.graph.constants import lift_constants, tensor_of
 from sardonyx.graph.external_data import ExternalData, tensor_of_bytes
 from sardonyx.graph.inference import infer
 from sardonyx.graph.inline import inline_functions
@@ -404,7 +404,7 @@ def place_external(model: ir.Model, external: dict[str, ir.TensorProtocol]) -> N
                 if attribute.is_ref():
                     continue
                 if attribute.type == ir.AttributeType.TENSOR:
-                    node.attributes[name] = ir.AttrTensor(name, placed(attribute.as_tensor()))
+                    node.attributes[name] = ir.AttrTensor(name, placed(tensor_of(attribute)))
                 elif attribute.type == ir.AttributeType.TENSORS:
                     node.attributes[name] = ir.AttrTensors(name, [placed(t) for t in attribute.as_tensors()])
 

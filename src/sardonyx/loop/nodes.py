@@ -86,6 +86,7 @@ class Buffer:
 # ---- expressions ----------------------------------------------------------------------------------------------------------
 
 _interned: weakref.WeakValueDictionary[tuple[Any, ...], Expr] = weakref.WeakValueDictionary()
+_references: Mapping[Any, weakref.ref[Expr]] = _interned.data  # type: ignore[attr-defined]  # asked directly: most expressions are there already
 
 
 class Expr:
@@ -101,7 +102,8 @@ class Expr:
 
     def __new__(cls, *fields: Any, dtype: DType) -> Expr:
         key = (cls, dtype.name, *fields)
-        found = _interned.get(key)
+        reference = _references.get(key)
+        found = reference() if reference is not None else None
         if found is None:
             found = object.__new__(cls)
             found.fields, found.dtype, found._symbols = fields, dtype, None
