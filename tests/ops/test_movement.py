@@ -16,8 +16,7 @@ from sardonyx.base.errors import Fail, InvalidArgument
 from sardonyx.base.symbolic import Symbol, symbol
 from sardonyx.expr.evaluate import evaluate
 from sardonyx.expr.tensor import Tensor, constant, input_tensor
-from sardonyx.graph.reference.corrections import find
-from sardonyx.ops import movement
+from sardonyx.ops import find, movement
 from tests.ops import harness
 from tests.ops.bounds import places
 
@@ -84,7 +83,10 @@ def test_slices_from_data(n: int, start: int, end: int, step: int) -> None:
     wanted = places(n, start, end, step)
     feeds = {x: numbers, **dict(zip(data, [given[0], given[1], given[3]], strict=True))}
     assert evaluate([y], feeds, {})[0].tolist() == wanted
-    assert find("", "Slice", 10)(numbers, *given).tolist() == wanted
+    op = find("", "Slice", 10)
+    assert op is not None
+    assert op.reference is not None
+    assert op.reference(numbers, *given).tolist() == wanted
     fixed = movement.slice_(x, *data[:2], ints([0]), ints([step]))
     assert evaluate([fixed], feeds, {})[0].tolist() == wanted
 

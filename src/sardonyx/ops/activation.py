@@ -17,6 +17,7 @@ from sardonyx.loop.nodes import Expr
 from sardonyx.ops.cases import reals
 from sardonyx.ops.pointwise import expand_to, lifted, pointwise, view
 from sardonyx.ops.record import Case, Op, as_in_files
+from sardonyx.ops.reference import elementwise
 
 SELU_ALPHA = 1.67326319217681884765625
 SELU_GAMMA = 1.05070102214813232421875
@@ -201,5 +202,5 @@ OPS = (
     Op("Dropout", since=12, lower=dropout, cases=(Case((reals(2, 3),)), Case((reals(2, 3), np.float32(0.1), np.array(False))))),
     Op("Dropout", since=10, lower=dropout_10),
     Op("Dropout", since=7, lower=dropout_7),
-    Op("Dropout", since=1, lower=dropout_1),
+    Op("Dropout", since=1, lower=dropout_1, reference=elementwise.dropout),
 )

@@ -25,6 +25,7 @@ from sardonyx.ops.cases import reals
 from sardonyx.ops.conv import Channel, along_channels, over_channels
 from sardonyx.ops.pointwise import expand_to, pointwise, view
 from sardonyx.ops.record import Case, Op
+from sardonyx.ops.reference import windows
 from sardonyx.ops.windows import pad, per_axis
 
 MOST_PHASES = 64
@@ -239,6 +240,7 @@ OPS = (
         "ConvTranspose",
         since=1,
         lower=conv_transpose,
+        reference=windows.conv_transpose,
         tolerance=1e-5,
         cases=(
             Case((PICTURE, KERNEL, reals(3))),

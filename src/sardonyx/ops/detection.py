@@ -23,6 +23,7 @@ from sardonyx.ops.heap import Heap, larger
 from sardonyx.ops.pointwise import along, cast
 from sardonyx.ops.ranks import require_ranks
 from sardonyx.ops.record import Case, Op, Rule
+from sardonyx.ops.reference import images, tensors
 from sardonyx.ops.scan import running
 
 # ---- NonMaxSuppression -----------------------------------------------------------------------------------------------------
@@ -342,6 +343,7 @@ OPS = (
         "NonMaxSuppression",
         since=10,
         kernel=non_max_suppression,
+        reference=tensors.non_max_suppression,
         gradient=Rule.NONE,
         quantised=Rule.NONE,
         cases=(
@@ -361,11 +363,12 @@ OPS = (
             for a in ({}, {"sampling_ratio": 2}, {"mode": "max"}, {"coordinate_transformation_mode": "output_half_pixel"})
         ),
     ),
-    Op("RoiAlign", since=10, kernel=roi_align_10, quantised=Rule.NONE),
+    Op("RoiAlign", since=10, kernel=roi_align_10, reference=images.roi_align_10, quantised=Rule.NONE),
     Op(
         "MaxRoiPool",
         since=1,
         kernel=max_roi_pool,
+        reference=images.max_roi_pool,
         quantised=Rule.NONE,
         cases=(
             Case(

@@ -21,6 +21,7 @@ from sardonyx.ops.movement import from_end
 from sardonyx.ops.pointwise import normal_axis, view
 from sardonyx.ops.ranks import require_ranks
 from sardonyx.ops.record import Case, Op, Rule
+from sardonyx.ops.reference import tensors
 from sardonyx.ops.shape import reshaped
 
 
@@ -160,6 +161,7 @@ OPS = (
         "GatherElements",
         since=11,
         lower=gather_elements,
+        reference=tensors.gather_elements,
         cases=(Case((X, integers(2, 4, 7, lo=-5, hi=4)), {"axis": 2}), Case((X, integers(6, 1, 5, lo=0, hi=2, dtype=np.int32)))),
     ),
     Op(
@@ -177,6 +179,7 @@ OPS = (
         "OneHot",
         since=9,
         lower=one_hot,
+        reference=tensors.one_hot,
         cases=(
             Case((ints([0, -1], [2, 7]), np.array(3), np.array([2.5, 5], np.float32))),
             Case((np.array([1, 0], np.float32), np.array(4.0, np.float32), ints(0, 1)), {"axis": 0}),

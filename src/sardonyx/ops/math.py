@@ -16,6 +16,7 @@ from sardonyx.loop.nodes import Expr
 from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.pointwise import lifted, pointwise
 from sardonyx.ops.record import Case, Op, Rule
+from sardonyx.ops.reference import elementwise
 
 # ---- one element --------------------------------------------------------------------------------------------------------
 
@@ -149,7 +150,7 @@ def clip_6(x: Tensor, min: float = -3.4028234663852886e38, max: float = 3.402823
 SPECIAL = np.array([0, -0.0, 0.5, -0.5, 1.5, 2.5, -2.5, 1e-3, -1e-3, 3, -7, 20, -20, np.inf, -np.inf, np.nan], np.float32)
 
 
-def unary(name: str, fn: Callable[..., Expr], since: int, *more: Case, gradient: Rule = Rule.UNWRITTEN) -> Op:
+def unary(name: str, fn: Callable[..., Expr], since: int, *more: Case, gradient: Rule = Rule.UNWRITTEN, **fields: Any) -> Op:
     """A record for a function of one real; more test cases besides special values, dtypes and an empty tensor."""
     some = reals(3, 5)
     cases = (
@@ -158,7 +159,7 @@ def unary(name: str, fn: Callable[..., Expr], since: int, *more: Case, gradient:
         Case((some.astype(np.float16),)),
         Case((np.zeros((2, 0, 3), np.float32),)),
     )
-    return Op(name, since=since, lower=lifted(fn), cases=cases + more, gradient=gradient)
+    return Op(name, since=since, lower=lifted(fn), cases=cases + more, gradient=gradient, **fields)
 
 
 def pairs(*dtypes: Any) -> tuple[Case, ...]:
@@ -211,7 +212,7 @@ OPS = (
     unary("Sign", sign, 9, SIGNED, UNSIGNED, gradient=Rule.NONE),
     unary("Round", function("rint"), 11, gradient=Rule.NONE),
     unary("Reciprocal", reciprocal, 6),
-    unary("Erf", function("erf"), 9),
+    unary("Erf", function("erf"), 9, reference=elementwise.erf),
     Op("IsNaN", since=9, lower=is_nan, cases=(Case((SPECIAL,)),), gradient=Rule.NONE),
     Op(
         "IsInf",

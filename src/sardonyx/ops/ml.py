@@ -22,6 +22,7 @@ from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.pointwise import add, along, cast, mul, pointwise, reduce, sub, view
 from sardonyx.ops.record import Case, Op, Rule
 from sardonyx.ops.reduce import place_of
+from sardonyx.ops.reference import ml as own
 from sardonyx.ops.shape import reshaped
 from sardonyx.ops.softmax import softmax_over
 
@@ -373,9 +374,9 @@ def host(name: str) -> Op:
 
 OPS = (
     *(host(name) for name in ("CastMap", "CategoryMapper", "DictVectorizer", "LabelEncoder", "ZipMap")),
-    op("Scaler", scaler, Case((F,), {"offset": [0.5, 1.0, -1.0], "scale": [2.0, 0.5, 1.0]})),
+    op("Scaler", scaler, Case((F,), {"offset": [0.5, 1.0, -1.0], "scale": [2.0, 0.5, 1.0]}), reference=own.scaler),
     op("Binarizer", binarizer, Case((F,), {"threshold": 0.5}), Case((WHOLE,), {"threshold": 1.0}), gradient=Rule.NONE),
-    op("Normalizer", normalizer, *(Case((np.abs(F),), {"norm": n}) for n in ("MAX", "L1", "L2"))),
+    op("Normalizer", normalizer, *(Case((np.abs(F),), {"norm": n}) for n in ("MAX", "L1", "L2")), reference=own.normalizer),
     op(
         "Imputer",
         imputer,
@@ -398,7 +399,12 @@ OPS = (
     ),
     op("ArrayFeatureExtractor", array_feature_extractor, Case((F, np.array([2, 0]))), Case((F[0], np.array([[1]])))),
     op("FeatureVectorizer", feature_vectorizer, Case((F, F[:, :1].copy()), {"inputdimensions": [2, 3]})),
-    op("LinearRegressor", linear_regressor, Case((F,), {"coefficients": WEIGHTS, "intercepts": [0.1, 0.2, 0.3], "targets": 3})),
+    op(
+        "LinearRegressor",
+        linear_regressor,
+        Case((F,), {"coefficients": WEIGHTS, "intercepts": [0.1, 0.2, 0.3], "targets": 3}),
+        reference=own.linear_regressor,
+    ),
     op(
         "LinearClassifier",
         linear_classifier,
@@ -417,5 +423,6 @@ OPS = (
             for t in TRANSFORMS
         ),
         gradient=Rule.NONE,
+        reference=own.linear_classifier,
     ),
 )

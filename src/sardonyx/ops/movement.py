@@ -21,6 +21,7 @@ from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.pointwise import normal_axes, normal_axis, view
 from sardonyx.ops.ranks import require_ranks
 from sardonyx.ops.record import Case, Op
+from sardonyx.ops.reference import tensors
 from sardonyx.ops.windows import pad as pad_constant
 
 I32_MOST, I64_MOST = 2**31 - 1, 2**63 - 1
@@ -435,7 +436,7 @@ BLOCKS = reals(2, 12, 2, 3)
 SQUARE = reals(2, 3, 4)
 
 OPS = (
-    Op("Slice", since=10, lower=slice_, cases=SLICES),
+    Op("Slice", since=10, lower=slice_, reference=tensors.slice_, cases=SLICES),
     Op("Slice", since=1, lower=slice_1, cases=(Case((X,), {"starts": [1, -2], "ends": [9, 4], "axes": [0, 2]}),)),
     Op(
         "Split",
@@ -459,7 +460,7 @@ OPS = (
         lower=concat,
         cases=(Case((X, X[:, :1], X[:, :0]), {"axis": 1}), Case((X,), {"axis": -1}), Case((integers(2), integers(3)), {"axis": 0})),
     ),
-    Op("Pad", since=11, lower=pad, cases=MANY_PADS),
+    Op("Pad", since=11, lower=pad, reference=tensors.pad, cases=MANY_PADS),
     Op(
         "Pad",
         since=2,

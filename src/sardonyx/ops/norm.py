@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from sardonyx.ops.conv import along_channels
 from sardonyx.ops.pointwise import add, along, cast, div, mean_along, mul, normal_axes, normal_axis, pointwise, reduce, sub
 from sardonyx.ops.pool import power, root
 from sardonyx.ops.record import Case, Op, Rule
+from sardonyx.ops.reference import elementwise
 from sardonyx.ops.windows import LONG, pad
 
 
@@ -246,6 +248,12 @@ def raised(e: Expr, exponent: float) -> Expr:
 PICTURE = reals(2, 6, 3, 4)
 BATCH = (PICTURE, reals(6), reals(6), reals(6), np.abs(reals(6)) + 0.1)
 
+
+def old_batch_normalization(since: int, meaning: Callable[..., Any]) -> Op:
+    own = elementwise.batch_normalization
+    return Op("BatchNormalization", since=since, expand=meaning, gradient=Rule.DERIVED, tolerance=1e-5, reference=own)
+
+
 OPS = (
     Op(
         "LayerNormalization",
@@ -305,6 +313,7 @@ OPS = (
         "BatchNormalization",
         since=14,
         expand=batch_normalization,
+        reference=elementwise.batch_normalization,
         gradient=Rule.DERIVED,
         tolerance=1e-5,
         cases=(
@@ -313,12 +322,13 @@ OPS = (
             Case((reals(5, 6), *BATCH[1:])),
         ),
     ),
-    Op("BatchNormalization", since=7, expand=batch_normalization_7, gradient=Rule.DERIVED, tolerance=1e-5),
-    Op("BatchNormalization", since=1, expand=batch_normalization_1, gradient=Rule.DERIVED, tolerance=1e-5),
+    old_batch_normalization(7, batch_normalization_7),
+    old_batch_normalization(1, batch_normalization_1),
     Op(
         "LpNormalization",
         since=1,
         expand=lp_normalization,
+        reference=elementwise.lp_normalization,
         gradient=Rule.DERIVED,
         cases=(Case((np.array([[3, 4], [0, 0]], np.float32),)), Case((PICTURE,), {"axis": 1, "p": 1})),
     ),
@@ -326,6 +336,7 @@ OPS = (
         "LRN",
         since=1,
         lower=lrn,
+        reference=elementwise.lrn,
         cases=(Case((PICTURE,), {"size": 3}), Case((PICTURE,), {"size": 5, "alpha": 0.2, "beta": 0.5, "bias": 2.0})),
     ),
 )

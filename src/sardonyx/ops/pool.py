@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sardonyx.base.dtypes import DType, boolean, i64
 from sardonyx.base.errors import Fail
@@ -24,6 +23,7 @@ from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.pointwise import along, mean_along, pointwise, reduce
 from sardonyx.ops.ranks import require_ranks
 from sardonyx.ops.record import Case, Op, Rule
+from sardonyx.ops.reference import windows as reference
 from sardonyx.ops.windows import Window, bordered, lowest, pad, per_axis, windows
 
 
@@ -263,17 +263,12 @@ MAX_AT = tuple(Case((x,), {**a, "storage_order": k % 2}, outputs=2) for k, (x, a
 GLOBAL = (Case((PICTURE,)), Case((reals(1, 3, 5),)), Case((reals(2, 1, 2, 3, 2),)))
 
 
-def global_lp_reference(x: npt.NDArray[Any], p: float = 2) -> npt.NDArray[Any]:
-    sums: npt.NDArray[Any] = (np.abs(x) ** p).sum(tuple(range(2, x.ndim)), keepdims=True)
-    return sums ** (1 / p)
-
-
 POOLED, PLACES = reals(1, 2, 2, 3), np.array([[[[0, 3, 4], [13, 21, 17]], [[24, 26, 35], [36, 45, 41]]]])
 
 OPS = (
-    Op("MaxPool", since=1, lower=max_pool, cases=MAX + MAX_AT),
-    Op("AveragePool", since=1, lower=average_pool, cases=AVERAGE),
-    Op("LpPool", since=2, lower=lp_pool, cases=LP),
+    Op("MaxPool", since=1, lower=max_pool, reference=reference.max_pool, cases=MAX + MAX_AT),
+    Op("AveragePool", since=1, lower=average_pool, reference=reference.average_pool, cases=AVERAGE),
+    Op("LpPool", since=1, lower=lp_pool, reference=reference.lp_pool, cases=LP),
     Op(
         "MaxUnpool",
         since=9,
@@ -285,6 +280,6 @@ OPS = (
         ),
     ),
     Op("GlobalAveragePool", since=1, lower=global_average_pool, cases=GLOBAL),
-    Op("GlobalMaxPool", since=1, lower=global_max_pool, cases=GLOBAL),
-    Op("GlobalLpPool", since=1, lower=global_lp_pool, cases=GLOBAL, reference=global_lp_reference),
+    Op("GlobalMaxPool", since=1, lower=global_max_pool, reference=reference.global_max_pool, cases=GLOBAL),
+    Op("GlobalLpPool", since=1, lower=global_lp_pool, cases=GLOBAL, reference=reference.global_lp_pool),
 )

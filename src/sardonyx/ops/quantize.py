@@ -24,6 +24,7 @@ from sardonyx.ops.integer_products import is_zero
 from sardonyx.ops.pointwise import cast, normal_axis, pointwise
 from sardonyx.ops.record import Case, Op, Rule
 from sardonyx.ops.reduce import drop, total
+from sardonyx.ops.reference import tensors
 
 
 def granular(x: Tensor, parameter: Tensor, axis: int, block_size: int) -> Callable[[Sequence[Dim]], Expr]:
@@ -93,6 +94,11 @@ def dequantize(
     return compute(dtype, x.shape, body)
 
 
+def dequantize_10(x: Tensor, scale: Tensor, zero_point: Tensor | None = None, axis: int = 1) -> Tensor:
+    """Before opset 19: no blocks, and the output has the scale's type."""
+    return dequantize(x, scale, zero_point, axis)
+
+
 def dynamic_quantize(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """x: f32[*d] -> y: u8[*d], scale: f32[], zero point: u8[], so that the range of x and 0 fills that of u8."""
     axes = list(range(x.rank))
@@ -149,7 +155,15 @@ def up() -> list[Case]:
 
 OPS = (
     Op("QuantizeLinear", since=10, lower=quantize, cases=tuple(down()), gradient=Rule.NONE, quantised=Rule.NONE),
-    Op("DequantizeLinear", since=10, lower=dequantize, cases=tuple(up()), gradient=Rule.NONE, quantised=Rule.NONE),
+    Op("DequantizeLinear", since=19, lower=dequantize, cases=tuple(up()), gradient=Rule.NONE, quantised=Rule.NONE),
+    Op(
+        "DequantizeLinear",
+        since=10,
+        lower=dequantize_10,
+        gradient=Rule.NONE,
+        quantised=Rule.NONE,
+        reference=tensors.dequantize_linear,
+    ),
     Op(
         "DynamicQuantizeLinear",
         since=11,

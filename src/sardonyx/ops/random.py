@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from sardonyx.base.dtypes import DType, f32, f64, u32, u64
 from sardonyx.base.symbolic import Dim, strides
@@ -23,6 +24,7 @@ from sardonyx.loop.nodes import Expr
 from sardonyx.ops.casts import element_type
 from sardonyx.ops.record import Meaning, Op, Rule
 from sardonyx.ops.reduce import arg_max
+from sardonyx.ops.reference import tensors
 from sardonyx.ops.scatter import offset
 
 ROUNDS, MULTIPLIER, STEP = 10, 0xD256D193, 0x9E3779B9
@@ -135,8 +137,8 @@ def multinomial(logits: Tensor, dtype: int = 6, sample_size: int = 1, seed: floa
     return compute(out, (batch, sample_size), lambda *i: scalar.cast(at(place, i), out))
 
 
-def drawing(name: str, since: int, meaning: Meaning) -> Op:
-    return Op(name, since=since, lower=meaning, gradient=Rule.NONE, quantised=Rule.NONE)
+def drawing(name: str, since: int, meaning: Meaning, reference: Callable[..., Any] | None = None) -> Op:
+    return Op(name, since=since, lower=meaning, gradient=Rule.NONE, quantised=Rule.NONE, reference=reference)
 
 
 OPS = (
@@ -145,5 +147,5 @@ OPS = (
     drawing("RandomNormal", 1, random_normal),
     drawing("RandomNormalLike", 1, random_normal_like),
     drawing("Bernoulli", 15, bernoulli),
-    drawing("Multinomial", 7, multinomial),
+    drawing("Multinomial", 7, multinomial, tensors.multinomial),
 )

@@ -7,7 +7,7 @@ Narrow floats are reduced in f32 and rounded once, at the end. A reduction over 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from sardonyx.ops.axes import apart, decided, known_axes, marks, without
 from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.pointwise import along, cast, normal_axes, normal_axis, pointwise, view
 from sardonyx.ops.record import Case, Meaning, Op, Rule
+from sardonyx.ops.reference import elementwise
 
 Fold: TypeAlias = Callable[[Tensor, Sequence[int]], Tensor]
 """x: T[*d] reduced over these axes, each left with one element."""
@@ -186,6 +187,11 @@ FOLDS: dict[str, Fold] = {
     "ReduceLogSum": finished("log"),
     "ReduceLogSumExp": log_sum_exp,
 }
+REFERENCES: dict[str, Callable[..., Any]] = {
+    "ReduceMean": elementwise.mean,
+    "ReduceLogSum": elementwise.log_of_sum,
+    "ReduceLogSumExp": elementwise.log_of_sum_of_exponentials,
+}
 X = reals(2, 3, 4) + 2.5
 
 
@@ -206,11 +212,12 @@ def cases(name: str) -> tuple[Case, ...]:
 
 
 def records(name: str, fold: Fold) -> tuple[Op, Op]:
+    own = REFERENCES.get(name)
     newest = 13 if name == "ReduceSum" else 18
     older = tuple(Case((X,), a) for a in ({}, {"axes": [1, -1]}, {"axes": [0], "keepdims": 0}))
     return (
-        Op(name, since=newest, lower=reducer(fold), cases=cases(name), tolerance=2e-6),
-        Op(name, since=1, lower=reducer_13(fold), cases=older, tolerance=2e-6),
+        Op(name, since=newest, lower=reducer(fold), cases=cases(name), tolerance=2e-6, reference=own),
+        Op(name, since=1, lower=reducer_13(fold), cases=older, tolerance=2e-6, reference=own),
     )
 
 

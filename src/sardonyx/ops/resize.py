@@ -25,6 +25,7 @@ from sardonyx.loop.nodes import Const, Expr
 from sardonyx.ops.cases import reals
 from sardonyx.ops.pointwise import along, cast, div, normal_axes, reduce, view
 from sardonyx.ops.record import Case, Op
+from sardonyx.ops.reference import images
 
 
 @dataclass(frozen=True, slots=True)
@@ -499,7 +500,7 @@ CASES = (
 
 OPS = (
     Op("Resize", since=11, lower=resize, cases=CASES, tolerance=1e-5),
-    Op("Resize", since=10, lower=upsample),
-    Op("Upsample", since=9, lower=upsample),
-    Op("Upsample", since=7, lower=upsample_7),
+    Op("Resize", since=10, lower=upsample, reference=images.resize_10),
+    Op("Upsample", since=9, lower=upsample, reference=images.resize_10),
+    Op("Upsample", since=7, lower=upsample_7, reference=images.upsample_7),
 )

@@ -29,6 +29,7 @@ from sardonyx.ops.cases import reals
 from sardonyx.ops.linalg import product
 from sardonyx.ops.pointwise import add, cast, expand_to, pointwise, reduce, view
 from sardonyx.ops.record import Case, Op, as_in_files
+from sardonyx.ops.reference import recurrent
 
 Activation = Callable[[Expr], Expr]
 
@@ -456,18 +457,20 @@ def common(gates: int) -> tuple[Case, ...]:
 
 
 OPS = (
-    Op("RNN", since=7, lower=rnn, cases=common(1), tolerance=1e-5),
+    Op("RNN", since=1, lower=rnn, reference=recurrent.rnn, cases=common(1), tolerance=1e-5),
     Op(
         "GRU",
-        since=7,
+        since=1,
         lower=gru,
+        reference=recurrent.gru,
         cases=(*common(3), Case((X, *weights(3)), {"hidden_size": 4, "linear_before_reset": 1}, "linear_before_reset")),
         tolerance=1e-5,
     ),
     Op(
         "LSTM",
-        since=7,
+        since=1,
         lower=lstm,
+        reference=recurrent.lstm,
         cases=(
             *common(4),
             Case((X, *weights(4), None, H1, H1, reals(1, 12, scale=0.3)), {"hidden_size": 4}, "peepholes"),

@@ -29,6 +29,7 @@ from sardonyx.ops.index import same_rank, tuple_length
 from sardonyx.ops.pointwise import normal_axis, reduce
 from sardonyx.ops.ranks import require_ranks
 from sardonyx.ops.record import Case, Op
+from sardonyx.ops.reference import tensors
 from sardonyx.ops.windows import windows
 
 OUT_OF_BOUNDS = ("indices element out of data bounds, idx={0} for an axis of {1}",)
@@ -248,7 +249,7 @@ TUPLES = tuple(
 
 OPS = (
     Op("ScatterElements", since=11, kernel=scatter_elements, cases=ELEMENTS),
-    Op("Scatter", since=9, kernel=scatter),
+    Op("Scatter", since=9, kernel=scatter, reference=tensors.scatter),
     Op("ScatterND", since=11, kernel=scatter_nd, cases=TUPLES),
     Op(
         "TensorScatter",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sardonyx.ops.record import Op, Rule
+from sardonyx.ops.reference import tensors
 
 
 def host(name: str, since: int) -> Op:
@@ -25,7 +28,7 @@ OPS = (
     host("SequenceMap", 17),
     host("SplitToSequence", 11),
     host("ConcatFromSequence", 11),
-    host("Optional", 15),
+    replace(host("Optional", 15), reference=tensors.optional),
     host("OptionalGetElement", 15),
     host("OptionalHasElement", 15),
 )

@@ -25,6 +25,7 @@ from sardonyx.ops.pointwise import expand_to, normal_axes, normal_axis, view
 from sardonyx.ops.ranks import require_ranks
 from sardonyx.ops.record import Case, Op, Rule
 from sardonyx.ops.reduce import drop
+from sardonyx.ops.reference import elementwise
 
 # ---- sizes as tensors ---------------------------------------------------------------------------------------------------
 
@@ -375,7 +376,7 @@ OPS = (
     quiet("Shape", shape, 1, Case((X,)), Case((X,), {"start": 1}), Case((X,), {"start": -2, "end": -1}), Case((X,), {"end": 9})),
     quiet("Size", size, 1, Case((X,)), Case((EMPTY,)), Case((np.float32(2),))),
     Op("Reshape", since=5, lower=reshape, cases=RESHAPES),
-    Op("Reshape", since=1, lower=reshape_1),
+    Op("Reshape", since=1, lower=reshape_1, reference=elementwise.reshape),
     Op(
         "Flatten",
         since=1,

@@ -14,6 +14,8 @@ from sardonyx.expr.tensor import Tensor, compute
 from sardonyx.loop.nodes import Expr
 from sardonyx.ops.pointwise import along, cast, div, normal_axis, pointwise, reduce, sub
 from sardonyx.ops.record import Case, Op, Rule
+from sardonyx.ops.reference import elementwise as reference
+from sardonyx.ops.reference.arrays import Array
 
 
 def softmax_over(x: Tensor, axes: Sequence[int]) -> Tensor:
@@ -78,15 +80,22 @@ CASES = (
 )
 
 
-def versions(name: str, meaning: Callable[[Tensor, Sequence[int]], Tensor]) -> tuple[Op, Op]:
+def versions(
+    name: str,
+    meaning: Callable[[Tensor, Sequence[int]], Tensor],
+    older: Callable[[Array], Array],
+    newer: Callable[..., Array] | None = None,
+) -> tuple[Op, Op]:
+    """older, newer: the operator in numpy, of rows before opset 13."""
+    flat = reference.flattened(older)
     return (
-        Op(name, since=13, expand=over_one(meaning), gradient=Rule.DERIVED, cases=CASES),
-        Op(name, since=1, expand=over_rest(meaning), gradient=Rule.DERIVED, cases=CASES),
+        Op(name, since=13, expand=over_one(meaning), gradient=Rule.DERIVED, cases=CASES, reference=newer),
+        Op(name, since=1, expand=over_rest(meaning), gradient=Rule.DERIVED, cases=CASES, reference=flat),
     )
 
 
 OPS = (
-    *versions("Softmax", softmax_over),
-    *versions("LogSoftmax", log_softmax_over),
-    *versions("Hardmax", hardmax_over),
+    *versions("Softmax", softmax_over, reference.softmax),
+    *versions("LogSoftmax", log_softmax_over, reference.log_softmax, reference.log_softmax_along),
+    *versions("Hardmax", hardmax_over, reference.hardmax),
 )

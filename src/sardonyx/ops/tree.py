@@ -18,6 +18,7 @@ from sardonyx.ops.cases import reals
 from sardonyx.ops.ml import DOMAIN, as_rows, best, carrier, labelled, transformed, two_columns, whole_labels
 from sardonyx.ops.pointwise import add, cast, pointwise, view
 from sardonyx.ops.record import Case, Op, Rule
+from sardonyx.ops.reference import trees
 from sardonyx.ops.tree_walk import AGGREGATES, COMPARISONS, Forest, distinct, walked
 
 Array = npt.NDArray[Any]
@@ -322,6 +323,7 @@ OPS = (
         since=1,
         domain=DOMAIN,
         kernel=tree_ensemble_regressor,
+        reference=trees.regressor,
         gradient=Rule.NONE,
         quantised=Rule.NONE,
         tolerance=1e-5,
@@ -337,6 +339,7 @@ OPS = (
         since=1,
         domain=DOMAIN,
         kernel=tree_ensemble_classifier,
+        reference=trees.classifier,
         gradient=Rule.NONE,
         quantised=Rule.NONE,
         tolerance=1e-5,

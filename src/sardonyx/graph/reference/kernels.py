@@ -28,10 +28,10 @@ from sardonyx.expr.tensor import constant
 from sardonyx.graph import record_schemas, schemas
 from sardonyx.graph.attributes import attributes_of
 from sardonyx.graph.foreign import is_host_node
-from sardonyx.graph.reference import control, corrections
+from sardonyx.graph.reference import control
 from sardonyx.graph.reference.control import Body, Kernel
 from sardonyx.graph.reference.function import FunctionBody, Types, typed_function
-from sardonyx.ops.record import Op
+from sardonyx.ops.record import Op, parameters
 from sardonyx.runtime.draws import Draws, mixed
 
 _CONTROL: dict[str, Callable[[ir.Node, Mapping[str, Body]], Kernel]] = {
@@ -123,15 +123,16 @@ def from_host(prepare: host.Prepare, node: ir.Node, schema: schemas.Schema) -> K
 # ---- corrections -----------------------------------------------------------------------------------------------------------
 
 
-def correction(schema: schemas.Schema) -> corrections.Correction | None:
-    """Our own function for an operator that onnx.reference lacks or gets wrong."""
-    return corrections.find(schema.domain, schema.name, schema.since)
+def correction(schema: schemas.Schema) -> Callable[..., Any] | None:
+    """The record's own function in numpy, of an operator that onnx.reference lacks or gets wrong."""
+    op = ops.find(schema.domain, schema.name, schema.since)
+    return op.reference if op is not None else None
 
 
 def corrected(function: Callable[..., Any], node: ir.Node, schema: schemas.Schema) -> Kernel:
     """A kernel that calls `function(*inputs, **attributes)`, defaults filled in; it returns an output or a tuple of them."""
     attributes = attributes_of(node, schema)
-    if corrections.wants_outputs(function):
+    if "outputs" in parameters(function):
         attributes["outputs"] = len(node.outputs)
     seeds = seeds_of(node, schema)
     attributes.pop("seed", None)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sardonyx.graph.reference.corrections.table import Array, Table
+from sardonyx.ops.reference.arrays import Array
 
 Activation = Callable[[Array], Array]
 
@@ -216,6 +216,3 @@ def lstm(
         return step
 
     return layer(cell, x, lengths, [initial_h, initial_c], direction, size, layout)
-
-
-TABLE: Table = {"RNN": ((1, rnn),), "GRU": ((1, gru),), "LSTM": ((1, lstm),)}

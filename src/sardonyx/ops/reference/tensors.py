@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from onnx.reference.ops.op_dequantize_linear import DequantizeLinear_19
-from onnx.reference.ops.op_non_max_suppression import NonMaxSuppression
-from onnx.reference.ops.op_scatter_elements import ScatterElements
 
 from sardonyx.base.errors import Fail
-from sardonyx.graph.reference.corrections.table import Array, Table, evaluate, until
+from sardonyx.ops.reference.arrays import Array, evaluate
 
 
 def slice_(x: Array, starts: Array, ends: Array, axes: Array | None = None, steps: Array | None = None) -> Array:
@@ -49,7 +46,7 @@ def check_bounds(indices: Array, size: int) -> None:
 
 def scatter(x: Array, indices: Array, updates: Array, axis: int = 0) -> Array:
     """Scatter, which ScatterElements took the place of."""
-    return evaluate(ScatterElements, x, indices, updates, axis=axis)
+    return evaluate("op_scatter_elements.ScatterElements", x, indices, updates, axis=axis)
 
 
 def pad(x: Array, pads: Array, value: Array | None = None, axes: Array | None = None, mode: str = "constant") -> Array:
@@ -89,13 +86,13 @@ def non_max_suppression(
         limits.append(np.asarray(score_threshold).reshape(-1))
     if int(limits[0][0]) == 0:
         return np.zeros((0, 3), np.int64)
-    return evaluate(NonMaxSuppression, boxes, scores, *limits, center_point_box=center_point_box)
+    return evaluate("op_non_max_suppression.NonMaxSuppression", boxes, scores, *limits, center_point_box=center_point_box)
 
 
 def dequantize_linear(x: Array, scale: Array, zero: Array | None = None, axis: int = 1) -> Array:
     """DequantizeLinear before opset 19."""
     inputs = (x, scale) if zero is None else (x, scale, zero)
-    return evaluate(DequantizeLinear_19, *inputs, axis=axis)
+    return evaluate("op_dequantize_linear.DequantizeLinear_19", *inputs, axis=axis)
 
 
 def optional(x: Any = None, **_: Any) -> Any:
@@ -121,16 +118,3 @@ def one_hot(indices: Array, depth: Array, values: Sequence[float], axis: int = -
     shape = [1] * wanted.ndim
     shape[axis] = size
     return np.asarray(np.where(wanted == np.arange(size).reshape(shape), on, off))
-
-
-TABLE: Table = {
-    **until(19, {"DequantizeLinear": dequantize_linear}),
-    **until(11, {"Scatter": scatter}),
-    "GatherElements": ((1, gather_elements),),
-    "Multinomial": ((1, multinomial),),
-    "NonMaxSuppression": ((1, non_max_suppression),),
-    "OneHot": ((1, one_hot),),
-    "Optional": ((1, optional),),
-    "Pad": ((1, None), (11, pad)),
-    "Slice": ((1, None), (10, slice_)),
-}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sardonyx.graph.reference.corrections.table import Array, Table, wide
+from sardonyx.ops.reference.arrays import Array, wide
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,13 +246,3 @@ def global_lp_pool(x: Array, p: float = 2) -> Array:
 def global_max_pool(x: Array) -> Array:
     """The largest of each channel."""
     return np.asarray(x.max(tuple(range(2, x.ndim)), keepdims=True))
-
-
-TABLE: Table = {
-    "ConvTranspose": ((1, conv_transpose),),
-    "MaxPool": ((1, max_pool),),
-    "AveragePool": ((1, average_pool),),
-    "LpPool": ((1, lp_pool),),
-    "GlobalLpPool": ((1, global_lp_pool),),
-    "GlobalMaxPool": ((1, global_max_pool),),
-}

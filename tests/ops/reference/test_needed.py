@@ -13,7 +13,7 @@ import pytest
 
 from sardonyx import GraphOptimizationLevel, InferenceSession, SessionOptions, ops
 from sardonyx.graph import schemas
-from sardonyx.graph.reference import corrections, kernels
+from sardonyx.graph.reference import kernels
 from tests.ops import harness
 from tests.ops.harness import Array
 
@@ -91,7 +91,7 @@ NEEDED = (
     Needed("LogSoftmax", 13, (read_only(0, 3),)),
     Needed("Erf", 13, (np.array([0.3, -2]),), expected=(np.array([math.erf(0.3), math.erf(-2)]),)),
     Needed("Hardmax", 11, (reals(2, 3, 4),)),
-    Needed("Dropout", 6, (reals(3, 4),), {"ratio": 0.5}, expected=(reals(3, 4),)),
+    Needed("Dropout", 6, (reals(3, 4),), {"ratio": 0.5, "is_test": 1}, expected=(reals(3, 4),)),
     Needed("Reshape", 4, (reals(2, 3, 4),), {"shape": [0, -1]}),
     Needed("Split", 1, (reals(6, 2),), {"axis": 0, "split": [1, 5]}, 2, (reals(6, 2)[:1], reals(6, 2)[1:])),
     Needed("ReduceMean", 18, (np.zeros((0, 3), np.int32), np.array([0]))),
@@ -134,7 +134,7 @@ NEEDED = (
     *(from_records("TreeEnsembleClassifier", which, ML) for which in (4, 7)),
 )
 ELSEWHERE = ("Multinomial", "Optional")
-"""Random numbers, and what is no tensor: corrections/test_tensors.py, and below."""
+"""Random numbers, and what is no tensor: test_tensors.py, and below."""
 IDS = [f"{n.name}-{n.version}-{i}" for i, n in enumerate(NEEDED)]
 
 
@@ -164,6 +164,11 @@ def test_the_correction_is_right(needed: Needed) -> None:
     compare(run(needed, "ReferenceExecutionProvider"), expected(needed))
 
 
+@pytest.mark.parametrize("needed", [n for n in NEEDED if n.version < 7 and n.expected is not None], ids=lambda n: n.name)
+def test_old_forms_are_compiled(needed: Needed) -> None:
+    compare(run(needed, "CPUExecutionProvider"), expected(needed))
+
+
 @pytest.mark.parametrize("needed", NEEDED, ids=IDS)
 def test_onnx_reference_is_not(needed: Needed) -> None:
     """It gives other numbers, or none: it raises an error, or lacks the operator."""
@@ -172,14 +177,14 @@ def test_onnx_reference_is_not(needed: Needed) -> None:
         compare(run(needed, "ReferenceExecutionProvider"), wanted)
 
 
-def test_every_correction_has_a_case() -> None:
+def test_every_reference_has_a_case() -> None:
     shown = set()
     for needed in NEEDED:
-        schema = schemas.find(needed.domain, needed.name, needed.version if needed.domain == "" else 1)
-        assert schema is not None
-        shown.add((needed.domain, needed.name, corrections.find(needed.domain, needed.name, schema.since)))
-    listed = {(domain, name, f) for domain, table in corrections.TABLES for name, rows in table.items() for _, f in rows if f}
-    assert listed - shown == {("", name, corrections.find("", name, 15)) for name in ELSEWHERE}
+        op = ops.find(needed.domain, needed.name, needed.version if needed.domain == "" else 1)
+        assert op is not None
+        shown.add((needed.domain, needed.name, op.reference))
+    listed = {(op.domain, op.name, op.reference) for family in ops.FAMILIES for op in family if op.reference is not None}
+    assert {entry[:2] for entry in listed - shown} == {("", name) for name in ELSEWHERE}
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sardonyx.graph.reference.corrections.table import Array, Table, until
+from sardonyx.ops.reference.arrays import Array
 
 
 def explicit_broadcast(function: Callable[[Array, Array], Array]) -> Callable[..., Array]:
@@ -182,19 +182,4 @@ BINARY: dict[str, Callable[[Array, Array], Array]] = {
     "Equal": np.equal,
     "Greater": np.greater,
     "Less": np.less,
-}
-TABLE: Table = {
-    **until(7, {name: explicit_broadcast(function) for name, function in BINARY.items()}),
-    **until(13, {"Softmax": flattened(softmax), "Hardmax": flattened(hardmax)}),
-    "LogSoftmax": ((1, flattened(log_softmax)), (13, log_softmax_along)),
-    "Erf": ((9, erf),),
-    **until(7, {"Dropout": dropout}),
-    **until(5, {"Reshape": reshape}),
-    **until(2, {"Split": split}),
-    "ReduceMean": ((1, mean),),
-    "ReduceLogSum": ((1, log_of_sum),),
-    "ReduceLogSumExp": ((1, log_of_sum_of_exponentials),),
-    "LpNormalization": ((1, lp_normalization),),
-    "LRN": ((1, lrn),),
-    "BatchNormalization": ((1, batch_normalization),),
 }

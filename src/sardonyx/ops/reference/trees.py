@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from sardonyx.graph.reference.corrections.ml import TRANSFORMS, class_labels, second_class
-from sardonyx.graph.reference.corrections.table import Array, Table
+from sardonyx.ops.reference.arrays import Array
+from sardonyx.ops.reference.ml import TRANSFORMS, class_labels, second_class
 
 MODES = {
     "BRANCH_LEQ": np.less_equal,
@@ -147,9 +147,3 @@ def binary(score: Array, base: Array, labels: Array, a: dict[str, Any], post_tra
     positive = bool((np.asarray(a["class_weights"] if weights is None else weights) >= 0).all())
     label = labels[(score.astype(np.float32) > (0.5 if positive else 0)).astype(int)]
     return label, second_class(score, post_transform, centred=not positive)
-
-
-TABLE: Table = {
-    "TreeEnsembleRegressor": ((1, regressor),),
-    "TreeEnsembleClassifier": ((1, classifier),),
-}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sardonyx.graph.reference.corrections.table import Array, Table
+from sardonyx.ops.reference.arrays import Array
 
 # ---- scores ---------------------------------------------------------------------------------------------------------------
 
@@ -121,11 +121,3 @@ def normalizer(x: Array, norm: str = "MAX") -> Array:
         "L2": lambda: np.sqrt((rows**2).sum(-1, keepdims=True)),
     }[norm]()
     return (rows / np.where(norms == 0, 1, norms)).astype(np.float32)
-
-
-TABLE: Table = {
-    "LinearClassifier": ((1, linear_classifier),),
-    "LinearRegressor": ((1, linear_regressor),),
-    "Normalizer": ((1, normalizer),),
-    "Scaler": ((1, scaler),),
-}

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from onnx.reference.ops.op_resize import Resize
-from onnx.reference.ops.op_roi_align import RoiAlign
 
-from sardonyx.graph.reference.corrections.table import Array, Table, evaluate, until
+from sardonyx.ops.reference.arrays import Array, evaluate
 
 _EMPTY = np.zeros(0, np.float32)
 
@@ -17,7 +15,7 @@ _EMPTY = np.zeros(0, np.float32)
 def resize_10(x: Array, scales: Array, mode: str = "nearest") -> Array:
     """Resize of opset 10, and Upsample: coordinates are divided by the scale, nearest means the one before."""
     return evaluate(
-        Resize,
+        "op_resize.Resize",
         x,
         _EMPTY,
         np.asarray(scales, np.float32),
@@ -39,7 +37,7 @@ def upsample_1(x: Array, height_scale: float, width_scale: float, mode: str = "n
 
 def roi_align_10(x: Array, rois: Array, batches: Array, **attributes: Any) -> Array:
     """RoiAlign before opset 16 does not shift by half a pixel."""
-    return evaluate(RoiAlign, x, rois, batches, coordinate_transformation_mode="output_half_pixel", **attributes)
+    return evaluate("op_roi_align.RoiAlign", x, rois, batches, coordinate_transformation_mode="output_half_pixel", **attributes)
 
 
 def max_roi_pool(x: Array, rois: Array, pooled_shape: Sequence[int], spatial_scale: float = 1.0) -> Array:
@@ -62,11 +60,3 @@ def cells(first: int, last: int, count: int, limit: int) -> list[tuple[int, int]
     size = max(last - first + 1, 1) / count
     bounds = [(first + int(np.floor(i * size)), first + int(np.ceil((i + 1) * size))) for i in range(count)]
     return [(min(max(a, 0), limit), min(max(b, 0), limit)) for a, b in bounds]
-
-
-TABLE: Table = {
-    "Upsample": ((1, upsample_1), (7, upsample_7), (9, resize_10)),
-    **until(11, {"Resize": resize_10}),
-    **until(16, {"RoiAlign": roi_align_10}),
-    "MaxRoiPool": ((1, max_roi_pool),),
-}
