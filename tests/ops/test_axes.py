@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 
 from sardonyx import InferenceSession
@@ -112,3 +113,20 @@ def test_wrong_squeeze_and_step_are_errors():
             axes=[0],
             steps=[0],
         )
+
+
+@pytest.mark.parametrize("noop", [0, 1])
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_reductions_over_as_many_axes_as_data_say(keepdims, noop):
+    """The axes are the places of ones in a vector: none, some or all of them."""
+    text = f"""<ir_version: 10, opset_import: ["": 21]> m (float[a, b, c] x, int64[r] chosen) => (float y) {{
+        places = NonZero(chosen) row = Constant<value = int64[1] {{-1}}>() axes = Reshape(places, row)
+        y = ReduceSum<keepdims = {keepdims}, noop_with_empty_axes = {noop}>(x, axes) }}"""
+    s = InferenceSession(onnx.parser.parse_model(text).SerializeToString())
+    x = X.reshape(X.shape[0], -1, X.shape[-1])
+    for chosen in itertools.product((0, 1), repeat=3):
+        axes = tuple(np.flatnonzero(chosen)) or (() if noop else None)
+        (got,) = s.run(None, {"x": x, "chosen": np.array(chosen)})
+        expected = np.sum(x, axes, keepdims=bool(keepdims))
+        assert got.shape == expected.shape
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)

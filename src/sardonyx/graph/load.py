@@ -22,6 +22,7 @@ from sardonyx.base.given import NOTHING, Given
 from sardonyx.graph import schemas
 from sardonyx.graph.constants import lift_constants, tensor_of
 from sardonyx.graph.external_data import ExternalData, tensor_of_bytes
+from sardonyx.graph.gradient import expand_gradients
 from sardonyx.graph.inference import infer
 from sardonyx.graph.inline import inline_functions
 from sardonyx.graph.skim import File, Memory, Piece, Skimmed, skim
@@ -139,6 +140,8 @@ def from_proto(
     if options.distinct:
         part_names(model.graph)
     infer(model)
+    if expand_gradients(model):
+        sort(model)
     check_types(model)
     return model
 

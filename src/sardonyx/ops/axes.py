@@ -25,11 +25,12 @@ def known_axes(axes: Tensor | None) -> list[int] | None:
 
 
 def decided(axes: Tensor | None) -> bool:
-    """Are the axes known before the run? None and a tensor of no elements are."""
+    """Are the axes known before the run? None and a tensor of no elements are. Raises Undecided while their number is a question."""
     if axes is None or axes.shape == (0,):
         return True
     numbers = known(axes)
-    return numbers is not None and all(isinstance(a, int) for a in numbers.ravel())
+    found = elements(axes) if numbers is None else numbers
+    return all(isinstance(a, int) for a in found.ravel())
 
 
 def choices(axes: Tensor, rank: int) -> list[list[Dim]]:
