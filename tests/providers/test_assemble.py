@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sardonyx.base.symbolic import Dim, minimum
+from sardonyx.base.symbolic import Dim, evaluate, minimum, symbol
 from sardonyx.codegen import features
 from sardonyx.expr import require
 from sardonyx.expr.region import choose, scan
@@ -15,7 +15,7 @@ from sardonyx.lower.schedule import Repeat, calls
 from sardonyx.ops import linalg
 from sardonyx.ops.pointwise import add, mul, pointwise, view
 from sardonyx.ops.rnn import lstm
-from sardonyx.providers.assemble import Assembly, assemble
+from sardonyx.providers.assemble import Assembly, assemble, largest
 from sardonyx.runtime import abi
 from tests.lower.harness import compiled, machine_for, parse, reals
 
@@ -153,3 +153,13 @@ def test_scratch_is_reserved_for_the_largest_iteration() -> None:
     program = compiled(net, "f32[m, 3]", "f32[m, m]")
     for m in (1, 4, 17):
         program.check(reals(m, 3), reals(m, m), tolerance=1e-5)
+
+
+def test_the_largest_of_a_thousand_sizes() -> None:
+    """No formula is so deep that Python's stack ends."""
+    sizes: list[Dim] = [symbol(f"n{i}") for i in range(2000)]
+    found = largest([*sizes, 3, 5])
+    assert evaluate(found, lambda s: 1) == 5
+    assert evaluate(found, lambda s: 7 if s.name == "n1234" else 0) == 7
+    assert largest([]) == 0
+    assert largest([4, 9, 4]) == 9

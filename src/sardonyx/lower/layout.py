@@ -13,6 +13,8 @@ from sardonyx.lower.values import Panels, Value, address, extent, has_remainder,
 MOST_ASKED = 16
 """Values that are looked at on the way back to a contraction."""
 
+LONG = 4
+"""Vectors of terms from which on a reduction is computed along its terms, even if its results then are not stored side by side."""
 DEPTH = 3
 """Values behind each other that are asked how they will lie."""
 
@@ -51,7 +53,7 @@ class Layouts:
         loops = v.all_loops
         if v.place == "ROW":
             loops = [s for s in loops if s not in v.nest.band]  # type: ignore[attr-defined]
-        if v.place != "ROW" or v.stored:
+        if (v.place != "ROW" or v.stored) and not self.reduces_rows(v):
             spots.append(self.stored_at(v))
 
         def score(s: Symbol) -> tuple[bool, int, bool]:
@@ -59,6 +61,10 @@ class Layouts:
             return long, sum(moves(a, s) == 1 for a in spots), s in v.variables
 
         return max(reversed(loops), key=score, default=None)
+
+    def reduces_rows(self, v: Value) -> bool:
+        """Does v reduce so many terms for each result that its reads matter and its stores do not?"""
+        return v.fn is not None and self.machine.guess(product(map(extent, v.loops))) >= LONG * self.machine.lanes
 
     def likely_spots(self, v: Value, depth: int) -> list[Dim]:
         """Where v's reads lie, of those for which this can be told."""

@@ -20,6 +20,7 @@ from sardonyx.lower.apart import Placed, take_apart
 from sardonyx.lower.arena import plan_memory
 from sardonyx.lower.check import check_calls, check_nests, check_values
 from sardonyx.lower.levels import mark_levels
+from sardonyx.lower.long_reductions import split_long_reductions
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.pack import pack
 from sardonyx.lower.parallel import dealt, is_alone
@@ -75,6 +76,7 @@ def lower(
     rewrite_convolutions(values, {*kept}, machine)
     make_strips(values, {*kept}, machine)
     pack(values, machine, {*inputs, *kept})
+    split_long_reductions(values, {*kept}, machine)
     check_values(values, "products were rewritten")
     run = {t: v for t, v in values.items() if not v.constant}
     constants = leaves(run, values, [p.tensor for p in probes])

@@ -38,6 +38,7 @@ from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import replace
 from sardonyx.lower.layout import Layouts, Site
 from sardonyx.lower.machine import Machine
+from sardonyx.lower.parallel import ALONE
 from sardonyx.lower.values import (
     Operands,
     Value,
@@ -225,8 +226,10 @@ class Placer(Layouts):
         band = [s for s in nest.band if s in got]
         if band != nest.band:
             rigid = nest.tile is not None or any(m.tile for m in nest.members)
-            if rigid or not band or self.machine.guess(product(extent(s) for s in band)) < 8:
+            if rigid or not band or self.machine.guess(product(extent(s) for s in band)) < PARTS:
                 return False
+        if self.starves(v, at, nest, band):
+            return False
         if not self.fits(v, at, nest) or (operands(v) and not self.fits_rows(v, inside[0][1], nest)):
             return False
         if keep:
@@ -239,6 +242,21 @@ class Placer(Layouts):
             self.wrap(v)
         v.place = "ROW"
         return True
+
+    def starves(self, v: Value, at: dict[int, Dim], nest: Nest, band: Sequence[Symbol]) -> bool:
+        """Would v as a member of a nest with this band leave one thread with work that several could share?
+
+        Threads share the turns of a band. A size that only the run knows counts as 1 there. Example: a network that normalises over groups
+        of channels, run on a batch of one. With [batch] as the band of a nest over [batch, 64, 64, 32], all its work is one thread's.
+        """
+        turns = product(map(extent, band))
+        if self.machine.guess(turns, 1) >= PARTS:
+            return False
+        own = [s for a, x in enumerate(v.axes) if a not in at for s in covering_loops(x) or ()]
+        rest = [s for s in nest.root.variables if s not in band]
+        work = [product(map(extent, [*free, *x.loops])) for x, free in ((v, own), (nest.root, rest)) if free]
+        ones: dict[Symbol, Dim] = dict.fromkeys(symbols(turns), 1)
+        return any(self.machine.guess(substitute(n, ones), self.machine.small) >= ALONE for n in work)
 
     def fits(self, v: Value, at: dict[int, Dim], nest: Nest) -> bool:
         free = product(n for a, n in enumerate(v.shape) if a not in at and not (deciding(v.body) and is_short(n)))
@@ -369,6 +387,8 @@ class Placer(Layouts):
         return u
 
 
+PARTS = 8
+"""Turns of a band, at the least, for work that is worth sharing."""
 MOST_OPERATIONS = 100
 """Of one statement, in units of `cost`: the expression is walked recursively, and rebuilt for each value that it takes up."""
 MOST_MEMBERS = 64

@@ -22,6 +22,7 @@ from sardonyx.base.symbolic import (
 from sardonyx.expr.tensor import Read, variable
 from sardonyx.loop.nodes import walk
 from sardonyx.lower.builder import Blocks, Builder, Rows
+from sardonyx.lower.parallel import ALONE
 from sardonyx.lower.tiles import contraction, panel_loop, tile_vectors
 from sardonyx.lower.values import Value, extent
 
@@ -110,7 +111,7 @@ def rows_clash(v: Value, builder: Builder) -> bool:
 
 
 LEAST_BLOCKS = 8
-"""Without a tile few rows, if they turn out to be few, are dealt out one by one."""
+"""Without a tile few rows are dealt out one by one: those that turn out to be few, and those with much work each."""
 
 
 def deal(rows: Rows, height: int, builder: Builder) -> Blocks:
@@ -118,9 +119,9 @@ def deal(rows: Rows, height: int, builder: Builder) -> Blocks:
 
     Where B streams by, all blocks of a chunk of rows meet one panel before the next, and a chunk is what a cache holds.
     """
-    nest, m, group = builder.nest, rows.count, rows.group
+    nest, machine, m, group = builder.nest, builder.machine, rows.count, rows.group
     count = ceil_divide(m, height)
-    if not builder.contractions() and not isinstance(m, int):
+    if not builder.contractions() and (not isinstance(m, int) or machine.guess(nest.root.work) >= ALONE):
         count = maximum(count, minimum(m, LEAST_BLOCKS))
     loops = list(rows.outer)
     panels = [panel_loop(nest.root, builder)] if nest.stream else []

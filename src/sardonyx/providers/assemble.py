@@ -7,6 +7,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from sardonyx.base.errors import Fail, running
+from sardonyx.base.lines import LINE
 from sardonyx.base.symbolic import (
     Atom,
     Defined,
@@ -312,10 +313,7 @@ class Assembler:
         outputs: Sequence[int],
         further: Sequence[tuple[int, Dim]],
     ) -> None:
-        scratch: Dim = 0
-        for c, path in calls_in(segment.steps):
-            env = dict(zip(c.kernel.sizes, c.sizes, strict=True))
-            scratch = maximum(scratch, round_up(most(substitute(scratch_bytes(c.kernel), env), path), 64))
+        scratch = largest([scratch_of(c, path) for c, path in calls_in(segment.steps)])
         arena = self.slots[Symbol(f"@arena{i}")]
         out: list[tuple[int, Dim]] = [(arena + 1, segment.arena), (abi.SCRATCH_BYTES, scratch), (abi.WORK, work(segment.steps))]
         out += further
@@ -492,3 +490,17 @@ def with_known(text: str, places: Sequence[int | None]) -> tuple[str, tuple[int,
 
 
 _FIELD = re.compile(r"\{\{|\}\}|\{(\d+)\}")
+
+
+def scratch_of(c: Call, path: Path) -> Dim:
+    """Bytes of scratch that a thread needs for the call, in the largest iteration of the bodies that it stands in."""
+    env = dict(zip(c.kernel.sizes, c.sizes, strict=True))
+    return round_up(most(substitute(scratch_bytes(c.kernel), env), path), LINE)
+
+
+def largest(sizes: Iterable[Dim]) -> Dim:
+    """The largest of the sizes, 0 if there are none. Built like a tournament: a formula over a thousand sizes is ten levels deep."""
+    left = list(dict.fromkeys(sizes))
+    while len(left) > 1:
+        left = list(dict.fromkeys(maximum(*left[i : i + 2]) if i + 1 < len(left) else left[i] for i in range(0, len(left), 2)))
+    return left[0] if left else 0
