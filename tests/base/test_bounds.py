@@ -25,7 +25,7 @@ def combined(inner: st.SearchStrategy[Dim]) -> st.SearchStrategy[Dim]:
         pairs.map(lambda p: equals(*p)),
         pairs.map(lambda p: p[0] // maximum(p[1], 1)),
         pairs.map(lambda p: p[0] % maximum(p[1], 1)),
-        inner.map(lambda e: value(Defined(e)) if isinstance(e, Int) else e),
+        inner.map(lambda e: value(Defined(n)) if isinstance(n := maximum(e, 0), Int) else n),  # what is defined is a size
     )
 
 
