@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
 from fuzz.drawing.builder import Builder, Rejected, Value
@@ -189,7 +192,19 @@ def conv(g: Builder) -> None:
     kernel = [g.either(1, 2, 3, 3, 5) for _ in range(axes)] if g.chance(0.6) else [3] * axes
     w = g.leaf([outputs, channels // groups, *kernel], x.dtype)
     bias = g.leaf([outputs], x.dtype) if g.chance(0.5) else None
-    g.out("Conv", x, w, bias, group=groups, **window(g, axes, dilated=True))
+    form = window(g, axes, dilated=True)
+    if not all(window_fits(shape[2:], kernel, form) for shape in x.shapes):
+        raise Rejected("a window larger than its picture, which onnxruntime refuses as well, and onnx.reference does not always")
+    g.out("Conv", x, w, bias, group=groups, **form)
+
+
+def window_fits(sizes: Sequence[int], kernel: Sequence[int], form: Mapping[str, Any]) -> bool:
+    """Does a window lie inside the picture with its padding, along each axis?"""
+    if str(form.get("auto_pad", "")).startswith("SAME"):
+        return True
+    axes = len(sizes)
+    pads, dilations = form.get("pads", [0] * 2 * axes), form.get("dilations", [1] * axes)
+    return all(n + pads[i] + pads[i + axes] > (kernel[i] - 1) * dilations[i] for i, n in enumerate(sizes))
 
 
 def conv_transpose(g: Builder) -> None:
