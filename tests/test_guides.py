@@ -13,6 +13,7 @@ from llvmlite import binding as llvm
 ROOT = Path(__file__).parents[1]
 README, CONTRIBUTING, RUNNING = (ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/running.md"))
 GUIDES = [README, CONTRIBUTING]
+GLOSSARY = ROOT / "docs" / "glossary.md"
 KERNELS = ROOT / "docs" / "kernels.md"
 SOURCES = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
 
@@ -69,6 +70,12 @@ def test_what_decides_on_kernels_is_where_the_page_says() -> None:
         code = (ROOT / "src" / "sardonyx" / file).read_text(encoding="utf-8")
         for word in name.split("."):
             assert re.search(rf"^ *(def|class) {word}\b|^{word} = ", code, re.MULTILINE), f"{name} in {file}"
+
+
+def test_the_glossary_names_files_that_exist() -> None:
+    files = re.findall(r"`(\w+/\w+\.py)`", GLOSSARY.read_text(encoding="utf-8"))
+    assert files
+    assert [file for file in files if not (ROOT / "src" / "sardonyx" / file).exists()] == []
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
