@@ -75,6 +75,18 @@ def test_a_hand_written_kernel_over_a_part_of_a_weight() -> None:
         program.check(reals(5, n))
 
 
+def test_what_a_hand_written_kernel_makes_of_weights_lies_as_it_writes_it() -> None:
+    """A reader that transposes it would have it lie in its own order."""
+    program = compiled(
+        lambda x, w: add(x, linalg.transpose(operator("CumSum", w, constant(np.array(0))))), "f32[m, 5]", reals(5, 3)
+    )
+    assert program.preparation is not None
+    program.check(reals(3, 5))
+    picked = compiled(lambda a, w: linalg.transpose(operator("CumSum", w, a)), "i64[1]", reals(5, 3))
+    for axis in (0, 1):
+        picked.check(np.array([axis]))
+
+
 def test_weights_are_computed_on_once() -> None:
     program = compiled(lambda x, w: linalg.matmul(x, softmax.softmax_over(w, [0])), "f32[m, 8]", reals(8, 20))
     assert program.preparation is not None

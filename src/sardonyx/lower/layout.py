@@ -128,7 +128,8 @@ class Layouts:
         if v.laid:
             return
         v.laid = True
-        sites = [] if v.tensor in self.outputs else self.sites(v)
+        dense = v.tensor in self.outputs or v.tensor.call is not None  # as others read it, and as a hand-written kernel writes it
+        sites = [] if dense else self.sites(v)
         if not sites:
             v.strides = strides(v.shape)
             return
