@@ -8,7 +8,7 @@ import numpy as np
 import onnx.parser
 
 import sardonyx as sx
-from sardonyx.base.dtypes import boolean, f32, i64
+from sardonyx.base.dtypes import boolean, i64
 from sardonyx.expr.known import DataSymbol, elements
 from sardonyx.expr.region import choose, scan, while_loop
 from sardonyx.expr.scalar import apply, index
@@ -167,22 +167,25 @@ def test_a_size_that_is_decided_beside_what_comes_after_what_needs_it() -> None:
         program.check(np.array([k]), reals(5))
 
 
-def test_loops_that_follow_each_other_and_whose_first_trip_count_is_decided_late() -> None:
-    """The second loop runs as often as the first one did; the first one's trip count is written in the nest of a value behind both."""
-
-    def net(k: Tensor, x: Tensor) -> list[Tensor]:
-        trips = add(k, k)
-        few = lambda t: compute(boolean, (), lambda: apply("lt", index(t + 1), index(3)))  # noqa: E731
-        start = compute(boolean, (), lambda: apply("lt", index(0), Read(trips, (0,))))
-        _, _, done = while_loop(elements(trips)[0], start, [], lambda t: ([few(t)], []))
-        finals, _ = scan(elements(done).item(), [x], lambda t, s: ([add(s, s)], []))
-        return [*finals, count(cast(add(trips, k), f32))]
-
-    program = compiled(net, "i64[1]", "f32[m]")
-    for k in range(4):
-        y, z = program.check(np.array([k]), reals(5))
-        np.testing.assert_array_equal(y, reals(5) * 2 ** min(2 * k, 3))
-        np.testing.assert_array_equal(z, [3 * k])
+def test_a_trip_count_that_the_nest_of_a_later_value_writes() -> None:
+    """A norm of the trip count writes it too, in a nest behind the loop, whose results' sizes are then asked for too early."""
+    text = """<ir_version: 10, opset_import: ["": 21]> g (int64 a, int64 b, float[2,m] x) => (float[s,k] means, int64 norm, int64 trips)
+        <bool going = {1}, int64[0] none = {}> {
+        trips = Min (a, b)
+        means = Loop (trips, going) <body = body (int64 i, bool on) => (bool more, float[p] mean)
+            <int64 one = {1}, int64[1] shape = {1}, int64[1] zero = {0}, int64 last = {2}> {
+            after = Add (i, one)  end = Reshape (after, shape)  part = Slice (x, zero, end, zero)
+            mean = ReduceMean <keepdims = 0> (part, zero)  more = Less (i, last)
+        }>
+        norm = ReduceL2 <keepdims = 0> (trips, none)
+    }"""
+    session = sx.InferenceSession(onnx.parser.parse_model(text).SerializeToString())
+    x = reals(2, 5)
+    for a, b in ((3, 2), (0, 4), (9, 7)):
+        means, norm, trips = session.run(None, {"a": np.array(a), "b": np.array(b), "x": x})
+        count = min(a, b, 3)
+        assert (means.shape, norm, trips) == ((count, 5), min(a, b), min(a, b))
+        np.testing.assert_allclose(means, [x[: i + 1].mean(0) for i in range(count)] if count else means, rtol=1e-6)
 
 
 def test_a_whole_is_there_when_its_last_part_is() -> None:
