@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sardonyx.base.dtypes import f32
+from sardonyx.base.lines import LINE
 from sardonyx.base.symbolic import Defined, Dim, Int, Symbol, evaluate, symbol
 from sardonyx.expr.tensor import Tensor
 from sardonyx.loop.nodes import Kernel, sequence
 from sardonyx.lower.arena import Typical, higher, lives_of, moments, plan_memory
-from sardonyx.lower.schedule import ALIGNMENT, SLACK, Call, Segment, bytes_of, place_barriers
+from sardonyx.lower.schedule import SLACK, Call, Segment, bytes_of, place_barriers
 
 NOTHING = Kernel("nothing", (), (), sequence([]))
 M, N = symbol("m"), symbol("n")
@@ -50,7 +51,7 @@ def number(d: Dim, sizes: dict[str, int]) -> int:
 
 def room(n: int) -> int:
     """What a buffer of n elements takes."""
-    return -(-(n * 4 + SLACK) // ALIGNMENT) * ALIGNMENT
+    return -(-(n * 4 + SLACK) // LINE) * LINE
 
 
 def test_dead_memory_is_used_again() -> None:
@@ -186,6 +187,6 @@ def test_random_plans(data: st.DataObject) -> None:
 
 def span(segment: Segment, t: Tensor, sizes: dict[str, int]) -> tuple[int, int]:
     start = number(segment.offsets[t], sizes)
-    assert start % ALIGNMENT == 0
+    assert start % LINE == 0
     assert start + number(bytes_of(t), sizes) + SLACK <= number(segment.arena, sizes)
     return start, start + number(bytes_of(t), sizes) + SLACK

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from sardonyx.base.lines import LINE
 from sardonyx.base.symbolic import (
     Defined,
     Dim,
@@ -32,7 +33,7 @@ from sardonyx.base.symbolic import (
 )
 from sardonyx.expr.tensor import Tensor
 from sardonyx.lower.machine import Machine
-from sardonyx.lower.schedule import ALIGNMENT, SLACK, Call, Segment, Step
+from sardonyx.lower.schedule import SLACK, Call, Segment, Step
 
 TYPICAL = Machine().typical
 """What a size is taken to be that only a run tells, where buffers are put in order."""
@@ -49,7 +50,7 @@ def plan_memory(segment: Segment, owned: Mapping[Tensor, Dim], kept: frozenset[T
     `kept` ones live to the end of the run.
     """
     lives = lives_of(segment, owned, kept)
-    sizes = {t: round_up(owned[t] + SLACK, ALIGNMENT) for t in lives}
+    sizes = {t: round_up(owned[t] + SLACK, LINE) for t in lives}
     typical = Typical()
     tops: list[Dim] = [0] * (1 + max((last for _, last in lives.values()), default=0))
     for t in stacked(lives, {t: typical(size) for t, size in sizes.items()}):

@@ -11,7 +11,6 @@ from sardonyx.expr.region import Region
 from sardonyx.expr.tensor import Tensor
 from sardonyx.loop.nodes import Kernel
 
-ALIGNMENT = 64
 SLACK = 256
 """Bytes after each buffer that may be read, and in scratch written, by the last whole vectors."""
 
