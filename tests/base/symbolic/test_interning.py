@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import weakref
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ import pytest
 
 from sardonyx.base.dtypes import boolean, i64
 from sardonyx.base.symbolic import Alias, Atom, Defined, Derived, Dim, Int, Symbol, minimum, symbol, value
+from sardonyx.base.symbolic.interning import the
 from sardonyx.codegen.guards import Guarded
 from sardonyx.expr.known import DataSymbol
 from sardonyx.expr.tensor import input_tensor
@@ -62,17 +64,23 @@ def test_what_refers_to_itself_is_let_go() -> None:
     assert gone() is None
 
 
+class Slow:
+    """Takes so long to be made that another thread asks for it meanwhile."""
+
+    def make(self) -> None:
+        time.sleep(0.02)
+
+
 def test_threads_make_one_object() -> None:
-    for attempt in range(50):
-        barrier, found = threading.Barrier(4), list[Atom]()
+    barrier, found = threading.Barrier(4), list[Slow]()
 
-        def make(barrier: threading.Barrier = barrier, found: list[Atom] = found, attempt: int = attempt) -> None:
-            barrier.wait()
-            found.append(Symbol(f"made at once {attempt}"))
+    def make() -> None:
+        barrier.wait()
+        found.append(the(Slow, "made at once"))
 
-        threads = [threading.Thread(target=make) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(set(found)) == 1
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(map(id, found))) == 1
