@@ -37,10 +37,10 @@ class Files:
 
         import sardonyx as sx
         from sardonyx.runtime.cache import Cache
-        from sardonyx.session import kept
+        from sardonyx.session import session_cache
 
         nothing = Cache(None)
-        kept.shared_cache = lambda: nothing  # kernels are cached, sessions are not
+        session_cache.shared_cache = lambda: nothing  # kernels are cached, sessions are not
         found = corpus.corpus()
         session = sx.InferenceSession(found[-1][0].SerializeToString(), providers=["CPUExecutionProvider"])
         session.run(None, {"x": np.ones((2, 8), np.float32)})

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from sardonyx.runtime.cache import Cache
-from sardonyx.session import kept
+from sardonyx.session import session_cache
 
 
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions are compiled, so that what is tested is today's compiler; tests of kept sessions have a cache of their own."""
     nothing = Cache(None)
-    monkeypatch.setattr(kept, "shared_cache", lambda: nothing)
+    monkeypatch.setattr(session_cache, "shared_cache", lambda: nothing)

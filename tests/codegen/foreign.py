@@ -19,9 +19,9 @@ from llvmlite import ir
 from sardonyx.base.symbolic import evaluate
 from sardonyx.codegen.compile import compile_kernel, compile_module
 from sardonyx.codegen.features import Target
+from sardonyx.codegen.llvm_types import I64, PTR, VOID
 from sardonyx.codegen.scratch import scratch_bytes
 from sardonyx.codegen.waiting import emit_system_call, system_calls
-from sardonyx.codegen.words import I64, PTR, VOID
 from sardonyx.loop.nodes import Kernel
 from sardonyx.runtime import abi
 from sardonyx.runtime.image import Image

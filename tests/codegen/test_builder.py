@@ -10,7 +10,7 @@ from llvmlite import binding as llvm
 from llvmlite import ir
 
 from sardonyx.codegen.builder import Builder
-from sardonyx.codegen.words import F32, I32, I64, PTR, VOID
+from sardonyx.codegen.llvm_types import F32, I32, I64, PTR, VOID
 
 Builders = Any
 WIDE = ir.VectorType(I32, 4)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
+from sardonyx.codegen.llvm_types import I32, I64, PTR, VOID
 from sardonyx.codegen.stop import emit_should_stop
 from sardonyx.codegen.team import emit_team
-from sardonyx.codegen.turns import emit_await, emit_finish, emit_take
+from sardonyx.codegen.tickets import emit_await, emit_finish, emit_take
 from sardonyx.codegen.waiting import emit_sleep, emit_system_call, emit_wake, emit_yield, system_calls
-from sardonyx.codegen.words import I32, I64, PTR, VOID
 from sardonyx.runtime import abi
 from sardonyx.runtime.linker import link
 from sardonyx.runtime.loader import load

@@ -18,7 +18,7 @@ from sardonyx.loop.nodes import Alloc, Buffer, Const, For, Index, Kernel, Load, 
 from sardonyx.runtime import abi
 from sardonyx.runtime.linker import link
 from sardonyx.runtime.loader import load
-from sardonyx.runtime.steps import CallStep, RepeatStep, RunStep, rows, table
+from sardonyx.runtime.steps import CallStep, LoopStep, RunStep, rows, table
 from tests.codegen.harness import Array, aligned
 
 FREE = abi.FIRST_SLOT
@@ -57,7 +57,7 @@ class Walk:
 
     def begin(self) -> None:
         """As a dispatch does: the run is not over."""
-        self.slots[abi.TURN] &= ~1
+        self.slots[abi.TICKET] &= ~1
 
     def go(self, tid: int) -> None:
         self.walk(self.slots.ctypes.data, tid, self.threads)
@@ -96,7 +96,7 @@ def test_calls_and_barriers(threads: int) -> None:
 def test_much_work_is_done_in_strips(strips: int, threads: int) -> None:
     x, slots = np.zeros(1000, np.float32), context()
     slots[FREE + 7 : FREE + 11] = strips, 0, x.ctypes.data, 1000
-    run([CallStep("count_up", FREE + 8, parts=3)], [COUNT_UP], slots, threads)
+    run([CallStep("count_up", FREE + 8, chunks=3)], [COUNT_UP], slots, threads)
     assert (x == 1).all()
 
 
@@ -107,7 +107,7 @@ def test_a_run_that_is_to_end_passes_over_what_is_left(threads: int) -> None:
     slots[FREE : FREE + 3] = 0, x.ctypes.data, 50
     slots[FREE + 9], slots[abi.STATUS] = 1 << 62, 5
     run(
-        [CallStep("count_up", FREE), RepeatStep(FREE + 9, (FREE + 10,), None, (CallStep("count_up", FREE),))],
+        [CallStep("count_up", FREE), LoopStep(FREE + 9, (FREE + 10,), None, (CallStep("count_up", FREE),))],
         [COUNT_UP],
         slots,
         threads,
@@ -124,7 +124,7 @@ def test_the_word_is_looked_at_between_calls(repeated: bool, threads: int) -> No
     slots[FREE + 9], slots[abi.STOP_WORD] = 1 << 62, word.ctypes.data
     call = CallStep("count_up" if repeated else "nothing", FREE + 1)
     nothing = Kernel("nothing", (X,), (N,), For(AT, 0, n, "parallel", Store(X, 0, Const(1.0, f32))))
-    walk = Walk([RepeatStep(FREE + 9, (FREE + 10,), None, (call,)) if repeated else call], [COUNT_UP, nothing], slots, threads)
+    walk = Walk([LoopStep(FREE + 9, (FREE + 10,), None, (call,)) if repeated else call], [COUNT_UP, nothing], slots, threads)
     threading.Timer(0.1, lambda: word.__setitem__(0, 1)).start()
     start = time.monotonic()
     walk.run()
@@ -139,7 +139,7 @@ def test_repetition(threads: int, trip: int, limit: int, want: int) -> None:
     flag, turn = Buffer("flag", boolean), Symbol("t")
     decide = Kernel("decide", (flag,), (turn, N), Store(flag, 0, Op("lt", Index(value(turn)), Index(n))))
     again, inner, outer, address = FREE + 10, FREE + 11, FREE + 12, FREE + 13
-    twice = RepeatStep(again, (inner,), None, (CallStep("count_up", FREE),))
+    twice = LoopStep(again, (inner,), None, (CallStep("count_up", FREE),))
     body = (CallStep("reset", FREE + 20), twice, CallStep("decide", FREE + 4, True))
     cell = Buffer("cell", i64)
     reset = Kernel("reset", (cell,), (), Store(cell, 0, Const(0, i64)))
@@ -148,7 +148,7 @@ def test_repetition(threads: int, trip: int, limit: int, want: int) -> None:
     slots[FREE + 4 : FREE + 8] = 1, go.ctypes.data, 0, limit
     slots[FREE + 9], slots[again], slots[address] = trip, 2, go.ctypes.data
     slots[FREE + 20 : FREE + 22] = 2, slots[inner:].ctypes.data
-    run([RepeatStep(FREE + 9, (outer, FREE + 6), address, body)], [COUNT_UP, decide, reset], slots, threads)
+    run([LoopStep(FREE + 9, (outer, FREE + 6), address, body)], [COUNT_UP, decide, reset], slots, threads)
     np.testing.assert_array_equal(x, np.full(50, 2 * want))
     assert slots[outer] == slots[FREE + 6] == want
 
@@ -161,7 +161,7 @@ def test_steps_after_a_repetition(threads: int) -> None:
         slots[FREE : FREE + 3] = 0, x.ctypes.data, 10
         slots[FREE + 4 : FREE + 8] = 1, x.ctypes.data, y.ctypes.data, 10
         slots[FREE + 9] = trip
-        again = RepeatStep(FREE + 9, (FREE + 10,), None, (CallStep("count_up", FREE, True),))
+        again = LoopStep(FREE + 9, (FREE + 10,), None, (CallStep("count_up", FREE, True),))
         run([again, CallStep("reverse", FREE + 4, True)], [COUNT_UP, REVERSE], slots, threads)
         np.testing.assert_array_equal(y, np.arange(10)[::-1] + trip)
 
@@ -172,7 +172,7 @@ def test_cycles_are_added_up(threads: int) -> None:
     x, slots = np.zeros(1 << 16, np.float32), context()
     slots[FREE : FREE + 3] = 0, x.ctypes.data, x.size
     for turn in (1, 2):
-        before, slots[abi.TURN] = int(slots[FREE + 8]), 0
+        before, slots[abi.TICKET] = int(slots[FREE + 8]), 0
         slots[abi.SYNC] = 0
         run([CallStep("count_up", FREE, True, FREE + 8), CallStep("count_up", FREE, True)], [COUNT_UP], slots, threads)
         assert slots[FREE + 8] > before
@@ -189,8 +189,8 @@ def long_walk(slots: Array, threads: int, trip: int = 3) -> tuple[Walk, Array, A
     slots[FREE : FREE + 3] = 0, x.ctypes.data, 1000
     slots[FREE + 4 : FREE + 8] = 1, x.ctypes.data, y.ctypes.data, 1000
     slots[FREE + 9] = trip
-    again = RepeatStep(FREE + 9, (FREE + 10, FREE + 11), None, (CallStep("count_up", FREE, True, parts=4),))
-    steps = [CallStep("count_up", FREE, parts=3), again, CallStep("reverse", FREE + 4, True, parts=16)]
+    again = LoopStep(FREE + 9, (FREE + 10, FREE + 11), None, (CallStep("count_up", FREE, True, chunks=4),))
+    steps = [CallStep("count_up", FREE, chunks=3), again, CallStep("reverse", FREE + 4, True, chunks=16)]
     return Walk(steps, [COUNT_UP, REVERSE], slots, threads), x, y
 
 
@@ -253,9 +253,9 @@ def test_calls_that_one_thread_does_keep_their_order(threads: int) -> None:
     slots[FREE : FREE + 3] = 0, x.ctypes.data, 64
     slots[FREE + 4 : FREE + 8] = 1, x.ctypes.data, y.ctypes.data, 64
     slots[FREE + 8 : FREE + 12] = 2, y.ctypes.data, x.ctypes.data, 64
-    up, there, back = (CallStep(kernel, FREE + at, parts=0) for kernel, at in (("count_up", 0), ("reverse", 4), ("reverse", 8)))
+    up, there, back = (CallStep(kernel, FREE + at, chunks=0) for kernel, at in (("count_up", 0), ("reverse", 4), ("reverse", 8)))
     dealt = CallStep("count_up", FREE, True)
-    steps = [dealt, CallStep("count_up", FREE, True, parts=0), *[up] * 18, there, back, dealt]
+    steps = [dealt, CallStep("count_up", FREE, True, chunks=0), *[up] * 18, there, back, dealt]
     walk = Walk(steps, [COUNT_UP, REVERSE], slots, threads)
     for turn in range(1, 40):
         walk.run()
@@ -268,7 +268,7 @@ def test_who_comes_first_of_many_leaves_no_share_behind(first: int) -> None:
     x, y, slots = np.zeros(1000, np.float32), np.zeros(64, np.float32), context()
     slots[FREE : FREE + 3] = 0, x.ctypes.data, 1000
     slots[FREE + 4 : FREE + 7] = 0, y.ctypes.data, 64
-    steps = [CallStep("count_up", FREE, parts=16), CallStep("count_up", FREE + 4, parts=0)]
+    steps = [CallStep("count_up", FREE, chunks=16), CallStep("count_up", FREE + 4, chunks=0)]
     walk = Walk(steps, [COUNT_UP], slots, 12)
     for turn in range(1, 3):
         walk.begin()

@@ -9,7 +9,7 @@ import pytest
 from sardonyx.base.dtypes import boolean, f32, f64
 from sardonyx.base.symbolic import substitute
 from sardonyx.codegen import features
-from sardonyx.codegen.shape import all_statements
+from sardonyx.codegen.loop_analysis import all_statements
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at
 from sardonyx.expr.pieces import piecewise

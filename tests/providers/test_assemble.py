@@ -41,7 +41,7 @@ def test_a_scan_has_no_plan_between_its_calls() -> None:
     """Its iteration is a size of the kernels, counted by the walk: one call, and what every repetition has."""
     found = assembled(lambda x, h: scan(x.shape[0], [h], lambda t, s: ([add(s, turn_of(x, t))], []))[0], "f32[t, m]", "f32[m]")
     assert found.between == []
-    body = [0, abi.MEET, *kinds(found)[kinds(found).index(abi.COUNT) :]]
+    body = [0, abi.BARRIER, *kinds(found)[kinds(found).index(abi.COUNT) :]]
     assert body.count(0) == 2  # the body's call, and the one that reads the final state
     assert kinds(found).count(abi.WHILE) == 2
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import llvmlite.binding as llvm
 from llvmlite import ir
 
+from sardonyx.codegen.llvm_types import I64, PTR, VOID
 from sardonyx.codegen.team import emit_team
 from sardonyx.codegen.waiting import emit_yield
-from sardonyx.codegen.words import I64, PTR, VOID
 from sardonyx.runtime import abi
 from sardonyx.runtime.image import Image
 from sardonyx.runtime.linker import link

@@ -51,9 +51,9 @@ def test_a_context_is_not_used_while_a_worker_is_inside() -> None:
         np.testing.assert_array_equal(program.run([X], 1)[0], X @ W)
     first_again, other = sorted(program.idle, key=lambda c: c is not first)
     assert first_again is first
-    np.testing.assert_array_equal(program.again([X], 1)[0], X @ W)  # type: ignore[index]
+    np.testing.assert_array_equal(program.replay([X], 1)[0], X @ W)  # type: ignore[index]
     other.slots[abi.INSIDE] = 1
-    assert program.again([X], 1) is None
+    assert program.replay([X], 1) is None
     first.slots[abi.INSIDE] = other.slots[abi.INSIDE] = 0
     program.run([X], 1)
     assert {*program.idle} == {first, other}
@@ -122,10 +122,10 @@ def test_no_kernel_runs_after_a_plan_that_failed() -> None:
     program.plans[0], program.plan_at = planned, ctypes.cast(planned, ctypes.c_void_p).value or 0
     program.empty = [lambda shape, dtype: out]
     program.run([X], 1)
-    program.again([X], 1)
+    program.replay([X], 1)
     np.testing.assert_array_equal(out, X @ W)
     out[:], fails = 7, True
-    for run in (program.again, program.run):  # the second has no replay any longer
+    for run in (program.replay, program.run):  # the second has no replay any longer
         with pytest.raises(Fail, match="overflows"):
             run([X], 1)
         assert (out == 7).all()
@@ -148,7 +148,7 @@ def test_a_run_under_way_outlives_its_program() -> None:
     assert [c() for c in constants] == [None] * len(constants)
     with pytest.raises(InvalidArgument, match=r"The session is closed\."):
         program.run([X], 1)
-    assert program.again([X], 1) is None
+    assert program.replay([X], 1) is None
     program.close()
 
 

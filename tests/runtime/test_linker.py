@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llvmlite import ir
 
+from sardonyx.codegen.llvm_types import I8, I64, VOID
 from sardonyx.codegen.waiting import emit_system_call, system_calls
-from sardonyx.codegen.words import I8, I64, VOID
 from sardonyx.runtime.image import Image, ImageError
 from sardonyx.runtime.linker import link
 from sardonyx.runtime.loader import load

@@ -13,9 +13,9 @@ from sardonyx.base.dtypes import bf16, f32, i64
 from sardonyx.runtime import abi
 from sardonyx.runtime.execution import Condition, Port, Probe, ProgramSpec, SegmentSpec
 from sardonyx.runtime.records import decode, encode
-from sardonyx.runtime.steps import CallStep, RepeatStep, rows
+from sardonyx.runtime.steps import CallStep, LoopStep, rows
 
-STEPS = rows([RepeatStep(53, (54,), None, (CallStep("k_2", 55, True),))], {"k_1": 0, "k_2": 1})
+STEPS = rows([LoopStep(53, (54,), None, (CallStep("k_2", 55, True),))], {"k_1": 0, "k_2": 1})
 SPEC = ProgramSpec(
     slots=60,
     inputs=(Port("x", f32, (-41, 4), 40), Port("é", bf16, (), 41)),
@@ -83,13 +83,13 @@ def test_anything_else_is_refused_everywhere(value: object):
         ((5, 0, 2), 2),
         ((6, 0, 2, 0), 1),
         ((6, 1, 4, 0, 0), 2),
-        ((6, 1, 4, 0, 0), abi.GO - 1),
+        ((6, 1, 4, 0, 0), abi.JUMP - 1),
         ((6, 1, 4, 0, 1), 60),
         ((6, 0, 4, 9, 1), 11),
         ((6, 0, 4, 4, 2), 1),  # neither parts nor a count
         ((6, 0, 4, 4, 2), 1 << abi.COUNT_BITS | 2),  # both
         ((6, 0, 4, 4, 2), 7 << abi.COUNT_BITS),
-        ((6, 0, 4, 4, 2), 2 * abi.MOST_PARTS + 2),
+        ((6, 0, 4, 4, 2), 2 * abi.MOST_CHUNKS + 2),
         ((6, 0, 5, 0, 0), 60),
         ((6, 0, 3, 0, 3, 1), -61),
     ],
@@ -114,7 +114,7 @@ def test_steps_without_an_end_are_refused(steps: object):
 
 def test_groups_of_steps_that_nobody_ends_are_refused():
     changed = record()
-    changed[6][0][4][7][0] = abi.MEET
+    changed[6][0][4][7][0] = abi.BARRIER
     with pytest.raises(ValueError, match="no decision at the end of a group"):
         decode(changed, 2)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from sardonyx.runtime import abi
-from sardonyx.runtime.steps import CallStep, PlanStep, RepeatStep, rows, table
+from sardonyx.runtime.steps import CallStep, LoopStep, PlanStep, rows, table
 
 NUMBERS = {"first": 0, "second": 1}
 END = (abi.END, 0, 0, 0)
-MEET = (abi.MEET, 0, 0, 0)
+BARRIER = (abi.BARRIER, 0, 0, 0)
 
 
 def test_calls():
@@ -16,41 +16,41 @@ def test_calls():
 
 
 def test_calls_that_one_thread_does_are_counted():
-    alone = [CallStep("first", 50 + i, barrier=i == 3, parts=0) for i in range(5)]
-    found = rows([*alone, CallStep("second", 60), alone[0], RepeatStep(51, (52,), None, (alone[0],))], NUMBERS)
+    alone = [CallStep("first", 50 + i, barrier=i == 3, chunks=0) for i in range(5)]
+    found = rows([*alone, CallStep("second", 60), alone[0], LoopStep(51, (52,), None, (alone[0],))], NUMBERS)
     calls = [how >> abi.COUNT_BITS for what, _, how, _ in found if what == NUMBERS["first"]]
     assert calls == [3, 2, 1, 2, 1, 1, 1]
 
 
 def test_a_repetition():
-    repeat = RepeatStep(51, (52, 53), 54, (CallStep("first", 60),))
+    repeat = LoopStep(51, (52, 53), 54, (CallStep("first", 60),))
     assert rows([repeat], NUMBERS) == (
-        MEET,
+        BARRIER,
         (abi.CLEAR, 52, 0, 0),
         (abi.CLEAR, 53, 0, 0),
         (abi.WHILE, 52, 51, 54),
-        (abi.GO, 12, 0, 0),
+        (abi.JUMP, 12, 0, 0),
         (0, 60, 2, 0),
-        MEET,
+        BARRIER,
         (abi.COUNT, 52, 0, 0),
         (abi.COUNT, 53, 0, 0),
         (abi.WHILE, 52, 51, 54),
-        (abi.GO, 12, 0, 0),
-        (abi.GO, 5, 0, 0),
+        (abi.JUMP, 12, 0, 0),
+        (abi.JUMP, 5, 0, 0),
         END,
     )
 
 
 def test_a_plan_between_calls():
     """One thread calls it, apart from the calls around it; then all meet."""
-    alone = CallStep("first", 60, parts=0)
-    repeat = RepeatStep(51, (52,), None, (PlanStep("second"), alone))
+    alone = CallStep("first", 60, chunks=0)
+    repeat = LoopStep(51, (52,), None, (PlanStep("second"), alone))
     found = rows([repeat, alone], NUMBERS)
-    assert found[4:7] == ((1, abi.NOTHING, 1 << abi.COUNT_BITS, 0), MEET, (0, 60, 1 << abi.COUNT_BITS, 0))
+    assert found[4:7] == ((1, abi.NOTHING, 1 << abi.COUNT_BITS, 0), BARRIER, (0, 60, 1 << abi.COUNT_BITS, 0))
 
 
 def test_a_plan_is_no_part_of_a_group():
-    alone = CallStep("first", 60, parts=0)
+    alone = CallStep("first", 60, chunks=0)
     found = rows([alone, PlanStep("second"), alone, alone], NUMBERS)
     assert [how >> abi.COUNT_BITS for what, _, how, _ in found if what >= 0] == [1, 1, 2, 1]
 

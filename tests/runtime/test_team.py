@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sardonyx.codegen.words import I64, PTR, VOID
+from sardonyx.codegen.llvm_types import I64, PTR, VOID
 from sardonyx.runtime import abi, team
 from sardonyx.runtime.image import ImageError
 from sardonyx.runtime.linker import link

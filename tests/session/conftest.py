@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from sardonyx.runtime.cache import Cache
-from sardonyx.session import kept
-from sardonyx.session.built import Built, Request
+from sardonyx.session import session_cache
+from sardonyx.session.session_parts import Request, SessionParts
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
     found = Cache(tmp_path / "cache")
-    monkeypatch.setattr(kept, "shared_cache", lambda: found)
+    monkeypatch.setattr(session_cache, "shared_cache", lambda: found)
     return found
 
 
@@ -23,11 +23,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
 def builds(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
     """The requests that were built, rather than found."""
     seen: list[Request] = []
-    build = kept.build
+    build = session_cache.build
 
-    def counted(request: Request, trace: Any = None) -> Built:
+    def counted(request: Request, trace: Any = None) -> SessionParts:
         seen.append(request)
         return build(request, trace)
 
-    monkeypatch.setattr(kept, "build", counted)
+    monkeypatch.setattr(session_cache, "build", counted)
     return seen

@@ -49,7 +49,7 @@ def test_no_output_is_copied_or_made(monkeypatch: pytest.MonkeyPatch) -> None:
     binding = bound(session)
     binding.bind_ortvalue_output("y", value)
     seen: list[Any] = []
-    run, again = Program.run, Program.again
+    run, replay = Program.run, Program.replay
 
     def watched(which: Any) -> Any:
         def call(self: Program, *arguments: Any) -> Any:
@@ -61,7 +61,7 @@ def test_no_output_is_copied_or_made(monkeypatch: pytest.MonkeyPatch) -> None:
         return call
 
     monkeypatch.setattr(Program, "run", watched(run))
-    monkeypatch.setattr(Program, "again", watched(again))
+    monkeypatch.setattr(Program, "replay", watched(replay))
     for _ in range(3):
         session.run_with_iobinding(binding)
     assert seen == [[value.data_ptr()]] * 3

@@ -13,7 +13,7 @@ from onnx import TensorProto
 from onnx import helper as h
 
 import sardonyx as sx
-from sardonyx.session.late import LateProgram
+from sardonyx.session.late import LateSubgraph
 from tests.session.models import model
 
 Array = np.ndarray[Any, Any]
@@ -27,8 +27,8 @@ def providers(session: sx.InferenceSession) -> set[str]:
     return {part.ep_name for part in session.get_provider_graph_assignment_info()}
 
 
-def late(session: sx.InferenceSession) -> LateProgram:
-    (found,) = (s.executable for s in session._built.program.steps if isinstance(s.executable, LateProgram))
+def late(session: sx.InferenceSession) -> LateSubgraph:
+    (found,) = (s.executable for s in session._built.program.steps if isinstance(s.executable, LateSubgraph))
     return found
 
 

@@ -14,32 +14,32 @@ from sardonyx.base.options import CompileOptions
 from sardonyx.providers import registry
 from sardonyx.runtime.image import ImageError
 from sardonyx.runtime.memory import Bytes
-from sardonyx.session.built import Built, Request
 from sardonyx.session.manifest import decode, encode
 from sardonyx.session.pipeline import build
+from sardonyx.session.session_parts import Request, SessionParts
 from tests.graph.models import data
 
 MOST = 1 << 20
 TEXT = "g (float[N, 4] x, float[4] d) => (float[N, 4] y, float[4] c) <float[4] d = {1, 2, 3, 4}, float[4] c = {0, 0, 0, 1}> { y = Add(x, d) }"
 
 
-def compiled(text: str) -> Built:
+def compiled(text: str) -> SessionParts:
     return build(Request(data(text), CompileOptions(), ((registry.CPU, {}),)))
 
 
 @pytest.fixture(scope="module")
-def built() -> Built:
+def built() -> SessionParts:
     return compiled(TEXT)
 
 
 @pytest.fixture(scope="module")
-def encoded(built: Built) -> tuple[bytes, list[Bytes]]:
+def encoded(built: SessionParts) -> tuple[bytes, list[Bytes]]:
     found = encode(built, MOST)
     assert found is not None
     return found
 
 
-def test_the_same_comes_back(built: Built, encoded: tuple[bytes, list[Bytes]]):
+def test_the_same_comes_back(built: SessionParts, encoded: tuple[bytes, list[Bytes]]):
     asked: list[tuple[Sequence[int], str]] = []
 
     def find(sizes: Sequence[int], checksum: str) -> list[Bytes]:
@@ -124,7 +124,7 @@ def test_what_is_not_numbers_comes_back_too(text: str):
     assert once_more[0] == found[0]
 
 
-def test_more_than_there_is_room_for_is_not_kept(built: Built):
+def test_more_than_there_is_room_for_is_not_kept(built: SessionParts):
     assert encode(built, 31) is None
     assert encode(built, 32) is not None
 

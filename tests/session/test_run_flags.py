@@ -12,7 +12,7 @@ import sardonyx as sx
 from sardonyx.runtime import abi
 from sardonyx.runtime.cache import Cache
 from sardonyx.runtime.execution import Context
-from sardonyx.session.built import Request
+from sardonyx.session.session_parts import Request
 
 SMALLEST = np.float32(np.finfo(np.float32).tiny)
 

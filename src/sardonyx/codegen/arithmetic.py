@@ -1,7 +1,7 @@
 """What each of the loop IR's operations is in LLVM, on one element or on lanes alike. Only defined instructions are emitted.
 
-    emit(words, fn, dtype, args)      the table: integers by signedness, floats, bools
-    combine(words, fn, dtype, a, b)   a reduction's step; neutral(...) is where it starts
+    emit(builder, fn, dtype, args)      the table: integers by signedness, floats, bools
+    combine(builder, fn, dtype, a, b)   a reduction's step; neutral(...) is where it starts
 
 No target is assumed to have more than its record says: without rounding instructions floor and kin are made of additions, without
 fma a product is carried in twice the precision.
@@ -14,14 +14,14 @@ from collections.abc import Callable
 
 from sardonyx.base.dtypes import DType
 from sardonyx.base.errors import Unsupported
+from sardonyx.codegen.llvm_types import F32, F64, I32, FunctionBuilder, Value, element_of, lanes_of, register_type, vector_type
 from sardonyx.codegen.remainder import float_remainder
-from sardonyx.codegen.words import F32, F64, I32, Value, Words, element_of, lanes_of, register_type, vector_type
 
-Emitter = Callable[[Words, DType, Value, Value], Value]
+Rule = Callable[[FunctionBuilder, DType, Value, Value], Value]
 PREDICATES = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
 
-def emit(w: Words, fn: str, dtype: DType, args: tuple[Value, ...]) -> Value:
+def emit(w: FunctionBuilder, fn: str, dtype: DType, args: tuple[Value, ...]) -> Value:
     """fn of args, all of `dtype` (the loop IR's, which tells signed from unsigned). Raises Unsupported for what no rule covers."""
     if dtype.is_float and dtype.bits < 32:
         raise Unsupported(f"{fn} of {dtype}: cast it to f32")
@@ -41,12 +41,12 @@ def emit(w: Words, fn: str, dtype: DType, args: tuple[Value, ...]) -> Value:
     return wrapped(w, dtype, rule(w, dtype, x, y))
 
 
-def wrapped(w: Words, dtype: DType, v: Value) -> Value:
+def wrapped(w: FunctionBuilder, dtype: DType, v: Value) -> Value:
     """The value of a 4- or 2-bit integer from the i8 that a sum or product left; others as they are."""
     return narrow(w, v, dtype) if dtype.is_integer and dtype.bits < 8 else v
 
 
-def narrow(w: Words, v: Value, dtype: DType) -> Value:
+def narrow(w: FunctionBuilder, v: Value, dtype: DType) -> Value:
     """The low bits of an i8 as the value of a 4- or 2-bit integer."""
     if dtype.kind == "uint":
         return w.b.and_(v, constant(w, v, (1 << dtype.bits) - 1))
@@ -54,12 +54,12 @@ def narrow(w: Words, v: Value, dtype: DType) -> Value:
     return w.b.ashr(w.b.shl(v, shift), shift)
 
 
-def constant(w: Words, like: Value, number: float | int) -> Value:
+def constant(w: FunctionBuilder, like: Value, number: float | int) -> Value:
     """A number of the type of `like`, in each lane."""
     return w.const(like.type, number)
 
 
-def compare(w: Words, fn: str, dtype: DType, x: Value, y: Value) -> Value:
+def compare(w: FunctionBuilder, fn: str, dtype: DType, x: Value, y: Value) -> Value:
     b = w.b
     if dtype.is_float:
         if fn == "ne":
@@ -71,7 +71,7 @@ def compare(w: Words, fn: str, dtype: DType, x: Value, y: Value) -> Value:
 # ---- one argument ---------------------------------------------------------------------------------------------------------
 
 
-def _unary(w: Words, fn: str, dtype: DType, x: Value) -> Value:
+def _unary(w: FunctionBuilder, fn: str, dtype: DType, x: Value) -> Value:
     b = w.b
     if fn == "not":
         return wrapped(w, dtype, b.not_(x)) if not dtype.is_float else _refuse(fn, dtype)
@@ -98,7 +98,7 @@ def _refuse(fn: str, dtype: DType) -> Value:
 ROUNDINGS = ("rint", "floor", "ceil", "trunc")
 
 
-def rounded(w: Words, fn: str, x: Value) -> Value:
+def rounded(w: FunctionBuilder, fn: str, x: Value) -> Value:
     """rint, floor, ceil or trunc of a float; the sign of zero stays."""
     b = w.b
     if w.target.rounding:
@@ -119,7 +119,7 @@ def rounded(w: Words, fn: str, x: Value) -> Value:
 # ---- fused multiply-add ---------------------------------------------------------------------------------------------------
 
 
-def fused(w: Words, dtype: DType, x: Value, y: Value, z: Value) -> Value:
+def fused(w: FunctionBuilder, dtype: DType, x: Value, y: Value, z: Value) -> Value:
     """x y + z rounded once, where the target can. Else f32 goes through f64, where the product is exact (rounded twice, a
     difference of 2^-29 ulp), and f64 carries the product's error term (within 1 ulp;
     a product that overflows is infinite whatever z is)."""
@@ -135,7 +135,7 @@ def fused(w: Words, dtype: DType, x: Value, y: Value, z: Value) -> Value:
     return _fused_f64(w, x, y, z)
 
 
-def _fused_f64(w: Words, x: Value, y: Value, z: Value) -> Value:
+def _fused_f64(w: FunctionBuilder, x: Value, y: Value, z: Value) -> Value:
     """Dekker's exact product and Knuth's exact sum; where a split overflows, the plain product and sum."""
     b = w.b
     (xh, xl), (yh, yl) = _halves(w, x), _halves(w, y)
@@ -149,7 +149,7 @@ def _fused_f64(w: Words, x: Value, y: Value, z: Value) -> Value:
     return b.select(b.fcmp_ordered("==", exact, exact), exact, total)
 
 
-def _halves(w: Words, x: Value) -> tuple[Value, Value]:
+def _halves(w: FunctionBuilder, x: Value) -> tuple[Value, Value]:
     """x as a sum of two numbers of 26 bits each."""
     b = w.b
     scaled = b.fmul(x, constant(w, x, 134217729.0))  # 2^27 + 1
@@ -160,10 +160,10 @@ def _halves(w: Words, x: Value) -> tuple[Value, Value]:
 # ---- two arguments --------------------------------------------------------------------------------------------------------
 
 
-def _extreme(order: str, name: str) -> Emitter:
+def _extreme(order: str, name: str) -> Rule:
     """The lesser or greater of two; of floats a NaN in either. Which zero is the lesser is left open, as numpy does."""
 
-    def rule(w: Words, dtype: DType, x: Value, y: Value) -> Value:
+    def rule(w: FunctionBuilder, dtype: DType, x: Value, y: Value) -> Value:
         if dtype.is_float:  # y first: what comes second, a running total, waits for one instruction less
             return w.elementwise(name, y, x, flags=("nsz",))
         return w.b.select((w.b.icmp_signed if dtype.kind == "int" else w.b.icmp_unsigned)(order, x, y), x, y)
@@ -171,16 +171,16 @@ def _extreme(order: str, name: str) -> Emitter:
     return rule
 
 
-def _divide(w: Words, dtype: DType, x: Value, y: Value) -> Value:
+def _divide(w: FunctionBuilder, dtype: DType, x: Value, y: Value) -> Value:
     return _quotient(w, dtype, x, y, w.b.sdiv, w.b.udiv, w.zero(x.type))
 
 
-def _remainder(w: Words, dtype: DType, x: Value, y: Value) -> Value:
+def _remainder(w: FunctionBuilder, dtype: DType, x: Value, y: Value) -> Value:
     return _quotient(w, dtype, x, y, w.b.srem, w.b.urem, w.zero(x.type))
 
 
 def _quotient(
-    w: Words, dtype: DType, x: Value, y: Value, signed: Callable[..., Value], unsigned: Callable[..., Value], zero: Value
+    w: FunctionBuilder, dtype: DType, x: Value, y: Value, signed: Callable[..., Value], unsigned: Callable[..., Value], zero: Value
 ) -> Value:
     """x / y or x rem y with a safe divisor: by 0 the result is 0; MIN / -1 is MIN, its remainder 0."""
     b = w.b
@@ -194,7 +194,7 @@ def _quotient(
     return b.select(by_zero, zero, b.select(negated, by_minus_one, signed(x, safe)))
 
 
-def _modulo(w: Words, dtype: DType, x: Value, y: Value) -> Value:
+def _modulo(w: FunctionBuilder, dtype: DType, x: Value, y: Value) -> Value:
     """The remainder with the sign of the divisor."""
     b, zero = w.b, w.zero(x.type)
     rest = _remainder(w, dtype, x, y)
@@ -204,11 +204,11 @@ def _modulo(w: Words, dtype: DType, x: Value, y: Value) -> Value:
     return b.select(b.and_(differs, b.icmp_signed("!=", rest, zero)), b.add(rest, y), rest)
 
 
-def _float_remainder(w: Words, dtype: DType, x: Value, y: Value) -> Value:
+def _float_remainder(w: FunctionBuilder, dtype: DType, x: Value, y: Value) -> Value:
     return float_remainder(w, x, y)
 
 
-def _float_modulo(w: Words, dtype: DType, x: Value, y: Value) -> Value:
+def _float_modulo(w: FunctionBuilder, dtype: DType, x: Value, y: Value) -> Value:
     """fmod moved to the sign of the divisor; a zero takes the divisor's sign."""
     b = w.b
     zero = w.zero(x.type)
@@ -219,7 +219,7 @@ def _float_modulo(w: Words, dtype: DType, x: Value, y: Value) -> Value:
     return b.select(b.fcmp_ordered("==", rest, zero), w.elementwise("copysign", zero, y), moved)
 
 
-def _shift(w: Words, dtype: DType, x: Value, y: Value, left: bool) -> Value:
+def _shift(w: FunctionBuilder, dtype: DType, x: Value, y: Value, left: bool) -> Value:
     """By the width or more, or by a negative amount (read as unsigned), nothing is left."""
     b, zero = w.b, w.zero(x.type)
     inside = b.icmp_unsigned("<", y, constant(w, y, 8 * dtype.itemsize))
@@ -227,19 +227,19 @@ def _shift(w: Words, dtype: DType, x: Value, y: Value, left: bool) -> Value:
     return b.select(inside, move(x, b.select(inside, y, zero)), zero)
 
 
-def _plain(name: str) -> Emitter:
-    def rule(w: Words, dtype: DType, x: Value, y: Value) -> Value:
+def _plain(name: str) -> Rule:
+    def rule(w: FunctionBuilder, dtype: DType, x: Value, y: Value) -> Value:
         return getattr(w.b, name)(x, y)
 
     return rule
 
 
-def _copysign(w: Words, dtype: DType, x: Value, y: Value) -> Value:
+def _copysign(w: FunctionBuilder, dtype: DType, x: Value, y: Value) -> Value:
     return w.elementwise("copysign", x, y)
 
 
-BITS: dict[str, Emitter] = {"and": _plain("and_"), "or": _plain("or_"), "xor": _plain("xor")}
-INTEGER: dict[str, Emitter] = {
+BITS: dict[str, Rule] = {"and": _plain("and_"), "or": _plain("or_"), "xor": _plain("xor")}
+INTEGER: dict[str, Rule] = {
     **BITS,
     "add": _plain("add"),
     "sub": _plain("sub"),
@@ -252,7 +252,7 @@ INTEGER: dict[str, Emitter] = {
     "shl": lambda w, dtype, x, y: _shift(w, dtype, x, y, left=True),
     "shr": lambda w, dtype, x, y: _shift(w, dtype, x, y, left=False),
 }
-FLOAT: dict[str, Emitter] = {
+FLOAT: dict[str, Rule] = {
     "add": _plain("fadd"),
     "sub": _plain("fsub"),
     "mul": _plain("fmul"),
@@ -268,7 +268,7 @@ FLOAT: dict[str, Emitter] = {
 # ---- reductions -----------------------------------------------------------------------------------------------------------
 
 
-def neutral(w: Words, fn: str, dtype: DType, lanes: int | None) -> Value:
+def neutral(w: FunctionBuilder, fn: str, dtype: DType, lanes: int | None) -> Value:
     """What fn leaves unchanged: 0, 1, the least or greatest value, all bits."""
     t = vector_type(register_type(dtype), lanes)
     return w.const(t, neutral_number(fn, dtype))
@@ -288,7 +288,7 @@ def neutral_number(fn: str, dtype: DType) -> float | int | bool:
     return float(number) if dtype.is_float else number
 
 
-def combine(w: Words, fn: str, dtype: DType, total: Value, v: Value, mask: Value | None) -> Value:
+def combine(w: FunctionBuilder, fn: str, dtype: DType, total: Value, v: Value, mask: Value | None) -> Value:
     """fn(total, v) in a vector loop that accumulates; lanes that the mask switches off leave the total as it is."""
     if mask is not None:
         lanes = lanes_of(mask)
@@ -297,7 +297,7 @@ def combine(w: Words, fn: str, dtype: DType, total: Value, v: Value, mask: Value
     return accumulate(w, fn, dtype, total, v)
 
 
-def accumulate(w: Words, fn: str, dtype: DType, total: Value, v: Value) -> Value:
+def accumulate(w: FunctionBuilder, fn: str, dtype: DType, total: Value, v: Value) -> Value:
     """fn(total, v), of as many lanes as total has."""
     lanes = lanes_of(total)
     if total is neutral(w, fn, dtype, lanes):
@@ -305,7 +305,7 @@ def accumulate(w: Words, fn: str, dtype: DType, total: Value, v: Value) -> Value
     return emit(w, fn, dtype, (total, v))
 
 
-def across_lanes(w: Words, fn: str, dtype: DType, v: Value) -> Value:
+def across_lanes(w: FunctionBuilder, fn: str, dtype: DType, v: Value) -> Value:
     """fn over the lanes of v: halves, then quarters, and so on."""
     w = w
     lanes = lanes_of(v)

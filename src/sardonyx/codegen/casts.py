@@ -10,7 +10,7 @@ from sardonyx.base.dtypes import DType, f32
 from sardonyx.base.errors import Unsupported
 from sardonyx.codegen.arithmetic import constant, narrow
 from sardonyx.codegen.features import Target
-from sardonyx.codegen.words import F32, HALF, I16, I32, Value, Words, lanes_of, register_type, suffix, vector_type
+from sardonyx.codegen.llvm_types import F32, HALF, I16, I32, FunctionBuilder, Value, lanes_of, register_type, suffix, vector_type
 
 
 def is_native(source: DType, to: DType, target: Target) -> bool:
@@ -24,7 +24,7 @@ def _is_plain(dtype: DType) -> bool:
     return dtype.is_integer or dtype.kind == "bool" or dtype.name in ("f32", "f64")
 
 
-def cast(w: Words, v: Value, source: DType, to: DType) -> Value:
+def cast(w: FunctionBuilder, v: Value, source: DType, to: DType) -> Value:
     """v of dtype `source` as dtype `to`. Raises Unsupported for a pair that is not native."""
     if source is to:
         return v
@@ -43,7 +43,7 @@ def cast(w: Words, v: Value, source: DType, to: DType) -> Value:
     return _resize_integer(w, v, source, to)
 
 
-def _to_bool(w: Words, v: Value, source: DType) -> Value:
+def _to_bool(w: FunctionBuilder, v: Value, source: DType) -> Value:
     b = w.b
     if not source.is_float:
         return b.icmp_unsigned("!=", v, w.zero(v.type))
@@ -53,7 +53,7 @@ def _to_bool(w: Words, v: Value, source: DType) -> Value:
     return b.fcmp_unordered("!=", v, w.zero(v.type))
 
 
-def _widen(w: Words, v: Value, source: DType) -> Value:
+def _widen(w: FunctionBuilder, v: Value, source: DType) -> Value:
     """f16 or bf16 bits as f32."""
     b, lanes = w.b, lanes_of(v)
     if source.name == "f16":
@@ -62,7 +62,7 @@ def _widen(w: Words, v: Value, source: DType) -> Value:
     return b.bitcast(b.shl(bits, constant(w, bits, 16)), vector_type(F32, lanes))
 
 
-def _to_half(w: Words, v: Value, source: DType, to: DType) -> Value:
+def _to_half(w: FunctionBuilder, v: Value, source: DType, to: DType) -> Value:
     """The bits of f16 or bf16 nearest to a number. From f64 through an f32 rounded to odd, so that nothing is rounded twice."""
     b, lanes = w.b, lanes_of(v)
     if not source.is_float:
@@ -79,7 +79,7 @@ def _to_half(w: Words, v: Value, source: DType, to: DType) -> Value:
     return b.trunc(b.lshr(chosen, constant(w, bits, 16)), vector_type(I16, lanes))
 
 
-def _to_odd(w: Words, v: Value) -> Value:
+def _to_odd(w: FunctionBuilder, v: Value) -> Value:
     """f64 -> f32, towards zero but with the last bit set if anything was lost."""
     b, lanes = w.b, lanes_of(v)
     near = b.fptrunc(v, vector_type(F32, lanes))
@@ -94,23 +94,23 @@ def _to_odd(w: Words, v: Value) -> Value:
     return b.bitcast(odd, vector_type(F32, lanes))
 
 
-def _resize_float(w: Words, v: Value, to: DType) -> Value:
+def _resize_float(w: FunctionBuilder, v: Value, to: DType) -> Value:
     t = vector_type(register_type(to), lanes_of(v))
     return w.b.fpext(v, t) if to.bits == 64 else v if v.type == t else w.b.fptrunc(v, t)
 
 
-def _to_integer(w: Words, v: Value, to: DType) -> Value:
+def _to_integer(w: FunctionBuilder, v: Value, to: DType) -> Value:
     t = vector_type(register_type(to), lanes_of(v))
     sign = "s" if to.kind == "int" else "u"
     return w.intrinsic(f"llvm.fpto{sign}i.sat.{suffix(t)}.{suffix(v.type)}", t, v)
 
 
-def _from_integer(w: Words, v: Value, source: DType, to: DType) -> Value:
+def _from_integer(w: FunctionBuilder, v: Value, source: DType, to: DType) -> Value:
     convert = w.b.sitofp if source.kind == "int" else w.b.uitofp
     return convert(v, vector_type(register_type(to), lanes_of(v)))
 
 
-def _resize_integer(w: Words, v: Value, source: DType, to: DType) -> Value:
+def _resize_integer(w: FunctionBuilder, v: Value, source: DType, to: DType) -> Value:
     b, t = w.b, vector_type(register_type(to), lanes_of(v))
     have = 1 if source.kind == "bool" else 8 * source.itemsize
     if have > 8 * to.itemsize:
@@ -120,7 +120,7 @@ def _resize_integer(w: Words, v: Value, source: DType, to: DType) -> Value:
     return narrow(w, v, to) if to.bits < 8 else v
 
 
-def bitcast(w: Words, v: Value, source: DType, to: DType) -> Value:
+def bitcast(w: FunctionBuilder, v: Value, source: DType, to: DType) -> Value:
     """The same bits as another dtype."""
     t = vector_type(register_type(to), lanes_of(v))
     if to.kind == "bool" or source.kind == "bool":

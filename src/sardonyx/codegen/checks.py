@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
+from sardonyx.codegen.llvm_types import I1, I64, PTR, VOID, Block, FunctionBuilder, Value, int_type, lanes_of
 from sardonyx.codegen.scopes import Frame
-from sardonyx.codegen.words import I1, I64, PTR, VOID, Block, Value, Words, int_type, lanes_of
 from sardonyx.runtime import abi
 
 DETAILS = 3
@@ -24,13 +24,13 @@ def failure(code: int, call: int = 0) -> int:
     return 1 + code + (call << 32)
 
 
-def record(w: Words, context: Value, call: Value, code: int, details: Sequence[Value]) -> None:
+def record(w: FunctionBuilder, context: Value, call: Value, code: int, details: Sequence[Value]) -> None:
     """Emit the call that records a failure; details are i64, three at the most."""
     padded = [*details, *[w.const(I64, 0)] * (DETAILS - len(details))]
     w.b.call(_recorder(w), [context, call, w.const(I64, code), *padded])
 
 
-def _recorder(w: Words) -> Value:
+def _recorder(w: FunctionBuilder) -> Value:
     found = w.module.globals.get("record")
     if found is not None:
         return found
@@ -39,7 +39,7 @@ def _recorder(w: Words) -> Value:
     function.attributes.add("noinline")
     function.attributes.add("cold")
     context, call, code, *details = function.args
-    inner = Words(function, w.target)
+    inner = FunctionBuilder(function, w.target)
     b = inner.b
     b.position_at_end(inner.block("entry"))
     status = b.add(b.add(code, inner.const(I64, 1)), b.shl(call, inner.const(I64, 32)))
@@ -54,7 +54,7 @@ def _recorder(w: Words) -> Value:
 
 def unless(f: Frame, good: Value, code: int, details: Sequence[Value]) -> None:
     """Record `code` where good (one i1, or one per lane) is false, with the details (i64, of the first such lane)."""
-    w, b = f.words, f.words.b
+    w, b = f.builder, f.builder.b
     bad = b.not_(good)
     lanes = lanes_of(bad)
     if lanes is not None:
@@ -75,7 +75,7 @@ def unless(f: Frame, good: Value, code: int, details: Sequence[Value]) -> None:
 
 def leave_or(f: Frame, target: Block) -> None:
     """End the kernel if the run is to end, else go on in `target`. The current block ends there."""
-    w = f.words
+    w = f.builder
     if f.left is None:
         here, f.left = w.b.block, w.block("left")
         w.b.position_at_end(f.left)
@@ -88,7 +88,7 @@ CONVENTION = "preserve_mostcc"
 """Of what is hardly ever called, from inside of loops: their variables stay in registers that others may use."""
 
 
-def _asked(w: Words) -> Value:
+def _asked(w: FunctionBuilder) -> Value:
     found = w.module.globals.get("asked")
     if found is not None:
         return found

@@ -13,9 +13,9 @@ from llvmlite import ir
 from sardonyx.codegen import statements
 from sardonyx.codegen.expressions import element
 from sardonyx.codegen.features import Target
+from sardonyx.codegen.llvm_types import I64, PTR, VOID, Value
+from sardonyx.codegen.loop_analysis import unrolled
 from sardonyx.codegen.scopes import Bound, Frame, Scope, Spine
-from sardonyx.codegen.shape import unrolled
-from sardonyx.codegen.words import I64, PTR, VOID, Value
 from sardonyx.loop.nodes import Kernel
 
 
@@ -29,13 +29,13 @@ def emit(kernel: Kernel, target: Target, tiles_elsewhere: bool = False) -> ir.Mo
     function = ir.Function(module, ir.FunctionType(VOID, [PTR, PTR, PTR, I64, I64]), kernel.name)
     function.attributes.add("nounwind")
     f = Frame(kernel, function, target, element, tiles_elsewhere)
-    start = f.words.block("start")
+    start = f.builder.block("start")
     f.push(Scope(Spine(start)))
     _bind_arguments(f)
     statements.run(f, unrolled(kernel.body))
-    f.words.b.ret_void()
-    f.words.b.position_at_end(f.entry)
-    f.words.b.branch(start)
+    f.builder.b.ret_void()
+    f.builder.b.position_at_end(f.entry)
+    f.builder.b.branch(start)
     return module
 
 
@@ -45,10 +45,10 @@ def _bind_arguments(f: Frame) -> None:
     for i, buffer in enumerate(f.kernel.buffers, 1):
         f.bases[buffer] = _slot(f, i, PTR)
     for i, size in enumerate(f.kernel.sizes, 1 + len(f.kernel.buffers)):
-        f.bind(size, Bound(_slot(f, i, f.words.index)))
+        f.bind(size, Bound(_slot(f, i, f.builder.index)))
 
 
 def _slot(f: Frame, i: int, t: object) -> Value:
     """The low bytes of a slot are the value where an address or an index is narrower."""
-    w = f.words
+    w = f.builder
     return w.b.load(w.b.gep(f.arguments, [w.const(I64, i)], source_etype=I64), typ=t, align=8)

@@ -16,12 +16,12 @@ from sardonyx.base.symbolic import Dim, Symbol, value
 from sardonyx.codegen import arithmetic, casts, checks, loops
 from sardonyx.codegen.guards import Guarded, under
 from sardonyx.codegen.integers import integer, lane_integers
+from sardonyx.codegen.llvm_types import I64, Value, lanes_of, register_type, vector_type
+from sardonyx.codegen.loop_analysis import is_short, lanes_for, masks_fit
 from sardonyx.codegen.loops import Reduction, SerialLoop, States, VectorLoop
 from sardonyx.codegen.memory import load_element, load_lanes, varies
-from sardonyx.codegen.pace import at_most, at_once, pace, reduction
+from sardonyx.codegen.polling import at_most, at_once, pace, reduction
 from sardonyx.codegen.scopes import Frame
-from sardonyx.codegen.shape import is_short, lanes_for, masks_fit
-from sardonyx.codegen.words import I64, Value, lanes_of, register_type, vector_type
 from sardonyx.loop import functions
 from sardonyx.loop.casts import convert
 from sardonyx.loop.nodes import (
@@ -45,7 +45,7 @@ from sardonyx.loop.nodes import (
 def evaluate(f: Frame, expr: Expr) -> Value:
     """The value of expr. Raises Unsupported for what this target can't compute."""
     if isinstance(expr, Const):
-        return f.words.const(register_type(expr.dtype), literal(expr))
+        return f.builder.const(register_type(expr.dtype), literal(expr))
     reads = f.reads(expr)
     level = f.level(expr.symbols, reads)
     found = f.known(expr, level)
@@ -81,7 +81,7 @@ def _index(f: Frame, expr: Index) -> Value:
 def widened(f: Frame, v: Value) -> Value:
     """An index as an i64."""
     t = vector_type(I64, lanes_of(v))
-    return v if v.type == t else f.words.b.sext(v, t)
+    return v if v.type == t else f.builder.b.sext(v, t)
 
 
 def _load(f: Frame, expr: Load) -> Value:
@@ -96,12 +96,12 @@ def _op(f: Frame, expr: Op) -> Value:
     if expr.fn in FUNCTIONS:
         return evaluate(f, functions.function(expr))
     args = tuple(evaluate(f, a) for a in expr.args)
-    return arithmetic.emit(f.words, expr.fn, expr.args[0].dtype, args)
+    return arithmetic.emit(f.builder, expr.fn, expr.args[0].dtype, args)
 
 
 def _select(f: Frame, expr: Select) -> Value:
-    condition, then, otherwise = f.words.alike(*(evaluate(f, a) for a in expr.args))
-    return f.words.b.select(condition, then, otherwise)
+    condition, then, otherwise = f.builder.alike(*(evaluate(f, a) for a in expr.args))
+    return f.builder.b.select(condition, then, otherwise)
 
 
 def _cast(f: Frame, expr: Cast) -> Value:
@@ -110,11 +110,11 @@ def _cast(f: Frame, expr: Cast) -> Value:
     spelled = convert(x, expr.dtype, lambda source, to: casts.is_native(source, to, f.target))
     if spelled is not expr:
         return evaluate(f, spelled)
-    return casts.cast(f.words, evaluate(f, x), x.dtype, expr.dtype)
+    return casts.cast(f.builder, evaluate(f, x), x.dtype, expr.dtype)
 
 
 def _bitcast(f: Frame, expr: Bitcast) -> Value:
-    return casts.bitcast(f.words, evaluate(f, expr.args[0]), expr.args[0].dtype, expr.dtype)
+    return casts.bitcast(f.builder, evaluate(f, expr.args[0]), expr.args[0].dtype, expr.dtype)
 
 
 # ---- reductions -----------------------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def _reduce(f: Frame, expr: Reduce) -> Value:
     vectorised = next((i for i, (_, kind) in enumerate(expr.loops) if kind == "vector"), None)
     if f.vector is not None or vectorised is None:
         lanes = f.vector.count if f.vector is not None and in_lanes(f, expr) else None
-        start = arithmetic.neutral(f.words, expr.fn, expr.dtype, lanes)
+        start = arithmetic.neutral(f.builder, expr.fn, expr.dtype, lanes)
         return _nest(f, expr, expr.loops, expr.body, [start], None)[0]
     loop = _vector_loop(f, expr, *expr.loops[vectorised])
     states = _nest(f, expr, expr.loops, expr.body, loops.begin(f, loop), loop)
@@ -169,8 +169,8 @@ def _nest(f: Frame, expr: Reduce, left: Loops, body: Expr, states: States, loop:
         v = evaluate(f, body)
         if loop is not None:
             mask = f.vector.mask if f.vector is not None else None
-            return [arithmetic.combine(f.words, expr.fn, expr.dtype, states[0], v, mask)]
-        return [arithmetic.accumulate(f.words, expr.fn, expr.dtype, states[0], v)]
+            return [arithmetic.combine(f.builder, expr.fn, expr.dtype, states[0], v, mask)]
+        return [arithmetic.accumulate(f.builder, expr.fn, expr.dtype, states[0], v)]
     (symbol, kind), *rest = left
     inner = tuple(rest)
     if kind == "unrolled":
@@ -222,7 +222,7 @@ def element(f: Frame, atom: Element) -> Value:
 
 
 def _checked(f: Frame, atom: Element) -> Value:
-    w, b = f.words, f.words.b
+    w, b = f.builder, f.builder.b
     assert atom.extent is not None
     v = _as_i64(f, evaluate(f, atom.expr), atom.expr.dtype)
     if atom.code == TRUSTED:
@@ -244,15 +244,15 @@ def _checked(f: Frame, atom: Element) -> Value:
 
 
 def _as_index(f: Frame, v: Value) -> Value:
-    t = vector_type(f.words.index, lanes_of(v))
-    return v if v.type == t else f.words.b.trunc(v, t)
+    t = vector_type(f.builder.index, lanes_of(v))
+    return v if v.type == t else f.builder.b.trunc(v, t)
 
 
 def _as_i64(f: Frame, v: Value, dtype: DType) -> Value:
     t = vector_type(I64, lanes_of(v))
     if v.type == t:
         return v
-    return (f.words.b.sext if dtype.kind == "int" else f.words.b.zext)(v, t)
+    return (f.builder.b.sext if dtype.kind == "int" else f.builder.b.zext)(v, t)
 
 
 EMITTERS: dict[type[Expr], Callable[[Frame, Any], Value]] = {

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
+from sardonyx.codegen.llvm_types import I32, I64, PTR, VOID
 from sardonyx.codegen.waiting import architecture, intrinsic
-from sardonyx.codegen.words import I32, I64, PTR, VOID
 
 
 @dataclass(frozen=True, slots=True)

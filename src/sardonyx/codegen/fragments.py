@@ -11,7 +11,7 @@ from sardonyx.base.dtypes import DType, f32, f64, i32
 from sardonyx.base.errors import Unsupported
 from sardonyx.codegen import casts
 from sardonyx.codegen.features import Target
-from sardonyx.codegen.words import Type, Value, Words, memory_type, register_type, vector_type
+from sardonyx.codegen.llvm_types import FunctionBuilder, Type, Value, memory_type, register_type, vector_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +28,17 @@ class Plain:
     def sums(self, target: Target) -> Type:
         return vector_type(register_type(self.c), self.lanes(target))
 
-    def load_a(self, w: Words, address: Value) -> Value:
+    def load_a(self, w: FunctionBuilder, address: Value) -> Value:
         """An element of A in every lane."""
         one = w.b.load(address, typ=vector_type(memory_type(self.a), 1), align=self.a.itemsize)
         return w.permute(casts.cast(w, one, self.a, self.c), (0,) * self.lanes(w.target))
 
-    def load_b(self, w: Words, address: Value) -> Value:
+    def load_b(self, w: FunctionBuilder, address: Value) -> Value:
         """A vector of B."""
         t = vector_type(memory_type(self.b), self.lanes(w.target))
         return casts.cast(w, w.b.load(address, typ=t, align=self.b.itemsize), self.b, self.c)
 
-    def multiply_add(self, w: Words, a: Value, b: Value, total: Value) -> Value:
+    def multiply_add(self, w: FunctionBuilder, a: Value, b: Value, total: Value) -> Value:
         if not self.c.is_float:
             return w.b.add(w.b.mul(a, b), total)
         if w.target.fma:

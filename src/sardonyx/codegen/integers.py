@@ -22,14 +22,14 @@ from sardonyx.base.symbolic import (
     symbols,
     value,
 )
+from sardonyx.codegen.llvm_types import I32, Value, constant_of, lanes_of, vector_type
 from sardonyx.codegen.scopes import Frame
-from sardonyx.codegen.words import I32, Value, constant_of, lanes_of, vector_type
 from sardonyx.loop.nodes import Element
 
 
 def integer(f: Frame, dim: Dim) -> Value:
     """The value of dim: an index."""
-    w = f.words
+    w = f.builder
     if not isinstance(dim, Int):
         return w.number(dim)
     reads = f.dim_reads(dim)
@@ -44,7 +44,7 @@ def integer(f: Frame, dim: Dim) -> Value:
 
 def _sum(f: Frame, dim: Int, level: int) -> Value:
     """dim in its own scope: factors of this scope's variables times integers of outer scopes, plus an integer of outer scopes."""
-    w = f.words
+    w = f.builder
     inner, outer = split_by_level(f, dim, level)
     total = integer(f, outer) if level else w.number(0)
     rest = inner if level else dim
@@ -59,7 +59,7 @@ def _sum(f: Frame, dim: Int, level: int) -> Value:
 
 
 def _product(f: Frame, monomial: tuple[Atom, ...], factor: int, level: int) -> Value:
-    w = f.words
+    w = f.builder
     here = [a for a in monomial if level == 0 or atom_level(f, a) == level]
     rest = tuple(a for a in monomial if a not in here)
     product = integer(f, polynomial({rest: factor})) if rest else w.number(factor)
@@ -83,7 +83,7 @@ def split_by_level(f: Frame, dim: Dim, level: int) -> tuple[Dim, Dim]:
 
 def symbol_value(f: Frame, symbol: Symbol) -> Value:
     bound = f.scopes[f.home[symbol]].bound[symbol]
-    return f.words.add(bound.value, f.words.number(bound.shift)) if bound.shift else bound.value
+    return f.builder.add(bound.value, f.builder.number(bound.shift)) if bound.shift else bound.value
 
 
 def _atom(f: Frame, atom: Atom) -> Value:
@@ -98,7 +98,7 @@ def _atom(f: Frame, atom: Atom) -> Value:
 
 def derive(f: Frame, atom: Derived, value_of: Callable[[Frame, Dim], Value]) -> Value:
     """op(left, right) of indices, or of vectors of them: whatever `value_of` makes of its sides."""
-    b = f.words.b
+    b = f.builder.b
     left, right = value_of(f, atom.left), value_of(f, atom.right)
     if atom.op in ("min", "max"):
         return b.select(b.icmp_signed("<" if atom.op == "min" else ">", left, right), left, right)
@@ -114,12 +114,12 @@ def derive(f: Frame, atom: Derived, value_of: Callable[[Frame, Dim], Value]) -> 
         return _small_quotients(f, atom, left, right) or b.udiv(left, right)
     quotient = b.sdiv(left, right)
     rest = b.sub(left, b.mul(quotient, right))
-    return b.select(b.icmp_signed("<", rest, f.words.zero(rest.type)), b.sub(quotient, _one(f, quotient)), quotient)
+    return b.select(b.icmp_signed("<", rest, f.builder.zero(rest.type)), b.sub(quotient, _one(f, quotient)), quotient)
 
 
 def _small_quotients(f: Frame, atom: Derived, left: Value, right: Value) -> Value | None:
     """Lanes that fit 32 bits, over a constant: LLVM has vectors of multiplications for those. None for others."""
-    b, lanes, most = f.words.b, lanes_of(left), largest(atom.left)
+    b, lanes, most = f.builder.b, lanes_of(left), largest(atom.left)
     if lanes is None or isinstance(atom.right, Int) or isinstance(most, Int) or most is None or max(most, atom.right) >= 1 << 31:
         return None
     small = vector_type(I32, lanes)
@@ -129,13 +129,13 @@ def _small_quotients(f: Frame, atom: Derived, left: Value, right: Value) -> Valu
 
 
 def _one(f: Frame, like: Value) -> Value:
-    one = f.words.number(1)
+    one = f.builder.number(1)
     lanes = lanes_of(like)
-    return one if lanes is None else f.words.splat(one, lanes)
+    return one if lanes is None else f.builder.splat(one, lanes)
 
 
 def _by_power_of_two(f: Frame, op: str, left: Value, divisor: int) -> Value:
-    b, w, lanes = f.words.b, f.words, lanes_of(left)
+    b, w, lanes = f.builder.b, f.builder, lanes_of(left)
     right = w.number(divisor.bit_length() - 1 if op == "//" else divisor - 1)
     right = right if lanes is None else w.splat(right, lanes)
     return b.ashr(left, right) if op == "//" else b.and_(left, right)
@@ -149,7 +149,7 @@ def lane_integers(f: Frame, dim: Dim) -> Value:
     assert f.vector is not None
     lanes = f.vector.count
     if f.vector.symbol not in symbols(dim):
-        return f.words.splat(integer(f, dim), lanes)
+        return f.builder.splat(integer(f, dim), lanes)
     assert isinstance(dim, Int)
     reads = f.dim_reads(dim)
     level = f.level(dim.symbols, reads)
@@ -163,7 +163,7 @@ def lane_integers(f: Frame, dim: Dim) -> Value:
 
 
 def _lane_sum(f: Frame, dim: Int, lanes: int) -> Value:
-    w, symbol = f.words, f.vector.symbol  # type: ignore[union-attr]
+    w, symbol = f.builder, f.vector.symbol  # type: ignore[union-attr]
     factor = coefficient(dim, symbol)
     if factor is not None:
         return w.b.add(w.splat(integer(f, dim), lanes), lane_steps(f, factor, lanes))
@@ -185,7 +185,7 @@ def _lane_sum(f: Frame, dim: Int, lanes: int) -> Value:
 
 def lane_steps(f: Frame, factor: Dim, lanes: int) -> Value:
     """factor * lane, in every lane."""
-    w = f.words
+    w = f.builder
     step = integer(f, factor)
     known = constant_of(step)
     if known is not None:

@@ -17,8 +17,8 @@ from sardonyx.base.symbolic import Dim, Symbol
 from sardonyx.codegen import arithmetic
 from sardonyx.codegen.checks import leave_or
 from sardonyx.codegen.integers import integer
+from sardonyx.codegen.llvm_types import I1, I32, Block, Value
 from sardonyx.codegen.scopes import Bound, Frame, Lanes, Scope, Spine
-from sardonyx.codegen.words import I1, I32, Block, Value
 from sardonyx.loop.nodes import Buffer
 
 States = list[Value]
@@ -33,7 +33,7 @@ def region(f: Frame, condition: Value | None, states: Sequence[Value], body: Bod
     """
     if condition is None:
         return body(list(states))
-    w = f.words
+    w = f.builder
     inside, after = w.block("then"), w.block("after")
     f.push(Scope(Spine(inside), fenced=fenced))
     inner = body(list(states))
@@ -57,10 +57,10 @@ def when(f: Frame, condition: Value | None, body: Callable[[], None]) -> None:
 
 def close(f: Frame, end: Block, target: Block) -> None:
     """Let a finished block go on at target."""
-    here = f.words.b.block
-    f.words.b.position_at_end(end)
-    f.words.b.branch(target)
-    f.words.b.position_at_end(here)
+    here = f.builder.b.block
+    f.builder.b.position_at_end(end)
+    f.builder.b.branch(target)
+    f.builder.b.position_at_end(here)
 
 
 def merged(f: Frame, ways: Sequence[tuple[Block, States]]) -> States:
@@ -70,7 +70,7 @@ def merged(f: Frame, ways: Sequence[tuple[Block, States]]) -> States:
         if all(v is values[0] for v in values):
             out.append(values[0])
             continue
-        phi = f.words.b.phi(values[0].type)
+        phi = f.builder.b.phi(values[0].type)
         for (block, _), v in zip(ways, values, strict=True):
             phi.add_incoming(v, block)
         out.append(phi)
@@ -104,7 +104,7 @@ def counted(f: Frame, counter: Counter, stores: Stores, states: Sequence[Value],
 
     -> (the first value not run, states)
     """
-    w = f.words
+    w = f.builder
     if counter.turns == 1:
         return counter.stop, joined(f, counter.symbol, Bound(counter.start), body, list(states))
     head, after = w.block("loop"), w.block("done")
@@ -146,7 +146,7 @@ class Strips:
 
 def _strips(f: Frame, counter: Counter, states: Sequence[Value], head: Block) -> Strips | None:
     """strip: limit = min(start + pace step, stop), then the loop up to there; None for a loop without strips."""
-    w, turns = f.words, counter.pace
+    w, turns = f.builder, counter.pace
     if turns is None or (counter.turns is not None and counter.turns <= turns):
         return None
     here, strip = w.b.block, w.block("strip")
@@ -161,7 +161,7 @@ def _strips(f: Frame, counter: Counter, states: Sequence[Value], head: Block) ->
 
 def _ask_after(f: Frame, strips: Strips, counter: Counter, states: Sequence[Value]) -> None:
     """After a strip: if there are more, leave the kernel or do the next one."""
-    w = f.words
+    w = f.builder
     more, on = w.block("more"), w.block("on")
     w.b.cbranch(w.b.icmp_signed("<", states[0], counter.stop), more, on)
     w.b.position_at_end(more)
@@ -180,7 +180,7 @@ def maybe_counted(f: Frame, counter: Counter, stores: Stores, states: States, bo
         position, out = counted(f, counter, stores, states[1:], body)
         return [position, *out]
 
-    condition = f.words.b.icmp_signed("<", counter.start, counter.stop)
+    condition = f.builder.b.icmp_signed("<", counter.start, counter.stop)
     position, *out = region(f, condition, [counter.start, *states], loop, fenced=False)
     return position, out
 
@@ -190,7 +190,7 @@ def nonempty(f: Frame, lo: Dim, hi: Dim) -> Value | None:
     count = hi - lo
     if isinstance(count, int) and count > 0:
         return None
-    return f.words.b.icmp_signed("<", integer(f, lo), integer(f, hi))
+    return f.builder.b.icmp_signed("<", integer(f, lo), integer(f, hi))
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,15 +273,15 @@ def multiple_of(dim: Dim, number: int) -> bool:
 
 def begin(f: Frame, loop: VectorLoop) -> States:
     """The accumulators before a vector loop: a vector each, and a scalar each for the tail."""
-    vectors = [arithmetic.neutral(f.words, r.fn, r.dtype, loop.lanes) for r in loop.reductions]
-    return vectors + ([arithmetic.neutral(f.words, r.fn, r.dtype, None) for r in loop.reductions] if loop.has_tail else [])
+    vectors = [arithmetic.neutral(f.builder, r.fn, r.dtype, loop.lanes) for r in loop.reductions]
+    return vectors + ([arithmetic.neutral(f.builder, r.fn, r.dtype, None) for r in loop.reductions] if loop.has_tail else [])
 
 
 def finish(f: Frame, reduction: Reduction, lanes: Value, tail: Value | None) -> Value:
     """An accumulator's value: lanes combined, then the tail's."""
     fn, dtype = reduction.fn, reduction.dtype
-    total = arithmetic.across_lanes(f.words, fn, dtype, lanes)
-    return total if tail is None else arithmetic.emit(f.words, fn, dtype, (total, tail))
+    total = arithmetic.across_lanes(f.builder, fn, dtype, lanes)
+    return total if tail is None else arithmetic.emit(f.builder, fn, dtype, (total, tail))
 
 
 def vector(f: Frame, loop: VectorLoop, states: States, body: Body) -> States:
@@ -307,7 +307,7 @@ def vector(f: Frame, loop: VectorLoop, states: States, body: Body) -> States:
 
 def _stretch(f: Frame, loop: VectorLoop, position: Value, done: int, step: int) -> Counter:
     """From position, `done` turns into the loop if their number is known, as far as whole steps go."""
-    w, turns = f.words, loop.turns
+    w, turns = f.builder, loop.turns
     pace = None if loop.pace is None else max(loop.pace // step, 1)
     if isinstance(turns, int):
         count = (turns - done) // step
@@ -334,7 +334,7 @@ def _in_lanes(f: Frame, loop: VectorLoop, body: Body, mask: Value | None = None)
 def _unrolled(f: Frame, loop: VectorLoop, counter: Counter, states: States, body: Body) -> tuple[Value, States]:
     """Several bodies a turn, each with accumulators of its own, combined in order at the end."""
     n = len(states)
-    neutral = [arithmetic.neutral(f.words, r.fn, r.dtype, loop.lanes) for r in loop.reductions]
+    neutral = [arithmetic.neutral(f.builder, r.fn, r.dtype, loop.lanes) for r in loop.reductions]
     run = _in_lanes(f, loop, body)
 
     def several(states: States) -> States:
@@ -347,21 +347,21 @@ def _unrolled(f: Frame, loop: VectorLoop, counter: Counter, states: States, body
     position, flat = maybe_counted(f, counter, loop.stores, states + neutral * (loop.unroll - 1), several)
     total = flat[:n]
     for u in range(1, loop.unroll):
-        total = [arithmetic.emit(f.words, r.fn, r.dtype, (total[i], flat[u * n + i])) for i, r in enumerate(loop.reductions)]
+        total = [arithmetic.emit(f.builder, r.fn, r.dtype, (total[i], flat[u * n + i])) for i, r in enumerate(loop.reductions)]
     return position, total
 
 
 def _masked(f: Frame, loop: VectorLoop, position: Value, states: States, body: Body) -> States:
     """The last turns, fewer than a vector of them."""
     if isinstance(loop.turns, int):
-        mask = f.words.listed(I1, [int(i < loop.turns % loop.lanes) for i in range(loop.lanes)])
+        mask = f.builder.listed(I1, [int(i < loop.turns % loop.lanes) for i in range(loop.lanes)])
         return joined(f, loop.symbol, Bound(position), _in_lanes(f, loop, body, mask), states)
     stop = integer(f, loop.hi)
 
     def last(states: States) -> States:
         return joined(f, loop.symbol, Bound(position), _under_mask(f, loop, position, stop, body), states)
 
-    return region(f, f.words.b.icmp_signed("<", position, stop), states, last, fenced=False)
+    return region(f, f.builder.b.icmp_signed("<", position, stop), states, last, fenced=False)
 
 
 def _masked_turns(f: Frame, loop: VectorLoop, position: Value, done: int, states: States, body: Body) -> States:
@@ -379,7 +379,7 @@ def _masked_turns(f: Frame, loop: VectorLoop, position: Value, done: int, states
 
 def _under_mask(f: Frame, loop: VectorLoop, position: Value, stop: Value, body: Body) -> Body:
     """body for the lanes of a turn that lie before stop."""
-    w = f.words
+    w = f.builder
     left = w.b.sub(stop, position)
     left = w.b.select(w.b.icmp_signed("<", left, w.number(loop.lanes)), left, w.number(loop.lanes))
     small = w.b.trunc(left, I32) if w.index != I32 else left

@@ -14,8 +14,7 @@ from sardonyx.base.dtypes import DType
 from sardonyx.base.symbolic import Dim, Int, coefficient, polynomial, symbols
 from sardonyx.codegen.arithmetic import narrow
 from sardonyx.codegen.integers import integer, lane_integers, lane_steps, split_by_level
-from sardonyx.codegen.scopes import Frame
-from sardonyx.codegen.words import (
+from sardonyx.codegen.llvm_types import (
     I1,
     I8,
     I32,
@@ -28,12 +27,13 @@ from sardonyx.codegen.words import (
     suffix,
     vector_type,
 )
+from sardonyx.codegen.scopes import Frame
 from sardonyx.loop.nodes import Buffer
 
 
 def pointer(f: Frame, buffer: Buffer, offset: Dim) -> Value:
     """The address of an element (of the first lane's), each part added in the outermost scope that knows it."""
-    w, element = f.words, memory_type(buffer.dtype)
+    w, element = f.builder, memory_type(buffer.dtype)
     if not isinstance(offset, Int):
         return w.at(f.bases[buffer], offset, element)
     constant = offset.terms.get((), 0)
@@ -56,20 +56,20 @@ def pointer(f: Frame, buffer: Buffer, offset: Dim) -> Value:
 
 def to_register(f: Frame, v: Value, dtype: DType) -> Value:
     """What memory holds, as registers hold it: a bool from a byte, a 4- or 2-bit integer from the low bits of one."""
-    b = f.words.b
+    b = f.builder.b
     if dtype.kind == "bool":
-        return b.icmp_unsigned("!=", v, f.words.zero(v.type))
+        return b.icmp_unsigned("!=", v, f.builder.zero(v.type))
     if dtype.is_integer and dtype.bits < 8:
-        return narrow(f.words, v, dtype)
+        return narrow(f.builder, v, dtype)
     return v
 
 
 def to_memory(f: Frame, v: Value, dtype: DType) -> Value:
     """What registers hold, as memory holds it."""
     if dtype.kind == "bool":
-        return f.words.b.zext(v, vector_type(I8, lanes_of(v)))
+        return f.builder.b.zext(v, vector_type(I8, lanes_of(v)))
     if dtype.kind == "int" and dtype.bits < 8:
-        return f.words.b.and_(v, f.words.const(v.type, (1 << dtype.bits) - 1))
+        return f.builder.b.and_(v, f.builder.const(v.type, (1 << dtype.bits) - 1))
     return v
 
 
@@ -78,7 +78,7 @@ def to_memory(f: Frame, v: Value, dtype: DType) -> Value:
 
 def load_element(f: Frame, buffer: Buffer, offset: Dim, guard: Value | None) -> Value:
     """buffer[offset]; where the guard (an i1) is false, zero without a look at memory."""
-    w = f.words
+    w = f.builder
     address = pointer(f, buffer, offset)
     if guard is not None:
         address = w.b.select(guard, address, zeros(f))
@@ -92,23 +92,23 @@ def zeros(f: Frame) -> Value:
     if found is None:
         with f.at(0):
             found = stack(f, I8, 8)
-            f.words.b.store(f.words.zero(I64), found, align=8)
+            f.builder.b.store(f.builder.zero(I64), found, align=8)
         f.remember(0, "zeros", found, frozenset())
     return found
 
 
 def stack(f: Frame, element: object, count: int) -> Value:
     """The address of `count` elements on the stack, on a 64-byte line."""
-    here = f.words.b.block
-    f.words.b.position_at_end(f.entry)
-    slot = f.words.b.alloca(ir.ArrayType(element, max(1, count)))
+    here = f.builder.b.block
+    f.builder.b.position_at_end(f.entry)
+    slot = f.builder.b.alloca(ir.ArrayType(element, max(1, count)))
     slot.align, slot.type = 64, PTR  # llvmlite still gives it a typed pointer
-    f.words.b.position_at_end(here)
+    f.builder.b.position_at_end(here)
     return slot
 
 
 def store_element(f: Frame, v: Value, buffer: Buffer, offset: Dim) -> None:
-    f.words.b.store(to_memory(f, v, buffer.dtype), pointer(f, buffer, offset), align=buffer.dtype.itemsize)
+    f.builder.b.store(to_memory(f, v, buffer.dtype), pointer(f, buffer, offset), align=buffer.dtype.itemsize)
 
 
 # ---- lanes ----------------------------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def lane_stride(f: Frame, offset: Dim) -> Dim | None:
 
 def load_lanes(f: Frame, buffer: Buffer, offset: Dim, guard: Value | None) -> Value:
     """A vector of elements; lanes that the guard or the loop's mask switches off are zero and their memory is not touched."""
-    w, dtype = f.words, buffer.dtype
+    w, dtype = f.builder, buffer.dtype
     assert f.vector is not None
     lanes = f.vector.count
     mask = both(f, f.vector.mask, guard)
@@ -144,7 +144,7 @@ def load_lanes(f: Frame, buffer: Buffer, offset: Dim, guard: Value | None) -> Va
 
 
 def _load_vector(f: Frame, address: Value, t: object, dtype: DType, mask: Value | None) -> Value:
-    w = f.words
+    w = f.builder
     if mask is None:
         return w.b.load(address, typ=t, align=dtype.itemsize)
     align = w.const(I32, dtype.itemsize)
@@ -153,7 +153,7 @@ def _load_vector(f: Frame, address: Value, t: object, dtype: DType, mask: Value 
 
 def store_lanes(f: Frame, v: Value, buffer: Buffer, offset: Dim, guard: Value | None) -> None:
     """Store a vector, except lanes that the guard or the loop's mask switches off."""
-    w, dtype = f.words, buffer.dtype
+    w, dtype = f.builder, buffer.dtype
     assert f.vector is not None
     lanes = f.vector.count
     v = to_memory(f, w.splat(v, lanes), dtype)
@@ -174,19 +174,19 @@ def store_lanes(f: Frame, v: Value, buffer: Buffer, offset: Dim, guard: Value | 
 
 
 def _ordered(f: Frame, mask: Value | None, stride: Dim) -> Value | None:
-    return f.words.reverse(mask) if mask is not None and stride == -1 else mask
+    return f.builder.reverse(mask) if mask is not None and stride == -1 else mask
 
 
 def lane_pointer(f: Frame, buffer: Buffer, offset: Dim, stride: Dim) -> Value:
     """The lowest address of a vector: the first lane's, or the last lane's where memory runs backwards."""
     address = pointer(f, buffer, offset)
     assert f.vector is not None
-    return f.words.at(address, 1 - f.vector.count, memory_type(buffer.dtype)) if stride == -1 else address
+    return f.builder.at(address, 1 - f.vector.count, memory_type(buffer.dtype)) if stride == -1 else address
 
 
 def lane_addresses(f: Frame, buffer: Buffer, offset: Dim, stride: Dim | None) -> Value:
     """A vector of addresses."""
-    w, symbol = f.words, f.vector.symbol  # type: ignore[union-attr]
+    w, symbol = f.builder, f.vector.symbol  # type: ignore[union-attr]
     lanes = f.vector.count  # type: ignore[union-attr]
     if stride is not None:
         base, steps = pointer(f, buffer, offset), lane_steps(f, stride, lanes)
@@ -202,8 +202,8 @@ def both(f: Frame, *masks: Value | None) -> Value | None:
     found = None
     for mask in masks:
         if mask is not None:
-            mask = f.words.splat(mask, f.vector.count) if f.vector else mask
-            found = mask if found is None else f.words.b.and_(found, mask)
+            mask = f.builder.splat(mask, f.vector.count) if f.vector else mask
+            found = mask if found is None else f.builder.b.and_(found, mask)
     return found
 
 

@@ -32,7 +32,7 @@ from llvmlite import ir
 from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Atom, Derived, Dim, Int, Symbol
 from sardonyx.codegen.features import Target
-from sardonyx.codegen.words import I1, I64, PTR, VOID, Type, Value, Words, constant_of, int_type
+from sardonyx.codegen.llvm_types import I1, I64, PTR, VOID, FunctionBuilder, Type, Value, constant_of, int_type
 from sardonyx.runtime import abi
 
 LEVEL = 0  # of LLVM's code generator
@@ -79,7 +79,7 @@ def emit_between(
 ) -> None:
     """Emit a plan that is called between the kernels of a run. tests: made once all is assigned."""
     emit_plan(module, target, f"{name}.sizes", assignments, slots, frozenset())
-    w = Words(_function(module, name, [PTR, PTR, PTR, I64, I64]), target)
+    w = FunctionBuilder(_function(module, name, [PTR, PTR, PTR, I64, I64]), target)
     w.b.position_at_end(w.block("entry"))
     context = w.function.args[1]
     w.b.call(module.globals[f"{name}.sizes"], [context])
@@ -106,7 +106,7 @@ def emit_plan(
     estimates: frozenset[int],
 ) -> None:
     """Emit a plan. An assignment may use what one before it stored. Raises Fail for a number of more than 64 bits."""
-    whole = Words(_function(module, name, [PTR]), target)
+    whole = FunctionBuilder(_function(module, name, [PTR]), target)
     if instructions(assignments) <= MOST:
         plan = _Plan(whole, slots, estimates, None)
         plan.assign(assignments, 0, len(assignments))
@@ -121,7 +121,7 @@ def emit_plan(
         parts += 1
         part = _function(module, f"{name}.{parts}", [PTR, PTR])
         part.linkage = "internal"
-        plan = _Plan(Words(part, target), slots, estimates, shared)
+        plan = _Plan(FunctionBuilder(part, target), slots, estimates, shared)
         here = plan.assign(assignments, here, MOST)
         plan.end()
         whole.b.call(part, [*whole.function.args, array])
@@ -175,7 +175,7 @@ class Shared:
 class _Plan:
     """A function under construction. shared: what those before it have left in the array; None: there is none."""
 
-    def __init__(self, w: Words, slots: Mapping[Symbol, int], estimates: frozenset[int], shared: Shared | None) -> None:
+    def __init__(self, w: FunctionBuilder, slots: Mapping[Symbol, int], estimates: frozenset[int], shared: Shared | None) -> None:
         self.w, self.b, self.slots, self.shared = w, w.b, slots, shared
         self.context = w.function.args[0]
         self.memo: dict[Int | Atom, Value] = {}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from sardonyx.codegen.words import F32, I1, I32, Type, Value, Words, int_type, lanes_of
+from sardonyx.codegen.llvm_types import F32, I1, I32, FunctionBuilder, Type, Value, int_type, lanes_of
 
 
-def float_remainder(w: Words, x: Value, y: Value) -> Value:
+def float_remainder(w: FunctionBuilder, x: Value, y: Value) -> Value:
     """x rem y with the sign of x, exact; NaN for an infinite x, y = 0 or a NaN. Lanes one by one."""
     lanes = lanes_of(x)
     if lanes is None:
@@ -20,7 +20,7 @@ def float_remainder(w: Words, x: Value, y: Value) -> Value:
     return out
 
 
-def _function(w: Words, t: Type) -> Value:
+def _function(w: FunctionBuilder, t: Type) -> Value:
     """fmod(x, y): long division of the magnitudes' mantissas, bit by bit.
 
     a, b = |x|, |y| as (exponent, mantissa), subnormals with exponents below 1
@@ -36,7 +36,7 @@ def _function(w: Words, t: Type) -> Value:
         return found
     function = ir.Function(w.module, ir.FunctionType(t, [t, t]), name)
     function.linkage = "internal"
-    inner = Words(function, w.target)
+    inner = FunctionBuilder(function, w.target)
     _Division(inner, int_type(bits), t, fraction).emit()
     return function
 
@@ -44,7 +44,7 @@ def _function(w: Words, t: Type) -> Value:
 class _Division:
     """The function's parts, over integers of the float's width."""
 
-    def __init__(self, w: Words, integer: Type, t: Type, fraction: int) -> None:
+    def __init__(self, w: FunctionBuilder, integer: Type, t: Type, fraction: int) -> None:
         self.w, self.b = w, w.b
         self.integer, self.t, self.fraction = integer, t, fraction
         self.bits: int = integer.width

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
+from sardonyx.codegen.llvm_types import I32, I64, PTR, VOID
 from sardonyx.codegen.waiting import byte_offset
-from sardonyx.codegen.words import I32, I64, PTR, VOID
 from sardonyx.runtime import abi
 
 WORD = 8

@@ -23,9 +23,9 @@ from sardonyx.base.dtypes import i64
 from sardonyx.base.symbolic import Dim, Int, Symbol
 from sardonyx.codegen.features import Target
 from sardonyx.codegen.guards import Guarded
-from sardonyx.codegen.pace import Efforts
-from sardonyx.codegen.shape import Place
-from sardonyx.codegen.words import Block, Value, Words
+from sardonyx.codegen.llvm_types import Block, FunctionBuilder, Value
+from sardonyx.codegen.loop_analysis import Place
+from sardonyx.codegen.polling import Efforts
 from sardonyx.loop.nodes import Buffer, Element, Expr, Kernel, Load, elements_of
 
 CHECKS = Buffer("checks", i64)  # stands among the buffers that a value reads if it checks an index
@@ -86,8 +86,8 @@ class Frame:
         self.kernel = kernel
         self.target = target
         self.tiles_elsewhere = tiles_elsewhere
-        self.words = Words(function, target)
-        self.entry = self.words.block("entry")  # holds what lives on the stack
+        self.builder = FunctionBuilder(function, target)
+        self.entry = self.builder.block("entry")  # holds what lives on the stack
         self.arguments, self.context, self.scratch, self.tid, self.team = function.args
         self.scopes: list[Scope] = []
         self.home: dict[Symbol, int] = {}
@@ -130,10 +130,10 @@ class Frame:
 
     def _leave(self) -> None:
         if self.scopes:
-            self.scopes[-1].spine.block = self.words.b.block
+            self.scopes[-1].spine.block = self.builder.b.block
 
     def _enter(self) -> None:
-        self.words.b.position_at_end(self.scopes[-1].spine.block)
+        self.builder.b.position_at_end(self.scopes[-1].spine.block)
 
     @contextmanager
     def at(self, level: int) -> Iterator[Scope]:

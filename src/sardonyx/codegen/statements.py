@@ -14,6 +14,18 @@ from sardonyx.codegen import arithmetic, checks, loops, tile
 from sardonyx.codegen.expressions import evaluate
 from sardonyx.codegen.guards import under
 from sardonyx.codegen.integers import integer
+from sardonyx.codegen.llvm_types import I8, I64, Value, memory_type
+from sardonyx.codegen.loop_analysis import (
+    Place,
+    accumulators,
+    all_statements,
+    is_short,
+    is_vectorisable,
+    lanes_for,
+    masks_fit,
+    own_expressions,
+    stored_by,
+)
 from sardonyx.codegen.loops import Reduction, SerialLoop, States, VectorLoop
 from sardonyx.codegen.memory import (
     both,
@@ -25,21 +37,9 @@ from sardonyx.codegen.memory import (
     store_lanes,
     varies,
 )
-from sardonyx.codegen.pace import at_once, iterations, pace, strip
+from sardonyx.codegen.polling import at_once, iterations, pace, strip
 from sardonyx.codegen.scopes import Bound, Frame, Scope, Spine, Total
 from sardonyx.codegen.scratch import allocated
-from sardonyx.codegen.shape import (
-    Place,
-    accumulators,
-    all_statements,
-    is_short,
-    is_vectorisable,
-    lanes_for,
-    masks_fit,
-    own_expressions,
-    stored_by,
-)
-from sardonyx.codegen.words import I8, I64, Value, memory_type
 from sardonyx.loop.nodes import (
     Alloc,
     Cast,
@@ -106,8 +106,8 @@ def _store(f: Frame, stmt: Store) -> None:
     if varies(f, stmt.offset):
         if stmt.combine is not None:
             old = load_lanes(f, stmt.buffer, stmt.offset, guard)
-            v = arithmetic.emit(f.words, stmt.combine, stmt.buffer.dtype, (old, v))
-        v = f.words.splat(v, f.vector.count)  # type: ignore[union-attr]
+            v = arithmetic.emit(f.builder, stmt.combine, stmt.buffer.dtype, (old, v))
+        v = f.builder.splat(v, f.vector.count)  # type: ignore[union-attr]
         store_lanes(f, v, stmt.buffer, stmt.offset, guard)
     else:
         v, guard = _one_value(f, stmt, v, guard)
@@ -122,17 +122,17 @@ def _one_value(f: Frame, stmt: Store, v: Value, guard: Value | None) -> tuple[Va
     if f.vector is None:
         return v, guard
     assert stmt.combine is not None
-    v = f.words.splat(v, f.vector.count)
+    v = f.builder.splat(v, f.vector.count)
     mask = both(f, f.vector.mask, guard)
     if mask is not None:
-        v = f.words.b.select(mask, v, arithmetic.neutral(f.words, stmt.combine, stmt.buffer.dtype, f.vector.count))
-    return arithmetic.across_lanes(f.words, stmt.combine, stmt.buffer.dtype, v), None
+        v = f.builder.b.select(mask, v, arithmetic.neutral(f.builder, stmt.combine, stmt.buffer.dtype, f.vector.count))
+    return arithmetic.across_lanes(f.builder, stmt.combine, stmt.buffer.dtype, v), None
 
 
 def _store_one(f: Frame, stmt: Store, v: Value) -> None:
     if stmt.combine is not None:
         old = load_element(f, stmt.buffer, stmt.offset, None)
-        v = arithmetic.emit(f.words, stmt.combine, stmt.buffer.dtype, (old, v))
+        v = arithmetic.emit(f.builder, stmt.combine, stmt.buffer.dtype, (old, v))
     store_element(f, v, stmt.buffer, stmt.offset)
 
 
@@ -152,11 +152,11 @@ def _accumulate(f: Frame, stmt: Store) -> None:
     v = evaluate(f, stmt.value)
     total = f.totals[key]
     if stmt.guard is not None:
-        neutral = arithmetic.neutral(f.words, stmt.combine, dtype, None)
-        guard, v, neutral = f.words.alike(evaluate(f, stmt.guard), v, neutral)
-        v = f.words.b.select(guard, v, neutral)
+        neutral = arithmetic.neutral(f.builder, stmt.combine, dtype, None)
+        guard, v, neutral = f.builder.alike(evaluate(f, stmt.guard), v, neutral)
+        v = f.builder.b.select(guard, v, neutral)
     mask = f.vector.mask if f.vector is not None and not varies(f, stmt.offset) else None
-    f.totals[key] = arithmetic.combine(f.words, stmt.combine, dtype, total, v, mask)
+    f.totals[key] = arithmetic.combine(f.builder, stmt.combine, dtype, total, v, mask)
 
 
 # ---- loops ----------------------------------------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ def _for(f: Frame, stmt: For) -> None:
 
 def _parallel(f: Frame, stmt: For) -> None:
     """for variable in range(lo + n tid / nt, lo + n (tid + 1) / nt)"""
-    w, b = f.words, f.words.b
+    w, b = f.builder, f.builder.b
     lo, turns = integer(f, stmt.lo), integer(f, stmt.hi - stmt.lo)
     if not is_nonnegative(stmt.hi - stmt.lo):
         turns = b.select(b.icmp_signed("<", turns, w.number(0)), w.number(0), turns)
@@ -252,7 +252,7 @@ def _keys(place: Place, wide: VectorLoop | None) -> list[Total]:
 def _first_total(f: Frame, key: Total, wide: VectorLoop | None) -> Value:
     buffer, offset, fn = key.place
     if wide is not None:
-        return arithmetic.neutral(f.words, fn, buffer.dtype, wide.lanes if key.part == "lanes" else None)
+        return arithmetic.neutral(f.builder, fn, buffer.dtype, wide.lanes if key.part == "lanes" else None)
     return load_lanes(f, buffer, offset, None) if varies(f, offset) else load_element(f, buffer, offset, None)
 
 
@@ -262,7 +262,7 @@ def _keep(f: Frame, place: Place, wide: VectorLoop | None, totals: Mapping[Total
     total = totals[_keys(place, wide)[0]]
     if wide is not None:
         total = loops.finish(f, Reduction(fn, buffer.dtype), total, totals.get(Total(place, "tail")))
-        total = arithmetic.emit(f.words, fn, buffer.dtype, (_first_total(f, Total(place), None), total))
+        total = arithmetic.emit(f.builder, fn, buffer.dtype, (_first_total(f, Total(place), None), total))
     if varies(f, offset):
         store_lanes(f, total, buffer, offset, None)
     else:
@@ -294,7 +294,7 @@ def _vector(f: Frame, stmt: For) -> None:
                 continue
             fn, dtype = place[2], place[0].dtype
             total = loops.finish(f, Reduction(fn, dtype), ends[Total(place, "lanes")], ends.get(Total(place, "tail")))
-            held[Total(place)] = arithmetic.emit(f.words, fn, dtype, (held[Total(place)], total))
+            held[Total(place)] = arithmetic.emit(f.builder, fn, dtype, (held[Total(place)], total))
         return [ends.get(k, v) for k, v in held.items()]
 
     totals = loops.region(f, loops.nonempty(f, stmt.lo, stmt.hi), [f.totals[k] for k in outer], whole)
@@ -329,7 +329,7 @@ def _if(f: Frame, stmt: If) -> None:
     if stmt.otherwise is None:
         loops.when(f, condition, lambda: run(f, stmt.then))
         return
-    w = f.words
+    w = f.builder
     ways = [w.block("then"), w.block("otherwise")]
     after = w.block("after")
     for block, inner in zip(ways, (stmt.then, stmt.otherwise), strict=True):
@@ -341,7 +341,7 @@ def _if(f: Frame, stmt: If) -> None:
 
 
 def _while(f: Frame, stmt: While) -> None:
-    w = f.words
+    w = f.builder
     stores = stored_by(stmt.body)
     head, body, after, full = w.block("while"), w.block("turn"), w.block("after"), w.block("full")
     left, most = stack(f, I64, 1), w.const(I64, strip(f.efforts.statement(stmt.body)))
@@ -372,7 +372,7 @@ def _alloc(f: Frame, stmt: Alloc) -> None:
         f.place(stmt.buffer, stack(f, memory_type(stmt.buffer.dtype), stmt.size))
     else:
         with f.at(0):
-            address = f.words.at(f.scratch, integer(f, start), I8)
+            address = f.builder.at(f.scratch, integer(f, start), I8)
         f.place(stmt.buffer, address)
         f.scratch_used = start + allocated(stmt)
     run(f, stmt.body)

@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from llvmlite import ir
 
 from sardonyx.codegen.float_mode import choose_mode, emit_get_mode, emit_set_mode
+from sardonyx.codegen.llvm_types import I1, I32, I64, PTR, VOID
 from sardonyx.codegen.waiting import SystemCalls, architecture, emit_system_call, emit_words, intrinsic, system_calls
-from sardonyx.codegen.words import I1, I32, I64, PTR, VOID
 from sardonyx.runtime import abi
 
 MONOTONIC = 1  # of clock_gettime

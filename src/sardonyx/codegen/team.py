@@ -8,6 +8,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from sardonyx.codegen.float_mode import choose_mode, emit_get_mode, emit_set_mode
+from sardonyx.codegen.llvm_types import I32, I64, PTR, VOID
 from sardonyx.codegen.replay import emit_replay
 from sardonyx.codegen.stop import emit_thread_pointer
 from sardonyx.codegen.waiting import (
@@ -21,7 +22,6 @@ from sardonyx.codegen.waiting import (
     spin_rounds,
 )
 from sardonyx.codegen.walk import emit_walk
-from sardonyx.codegen.words import I32, I64, PTR, VOID
 from sardonyx.runtime import abi
 
 LEAVING = 200  # rounds that a dispatcher waits for workers that are about to leave
@@ -128,7 +128,7 @@ def _emit_dispatch(module: ir.Module) -> None:
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     newest, word = builder.alloca(PTR), builder.alloca(I32)
     borrowed = builder.call(claim, [control, builder.sub(most, I64(1)), newest])
-    inside, turn = (byte_offset(builder, context, slot * abi.SLOT_BYTES) for slot in (abi.INSIDE, abi.TURN))
+    inside, turn = (byte_offset(builder, context, slot * abi.SLOT_BYTES) for slot in (abi.INSIDE, abi.TICKET))
     builder.store(emit_thread_pointer(builder), byte_offset(builder, context, abi.STOP_CALLER * abi.SLOT_BYTES), align=8)
     builder.store(borrowed, inside, align=8)
     builder.store(builder.and_(builder.load(turn, typ=I64), I64(~1)), turn, align=8)

@@ -34,9 +34,9 @@ from sardonyx.base.lines import LINE
 from sardonyx.base.symbolic import Dim
 from sardonyx.codegen.features import Target
 from sardonyx.codegen.fragments import Plain, fragment
+from sardonyx.codegen.llvm_types import I8, I32, PTR, VOID, FunctionBuilder, Value, constant_of, int_type, memory_type
+from sardonyx.codegen.loop_analysis import all_statements, unrolled
 from sardonyx.codegen.scopes import Frame
-from sardonyx.codegen.shape import all_statements, unrolled
-from sardonyx.codegen.words import I8, I32, PTR, VOID, Value, Words, constant_of, int_type, memory_type
 from sardonyx.loop.blocks import BLOCK, find_blocks
 from sardonyx.loop.nodes import Kernel, Tile
 
@@ -97,7 +97,7 @@ def shapes(tile: Tile, target: Target) -> list[Shape]:
 
 def call(f: Frame, tile: Tile, a: Value, b: Value, c: Value, ahead: Value | None, rows: Value, dynamic: Sequence[Value]) -> None:
     """Call the function of the height that `rows` is."""
-    w, offered = f.words, shapes(tile, f.target)
+    w, offered = f.builder, shapes(tile, f.target)
     args = [a, b, c, *([] if ahead is None else [ahead]), *dynamic]
 
     def function(shape: Shape) -> Value:
@@ -133,7 +133,7 @@ def define(module: ir.Module, target: Target, shape: Shape, linkage: str) -> Val
     function = declare(module, target, shape)
     if function.is_declaration:
         function.linkage = linkage
-        _Body(Words(function, target), shape).emit()
+        _Body(FunctionBuilder(function, target), shape).emit()
     return function
 
 
@@ -158,7 +158,7 @@ def library(found: Sequence[Shape], target: Target) -> ir.Module:
 class _Body:
     """A tile's function under construction."""
 
-    def __init__(self, w: Words, shape: Shape) -> None:
+    def __init__(self, w: FunctionBuilder, shape: Shape) -> None:
         self.w, self.shape, self.way = w, shape, shape.fragment
         a, b, c, *rest = w.function.args
         self.a, self.b, self.c = a, b, c

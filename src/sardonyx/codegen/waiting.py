@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from sardonyx.codegen.words import I8, I32, I64, PTR, VOID
+from sardonyx.codegen.llvm_types import I8, I32, I64, PTR, VOID
 
 PAUSES = 4000  # rounds of the processor's pause before sleep: 50 to 200 us
 FUTEX_WAIT_PRIVATE, FUTEX_WAKE_PRIVATE = 128, 129

@@ -1,21 +1,21 @@
 """The walk along a segment's steps (runtime.steps), by every thread of a run; emitted once, beside the team.
 
 void walk(ptr context, i64 tid, i64 nt):
-    row = since = context[STEPS]; turn = since_turn = context[TURN] / 2; return if that is odd: the run is over
+    row = since = context[STEPS]; ticket = since_ticket = context[TURN] / 2; return if that is odd: the run is over
     loop:
         what, a, b, c = row
-        if what >= 0:  a kernel's address; b = count << COUNT_BITS | parts of a share << 1 | meets
+        if what >= 0:  a kernel's address; b = count << COUNT_BITS | parts of a run_range << 1 | meets
             if meets: meet
-            with parts: share(row, of this thread); turn += nt * parts; row += 1; with c, thread 0 adds its cycles to slot c
-            without:    group(row); turn += 1; row += count
-        else as runtime.steps says: a group of rows is done by the thread that takes its turn, as if it were one part
+            with parts: run_range(row, of this thread); ticket += nt * parts; row += 1; with c, thread 0 adds its cycles to slot c
+            without:    group(row); ticket += 1; row += count
+        else as runtime.steps says: a group of rows is done by the thread that takes its ticket, as if it were one part
     meet:
-        if not reached(turn): help(since, row, since_turn); await(turn)
-        since, since_turn = row, turn
-    END: a thread helps as where all meet; thread 0 awaits the turn, and says that the run is over
+        if not reached(ticket): help(since, row, since_ticket); await(ticket)
+        since, since_ticket = row, ticket
+    END: a thread helps as where all meet; thread 0 awaits the ticket, and says that the run is over
     once the status is not 0 kernels are passed over, and repetitions end; whether it is to be is asked every few rows (codegen.stop)
 
-Alone (nt = 1) a thread calls each kernel once, as part 0 of 1, and there are no turns. See codegen.turns and codegen.parts.
+Alone (nt = 1) a thread calls each kernel once, as part 0 of 1, and there are no tickets. See codegen.tickets and codegen.chunks.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from sardonyx.codegen import parts
-from sardonyx.codegen.parts import WORD
+from sardonyx.codegen import chunks
+from sardonyx.codegen.chunks import WORD
+from sardonyx.codegen.llvm_types import I1, I8, I64, PTR, VOID
 from sardonyx.codegen.stop import emit_should_stop
-from sardonyx.codegen.turns import emit_await, emit_finish, emit_reached, emit_take
+from sardonyx.codegen.tickets import emit_await, emit_finish, emit_reached, emit_take
 from sardonyx.codegen.waiting import byte_offset
-from sardonyx.codegen.words import I1, I8, I64, PTR, VOID
 from sardonyx.runtime import abi
 
-PLACE = abi.SYNC + abi.SYNC_PLACE // WORD
+POSITION = abi.SYNC + abi.SYNC_POSITION // WORD
 
 
 def emit_walk(module: ir.Module) -> None:
-    """Emits the function, and those of codegen.turns, into the team's module."""
+    """Emits the function, and those of codegen.tickets, into the team's module."""
     function = ir.Function(module, ir.FunctionType(VOID, [PTR, I64, I64]), "walk")
     function.attributes.add("nounwind")
     _Walk(function).emit()
@@ -48,34 +48,36 @@ class _Walk:
         self.stop = emit_should_stop(module)
         self.take, self.finish = emit_take(module), emit_finish(module)
         self.reached, self.await_ = emit_reached(module), emit_await(module, self.stop)
-        self.share, self.group = (emit(module, self.take, self.finish, self.stop) for emit in (parts.emit_share, parts.emit_group))
-        self.help = parts.emit_help(module, self.share, self.group)
+        self.run_range, self.run_group = (
+            emit(module, self.take, self.finish, self.stop) for emit in (chunks.emit_run_range, chunks.emit_run_group)
+        )
+        self.steal = chunks.emit_steal(module, self.run_range, self.run_group)
         self.context, self.tid, self.nt = function.args
         self.b = ir.IRBuilder(function.append_basic_block("entry"))
 
     def emit(self) -> None:
         b = self.b
-        self.place, self.turn, self.single = b.alloca(PTR), b.alloca(I64), b.alloca(I1)
-        self.since, self.since_turn, self.left = b.alloca(PTR), b.alloca(I64), b.alloca(I64)
+        self.position, self.ticket, self.single = b.alloca(PTR), b.alloca(I64), b.alloca(I1)
+        self.since, self.since_ticket, self.left = b.alloca(PTR), b.alloca(I64), b.alloca(I64)
         b.store(I1(0), self.single)
-        b.store(I64(parts.CALLS), self.left)
+        b.store(I64(chunks.CALLS), self.left)
         self.asks = b.select(b.icmp_signed("==", self.tid, I64(0)), self.context, PTR(None))
         self.scratch = byte_offset(b, self.slot_value(abi.SCRATCH, PTR), b.mul(self.slot_value(abi.SCRATCH_BYTES), self.tid))
         self.sync, self.together = self.slot(abi.SYNC), b.icmp_signed(">", self.nt, I64(1))
         self.look, self.decided = self.block("look"), self.block("decided")
         over, begin, kernel, other = map(self.block, ("over", "begin", "kernel", "other"))
-        start = b.load_atomic(self.slot(abi.TURN), "acquire", WORD, typ=I64)
+        start = b.load_atomic(self.slot(abi.TICKET), "acquire", WORD, typ=I64)
         is_over = b.icmp_unsigned("!=", b.and_(start, I64(1)), I64(0))
         b.cbranch(b.and_(is_over, self.together), over, begin)
         b.position_at_end(over)
         b.ret_void()
 
         b.position_at_end(begin)
-        b.store(b.ashr(start, I64(1)), self.turn)
-        self.go_to(I64(0))
+        b.store(b.ashr(start, I64(1)), self.ticket)
+        self.jump_to(I64(0))
         b.position_at_end(self.look)
-        b.store(parts.ask_now_and_then(b, b.load(self.left, typ=I64), self.stop, self.context), self.left)
-        self.row = b.load(self.place, typ=PTR)
+        b.store(chunks.poll_now_and_then(b, b.load(self.left, typ=I64), self.stop, self.context), self.left)
+        self.row = b.load(self.position, typ=PTR)
         what = self.operand(0)
         b.cbranch(b.icmp_signed(">=", what, I64(0)), kernel, other)
         b.position_at_end(kernel)
@@ -87,7 +89,13 @@ class _Walk:
 
     def choose(self, what: ir.Value) -> None:
         """Every row that is no call."""
-        kinds = {abi.MEET: self.meet, abi.CLEAR: self.clear, abi.COUNT: self.count, abi.WHILE: self.decide, abi.GO: self.go}
+        kinds = {
+            abi.BARRIER: self.barrier,
+            abi.CLEAR: self.clear,
+            abi.COUNT: self.count,
+            abi.WHILE: self.decide,
+            abi.JUMP: self.jump,
+        }
         end = self.block("end")
         switch = self.b.switch(what, end)
         for kind, emit in kinds.items():
@@ -102,17 +110,17 @@ class _Walk:
 
     def slot(self, number: ir.Value | int) -> ir.Value:
         """The address of a slot."""
-        return parts.slot(self.b, self.context, number)
+        return chunks.slot(self.b, self.context, number)
 
     def slot_value(self, number: ir.Value | int, kind: ir.Type = I64) -> ir.Value:
         return self.b.load(self.slot(number), typ=kind, align=WORD)
 
     def operand(self, index: int) -> ir.Value:
         """A number of the row."""
-        return parts.operand(self.b, self.row, index)
+        return chunks.operand(self.b, self.row, index)
 
     def now(self) -> ir.Value:
-        return self.b.load(self.turn, typ=I64)
+        return self.b.load(self.ticket, typ=I64)
 
     # ---- control ------------------------------------------------------------------------------------------------------------
 
@@ -121,46 +129,46 @@ class _Walk:
 
     def follow(self, row: ir.Value) -> None:
         """Goes on at a row."""
-        self.b.store(row, self.place)
+        self.b.store(row, self.position)
         self.b.branch(self.look)
 
     def after(self, rows: ir.Value | int = 1) -> ir.Value:
         """The row that so many rows lead to."""
-        return parts.row_after(self.b, self.row, rows)
+        return chunks.row_after(self.b, self.row, rows)
 
-    def met(self, row: ir.Value) -> None:
+    def all_done(self, row: ir.Value) -> None:
         """Every call before this row is done."""
         self.b.store(row, self.since)
-        self.b.store(self.now(), self.since_turn)
+        self.b.store(self.now(), self.since_ticket)
 
-    def help_first(self, then: Callable[[], None]) -> None:
+    def steal_first(self, then: Callable[[], None]) -> None:
         """Where calls are not done that others have taken: what is left of them, and `then`."""
         b = self.b
         with b.if_then(b.not_(b.call(self.reached, [self.sync, self.now()])), likely=False):
-            since = b.load(self.since, typ=PTR), b.load(self.since_turn, typ=I64)
-            b.call(self.help, [since[0], self.row, self.context, self.scratch, self.tid, self.nt, since[1]])
+            since = b.load(self.since, typ=PTR), b.load(self.since_ticket, typ=I64)
+            b.call(self.steal, [since[0], self.row, self.context, self.scratch, self.tid, self.nt, since[1]])
             then()
 
     def wait(self) -> None:
         """Until every call before is done."""
         self.b.call(self.await_, [self.sync, self.now(), self.asks])
 
-    def meet_all(self) -> None:
+    def barrier_all(self) -> None:
         with self.b.if_then(self.together):
-            self.help_first(self.wait)
-            self.met(self.row)
+            self.steal_first(self.wait)
+            self.all_done(self.row)
 
-    def dealt(self, count: ir.Value) -> None:
+    def advance(self, count: ir.Value) -> None:
         """So many parts have been dealt out."""
-        self.b.store(self.b.add(self.now(), count), self.turn)
+        self.b.store(self.b.add(self.now(), count), self.ticket)
 
     def by_one(self, do: Callable[[], None]) -> None:
-        """`do`, by the thread that took this turn at the first of a group of rows, or takes it here; all others await the group's end."""
+        """`do`, by the thread that took this ticket at the first of a group of rows, or takes it here; all others await the group's end."""
         b = self.b
         ask, won, passed, run = map(self.block, ("ask", "won", "passed", "run"))
         b.cbranch(b.or_(b.load(self.single, typ=I1), b.not_(self.together)), run, ask)
         b.position_at_end(ask)
-        part = b.call(self.take, [parts.group_word(b, self.context), self.now(), I64(1)])
+        part = b.call(self.take, [chunks.group_word(b, self.context), self.now(), I64(1)])
         b.cbranch(b.icmp_signed(">=", part, I64(0)), won, passed)
         b.position_at_end(won)
         b.store(I1(1), self.single)
@@ -177,7 +185,7 @@ class _Walk:
         b = self.b
         how, ticks = self.operand(2), self.operand(3)
         with b.if_then(b.icmp_unsigned("!=", b.and_(how, I64(1)), I64(0))):
-            self.meet_all()
+            self.barrier_all()
         timed = b.and_(b.icmp_unsigned("!=", ticks, I64(0)), b.icmp_signed("==", self.tid, I64(0)))
         before = self.cycles(timed)
         rows = self.called()
@@ -188,24 +196,24 @@ class _Walk:
 
     def called(self) -> ir.Value:
         """Calls the row's kernel as it says: alone, in parts, or one thread for this row and those after it. -> how many rows are done"""
-        b, row, turn = self.b, self.row, self.now()
+        b, row, ticket = self.b, self.row, self.now()
         alone, team, shared, one, after = map(self.block, ("alone", "team", "shared", "one", "after"))
         b.cbranch(self.together, team, alone)
         b.position_at_end(alone)
-        parts.emit_call(b, row, self.context, self.scratch, I64(0), I64(1), self.stop)
+        chunks.emit_call(b, row, self.context, self.scratch, I64(0), I64(1), self.stop)
         alone = b.block
         b.branch(after)
         b.position_at_end(team)
-        divided = parts.parts_of(b, row)
+        divided = chunks.chunks_in(b, row)
         b.cbranch(b.icmp_unsigned("!=", divided, I64(0)), shared, one)
         b.position_at_end(shared)
-        b.call(self.share, [row, self.context, self.scratch, self.tid, self.nt, turn])
-        self.dealt(b.mul(self.nt, divided))
+        b.call(self.run_range, [row, self.context, self.scratch, self.tid, self.nt, ticket])
+        self.advance(b.mul(self.nt, divided))
         b.branch(after)
         b.position_at_end(one)
-        b.call(self.group, [row, self.context, self.scratch, turn])
-        count = parts.count_of(b, row)
-        self.dealt(I64(1))
+        b.call(self.run_group, [row, self.context, self.scratch, ticket])
+        count = chunks.count_of(b, row)
+        self.advance(I64(1))
         b.branch(after)
         b.position_at_end(after)
         rows = b.phi(I64)
@@ -213,9 +221,9 @@ class _Walk:
             rows.add_incoming(number, block)
         return rows
 
-    def meet(self) -> None:
-        self.meet_all()
-        self.met(self.after())
+    def barrier(self) -> None:
+        self.barrier_all()
+        self.all_done(self.after())
         self.follow(self.after())
 
     def clear(self) -> None:
@@ -241,8 +249,8 @@ class _Walk:
         b.position_at_end(team)
         start = b.ptrtoint(self.slot_value(abi.STEPS, PTR), I64)
         number = b.sdiv(b.sub(b.ptrtoint(row, I64), start), I64(abi.ROW_BYTES))
-        word = b.or_(b.shl(b.add(self.now(), I64(1)), I64(abi.PLACE_BITS)), number)
-        b.atomic_rmw("xchg", self.slot(PLACE), word, "release")
+        word = b.or_(b.shl(b.add(self.now(), I64(1)), I64(abi.POSITION_BITS)), number)
+        b.atomic_rmw("xchg", self.slot(POSITION), word, "release")
         b.store(I1(0), self.single)
         b.call(self.finish, [self.sync, I64(1)])
         b.branch(self.decided)
@@ -250,21 +258,21 @@ class _Walk:
     def adopt(self) -> None:
         """Goes on where it was decided last; a thread that comes late is then with the others."""
         b = self.b
-        word = b.load_atomic(self.slot(PLACE), "acquire", WORD, typ=I64)
-        b.store(b.lshr(word, I64(abi.PLACE_BITS)), self.turn)
-        self.go_to(b.and_(word, I64((1 << abi.PLACE_BITS) - 1)))
+        word = b.load_atomic(self.slot(POSITION), "acquire", WORD, typ=I64)
+        b.store(b.lshr(word, I64(abi.POSITION_BITS)), self.ticket)
+        self.jump_to(b.and_(word, I64((1 << abi.POSITION_BITS) - 1)))
 
     def following(self) -> ir.Value:
         """The row after the next if the repetition goes on, else the next."""
         b = self.b
-        turns = self.slot_value(self.operand(1))
-        more = b.and_(b.icmp_signed("<", turns, self.slot_value(self.operand(2))), parts.is_well(b, self.context))
+        iterations = self.slot_value(self.operand(1))
+        more = b.and_(b.icmp_signed("<", iterations, self.slot_value(self.operand(2))), chunks.is_well(b, self.context))
         condition = self.operand(3)
         asked, known = map(self.block, ("asked", "known"))
         before = b.block
         b.cbranch(b.icmp_unsigned("==", condition, I64(0)), known, asked)
         b.position_at_end(asked)
-        flag = b.load(byte_offset(b, self.slot_value(condition, PTR), b.and_(turns, I64(1))), typ=I8, align=1)
+        flag = b.load(byte_offset(b, self.slot_value(condition, PTR), b.and_(iterations, I64(1))), typ=I8, align=1)
         both = b.and_(more, b.icmp_unsigned("!=", flag, I8(0)))
         b.branch(known)
         b.position_at_end(known)
@@ -273,22 +281,22 @@ class _Walk:
         holds.add_incoming(both, asked)
         return b.select(holds, self.after(2), self.after())
 
-    def go(self) -> None:
-        self.go_to(self.operand(1))
+    def jump(self) -> None:
+        self.jump_to(self.operand(1))
 
-    def go_to(self, number: ir.Value) -> None:
+    def jump_to(self, number: ir.Value) -> None:
         """Goes on at a row of the table, before which every call is done."""
-        row = parts.row_after(self.b, self.slot_value(abi.STEPS, PTR), number)
-        self.met(row)
+        row = chunks.row_after(self.b, self.slot_value(abi.STEPS, PTR), number)
+        self.all_done(row)
         self.follow(row)
 
     def end(self) -> None:
         b = self.b
         with b.if_then(self.together):
-            self.help_first(lambda: None)
+            self.steal_first(lambda: None)
             with b.if_then(b.icmp_signed("==", self.tid, I64(0))):
                 self.wait()
-                b.atomic_rmw("xchg", self.slot(abi.TURN), b.or_(b.shl(self.now(), I64(1)), I64(1)), "release")
+                b.atomic_rmw("xchg", self.slot(abi.TICKET), b.or_(b.shl(self.now(), I64(1)), I64(1)), "release")
         b.ret_void()
 
     # ---- cycles -------------------------------------------------------------------------------------------------------------

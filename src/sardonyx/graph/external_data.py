@@ -2,7 +2,7 @@
 
 A location names a file below the model's folder. Refused, each with an error that names the initializer:
 
-1. whatever `runtime.inside` does not open: paths that lead out of the folder, links but for those of the Hugging Face cache,
+1. whatever `runtime.safe_open` does not open: paths that lead out of the folder, links but for those of the Hugging Face cache,
    anything that is not a regular file;
 2. offsets and lengths that are not plain decimal numbers, lie past the end of the file, or don't fit dtype and shape.
 
@@ -23,7 +23,7 @@ import onnx
 import onnx_ir as ir
 
 from sardonyx.base.errors import Fail
-from sardonyx.runtime.inside import Identity, identity_of, opened
+from sardonyx.runtime.safe_open import Identity, identity_of, opened
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 

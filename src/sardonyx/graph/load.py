@@ -29,8 +29,8 @@ from sardonyx.graph.skim import File, Memory, Piece, Skimmed, skim
 from sardonyx.graph.tensors import byte_count, check_raw, check_tensor, densify, element_count, tensor_dtype
 from sardonyx.graph.types import has_map, set_type
 from sardonyx.graph.verify import Knows, check_structure, check_types, knows_nothing
-from sardonyx.runtime.inside import open_regular
 from sardonyx.runtime.memory import Bytes
+from sardonyx.runtime.safe_open import open_regular
 
 NEWEST_IR_VERSION = 14
 FILES = "sardonyx.files"  # in a model's meta: {location: Identity} of the files beside it that it was read from

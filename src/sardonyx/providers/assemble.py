@@ -39,11 +39,11 @@ from sardonyx.lower.repetition import Path, most
 from sardonyx.lower.schedule import Call, Repeat, Segment, Step, bytes_of, calls, work
 from sardonyx.runtime import abi
 from sardonyx.runtime.execution import LARGEST, Condition, Port, Probe, ProgramSpec, SegmentSpec
-from sardonyx.runtime.steps import CallStep, PlanStep, RepeatStep, RunStep, rows
+from sardonyx.runtime.steps import CallStep, LoopStep, PlanStep, RunStep, rows
 
-PART = 4_000_000
+CHUNK = 4_000_000
 """Operations of a part of a call that one thread takes at a time: 25 microseconds or so."""
-PARTS = 4
+CHUNKS = 4
 """Into which a thread's share is divided at most: where its core is slower than others, or not its own, they take over what is left."""
 STRIP = 1 << 24
 """Operations that a kernel does before the walk asks whether the run is to end: some milliseconds."""
@@ -51,9 +51,9 @@ UNKNOWN = Machine().small
 """What a size that is not known is thought to be."""
 
 
-def parts_of(work: Dim) -> int:
+def chunks_of(work: Dim) -> int:
     """Parts of a share of so many operations."""
-    return max(1, min(PARTS, evaluate(work, lambda s: UNKNOWN) // (PARTS * PART)))
+    return max(1, min(CHUNKS, evaluate(work, lambda s: UNKNOWN) // (CHUNKS * CHUNK)))
 
 
 def require_words(spec: ProgramSpec) -> None:
@@ -359,10 +359,10 @@ class Assembler:
             else:
                 self.assign(at, d, i, path)
         ticks = self.ticks + len(self.call_names) - 1 if self.timed else 0
-        return CallStep(c.kernel.name, slot, c.barrier, ticks, 0 if c.alone else parts_of(c.work))
+        return CallStep(c.kernel.name, slot, c.barrier, ticks, 0 if c.alone else chunks_of(c.work))
 
     def plan_strips(self, c: Call, slot: int, i: int) -> None:
-        """In how many strips the call's work is done, see codegen.parts; in one where it changes during a run."""
+        """In how many strips the call's work is done, see codegen.chunks; in one where it changes during a run."""
         strips = c.work // STRIP
         if c.alone or not ground(strips).isdisjoint({*self.counters, *self.moments}):
             strips = 0
@@ -372,7 +372,7 @@ class Assembler:
             self.plans[f"plan_{i}"].append((slot, strips))
             self.estimates.add(slot)
 
-    def repeat_step(self, r: Repeat, i: int, path: Path) -> RepeatStep:
+    def repeat_step(self, r: Repeat, i: int, path: Path) -> LoopStep:
         trip, step = self.new_slots(1), r.region.step
         self.assign(trip, r.region.trip, i, path)
         self.counters[step] = [self.slot_of(step)]
@@ -388,7 +388,7 @@ class Assembler:
         steps = (plan, *self.run_steps(r.steps, i, (*path, r.region)))
         if r.region.done is not None:
             self.slots[r.region.done], self.counters[r.region.done] = self.slots[step], self.counters[step]
-        return RepeatStep(trip, self.counters[step], condition, steps)  # a call after it may join the counters
+        return LoopStep(trip, self.counters[step], condition, steps)  # a call after it may join the counters
 
     # ---- what changes during a run --------------------------------------------------------------------------------------------
 
@@ -447,7 +447,7 @@ class Assembler:
 
 
 def without(steps: Sequence[RunStep], idle: Container[str]) -> tuple[RunStep, ...]:
-    inside = [replace(s, steps=without(s.steps, idle)) if isinstance(s, RepeatStep) else s for s in steps]
+    inside = [replace(s, steps=without(s.steps, idle)) if isinstance(s, LoopStep) else s for s in steps]
     return tuple(s for s in inside if not isinstance(s, PlanStep) or s.plan not in idle)
 
 

@@ -29,7 +29,7 @@ class Executable(abc.ABC):
         Raises Fail or InvalidArgument naming the node; Fail if `context.check()` says that the run is to end.
         """
 
-    def again(self, inputs: list[Any], outputs: Sequence[Array | None] | None = None) -> list[Any] | None:
+    def replay(self, inputs: list[Any], outputs: Sequence[Array | None] | None = None) -> list[Any] | None:
         """The outputs, if the inputs are arrays whose dtypes and shapes those of a run before were; None if not, or if that can't be told.
 
         inputs: objects that nobody has looked at yet. outputs: as in `run_into`. Raises Fail or InvalidArgument as `run` does.

@@ -34,11 +34,11 @@ class NativeGraph(Executable):
                 self.check(inputs)
         return inputs
 
-    def again(self, inputs: list[Any], outputs: Sequence[Array | None] | None = None) -> list[Any] | None:
-        return None if self._draws is not None else self.program.again(inputs, self.threads, outputs)
+    def replay(self, inputs: list[Any], outputs: Sequence[Array | None] | None = None) -> list[Any] | None:
+        return None if self._draws is not None else self.program.replay(inputs, self.threads, outputs)
 
     def run_into(self, inputs: Sequence[Any], outputs: Sequence[Array | None], context: RunContext = QUIET) -> list[Any]:
-        found = self.again(list(inputs), outputs) if context is QUIET else None
+        found = self.replay(list(inputs), outputs) if context is QUIET else None
         if found is not None:
             return found
         return self.program.run(self.checked(inputs), self.threads, context, outputs)

@@ -41,20 +41,20 @@ TERMINATED = 0xFFFF_FFFE  # the word of STOP_WORD was set
 EXPIRED = 0xFFFF_FFFD  # the deadline has passed
 INTERRUPTED = 0xFFFF_FFFC  # a handler of a signal has raised an exception
 
-# Byte offsets in the sync area, see codegen.turns. What many threads write lies on a cache line of its own.
+# Byte offsets in the sync area, see codegen.tickets. What many threads write lies on a cache line of its own.
 SYNC_DONE = 0  # i32: parts of calls done so far, modulo 2**32; threads sleep on it
 SYNC_SLEEPERS = 64  # i32: threads that sleep, or are about to
-SYNC_PLACE = 128  # i64: where the walk went on after the last decision: turn << PLACE_BITS | row
+SYNC_POSITION = 128  # i64: where the walk went on after the last decision: turn << POSITION_BITS | row
 SYNC_INSIDE = 192  # i64: workers that have not left the run, or not come yet; the context stays theirs
-SYNC_TURN = 200  # i64: twice the turn at which the run begins; odd once it is over; the host makes it even before a run
+SYNC_TICKET = 200  # i64: twice the turn at which the run begins; odd once it is over; the host makes it even before a run
 SYNC_CLAIMS = 208  # i64: address of the words of what one thread does and of each thread's share, CLAIM_BYTES apart
 SYNC_FLAGS = 216  # i64: how to run, see below; written by the host before the first run
-INSIDE, TURN, CLAIMS, FLAGS = (  # the same as slots
-    SYNC + offset // SLOT_BYTES for offset in (SYNC_INSIDE, SYNC_TURN, SYNC_CLAIMS, SYNC_FLAGS)
+INSIDE, TICKET, CLAIMS, FLAGS = (  # the same as slots
+    SYNC + offset // SLOT_BYTES for offset in (SYNC_INSIDE, SYNC_TICKET, SYNC_CLAIMS, SYNC_FLAGS)
 )
 CLAIM_BYTES = 64
-PLACE_BITS = 24
-MOST_PARTS = 16  # into which a thread's share of a call may be divided
+POSITION_BITS = 24
+MOST_CHUNKS = 16  # into which a thread's share of a call may be divided
 COUNT_BITS = 6  # below the count in a row's `how`, see runtime.steps
 
 LITTLE = 1 << 17
@@ -62,7 +62,7 @@ LITTLE = 1 << 17
 
 # A row of a segment's steps: its first word is a kernel's address or one of these, which no address is.
 ROW_BYTES = 32
-END, MEET, CLEAR, COUNT, WHILE, GO = range(-1, -7, -1)
+END, BARRIER, CLEAR, COUNT, WHILE, JUMP = range(-1, -7, -1)
 
 # Flags of a context's runs.
 FLUSH = 1  # subnormal numbers are taken as zero

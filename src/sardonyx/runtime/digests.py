@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from sardonyx.runtime.cache import Cache
 from sardonyx.runtime.cores import available_cores
-from sardonyx.runtime.inside import Identity, identity_of
+from sardonyx.runtime.safe_open import Identity, identity_of
 
 LEAF = 4 << 20
 PIECE = 256 << 10  # read at a time: stays in the cache of the core that hashes it

@@ -116,7 +116,7 @@ class Context:
     run, if that is possible, on so many `threads`; it writes outputs made so, and needs `large` arenas (slot, bytes, pool).
     stop_word: that a run reads, kept until no worker is in the run any more. ends_early: do slots say what ends a run early?
     shares_work: has the run that `replay` repeats enough work for several threads? claims: words of what threads take, see
-    codegen.turns. process: whose workers may be inside. constants: whose addresses are in slots; a run that is under way when its
+    codegen.tickets. process: whose workers may be inside. constants: whose addresses are in slots; a run that is under way when its
     program is closed still reads them.
     """
 
@@ -313,7 +313,7 @@ class Program:
                 return context
         return None
 
-    def again(self, feeds: list[Any], threads: int, into: Sequence[Array | None] | None = None) -> list[Array] | None:
+    def replay(self, feeds: list[Any], threads: int, into: Sequence[Array | None] | None = None) -> list[Array] | None:
         """The outputs, if a run before had inputs like these, in dtype and shape; None if it had not, or that can't be told.
 
         feeds: any objects. Raises Fail or InvalidArgument as `run` does. The smallest models run for as long as these lines take.
@@ -328,14 +328,14 @@ class Program:
                 context.end_by(QUIET)
             if context.shares_work:
                 self.team.ensure(threads)
-            return self.repeat(context, feeds, context.replay, into)
+            return self.replay_in(context, feeds, context.replay, into)
         finally:
             self.put_back(context)
 
-    def repeat(
+    def replay_in(
         self, context: Context, feeds: list[Any], replay: Replay, into: Sequence[Array | None] | None = None
     ) -> list[Array] | None:
-        """See `again`."""
+        """See `replay`."""
         try:
             for slot, size, pool in context.large:
                 context.provide(slot, size, pool)
@@ -354,7 +354,7 @@ class Program:
             self.check(context)
         return outputs if done == abi.DONE else None
 
-    def remember(self, context: Context, feeds: Sequence[Array], outputs: Sequence[Array], threads: int) -> None:
+    def record_replay(self, context: Context, feeds: Sequence[Array], outputs: Sequence[Array], threads: int) -> None:
         """Lets the context repeat the run that it has just done, where nothing but addresses will differ."""
         if not all(is_plain(x) and x.dtype == port.dtype.numpy for x, port in zip(feeds, self.spec.inputs, strict=True)):
             return
@@ -418,7 +418,7 @@ class Program:
             if slots[abi.STATUS]:
                 self.check(context)
         if self.repeatable:
-            self.remember(context, feeds, outputs, threads)
+            self.record_replay(context, feeds, outputs, threads)
         return outputs
 
     def size(self, context: Context, i: int, segment: SegmentSpec) -> None:

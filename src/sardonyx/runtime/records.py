@@ -105,8 +105,8 @@ class _Reader:
         """Rows that lead to no other memory than slots and rows."""
         rows = listed(item, lambda row: tuple(fields(row, 4)))
         for at, row in enumerate(rows):
-            kind = whole(row[0], abi.GO, self.kernels)
-            whole(row[1], 1 if kind >= 0 else 0, len(rows) if kind == abi.GO else self.slots)
+            kind = whole(row[0], abi.JUMP, self.kernels)
+            whole(row[1], 1 if kind >= 0 else 0, len(rows) if kind == abi.JUMP else self.slots)
             if kind >= 0:
                 check_call(rows, at)
             for number in row[3:] if kind >= 0 else row[2:]:
@@ -154,7 +154,7 @@ def check_call(rows: Sequence[Row], at: int) -> None:
     """How the row's kernel is called: in parts, or by one thread that calls so many."""
     how = whole(rows[at][2], 0)
     parts, count = how >> 1 & (1 << abi.COUNT_BITS - 1) - 1, how >> abi.COUNT_BITS
-    whole(parts, 0, abi.MOST_PARTS + 1)
+    whole(parts, 0, abi.MOST_CHUNKS + 1)
     whole(count, int(parts == 0), 1 if parts else len(rows) - at)
     if any(row[0] < 0 for row in rows[at : at + count]):
         raise ValueError("no calls that one thread does")

@@ -14,23 +14,23 @@ from sardonyx.base.context import QUIET, RunContext, Trace
 from sardonyx.base.errors import FromHandler, InvalidArgument, NamesDiffer, documented
 from sardonyx.providers import registry
 from sardonyx.runtime.execution import CLOSED
-from sardonyx.session import kept
 from sardonyx.session import options as keys
-from sardonyx.session.built import Built, Request, variant
-from sardonyx.session.late import LateProgram
+from sardonyx.session import session_cache
+from sardonyx.session.dimension_names import agree, shared_names
+from sardonyx.session.late import LateSubgraph
 from sardonyx.session.metadata import ModelMetadata, NodeArg, OrtEpAssignedSubgraph
-from sardonyx.session.names import agree, shared_names
 from sardonyx.session.options import RunOptions, SessionOptions
 from sardonyx.session.profiling import monotonic_start, trace_path, write_trace
 from sardonyx.session.provider_arguments import Options, Providers, normalise
+from sardonyx.session.session_parts import Request, SessionParts, variant
 from sardonyx.session.values import OrtValue
 
 if TYPE_CHECKING:
     from sardonyx.runtime.arrays import Array
     from sardonyx.session.asynchronous import Callback
     from sardonyx.session.binding import IOBinding
+    from sardonyx.session.compiled_model import CompiledModel, ExecutionPlan
     from sardonyx.session.devices import OrtDevice, OrtEpDevice, OrtMemoryInfo
-    from sardonyx.session.program import Plan, Program
     from sardonyx.session.values import OrtValueVector
 
 
@@ -88,8 +88,8 @@ class InferenceSession:
         self._outputs = tuple(output.name for output in self._built.outputs)
         self._shared = shared_names(self._built.inputs)
         self._kinds = {output.name: output.type for output in self._built.outputs}
-        self._variants: dict[Variant, Program] = {}
-        self._plans: dict[Variant, Plan] = {}
+        self._variants: dict[Variant, CompiledModel] = {}
+        self._plans: dict[Variant, ExecutionPlan] = {}
         self._plan = self._plan_for(self._outputs)
 
     def _wanted(self, providers: Providers | None, provider_options: Options | None) -> tuple[Providers | None, Options | None]:
@@ -104,12 +104,12 @@ class InferenceSession:
             )
         return providers, provider_options
 
-    def _obtain(self, request: Request, trace: Trace | None = None) -> Built:
+    def _obtain(self, request: Request, trace: Trace | None = None) -> SessionParts:
         """The parts of a session. Raises SardonyxError."""
         try:
             with budget.cancelled_by(self._options.stop_word):
                 budget.check("looking for it in the cache")
-                return kept.obtain(request, trace)
+                return session_cache.obtain(request, trace)
         except Exception as error:
             raise_documented(error)
 
@@ -147,7 +147,7 @@ class InferenceSession:
         if run_options is not None and getattr(run_options, "_adapters", None):
             input_feed = run_options.with_adapters(input_feed, self._feeds.names)
         try:
-            if quiet and (outputs := plan.again(input_feed)) is not None:
+            if quiet and (outputs := plan.replay(input_feed)) is not None:
                 return outputs
         except Exception as error:
             raise_documented(error)
@@ -158,7 +158,7 @@ class InferenceSession:
 
     def _run_fitting(
         self,
-        plan: Plan,
+        plan: ExecutionPlan,
         names: Sequence[str],
         arrays: list[Any],
         context: RunContext,
@@ -183,7 +183,7 @@ class InferenceSession:
         plan = self._plan_for(names)
         quiet = run_options is None and self._trace is None and not self._verbose
         try:
-            if quiet and (outputs := plan.again_into(feed, targets)) is not None:
+            if quiet and (outputs := plan.replay_into(feed, targets)) is not None:
                 return outputs
         except Exception as error:
             raise_documented(error)
@@ -267,7 +267,7 @@ class InferenceSession:
 
     def _run_plan(
         self,
-        plan: Plan,
+        plan: ExecutionPlan,
         arrays: list[Any],
         context: RunContext,
         overrides: Mapping[str, Any] | None,
@@ -284,8 +284,8 @@ class InferenceSession:
             debug.show(debug.RAN, "run", f"{(time.perf_counter_ns() - start) / 1e6:.3f} ms")
         return outputs
 
-    def _plan_for(self, names: Sequence[str], distinct: bool = False) -> Plan:
-        """The plan for these outputs, made at their first use. distinct: see session.names. Raises InvalidArgument for an unknown name."""
+    def _plan_for(self, names: Sequence[str], distinct: bool = False) -> ExecutionPlan:
+        """The plan for these outputs, made at their first use. distinct: see session.dimension_names. Raises InvalidArgument for an unknown name."""
         if isinstance(names, str):
             raise TypeError(f"output names are a list, not the text {names!r}")
         self._require_open()
@@ -295,13 +295,13 @@ class InferenceSession:
             plan = self._plans[key] = self._program_with(*key).plan(key[1])
         return plan
 
-    def _program_with(self, distinct: bool, names: tuple[str, ...]) -> Program:
+    def _program_with(self, distinct: bool, names: tuple[str, ...]) -> CompiledModel:
         """A program that gives out these values: the session's own, or one compiled for them because they are fused away."""
         program = self._program(distinct)
         extra = tuple(sorted(set(names) - program.values()))
         return self._program(distinct, extra) if extra else program
 
-    def _program(self, distinct: bool, extra: tuple[str, ...] = ()) -> Program:
+    def _program(self, distinct: bool, extra: tuple[str, ...] = ()) -> CompiledModel:
         """The session's own program, or one compiled at its first use: with these values given out too, or with distinct sizes."""
         if not distinct and not extra:
             return self._built.program
@@ -395,7 +395,7 @@ class InferenceSession:
         found: list[OrtEpAssignedSubgraph] = []
         for claimed, step in zip(self._built.assignment, self._built.program.steps, strict=True):
             inside = step.executable.assignment()
-            found += [*inside] if isinstance(step.executable, LateProgram) and inside else [claimed, *inside]
+            found += [*inside] if isinstance(step.executable, LateSubgraph) and inside else [claimed, *inside]
         return found
 
     def get_input_memory_infos(self) -> Sequence[OrtMemoryInfo]:
@@ -479,10 +479,10 @@ def raise_documented(error: Exception) -> NoReturn:
 class _Closed:
     """Stands in for the plan of a session that is closed."""
 
-    def again(self, *_: Any) -> list[Any]:
+    def replay(self, *_: Any) -> list[Any]:
         raise InvalidArgument(CLOSED)
 
-    run = again
+    run = replay
 
 
 def _restore(

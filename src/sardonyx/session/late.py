@@ -19,8 +19,8 @@ import numpy as np
 from sardonyx.base.context import QUIET, RunContext
 from sardonyx.base.symbolic import Symbol
 from sardonyx.providers.base import Executable
+from sardonyx.session.compiled_model import CompiledModel, ExecutionPlan
 from sardonyx.session.metadata import OrtEpAssignedSubgraph
-from sardonyx.session.program import Plan, Program
 
 if TYPE_CHECKING:
     from sardonyx.expr.decide import Answers
@@ -41,10 +41,10 @@ class Variant:
     kinds: tuple[Kind, ...]
     answers: Answers
     symbols: Sequence[Sequence[Symbol | None]]
-    program: Program
+    program: CompiledModel
     outputs: Sequence[str]
     assignment: list[OrtEpAssignedSubgraph]
-    plan: Plan = field(init=False)
+    plan: ExecutionPlan = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "plan", self.program.plan(self.outputs))
@@ -75,7 +75,7 @@ class Variants(Protocol):
         """Keeps a variant, made when there were so many."""
 
 
-class LateProgram(Executable):
+class LateSubgraph(Executable):
     """A sub-graph with a program for each form that runs have asked for."""
 
     def __init__(self, names: Sequence[str], specialise: Callable[[Sequence[Any]], Variant], store: Variants | None = None) -> None:
@@ -92,7 +92,7 @@ class LateProgram(Executable):
         self._store = store
 
     def run(self, inputs: Sequence[Any], context: RunContext = QUIET) -> list[Any]:
-        return self.variant(inputs).plan.repeat(list(inputs), context)
+        return self.variant(inputs).plan.run_or_replay(list(inputs), context)
 
     def variant(self, inputs: Sequence[Any]) -> Variant:
         """The variant for these inputs, made if there is none yet. Raises SardonyxError."""

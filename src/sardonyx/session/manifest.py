@@ -15,17 +15,17 @@ from sardonyx.runtime.image import Image
 from sardonyx.runtime.memory import Bytes
 from sardonyx.runtime.records import element_type, fields, listed, text, whole
 from sardonyx.runtime.team import configure
-from sardonyx.session.built import Built
+from sardonyx.session.cache_entry import pack, unpack
 from sardonyx.session.feeds import Feeds, InputSpec
 from sardonyx.session.metadata import ModelMetadata, NodeArg, assignment_record, read_assignment
-from sardonyx.session.packing import pack, unpack
-from sardonyx.session.stored_programs import Reader, Remade, Writer
+from sardonyx.session.session_parts import SessionParts
+from sardonyx.session.stored_models import Reader, RebuildStep, Writer
 from sardonyx.session.stored_values import Unstorable
 
 Find = Callable[[Sequence[int], str], list[Bytes] | None]  # (sizes, checksum) -> the arrays of the block
 
 
-def encode(built: Built, most: int) -> tuple[bytes, list[Bytes]] | None:
+def encode(built: SessionParts, most: int) -> tuple[bytes, list[Bytes]] | None:
     """The manifest and the block's arrays; None if a part is of a kind that isn't kept, or the arrays take more than `most` bytes."""
     writer = Writer()
     try:
@@ -48,10 +48,10 @@ def encode(built: Built, most: int) -> tuple[bytes, list[Bytes]] | None:
     return pack(head, writer.all_images()), writer.pieces
 
 
-def decode(manifest: bytes, find: Find, threads: int, remake: Remade | None = None) -> Built | None:
+def decode(manifest: bytes, find: Find, threads: int, rebuilder: RebuildStep | None = None) -> SessionParts | None:
     """The parts that `encode` was given, to run on so many threads; None if the block isn't there or is damaged.
 
-    remake: makes parts that are not kept.
+    rebuilder: makes parts that are not kept.
 
     Raises ValueError or ImageError for anything that `encode` doesn't write.
     """
@@ -62,8 +62,8 @@ def decode(manifest: bytes, find: Find, threads: int, remake: Remade | None = No
         return None
     team = configure(Image.from_bytes(next(images))) if head["images"] else None
     fed, overridable = fields(head["feeds"], 2)
-    return Built(
-        Reader(images, iter(pieces), team, threads, remake).program(head["program"]),
+    return SessionParts(
+        Reader(images, iter(pieces), team, threads, rebuilder).program(head["program"]),
         list(listed(head["inputs"], argument)),
         list(listed(head["overridable"], argument)),
         list(listed(head["outputs"], argument)),

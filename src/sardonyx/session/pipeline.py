@@ -24,20 +24,20 @@ from sardonyx.graph.types import tensor_dtype, type_string
 from sardonyx.providers import registry
 from sardonyx.providers.base import Executable, ExecutionProvider
 from sardonyx.providers.reference import ReferenceExecutionProvider
-from sardonyx.session.built import Built, Request
+from sardonyx.session.compiled_model import CompiledModel, ModelStep
 from sardonyx.session.feeds import Feeds, InputSpec
 from sardonyx.session.metadata import NO_VERSION, ModelMetadata, NodeArg, OrtEpAssignedNode, OrtEpAssignedSubgraph
-from sardonyx.session.program import Program, Step
+from sardonyx.session.session_parts import Request, SessionParts
 from sardonyx.session.specialise import CompiledBodies, late_program
 
 
-def build(request: Request, trace: Trace | None = None) -> Built:
+def build(request: Request, trace: Trace | None = None) -> SessionParts:
     """Makes a program. Raises SardonyxError."""
     with no_full_collections(), Background("sardonyx-read") as reader:
         return build_with(reader, request, trace)
 
 
-def build_with(reader: Background, request: Request, trace: Trace | None) -> Built:
+def build_with(reader: Background, request: Request, trace: Trace | None) -> SessionParts:
     """See `build`. reader: reads large weights while other things go on."""
     start = time.perf_counter_ns()
     chosen, fallback = make_providers(request)
@@ -68,7 +68,7 @@ def build_with(reader: Background, request: Request, trace: Trace | None) -> Bui
         program, assignment = compile_graph(model.graph, [*chosen, fallback], request)
     if trace:
         trace.record("Session", "session_initialization", start)
-    return Built(program, inputs, overridable, outputs, metadata, assignment, feeds, model.meta[FILES])
+    return SessionParts(program, inputs, overridable, outputs, metadata, assignment, feeds, model.meta[FILES])
 
 
 def count_values(graph: ir.Graph) -> int:
@@ -158,7 +158,7 @@ def input_spec(value: ir.Value) -> InputSpec:
 
 def compile_graph(
     graph: ir.Graph, providers: Sequence[ExecutionProvider], request: Request, nested: bool = False
-) -> tuple[Program, list[OrtEpAssignedSubgraph]]:
+) -> tuple[CompiledModel, list[OrtEpAssignedSubgraph]]:
     """Divides the graph among the providers, the reference last, and compiles the parts. The graph is used up.
 
     nested: the graph is compiled for a run: what is not known now never will be, unless another part computes it.
@@ -170,10 +170,10 @@ def compile_graph(
     assignment = [assigned for _, assigned in done]
     check_allowed(assignment, request)
     debug.show(debug.RAN, "partition", describe_assignment(assignment))
-    return Program(inputs, outputs, constants, tuple(step for step, _ in done)), assignment
+    return CompiledModel(inputs, outputs, constants, tuple(step for step, _ in done)), assignment
 
 
-Done = tuple[Step, OrtEpAssignedSubgraph]  # a compiled part, and who runs which nodes in it
+Done = tuple[ModelStep, OrtEpAssignedSubgraph]  # a compiled part, and who runs which nodes in it
 Claims = list[list[ir.Node]]  # groups of nodes
 
 
@@ -243,7 +243,7 @@ def compile_part(piece: ir.Graph, source: Source, providers: Sequence[ExecutionP
     told = piece if source.place == last else piece.all_nodes()  # the reference tells of its bodies itself
     nodes = tuple(OrtEpAssignedNode(node.name or "", node.domain, node.op_type) for node in told)
     names = tuple(str(v.name) for v in piece.inputs), tuple(str(v.name) for v in piece.outputs)
-    return [(Step(provider.name, executable, *names), OrtEpAssignedSubgraph(provider.name, nodes))]
+    return [(ModelStep(provider.name, executable, *names), OrtEpAssignedSubgraph(provider.name, nodes))]
 
 
 def make_executable(piece: ir.Graph, source: Source, provider: ExecutionProvider, request: Request) -> Executable:
@@ -253,7 +253,7 @@ def make_executable(piece: ir.Graph, source: Source, provider: ExecutionProvider
     return provider.compile(piece, request.options)
 
 
-def compile_specialised(model: ir.Model, request: Request) -> tuple[Program, list[OrtEpAssignedSubgraph]]:
+def compile_specialised(model: ir.Model, request: Request) -> tuple[CompiledModel, list[OrtEpAssignedSubgraph]]:
     """Optimises and compiles a sub-graph of which a run has brought what was open (see session.specialise)."""
     chosen, fallback = make_providers(request)
     optimise(model, request.options, functools.partial(knows, chosen))

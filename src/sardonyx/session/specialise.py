@@ -15,18 +15,18 @@ from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph.inference import infer
 from sardonyx.graph.partition import captured_values, copy_value, redirect
 from sardonyx.lower.importer import dimension
-from sardonyx.session.late import LateProgram, Variant, kind_of, sizes_of
+from sardonyx.session.compiled_model import CompiledModel
+from sardonyx.session.late import LateSubgraph, Variant, kind_of, sizes_of
 from sardonyx.session.metadata import OrtEpAssignedSubgraph
-from sardonyx.session.program import Program
 
-Compile: TypeAlias = Callable[[ir.Model], tuple[Program, list[OrtEpAssignedSubgraph]]]
+Compile: TypeAlias = Callable[[ir.Model], tuple[CompiledModel, list[OrtEpAssignedSubgraph]]]
 IR_VERSION = 10
 """Of the models that sub-graphs are wrapped in: any that has what graphs can hold."""
 
 
-def late_program(piece: ir.Graph, compile_model: Compile) -> LateProgram:
+def late_program(piece: ir.Graph, compile_model: Compile) -> LateSubgraph:
     """The self-contained graph as a program that is made when it is first run."""
-    return LateProgram([str(v.name) for v in piece.inputs], lambda inputs: specialise(piece, inputs, compile_model))
+    return LateSubgraph([str(v.name) for v in piece.inputs], lambda inputs: specialise(piece, inputs, compile_model))
 
 
 def specialise(piece: ir.Graph, inputs: Sequence[Any], compile_model: Compile) -> Variant:
@@ -66,7 +66,7 @@ class CompiledBody:
     """A body as a program. taken: which of the body's inputs and captured values the program reads, the others being constants."""
 
     captured: list[ir.Value]
-    program: LateProgram
+    program: LateSubgraph
     taken: list[int]
 
     def run(self, inputs: Sequence[Any], context: RunContext) -> list[Any]:
@@ -81,7 +81,7 @@ class CompiledBodies:
 
     def __init__(self, compile_model: Compile, knows: Callable[[str, str], bool]) -> None:
         self._compile, self._knows = compile_model, knows
-        self._programs: list[LateProgram] = []
+        self._programs: list[LateSubgraph] = []
 
     def knows(self, domain: str, name: str) -> bool:
         return self._knows(domain, name)

@@ -20,10 +20,10 @@ from sardonyx.runtime.cache import Cache
 from sardonyx.runtime.image import Image, ImageError
 from sardonyx.runtime.records import element_type, fields, listed, text, whole
 from sardonyx.runtime.team import configure
+from sardonyx.session.cache_entry import pack, unpack
 from sardonyx.session.late import Kind, Variant
 from sardonyx.session.metadata import assignment_record, read_assignment
-from sardonyx.session.packing import pack, unpack
-from sardonyx.session.stored_programs import Reader, Writer
+from sardonyx.session.stored_models import Reader, Writer
 from sardonyx.session.stored_values import Unstorable
 
 KIND = "variant"

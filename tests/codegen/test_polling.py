@@ -9,9 +9,9 @@ import pytest
 
 from sardonyx.base.dtypes import f32, i64
 from sardonyx.base.symbolic import Dim, Symbol, maximum, minimum, value
-from sardonyx.codegen import pace
+from sardonyx.codegen import polling
 from sardonyx.codegen.features import Target
-from sardonyx.codegen.pace import Effort, at_most, expressions, iterations, repeated
+from sardonyx.codegen.polling import Effort, at_most, expressions, iterations, repeated
 from sardonyx.loop.nodes import Alloc, Buffer, Const, For, Kernel, Load, Op, Reduce, Seq, Store, While
 from tests.codegen.harness import TARGETS, run
 
@@ -47,8 +47,8 @@ def conditional() -> Kernel:
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Strips of few iterations."""
-    monkeypatch.setattr(pace, "NODES", 24)
-    monkeypatch.setattr(pace, "AROUND", (2, 1))
+    monkeypatch.setattr(polling, "NODES", 24)
+    monkeypatch.setattr(polling, "AROUND", (2, 1))
 
 
 class Answers:
@@ -157,9 +157,9 @@ def test_efforts() -> None:
     assert repeated(10, Effort(5)) == Effort(50)
     assert repeated(1 << 40, Effort(5)) == Effort(0, 1)
     assert repeated(None, Effort(0, 2)) == Effort(0, 3)
-    assert pace.pace(1 << 40, Effort(0, 3)) == pace.AROUND[-1]
-    assert pace.pace(pace.AROUND[0], Effort(0, 1)) is None
-    assert pace.pace(pace.AROUND[0] + 1, Effort(0, 1)) == pace.AROUND[0]
+    assert polling.pace(1 << 40, Effort(0, 3)) == polling.AROUND[-1]
+    assert polling.pace(polling.AROUND[0], Effort(0, 1)) is None
+    assert polling.pace(polling.AROUND[0] + 1, Effort(0, 1)) == polling.AROUND[0]
 
 
 def test_efforts_add_up() -> None:
@@ -169,7 +169,7 @@ def test_efforts_add_up() -> None:
     assert repeated(-3, Effort(5)) == Effort(0)
     assert repeated(10, Effort(5), 4) == Effort(15)
     store = Store(Y, r, Load(X, r))
-    efforts = pace.Efforts()
+    efforts = polling.Efforts()
     one = efforts.statement(store)
     assert one.depth == 0
     assert efforts.statement(For(J, 0, n, "serial", store)) == Effort(0, 1)
@@ -181,9 +181,9 @@ def test_efforts_add_up() -> None:
 def test_a_strip_takes_as_long_whatever_its_body() -> None:
     for nodes in (1, 3, 100, 1 << 12):
         for lanes in (1, 4):
-            assert pace.NODES * lanes // 2 < pace.strip(Effort(nodes), lanes) * nodes <= pace.NODES * lanes
-    assert pace.strip(Effort(2 * pace.NODES)) == 1
-    assert pace.strip(Effort(0)) == pace.NODES
-    assert pace.strip(Effort(pace.NODES // 2, 1)) == 2  # a long body around loops that ask
-    assert pace.strip(Effort(1, 1)) == pace.AROUND[0]
-    assert pace.strip(Effort(1, 2)) == pace.AROUND[1]
+            assert polling.NODES * lanes // 2 < polling.strip(Effort(nodes), lanes) * nodes <= polling.NODES * lanes
+    assert polling.strip(Effort(2 * polling.NODES)) == 1
+    assert polling.strip(Effort(0)) == polling.NODES
+    assert polling.strip(Effort(polling.NODES // 2, 1)) == 2  # a long body around loops that ask
+    assert polling.strip(Effort(1, 1)) == polling.AROUND[0]
+    assert polling.strip(Effort(1, 2)) == polling.AROUND[1]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sardonyx.session.stored_programs import HOST, LATE, NATIVE, REFERENCE, REMADE, Reader
+from sardonyx.session.stored_models import HOST, LATE, NATIVE, REBUILT, REFERENCE, Reader
 
 ATTRIBUTES = [["keys_strings", ["list", ["a"]]], ["values_int64s", ["list", [7]]]]
 CALL = ["ai.onnx.ml", "LabelEncoder", 2, "node", ATTRIBUTES, [1], [2]]
@@ -42,7 +42,7 @@ def changed(**fields: Any) -> list[Any]:
             [REFERENCE],
             [REFERENCE, "text"],
             [LATE, 0, ["x"]],
-            [REMADE, 0, "text"],
+            [REBUILT, 0, "text"],
         ),
         *(
             [HOST, [9, 3, [], [CALL], [2]]],

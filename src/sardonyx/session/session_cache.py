@@ -25,20 +25,20 @@ from sardonyx.runtime.caches import caches
 from sardonyx.runtime.cores import available_cores
 from sardonyx.runtime.digests import digest_bytes, digest_file
 from sardonyx.runtime.image import ImageError
-from sardonyx.runtime.inside import Identity, open_regular, opened
 from sardonyx.runtime.processor import processor
+from sardonyx.runtime.safe_open import Identity, open_regular, opened
 from sardonyx.session import manifest
-from sardonyx.session.built import Built, Request
 from sardonyx.session.installed import installed
-from sardonyx.session.late import LateProgram
-from sardonyx.session.remake import Remake
+from sardonyx.session.late import LateSubgraph
+from sardonyx.session.rebuild import Rebuilder
+from sardonyx.session.session_parts import Request, SessionParts
 
 KIND = "session"
 FILES_KIND = "files"
 MOST_FILES = 1000
 
 
-def obtain(request: Request, trace: Trace | None = None) -> Built:
+def obtain(request: Request, trace: Trace | None = None) -> SessionParts:
     """The session's parts: kept ones, else built and then kept if that is possible. Raises SardonyxError."""
     cache = shared_cache()
     key = request_key(request, cache) if is_to_be_kept(request, trace) and cache.folder is not None else None
@@ -53,7 +53,7 @@ def obtain(request: Request, trace: Trace | None = None) -> Built:
     return made
 
 
-def build(request: Request, trace: Trace | None = None) -> Built:
+def build(request: Request, trace: Trace | None = None) -> SessionParts:
     """The way from the model, for which the compiler is imported."""
     from sardonyx.session import pipeline
 
@@ -123,7 +123,7 @@ def folder_of(request: Request) -> str | None:
 # ---- reading and writing ----------------------------------------------------------------------------------------------------
 
 
-def restored(request: Request, cache: Cache, key: str) -> Built | None:
+def restored(request: Request, cache: Cache, key: str) -> SessionParts | None:
     """The parts that were kept under this key; None if there are none, or none that are sound."""
     first = key
     listed = cache.get(FILES_KIND, key)
@@ -138,21 +138,21 @@ def restored(request: Request, cache: Cache, key: str) -> Built | None:
         return None
     threads = request.options.threads or available_cores()
     try:
-        remake = remake_for(request, cache, first, key)
-        return manifest.decode(data, lambda sizes, checksum: blocks.mapped(cache, key, sizes, checksum), threads, remake)
+        rebuilder = rebuilder_for(request, cache, first, key)
+        return manifest.decode(data, lambda sizes, checksum: blocks.mapped(cache, key, sizes, checksum), threads, rebuilder)
     except (ValueError, RecursionError, ImageError) as error:
         cache.problem = f"unreadable session: {error}"
         return None
 
 
-def remake_for(request: Request, cache: Cache, first: str, key: str) -> Remake:
+def rebuilder_for(request: Request, cache: Cache, first: str, key: str) -> Rebuilder:
     """What makes the parts of a session that are not kept. first: its key without the files beside the model; key: with them."""
 
-    def build_again() -> Built | None:
+    def build_again() -> SessionParts | None:
         same = isinstance(request.source, bytes) or first == request_key(request, cache)
         return build(request) if same else None
 
-    return Remake(build_again, cache, key, request.options.threads or available_cores())
+    return Rebuilder(build_again, cache, key, request.options.threads or available_cores())
 
 
 def location_list(data: bytes) -> list[str] | None:
@@ -165,7 +165,7 @@ def location_list(data: bytes) -> list[str] | None:
     return found if sound else None
 
 
-def keep(request: Request, cache: Cache, key: str, built: Built) -> None:
+def keep(request: Request, cache: Cache, key: str, built: SessionParts) -> None:
     """Writes the parts, the block first: a manifest without its block is a miss."""
     encoded = manifest.encode(built, cache.capacity)
     locations = sorted(built.files)
@@ -178,7 +178,7 @@ def keep(request: Request, cache: Cache, key: str, built: Built) -> None:
         cache.put(FILES_KIND, key, json.dumps(locations).encode())
     blocks.put(cache, place[0], encoded[1])
     cache.put(KIND, place[0], encoded[0])
-    remake = remake_for(request, cache, key, place[0])
+    rebuilder = rebuilder_for(request, cache, key, place[0])
     for number, step in enumerate(built.program.steps):
-        if isinstance(step.executable, LateProgram):
-            step.executable.keep_in(remake.store(number))
+        if isinstance(step.executable, LateSubgraph):
+            step.executable.keep_in(rebuilder.store(number))

@@ -1,18 +1,18 @@
-"""How the threads of a run take turns at its calls, so that none of them waits for one that the system does not let run.
+"""How the threads of a run take tickets at its calls, so that none of them waits for one that the system does not let run.
 
-Each call is dealt out as shares, one a thread, and each share as parts. A thread takes the parts of its own share one after the other,
-and goes on to the next call. Where all have to meet, it does not wait for long before it looks at what is left of its neighbours' shares
-of the calls since they met last (codegen.parts). The *turn* of a call is the number of parts dealt out before it, counted through all
-runs in a context: it only grows. A share's word holds turn << CLAIM_BITS | parts taken, of the last call of which a part was taken;
-whoever takes of a share has seen that all its parts of the calls before are taken.
+Each call is dealt out as ranges, one a thread, and each range as chunks. A thread takes the chunks of its own range one after the other,
+and goes on to the next call. Where all have to meet, it does not wait for long before it looks at what is left of its victims' ranges
+of the calls since they met last (codegen.chunks). The *ticket* of a call is the number of chunks dealt out before it, counted through all
+runs in a context: it only grows. A range's word holds ticket << CLAIM_BITS | chunks taken, of the last call of which a chunk was taken;
+whoever takes of a range has seen that all its chunks of the calls before are taken.
 
-    take(word, turn, parts):    while taken < parts of the word at this turn, 0 at an older one: exchange it for taken + 1 -> taken
-                                -1 if all are taken, or the word is at a later turn: this thread comes late
+    take(word, ticket, chunks):    while taken < chunks of the word at this ticket, 0 at an older one: exchange it for taken + 1 -> taken
+                                -1 if all are taken, or the word is at a later ticket: this thread comes late
     finish(sync, count):        done += count; if sleepers: wake everyone
-    reached(sync, turn):        done >= turn, at once or after a short spin?
-    await(sync, turn, context): until done >= turn: spin, then sleep; with a context, look every 20 ms whether the run is to end
+    reached(sync, ticket):        done >= ticket, at once or after a short spin?
+    await(sync, ticket, context): until done >= ticket: spin, then sleep; with a context, look every 20 ms whether the run is to end
 
-What a call reads was finished before anybody awaited its turn. A thread that comes late takes nothing, touches no memory but its own, and
+What a call reads was finished before anybody awaited its ticket. A thread that comes late takes nothing, touches no memory but its own, and
 walks on until it is with the others again.
 """
 
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
+from sardonyx.codegen.llvm_types import I1, I32, I64, PTR, VOID
 from sardonyx.codegen.waiting import (
     EVERYONE,
     byte_offset,
@@ -31,26 +32,25 @@ from sardonyx.codegen.waiting import (
     is_flag,
     spin_rounds,
 )
-from sardonyx.codegen.words import I1, I32, I64, PTR, VOID
 from sardonyx.runtime import abi
 
-CLAIM_BITS = abi.MOST_PARTS.bit_length()
+CLAIM_BITS = abi.MOST_CHUNKS.bit_length()
 
 
 def emit_take(module: ir.Module) -> ir.Function:
-    """`i64 take(ptr word, i64 turn, i64 parts)`: a part of a share that nobody has taken, or -1."""
+    """`i64 take(ptr word, i64 ticket, i64 chunks)`: a chunk of a range that nobody has taken, or -1."""
     function = internal_function(module, "take", I64, (PTR, I64, I64))
-    word, turn, parts = function.args
+    word, ticket, chunks = function.args
     entry, look, swap, won, none = map(function.append_basic_block, ("entry", "look", "swap", "won", "none"))
     builder = ir.IRBuilder(entry)
-    base = builder.shl(turn, I64(CLAIM_BITS))
+    base = builder.shl(ticket, I64(CLAIM_BITS))
     builder.branch(look)
 
     builder.position_at_end(look)
     seen = builder.load_atomic(word, "monotonic", 8, typ=I64)
     older = builder.icmp_signed("<", seen, base)
     taken = builder.select(older, I64(0), builder.sub(seen, base))
-    builder.cbranch(builder.icmp_signed("<", taken, parts), swap, none)
+    builder.cbranch(builder.icmp_signed("<", taken, chunks), swap, none)
     builder.position_at_end(swap)
     following = builder.add(builder.add(base, taken), I64(1))
     exchanged = builder.cmpxchg(word, seen, following, "acq_rel", "monotonic")
@@ -64,7 +64,7 @@ def emit_take(module: ir.Module) -> ir.Function:
 
 
 def emit_finish(module: ir.Module) -> ir.Function:
-    """`void finish(ptr sync, i64 count)`: this thread has done so many parts.
+    """`void finish(ptr sync, i64 count)`: this thread has done so many chunks.
 
     Either it sees the sleeper, or the sleeper what is done: both orders are sequential.
     """
@@ -87,13 +87,13 @@ def emit_finish(module: ir.Module) -> ir.Function:
 
 
 def emit_reached(module: ir.Module) -> ir.Function:
-    """`i1 reached(ptr sync, i64 turn)`: are all parts before this turn done, or will they be in a moment?"""
+    """`i1 reached(ptr sync, i64 ticket)`: are all chunks before this ticket done, or will they be in a moment?"""
     spin = emit_spin(module)
     function = internal_function(module, "reached", I1, (PTR, I64))
-    sync, turn = function.args
+    sync, ticket = function.args
     entry, wait, end = map(function.append_basic_block, ("entry", "wait", "end"))
     builder = ir.IRBuilder(entry)
-    done, target = byte_offset(builder, sync, abi.SYNC_DONE), builder.trunc(turn, I32)
+    done, target = byte_offset(builder, sync, abi.SYNC_DONE), builder.trunc(ticket, I32)
     seen = builder.load_atomic(done, "acquire", 4, typ=I32)
     builder.cbranch(_is_reached(builder, seen, target), end, wait)
     builder.position_at_end(wait)
@@ -108,7 +108,7 @@ def emit_reached(module: ir.Module) -> ir.Function:
 
 
 MOMENT = 32
-"""Pauses of the processor, half a microsecond or so: to look at neighbours' words sooner costs them more than it helps."""
+"""Pauses of the processor, half a microsecond or so: to look at victims' words sooner costs them more than it helps."""
 
 
 def _is_reached(builder: ir.IRBuilder, seen: ir.Value, target: ir.Value) -> ir.Value:
@@ -121,19 +121,19 @@ PATIENCE = 20_000_000
 
 
 def emit_await(module: ir.Module, should_stop: ir.Function) -> ir.Function:
-    """`void await(ptr sync, i64 turn, ptr context)`: returns once all parts before this turn are done.
+    """`void await(ptr sync, i64 ticket, ptr context)`: returns once all chunks before this ticket are done.
 
     context: the run's, for the thread that has called it, which looks meanwhile whether it is to end; null for others.
     """
     spin = emit_spin(module)
     function = internal_function(module, "await", VOID, (PTR, I64, PTR))
-    sync, turn, context = function.args
+    sync, ticket, context = function.args
     names = ("entry", "look", "wait", "doze", "check", "sleep", "ask", "awake", "end")
     entry, look, wait, doze, check, sleep, ask, awake, end = map(function.append_basic_block, names)
     builder = ir.IRBuilder(entry)
-    target, most = builder.trunc(turn, I32), emit_words(builder, 2)
-    for i, part in enumerate((0, PATIENCE)):
-        builder.store(I64(part), byte_offset(builder, most, 8 * i))
+    target, most = builder.trunc(ticket, I32), emit_words(builder, 2)
+    for i, chunk in enumerate((0, PATIENCE)):
+        builder.store(I64(chunk), byte_offset(builder, most, 8 * i))
     done, sleepers, flags = (byte_offset(builder, sync, o) for o in (abi.SYNC_DONE, abi.SYNC_SLEEPERS, abi.SYNC_FLAGS))
     builder.branch(look)
 

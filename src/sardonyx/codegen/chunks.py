@@ -1,26 +1,26 @@
-"""What a thread does of the calls that a run is dealt out as (codegen.turns), by their rows in the table of steps; emitted for the walk.
+"""What a thread does of the calls that a run is divided out as (codegen.tickets), by their rows in the table of steps; emitted for the walk.
 
-share(row, context, scratch, owner, nt, turn):          kernel(arguments, context, scratch, owner * parts + part, nt * parts) for each part
-                                                        of the owner's share that nobody has taken; finish(how many)
-group(row, context, scratch, turn):                     if nobody has: kernel(arguments, context, scratch, 0, 1) of this row and those
+run_range(row, context, scratch, owner, nt, ticket):          kernel(arguments, context, scratch, owner * chunks + chunk, nt * chunks) for each chunk
+                                                        of the owner's run_range that nobody has taken; finish(how many)
+run_group(row, context, scratch, ticket):                     if nobody has: kernel(arguments, context, scratch, 0, 1) of this row and those
                                                         after it that one thread does; finish(1)
-help(row, end, context, scratch, tid, nt, turn):        for each row from `row` to `end`: its neighbours' shares, or the group
+steal(row, end, context, scratch, tid, nt, ticket):        for each row from `row` to `end`: its neighbours' shares, or the run_group
 
-Once the run's status says that it has failed or is to end, kernels are passed over; that is looked for between long parts, and in groups.
+Once the run's status says that it has failed or is to end, kernels are passed over; that is looked for between long chunks, and in groups.
 """
 
 from __future__ import annotations
 
 from llvmlite import ir
 
+from sardonyx.codegen.llvm_types import I64, PTR, VOID
 from sardonyx.codegen.waiting import byte_offset, internal_function
-from sardonyx.codegen.words import I64, PTR, VOID
 from sardonyx.runtime import abi
 
 KERNEL = ir.FunctionType(VOID, [PTR, PTR, PTR, I64, I64])
 WORD = abi.SLOT_BYTES
-NEIGHBOURS = 7
-"""Whose shares a thread looks at: each share then has so many takers, and large teams don't read all words at each meeting."""
+VICTIMS = 7
+"""Whose shares a thread looks at: each run_range then has so many takers, and large teams don't read all words at each meeting."""
 
 
 def slot(b: ir.IRBuilder, context: ir.Value, number: ir.Value | int) -> ir.Value:
@@ -33,8 +33,8 @@ def operand(b: ir.IRBuilder, row: ir.Value, index: int) -> ir.Value:
     return b.load(byte_offset(b, row, index * WORD), typ=I64, align=WORD)
 
 
-def parts_of(b: ir.IRBuilder, row: ir.Value) -> ir.Value:
-    """Into how many parts each share of a call is divided; 0: one thread does it, and the rows after it as `count_of` says."""
+def chunks_in(b: ir.IRBuilder, row: ir.Value) -> ir.Value:
+    """Into how many chunks each run_range of a call is divided; 0: one thread does it, and the rows after it as `count_of` says."""
     return b.and_(b.lshr(operand(b, row, 2), I64(1)), I64((1 << abi.COUNT_BITS - 1) - 1))
 
 
@@ -47,13 +47,13 @@ def row_after(b: ir.IRBuilder, row: ir.Value, rows: ir.Value | int) -> ir.Value:
 
 
 MOST_STRIPS = 1 << 16
-"""Into which a part is divided: then each is a thousandth of a part of a minute."""
+"""Into which a chunk is divided: then each is a thousandth of a chunk of a minute."""
 
 
 def emit_call(
-    b: ir.IRBuilder, row: ir.Value, context: ir.Value, scratch: ir.Value, part: ir.Value, of: ir.Value, should_stop: ir.Function
+    b: ir.IRBuilder, row: ir.Value, context: ir.Value, scratch: ir.Value, chunk: ir.Value, of: ir.Value, should_stop: ir.Function
 ) -> None:
-    """Calls the row's kernel, unless the run has failed: once, or where there is much to do for each of the part's strips, and asks between.
+    """Calls the row's kernel, unless the run has failed: once, or where there is much to do for each of the chunk's strips, and asks between.
 
     Before the call's arguments stands in how many strips all of it is to be done, at least.
     """
@@ -65,13 +65,13 @@ def emit_call(
     kernel = b.inttoptr(operand(b, row, 0), KERNEL.as_pointer())
     b.cbranch(b.icmp_signed("<=", strips, of), once, many)
     b.position_at_end(once)
-    b.call(kernel, [arguments, context, scratch, part, of])
+    b.call(kernel, [arguments, context, scratch, chunk, of])
     b.branch(on)
 
     b.position_at_end(many)
     wanted = b.sdiv(strips, of)
     each = b.select(b.icmp_signed("<", wanted, I64(MOST_STRIPS)), wanted, I64(MOST_STRIPS))
-    first, total = b.mul(part, each), b.mul(of, each)
+    first, total = b.mul(chunk, each), b.mul(of, each)
     b.branch(strip)
     b.position_at_end(strip)
     number = b.phi(I64)
@@ -98,7 +98,7 @@ CALLS = 16
 """Rows after which a thread asks whether the run is to end; a kernel that takes longer asks by itself."""
 
 
-def ask_now_and_then(b: ir.IRBuilder, left: ir.Value, should_stop: ir.Function, context: ir.Value) -> ir.Value:
+def poll_now_and_then(b: ir.IRBuilder, left: ir.Value, should_stop: ir.Function, context: ir.Value) -> ir.Value:
     """One of so many rows less is left until the thread asks; how many are then."""
     fewer = b.sub(left, I64(1))
     over = b.icmp_unsigned("==", fewer, I64(0))
@@ -107,23 +107,23 @@ def ask_now_and_then(b: ir.IRBuilder, left: ir.Value, should_stop: ir.Function, 
     return b.select(over, I64(CALLS), fewer)
 
 
-def emit_share(module: ir.Module, take: ir.Function, finish: ir.Function, should_stop: ir.Function) -> ir.Function:
-    function = internal_function(module, "share", VOID, (PTR, PTR, PTR, I64, I64, I64))
-    row, context, scratch, owner, nt, turn = function.args
+def emit_run_range(module: ir.Module, take: ir.Function, finish: ir.Function, should_stop: ir.Function) -> ir.Function:
+    function = internal_function(module, "run_range", VOID, (PTR, PTR, PTR, I64, I64, I64))
+    row, context, scratch, owner, nt, ticket = function.args
     entry, look, call, end = map(function.append_basic_block, ("entry", "look", "call", "end"))
     b = ir.IRBuilder(entry)
-    parts = parts_of(b, row)
+    chunks = chunks_in(b, row)
     word = byte_offset(b, group_word(b, context), b.mul(b.add(owner, I64(1)), I64(abi.CLAIM_BYTES)))
-    first, total = b.mul(owner, parts), b.mul(nt, parts)
+    first, total = b.mul(owner, chunks), b.mul(nt, chunks)
     b.branch(look)
 
     b.position_at_end(look)
     count = b.phi(I64)
-    part = b.call(take, [word, turn, parts])
-    b.cbranch(b.icmp_signed(">=", part, I64(0)), call, end)
+    chunk = b.call(take, [word, ticket, chunks])
+    b.cbranch(b.icmp_signed(">=", chunk, I64(0)), call, end)
     b.position_at_end(call)
-    emit_call(b, row, context, scratch, b.add(first, part), total, should_stop)
-    with b.if_then(b.icmp_unsigned(">", parts, I64(1))):  # then a part takes a while
+    emit_call(b, row, context, scratch, b.add(first, chunk), total, should_stop)
+    with b.if_then(b.icmp_unsigned(">", chunks, I64(1))):  # then a chunk takes a while
         b.call(should_stop, [context])
     following = b.add(count, I64(1))
     count.add_incoming(I64(0), entry)
@@ -136,18 +136,18 @@ def emit_share(module: ir.Module, take: ir.Function, finish: ir.Function, should
     return function
 
 
-def emit_group(module: ir.Module, take: ir.Function, finish: ir.Function, should_stop: ir.Function) -> ir.Function:
-    function = internal_function(module, "group", VOID, (PTR, PTR, PTR, I64))
-    row, context, scratch, turn = function.args
+def emit_run_group(module: ir.Module, take: ir.Function, finish: ir.Function, should_stop: ir.Function) -> ir.Function:
+    function = internal_function(module, "run_group", VOID, (PTR, PTR, PTR, I64))
+    row, context, scratch, ticket = function.args
     entry, call, done, end = map(function.append_basic_block, ("entry", "call", "done", "end"))
     b = ir.IRBuilder(entry)
     last = row_after(b, row, count_of(b, row))
-    b.cbranch(b.icmp_signed(">=", b.call(take, [group_word(b, context), turn, I64(1)]), I64(0)), call, end)
+    b.cbranch(b.icmp_signed(">=", b.call(take, [group_word(b, context), ticket, I64(1)]), I64(0)), call, end)
 
     b.position_at_end(call)
     here, left = b.phi(PTR), b.phi(I64)
     emit_call(b, here, context, scratch, I64(0), I64(1), should_stop)
-    fewer = ask_now_and_then(b, left, should_stop, context)
+    fewer = poll_now_and_then(b, left, should_stop, context)
     following = row_after(b, here, 1)
     for phi, initial, later in ((here, row, following), (left, I64(CALLS), fewer)):
         phi.add_incoming(initial, entry)
@@ -161,47 +161,47 @@ def emit_group(module: ir.Module, take: ir.Function, finish: ir.Function, should
     return function
 
 
-def emit_help(module: ir.Module, share: ir.Function, group: ir.Function) -> ir.Function:
-    function = internal_function(module, "help", VOID, (PTR, PTR, PTR, PTR, I64, I64, I64))
-    first, last, context, scratch, tid, nt, turn = function.args
-    names = ("entry", "look", "some", "dealt", "neighbour", "over", "alone", "next", "end")
-    entry, look, some, dealt, neighbour, over, alone, on, end = map(function.append_basic_block, names)
+def emit_steal(module: ir.Module, run_range: ir.Function, run_group: ir.Function) -> ir.Function:
+    function = internal_function(module, "steal", VOID, (PTR, PTR, PTR, PTR, I64, I64, I64))
+    first, last, context, scratch, tid, nt, ticket = function.args
+    names = ("entry", "look", "some", "divided", "victim", "over", "alone", "next", "end")
+    entry, look, some, divided, victim, over, alone, on, end = map(function.append_basic_block, names)
     b = ir.IRBuilder(entry)
-    most = b.select(b.icmp_signed("<=", nt, I64(NEIGHBOURS)), nt, I64(NEIGHBOURS + 1))
+    most = b.select(b.icmp_signed("<=", nt, I64(VICTIMS)), nt, I64(VICTIMS + 1))
     b.branch(look)
 
     b.position_at_end(look)
     row, at = b.phi(PTR), b.phi(I64)
     b.cbranch(b.icmp_unsigned("==", row, last), end, some)
     b.position_at_end(some)
-    parts = parts_of(b, row)
-    b.cbranch(b.icmp_unsigned("!=", parts, I64(0)), dealt, alone)
+    chunks = chunks_in(b, row)
+    b.cbranch(b.icmp_unsigned("!=", chunks, I64(0)), divided, alone)
 
-    b.position_at_end(dealt)
-    b.branch(neighbour)
-    b.position_at_end(neighbour)
+    b.position_at_end(divided)
+    b.branch(victim)
+    b.position_at_end(victim)
     offset = b.phi(I64)
-    b.call(share, [row, context, scratch, b.urem(b.add(tid, offset), nt), nt, at])
+    b.call(run_range, [row, context, scratch, b.urem(b.add(tid, offset), nt), nt, at])
     further = b.add(offset, I64(1))
-    offset.add_incoming(I64(1), dealt)
-    offset.add_incoming(further, neighbour)
-    b.cbranch(b.icmp_signed("<", further, most), neighbour, over)
+    offset.add_incoming(I64(1), divided)
+    offset.add_incoming(further, victim)
+    b.cbranch(b.icmp_signed("<", further, most), victim, over)
     b.position_at_end(over)
-    total = b.mul(nt, parts)
+    total = b.mul(nt, chunks)
     b.branch(on)
     b.position_at_end(alone)
-    b.call(group, [row, context, scratch, at])
+    b.call(run_group, [row, context, scratch, at])
     count = count_of(b, row)
     b.branch(on)
 
     b.position_at_end(on)
-    rows, turns = b.phi(I64), b.phi(I64)
-    for phi, shared, single in ((rows, I64(1), count), (turns, total, I64(1))):
+    rows, tickets = b.phi(I64), b.phi(I64)
+    for phi, shared, single in ((rows, I64(1), count), (tickets, total, I64(1))):
         phi.add_incoming(shared, over)
         phi.add_incoming(single, alone)
-    following, later = row_after(b, row, rows), b.add(at, turns)
+    following, later = row_after(b, row, rows), b.add(at, tickets)
     b.branch(look)
-    for phi, initial, later_value in ((row, first, following), (at, turn, later)):
+    for phi, initial, later_value in ((row, first, following), (at, ticket, later)):
         phi.add_incoming(initial, entry)
         phi.add_incoming(later_value, on)
     b.position_at_end(end)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sardonyx.runtime.inside import identity_of, open_regular, opened
+from sardonyx.runtime.safe_open import identity_of, open_regular, opened
 
 
 def test_a_plain_file_below_the_folder_is_opened(tmp_path: Path):

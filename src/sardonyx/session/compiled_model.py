@@ -14,7 +14,7 @@ from sardonyx.runtime.arrays import Array
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ModelStep:
     """An executable and the names of what it reads and writes, in its order."""
 
     provider: str
@@ -24,7 +24,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class CompiledModel:
     """The steps of a model, in order.
 
     inputs: names of what is fed, in order. outputs: the model's own. constants: those initializers that are outputs, or inputs
@@ -34,21 +34,21 @@ class Program:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     constants: Mapping[str, Any]
-    steps: tuple[Step, ...]
+    steps: tuple[ModelStep, ...]
 
     def values(self) -> set[str]:
         """Every name whose value can be asked for."""
         return {*self.inputs, *self.constants, *(name for step in self.steps for name in step.outputs)}
 
-    def plan(self, outputs: Sequence[str]) -> Plan:
+    def plan(self, outputs: Sequence[str]) -> ExecutionPlan:
         """How to get these outputs; steps that they don't need are left out."""
         wanted = set(outputs)
-        needed: list[Step] = []
+        needed: list[ModelStep] = []
         for step in reversed(self.steps):
             if not wanted.isdisjoint(step.outputs):
                 wanted.update(step.inputs)
                 needed.append(step)
-        return Plan(self.inputs, tuple(outputs), self.constants, tuple(needed[::-1]))
+        return ExecutionPlan(self.inputs, tuple(outputs), self.constants, tuple(needed[::-1]))
 
     def close(self) -> None:
         for step in self.steps:
@@ -59,13 +59,13 @@ Call = tuple[Executable, list[int], slice, list[int]]
 """What is run, the places that it reads and writes, and those whose values nobody reads any more."""
 
 
-class Plan:
+class ExecutionPlan:
     """The steps that lead to certain outputs. Values stand in a list; each name has its place in it, what a step writes side by side."""
 
     __slots__ = ("_calls", "_direct", "_given", "_inputs", "_names", "_outputs", "_places", "_rest", "_single", "_start", "steps")
 
     def __init__(
-        self, inputs: tuple[str, ...], outputs: tuple[str, ...], constants: Mapping[str, Any], steps: tuple[Step, ...]
+        self, inputs: tuple[str, ...], outputs: tuple[str, ...], constants: Mapping[str, Any], steps: tuple[ModelStep, ...]
     ) -> None:
         self._inputs, self._names, self.steps = inputs, outputs, steps
         self._direct = bool(steps) and steps[0].inputs == inputs
@@ -87,7 +87,7 @@ class Plan:
         ]
         self._rest = self._calls[1:]
 
-    def again(self, feed: Mapping[str, Any]) -> list[Any] | None:
+    def replay(self, feed: Mapping[str, Any]) -> list[Any] | None:
         """The outputs, if the first executable takes the inputs as they come and has run on inputs like these before; None if not.
 
         Nothing is checked yet.
@@ -99,7 +99,7 @@ class Plan:
         except KeyError:
             return None
         executable, _, writes, done_with = self._calls[0]
-        results = executable.again(arrays)
+        results = executable.replay(arrays)
         if results is None or self._single is not None:
             return results
         values = self._start.copy()
@@ -109,18 +109,18 @@ class Plan:
             values[place] = None
         return self.finish(values, self._rest, QUIET)
 
-    def again_into(self, feed: Mapping[str, Any], targets: Mapping[str, Array]) -> list[Any] | None:
-        """As `again`, for plans of one step; outputs with an array in `targets` are written there, see `run_into`."""
+    def replay_into(self, feed: Mapping[str, Any], targets: Mapping[str, Array]) -> list[Any] | None:
+        """As `replay`, for plans of one step; outputs with an array in `targets` are written there, see `run_into`."""
         if self._single is None or len(feed) != len(self._inputs):
             return None
         try:
             arrays = [feed[name] for name in self._inputs]
         except KeyError:
             return None
-        return self._single.again(arrays, [targets.get(name) for name in self._names])
+        return self._single.replay(arrays, [targets.get(name) for name in self._names])
 
-    def repeat(self, arrays: list[Any], context: RunContext) -> list[Any]:
-        """As `run`, for a caller that has not tried the short way of `again`."""
+    def run_or_replay(self, arrays: list[Any], context: RunContext) -> list[Any]:
+        """As `run`, for a caller that has not tried the short way of `replay`."""
         return self.run(arrays, context) if self._single is None else execute(self._single, arrays, context)
 
     def run(self, arrays: list[Any], context: RunContext, overrides: Mapping[str, Any] | None = None) -> list[Any]:
@@ -175,7 +175,7 @@ class Plan:
 
 def execute(executable: Executable, inputs: list[Any], context: RunContext) -> list[Any]:
     """The executable's outputs, by the short way where a run before had inputs like these and nobody watches."""
-    found = executable.again(inputs) if context is QUIET else None
+    found = executable.replay(inputs) if context is QUIET else None
     return executable.run(inputs, context) if found is None else found
 
 
@@ -184,7 +184,7 @@ def copied(value: Any) -> Any:
     return value.copy() if isinstance(value, np.ndarray | list | dict) else value
 
 
-def lifetimes(steps: Sequence[Step], outputs: Sequence[str]) -> list[list[str]]:
+def lifetimes(steps: Sequence[ModelStep], outputs: Sequence[str]) -> list[list[str]]:
     """For each step, the names that nobody reads after it, of those that a step writes."""
     kept = set(outputs)
     written = {name for step in steps for name in step.outputs}

@@ -21,8 +21,8 @@ from sardonyx.base.errors import Fail, InvalidArgument, NoSuchFile
 from sardonyx.providers import registry
 from sardonyx.runtime.cache import Cache
 from sardonyx.runtime.caches import Caches
-from sardonyx.session import kept
-from sardonyx.session.built import Built, Request
+from sardonyx.session import session_cache
+from sardonyx.session.session_parts import Request, SessionParts
 from tests.graph.models import proto
 
 ROOT = Path(__file__).parents[2]
@@ -214,7 +214,7 @@ def test_another_processor_or_version_is_another_session(
 ):
     sx.InferenceSession(model)
     for value in ("another", None):
-        monkeypatch.setattr(kept, name, lambda value=value: value)
+        monkeypatch.setattr(session_cache, name, lambda value=value: value)
         sx.InferenceSession(model)
     assert len(builds) == 3
     assert len(entries(cache, "session")) == 2
@@ -222,7 +222,7 @@ def test_another_processor_or_version_is_another_session(
 
 def test_other_caches_are_another_session(cache: Cache, builds: list[Request], model: Path, monkeypatch: pytest.MonkeyPatch):
     sx.InferenceSession(model)
-    monkeypatch.setattr(kept, "caches", lambda: Caches(l2=12345))
+    monkeypatch.setattr(session_cache, "caches", lambda: Caches(l2=12345))
     sx.InferenceSession(model)
     assert len(builds) == 2
 
@@ -247,7 +247,7 @@ def test_what_is_not_kept(cache: Cache, builds: list[Request], model: Path, tmp_
     assert len(builds) == 6
     assert (tmp_path / "optimised.onnx").exists()
     assert entries(cache) == []
-    monkeypatch.setattr(kept, "shared_cache", lambda: Cache.from_environment({"SARDONYX_CACHE": "off"}))
+    monkeypatch.setattr(session_cache, "shared_cache", lambda: Cache.from_environment({"SARDONYX_CACHE": "off"}))
     twice(model)
     assert len(builds) == 8
 
@@ -376,14 +376,14 @@ def test_pipes_and_devices_are_refused_at_once(cache: Cache, tmp_path: Path):
 
 
 def test_a_model_that_changes_while_it_is_built_is_not_kept(cache: Cache, model: Path, monkeypatch: pytest.MonkeyPatch):
-    build = kept.build
+    build = session_cache.build
 
-    def changing(request: Request, trace: Any = None) -> Built:
+    def changing(request: Request, trace: Any = None) -> SessionParts:
         made = build(request, trace)
         model.write_bytes(proto(MODEL.replace("{1, 2", "{2, 2")).SerializeToString())
         return made
 
-    monkeypatch.setattr(kept, "build", changing)
+    monkeypatch.setattr(session_cache, "build", changing)
     sx.InferenceSession(model)
     assert entries(cache) == []
 
@@ -447,7 +447,7 @@ def test_files_beside_the_model_are_opened_under_the_same_checks(cache: Cache, b
 @pytest.mark.parametrize("listed", [b"[]", b"{", b'["../../secret"]', b'["/etc/passwd"]', b"[1]", b'["w.bin", "w.bin"]'])
 def test_a_list_of_files_is_not_trusted(cache: Cache, builds: list[Request], beside: Path, listed: bytes):
     twice(beside)
-    key = kept.request_key(builds[0], cache)
+    key = session_cache.request_key(builds[0], cache)
     assert key is not None
     cache.put("files", key, listed)
     sx.InferenceSession(beside)
@@ -498,7 +498,7 @@ def test_damaged_entries_are_built_anew(cache: Cache, builds: list[Request], mod
 @pytest.mark.parametrize("data", [b"", b"garbage" * 9, struct.pack("<Q", 200_000) + b"[" * 200_000, struct.pack("<Q", 2) + b"{}"])
 def test_an_entry_that_is_no_session_is_built_anew(cache: Cache, builds: list[Request], model: Path, data: bytes):
     sx.InferenceSession(model)
-    key = kept.request_key(builds[0], cache)
+    key = session_cache.request_key(builds[0], cache)
     assert key is not None
     cache.put("session", key, data)
     twice(model)
@@ -536,14 +536,14 @@ def test_a_kept_session_outlives_its_entry(cache: Cache, model: Path):
 
 def test_a_cache_that_can_not_be_written(tmp_path: Path, builds: list[Request], model: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "cache").write_text("a file")
-    monkeypatch.setattr(kept, "shared_cache", lambda: Cache(tmp_path / "cache"))
+    monkeypatch.setattr(session_cache, "shared_cache", lambda: Cache(tmp_path / "cache"))
     cold, warm = twice(model)
     assert len(builds) == 2
     np.testing.assert_array_equal(cold.run(None, FEEDS)[0], warm.run(None, FEEDS)[0])
 
 
 def test_a_cache_too_small_for_the_weights(tmp_path: Path, builds: list[Request], model: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(kept, "shared_cache", lambda: Cache(tmp_path / "cache", capacity=100))
+    monkeypatch.setattr(session_cache, "shared_cache", lambda: Cache(tmp_path / "cache", capacity=100))
     twice(model)
     assert len(builds) == 2
 
@@ -568,7 +568,7 @@ def test_a_warm_start_imports_no_compiler(tmp_path: Path):
 
 def start(folder: Path, source: Path, answers: Any) -> None:
     cache = Cache(folder)
-    kept.shared_cache = lambda: cache  # type: ignore[assignment]
+    session_cache.shared_cache = lambda: cache  # type: ignore[assignment]
     for _ in range(3):
         answers.put(sx.InferenceSession(source).run(None, FEEDS)[0].tolist())
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sardonyx.base.symbolic import Atom, Derived, Dim, Int, Symbol, atom_nonnegative
-from sardonyx.codegen.shape import children, own_expressions
+from sardonyx.codegen.loop_analysis import children, own_expressions
 from sardonyx.loop.nodes import FUNCTIONS, Expr, For, Kind, Reduce, Seq, Stmt, Store, Tile, While
 
 NODES = 1 << 16

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 
 from sardonyx.base.given import NOTHING, Given
 from sardonyx.base.options import CompileOptions
-from sardonyx.runtime.inside import Identity
+from sardonyx.runtime.safe_open import Identity
+from sardonyx.session.compiled_model import CompiledModel
 from sardonyx.session.feeds import Feeds
 from sardonyx.session.metadata import ModelMetadata, NodeArg, OrtEpAssignedSubgraph
-from sardonyx.session.program import Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Request:
     """What a session is to be made of.
 
     providers: in the user's order, with their options. asked: those that the user named; the others were added. extra_outputs: names of intermediate
-    values to give out as well. given: tensors that the user gives for the model's. distinct: axes with one name may have different sizes, see session.names.
+    values to give out as well. given: tensors that the user gives for the model's. distinct: axes with one name may have different sizes, see session.dimension_names.
     """
 
     source: str | os.PathLike[str] | bytes
@@ -38,10 +38,10 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
+class SessionParts:
     """A session's parts. files: {location: identity} of those beside the model that it was read from."""
 
-    program: Program
+    program: CompiledModel
     inputs: list[NodeArg]
     overridable: list[NodeArg]
     outputs: list[NodeArg]

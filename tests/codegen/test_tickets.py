@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from sardonyx.codegen.llvm_types import I64, PTR, VOID
 from sardonyx.codegen.stop import emit_should_stop
-from sardonyx.codegen.turns import CLAIM_BITS, emit_await, emit_finish, emit_take
-from sardonyx.codegen.words import I64, PTR, VOID
+from sardonyx.codegen.tickets import CLAIM_BITS, emit_await, emit_finish, emit_take
 from sardonyx.runtime import abi
 from sardonyx.runtime.linker import link
 from sardonyx.runtime.loader import LoadedImage, load
@@ -56,7 +56,7 @@ def test_parts_are_taken_one_after_the_other(image: LoadedImage) -> None:
     assert word[0] == 5 << CLAIM_BITS | 3
     assert take(at, 4, 3) == take(at, 0, 1) == -1, "late"
     assert [take(at, 8, 1) for _ in range(2)] == [0, -1]
-    assert [take(at, 8 + abi.MOST_PARTS, abi.MOST_PARTS) for _ in range(17)] == [*range(16), -1]
+    assert [take(at, 8 + abi.MOST_CHUNKS, abi.MOST_CHUNKS) for _ in range(17)] == [*range(16), -1]
     assert word[0] == (8 + 16) << CLAIM_BITS | 16
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sardonyx.session.packing import pack, unpack
+from sardonyx.session.cache_entry import pack, unpack
 
 
 @pytest.mark.parametrize("images", [[], [b"one"], [b"", b"two", b"\x00\xff"]])

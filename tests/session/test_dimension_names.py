@@ -1,4 +1,4 @@
-"""session/names.py: a name that stands at two axes says that they are alike, mostly; a run is right where they are not."""
+"""session/dimension_names.py: a name that stands at two axes says that they are alike, mostly; a run is right where they are not."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 import sardonyx
 from sardonyx.base.errors import Fail
 from sardonyx.runtime.cache import Cache
-from sardonyx.session import kept
-from sardonyx.session.built import Built, Request
+from sardonyx.session import session_cache
+from sardonyx.session.dimension_names import agree, shared_names
 from sardonyx.session.metadata import NodeArg
-from sardonyx.session.names import agree, shared_names
+from sardonyx.session.session_parts import Request, SessionParts
 
 HEAD = '<ir_version: 10, opset_import: ["" : 21]> '
 Array = np.ndarray
@@ -34,12 +34,12 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
     """What is built."""
     found: list[Request] = []
 
-    def build(request: Request, trace: object = None) -> Built:
+    def build(request: Request, trace: object = None) -> SessionParts:
         found.append(request)
         return original(request, trace)
 
-    original = kept.build
-    monkeypatch.setattr(kept, "build", build)
+    original = session_cache.build
+    monkeypatch.setattr(session_cache, "build", build)
     return found
 
 
@@ -138,7 +138,7 @@ def test_a_claim_about_an_inner_value_is_none_about_an_input() -> None:
 
 def test_both_programs_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: list[Request]) -> None:
     cache = Cache(tmp_path)
-    monkeypatch.setattr(kept, "shared_cache", lambda: cache)
+    monkeypatch.setattr(session_cache, "shared_cache", lambda: cache)
     feeds = {"x": reals(3), "y": reals(1)}
     for _ in range(2):
         made = session(f"g {TWO}{{ z = Add(x, y) }}")

@@ -10,17 +10,17 @@ from sardonyx.base.errors import Fail
 from sardonyx.providers.base import Executable
 from sardonyx.providers.lazy import Lazy
 from sardonyx.runtime.cache import Cache
-from sardonyx.session.built import Built
-from sardonyx.session.late import LateProgram, Variant
+from sardonyx.session.late import LateSubgraph, Variant
+from sardonyx.session.session_parts import SessionParts
 from sardonyx.session.stored_variants import Store
 
 
-class Remake:
+class Rebuilder:
     """The parts of one session. build: builds it from its model; None if that is no longer the same."""
 
-    def __init__(self, build: Callable[[], Built | None], cache: Cache, key: str, threads: int) -> None:
+    def __init__(self, build: Callable[[], SessionParts | None], cache: Cache, key: str, threads: int) -> None:
         self._build, self._cache, self._key, self._threads = build, cache, key, threads
-        self._built: Built | None = None
+        self._built: SessionParts | None = None
         self._lock = threading.Lock()
 
     def executable(self, number: int) -> Executable:
@@ -38,16 +38,16 @@ class Remake:
         """An executable that is made when it first runs."""
         return Lazy(lambda: self.executable(number), description)
 
-    def late(self, number: int, names: Sequence[str]) -> LateProgram:
+    def late(self, number: int, names: Sequence[str]) -> LateSubgraph:
         """A sub-graph whose variants are kept; further ones are compiled."""
 
         def specialise(inputs: Sequence[Any]) -> Variant:
             there = self.executable(number)
-            if not isinstance(there, LateProgram):
+            if not isinstance(there, LateSubgraph):
                 raise Fail("A part of this session has to be compiled for this run, but its model is another one.")
             return there.specialise(inputs)
 
-        return LateProgram(names, specialise, self.store(number))
+        return LateSubgraph(names, specialise, self.store(number))
 
     def store(self, number: int) -> Store:
         """Where the variants of a step are kept."""

@@ -77,7 +77,7 @@ def suffix(t: Type) -> str:
     return "p0" if isinstance(t, ir.PointerType) else str(t.intrinsic_name)
 
 
-class Words:
+class FunctionBuilder:
     """A place in a function under construction, and the instructions to put there."""
 
     def __init__(self, function: Value, target: Target) -> None:

@@ -18,14 +18,14 @@ from sardonyx.runtime.image import Image
 from sardonyx.runtime.memory import Bytes
 from sardonyx.runtime.records import fields, listed, text, whole
 from sardonyx.runtime.team import Team
-from sardonyx.session.late import LateProgram
-from sardonyx.session.program import Program, Step
+from sardonyx.session.compiled_model import CompiledModel, ModelStep
+from sardonyx.session.late import LateSubgraph
 from sardonyx.session.stored_values import Unstorable, restored, stored
 
-NATIVE, HOST, REFERENCE, LATE, REMADE = "native", "host", "reference", "late", "remade"
+NATIVE, HOST, REFERENCE, LATE, REBUILT = "native", "host", "reference", "late", "remade"
 
 
-class Remade(Protocol):
+class RebuildStep(Protocol):
     """Makes what is not kept; `number` is that of the step."""
 
     def lazy(self, number: int, description: str) -> Executable:
@@ -50,7 +50,7 @@ class Writer:
     pieces: list[Bytes] = field(default_factory=list)
     team: bytes | None = None
 
-    def program(self, program: Program) -> list[Any]:
+    def program(self, program: CompiledModel) -> list[Any]:
         """The program as a record. Raises Unstorable for a part of a kind that isn't kept."""
         constants = [[name, stored(value, self.pieces)] for name, value in program.constants.items()]
         return [program.inputs, program.outputs, constants, [self.step(step, at) for at, step in enumerate(program.steps)]]
@@ -59,7 +59,7 @@ class Writer:
         """The team's and those of the steps."""
         return self.images if self.team is None else [self.team, *self.images]
 
-    def step(self, step: Step, number: int) -> list[Any]:
+    def step(self, step: ModelStep, number: int) -> list[Any]:
         return [step.provider, step.inputs, step.outputs, self.executable(step.executable, number)]
 
     def executable(self, executable: Executable, number: int) -> list[Any]:
@@ -72,9 +72,9 @@ class Writer:
             return [REFERENCE, executable.describe()]
         if self.alone:
             raise Unstorable(f"an executable of type {type(executable).__name__}")
-        if isinstance(executable, LateProgram):
+        if isinstance(executable, LateSubgraph):
             return [LATE, number, executable.names]
-        return [REMADE, number, executable.describe()]
+        return [REBUILT, number, executable.describe()]
 
     def native(self, graph: NativeGraph) -> list[Any]:
         program = graph.program
@@ -104,20 +104,20 @@ class Reader:
     pieces: Iterator[Bytes]
     team: Team | None
     threads: int
-    remake: Remade | None
+    rebuilder: RebuildStep | None
 
-    def program(self, record: object) -> Program:
+    def program(self, record: object) -> CompiledModel:
         inputs, outputs, constants, steps = fields(record, 4)
         known = dict(listed(constants, self.named))
-        return Program(listed(inputs, text), listed(outputs, text), known, listed(steps, self.step))
+        return CompiledModel(listed(inputs, text), listed(outputs, text), known, listed(steps, self.step))
 
     def named(self, record: object) -> tuple[str, Any]:
         name, value = fields(record, 2)
         return text(name), restored(value, self.pieces)
 
-    def step(self, record: object) -> Step:
+    def step(self, record: object) -> ModelStep:
         provider, inputs, outputs, executable = fields(record, 4)
-        return Step(text(provider), self.executable(executable), listed(inputs, text), listed(outputs, text))
+        return ModelStep(text(provider), self.executable(executable), listed(inputs, text), listed(outputs, text))
 
     def executable(self, record: object) -> Executable:
         if not isinstance(record, list) or not record:
@@ -131,12 +131,12 @@ class Reader:
         if kind == REFERENCE:
             (described,) = fields(told, 1)
             return self.reference(text(described))
-        if kind == LATE and self.remake is not None:
+        if kind == LATE and self.rebuilder is not None:
             number, names = fields(told, 2)
-            return self.remake.late(whole(number, 0), listed(names, text))
-        if kind == REMADE and self.remake is not None:
+            return self.rebuilder.late(whole(number, 0), listed(names, text))
+        if kind == REBUILT and self.rebuilder is not None:
             number, described = fields(told, 2)
-            return self.remake.lazy(whole(number, 0), text(described))
+            return self.rebuilder.lazy(whole(number, 0), text(described))
         raise ValueError("an executable of an unknown kind")
 
     def native(self, record: object) -> NativeGraph:

@@ -11,8 +11,8 @@ import pytest
 from sardonyx.base.context import QUIET, RunContext
 from sardonyx.base.errors import Fail
 from sardonyx.providers.base import Executable
+from sardonyx.session.compiled_model import CompiledModel, ModelStep, lifetimes
 from sardonyx.session.options import RunOptions
-from sardonyx.session.program import Program, Step, lifetimes
 
 
 class Recorded(Executable):
@@ -27,7 +27,7 @@ class Recorded(Executable):
         self.runs += 1
         return self.function(*inputs)
 
-    def again(self, inputs: list[Any]) -> list[Any] | None:
+    def replay(self, inputs: list[Any]) -> list[Any] | None:
         if not self.short:
             return None
         self.repeats += 1
@@ -43,7 +43,7 @@ class Recorded(Executable):
 X = np.arange(3.0)
 
 
-def chain(*short: bool) -> tuple[Program, list[Recorded]]:
+def chain(*short: bool) -> tuple[CompiledModel, list[Recorded]]:
     """a = x + 1, b = 2 x;  c = a b d;  e = -x"""
     made = [
         Recorded(lambda x: [x + 1, 2 * x], short[0]),
@@ -51,15 +51,15 @@ def chain(*short: bool) -> tuple[Program, list[Recorded]]:
         Recorded(lambda x: [-x], short[2]),
     ]
     names = (("x",), ("a", "b")), (("a", "b", "d"), ("c",)), (("x",), ("e",))
-    steps = tuple(Step("p", e, *io) for e, io in zip(made, names, strict=True))
-    return Program(("x",), ("c", "e"), {"d": np.array(10.0)}, steps), made
+    steps = tuple(ModelStep("p", e, *io) for e, io in zip(made, names, strict=True))
+    return CompiledModel(("x",), ("c", "e"), {"d": np.array(10.0)}, steps), made
 
 
 @pytest.mark.parametrize("short", [(False, False, False), (True, False, True), (True, True, True), (False, True, False)])
 def test_steps_run_in_order_by_the_short_way_where_there_is_one(short: tuple[bool, ...]):
     program, made = chain(*short)
     plan = program.plan(("c", "e"))
-    found = plan.again({"x": X})
+    found = plan.replay({"x": X})
     assert (found is None) == (not short[0])
     if found is None:
         found = plan.run([X], QUIET)
@@ -79,9 +79,9 @@ def test_steps_that_are_not_needed_are_left_out():
 
 def test_missing_and_further_feeds_are_not_taken_the_short_way():
     plan = chain(True, True, True)[0].plan(("c",))
-    assert plan.again({}) is None
-    assert plan.again({"y": X}) is None
-    assert plan.again({"x": X, "d": X}) is None
+    assert plan.replay({}) is None
+    assert plan.replay({"y": X}) is None
+    assert plan.replay({"x": X, "d": X}) is None
 
 
 def test_a_default_is_overridden_for_one_run():
