@@ -18,7 +18,7 @@ i, j = value(SHORT), value(LONG)
 X = input_tensor("x", f32, [16])
 
 
-def arms(n: int) -> list[Expr]:
+def cases(n: int) -> list[Expr]:
     return [Read(X, (a,)) for a in range(n)]
 
 
@@ -34,7 +34,7 @@ def test_the_arm_of_each_index(n: int) -> None:
 
 
 def test_one_arm_is_itself() -> None:
-    (only,) = arms(1)
+    (only,) = cases(1)
     assert piecewise(i, [only]) is only
     assert deciding(piecewise(i, [only])) == ()
 
@@ -43,21 +43,21 @@ def test_one_arm_is_itself() -> None:
 
 
 def test_what_decides() -> None:
-    assert deciding(piecewise(i, arms(4))) == (i,)
-    assert deciding(piecewise(j % 4, arms(4))) == (j % 4,)
-    assert {*deciding(piecewise(i, [piecewise(j % 2, arms(2)), *arms(3)]))} == {i, j % 2}
-    assert deciding(scalar.maximum(scalar.add(piecewise(i, arms(2)), 1), 0)) == (i,), "inside an expression"
+    assert deciding(piecewise(i, cases(4))) == (i,)
+    assert deciding(piecewise(j % 4, cases(4))) == (j % 4,)
+    assert {*deciding(piecewise(i, [piecewise(j % 2, cases(2)), *cases(3)]))} == {i, j % 2}
+    assert deciding(scalar.maximum(scalar.add(piecewise(i, cases(2)), 1), 0)) == (i,), "inside an expression"
 
 
 def test_what_does_not() -> None:
     assert deciding(None) == ()
-    assert deciding(arms(1)[0]) == ()
-    assert deciding(piecewise(2, arms(4))) == (), "known"
-    a, b = arms(2)
+    assert deciding(cases(1)[0]) == ()
+    assert deciding(piecewise(2, cases(4))) == (), "known"
+    a, b = cases(2)
     by_order, by_size, by_data = Op("lt", Index(i), Index(2)), Op("eq", Index(i), Index(symbol("n"))), Op("eq", a, b)
     for condition in (by_order, by_size, by_data):
         assert deciding(Select(condition, a, b)) == ()
-    assert deciding(Op("eq", Index(i), Index(2))) == (), "decides between no arms"
+    assert deciding(Op("eq", Index(i), Index(2))) == (), "decides between no cases"
 
 
 # ---- settle -----------------------------------------------------------------------------------------------------------------
@@ -65,31 +65,31 @@ def test_what_does_not() -> None:
 
 @pytest.mark.parametrize("at", range(4))
 def test_one_arm_is_left(at: int) -> None:
-    settled = settle(replace(piecewise(i, arms(4)), {SHORT: at}))
-    assert settled == arms(4)[at]
+    settled = settle(replace(piecewise(i, cases(4)), {SHORT: at}))
+    assert settled == cases(4)[at]
 
 
 def test_arms_within_arms_and_around() -> None:
-    both = piecewise(i, [piecewise(j % 2, arms(2)), *arms(3)])
-    assert settle(replace(both, {SHORT: 0, LONG: 5})) == arms(2)[1]
+    both = piecewise(i, [piecewise(j % 2, cases(2)), *cases(3)])
+    assert settle(replace(both, {SHORT: 0, LONG: 5})) == cases(2)[1]
     assert deciding(settle(replace(both, {SHORT: 0}))) == (j % 2,)
-    assert settle(replace(both, {SHORT: 3})) == arms(3)[2]
-    assert settle(replace(scalar.add(both, 1), {SHORT: 3})) == scalar.add(arms(3)[2], 1)
+    assert settle(replace(both, {SHORT: 3})) == cases(3)[2]
+    assert settle(replace(scalar.add(both, 1), {SHORT: 3})) == scalar.add(cases(3)[2], 1)
 
 
 def test_a_split_index_is_known_by_its_remainder() -> None:
-    """j = 4 q + r: the arms of j % 4 are those of r."""
+    """j = 4 q + r: the cases of j % 4 are those of r."""
     q, r = Symbol("q", 3), Symbol("r", 4)
-    body = replace(piecewise(j % 4, arms(4)), {LONG: value(q) * 4 + value(r)})
+    body = replace(piecewise(j % 4, cases(4)), {LONG: value(q) * 4 + value(r)})
     assert deciding(body) == (value(r),)
     for at in range(4):
-        assert settle(replace(body, {r: at})) == arms(4)[at]
+        assert settle(replace(body, {r: at})) == cases(4)[at]
 
 
 @pytest.mark.parametrize("fn", COMPARISONS)
 @pytest.mark.parametrize("pair", [(1, 2), (2, 2), (3, 2)])
 def test_comparisons_of_numbers(pair: tuple[int, int], fn: str) -> None:
-    a, b = arms(2)
+    a, b = cases(2)
     wanted = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal}
     assert settle(Select(Op(fn, Index(pair[0]), Index(pair[1])), a, b)) is (a if wanted[fn](*pair) else b)
 
@@ -119,9 +119,9 @@ def test_a_guard_that_fails_keeps_its_zero() -> None:
 
 
 def test_comparisons_of_data_are_left_alone() -> None:
-    a, b = arms(2)
+    a, b = cases(2)
     kept = Select(Op("lt", a, b), a, b)
     assert settle(kept) == kept
     assert settle(Select(Const(True, boolean), a, b)) is a
     assert settle(Select(Const(False, boolean), a, b)) is b
-    assert all(n.dtype is not boolean for n in walk(settle(replace(piecewise(i, arms(4)), {SHORT: 1}))))
+    assert all(n.dtype is not boolean for n in walk(settle(replace(piecewise(i, cases(4)), {SHORT: 1}))))

@@ -47,9 +47,9 @@ def test_blocks_cover_every_turn_and_are_short(extents: list[int], most: int, mu
     inside = 1
     for m in extents[found.depth + 1 :]:
         inside *= m
-    starts = range(0, n, found.turns)
-    turns = list(itertools.chain.from_iterable(range(s, min(s + found.turns, n)) for s in starts))
-    assert turns == list(range(n))
-    assert found.even == (n % found.turns == 0)
+    starts = range(0, n, found.iterations)
+    visited = list(itertools.chain.from_iterable(range(s, min(s + found.iterations, n)) for s in starts))
+    assert visited == list(range(n))
+    assert found.even == (n % found.iterations == 0)
     rounded = multiple - 1 if found.depth == len(extents) - 1 else 0
-    assert (found.turns - rounded) * inside <= most or found.turns == 1
+    assert (found.iterations - rounded) * inside <= most or found.iterations == 1

@@ -280,9 +280,9 @@ def audit_barriers(steps: Sequence[tuple[Call, bool, dict[Tensor, Array]]]) -> N
     for call, barrier, where in steps:
         if barrier:
             since = []
-        row = len(since) - sum(1 for _ in itertools.takewhile(lambda s: s[0].alone, reversed(since)))
+        row = len(since) - sum(1 for _ in itertools.takewhile(lambda s: s[0].single_threaded, reversed(since)))
         for at, (other, there) in enumerate(since):
-            if call.alone and at >= row:
+            if call.single_threaded and at >= row:
                 continue
             for t, a in where.items():
                 for u, b in there.items():

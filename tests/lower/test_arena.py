@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sardonyx.base.cache_line import LINE
 from sardonyx.base.dtypes import f32
-from sardonyx.base.lines import LINE
 from sardonyx.base.symbolic import Defined, Dim, Int, Symbol, evaluate, symbol
 from sardonyx.expr.tensor import Tensor
 from sardonyx.loop.nodes import Kernel, sequence
@@ -104,7 +104,7 @@ def test_memory_waits_for_a_barrier_that_stands_anyway() -> None:
 
 def test_one_thread_alone_uses_memory_again_without_a_barrier() -> None:
     a, b, c, d = tensors(8, 8, 8, 8)
-    segment = planned([replace(s, alone=True) for s in chain(a, b, c)] + [call([c], [d])])
+    segment = planned([replace(s, single_threaded=True) for s in chain(a, b, c)] + [call([c], [d])])
     assert [s.barrier for s in segment.steps] == [False, False, False, True]
     assert segment.offsets[a] == segment.offsets[c]
     assert segment.arena == 2 * room(8)
@@ -113,8 +113,8 @@ def test_one_thread_alone_uses_memory_again_without_a_barrier() -> None:
 def test_moments() -> None:
     """Steps 1 and 2 are one turn, in which another thread may do 1 late; 3 and 4 another, which one thread does alone."""
     a, b, c, d = tensors(8, 8, 8, 8)
-    steps = [call([], [a]), call([a], [b]), replace(call([a], [c]), alone=True)]
-    steps += [replace(call([b], [d]), alone=True), replace(call([d], []), alone=True)]
+    steps = [call([], [a]), call([a], [b]), replace(call([a], [c]), single_threaded=True)]
+    steps += [replace(call([b], [d]), single_threaded=True), replace(call([d], []), single_threaded=True)]
     place_barriers(steps)
     assert moments(steps) == [(0, 0), (1, 1), (1, 1), (2, 2), (3, 3)]
     assert moments([*steps[3:], call([a], [b])]) == [(0, 0), (1, 1), (0, 1)]
@@ -168,7 +168,7 @@ def test_random_plans(data: st.DataObject) -> None:
         size = data.draw(st.sampled_from([8, 1000, M, N, M + 8, 16 * M + 48, 16 * N + 16, M * N]))
         reads = data.draw(st.lists(st.sampled_from(made), max_size=3, unique=True)) if made else []
         made.append(Tensor(f32, [size], f"r{i}"))
-        steps.append(replace(call(reads, [made[-1]]), alone=data.draw(st.booleans())))
+        steps.append(replace(call(reads, [made[-1]]), single_threaded=data.draw(st.booleans())))
     kept = frozenset(data.draw(st.lists(st.sampled_from(made), max_size=2)))
     segment = planned(steps, kept)
     turn = list(itertools.accumulate(s.barrier for s in steps))
@@ -181,7 +181,7 @@ def test_random_plans(data: st.DataObject) -> None:
             if spans[t][0] < spans[u][1] and spans[u][0] < spans[t][1]:
                 assert end < i, f"{t} is written over {u}"
                 met = [j for j, s in enumerate(steps) if turn[j] == turn[i] and {t, u} & {*s.reads, *s.writes}]
-                row = all(s.alone for s in steps[met[0] : met[-1] + 1])  # done by one thread, one after the other
+                row = all(s.single_threaded for s in steps[met[0] : met[-1] + 1])  # done by one thread, one after the other
                 assert turn[end] < turn[i] or row, f"no barrier between {u}'s last reader and {t}"
 
 

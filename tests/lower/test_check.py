@@ -23,7 +23,7 @@ from sardonyx.loop.verifier import verify as verify_kernel
 from sardonyx.lower import lowered
 from sardonyx.lower.check import check_calls, check_nests, check_values
 from sardonyx.lower.lowered import Lowered, call_inputs, inline_scalars, lower, mark_constants, own_buffers, reachable
-from sardonyx.lower.place import Nest, place, take_views
+from sardonyx.lower.place import Nest, inline_views, place
 from sardonyx.lower.repetition import expand
 from sardonyx.lower.schedule import calls
 from sardonyx.lower.values import Value
@@ -54,7 +54,7 @@ def prepared() -> tuple[Values, list[Tensor], list[Nest]]:
     inline_scalars(values)
     kept = list(dict.fromkeys([*results, *expand(values), *call_inputs(values)]))
     mark_constants(values, set(results))
-    take_views(values, kept, machine_for(features.host()))
+    inline_views(values, kept, machine_for(features.host()))
     check_values(values, "views were taken")
     return values, kept, []
 

@@ -34,5 +34,5 @@ def test_loops_and_places() -> None:
 def test_panels_that_stand_outermost_are_told() -> None:
     """Where the weights are larger than the cache, and rows are few beside them."""
     program = compiled(linalg.matmul, "f32[m, 512]", reals(512, 200), machine={"l2": 1 << 16})
-    streams = [n for n in program.lowered.nests if n.stream]
+    streams = [n for n in program.lowered.nests if n.panels_outermost]
     assert describe(program.lowered).count(", panels outermost") == len(streams) == 1

@@ -15,7 +15,7 @@ from sardonyx.expr.scalar import maximum
 from sardonyx.expr.tensor import Tensor
 from sardonyx.loop.nodes import For
 from sardonyx.lower.long_reductions import MOST_RESULTS, PART
-from sardonyx.lower.parallel import ALONE
+from sardonyx.lower.parallel import LEAST_SHARED_WORK
 from sardonyx.lower.values import extent
 from sardonyx.ops.conv import conv
 from sardonyx.ops.norm import group_normalization
@@ -120,7 +120,7 @@ def test_groups_of_channels_are_normalised_by_all_threads(batch: str) -> None:
     for nest in program.lowered.nests:
         elements = math.prod(known(n) for n in nest.root.shape) * math.prod(known(extent(s)) for s in nest.root.loops)
         turns = math.prod(known(extent(s)) for s in nest.band)
-        assert turns >= 4 or elements <= ALONE, f"{nest.root}: {turns} turns"
+        assert turns >= 4 or elements <= LEAST_SHARED_WORK, f"{nest.root}: {turns} turns"
     program.check(numbers(1, 32, 96, 64), tolerance=1e-4, interpreted=False)
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sardonyx.base.cache_line import LINE
 from sardonyx.base.dtypes import DType, f16, f32, f64
-from sardonyx.base.lines import LINE
 from sardonyx.base.symbolic import Dim, symbol
 from sardonyx.codegen.features import AVX2, AVX512, SSE2
 from sardonyx.expr import scalar

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sardonyx.base.dtypes import f32
 from sardonyx.base.symbolic import Symbol, symbol, value
 from sardonyx.loop.nodes import Alloc, Buffer, Const, For, Seq, Stmt, Store
-from sardonyx.lower.parallel import TINY, dealt, is_alone, is_tiny, undealt
+from sardonyx.lower.parallel import TINY, ensure_parallel_loop, is_single_threaded, is_tiny, on_one_thread
 
 AT = Symbol("i", 4)
 X = Buffer("x", f32)
@@ -17,19 +17,19 @@ def loop(kind: str = "parallel", turns: int = 4) -> Stmt:
 
 
 def test_one_turn_is_done_by_one_thread() -> None:
-    assert is_alone(dealt(loop("serial")))
-    assert is_alone(loop(turns=1))
-    assert is_alone(Alloc(Buffer("s", f32, "scratch"), 4, loop(turns=1)))
-    assert not is_alone(loop())
-    assert not is_alone(loop("serial"))
-    assert not is_alone(Seq((loop(turns=1), loop())))
+    assert is_single_threaded(ensure_parallel_loop(loop("serial")))
+    assert is_single_threaded(loop(turns=1))
+    assert is_single_threaded(Alloc(Buffer("s", f32, "scratch"), 4, loop(turns=1)))
+    assert not is_single_threaded(loop())
+    assert not is_single_threaded(loop("serial"))
+    assert not is_single_threaded(Seq((loop(turns=1), loop())))
 
 
 def test_a_loop_that_is_not_dealt_out() -> None:
-    assert undealt(loop()) == dealt(loop("serial"))
-    assert undealt(loop(turns=1)) == loop(turns=1)
+    assert on_one_thread(loop()) == ensure_parallel_loop(loop("serial"))
+    assert on_one_thread(loop(turns=1)) == loop(turns=1)
     two = Seq((loop(), loop()))
-    assert undealt(two) == two
+    assert on_one_thread(two) == two
 
 
 def test_tiny() -> None:

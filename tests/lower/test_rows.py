@@ -20,17 +20,17 @@ from tests.lower.harness import compiled, integers, reals
 ROWS = [*range(40), 47, 48, 49, 63, 64, 65, 95, 96, 97, 255, 1000]
 
 
-def dealt(*arguments: Any, target: features.Target | None = None) -> list[tuple[Blocks, int]]:
+def partitioned(*arguments: Any, target: features.Target | None = None) -> list[tuple[Blocks, int]]:
     """The blocks of every nest that is built, each with the tallest height."""
     found: list[tuple[Blocks, int]] = []
-    ordinary = nest.deal
+    ordinary = nest.partition
 
     def watched(rows: Any, height: int, builder: Any) -> Blocks:
         blocks = ordinary(rows, height, builder)
         found.append((blocks, height * rows.group))
         return blocks
 
-    with mock.patch.object(nest, "deal", watched):
+    with mock.patch.object(nest, "partition", watched):
         compiled(*arguments, target=target)
     return found
 
@@ -60,7 +60,7 @@ def covered(blocks: Blocks, sizes: dict[Symbol, int], tallest: int) -> None:
 @pytest.mark.parametrize("target", [features.host(), features.AVX2, features.SSE2], ids=lambda t: t.name)
 @pytest.mark.parametrize("columns", [16, 64, 3072])
 def test_every_row_of_a_product_is_in_one_block(columns: int, target: features.Target) -> None:
-    for blocks, tallest in dealt(linalg.matmul, "f32[m, 64]", reals(64, columns), target=target):
+    for blocks, tallest in partitioned(linalg.matmul, "f32[m, 64]", reals(64, columns), target=target):
         m = [s for s in symbols(blocks.rows.count) if s.extent is None]
         for rows in ROWS:
             covered(blocks, dict.fromkeys(m, rows), tallest)
@@ -70,20 +70,20 @@ def test_every_row_of_a_product_is_in_one_block(columns: int, target: features.T
 @pytest.mark.parametrize("columns", [32, 3072])
 def test_rows_that_are_a_multiple_of_a_number(columns: int, factor: int) -> None:
     """Blocks of fewer rows than follow from the factor have no tile, so there must be none."""
-    for blocks, tallest in dealt(linalg.matmul, f"f32[m, {factor}, 64]", reals(64, columns)):
+    for blocks, tallest in partitioned(linalg.matmul, f"f32[m, {factor}, 64]", reals(64, columns)):
         for m in range(24):
             covered(blocks, dict.fromkeys((s for s in symbols(blocks.rows.count) if s.extent is None), m), tallest)
 
 
 def test_every_row_of_a_statement_without_a_tile_is_in_one_block() -> None:
-    for blocks, tallest in dealt(lambda x: softmax.softmax_over(x, [1]), "f32[m, n]"):
+    for blocks, tallest in partitioned(lambda x: softmax.softmax_over(x, [1]), "f32[m, n]"):
         for rows in ROWS:
             covered(blocks, dict.fromkeys((s for s in symbols(blocks.rows.count) if s.extent is None), rows), tallest)
 
 
 @pytest.mark.parametrize("m", [1, 2, 7, 8, 9, 13, 14, 15, 28, 29, 100])
 def test_a_number_of_rows(m: int) -> None:
-    for blocks, tallest in dealt(linalg.matmul, f"f32[{m}, 32]", reals(32, 48)):
+    for blocks, tallest in partitioned(linalg.matmul, f"f32[{m}, 32]", reals(32, 48)):
         covered(blocks, {}, tallest)
         assert len(blocks.heights) <= 2, "of nearly equal blocks there are two heights"
 

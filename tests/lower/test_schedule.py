@@ -39,10 +39,14 @@ def test_writing_what_is_still_read() -> None:
 
 def test_what_one_thread_does_alone_has_an_order() -> None:
     a, b, c, d = tensors(4)
-    alone = [replace(call(reads, writes), alone=True) for reads, writes in (([], [a]), ([a], [b]), ([b], [a]))]
+    alone = [replace(call(reads, writes), single_threaded=True) for reads, writes in (([], [a]), ([a], [b]), ([b], [a]))]
     assert barriers(*alone, call([a], [c]), call([], [d])) == [False, False, False, True, False]
     shared = call([], [a])
-    assert barriers(shared, replace(call([a], [b]), alone=True), replace(call([b], [c]), alone=True)) == [False, True, False]
+    assert barriers(shared, replace(call([a], [b]), single_threaded=True), replace(call([b], [c]), single_threaded=True)) == [
+        False,
+        True,
+        False,
+    ]
     first, last = alone[:2]
     assert barriers(first, call([], [d]), last) == [False, False, True], "another thread may do the last"
 

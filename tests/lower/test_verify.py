@@ -31,7 +31,7 @@ def program() -> Lowered:
 
 
 def check(p: Lowered) -> None:
-    verify(p.inputs, p.constants, p.probes, p.segments)
+    verify(p.inputs, p.constants, p.readbacks, p.segments)
 
 
 def loop(p: Lowered) -> Repeat:
@@ -66,7 +66,7 @@ def test_a_loop_that_is_in_no_segment() -> None:
     check_fails = pytest.raises(LoweringError)
     done = [s for c in calls(p.segments[-1].steps) for s in c.sizes]
     assert done
-    p.probes.clear()
+    p.readbacks.clear()
     with check_fails:
         check(p)
 
@@ -99,11 +99,11 @@ def test_the_iteration_of_a_loop_is_not_known_outside() -> None:
 
 def test_a_size_from_data_is_known_once_its_segment_is_over() -> None:
     p = program()
-    (probe,) = p.probes
-    assert isinstance(probe, DataSymbol)
+    (readback,) = p.readbacks
+    assert isinstance(readback, DataSymbol)
     first = p.segments[0].steps[0]
     assert isinstance(first, Call)
-    first.sizes = [*first.sizes, value(probe)]
+    first.sizes = [*first.sizes, value(readback)]
     with pytest.raises(LoweringError, match="is not known by then"):
         check(p)
 

@@ -26,7 +26,7 @@ from sardonyx.lower import sharing, winograd
 from sardonyx.lower.epilogue import readers_of
 from sardonyx.lower.lowered import mark_constants, reachable
 from sardonyx.lower.machine import Machine
-from sardonyx.lower.place import take_views
+from sardonyx.lower.place import inline_views
 from sardonyx.lower.schedule import Repeat, Step
 from sardonyx.lower.values import Value
 from sardonyx.lower.winograd import VARIANTS, Matrix, choose, convolution, is_normalised, matrices, times
@@ -142,7 +142,7 @@ def choices(build: Callable[..., Tensor], *arguments: str | Array, **machine: An
     out = build(*(parse(a, "x") if isinstance(a, str) else constant(a, "w") for a in arguments))
     values = {t: Value(t) for t in reachable([out])}
     mark_constants(values, {out})
-    take_views(values, [out], found)
+    inline_views(values, [out], found)
     sums = [v for v in values.values() if v.fn and v.place is None]
     readers = readers_of(values.values())
     convolutions = [(c, c is not None and is_normalised(v, values, readers)) for v in sums for c in [convolution(v, values)]]

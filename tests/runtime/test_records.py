@@ -11,7 +11,7 @@ import pytest
 
 from sardonyx.base.dtypes import bf16, f32, i64
 from sardonyx.runtime import abi
-from sardonyx.runtime.execution import Condition, Port, Probe, ProgramSpec, SegmentSpec
+from sardonyx.runtime.execution import Condition, Port, ProgramSpec, Readback, SegmentSpec
 from sardonyx.runtime.records import decode, encode
 from sardonyx.runtime.steps import CallStep, LoopStep, rows
 
@@ -32,7 +32,7 @@ SPEC = ProgramSpec(
             STEPS,
             ((55, 64), (56, 0)),
         ),
-        SegmentSpec((Probe(50, 51, 3, i64),), 52, (), (), ((0, 54, 2, 0), (abi.END, 0, 0, 0))),
+        SegmentSpec((Readback(50, 51, 3, i64),), 52, (), (), ((0, 54, 2, 0), (abi.END, 0, 0, 0))),
     ),
     calls=((("a", "b"), ("out of {}",)), ((), ())),
     kernels=("k_1", "k_2"),

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, TypeVar
 
-from sardonyx.base.held import quick_turns
+from sardonyx.base.interpreter_settings import short_switch_interval
 
 T = TypeVar("T")
 
@@ -24,20 +24,20 @@ class Background:
 
     def __init__(self, name: str) -> None:
         self._pool = ThreadPoolExecutor(1, name)
-        self._turns = quick_turns()
+        self._switching = short_switch_interval()
         self._lock = threading.Lock()
         self._waiting: list[tuple[bool, int, Future[Any], Callable[[], Any]]] = []
         self._count = itertools.count()
 
     def __enter__(self) -> Background:
-        self._turns.__enter__()
+        self._switching.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             self._pool.shutdown(cancel_futures=error is not None)
         finally:
-            self._turns.__exit__(None, None, None)
+            self._switching.__exit__(None, None, None)
 
     def submit(self, work: Callable[[], T], urgent: bool = False) -> Future[T]:
         """The result that the work will have, or the exception that it will raise. Urgent work is done before any other."""

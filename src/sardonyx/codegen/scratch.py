@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from sardonyx.base.cache_line import LINE
 from sardonyx.base.errors import Unsupported
-from sardonyx.base.lines import LINE
 from sardonyx.base.symbolic import Dim, maximum, round_up, symbols
 from sardonyx.codegen.loop_analysis import children
 from sardonyx.loop.nodes import Alloc, Kernel, Stmt

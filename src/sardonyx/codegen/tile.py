@@ -29,8 +29,8 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
+from sardonyx.base.cache_line import LINE
 from sardonyx.base.errors import Unsupported
-from sardonyx.base.lines import LINE
 from sardonyx.base.symbolic import Dim
 from sardonyx.codegen.features import Target
 from sardonyx.codegen.fragments import Plain, fragment
@@ -224,7 +224,7 @@ class _Body:
         extent = self.steps[depth][0]
         if self.block is None or depth != self.block.depth:
             return self._step(depth, extent, a, b, ahead, sums)
-        turns, even = self.block.turns, self.block.even
+        turns, even = self.block.iterations, self.block.even
 
         def block(first: Value, _: Sums) -> Sums:
             whole, left = w.number(turns), w.b.sub(extent, first)

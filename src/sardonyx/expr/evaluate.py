@@ -171,12 +171,12 @@ class Scope:
         stacks = [np.zeros(self.shape(s.whole.shape), s.whole.dtype.numpy) for s in region.stacked]
         body, step = changing(region), 0
         while step < trip and (region.proceed is None or state[region.proceed.state]):
-            turn = Scope(self.values | state, self.sizes | {region.step: step})
+            iteration = Scope(self.values | state, self.sizes | {region.step: step})
             for t in body:
-                turn.compute(t)
+                iteration.compute(t)
             for stack, s in zip(stacks, region.stacked, strict=True):
-                stack[step] = turn.values[s.value]
-            state = {c.state: turn.values[c.update] for c in carried}
+                stack[step] = iteration.values[s.value]
+            state = {c.state: iteration.values[c.update] for c in carried}
             step += 1
         self.values |= {c.final: state[c.state] for c in region.carried}
         self.values |= {s.whole: stack for s, stack in zip(region.stacked, stacks, strict=True)}

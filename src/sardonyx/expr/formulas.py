@@ -135,10 +135,10 @@ def within(x: Int, least: int, most: int, dtype: DType) -> None:
             raise Unknown
         low, high = 0, top  # type: ignore[assignment]
     message = f"a size that the model computes in {dtype} does not fit there"
-    for room in (most - high, low - least):
-        if not isinstance(room, Int) and room < 0:
+    for margin in (most - high, low - least):
+        if not isinstance(margin, Int) and margin < 0:
             raise Unknown
-        require_nonnegative(room, message)
+        require_nonnegative(margin, message)
 
 
 def divide(a: Dim, b: Dim) -> Dim:

@@ -1,9 +1,9 @@
-"""Piecewise expressions: one arm for each value of a short index.
+"""Piecewise expressions: one case for each value of a short index.
 
     piecewise(i, [e0, e1, e2])  =  i == 0 ? e0 : i == 1 ? e1 : e2
 
-Both sides of a Select are evaluated, so a loop that decides between arms is written out by lowering, and `settle` leaves the one arm
-that holds in each turn.
+Both sides of a Select are evaluated, so a loop that decides between cases is written out by lowering, and `settle` leaves the one case
+that holds in each iteration.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from sardonyx.loop.rewrite import rewrite
 COMPARISONS: Mapping[str, Callable[[int, int], bool]] = {fn: getattr(operator, fn) for fn in ("eq", "ne", "lt", "le", "gt", "ge")}
 
 
-def piecewise(index: Dim, arms: Sequence[Expr]) -> Expr:
-    """arms[index], for 0 <= index < len(arms)."""
-    *others, out = arms
-    for i, arm in reversed(list(enumerate(others))):
-        out = Select(Op("eq", Index(index), Index(i)), arm, out)
+def piecewise(index: Dim, cases: Sequence[Expr]) -> Expr:
+    """cases[index], for 0 <= index < len(cases)."""
+    *others, out = cases
+    for i, case in reversed(list(enumerate(others))):
+        out = Select(Op("eq", Index(index), Index(i)), case, out)
     return out
 
 
 def deciding(body: Expr | None) -> tuple[Int, ...]:
-    """The indices that decide between the arms of piecewise expressions in body."""
+    """The indices that decide between the cases of piecewise expressions in body."""
     if body is None:
         return ()
     found = [n.args[0] for n in walk(body) if isinstance(n, Select)]
@@ -43,25 +43,25 @@ def deciding(body: Expr | None) -> tuple[Int, ...]:
 
 
 def settle(expr: Expr) -> Expr:
-    """expr without the arms and guards that its indices decide."""
+    """expr without the cases and guards that its indices decide."""
     return rewrite(expr, _settled)
 
 
-def at_turn(expr: Expr, turn: Mapping[Symbol, Dim], memo: dict[Expr, Expr] | None = None) -> Expr:
-    """expr at a turn of loops, without the arms and guards that this decides. Arms that don't hold are not looked at."""
-    if expr.symbols.isdisjoint(frozenset(turn)):
+def at_iteration(expr: Expr, iteration: Mapping[Symbol, Dim], memo: dict[Expr, Expr] | None = None) -> Expr:
+    """expr at one iteration of loops, without the cases and guards that this decides. Cases that don't hold are not looked at."""
+    if expr.symbols.isdisjoint(frozenset(iteration)):
         return expr
     memo = {} if memo is None else memo
     found = memo.get(expr)
     if found is None:
         if isinstance(expr, Select):
             condition, then, otherwise = expr.args
-            decided = at_turn(condition, turn, memo)
+            decided = at_iteration(condition, iteration, memo)
             if isinstance(decided, Const):
-                found = at_turn(then if decided.value else otherwise, turn, memo)
+                found = at_iteration(then if decided.value else otherwise, iteration, memo)
         if found is None:
-            args = tuple([at_turn(a, turn, memo) for a in expr.args])
-            found = _settled(expr.rebuild(args, tuple([substitute(d, turn) for d in expr.dims])))
+            args = tuple([at_iteration(a, iteration, memo) for a in expr.args])
+            found = _settled(expr.rebuild(args, tuple([substitute(d, iteration) for d in expr.dims])))
         memo[expr] = found
     return found
 

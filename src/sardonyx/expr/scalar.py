@@ -18,8 +18,8 @@ def literal(x: Scalar, dtype: DType) -> Expr:
     """x as an expression of this dtype."""
     if isinstance(x, Expr):
         return x
-    carrier = wide(dtype)
-    return Const(x, dtype) if carrier is dtype else Cast(Const(x, carrier), dtype)
+    accumulator = wide(dtype)
+    return Const(x, dtype) if accumulator is dtype else Cast(Const(x, accumulator), dtype)
 
 
 def wide(dtype: DType) -> DType:
@@ -36,8 +36,8 @@ def apply(fn: str, *args: Scalar) -> Expr:
     dtype = next((a.dtype for a in args if isinstance(a, Expr)), None)
     if dtype is None or fn not in OPS:
         raise TypeError(f"{fn} of {args}")
-    carrier = wide(dtype)
-    result = Op(fn, *(cast(literal(a, dtype), carrier) for a in args))
+    accumulator = wide(dtype)
+    result = Op(fn, *(cast(literal(a, dtype), accumulator) for a in args))
     return result if fn in COMPARISONS else cast(result, dtype)
 
 

@@ -18,7 +18,7 @@ import onnx_ir.passes.common
 from sardonyx.base import dtypes
 from sardonyx.base.background import Background
 from sardonyx.base.errors import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile, SardonyxError
-from sardonyx.base.given import NOTHING, Given
+from sardonyx.base.replacements import NOTHING, Replacements
 from sardonyx.graph import schemas
 from sardonyx.graph.constants import lift_constants, tensor_of
 from sardonyx.graph.external_data import ExternalData, tensor_of_bytes
@@ -57,7 +57,7 @@ class LoadOptions:
     denotations: Mapping[str, int] = field(default_factory=dict)
     reader: Background | None = None
     distinct: bool = False
-    given: Given = NOTHING
+    given: Replacements = NOTHING
 
 
 def load(source: str | os.PathLike[str] | bytes, options: LoadOptions = LoadOptions()) -> ir.Model:
@@ -211,7 +211,7 @@ def graphs_of(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.Functio
 
 
 def read_tensors(
-    proto: onnx.ModelProto, data: ExternalData, skimmed: Mapping[int, Piece], given: Given = NOTHING
+    proto: onnx.ModelProto, data: ExternalData, skimmed: Mapping[int, Piece], given: Replacements = NOTHING
 ) -> dict[str, ir.TensorProtocol]:
     """Checks every tensor. Sparse ones become dense; those in other files, and those that were skimmed off the main graph's
     initializers, are returned under the location left in their place."""
@@ -259,7 +259,7 @@ def read_tensors(
     return external
 
 
-def replacements(graph: onnx.GraphProto, given: Given) -> dict[str, ir.TensorProtocol]:
+def replacements(graph: onnx.GraphProto, given: Replacements) -> dict[str, ir.TensorProtocol]:
     """Tensors of the user's by the names of the initializers that they replace. Raises Fail for those that don't fit."""
     there = {tensor.name: tensor for tensor in graph.initializer}
     for name in given.external:

@@ -20,17 +20,17 @@ BLOCK = 256
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """The loop at `depth` runs in blocks of `turns`, each with all turns of the loops inside. even: are all blocks whole?"""
+    """The loop at `depth` runs in blocks of `iterations`, each with all iterations of the loops inside. even: are all blocks whole?"""
 
     depth: int
-    turns: int
+    iterations: int
     even: bool
 
 
 def find_blocks(extents: Sequence[Dim | None], most: int, multiple: int = 1) -> Blocks | None:
-    """Blocks of at most `most` turns of all loops (extents: outermost first), as equal as can be; None where one block is all.
+    """Blocks of at most `most` iterations of all loops (extents: outermost first), as equal as can be; None where one block is all.
 
-    An extent that is not a number (None, a formula) may be of any size. multiple: of the innermost loop's turns that a block has,
+    An extent that is not a number (None, a formula) may be of any size. multiple: of the innermost loop's iterations that a block has,
     if that one is divided, rounded up.
     """
     depth, inside = len(extents) - 1, 1
@@ -38,11 +38,11 @@ def find_blocks(extents: Sequence[Dim | None], most: int, multiple: int = 1) -> 
         depth, inside = depth - 1, n * inside
     if depth < 0:
         return None
-    turns, n = max(most // max(inside, 1), 1), extents[depth]
-    if depth == 0 and isinstance(n, int) and n <= turns:
+    iterations, n = max(most // max(inside, 1), 1), extents[depth]
+    if depth == 0 and isinstance(n, int) and n <= iterations:
         return None
     if isinstance(n, int) and n > 0:
-        turns = -(-n // -(-n // turns))
+        iterations = -(-n // -(-n // iterations))
     if depth == len(extents) - 1:
-        turns += -turns % multiple
-    return Blocks(depth, turns, isinstance(n, int) and n % turns == 0)
+        iterations += -iterations % multiple
+    return Blocks(depth, iterations, isinstance(n, int) and n % iterations == 0)

@@ -29,10 +29,10 @@ F32_INFINITY, F32_NAN = 0x7F800000, 0x7FC00000
 
 @dataclass(frozen=True, slots=True)
 class Narrow:
-    """A float of 16 bits or fewer: `carrier` is as wide; codes of magnitudes: the greatest finite one, and what stands for overflow
+    """A float of 16 bits or fewer: `storage` is as wide; codes of magnitudes: the greatest finite one, and what stands for overflow
     without saturation and for NaN. `unsigned_zero`: there is no -0, its code is the NaN (the fnuz types)."""
 
-    carrier: DType
+    storage: DType
     fraction: int
     bias: int
     greatest: int
@@ -43,7 +43,7 @@ class Narrow:
 
     @property
     def sign(self) -> int:
-        return 1 << (self.carrier.bits - 1)
+        return 1 << (self.storage.bits - 1)
 
 
 NARROW = {
@@ -86,9 +86,9 @@ def widen(x: Value, native: Native) -> Value:
     if x.dtype is f8e8m0:
         return widen_e8m0(x.bits(u8).cast(u32))
     k = NARROW[x.dtype]
-    code = x.bits(k.carrier).cast(u32)
+    code = x.bits(k.storage).cast(u32)
     if k.bias == F32_BIAS:
-        return (code << (32 - k.carrier.bits)).bits(f32)
+        return (code << (32 - k.storage.bits)).bits(f32)
     magnitude = code & (k.sign - 1)
     bits = ((magnitude << (F32_FRACTION - k.fraction)).bits(f32) * 2.0 ** (F32_BIAS - k.bias)).bits(u32)
     if k.unsigned_zero:
@@ -99,7 +99,7 @@ def widen(x: Value, native: Native) -> Value:
         special = where(magnitude > k.greatest, constant(F32_NAN, u32), bits)
     else:
         special = where(magnitude > k.greatest, bits | F32_INFINITY, bits)
-    return (special | ((code & k.sign) << (32 - k.carrier.bits))).bits(f32)
+    return (special | ((code & k.sign) << (32 - k.storage.bits))).bits(f32)
 
 
 def narrow(x: Value, dtype: DType, saturate: bool = True, round_mode: RoundMode = "up") -> Value:
@@ -114,14 +114,14 @@ def narrow(x: Value, dtype: DType, saturate: bool = True, round_mode: RoundMode 
     code = rounded(magnitude, k)
     code = where(code > k.greatest, constant(beyond, u32), code)
     code = where(magnitude > F32_INFINITY, constant(k.nan, u32), code)
-    sign = (bits >> 31) << (k.carrier.bits - 1)
+    sign = (bits >> 31) << (k.storage.bits - 1)
     if k.unsigned_zero:
         code = where(code == 0, code, code | sign)
     elif k.nan == 0:  # no NaN: it becomes -0
         code = code | where(magnitude > F32_INFINITY, constant(k.sign, u32), sign)
     else:
         code = code | sign
-    return code.cast(k.carrier).bits(dtype)
+    return code.cast(k.storage).bits(dtype)
 
 
 def rounded(magnitude: Value, k: Narrow) -> Value:

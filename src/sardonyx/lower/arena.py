@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sardonyx.base.lines import LINE
+from sardonyx.base.cache_line import LINE
 from sardonyx.base.symbolic import (
     Defined,
     Dim,
@@ -76,11 +76,11 @@ def lives_of(segment: Segment, owned: Container[Tensor], kept: Container[Tensor]
 
 def moments(steps: Sequence[Step]) -> list[Span]:
     """When each step may run: at any moment of its turn; at one of its own in the longest row of calls that one thread does."""
-    turns = [0, *(i for i, s in enumerate(steps) if s.barrier and i > 0), len(steps)]
+    starts = [0, *(i for i, s in enumerate(steps) if s.barrier and i > 0), len(steps)]
     out: list[Span] = []
     now = 0
-    for begin, end in itertools.pairwise(turns):
-        start, length = longest_row([isinstance(s, Call) and s.alone for s in steps[begin:end]])
+    for begin, end in itertools.pairwise(starts):
+        start, length = longest_run([isinstance(s, Call) and s.single_threaded for s in steps[begin:end]])
         last = now + max(length, 1) - 1
         for i in range(end - begin):
             own = now + i - start
@@ -89,12 +89,12 @@ def moments(steps: Sequence[Step]) -> list[Span]:
     return out
 
 
-def longest_row(alone: Sequence[bool]) -> tuple[int, int]:
+def longest_run(single_threaded: Sequence[bool]) -> tuple[int, int]:
     """(start, length) of the longest run of True."""
     best, start = (0, 0), 0
-    for is_alone, group in itertools.groupby(alone):
+    for is_one, group in itertools.groupby(single_threaded):
         length = len(list(group))
-        if is_alone and length > best[1]:
+        if is_one and length > best[1]:
             best = start, length
         start += length
     return best

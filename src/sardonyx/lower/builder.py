@@ -18,9 +18,9 @@ from sardonyx.lower.machine import Machine
 from sardonyx.lower.place import Nest
 from sardonyx.lower.values import Value, address, transform
 
-Turn: TypeAlias = Mapping[Symbol, int]
+Iteration: TypeAlias = Mapping[Symbol, int]
 Forward: TypeAlias = dict[tuple[Tensor, tuple[Dim, ...]], Expr]
-EMPTY: Turn = MappingProxyType({})
+EMPTY: Iteration = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Rows in blocks (see rows.deal), inside `loops`.
+    """Rows in blocks (see rows.partition), inside `loops`.
 
     heights   numbers of tile rows that a block may have
     height    of this block
@@ -129,13 +129,13 @@ class Builder:
 
         return replace(transform(body, on_read), self.env)
 
-    def store(self, v: Value, x: Expr, combine: str | None = None, turn: Turn = EMPTY) -> Store:
+    def store(self, v: Value, x: Expr, combine: str | None = None, iteration: Iteration = EMPTY) -> Store:
         """turn: of v's loops that are written out."""
         buffer, offset = self.place_of(v.tensor, v.axes)
-        guard = None if v.guard is None else settle(replace(replace(v.guard, turn), self.env))
+        guard = None if v.guard is None else settle(replace(replace(v.guard, iteration), self.env))
         if isinstance(guard, Const) and guard.value:
             guard = None
-        return Store(buffer, substitute(substitute(offset, turn), self.env), x, combine, guard)
+        return Store(buffer, substitute(substitute(offset, iteration), self.env), x, combine, guard)
 
     def contractions(self) -> list[Value]:
         """The statements that have a tile."""

@@ -37,7 +37,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """What a value reads of a picture: row = step h + first + (0 ... reach - 1), h its loop of outputs."""
+    """What a value reads of a feature map: row = step h + first + (0 ... reach - 1), h its loop of outputs."""
 
     value: Value
     read: Read
@@ -53,7 +53,7 @@ class Windows:
         return Link(self.value, loop_of(self.image, self.read.indices), row)
 
     def rows(self, outputs: int) -> int:
-        """Of the picture, for so many rows of outputs."""
+        """Of the feature map, for so many rows of outputs."""
         return self.step * (outputs - 1) + self.reach
 
 
@@ -73,7 +73,7 @@ class Chain:
     with the windows over it, and has `outputs` rows."""
 
     above: list[Link]
-    picture: Value
+    feature_map: Value
     start: int
     height: int
     edges: list[Edge]
@@ -90,7 +90,7 @@ def find_chain(v: Value, values: Mapping[Tensor, Value], readers: Readers, kept:
     """The chain that begins with the sum v, if it goes into a picture that windows over rows read, and nothing else does."""
     made: list[Stage] = [(v, None), *epilogue(v, readers, kept)]
     inside = made[-1][0]
-    if inside.into is None or readers.get(inside.tensor) or any(t.into or t.turns for t, _ in made[:-1]):
+    if inside.into is None or readers.get(inside.tensor) or any(t.into or t.is_next_state for t, _ in made[:-1]):
         return None
     whole, where = inside.into
     windows = find_windows(whole, readers, kept)
@@ -133,9 +133,9 @@ def loop_of(axis: int | None, indices: Sequence[Dim]) -> Symbol | None:
     return None if axis is None else single(indices[axis])
 
 
-def find_windows(picture: Tensor, readers: Readers, kept: Container[Tensor]) -> Windows | None:
+def find_windows(feature_map: Tensor, readers: Readers, kept: Container[Tensor]) -> Windows | None:
     """How the one value that reads the picture slides over the first axis over which it does."""
-    found = summing_reader(picture, readers, kept)
+    found = summing_reader(feature_map, readers, kept)
     if found is None or found[0].region:
         return None
     v, r = found
@@ -207,7 +207,7 @@ def follow(windows: Link, readers: Readers, kept: Container[Tensor]) -> list[Lin
             if link is None:
                 return None
             links.append(link)
-    return None if any(u.value.turns or (u.value.into and u is not links[-1]) for u in links) else links
+    return None if any(u.value.is_next_state or (u.value.into and u is not links[-1]) for u in links) else links
 
 
 def find_edge(v: Value, windows: Windows) -> Edge | None:

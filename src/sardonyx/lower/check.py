@@ -43,14 +43,14 @@ def check_values(values: Values, stage: str) -> None:
             if r.tensor not in values:
                 raise fault(stage, t, f"reads {r.tensor}, which is not there")
             read[r.tensor] = None
-    ends = turns_done(values)
+    ends = iterations_done(values)
     for t in read:
         v = values[t]
         if v.body is not None and v.place not in ("VIEW", "INLINE") and (loose := unbound(v, counters(v.region) | ends)):
             raise fault(stage, t, f"nothing binds the loop {loose}")
 
 
-def turns_done(values: Values) -> frozenset[Symbol]:
+def iterations_done(values: Values) -> frozenset[Symbol]:
     """The numbers of turns that repeated bodies have taken when they end, which later values read."""
     regions = {r for t in values if t.region is not None for r in t.region.both}
     return frozenset(r.done for r in regions if r.done is not None)
@@ -76,7 +76,7 @@ def unbound(v: Value, bound: frozenset[Symbol]) -> Symbol | None:
 
 def check_nests(nests: Sequence[Nest], values: Values) -> None:
     """Raises LoweringError."""
-    ends, stage = turns_done(values), "values were placed"
+    ends, stage = iterations_done(values), "values were placed"
     for nest in nests:
         statements = [nest.root, *nest.members]
         bound = ends.union(nest.band, counters(nest.root.region))

@@ -15,7 +15,7 @@ def describe(program: Lowered) -> str:
 
 def describe_nest(nest: Nest) -> str:
     loops = ", ".join(f"{s.name} < {extent(s)}" for s in nest.band) or "no loops"
-    lines = [f"nest {nest.root.tensor.name}: {loops}{', panels outermost' if nest.stream else ''}"]
+    lines = [f"nest {nest.root.tensor.name}: {loops}{', panels outermost' if nest.panels_outermost else ''}"]
     for v in nest.statements:
         carried = f" of {v.tile.tensor.name}" if v.tile else ""
         lines.append(f"    {v.place}{' TILE' + carried if v.tile else ''}  {v.tensor.name}: {v.tensor.dtype}{list(v.shape)}")

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 
 from sardonyx.base.symbolic import Symbol, single, symbols
 from sardonyx.expr.tensor import Read, Tensor
-from sardonyx.lower.values import Value, reads_of, take_up
+from sardonyx.lower.values import Value, inline_into, reads_of
 
 Readers = Mapping[Tensor, Sequence[Value]]
 
@@ -39,13 +39,13 @@ def lone_reader(t: Tensor, readers: Readers, kept: Container[Tensor]) -> Followe
     return (found[0], reads[0]) if len(found) == len(reads) == 1 and t not in kept else None
 
 
-def take_epilogue(v: Value, followers: Sequence[Follower]) -> dict[Symbol, Symbol]:
+def inline_epilogue(v: Value, followers: Sequence[Follower]) -> dict[Symbol, Symbol]:
     """The last follower takes up the bodies of all before. -> v's loops as its own"""
     places = {s: s for s in v.variables}
     for t, r in followers:
         own = {a: i for axis, index in zip(v.axes, r.indices, strict=True) if (a := single(axis)) and (i := single(index))}
         places = {first: own[s] for first, s in places.items()}
-        take_up(t, v)
+        inline_into(t, v)
         v.body = None
         v = t
     return places

@@ -18,7 +18,7 @@ LONG = 4
 DEPTH = 3
 """Values behind each other that are asked how they will lie."""
 
-Site = tuple[Value, Read]
+Use = tuple[Value, Read]
 
 
 class Layouts:
@@ -34,7 +34,7 @@ class Layouts:
         for r in reads_of(statement):
             self.readers.setdefault(self.values[r.tensor], {})[statement] = None
 
-    def sites(self, v: Value) -> list[Site]:
+    def uses(self, v: Value) -> list[Use]:
         """Statements that are placed and read v, and each of their reads of it."""
         out = []
         for reader in self.readers.get(v, ()):
@@ -74,7 +74,7 @@ class Layouts:
 
     def likely_strides(self, v: Value, depth: int) -> list[Dim] | None:
         """Those of v's buffer, also before it is laid. None: nothing of what v is made from tells; it will follow its reader."""
-        if v.laid or v.turns or (v.body is None and not v.constant and not v.tensor.parts):
+        if v.has_layout or v.is_next_state or (v.body is None and not v.constant and not v.tensor.parts):
             return v.strides
         tensors = v.tensor.parts or (v.tensor,)
         written = [self.values[t] for t in tensors if t in self.values]  # not those made when the model is loaded
@@ -125,31 +125,31 @@ class Layouts:
         the order of its own buffer, reduced loops last; but for `last_axis`. Rows that a tile reads side by side lie so that they
         don't share a place in the cache."""
         v = self.values[w.into[0]] if w.into else w
-        if v.laid:
+        if v.has_layout:
             return
-        v.laid = True
+        v.has_layout = True
         dense = v.tensor in self.outputs or v.tensor.call is not None  # as others read it, and as a hand-written kernel writes it
-        sites = [] if dense else self.sites(v)
-        if not sites:
+        uses = [] if dense else self.uses(v)
+        if not uses:
             v.strides = strides(v.shape)
             return
-        t, r = sites[0]
+        t, r = uses[0]
         order = sorted(range(len(v.shape)), key=self.reading_order(t, r))
-        last = self.last_axis(w, sites)
+        last = self.last_axis(w, uses)
         if last is not None:
             order.remove(last)
             order.append(last)
         shape = list(v.shape)
-        if not v.constant and order and any((o := operands(t)) is not None and r is o.a for t, r in sites):
+        if not v.constant and order and any((o := operands(t)) is not None and r is o.a for t, r in uses):
             shape[order[-1]] = self.machine.spaced(shape[order[-1]], v.tensor.dtype)
-        v.strides, v.room = strides(shape, order), product(shape)
+        v.strides, v.allocated = strides(shape, order), product(shape)
 
-    def last_axis(self, w: Value, sites: Sequence[Site]) -> int | None:
+    def last_axis(self, w: Value, uses: Sequence[Use]) -> int | None:
         """The axis of w's buffer along which vectors move: a contraction that reads it as its B, without a copy, needs its columns side
         by side; a contraction writes vectors of its columns; a weight is read in its reader's vectors."""
-        if any((o := operands(t)) is not None and r is o.b for t, r in sites) and not isinstance(sites[0][1].tensor, Panels):
-            return sites[0][1].tensor.rank - 1  # see pack.lies_well
-        t, r = sites[0]
+        if any((o := operands(t)) is not None and r is o.b for t, r in uses) and not isinstance(uses[0][1].tensor, Panels):
+            return uses[0][1].tensor.rank - 1  # see pack.lies_well
+        t, r = uses[0]
         column = self.column_axis(w)
         if column is not None or operands(t):
             return column

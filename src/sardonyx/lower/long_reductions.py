@@ -19,7 +19,7 @@ from sardonyx.loop.blocks import find_blocks
 from sardonyx.loop.nodes import replace
 from sardonyx.lower.layout import DEPTH, Layouts
 from sardonyx.lower.machine import Machine
-from sardonyx.lower.parallel import ALONE
+from sardonyx.lower.parallel import LEAST_SHARED_WORK
 from sardonyx.lower.values import Value, extent, moves, operands
 
 MOST_RESULTS = 16
@@ -51,7 +51,7 @@ def is_long(v: Value, machine: Machine) -> bool:
     count = product(v.shape)
     ones: dict[Symbol, Dim] = dict.fromkeys(symbols(count), 1)
     results, terms = machine.guess(count, 1), machine.guess(substitute(product(extents), ones), machine.small)
-    return results < MOST_RESULTS and terms >= 2 * PART and max(results, 1) * terms >= ALONE
+    return results < MOST_RESULTS and terms >= 2 * PART and max(results, 1) * terms >= LEAST_SHARED_WORK
 
 
 def by_distance(v: Value, layouts: Layouts) -> list[Symbol]:
@@ -70,8 +70,8 @@ def split(v: Value, values: dict[Tensor, Value]) -> None:
     assert blocks is not None, "a long reduction is longer than a part"
     cut, n = v.loops[blocks.depth], extent(v.loops[blocks.depth])
     loops = (*v.loops[: blocks.depth], cut), v.loops[blocks.depth + 1 :]
-    count, rest = quotient_and_remainder(n, blocks.turns)
-    whole = make_part(v, values, *loops, count, blocks.turns, 0)
+    count, rest = quotient_and_remainder(n, blocks.iterations)
+    whole = make_part(v, values, *loops, count, blocks.iterations, 0)
     if rest != 0:
         whole = joined(v, values, whole, make_part(v, values, *loops, 1, rest, n - rest))
     over = [variable(f"{s.name}.part", n) for s, n in zip(loops[0], whole.shape[v.tensor.rank :], strict=True)]

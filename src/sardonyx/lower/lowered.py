@@ -16,19 +16,19 @@ from sardonyx.expr.require import braced
 from sardonyx.expr.tensor import KernelCall, Read, Tensor, compute, operands
 from sardonyx.loop.nodes import Const, Expr, Kernel
 from sardonyx.loop.printer import key
-from sardonyx.lower.apart import Placed, take_apart
 from sardonyx.lower.arena import plan_memory
 from sardonyx.lower.check import check_calls, check_nests, check_values
-from sardonyx.lower.levels import mark_levels
 from sardonyx.lower.long_reductions import split_long_reductions
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.pack import pack
-from sardonyx.lower.parallel import dealt, is_alone
-from sardonyx.lower.place import Nest, place, take_views
+from sardonyx.lower.parallel import ensure_parallel_loop, is_single_threaded
+from sardonyx.lower.place import Nest, inline_views, place
 from sardonyx.lower.precision import keep_wide
 from sardonyx.lower.repetition import expand, most
 from sardonyx.lower.schedule import Call, Repeat, Segment, Step, place_barriers
+from sardonyx.lower.segment_levels import mark_levels
 from sardonyx.lower.sharing import Kernels
+from sardonyx.lower.split import Placed, split_nests
 from sardonyx.lower.strips import make_strips
 from sardonyx.lower.values import Value, reads_of, transform
 from sardonyx.lower.values import depends_on as depends_on_value
@@ -42,13 +42,13 @@ class Lowered:
 
     constants   read by the program: weights with their own data, and tensors that a program before it prepares once
     orders      of weights that are read in another order than their own: the axes, outermost first
-    probes      elements of integer tensors that are sizes of later segments
+    readbacks      elements of integer tensors that are sizes of later segments
     """
 
     inputs: list[Tensor]
     outputs: list[Tensor]
     constants: list[Tensor]
-    probes: list[DataSymbol]
+    readbacks: list[DataSymbol]
     segments: list[Segment]
     kernels: dict[str, Kernel]
     nests: list[Nest]
@@ -63,32 +63,32 @@ def lower(
 ) -> tuple[Lowered, Lowered | None]:
     """(the program, the program that prepares its constants once when the model is loaded, if there is anything to prepare)."""
     results = own_buffers(inputs, outputs)
-    probes = data_symbols(results)
-    kept = [*results, *(p.tensor for p in probes)]
+    readbacks = data_symbols(results)
+    kept = [*results, *(p.tensor for p in readbacks)]
     values = {t: Value(t) for t in reachable(kept)}
     inline_scalars(values)
     moved = expand(values)
     kept = list(dict.fromkeys([*kept, *moved, *call_inputs(values)]))
-    mark_constants(values, {*results, *moved, *(p.tensor for p in probes)})
+    mark_constants(values, {*results, *moved, *(p.tensor for p in readbacks)})
     check_values(values, "repeated bodies were expanded")
     keep_wide(values, {*inputs, *kept})
-    take_views(values, kept, machine)
+    inline_views(values, kept, machine)
     rewrite_convolutions(values, {*kept}, machine)
     make_strips(values, {*kept}, machine)
     pack(values, machine, {*inputs, *kept})
     split_long_reductions(values, {*kept}, machine)
     check_values(values, "products were rewritten")
     run = {t: v for t, v in values.items() if not v.constant}
-    constants = leaves(run, values, [p.tensor for p in probes])
+    constants = leaves(run, values, [p.tensor for p in readbacks])
     prepared = [t for t in constants if t.data is None]
-    program = lower_part(run, inputs, results, kept, probes, constants, machine, lambda kernel: made(kernel, False))
+    program = lower_part(run, inputs, results, kept, readbacks, constants, machine, lambda kernel: made(kernel, False))
     if not prepared:
         return program, None
     before = {t: v for t, v in values.items() if v.constant}
     for v in before.values():
         v.region = ()  # weights of a convolution in a loop are transformed before it
     for t in prepared:
-        before[t].strides, before[t].laid = run[t].strides, True
+        before[t].strides, before[t].has_layout = run[t].strides, True
     sources = [t for t in before if t.data is not None]
     whole = [*prepared, *(t for t in call_inputs(before) if t.data is None)]
     return program, lower_part(before, [], prepared, whole, [], sources, machine, lambda kernel: made(kernel, True))
@@ -199,7 +199,7 @@ def leaves(run: dict[Tensor, Value], values: dict[Tensor, Value], probed: Iterab
     for t in used:
         leaf = run[t] = Value(t)
         leaf.body, leaf.fn, leaf.into, leaf.loops, leaf.constant = None, None, None, (), True
-        leaf.laid = values[t].laid
+        leaf.has_layout = values[t].has_layout
     return list(used)
 
 
@@ -208,15 +208,15 @@ def lower_part(
     inputs: Sequence[Tensor],
     outputs: Sequence[Tensor],
     kept: Sequence[Tensor],
-    probes: Sequence[DataSymbol],
+    readbacks: Sequence[DataSymbol],
     constants: Sequence[Tensor],
     machine: Machine,
     made: Callable[[Kernel], object],
 ) -> Lowered:
-    mark_levels(values, probes)
+    mark_levels(values, readbacks)
     nests = place(values, [t for t in kept if t in values], machine)
     check_nests(nests, values)
-    placed = list(take_apart(nests))
+    placed = list(split_nests(nests))
     kernels = KernelTable(made)
     shared = Kernels()
     items = [(p.at, p.nest.root.region, nest_call(p, values, machine, kernels, shared)) for p in placed]
@@ -226,7 +226,7 @@ def lower_part(
     check_calls(call for _, _, call in items)
     items.sort(key=lambda item: item[0])
     external = {*inputs, *outputs, *constants}
-    probed = frozenset(p.tensor for p in probes)
+    probed = frozenset(p.tensor for p in readbacks)
     tree = in_regions(items, (), values)
     levels = levels_of(tree)
     segments = [Segment()]  # a program of which nobody asks anything has one too
@@ -242,13 +242,13 @@ def lower_part(
             owners.setdefault(t, segment)
     crossing = frozenset(t for s in segments for q in s.steps for t in (*q.reads, *q.writes) if s is not owners.get(t))
     for segment in segments:
-        owned = {t: most(values[t].room, inside[t]) * t.dtype.itemsize for t, owner in owners.items() if owner is segment}
+        owned = {t: most(values[t].allocated, inside[t]) * t.dtype.itemsize for t, owner in owners.items() if owner is segment}
         place_barriers(segment.steps)
         plan_memory(segment, owned, probed | crossing)
-    verify(inputs, constants, probes, segments)
+    verify(inputs, constants, readbacks, segments)
     order = orders(constants, values)
     return Lowered(
-        list(inputs), list(outputs), list(constants), list(probes), segments, kernels.by_name, [p.nest for p in placed], order
+        list(inputs), list(outputs), list(constants), list(readbacks), segments, kernels.by_name, [p.nest for p in placed], order
     )
 
 
@@ -318,17 +318,17 @@ def in_regions(items: Sequence[Item], path: tuple[Region, ...], values: dict[Ten
     for region, inside in inner.items():
         steps = in_regions(inside, (*path, region), values)
         found = Repeat(region, steps, flag_of(region, values))
-        found.states = found.writes & {halves(c.state, values) for c in region.states}
+        found.states = found.writes & {state_buffer(c.state, values) for c in region.states}
         own.append((region.at - 0.25, found))
     return [step for _, step in sorted(own, key=lambda item: item[0])]
 
 
 def flag_of(region: Region, values: dict[Tensor, Value]) -> Tensor | None:
     """What tells whether the region's next iteration begins, if data decide."""
-    return region.flag if region.proceed is None else halves(region.proceed.state, values)
+    return region.flag if region.proceed is None else state_buffer(region.proceed.state, values)
 
 
-def halves(state: Tensor, values: dict[Tensor, Value]) -> Tensor:
+def state_buffer(state: Tensor, values: dict[Tensor, Value]) -> Tensor:
     """The buffer of a state (see lower.repetition)."""
     read = values[state].body
     assert isinstance(read, Read)
@@ -341,7 +341,7 @@ class KernelTable:
 
     made: Callable[[Kernel], object]
     by_name: dict[str, Kernel] = field(default_factory=dict)
-    lonely: dict[str, bool] = field(default_factory=dict)
+    single_threaded: dict[str, bool] = field(default_factory=dict)
 
     def keep(self, kernel: Kernel) -> Kernel:
         """The kernel of this name; this one, if it is the first."""
@@ -350,23 +350,23 @@ class KernelTable:
             self.made(kernel)
         return self.by_name[kernel.name]
 
-    def alone(self, kernel: Kernel) -> bool:
+    def is_single_threaded(self, kernel: Kernel) -> bool:
         """Does one thread do all of it?"""
-        if kernel.name not in self.lonely:
-            self.lonely[kernel.name] = is_alone(kernel.body)
-        return self.lonely[kernel.name]
+        if kernel.name not in self.single_threaded:
+            self.single_threaded[kernel.name] = is_single_threaded(kernel.body)
+        return self.single_threaded[kernel.name]
 
 
 def nest_call(placed: Placed, values: dict[Tensor, Value], machine: Machine, kernels: KernelTable, shared: Kernels) -> Call:
     nest = placed.nest
     check(f"making the loops of {nest.root}")
-    kernel, arguments, sizes, work = shared.build(nest, values, machine, placed.alone)
+    kernel, arguments, sizes, work = shared.build(nest, values, machine, placed.single_threaded)
     kernel = kernels.keep(kernel)
     origins = tuple(dict.fromkeys(v.tensor.origin for v in nest.statements))
     writes = frozenset((v.into[0] if v.into else v.tensor) for v in [nest.root, *(m for m in nest.members if m.stored)])
     checked = dict.fromkeys(o for v in nest.statements for o in v.checked)
     checks = said_of(checked or origins, ("index {0} is out of bounds for an axis of {1}",))
-    return Call(kernel, arguments, sizes, writes, origins, checks, work=work, alone=kernels.alone(kernel))
+    return Call(kernel, arguments, sizes, writes, origins, checks, work=work, single_threaded=kernels.is_single_threaded(kernel))
 
 
 def said_of(origins: Iterable[Origin], messages: Sequence[str]) -> tuple[str, ...]:
@@ -376,13 +376,15 @@ def said_of(origins: Iterable[Origin], messages: Sequence[str]) -> tuple[str, ..
 
 
 def hand_written(call: KernelCall, kernels: KernelTable, origin: Origin) -> Call:
-    kernel = replace(call.kernel, body=dealt(call.kernel.body))
+    kernel = replace(call.kernel, body=ensure_parallel_loop(call.kernel.body))
     kernel = kernels.keep(replace(kernel, name=f"k_{key(kernel)[:20]}"))
     arguments = [*call.inputs, *call.outputs]
     work = sum((product(t.shape) for t in arguments), start=0) * HAND_WRITTEN if call.work is None else call.work
-    alone = kernels.alone(kernel)
+    single_threaded = kernels.is_single_threaded(kernel)
     checks = said_of([origin], call.checks)
-    return Call(kernel, arguments, list(call.sizes), frozenset(call.outputs), (origin,), checks, work=work, alone=alone)
+    return Call(
+        kernel, arguments, list(call.sizes), frozenset(call.outputs), (origin,), checks, work=work, single_threaded=single_threaded
+    )
 
 
 HAND_WRITTEN = 8

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sardonyx.base.cache_line import LINE
 from sardonyx.base.dtypes import DType, bf16, f16, f32, f64
-from sardonyx.base.lines import LINE
 from sardonyx.base.symbolic import Dim, Int, evaluate, primitive
 
 SYMBOLIC_ROWS = 8
@@ -16,7 +16,7 @@ SYMBOLIC_ROWS = 8
 class Machine:
     """lanes: f32 in a vector. shapes: (vectors per row, most rows) of a contraction tile, the preferred one first. l2: bytes of a
     core's L2 cache. way: bytes of one way of its L1 cache: lines of memory that lie a multiple of this apart compete for the `ways` lines
-    of one set. typical, small: what a size that is not known is guessed to be. spare: operations worth doing twice to save memory.
+    of one set. typical, small: what a size that is not known is guessed to be. recompute_budget: operations worth doing twice to save memory.
     chunk: elements of a long vector loop that one thread takes at a time. fma: is a multiply-add one operation?
     winograd: may convolutions take fewer products? flops, bandwidth: of one core, for estimates: f32 operations and bytes from beyond its
     caches in a second; what counts is their ratio. converted: the floats of 16 bits or fewer
@@ -30,7 +30,7 @@ class Machine:
     ways: int = 12
     typical: int = 256
     small: int = 32
-    spare: int = 2
+    recompute_budget: int = 2
     chunk: int = 2048
     fma: bool = True
     winograd: bool = False

@@ -16,21 +16,21 @@ from sardonyx.base.symbolic import Dim, Symbol, round_up, symbols
 from sardonyx.expr.tensor import Tensor
 from sardonyx.loop.nodes import Alloc, Buffer, Kernel, Stmt, sequence
 from sardonyx.lower.builder import Builder, Scratch
-from sardonyx.lower.free import free_symbols, written
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.maps import is_map, map_kernel
-from sardonyx.lower.parallel import dealt, parallel
+from sardonyx.lower.parallel import ensure_parallel_loop, parallel
 from sardonyx.lower.place import Nest
-from sardonyx.lower.rows import deal, fold_rows, pair_rows, tallest_block
+from sardonyx.lower.rows import fold_rows, pair_rows, partition, tallest_block
 from sardonyx.lower.sweeps import sweep_rows, window_chunks
 from sardonyx.lower.tiles import contraction_tiles, panel_width
+from sardonyx.lower.uses import free_symbols, written_buffers
 from sardonyx.lower.values import Value, extent
 
 
 def build(nest: Nest, values: dict[Tensor, Value], machine: Machine, name: str) -> tuple[Kernel, list[Tensor], dict[Symbol, Dim]]:
     """The kernel, the tensors its buffers stand for, in order, and those of its sizes that are the kernel's own."""
     builder = Builder(nest, values, machine)
-    body = dealt(map_kernel(builder) if is_map(nest) else block_kernel(builder))
+    body = ensure_parallel_loop(map_kernel(builder) if is_map(nest) else block_kernel(builder))
     arguments = list(builder.arguments)
     buffers = tuple(builder.arguments.values())
     origins = tuple(dict.fromkeys(v.tensor.origin for v in nest.statements))
@@ -44,10 +44,10 @@ def block_kernel(builder: Builder) -> Stmt:
     rows = pair_rows(fold_rows(builder), builder)
     height = tallest_block(rows, builder)
     give_scratch(height * rows.group, builder)
-    builder.blocks = deal(rows, height, builder)
+    builder.blocks = partition(rows, height, builder)
     builder.set_row(0)
     body, chunks = window_chunks(members(builder), builder)
-    used = written(body)
+    used = written_buffers(body)
     for s in reversed([s for s in builder.scratch.values() if s.buffer in used]):
         body = Alloc(s.buffer, s.size, body)
     return parallel([*chunks, *builder.blocks.loops], body)

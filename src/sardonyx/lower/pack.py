@@ -138,7 +138,7 @@ def copy_panels(values: dict[Tensor, Value], v: Value, o: Operands, machine: Mac
     packed.id, packed.origin = standing(b, v, 0.1), v.tensor.origin
     copy = values[packed] = Value(packed)
     full = [*around, panels, *inside]
-    copy.laid, copy.strides, copy.room = True, strides(full), product(full)
+    copy.has_layout, copy.strides, copy.allocated = True, strides(full), product(full)
     panel, lane = copy.axes[len(batch)], copy.axes[-1]
     at = panel * w + lane
     env = {column: at, **dict(zip(batch, copy.axes, strict=False)), **dict(zip(o.k, copy.axes[len(batch) + 1 : -1], strict=True))}

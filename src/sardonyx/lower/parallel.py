@@ -11,7 +11,7 @@ from sardonyx.lower.values import extent
 
 TINY = 4096
 """Operations that take no longer than the meeting of a team."""
-ALONE = 1 << 16
+LEAST_SHARED_WORK = 1 << 16
 """Elements that one thread computes before another one's help pays: 5 to 50 microseconds, as against some 5 for a thread to take its part."""
 
 
@@ -31,18 +31,18 @@ def parallel(loops: Sequence[Symbol], body: Stmt) -> Stmt:
     return For(flat, 0, total, "parallel", body)
 
 
-def dealt(body: Stmt) -> Stmt:
+def ensure_parallel_loop(body: Stmt) -> Stmt:
     """body, by one thread alone if it deals nothing out."""
-    return body if deals(body) else For(Symbol("once", 1), 0, 1, "parallel", body)
+    return body if has_parallel_loop(body) else For(Symbol("once", 1), 0, 1, "parallel", body)
 
 
-def deals(s: Stmt) -> bool:
+def has_parallel_loop(s: Stmt) -> bool:
     """Does it hold a parallel loop?"""
     if isinstance(s, Seq):
-        return any(map(deals, s.body))
+        return any(map(has_parallel_loop, s.body))
     if isinstance(s, If):
-        return deals(s.then) or (s.otherwise is not None and deals(s.otherwise))
-    return isinstance(s, (Alloc, For, While)) and ((isinstance(s, For) and s.kind == "parallel") or deals(s.body))
+        return has_parallel_loop(s.then) or (s.otherwise is not None and has_parallel_loop(s.otherwise))
+    return isinstance(s, (Alloc, For, While)) and ((isinstance(s, For) and s.kind == "parallel") or has_parallel_loop(s.body))
 
 
 def is_tiny(work: Dim) -> bool:
@@ -50,17 +50,17 @@ def is_tiny(work: Dim) -> bool:
     return isinstance(work, int) and work <= TINY
 
 
-def undealt(body: Stmt) -> Stmt:
+def on_one_thread(body: Stmt) -> Stmt:
     """body, by one thread alone where it is but one parallel loop."""
     if isinstance(body, Alloc):
-        return replace(body, body=undealt(body.body))
-    if not isinstance(body, For) or body.kind != "parallel" or deals(body.body) or is_alone(body):
+        return replace(body, body=on_one_thread(body.body))
+    if not isinstance(body, For) or body.kind != "parallel" or has_parallel_loop(body.body) or is_single_threaded(body):
         return body
     return For(Symbol("once", 1), 0, 1, "parallel", replace(body, kind="serial"))
 
 
-def is_alone(body: Stmt) -> bool:
+def is_single_threaded(body: Stmt) -> bool:
     """Does one thread, always the same, do all of it?"""
     if isinstance(body, Alloc):
-        return is_alone(body.body)
-    return isinstance(body, For) and body.kind == "parallel" and not deals(body.body) and body.hi - body.lo == 1
+        return is_single_threaded(body.body)
+    return isinstance(body, For) and body.kind == "parallel" and not has_parallel_loop(body.body) and body.hi - body.lo == 1

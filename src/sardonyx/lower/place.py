@@ -6,9 +6,9 @@ INLINE vanish into their readers' expressions, and what they read becomes read b
 
     VIEW    an index map and nothing else                              taken up by the readers' addresses; first of all
     PART    writes through a view into a whole                         a nest of its own
-    INLINE  pointwise; each site reads every element once, and (operations + loads) x (sites - 1) is small
+    INLINE  pointwise; each site reads every element once, and (operations + loads) x (uses - 1) is small
     TILE    a contraction, read once, at a statement's own point       sums in registers, the statement is the epilogue
-    ROW     all sites at the same loops of one nest's band, scratch fits, a contraction's B fits in L2
+    ROW     all uses at the same loops of one nest's band, scratch fits, a contraction's B fits in L2
     ROOT    else: a buffer, in the order of its first reader's loops
 
 Piecewise values are never inlined: the loops that decide between their arms are written out where they are computed, so these never
@@ -36,23 +36,23 @@ from sardonyx.base.symbolic import (
 from sardonyx.expr.pieces import deciding
 from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import replace
-from sardonyx.lower.layout import Layouts, Site
+from sardonyx.lower.layout import Layouts, Use
 from sardonyx.lower.machine import Machine
-from sardonyx.lower.parallel import ALONE
+from sardonyx.lower.parallel import LEAST_SHARED_WORK
 from sardonyx.lower.values import (
     Operands,
     Value,
     bound,
     cost,
     extent,
+    inline_into,
     moves,
     operands,
     quotients,
     reads_of,
-    take_up,
 )
 
-MOST_WRITTEN_OUT = 8
+MOST_FULLY_UNROLLED = 8
 """Turns of a loop that is written out because arms depend on it, or stands beside one that is."""
 
 
@@ -66,14 +66,14 @@ class Nest:
     band: list[Symbol] = field(default_factory=list)
     members: list[Value] = field(default_factory=list)
     tile: Value | None = None
-    stream: bool = False
+    panels_outermost: bool = False
 
     @property
     def statements(self) -> list[Value]:
         return sorted([*self.members, self.root], key=lambda v: v.id)
 
 
-Rule = Callable[[Value, Sequence[Site]], bool]
+Rule = Callable[[Value, Sequence[Use]], bool]
 
 
 def place(values: dict[Tensor, Value], outputs: Iterable[Tensor], machine: Machine) -> list[Nest]:
@@ -81,7 +81,7 @@ def place(values: dict[Tensor, Value], outputs: Iterable[Tensor], machine: Machi
     return Placer(values, set(outputs), machine).run()
 
 
-def take_views(values: dict[Tensor, Value], outputs: Iterable[Tensor], machine: Machine) -> None:
+def inline_views(values: dict[Tensor, Value], outputs: Iterable[Tensor], machine: Machine) -> None:
     """Lets every reader of an index map read what it maps to; outputs stay."""
     placer = Placer(values, set(outputs), machine)
     for v in sorted(values.values(), key=lambda v: v.id):
@@ -101,8 +101,8 @@ class Placer(Layouts):
             check(f"placing {v.tensor}")
             if v.body is None or v.place is not None or not self.needed(v):
                 continue
-            sites = self.sites(v)
-            any(rule(v, sites) for rule in self.rules(v, sites))  # the first that can
+            uses = self.uses(v)
+            any(rule(v, uses) for rule in self.rules(v, uses))  # the first that can
         for v in self.values.values():
             if v.constant and v.body is None:
                 self.layout(v)
@@ -110,7 +110,7 @@ class Placer(Layouts):
             nest.members.sort(key=lambda m: m.id)
         return sorted(self.nests, key=lambda n: n.root.id)
 
-    def rules(self, v: Value, sites: Sequence[Site]) -> tuple[Rule, ...]:
+    def rules(self, v: Value, uses: Sequence[Use]) -> tuple[Rule, ...]:
         """The rules that may place v, in their order."""
         decide = deciding(v.body)
         if any(single(d) is None for d in decide):
@@ -120,14 +120,14 @@ class Placer(Layouts):
         return self.part, self.inline, self.tile, self.row, self.root
 
     def needed(self, v: Value) -> bool:
-        if v.tensor in self.outputs or self.sites(v):
+        if v.tensor in self.outputs or self.uses(v):
             return True
-        return v.into is not None and (v.into[0] in self.outputs or bool(self.sites(self.values[v.into[0]])))
+        return v.into is not None and (v.into[0] in self.outputs or bool(self.uses(self.values[v.into[0]])))
 
     def substitute(self, v: Value, readers: Iterable[Value]) -> None:
         """The readers take up v's body."""
         for reader in dict.fromkeys(readers):
-            take_up(reader, v)
+            inline_into(reader, v)
             self.note(reader)
 
     # ---- the rules: each returns whether it placed v ------------------------------------------------------------------------
@@ -142,21 +142,23 @@ class Placer(Layouts):
         v.place = "VIEW"
         return True
 
-    def part(self, v: Value, sites: Sequence[Site]) -> bool:
-        return v.into is not None and not v.turns and self.root(v, sites)
+    def part(self, v: Value, uses: Sequence[Use]) -> bool:
+        return v.into is not None and not v.is_next_state and self.root(v, uses)
 
-    def inline(self, v: Value, sites: Sequence[Site]) -> bool:
-        if v.fn or v.into or v.tensor in self.outputs or any(t.region != v.region for t, _ in sites):
+    def inline(self, v: Value, uses: Sequence[Use]) -> bool:
+        if v.fn or v.into or v.tensor in self.outputs or any(t.region != v.region for t, _ in uses):
             return False
-        if any(operands(t) and self.is_operand(t, r) for t, r in sites):
+        if any(operands(t) and self.is_operand(t, r) for t, r in uses):
             return False
         price = cost(v)
-        once = all(loops_of(r) >= set(t.all_loops) for t, r in sites)
-        if not (once and price * (len(sites) - 1) <= self.machine.spare) and price > (0 if once else self.machine.spare // 2):
+        once = all(loops_of(r) >= set(t.all_loops) for t, r in uses)
+        if not (once and price * (len(uses) - 1) <= self.machine.recompute_budget) and price > (
+            0 if once else self.machine.recompute_budget // 2
+        ):
             return False
-        if any(price + cost(t) > MOST_OPERATIONS for t, _ in sites):
+        if any(price + cost(t) > MOST_OPERATIONS for t, _ in uses):
             return False
-        self.substitute(v, [t for t, _ in sites])
+        self.substitute(v, [t for t, _ in uses])
         v.place = "INLINE"
         return True
 
@@ -164,11 +166,11 @@ class Placer(Layouts):
         o = operands(contraction)
         return o is not None and (r is o.a or r is o.b)
 
-    def tile(self, v: Value, sites: Sequence[Site]) -> bool:
+    def tile(self, v: Value, uses: Sequence[Use]) -> bool:
         """A contraction read at one point of one pointwise statement: that statement is its epilogue, the sums stay in the tile."""
-        if len(sites) != 1 or v.tensor in self.outputs or not operands(v):
+        if len(uses) != 1 or v.tensor in self.outputs or not operands(v):
             return False
-        ((t, r),) = sites
+        ((t, r),) = uses
         if t.fn or t.tile or t.region != v.region or r.guard is not None or deciding(t.body):
             return False
         if not self.same_point(v, t, r):
@@ -178,7 +180,7 @@ class Placer(Layouts):
         if t is nest.root and not nest.members:
             self.attach(v, nest, r)
             o = self.contraction(v)
-            nest.band, nest.tile, nest.stream = o.batch + o.rows, v, self.streams(v)
+            nest.band, nest.tile, nest.panels_outermost = o.batch + o.rows, v, self.b_exceeds_cache(v)
         elif self.fits_rows(v, r, nest):
             self.attach(v, nest, r)
         else:
@@ -197,22 +199,22 @@ class Placer(Layouts):
             loops += found or []
         return len(loops) == len(t.variables) and set(loops) == set(t.variables)
 
-    def row(self, v: Value, sites: Sequence[Site]) -> bool:
+    def row(self, v: Value, uses: Sequence[Use]) -> bool:
         """Read in one nest at the same outer loops and row: nothing is computed twice. Scratch for a block of rows; if later
         nests read it too, a buffer instead."""
-        if not sites or any(r.guard is not None for _, r in sites):
+        if not uses or any(r.guard is not None for _, r in uses):
             return False  # computed at all of the band's turns, it would be where the guard forbids it
-        nest = min((t.nest for t, _ in sites), key=lambda n: n.root.id)  # type: ignore[attr-defined]
+        nest = min((t.nest for t, _ in uses), key=lambda n: n.root.id)  # type: ignore[attr-defined]
         assert isinstance(nest, Nest)
         if len(nest.members) >= MOST_MEMBERS or sum(map(cost, [*nest.statements, v])) > MOST_NEST_OPERATIONS:
             return False
-        inside = [s for s in sites if s[0].nest is nest]
-        keep = v.tensor in self.outputs or v.turns or len(inside) < len(sites)
+        inside = [s for s in uses if s[0].nest is nest]
+        keep = v.tensor in self.outputs or v.is_next_state or len(inside) < len(uses)
         if operands(v) and any(deciding(m.body) for m in nest.statements):
             return False  # its rows would be the loops that are to be written out
-        if nest.root.region != v.region or any(t.region != v.region for t, _ in sites):
+        if nest.root.region != v.region or any(t.region != v.region for t, _ in uses):
             return False
-        if keep and (operands(v) or any(t.nest.root.id < nest.root.id for t, _ in sites)):  # type: ignore[attr-defined]
+        if keep and (operands(v) or any(t.nest.root.id < nest.root.id for t, _ in uses)):  # type: ignore[attr-defined]
             return False
         if keep and (v.level < nest.root.level or self.called.get(v.tensor, math.inf) < nest.root.id):
             return False  # somebody waits for it
@@ -235,7 +237,7 @@ class Placer(Layouts):
         if keep:
             self.layout(v)
             v.stored = True
-        nest.band, nest.stream = band, False
+        nest.band, nest.panels_outermost = band, False
         nest.members.append(v)
         self.attach_axes(v, nest, at)
         if operands(v):
@@ -256,7 +258,7 @@ class Placer(Layouts):
         rest = [s for s in nest.root.variables if s not in band]
         work = [product(map(extent, [*free, *x.loops])) for x, free in ((v, own), (nest.root, rest)) if free]
         ones: dict[Symbol, Dim] = dict.fromkeys(symbols(turns), 1)
-        return any(self.machine.guess(substitute(n, ones), self.machine.small) >= ALONE for n in work)
+        return any(self.machine.guess(substitute(n, ones), self.machine.small) >= LEAST_SHARED_WORK for n in work)
 
     def fits(self, v: Value, at: dict[int, Dim], nest: Nest) -> bool:
         free = product(n for a, n in enumerate(v.shape) if a not in at and not (deciding(v.body) and is_short(n)))
@@ -264,9 +266,9 @@ class Placer(Layouts):
             return (
                 False  # of a size that is not known a small one is thought: scratch too large for a cache is no worse than a buffer
             )
-        return nest.tile is None or not self.streams(nest.tile)
+        return nest.tile is None or not self.b_exceeds_cache(nest.tile)
 
-    def root(self, v: Value, sites: Sequence[Site]) -> bool:
+    def root(self, v: Value, uses: Sequence[Use]) -> bool:
         """A buffer, and a nest of its own, its loops in the order of the buffer's axes."""
         if not operands(v):
             v = self.refine(v)
@@ -277,7 +279,7 @@ class Placer(Layouts):
         if o := operands(v):
             nest.band = o.batch + o.rows
             nest.tile = self.wrap(v)
-            nest.stream = self.streams(nest.tile) or self.passes_by(nest.tile)
+            nest.panels_outermost = self.b_exceeds_cache(nest.tile) or self.batched_b_exceeds_cache(nest.tile)
             return True
         store = self.stored_at(v)
         vector = self.vector_loop(v)
@@ -286,11 +288,11 @@ class Placer(Layouts):
 
     # ---- what the rules ask -------------------------------------------------------------------------------------------------
 
-    def mapped(self, v: Value, sites: Sequence[Site], nest: Nest) -> dict[int, Dim]:
+    def mapped(self, v: Value, uses: Sequence[Use], nest: Nest) -> dict[int, Dim]:
         """The axes of v that every site reads at one and the same loops of the band."""
         out: dict[int, Dim] = {}
         for axis, a in enumerate(v.axes):
-            found = {r.indices[axis] for _, r in sites}
+            found = {r.indices[axis] for _, r in uses}
             i = found.pop()
             if symbols(a) and not found and symbols(i) and set(covering_loops(i) or (None,)) <= set(nest.band):
                 out[axis] = i
@@ -325,13 +327,13 @@ class Placer(Layouts):
         assert o is not None
         return o
 
-    def streams(self, v: Value) -> bool:
+    def b_exceeds_cache(self, v: Value) -> bool:
         """Is B of contraction v too large to be read again for each block of rows? Not for what is known of it, if its size is not."""
         o = self.contraction(v)
         size = self.machine.guess(product(extent(s) for s in o.columns + o.k), self.machine.small)
         return size * v.tensor.dtype.itemsize > self.machine.l2 // 4
 
-    def passes_by(self, v: Value) -> bool:
+    def batched_b_exceeds_cache(self, v: Value) -> bool:
         """Has contraction v a B for each of its batches, all of them together too large for a cache?"""
         o = self.contraction(v)
         batches = product(extent(s) for s in o.batch if s in o.b.symbols)
@@ -348,7 +350,9 @@ class Placer(Layouts):
         at = {s: i for a, i in zip(v.axes, r.indices, strict=True) for s in symbols(a)}
         rows = [x for s in o.rows for x in covering_loops(at.get(s, value(s))) or (None,)]
         outer = [x for s in o.batch for x in covering_loops(at.get(s, value(s))) or (None,)]
-        return bool(nest.band) and rows[-1:] == nest.band[-1:] and set(rows + outer) == set(nest.band) and not self.streams(v)
+        return (
+            bool(nest.band) and rows[-1:] == nest.band[-1:] and set(rows + outer) == set(nest.band) and not self.b_exceeds_cache(v)
+        )
 
     def refine(self, v: Value) -> Value:
         """Where v's body asks for s // d and s % d of one of its loops, v gets two loops for it, and is written through the view
@@ -376,7 +380,7 @@ class Placer(Layouts):
         own = [*list(u.axes[:axis]), u.axes[axis] * d + u.axes[axis + 1], *list(u.axes[axis + 2 :])]
         env = {s: i for a, i in zip(v.axes, own, strict=True) if (s := single(a)) is not None}
         assert v.body is not None
-        u.body, u.fn, u.loops, u.region, u.turns = replace(v.body, env), v.fn, v.loops, v.region, v.turns
+        u.body, u.fn, u.loops, u.region, u.is_next_state = replace(v.body, env), v.fn, v.loops, v.region, v.is_next_state
         u.guard = None if v.guard is None else replace(v.guard, env)
         if n % d != 0:
             bound(u, own[axis], n)
@@ -411,4 +415,4 @@ def loops_of(r: Read) -> set[Symbol]:
 
 def is_short(n: Dim) -> bool:
     """May a loop of this extent be written out?"""
-    return isinstance(n, int) and n <= MOST_WRITTEN_OUT
+    return isinstance(n, int) and n <= MOST_FULLY_UNROLLED

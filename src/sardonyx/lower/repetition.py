@@ -41,7 +41,7 @@ def expand(values: dict[Tensor, Value]) -> set[Tensor]:
         outer = values[region.outputs[0]].region
         count = len(region.states) + len(region.stacked)
         for i, c in enumerate(region.states):
-            kept |= carry(values, region, c, outer, i / count)
+            kept |= double_buffer(values, region, c, outer, i / count)
         for i, s in enumerate(region.stacked, len(region.states)):
             prefix = () if region.flag is not None else (value(region.step),)
             statement(values, s.whole, prefix, s.value, (*outer, region), region.at - UPDATES + STEP * i / count)
@@ -57,29 +57,29 @@ def expand(values: dict[Tensor, Value]) -> set[Tensor]:
 
 
 INITIAL, UPDATES, STEP = 0.5, 0.35, 0.09
-"""How far before the region statements stand that put states into their halves, and those that end an iteration; and over how much of
+"""How far before the region statements stand that put states into their buffers, and those that end an iteration; and over how much of
 that they are spread, so that no two stand at one place. """
 
 
-def carry(values: dict[Tensor, Value], region: Region, c: Carried, outer: Path, share: float) -> set[Tensor]:
-    """State in two halves: iteration t reads one, t % 2, and writes the other. share: in [0, 1), of its place among states and stacks."""
-    inner, turn = (*outer, region), value(region.step)
+def double_buffer(values: dict[Tensor, Value], region: Region, c: Carried, outer: Path, share: float) -> set[Tensor]:
+    """State in two buffers: iteration t reads one, t % 2, and writes the other. share: in [0, 1), of its place among states and stacks."""
+    inner, iteration = (*outer, region), value(region.step)
     for t in (c.initial, c.update, c.state, c.final):
         values.setdefault(t, Value(t))
     values[c.state].region, values[c.final].region = inner, outer  # also of a condition, which nobody may read
-    halves = Tensor(c.state.dtype, (2, *c.state.shape), c.state.name)
-    halves.id, halves.origin = c.state.id, c.state.origin
-    values[halves] = Value(halves)
-    values[halves].place, values[halves].region = "WHOLE", outer
-    statement(values, halves, (0,), c.initial, outer, region.at - INITIAL + STEP * share)
+    buffers = Tensor(c.state.dtype, (2, *c.state.shape), c.state.name)
+    buffers.id, buffers.origin = c.state.id, c.state.origin
+    values[buffers] = Value(buffers)
+    values[buffers].place, values[buffers].region = "WHOLE", outer
+    statement(values, buffers, (0,), c.initial, outer, region.at - INITIAL + STEP * share)
     update = values[c.update]
     if update.body is None or update.fn or update.into or update.region != inner:
         update = values[copy_of(values, c.update, inner, region.at - UPDATES + STEP * share)]
-    update.into, update.turns = (halves, ((turn + 1) % 2, *update.axes)), True
-    values[c.state].body = Read(halves, (turn % 2, *c.state.axes))
-    turns = region.trip if region.done is None else value(region.done)
-    values[c.final].body = Read(halves, (turns % 2, *c.final.axes))
-    return {halves}
+    update.into, update.is_next_state = (buffers, ((iteration + 1) % 2, *update.axes)), True
+    values[c.state].body = Read(buffers, (iteration % 2, *c.state.axes))
+    count_done = region.trip if region.done is None else value(region.done)
+    values[c.final].body = Read(buffers, (count_done % 2, *c.final.axes))
+    return {buffers}
 
 
 def statement(values: dict[Tensor, Value], target: Tensor, prefix: tuple[Dim, ...], source: Tensor, path: Path, at: float) -> Value:

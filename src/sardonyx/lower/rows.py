@@ -22,7 +22,7 @@ from sardonyx.base.symbolic import (
 from sardonyx.expr.tensor import Read, variable
 from sardonyx.loop.nodes import walk
 from sardonyx.lower.builder import Blocks, Builder, Rows
-from sardonyx.lower.parallel import ALONE
+from sardonyx.lower.parallel import LEAST_SHARED_WORK
 from sardonyx.lower.tiles import contraction, panel_loop, tile_vectors
 from sardonyx.lower.values import Value, extent
 
@@ -114,17 +114,17 @@ LEAST_BLOCKS = 8
 """Without a tile few rows are dealt out one by one: those that turn out to be few, and those with much work each."""
 
 
-def deal(rows: Rows, height: int, builder: Builder) -> Blocks:
+def partition(rows: Rows, height: int, builder: Builder) -> Blocks:
     """Blocks as equal as can be, of `height` turns at the most, and the loops around one, which define it.
 
     Where B streams by, all blocks of a chunk of rows meet one panel before the next, and a chunk is what a cache holds.
     """
     nest, machine, m, group = builder.nest, builder.machine, rows.count, rows.group
     count = ceil_divide(m, height)
-    if not builder.contractions() and (not isinstance(m, int) or machine.guess(nest.root.work) >= ALONE):
+    if not builder.contractions() and (not isinstance(m, int) or machine.guess(nest.root.work) >= LEAST_SHARED_WORK):
         count = maximum(count, minimum(m, LEAST_BLOCKS))
     loops = list(rows.outer)
-    panels = [panel_loop(nest.root, builder)] if nest.stream else []
+    panels = [panel_loop(nest.root, builder)] if nest.panels_outermost else []
     chunks = chunks_of(rows, count, builder) if panels and height > 1 else 1  # from two rows on, so many equal blocks all have one
     chunks, together = alias(chunks), alias(ceil_divide(count, chunks))
     chunk, inner = variable("chunk", chunks), variable("block", together)
@@ -134,10 +134,10 @@ def deal(rows: Rows, height: int, builder: Builder) -> Blocks:
     count, block = chunks * together, chunk * together + inner
     low, rest = (alias(quotient) for quotient in quotient_and_remainder(m, maximum(count, 1)))
     if isinstance(low, int) and isinstance(rest, int):
-        turns: tuple[int, ...] = (low, low + 1) if rest else (low,)
+        lengths: tuple[int, ...] = (low, low + 1) if rest else (low,)
     else:
-        turns = tuple(range(least_rows(m, height, chunks), height + 1))
-    heights = tuple(n * group for n in turns if n > 0)
+        lengths = tuple(range(least_rows(m, height, chunks), height + 1))
+    heights = tuple(n * group for n in lengths if n > 0)
     own_height = (low + minimum(maximum(rest - block, 0), 1)) * group
     return Blocks(rows, [*loops, *symbols(inner)], heights, own_height, block * low + minimum(block, rest), inner, together)
 

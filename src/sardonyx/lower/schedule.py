@@ -30,7 +30,7 @@ class Call:
     checks: tuple[str, ...] = ()
     barrier: bool = False  # before it
     work: Dim = 0
-    alone: bool = False
+    single_threaded: bool = False
 
     @property
     def reads(self) -> frozenset[Tensor]:
@@ -102,22 +102,22 @@ def place_barriers(steps: Sequence[Step], repeated: bool = False) -> None:
     """
     wrote: set[Tensor] = set()
     read: set[Tensor] = set()
-    dealt: set[Tensor] = set()  # of these, what may not have been touched by the thread that does this step
+    shared: set[Tensor] = set()  # of these, what may not have been touched by the thread that does this step
     for i, step in enumerate(steps):
         if isinstance(step, Repeat):
             place_barriers(step.steps, repeated=True)
             step.barrier = i > 0 or repeated
             wrote, read = set(step.writes), set(step.reads)
-            dealt = read | wrote
+            shared = read | wrote
             continue
         met = (step.reads & wrote) | (step.writes & read)
-        if not met.isdisjoint(dealt) if step.alone else met:
+        if not met.isdisjoint(shared) if step.single_threaded else met:
             step.barrier = True
-            wrote, read, dealt = set(), set(), set()
+            wrote, read, shared = set(), set(), set()
         wrote |= step.writes
         read |= step.reads
-        if not step.alone:
-            dealt = read | wrote
+        if not step.single_threaded:
+            shared = read | wrote
 
 
 def bytes_of(t: Tensor) -> Dim:

@@ -19,7 +19,7 @@ from sardonyx.loop.nodes import Buffer, Expr, Kernel, Load, replace
 from sardonyx.loop.printer import key as key_of
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.nest import build
-from sardonyx.lower.parallel import undealt
+from sardonyx.lower.parallel import on_one_thread
 from sardonyx.lower.place import Nest
 from sardonyx.lower.values import Panels, Value, transform
 
@@ -42,16 +42,16 @@ class Kernels:
     built: dict[Hashable, Shared] = field(default_factory=dict)
 
     def build(
-        self, nest: Nest, values: Mapping[Tensor, Value], machine: Machine, alone: bool = False
+        self, nest: Nest, values: Mapping[Tensor, Value], machine: Machine, single_threaded: bool = False
     ) -> tuple[Kernel, list[Tensor], list[Dim], Dim]:
         """The nest's kernel, the tensors its buffers stand for, in order, its sizes, in order, and its work. alone: one thread does it."""
         signature = Signature(values)
-        key = signature.of(nest), alone
+        key = signature.of(nest), single_threaded
         if key not in self.built:
             kernel, arguments, known = build(nest, dict(values), machine, "kernel")
             work = sum((v.work for v in nest.statements), start=0)
-            if alone:
-                kernel = with_fields(kernel, body=undealt(kernel.body))
+            if single_threaded:
+                kernel = with_fields(kernel, body=on_one_thread(kernel.body))
             kernel = with_fields(kernel, name=f"k_{key_of(kernel)[:20]}")
             positions = tuple(signature.tensors[t] for t in arguments)
             self.built[key] = Shared(kernel, positions, counters(nest), known, work)
@@ -87,7 +87,7 @@ class Signature:
         shape = (
             len(counters(nest)),
             self.dims(map(value, nest.band)),
-            nest.stream,
+            nest.panels_outermost,
             self.name(nest.root.tensor),
             *(self.name(v.tensor) for v in nest.members),
         )

@@ -1,6 +1,6 @@
 """Pictures made in strips: a sum, and the windows over it, for a few rows at a time, so that what lies between stays in the cache.
 
-    e[n, c, start + y, x]  = f(sum over i of ...)                      a picture, y < H, inside of a border
+    e[n, c, start + y, x]  = f(sum over i of ...)                      a feature map, y < H, inside of a border
     d[n, c, h, w]          = g(sum over p, q of e[n, c, m h + p, ..])   windows that overlap
     z[n, o, h, w]          = f'(sum over c of d[n, c, h, w] ...)        if d is read by nothing else
 
@@ -10,7 +10,7 @@ becomes a repeated body over the strips of all images: R rows of the last statem
     d'[c, r, w]            from the rows m (h0 + r) + p - base of e'
     z[n, o, h0 + r, w]     = ...
 
-H' rows are as many as the windows of R rows reach; base is where they begin, but never outside of the picture: the border of e' is then
+H' rows are as many as the windows of R rows reach; base is where they begin, but never outside of the feature map: the border of e' is then
 that of e where a strip is at the picture's edge, and is not read elsewhere. Rows that two strips reach are computed twice.
 
 The widening layers of mobile networks are such: e is several times as large as what goes in and what comes out.
@@ -43,9 +43,9 @@ from sardonyx.lower.values import Value, extent, reads_of, transform
 
 LEAST_POINTS = 256
 """Outputs in the rows of a strip: with fewer its sums are too low to run at full speed, and threads wait for each other too often."""
-TURN = 5e-6
+STRIP_SECONDS = 5e-6
 """Seconds that a further strip costs: its kernels start, and the team meets."""
-WORTH = 1.5
+LEAST_GAIN = 1.5
 """How many times the time that strips cost must be saved."""
 
 
@@ -66,22 +66,22 @@ def choose(c: Chain, machine: Machine) -> int | None:
     """The rows of outputs of a strip; None where strips would not pay. From extents alone, for one image."""
     w = c.windows
     row = (
-        machine.guess(product(n for a, n in enumerate(c.picture.shape) if a not in (w.axis, w.image)))
-        * c.picture.tensor.dtype.itemsize
+        machine.guess(product(n for a, n in enumerate(c.feature_map.shape) if a not in (w.axis, w.image)))
+        * c.feature_map.tensor.dtype.itemsize
     )
-    room = machine.l2 // 2 - sum(weights(u.value, machine) for u in (c.above[0], *c.below))
-    if row * c.height <= room:  # one image at a time
+    budget = machine.l2 // 2 - sum(weights(u.value, machine) for u in (c.above[0], *c.below))
+    if row * c.height <= budget:  # one image at a time
         large = w.image is not None and row * c.height > machine.l2 // 4
         return c.outputs if large and points(c, c.outputs, machine) >= LEAST_POINTS else None
-    most = (room // row - w.reach) // w.step + 1
+    most = (budget // row - w.reach) // w.step + 1
     if most < 1 or points(c, most, machine) < LEAST_POINTS:
         return None
     strips = -(-c.outputs // most)
     rows = -(-c.outputs // strips)
     again = strips * c.rows(rows) - c.height
     saved = 3 * row * c.height / machine.bandwidth  # written, read before it is written, read
-    price = again * operations(c.above[0], machine) / machine.flops + strips * TURN
-    return rows if saved > WORTH * price else None
+    price = again * operations(c.above[0], machine) / machine.flops + strips * STRIP_SECONDS
+    return rows if saved > LEAST_GAIN * price else None
 
 
 def points(c: Chain, rows: int, machine: Machine) -> int:
@@ -142,7 +142,7 @@ class Rewrite:
         base = maximum(minimum(first * w.step + w.first - c.start, c.height - height), 0)
         for u in c.above:
             inside = self.link(u, height, base)
-        self.picture(inside, height, base)
+        self.feature_map(inside, height, base)
         for u in c.below:
             self.link(u, self.rows, first)
 
@@ -178,15 +178,15 @@ class Rewrite:
         found = self.locals.get(r.tensor)
         return r if found is None else Read(found.tensor, found.at(r.indices), r.guard)
 
-    def picture(self, inside: Value, height: int, base: Dim) -> None:
+    def feature_map(self, inside: Value, height: int, base: Dim) -> None:
         """The picture of a strip, which has the whole one's border around so many rows."""
         c, w = self.chain, self.chain.windows
         less = c.height - height
-        rows = c.picture.shape[w.axis]
+        rows = c.feature_map.shape[w.axis]
         assert isinstance(rows, int)
         assert inside.into is not None
-        whole, _ = self.cut(c.picture, w.image, w.axis, rows - less)
-        local = self.locals[c.picture.tensor] = Local(whole.tensor, w.image, w.axis, base)
+        whole, _ = self.cut(c.feature_map, w.image, w.axis, rows - less)
+        local = self.locals[c.feature_map.tensor] = Local(whole.tensor, w.image, w.axis, base)
         inside.into = whole.tensor, local.at(inside.into[1])
         whole.tensor.parts = inside.tensor, *(self.edge(e, whole.tensor, less) for e in c.edges)
 

@@ -18,14 +18,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from sardonyx.base.dtypes import f32, f64
 from sardonyx.base.symbolic import Dim, Symbol, ceil_divide, coefficient, minimum, product, substitute, symbols, value
-from sardonyx.expr.pieces import at_turn, deciding
+from sardonyx.expr.pieces import at_iteration, deciding
 from sardonyx.loop.blocks import BLOCK, find_blocks
 from sardonyx.loop.nodes import Alloc, Buffer, Const, Expr, For, Load, Op, Reduce, Stmt, Store, replace, sequence
-from sardonyx.lower.builder import Builder, Forward, Turn
+from sardonyx.lower.blocked_sums import UNROLLED, adds_floats, bounds, reduce_in_blocks
+from sardonyx.lower.builder import Builder, Forward, Iteration
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.maps import fold
 from sardonyx.lower.place import MOST_OPERATIONS, is_short
-from sardonyx.lower.sums import UNROLLED, adds_floats, bounds, reduce_in_blocks
 from sardonyx.lower.values import Value, cost, extent, reads_of
 
 MOST_UNROLLED = 32
@@ -82,17 +82,17 @@ def sweep(group: list[Value], builder: Builder, rows: Callable[[Stmt], Stmt] | N
     inside: list[Stmt] = []
     totals: dict[Value, Expr] = {}
     forward: Forward = {}
-    for v, turn in [(m, turn) for m in group for turn in turns(m, builder)]:
+    for v, iteration in [(m, iteration) for m in group for iteration in unrolled_iterations(m, builder)]:
         assert v.body is not None
-        x = builder.expression(at_turn(v.body, turn), forward)
+        x = builder.expression(at_iteration(v.body, iteration), forward)
         if v.fn and not reduces_inside(v, builder):
             totals[v] = x
             continue
         if v.fn and v.loops:
             x = reduced(v, x, builder.machine)
-        forward[v.tensor, tuple(substitute(a, turn) for a in v.axes)] = x
+        forward[v.tensor, tuple(substitute(a, iteration) for a in v.axes)] = x
         if is_read_outside(v, group, builder):
-            inside.append(builder.store(v, x, turn=turn))
+            inside.append(builder.store(v, x, iteration=iteration))
     if totals:
         return lanes_in_blocks([s for s in free if s is not vector], vector, inside, totals, builder)
     body = sequence(inside) if rows is None else rows(sequence(inside))
@@ -115,7 +115,7 @@ def window_chunks(body: Stmt, builder: Builder) -> tuple[Stmt, list[Symbol]]:
         or builder.machine.guess(body.hi) <= length
     ):
         return body, []
-    if picture_bytes(builder) > builder.machine.l2:
+    if feature_map_bytes(builder) > builder.machine.l2:
         return body, []
     chunk = Symbol(f"{body.variable.name}.chunk", ceil_divide(body.hi, length))
     start = value(chunk) * length
@@ -123,14 +123,14 @@ def window_chunks(body: Stmt, builder: Builder) -> tuple[Stmt, list[Symbol]]:
     return For(body.variable, start, stop, "vector", body.body), [chunk]
 
 
-def picture_bytes(builder: Builder) -> int:
+def feature_map_bytes(builder: Builder) -> int:
     """The largest piece of memory that is read while the band's first loop stands; all of it, if that one's extent is fixed."""
     first = builder.nest.band[0]
-    turns = n if isinstance(n := extent(first), int) else 1
+    count = n if isinstance(n := extent(first), int) else 1
     spans = [0]
     for r in (r for v in builder.nest.statements for r in reads_of(v)):
         step = coefficient(builder.place_of(r.tensor, r.indices)[1], first)
-        spans.append(turns * builder.machine.guess(step) * r.dtype.itemsize)
+        spans.append(count * builder.machine.guess(step) * r.dtype.itemsize)
     return max(spans)
 
 
@@ -160,7 +160,7 @@ def joins(v: Value, group: list[Value], builder: Builder) -> bool:
         m = members.get(read.tensor)
         if m is None:
             continue
-        out = {*written_out(m, builder)}
+        out = {*fully_unrolled(m, builder)}
         at = [substitute(i, {own[0]: value(shared[0])}) for i in read.indices]
         here = all(i == a or symbols(a) & out for i, a in zip(at, m.axes, strict=True))
         if (m.fn is not None and not reduces_inside(m, builder)) or not here:
@@ -194,21 +194,21 @@ def free_loops(v: Value, builder: Builder) -> list[Symbol]:
     return [s for s in v.all_loops if s not in builder.nest.band]
 
 
-def written_out(v: Value, builder: Builder) -> list[Symbol]:
-    """The short loops of a piecewise statement: each turn has an arm of its own."""
+def fully_unrolled(v: Value, builder: Builder) -> list[Symbol]:
+    """The short loops of a piecewise statement: each iteration has an arm of its own."""
     return [s for s in free_loops(v, builder) if is_short(extent(s))] if deciding(v.body) and not v.fn else []
 
 
-def turns(v: Value, builder: Builder) -> Iterator[Turn]:
+def unrolled_iterations(v: Value, builder: Builder) -> Iterator[Iteration]:
     """The loops that are written out, at each of their turns."""
-    loops = written_out(v, builder)
+    loops = fully_unrolled(v, builder)
     for at in itertools.product(*(range(builder.machine.guess(extent(s))) for s in loops)):
         yield dict(zip(loops, at, strict=True))
 
 
 def outer_free(v: Value, builder: Builder) -> list[Symbol]:
     """The loops around v's store or around its reduction's lanes."""
-    out = written_out(v, builder)
+    out = fully_unrolled(v, builder)
     free = [s for s in free_loops(v, builder) if s not in out]
     return [s for s in free if s not in v.loops] if not v.fn or reduces_inside(v, builder) else free
 

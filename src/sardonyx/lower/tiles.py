@@ -17,9 +17,9 @@ from sardonyx.expr.scalar import cast
 from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.blocks import BLOCK
 from sardonyx.loop.nodes import Alloc, Buffer, Expr, For, If, Kind, Op, Step, Stmt, Store, Tile, sequence
+from sardonyx.lower.blocked_sums import UNROLLED, reduce_in_blocks
 from sardonyx.lower.builder import Builder
 from sardonyx.lower.machine import Machine
-from sardonyx.lower.sums import UNROLLED, reduce_in_blocks
 from sardonyx.lower.values import Operands, Value, extent, operands
 
 Target: TypeAlias = tuple[Buffer, Dim, Dim]
@@ -82,12 +82,12 @@ def panel_width(v: Value, machine: Machine) -> int:
 
 def panel_loop(v: Value, builder: Builder) -> Symbol:
     """The loop over v's panels: a loop around the blocks of rows where B streams by, else one inside the block."""
-    name = "panel" if streams(v, builder) else f"panel{v.id}"
+    name = "panel" if panels_outermost(v, builder) else f"panel{v.id}"
     return Symbol(name, ceil_divide(extent(contraction(v).columns[0]), panel_width(v, builder.machine)))
 
 
-def streams(v: Value, builder: Builder) -> bool:
-    return builder.nest.stream and v is builder.nest.root
+def panels_outermost(v: Value, builder: Builder) -> bool:
+    return builder.nest.panels_outermost and v is builder.nest.root
 
 
 # ---- tiles ----------------------------------------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ def contraction_tiles(v: Value, builder: Builder) -> Stmt:
     if not direct:
         body = Alloc(sums, width * max(builder.blocks.heights), sequence([body, epilogue(v, sums, panel, builder)]))
     builder.set_row(0)
-    return body if streams(v, builder) else For(panel.loop, 0, extent(panel.loop), "serial", body)
+    return body if panels_outermost(v, builder) else For(panel.loop, 0, extent(panel.loop), "serial", body)
 
 
 def direct_target(v: Value, panel: Panel, builder: Builder) -> Target | None:
@@ -190,7 +190,7 @@ def prefetched(panel: Panel, start: Dim, builder: Builder) -> tuple[Dim | None, 
     """Where B streams by, each block of rows fetches its share of the next panel: (from where on, lines for every two turns of k)"""
     blocks, lanes = builder.blocks, builder.machine.lanes
     jump = coefficient(start, panel.loop)
-    if not builder.nest.stream or jump is None:
+    if not builder.nest.panels_outermost or jump is None:
         return None, 1
     share = product(extent(k) for k in panel.of.k) * panel.width // (blocks.together * lanes) * lanes
     lines = -(-2 * panel.width // (lanes * max(1, builder.machine.guess(blocks.together))))

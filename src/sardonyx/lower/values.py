@@ -36,25 +36,25 @@ class Value:
     tile      the contraction whose sums this statement takes as its epilogue
     contracts a sum of products whose right-hand side lies as a tile reads it (see lower.pack)
     turns     the next state of a loop, written into the other half of its buffer (see lower.repetition) wherever it is computed
-    level     the segment in which it can be computed first (see lower.levels)
+    level     the segment in which it can be computed first (see lower.segment_levels)
     checked   the nodes whose indices its body checks, what it has taken up included
     guard     where it is false, nothing is stored: a loop that was split runs past the end
     """
 
     __slots__ = (
-        *("axes", "body", "constant", "contracts", "fn", "into", "laid", "loops", "nest"),
+        *("axes", "body", "constant", "contracts", "fn", "into", "has_layout", "loops", "nest"),
         *(
             "checked",
             "place",
             "region",
-            "room",
+            "allocated",
             "shape",
             "stored",
             "strides",
             "tensor",
             "tile",
             "form",
-            "turns",
+            "is_next_state",
             "level",
             "guard",
             "covered",
@@ -67,8 +67,8 @@ class Value:
         self.body, self.fn, self.into = tensor.body, tensor.fn, tensor.into
         self.checked = {tensor.origin: None} if self.body is not None and checks_index(self.body) else {}
         self.strides: list[Dim] = strides(tensor.shape)
-        self.room: Dim = product(tensor.shape)
-        self.laid = self.stored = self.constant = self.contracts = self.turns = False
+        self.allocated: Dim = product(tensor.shape)
+        self.has_layout = self.stored = self.constant = self.contracts = self.is_next_state = False
         self.level = 0
         self.place: str | None = None
         self.guard: Expr | None = None
@@ -217,7 +217,7 @@ def transform_dim(dim: Dim, on_read: Callable[[Read], Expr], memo: dict[Expr, Ex
     return out
 
 
-def take_up(reader: Value, v: Value) -> None:
+def inline_into(reader: Value, v: Value) -> None:
     """The reader evaluates v's body in place of reading v."""
     assert reader.body is not None
     reader.body = transform(reader.body, lambda r: inlined(v, r) if r.tensor is v.tensor else r)
@@ -252,8 +252,8 @@ def inlined(v: Value, read: Read) -> Expr:
 def zero(like: Expr) -> Expr:
     if like.dtype.kind == "bool":
         return Const(False, like.dtype)
-    carrier = like.dtype if like.dtype in (f32, f64) or like.dtype.is_integer else f32
-    return Const(0, carrier) if carrier is like.dtype else Cast(Const(0, carrier), like.dtype)
+    accumulator = like.dtype if like.dtype in (f32, f64) or like.dtype.is_integer else f32
+    return Const(0, accumulator) if accumulator is like.dtype else Cast(Const(0, accumulator), like.dtype)
 
 
 def reads_of(v: Value) -> list[Read]:

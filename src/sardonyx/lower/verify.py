@@ -24,13 +24,13 @@ class LoweringError(ValueError):
 
 
 def verify(
-    inputs: Sequence[Tensor], constants: Sequence[Tensor], probes: Sequence[DataSymbol], segments: Sequence[Segment]
+    inputs: Sequence[Tensor], constants: Sequence[Tensor], readbacks: Sequence[DataSymbol], segments: Sequence[Segment]
 ) -> None:
     """Raises LoweringError for a step that needs what is not there."""
     state = _There({*inputs, *constants}, {s for t in inputs for n in t.shape if (s := single(n)) is not None})
     last = {t: number for number, segment in enumerate(segments) for step in segment.steps for t in step.writes}
     for number, segment in enumerate(segments):
-        state.known |= {p for p in probes if p.tensor in state.written and last.get(p.tensor, -1) < number}
+        state.known |= {p for p in readbacks if p.tensor in state.written and last.get(p.tensor, -1) < number}
         state.run(segment.steps)
         state.need_sizes("the memory of a segment", [*segment.offsets.values(), *segment.sizes.values(), segment.arena])
 

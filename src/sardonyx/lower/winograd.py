@@ -40,7 +40,7 @@ from sardonyx.expr.pieces import piecewise
 from sardonyx.expr.region import Region, Stacked
 from sardonyx.expr.tensor import Read, Tensor, variable
 from sardonyx.loop.nodes import Cast, Const, Expr, Index, Op, replace, walk
-from sardonyx.lower.epilogue import Readers, epilogue, readers_of, take_epilogue
+from sardonyx.lower.epilogue import Readers, epilogue, inline_epilogue, readers_of
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.values import Operands, Value, bound, extent, find_operands
 
@@ -50,7 +50,7 @@ NEAR = 1e-8  # numbers of transforms that differ by less differ by rounding
 TAPS = 3
 LEAST_CHANNELS = 16
 """In or out: with fewer the transforms cost more than the products saved."""
-WORTH = 1.1
+LEAST_SPEEDUP = 1.1
 """How many times faster than the direct sum a rewrite must be."""
 PYRAMID = 128 * 64
 """Pixels along a side times channels, where sizes are not known: where networks double the channels they halve the picture."""
@@ -108,7 +108,7 @@ def rewrite_convolutions(values: dict[Tensor, Value], kept: Container[Tensor], m
             followers = epilogue(v, readers, kept)
             rewrite = Rewrite(values, v, found, chosen, machine, followers[-1][0] if followers else v)
             rewrite.run()
-            rewrite.finish(take_epilogue(v, followers))
+            rewrite.finish(inline_epilogue(v, followers))
 
 
 def convolution(v: Value, values: Mapping[Tensor, Value]) -> Convolution | None:
@@ -148,7 +148,7 @@ def choose(c: Convolution, machine: Machine, exact: bool = False) -> Variant | N
         return None
     direct = seconds(c, None, channels, machine)
     times = {f: seconds(c, f, channels, machine) for f in VARIANTS if f.exact or not exact}
-    return min((f for f, t in times.items() if t * WORTH < direct), key=lambda f: times[f], default=None)
+    return min((f for f, t in times.items() if t * LEAST_SPEEDUP < direct), key=lambda f: times[f], default=None)
 
 
 def is_normalised(v: Value, values: Mapping[Tensor, Value], readers: Readers) -> bool:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from sardonyx.base.cache_line import LINE
 from sardonyx.base.errors import Fail, running
-from sardonyx.base.lines import LINE
 from sardonyx.base.symbolic import (
     Atom,
     Defined,
@@ -38,7 +38,7 @@ from sardonyx.lower.machine import Machine
 from sardonyx.lower.repetition import Path, most
 from sardonyx.lower.schedule import Call, Repeat, Segment, Step, bytes_of, calls, work
 from sardonyx.runtime import abi
-from sardonyx.runtime.execution import LARGEST, Condition, Port, Probe, ProgramSpec, SegmentSpec
+from sardonyx.runtime.execution import LARGEST, Condition, Port, ProgramSpec, Readback, SegmentSpec
 from sardonyx.runtime.steps import CallStep, LoopStep, PlanStep, RunStep, rows
 
 CHUNK = 4_000_000
@@ -125,8 +125,8 @@ class Assembler:
         p = self.program
         self.require_countable()
         sizes, same = self.input_sizes()
-        for probe in p.probes:
-            self.slot_of(probe)
+        for readback in p.readbacks:
+            self.slot_of(readback)
         inputs = [self.port(t, f"@input{i}") for i, t in enumerate(p.inputs)]
         self.numbered = {t: i for i, t in enumerate(p.constants)}
         output_slots = [self.address(t, f"@output{i}") for i, t in enumerate(p.outputs)]
@@ -141,12 +141,12 @@ class Assembler:
         waiting = [*same, *self.divide_requirements(requirements)]
         steps: list[tuple[RunStep, ...]] = []
         specs: list[SegmentSpec] = []
-        ready: set[Symbol] = {s for s in self.slots if s not in p.probes}
+        ready: set[Symbol] = {s for s in self.slots if s not in p.readbacks}
         done: set[int] = set()
-        probes_left = list(p.probes)
+        readbacks_left = list(p.readbacks)
         for i, segment in enumerate(p.segments):
-            found = [q for q in probes_left if self.there_before(q.tensor, i)]
-            probes_left = [q for q in probes_left if q not in found]
+            found = [q for q in readbacks_left if self.there_before(q.tensor, i)]
+            readbacks_left = [q for q in readbacks_left if q not in found]
             ready |= set(found)
             known = [o for o, t in enumerate(p.outputs) if o not in done and self.covered(t.shape, ready)]
             done |= set(known)
@@ -159,7 +159,7 @@ class Assembler:
             self.moments = {}
             steps.append(self.without_empty(self.run_steps(segment.steps, i, ())))
             arena = self.slots[Symbol(f"@arena{i}")]
-            specs.append(SegmentSpec(tuple(map(self.probe, found)), arena, tuple(known), conditions, ()))
+            specs.append(SegmentSpec(tuple(map(self.readback, found)), arena, tuple(known), conditions, ()))
         names = [*p.kernels, *(b.name for b in self.between)]
         tables = [
             rows(s, {name: number for number, name in enumerate(names)}) for s in steps
@@ -295,16 +295,16 @@ class Assembler:
     def covered(self, shape: Sequence[Dim], ready: set[Symbol]) -> bool:
         return all(ground(n) <= ready for n in shape)
 
-    def probe(self, q: DataSymbol) -> Probe:
+    def readback(self, q: DataSymbol) -> Readback:
         if q.tensor in self.numbered:
-            return Probe(self.slots[q], self.pointer(q.tensor), q.position, q.tensor.dtype)
+            return Readback(self.slots[q], self.pointer(q.tensor), q.position, q.tensor.dtype)
         at = self.address_of(q.tensor)
         if (given := single(at)) is not None:
-            return Probe(self.slots[q], self.slots[given], q.position, q.tensor.dtype)
+            return Readback(self.slots[q], self.slots[given], q.position, q.tensor.dtype)
         source = self.new_slots(1)
         before = max(j for j, s in enumerate(self.program.segments) if any(q.tensor in c.writes for c in calls(s.steps)))
         self.plans.setdefault(f"plan_{before}", []).append((source, at))
-        return Probe(self.slots[q], source, q.position, q.tensor.dtype)
+        return Readback(self.slots[q], source, q.position, q.tensor.dtype)
 
     def plan_sizes(
         self,
@@ -359,12 +359,12 @@ class Assembler:
             else:
                 self.assign(at, d, i, path)
         ticks = self.ticks + len(self.call_names) - 1 if self.timed else 0
-        return CallStep(c.kernel.name, slot, c.barrier, ticks, 0 if c.alone else chunks_of(c.work))
+        return CallStep(c.kernel.name, slot, c.barrier, ticks, 0 if c.single_threaded else chunks_of(c.work))
 
     def plan_strips(self, c: Call, slot: int, i: int) -> None:
         """In how many strips the call's work is done, see codegen.chunks; in one where it changes during a run."""
         strips = c.work // STRIP
-        if c.alone or not ground(strips).isdisjoint({*self.counters, *self.moments}):
+        if c.single_threaded or not ground(strips).isdisjoint({*self.counters, *self.moments}):
             strips = 0
         if isinstance(strips, int):
             self.fixed.append((slot, min(strips, LARGEST)))

@@ -11,9 +11,9 @@ import numpy as np
 
 from sardonyx.base import debug
 from sardonyx.base.background import Background
+from sardonyx.base.cache_line import LINE
 from sardonyx.base.dtypes import bf16, f16, f32
 from sardonyx.base.errors import Fail
-from sardonyx.base.lines import LINE
 from sardonyx.base.options import CompileOptions
 from sardonyx.base.symbolic import Symbol, evaluate, round_up
 from sardonyx.codegen import compile as code

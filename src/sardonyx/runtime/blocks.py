@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sardonyx.base.lines import LINE
+from sardonyx.base.cache_line import LINE
 from sardonyx.runtime.cache import Cache
 from sardonyx.runtime.memory import Bytes
 

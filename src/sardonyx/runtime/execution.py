@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sardonyx.base.cache_line import LINE
 from sardonyx.base.context import EXPIRED, QUIET, TERMINATED, RunContext
 from sardonyx.base.dtypes import DType
 from sardonyx.base.errors import Fail, InvalidArgument, NamesDiffer
-from sardonyx.base.lines import LINE
 from sardonyx.runtime import abi
 from sardonyx.runtime.arrays import Array, address_of
 from sardonyx.runtime.image import Image
@@ -43,7 +43,7 @@ class Port(NamedTuple):
     slot: int
 
 
-class Probe(NamedTuple):
+class Readback(NamedTuple):
     """A size that data decide: slot <- element `position` of the tensor whose address is in `source`."""
 
     slot: int
@@ -53,12 +53,12 @@ class Probe(NamedTuple):
 
 
 class SegmentSpec(NamedTuple):
-    """Before the segment: read the probes, then plan_sizes, arena, plan_addresses. outputs: those whose sizes are known by then.
+    """Before the segment: read the readbacks, then plan_sizes, arena, plan_addresses. outputs: those whose sizes are known by then.
 
     steps: see runtime.steps. placed: (slot, offset): where the address of a place in the arena stands.
     """
 
-    probes: tuple[Probe, ...]
+    readbacks: tuple[Readback, ...]
     arena_slot: int  # the arena's address; its size in bytes is written to the slot after it
     outputs: tuple[int, ...]
     requirements: tuple[Condition, ...]
@@ -254,7 +254,7 @@ class Program:
         self.sizes: list[Callable[[int], None]] = [plan(self.image.address(f"sizes_{i}")) for i in range(len(spec.segments))]
         self.plans: list[Callable[[int], None]] = [plan(self.image.address(f"plan_{i}")) for i in range(len(spec.segments))]
         self.repeatable = (
-            len(spec.segments) == 1 and not spec.segments[0].probes and len(spec.segments[0].outputs) == len(spec.outputs)
+            len(spec.segments) == 1 and not spec.segments[0].readbacks and len(spec.segments[0].outputs) == len(spec.outputs)
         )
         self.plan_at = self.image.address("plan_0") if self.repeatable else 0
         self.arenas = [ArenaPool() for _ in spec.segments]
@@ -424,11 +424,11 @@ class Program:
     def size(self, context: Context, i: int, segment: SegmentSpec) -> None:
         """The sizes of segment i, and what they must fulfil."""
         slots = context.slots
-        for probe in segment.probes:
-            number = self.read(slots[probe.source], probe)
+        for readback in segment.readbacks:
+            number = self.read(slots[readback.source], readback)
             if number > LARGEST:
                 raise Fail(f"a size of {number} does not fit in 64 bits")
-            slots[probe.slot] = number
+            slots[readback.slot] = number
         self.sizes[i](context.address)
         if slots[abi.STATUS]:
             self.check(context)
@@ -452,10 +452,10 @@ class Program:
         first, count = self.spec.ticks, len(self.spec.calls)
         return [sum(c.slots[first + i] for c in self.idle) for i in range(count)]
 
-    def read(self, address: int, probe: Probe) -> int:
-        size = probe.dtype.itemsize
-        raw = ctypes.string_at(address + probe.position * size, size)
-        return int(np.frombuffer(raw, probe.dtype.numpy)[0])
+    def read(self, address: int, readback: Readback) -> int:
+        size = readback.dtype.itemsize
+        raw = ctypes.string_at(address + readback.position * size, size)
+        return int(np.frombuffer(raw, readback.dtype.numpy)[0])
 
     def check(self, context: Context) -> None:
         """Raises what the run recorded."""

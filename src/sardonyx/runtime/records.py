@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from sardonyx.base import dtypes
 from sardonyx.runtime import abi
-from sardonyx.runtime.execution import Condition, Port, Probe, ProgramSpec, SegmentSpec
+from sardonyx.runtime.execution import Condition, Port, ProgramSpec, Readback, SegmentSpec
 from sardonyx.runtime.steps import Row
 
 T = TypeVar("T")
@@ -36,9 +36,9 @@ def _port(port: Port) -> list[Any]:
 
 
 def _segment(segment: SegmentSpec) -> list[Any]:
-    probes = [[probe.slot, probe.source, probe.position, probe.dtype.name] for probe in segment.probes]
+    readbacks = [[readback.slot, readback.source, readback.position, readback.dtype.name] for readback in segment.readbacks]
     conditions = [[c.slot, c.zero, c.message, c.sizes, c.named] for c in segment.requirements]
-    return [probes, segment.arena_slot, segment.outputs, conditions, segment.steps, segment.placed]
+    return [readbacks, segment.arena_slot, segment.outputs, conditions, segment.steps, segment.placed]
 
 
 def decode(record: object, constants: int) -> ProgramSpec:
@@ -91,9 +91,9 @@ class _Reader:
         return whole(item, -self.slots)
 
     def segment(self, item: object, outputs: int) -> SegmentSpec:
-        probes, arena, known, conditions, steps, placed = fields(item, 6)
+        readbacks, arena, known, conditions, steps, placed = fields(item, 6)
         return SegmentSpec(
-            listed(probes, self.probe),
+            listed(readbacks, self.readback),
             whole(arena, 0, self.slots - 1),
             listed(known, lambda number: whole(number, 0, outputs)),
             listed(conditions, self.condition),
@@ -119,9 +119,9 @@ class _Reader:
             raise ValueError("no steps")
         return rows
 
-    def probe(self, item: object) -> Probe:
+    def readback(self, item: object) -> Readback:
         slot, source, position, dtype = fields(item, 4)
-        return Probe(self.slot(slot), self.slot(source), whole(position, 0), element_type(dtype))
+        return Readback(self.slot(slot), self.slot(source), whole(position, 0), element_type(dtype))
 
     def condition(self, item: object) -> Condition:
         slot, zero, message, sizes, named = fields(item, 5)

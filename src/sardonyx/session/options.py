@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 import numpy as np
 
 from sardonyx.base.errors import Fail, InvalidArgument
-from sardonyx.base.given import NOTHING, Given
 from sardonyx.base.options import CompileOptions
+from sardonyx.base.replacements import NOTHING, Replacements
 from sardonyx.providers import registry
 from sardonyx.runtime.arrays import Array
 from sardonyx.session.enums import ExecutionMode, ExecutionOrder, GraphOptimizationLevel
@@ -325,11 +325,11 @@ def timeout(options: RunOptions) -> int:
     return max(int(min(seconds, LONGEST_SECONDS) * 1e9), 1)
 
 
-def given_by(options: SessionOptions) -> Given:
+def given_by(options: SessionOptions) -> Replacements:
     """The tensors and files that take the place of the model's."""
     if not (options._initializers or options._external or options._files):
         return NOTHING
-    return Given(
+    return Replacements(
         {name: value._tensor("an initializer is a tensor") for name, value in options._initializers.items()},
         {name: value._tensor("an initializer is a tensor") for name, value in options._external.items()},
         options._files or None,

@@ -12,7 +12,7 @@ from sardonyx.base import budget, debug, errors
 from sardonyx.base.background import Background
 from sardonyx.base.context import Trace
 from sardonyx.base.errors import Fail, InvalidArgument, Unsupported
-from sardonyx.base.held import no_full_collections
+from sardonyx.base.interpreter_settings import no_full_collections
 from sardonyx.base.options import CompileOptions
 from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph.constants import array_of

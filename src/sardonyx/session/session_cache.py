@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from sardonyx.base import debug
 from sardonyx.base.context import Trace
-from sardonyx.base.given import NOTHING
+from sardonyx.base.replacements import NOTHING
 from sardonyx.providers import registry
 from sardonyx.runtime import blocks
 from sardonyx.runtime.cache import Cache, shared_cache

@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from sardonyx.base.given import NOTHING, Given
 from sardonyx.base.options import CompileOptions
+from sardonyx.base.replacements import NOTHING, Replacements
 from sardonyx.runtime.safe_open import Identity
 from sardonyx.session.compiled_model import CompiledModel
 from sardonyx.session.feeds import Feeds
@@ -34,7 +34,7 @@ class Request:
     save_to: str = ""
     extra_outputs: tuple[str, ...] = ()
     distinct: bool = False
-    given: Given = NOTHING
+    given: Replacements = NOTHING
 
 
 @dataclass(frozen=True, slots=True)

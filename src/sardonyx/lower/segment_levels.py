@@ -12,14 +12,14 @@ from sardonyx.expr.tensor import Tensor
 from sardonyx.lower.values import Value, depends_on, reads_of
 
 
-def mark_levels(values: Mapping[Tensor, Value], probes: Sequence[DataSymbol]) -> None:
+def mark_levels(values: Mapping[Tensor, Value], readbacks: Sequence[DataSymbol]) -> None:
     """Sets each value's `level`: that of what it is made of, and one more than that of what decides its sizes."""
     bodies: dict[Region, int] = {}
-    moving = bool(probes)
+    moving = bool(readbacks)
     while moving:  # more than once only for repeated bodies
         moving = False
         for v in sorted(values.values(), key=lambda v: v.id):
-            level = min(max(level_of(v, values), *(bodies.get(r, 0) for r in v.region), 0), len(probes))
+            level = min(max(level_of(v, values), *(bodies.get(r, 0) for r in v.region), 0), len(readbacks))
             moving |= level > v.level
             v.level = level
             for r in v.region:

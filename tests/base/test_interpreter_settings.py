@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from sardonyx.base.held import Held, no_full_collections, quick_turns
+from sardonyx.base.interpreter_settings import TemporarySetting, no_full_collections, short_switch_interval
 
 
 class Box:
@@ -25,9 +25,9 @@ class Box:
 
 def test_the_last_holder_restores_it():
     box = Box()
-    setting = Held(box.get, box.put, 2)
-    with setting.held():
-        with setting.held():
+    setting = TemporarySetting(box.get, box.put, 2)
+    with setting.applied():
+        with setting.applied():
             assert box.value == 2
         assert box.value == 2
     assert box.value == 1
@@ -35,21 +35,21 @@ def test_the_last_holder_restores_it():
 
 def test_what_the_program_sets_meanwhile_stays():
     box = Box()
-    with Held(box.get, box.put, 2).held():
+    with TemporarySetting(box.get, box.put, 2).applied():
         box.value = 5
     assert box.value == 5
 
 
 def test_an_error_restores_it_too():
     box = Box()
-    with pytest.raises(KeyError), Held(box.get, box.put, 2).held():
+    with pytest.raises(KeyError), TemporarySetting(box.get, box.put, 2).applied():
         raise KeyError
     assert box.value == 1
 
 
 def test_the_interpreters_own():
     before = gc.get_threshold(), sys.getswitchinterval()
-    with no_full_collections(), quick_turns():
+    with no_full_collections(), short_switch_interval():
         assert gc.get_threshold()[2] > 1 << 20
         assert sys.getswitchinterval() < 0.001
     assert (gc.get_threshold(), sys.getswitchinterval()) == before
@@ -58,11 +58,11 @@ def test_the_interpreters_own():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_forked_child_does_not_wait_for_holders_in_other_threads():
     box = Box()
-    setting = Held(box.get, box.put, 2)
+    setting = TemporarySetting(box.get, box.put, 2)
     inside, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with setting.held():
+        with setting.applied():
             inside.set()
             leave.wait(10)
 

@@ -13,10 +13,10 @@ from sardonyx.expr.known import DataSymbol, elements
 from sardonyx.expr.region import choose, scan, while_loop
 from sardonyx.expr.scalar import apply, index
 from sardonyx.expr.tensor import Read, Tensor, compute
-from sardonyx.lower.levels import mark_levels
 from sardonyx.lower.lowered import data_symbols, reachable
 from sardonyx.lower.repetition import expand
 from sardonyx.lower.schedule import Repeat
+from sardonyx.lower.segment_levels import mark_levels
 from sardonyx.lower.values import Value
 from sardonyx.ops.pointwise import add, along, cast, view
 from tests.lower.harness import compiled, parse, reals
@@ -24,10 +24,10 @@ from tests.lower.harness import compiled, parse, reals
 
 def levels(*outputs: Tensor) -> Callable[[Tensor], int]:
     """The level of each tensor that these outputs are made of."""
-    probes: list[DataSymbol] = data_symbols(outputs)
-    values = {t: Value(t) for t in reachable([*outputs, *(p.tensor for p in probes)])}
+    readbacks: list[DataSymbol] = data_symbols(outputs)
+    values = {t: Value(t) for t in reachable([*outputs, *(p.tensor for p in readbacks)])}
     expand(values)
-    mark_levels(values, probes)
+    mark_levels(values, readbacks)
     return lambda t: values[t].level
 
 

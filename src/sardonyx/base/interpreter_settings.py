@@ -20,7 +20,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Held(Generic[T]):
+class TemporarySetting(Generic[T]):
     """A setting that has another value as long as anybody holds it there; any number of threads may."""
 
     def __init__(self, get: Callable[[], T], put: Callable[[T], object], value: T) -> None:
@@ -30,7 +30,7 @@ class Held(Generic[T]):
             os.register_at_fork(after_in_child=self._forget)
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def applied(self) -> Iterator[None]:
         with self._lock:
             if self._holders == 0:
                 self._before = self._get()
@@ -59,5 +59,5 @@ def _set_thresholds(thresholds: tuple[int, int, int]) -> None:
     gc.set_threshold(*thresholds)
 
 
-no_full_collections = Held(gc.get_threshold, _set_thresholds, (200_000, 10, 1 << 30)).held
-quick_turns = Held(sys.getswitchinterval, sys.setswitchinterval, 0.0002).held
+no_full_collections = TemporarySetting(gc.get_threshold, _set_thresholds, (200_000, 10, 1 << 30)).applied
+short_switch_interval = TemporarySetting(sys.getswitchinterval, sys.setswitchinterval, 0.0002).applied

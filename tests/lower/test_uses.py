@@ -24,7 +24,7 @@ from sardonyx.loop.nodes import (
     Tile,
     While,
 )
-from sardonyx.lower.free import free_symbols, written
+from sardonyx.lower.uses import free_symbols, written_buffers
 
 X, Y, Z, T = Buffer("x", f32), Buffer("y", f32), Buffer("z", f32, "scratch"), Buffer("t", i64)
 A, B, C, D = (next(iter(symbols(symbol(name)))) for name in "abcd")
@@ -72,7 +72,7 @@ CASES: dict[str, tuple[Stmt, set[Symbol], set[Buffer]]] = {
 def test_every_part_counts(name: str) -> None:
     statement, free, buffers = CASES[name]
     assert free_symbols(statement) == free
-    assert written(statement) == buffers
+    assert written_buffers(statement) == buffers
 
 
 def test_what_is_no_statement_is_refused() -> None:

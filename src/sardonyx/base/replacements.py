@@ -13,7 +13,7 @@ Array: TypeAlias = "npt.NDArray[Any]"
 Bytes: TypeAlias = "npt.NDArray[np.uint8]"
 
 
-class Given:
+class Replacements:
     """initializers: arrays by the initializers' names. external: the same, of those that the model keeps in other files.
     files: contents by the names of those files; None: they are opened."""
 
@@ -23,4 +23,4 @@ class Given:
         self.initializers, self.external, self.files = initializers, external, files
 
 
-NOTHING = Given({}, {}, None)
+NOTHING = Replacements({}, {}, None)

@@ -38,7 +38,7 @@ def test_statements_of_the_same_form_share_a_kernel(shape: tuple[int, ...]) -> N
     found = list(calls(segment.steps))
     assert len(found) >= LENGTH // 2
     assert len(program.lowered.kernels) < len(found) // 3
-    assert all(isinstance(c, Call) and c.alone and not c.barrier for c in found)
+    assert all(isinstance(c, Call) and c.single_threaded and not c.barrier for c in found)
     program.check(reals(*shape), tolerance=1e-5)
 
 

@@ -16,7 +16,7 @@ from sardonyx.base.symbolic import Symbol, value
 from sardonyx.codegen import features
 from sardonyx.loop.blocks import BLOCK
 from sardonyx.loop.nodes import Const, Index, Reduce, walk
-from sardonyx.lower.sums import reduce_in_blocks
+from sardonyx.lower.blocked_sums import reduce_in_blocks
 from sardonyx.ops import linalg
 from sardonyx.ops.pointwise import along
 from tests.lower.harness import compiled, reals

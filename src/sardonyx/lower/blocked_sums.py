@@ -24,9 +24,9 @@ def adds_floats(fn: str | None, x: Expr) -> bool:
 def bounds(s: Symbol, blocks: Blocks) -> tuple[Dim, Dim, tuple[Symbol, Dim, Dim]]:
     """(where a block of loop s begins, where it ends, the loop over the blocks and its bounds)"""
     n = extent(s)
-    block = Symbol(f"{s.name}.block", ceil_divide(n, blocks.turns))
-    lo = value(block) * blocks.turns
-    return lo, lo + blocks.turns if blocks.even else minimum(lo + blocks.turns, n), (block, 0, extent(block))
+    block = Symbol(f"{s.name}.block", ceil_divide(n, blocks.iterations))
+    lo = value(block) * blocks.iterations
+    return lo, lo + blocks.iterations if blocks.even else minimum(lo + blocks.iterations, n), (block, 0, extent(block))
 
 
 def reduce_in_blocks(fn: str, loops: Sequence[tuple[Symbol, Kind]], x: Expr, most: int, multiple: int = 1) -> Expr:

@@ -23,10 +23,10 @@ class Placed(NamedTuple):
 
     at: float
     nest: Nest
-    alone: bool
+    single_threaded: bool
 
 
-def take_apart(nests: Sequence[Nest]) -> Iterator[Placed]:
+def split_nests(nests: Sequence[Nest]) -> Iterator[Placed]:
     """The nests in order, some of them as several."""
     for nest in nests:
         if is_long(nest):
@@ -37,9 +37,9 @@ def take_apart(nests: Sequence[Nest]) -> Iterator[Placed]:
 
 def is_long(nest: Nest) -> bool:
     """Has the nest many statements, each one plain, and with little to do?"""
-    if len(nest.members) < LEAST_STATEMENTS - 1 or nest.stream or nest.tile is not None:
+    if len(nest.members) < LEAST_STATEMENTS - 1 or nest.panels_outermost or nest.tile is not None:
         return False
-    return all(v.into is None and not v.turns for v in nest.members) and all(map(is_plain, nest.statements))
+    return all(v.into is None and not v.is_next_state for v in nest.members) and all(map(is_plain, nest.statements))
 
 
 def is_plain(v: Value) -> bool:

@@ -30,17 +30,17 @@ def free_symbols(s: Stmt) -> frozenset[Symbol]:
     raise TypeError(f"{s} is no statement")
 
 
-def written(s: Stmt) -> frozenset[Buffer]:
+def written_buffers(s: Stmt) -> frozenset[Buffer]:
     """The buffers that s writes to."""
     if isinstance(s, Store):
         return frozenset([s.buffer])
     if isinstance(s, Tile):
         return frozenset([s.c])
     if isinstance(s, Seq):
-        return frozenset().union(*map(written, s.body))
+        return frozenset().union(*map(written_buffers, s.body))
     if isinstance(s, If):
-        return written(s.then) | (written(s.otherwise) if s.otherwise else frozenset())
-    return written(s.body) if isinstance(s, (For, While, Alloc)) else frozenset()
+        return written_buffers(s.then) | (written_buffers(s.otherwise) if s.otherwise else frozenset())
+    return written_buffers(s.body) if isinstance(s, (For, While, Alloc)) else frozenset()
 
 
 def of_dims(*dims: Dim) -> frozenset[Symbol]:
