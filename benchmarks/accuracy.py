@@ -25,7 +25,7 @@ from benchmarks.agreement import TOLERANCE, VARIATION, identical, least_variatio
 
 
 @dataclass(frozen=True)
-class Finding:
+class AccuracyResult:
     """One case at one optimisation level.
 
     - difference: for each number of threads, the largest relative difference from onnxruntime over all outputs
@@ -45,7 +45,7 @@ class Finding:
         return max(self.difference.values()) <= TOLERANCE and self.same_bits and self.variation > VARIATION
 
 
-def check(name: str, engine: str, threads: tuple[int, ...], levels: tuple[int, ...]) -> Iterator[Finding]:
+def check(name: str, engine: str, threads: tuple[int, ...], levels: tuple[int, ...]) -> Iterator[AccuracyResult]:
     """The findings for all cases of the model `name`, run by the package `engine`."""
     package = importlib.import_module(engine)
     with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +57,7 @@ def check(name: str, engine: str, threads: tuple[int, ...], levels: tuple[int, .
             for index, case in enumerate(cases):
                 ours = {count: outputs[count][index] for count in threads}
                 first, second = expected[index]
-                yield Finding(
+                yield AccuracyResult(
                     name,
                     case.name,
                     level,

@@ -1,7 +1,7 @@
 """The networks of the benchmark that no library of the `export` extra defines, written by hand in torch.
 
 Each constructor returns an `nn.Module` in the layout of its paper; weights are whatever torch draws, because the
-export keeps only the graph. Pictures are f32[n, 3, h, w] everywhere.
+export keeps only the graph. Images are f32[n, 3, h, w] everywhere.
 """
 
 from itertools import pairwise
@@ -184,7 +184,7 @@ class PoolingPyramid(nn.Module):
 class DetectionHead(nn.Module):
     """Anchor-based head: three feature maps -> (f32[n, boxes, 4], f32[n, boxes, 1 + classes]).
 
-    Boxes are centre and size in pixels of the picture, scores lie between 0 and 1.
+    Boxes are centre and size in pixels of the image, scores lie between 0 and 1.
     """
 
     STRIDES = (8, 16, 32)

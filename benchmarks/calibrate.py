@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
-from benchmarks.strip import VIEWS
+from benchmarks.strip_weights import VIEWS
 from benchmarks.weightless import fill, record, set_record
 
 SCALED = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})

@@ -1,7 +1,7 @@
-"""Draws what `benchmarks.compare` measured as the picture of the README: `python -m benchmarks.chart compare.json speed.svg`.
+"""Draws what `benchmarks.compare` measured as the chart of the README: `python -m benchmarks.chart compare.json speed.svg`.
 
 One bar for each model and peer: how many times as long the peer takes, the geometric mean over the model's cases with one
-thread. The picture is text (SVG), so that a change of figures shows in a diff.
+thread. The chart is text (SVG), so that a change of figures shows in a diff.
 """
 
 import json
@@ -32,7 +32,7 @@ def ratios(comparisons: list[dict[str, Any]], threads: int = 1) -> dict[str, dic
 
 
 def draw(table: dict[str, dict[str, float]], machine: str) -> str:
-    """The picture, the model with the longest bar first. Raises ValueError if there is nothing to draw."""
+    """The chart, the model with the longest bar first. Raises ValueError if there is nothing to draw."""
     if not table:
         raise ValueError("no model was measured with one thread")
     rows = sorted(table.items(), key=lambda row: -max(row[1].values()))
@@ -68,13 +68,13 @@ def draw(table: dict[str, dict[str, float]], machine: str) -> str:
     return "\n".join([*out, "</svg>"]) + "\n"
 
 
-def main(source: Path, picture: Path) -> None:
-    """Writes the picture of the figures in `source`."""
+def main(source: Path, chart: Path) -> None:
+    """Writes the chart of the figures in `source`."""
     told = json.loads(source.read_text())
     facts = told["machine"]
     packages = ", ".join(f"{name} {facts['packages'][name]}" for name in ("onnxruntime", "openvino") if name in facts["packages"])
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    picture.write_text(draw(ratios(told["comparisons"]), f"{facts['processor']}, {facts['cores']} cores; {packages}"))
+    chart.parent.mkdir(parents=True, exist_ok=True)
+    chart.write_text(draw(ratios(told["comparisons"]), f"{facts['processor']}, {facts['cores']} cores; {packages}"))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
 
 
 @dataclass(frozen=True)
-class Finding:
+class CaseResult:
     """One case. reason: the exception, the numbers that differ, or why a node was not compiled."""
 
     name: str
@@ -65,7 +65,7 @@ def work() -> None:
         print(json.dumps(asdict(run_case(cases[line.strip()]))), file=answers)
 
 
-def run_case(case) -> Finding:
+def run_case(case) -> CaseResult:
     """Prepares and runs a `onnx.backend.test.case.test_case.TestCase` and compares its outputs."""
     import onnx
 
@@ -97,11 +97,11 @@ def run_case(case) -> Finding:
     except AssertionError as error:
         text = " ".join(str(error).split())
         if "Not equal" in text or "not equal" in text or "Unexpected type" in text or "incorrect" in text:
-            return Finding(case.name, family, "wrong", f"{outcome('')}: {text[:300]}")
-        return Finding(case.name, family, "error", location(error))
+            return CaseResult(case.name, family, "wrong", f"{outcome('')}: {text[:300]}")
+        return CaseResult(case.name, family, "error", location(error))
     except Exception as error:
-        return Finding(case.name, family, "error", f"{type(error).__name__}: {error} {location(error)}")
-    return Finding(case.name, family, outcome(""), "; ".join(said))
+        return CaseResult(case.name, family, "error", f"{type(error).__name__}: {error} {location(error)}")
+    return CaseResult(case.name, family, outcome(""), "; ".join(said))
 
 
 def location(error: BaseException) -> str:
@@ -158,7 +158,7 @@ def family_of(name: str, model) -> str:
 # ---- in the process that counts -------------------------------------------------------------------------------------------------
 
 
-def findings(names: Sequence[str], seconds: float) -> Iterator[Finding]:
+def findings(names: Sequence[str], seconds: float) -> Iterator[CaseResult]:
     """Each case's finding, whatever happens to the process that runs it."""
     left = list(names)
     while left:
@@ -167,7 +167,7 @@ def findings(names: Sequence[str], seconds: float) -> Iterator[Finding]:
             yield finding
 
 
-def one_process(names: Sequence[str], seconds: float) -> Iterator[Finding]:
+def one_process(names: Sequence[str], seconds: float) -> Iterator[CaseResult]:
     """The findings of one process, as far as it gets; the last is the crash that ended it."""
     command = [sys.executable, "-c", "from benchmarks.conformance import work; work()"]
     with tempfile.TemporaryFile() as errors:
@@ -188,14 +188,14 @@ def one_process(names: Sequence[str], seconds: float) -> Iterator[Finding]:
                 errors.seek(0)
                 last = errors.read().decode(errors="replace").strip().splitlines()[-1:]
                 why = f"signal {-code}" if ready else f"more than {seconds:.0f} s"
-                yield Finding(name, "?", "crash", " ".join([why, *last]))
+                yield CaseResult(name, "?", "crash", " ".join([why, *last]))
                 return
-            yield Finding(**json.loads(line))
+            yield CaseResult(**json.loads(line))
         process.stdin.close()
         process.wait()
 
 
-def table(found: Iterable[Finding]) -> str:
+def table(found: Iterable[CaseResult]) -> str:
     """Counts per family."""
     counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for f in found:
@@ -209,7 +209,7 @@ def table(found: Iterable[Finding]) -> str:
     return "\n".join(rows)
 
 
-def reasons(found: Iterable[Finding], outcome: str) -> str:
+def reasons(found: Iterable[CaseResult], outcome: str) -> str:
     """The cases of one outcome, by reason, the most frequent first."""
     groups: dict[str, list[str]] = collections.defaultdict(list)
     for f in found:

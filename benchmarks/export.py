@@ -31,7 +31,7 @@ from transformers.cache_utils import DynamicCache
 
 from benchmarks import architectures, models, weightless
 from benchmarks.calibrate import calibrate
-from benchmarks.strip import strip
+from benchmarks.strip_weights import strip
 
 
 class HiddenState(nn.Module):
@@ -104,7 +104,7 @@ def _single(
     return TorchNetwork(build, (example,), ("input",), ("output",), (axes,), (output_axes or axes,))
 
 
-def _picture_network(build: Callable[[str], nn.Module], side: int = 224) -> TorchNetwork:
+def _image_network(build: Callable[[str], nn.Module], side: int = 224) -> TorchNetwork:
     return _single(build, torch.randn(2, 3, side, side), {0: "batch"})
 
 
@@ -241,25 +241,25 @@ def _networks() -> dict[str, TorchNetwork]:
     frames, states, samples = ({0: "batch", 1: name} for name in ("frames", "states", "samples"))
     sides, doubled = {0: "batch", 2: "height", 3: "width"}, {0: "batch", 2: "rows", 3: "columns"}
     return {
-        "resnet50": _picture_network(lambda _: architectures.ResNet50()),
-        "mobilenet_v2": _picture_network(lambda _: architectures.MobileNetV2()),
-        "convnext_tiny": _picture_network(lambda _: architectures.ConvNextTiny()),
+        "resnet50": _image_network(lambda _: architectures.ResNet50()),
+        "mobilenet_v2": _image_network(lambda _: architectures.MobileNetV2()),
+        "convnext_tiny": _image_network(lambda _: architectures.ConvNextTiny()),
         "detector": _detector_network(),
-        "vit_b16": _picture_network(_vit),
+        "vit_b16": _image_network(_vit),
         "bert_base": _encoder_network(_bert),
         "distilbert": _encoder_network(_distilbert),
         "gpt2": _decoder_network(_gpt2, layers=12, heads=12),
         "lstm_tagger": _single(lambda _: architectures.LstmTagger(), torch.randint(0, 1000, (2, 7)), tokens),
         "mlp": _single(lambda _: architectures.mlp(), torch.randn(2, 784), rows),
-        "pvt_v2": _picture_network(lambda _: _pvt_v2()),
-        "dpt": _picture_network(_dpt, 384),
+        "pvt_v2": _image_network(lambda _: _pvt_v2()),
+        "dpt": _image_network(_dpt, 384),
         "detr": _detr_network(),
         "mpnet": _encoder_network(lambda _: _mpnet()),
         "qwen2": _decoder_network(_qwen2, layers=8, heads=2),
         "speech2text": _single(lambda _: _speech2text(), torch.randn(2, 90, 80), frames, states),
         "hifigan": _single(lambda _: _hifigan(), torch.randn(2, 20, 80), frames, samples),
         "unet": _unet_network(),
-        "mobilenet_v3": _picture_network(lambda _: architectures.MobileNetV3()),
+        "mobilenet_v3": _image_network(lambda _: architectures.MobileNetV3()),
         "super_resolution": _single(lambda _: architectures.SuperResolution(), torch.randn(2, 3, 64, 96), sides, doubled),
         "gru_lm": _single(lambda _: architectures.GruLanguageModel(), torch.randint(0, 1000, (2, 7)), tokens),
         "mixture": _single(lambda _: architectures.Mixture(), torch.randn(9, 256), rows),

@@ -1,7 +1,7 @@
 """Single kernels against the measured peak of fused multiply-adds: `python -m benchmarks.kernels [KERNEL ...]`.
 
 Each kernel is an ONNX model of one node with a symbolic number of rows, and what is timed is `run()`, whole.
-Convolutions read and write channels-last pictures (by transposes around the node) that already have their border, so
+Convolutions read and write channels-last images (by transposes around the node) that already have their border, so
 that nothing but the convolution is left to do. Peak and kernel are measured in turn, a few milliseconds each, because
 the clock drifts, and rounds go through all kernels, because other tenants of the machine come and go for seconds. In a
 round, the burst that is one in ten counts, of both; of rounds, the one in four.
@@ -124,7 +124,7 @@ def _model(nodes: list[onnx.NodeProto], x: Dims, y: Dims, weight: tuple[int, ...
 
 
 @dataclass(frozen=True)
-class Finding:
+class KernelRate:
     """A kernel at a number of threads: its rate in operations a second and its fraction of the peak, round by round."""
 
     kernel: str
@@ -172,9 +172,9 @@ class Subject:
         return self.kernel.operations * self.calls / (time.perf_counter() - start)
 
 
-def measure(subjects: Sequence[Subject], peak: FmaPeak, rounds: int) -> list[Finding]:
+def measure(subjects: Sequence[Subject], peak: FmaPeak, rounds: int) -> list[KernelRate]:
     """Times all subjects in each round, each in turn with the peak."""
-    findings = [Finding(s.kernel.name, s.threads, [], []) for s in subjects]
+    findings = [KernelRate(s.kernel.name, s.threads, [], []) for s in subjects]
     for _ in range(rounds):
         for subject, finding in zip(subjects, findings, strict=True):
             pairs = [(subject.rate(), peak.rate(subject.threads, repeats=2)) for _ in range(PAIRS)]

@@ -20,7 +20,7 @@ GRAPHS = Path(__file__).parent / "graphs"
 class Input:
     """One input: its name, shape and what fills it.
 
-    - picture: f32[n, 3, h, w], smooth colours with some noise, zero mean and unit variance
+    - image: f32[n, 3, h, w], smooth colours with some noise, zero mean and unit variance
     - normal: f32, standard normal
     - pixels: f32, integers from 0 to 16 as in scikit-learn's digits
     - tokens: i64, uniform below `limit`
@@ -60,8 +60,8 @@ class Model:
         raise KeyError(f"model {self.name!r} has no case {name!r}, only {[case.name for case in self.cases]}")
 
 
-def _pictures(name: str, *batches: int, side: int = 224) -> tuple[Case, ...]:
-    return tuple(Case(str(n), (Input(name, (n, 3, side, side), "picture"),)) for n in batches)
+def _images(name: str, *batches: int, side: int = 224) -> tuple[Case, ...]:
+    return tuple(Case(str(n), (Input(name, (n, 3, side, side), "image"),)) for n in batches)
 
 
 def _rows(name: str, width: int, fill: str, *batches: int) -> tuple[Case, ...]:
@@ -93,10 +93,10 @@ def _decoding(vocabulary: int, layers: int, heads: int, width: int, *lengths: tu
     )
 
 
-_CLASSIFIER = _pictures("input", 1, 8)
+_CLASSIFIER = _images("input", 1, 8)
 _DETECTOR = (
-    Case("640x640", (Input("input", (1, 3, 640, 640), "picture"),)),
-    Case("480x640", (Input("input", (1, 3, 480, 640), "picture"),)),
+    Case("640x640", (Input("input", (1, 3, 640, 640), "image"),)),
+    Case("480x640", (Input("input", (1, 3, 480, 640), "image"),)),
 )
 _ENCODER = _sentences(30_522, (1, 128), (1, 37), (4, 64), (1, 384))
 _DIFFUSION = (
@@ -112,22 +112,22 @@ _FROM_TORCH: dict[str, tuple[Case, ...]] = {
     "mobilenet_v2": _CLASSIFIER,
     "convnext_tiny": _CLASSIFIER,
     "detector": _DETECTOR,
-    "vit_b16": _pictures("input", 1),
+    "vit_b16": _images("input", 1),
     "bert_base": _ENCODER,
     "distilbert": _ENCODER,
     "gpt2": _decoding(50_257, 12, 12, 64, (64, 0), (1, 1), (1, 255), (1, 1000)),
     "lstm_tagger": _TAGGER,
     "mlp": _rows("input", 784, "normal", 1, 64),
     "pvt_v2": _CLASSIFIER,
-    "dpt": _pictures("input", 1, side=384),
-    "detr": _pictures("input", 1, side=512),
+    "dpt": _images("input", 1, side=384),
+    "detr": _images("input", 1, side=512),
     "mpnet": _sentences(30_527, (1, 100)),
     "qwen2": _decoding(16_000, 8, 2, 64, (32, 0), (1, 200)),
     "speech2text": (Case("1x300", (Input("input", (1, 300, 80), "normal"),)),),
     "hifigan": (Case("1x80", (Input("input", (1, 80, 80), "normal"),)),),
     "unet": (Case("1", _DIFFUSION),),
     "mobilenet_v3": _CLASSIFIER,
-    "super_resolution": _pictures("input", 1, side=128),
+    "super_resolution": _images("input", 1, side=128),
     "gru_lm": (Case("1x50", (Input("input", (1, 50), "tokens", 10_000),)),),
     "mixture": _rows("input", 256, "normal", 50, 1),
     "odd_chain": _rows("input", 257, "normal", 1, 31),
@@ -138,7 +138,7 @@ _FROM_SKLEARN = {
     "random_forest": _rows("X", 64, "pixels", 1, 1000),
     "gradient_boosting": _rows("X", 64, "pixels", 1, 1000),
 }
-# The models inside the `onnx` package, and what each calls its picture.
+# The models inside the `onnx` package, and what each calls its image.
 _LIGHT = {
     "light_bvlc_alexnet": "data_0",
     "light_densenet121": "data_0",
@@ -156,7 +156,7 @@ MODELS: dict[str, Model] = {
     for model in (
         *(Model(name + suffix, cases) for name, cases in _FROM_TORCH.items() for suffix in ("", "_dynamo")),
         *(Model(name, cases) for name, cases in _FROM_SKLEARN.items()),
-        *(Model(name, _pictures(picture, 1)) for name, picture in _LIGHT.items()),
+        *(Model(name, _images(image, 1)) for name, image in _LIGHT.items()),
     )
 }
 
@@ -183,8 +183,8 @@ def feeds(name: str, case: str, seed: int = 0) -> dict[str, np.ndarray]:
 def _values(item: Input, seed: int) -> np.ndarray:
     random = weightless.seeded(f"{item.name} {item.shape} {seed}")
     match item.fill:
-        case "picture":
-            return _picture(random, item.shape)
+        case "image":
+            return _image(random, item.shape)
         case "normal":
             return random.standard_normal(item.shape, dtype=np.float32)
         case "pixels":
@@ -199,7 +199,7 @@ def _values(item: Input, seed: int) -> np.ndarray:
             raise ValueError(f"input {item.name!r}: unknown fill {fill!r}")
 
 
-def _picture(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def _image(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """f32[n, 3, h, w] with h and w multiples of 32: a coarse grid of colours, each square 32 pixels wide, and noise."""
     n, channels, h, w = shape
     coarse = random.standard_normal((n, channels, h // 32, w // 32), dtype=np.float32)

@@ -8,7 +8,7 @@
     loop     an ONNX Loop of 10,000 turns over a 64x64 product and its tanh
     nodes    creating sessions of very many small nodes, with nothing cached
 
-Every figure comes from a process of its own (`benchmarks.alone`). The engines take turns, one process each, round by round; what is
+Every figure comes from a process of its own (`benchmarks.one_process`). The engines take turns, one process each, round by round; what is
 reported is the median over rounds, and their range.
 """
 
@@ -29,9 +29,9 @@ import numpy as np
 import onnx
 import typer
 
-from benchmarks import alone, models, synthetic
-from benchmarks.alone import Figures, Subject
+from benchmarks import models, one_process, synthetic
 from benchmarks.engines import ENGINES, Engine, EngineError, Feeds
+from benchmarks.one_process import Figures, Subject
 from benchmarks.report import machine, markdown_table, show_table
 
 STARTED = (
@@ -70,7 +70,7 @@ class Settings:
 
 
 @dataclass
-class Finding:
+class Measurement:
     """What one engine gave: for each quantity its value in each round; and, where it failed, how."""
 
     measure: str
@@ -108,13 +108,13 @@ def measured(what: Callable[[Subject], Figures], subject: Subject, settings: Set
     """The figures of one measurement, in a process of its own. EngineError: as `process`."""
     file = settings.folder / "request"
     file.write_bytes(pickle.dumps((what.__name__, subject)))
-    process(["-m", "benchmarks.alone", str(file)], ENGINES[subject.engine], settings, cold)
+    process(["-m", "benchmarks.one_process", str(file)], ENGINES[subject.engine], settings, cold)
     return pickle.loads(file.read_bytes())
 
 
-def in_turns(measure: str, subject: str, settings: Settings, take: Measure) -> list[Finding]:
+def in_turns(measure: str, subject: str, settings: Settings, take: Measure) -> list[Measurement]:
     """The findings of all engines on one subject: round by round, each engine once. One that fails is left out from then on."""
-    findings = [Finding(measure, subject, engine.name) for engine in settings.engines]
+    findings = [Measurement(measure, subject, engine.name) for engine in settings.engines]
     for _ in range(settings.rounds):
         for engine, finding in zip(settings.engines, findings, strict=True):
             if finding.failure:
@@ -158,7 +158,7 @@ def fill_cache(subject: Subject, settings: Settings, cold: bool = False) -> None
     An engine that fails here fails again where it is measured.
     """
     try:
-        measured(alone.creation, subject, settings, cold)
+        measured(one_process.creation, subject, settings, cold)
     except EngineError:
         return
 
@@ -166,7 +166,7 @@ def fill_cache(subject: Subject, settings: Settings, cold: bool = False) -> None
 # ---- measures: each yields the findings of one subject after the other --------------------------------------------------------
 
 
-def start(name: str, settings: Settings) -> list[Finding]:
+def start(name: str, settings: Settings) -> list[Measurement]:
     """Seconds of creating a session, and from the start of the process to the first output."""
     path, feeds = saved(name, settings)
     first = [text for file in sorted(feeds[0].iterdir()) for text in (file.stem, str(file))]
@@ -176,9 +176,9 @@ def start(name: str, settings: Settings) -> list[Finding]:
 
     def take(engine: Engine) -> Figures:
         subject = Subject(engine.name, path, feeds[:1])
-        cold = measured(alone.creation, subject, settings, cold=True)["created, s"] if engine.cold else None
+        cold = measured(one_process.creation, subject, settings, cold=True)["created, s"] if engine.cold else None
         fill_cache(subject, settings)
-        created = measured(alone.creation, subject, settings)["created, s"]
+        created = measured(one_process.creation, subject, settings)["created, s"]
         begin = time.perf_counter()
         printed = process(["-c", FIRST, engine.name, str(path), *first], engine, settings)
         figures = {"created, ms": created * 1e3, "process to output, ms": (float(printed.split()[-1]) - begin) * 1e3}
@@ -187,37 +187,37 @@ def start(name: str, settings: Settings) -> list[Finding]:
     return in_turns("start", name, settings, take)
 
 
-FIRST = "import sys; from benchmarks.first import main; main(*sys.argv[1:])"
+FIRST = "import sys; from benchmarks.first_output import main; main(*sys.argv[1:])"
 
 
-def memory(name: str, settings: Settings) -> list[Finding]:
+def memory(name: str, settings: Settings) -> list[Measurement]:
     """MB of the process at its peak, its session from the cache, after running each case."""
-    return _from_cache("memory", alone.memory, name, settings, *saved(name, settings))
+    return _from_cache("memory", one_process.memory, name, settings, *saved(name, settings))
 
 
-def shapes(name: str, settings: Settings) -> list[Finding]:
+def shapes(name: str, settings: Settings) -> list[Measurement]:
     """Milliseconds of a run of a new shape, and of the same shape again."""
     case, size, lengths = LENGTHS[name]
-    return _from_cache("shapes", alone.shapes, name, settings, *saved(name, settings, case), size=size, lengths=lengths)
+    return _from_cache("shapes", one_process.shapes, name, settings, *saved(name, settings, case), size=size, lengths=lengths)
 
 
-def callers(name: str, settings: Settings) -> list[Finding]:
+def callers(name: str, settings: Settings) -> list[Measurement]:
     """Runs a second of eight threads that share a session of one thread each."""
     cases = SHARED_CASES.get(name, models.MODELS[name].cases[0].name)
-    return _from_cache("callers", alone.callers, name, settings, *saved(name, settings, cases))
+    return _from_cache("callers", one_process.callers, name, settings, *saved(name, settings, cases))
 
 
-def idle(name: str, settings: Settings) -> list[Finding]:
+def idle(name: str, settings: Settings) -> list[Measurement]:
     """CPU time of a process with two threads that has nothing to do."""
-    return _from_cache("idle", alone.idle, name, settings, *saved(name, settings), threads=2)
+    return _from_cache("idle", one_process.idle, name, settings, *saved(name, settings), threads=2)
 
 
-def loop(name: str, settings: Settings) -> list[Finding]:
+def loop(name: str, settings: Settings) -> list[Measurement]:
     """Milliseconds of a Loop of 10,000 turns."""
-    return _from_cache("loop", alone.runs, name, settings, *saved_graph(synthetic.loop(LOOP_TURNS), name, settings))
+    return _from_cache("loop", one_process.runs, name, settings, *saved_graph(synthetic.loop(LOOP_TURNS), name, settings))
 
 
-def nodes(name: str, settings: Settings) -> list[Finding]:
+def nodes(name: str, settings: Settings) -> list[Measurement]:
     """Seconds of creating a session of `kind count` nodes with nothing cached."""
     kind, count = name.split()
     path, feeds = saved_graph(synthetic.MANY_NODES[kind](int(count)), kind, settings)
@@ -226,7 +226,7 @@ def nodes(name: str, settings: Settings) -> list[Finding]:
         fill_cache(Subject(engine.name, *saved_graph(synthetic.MANY_NODES[kind](16), "one", settings)), settings, cold=True)
 
     def take(engine: Engine) -> Figures:
-        return measured(alone.runs, Subject(engine.name, path, feeds, seconds=0.1), settings, cold=True)
+        return measured(one_process.runs, Subject(engine.name, path, feeds, seconds=0.1), settings, cold=True)
 
     return in_turns("nodes", name, settings, take)
 
@@ -239,7 +239,7 @@ def _from_cache(
     path: Path,
     feeds: tuple[Path, ...],
     **more: Any,
-) -> list[Finding]:
+) -> list[Measurement]:
     """The findings of a measurement that is made whole in one process, sessions coming from the cache where there is one."""
     subjects = {e.name: Subject(e.name, path, feeds, **{"seconds": settings.seconds} | more) for e in settings.engines}
     for engine in settings.engines:
@@ -270,7 +270,7 @@ MEASURES = {measure.__name__: measure for measure in (start, memory, shapes, cal
 # ---- the report -------------------------------------------------------------------------------------------------------------
 
 
-def findings_table(findings: list[Finding]) -> tuple[list[str], list[list[str]]]:
+def measurement_table(findings: list[Measurement]) -> tuple[list[str], list[list[str]]]:
     """The header and the rows of one measure: median (least to most) of each quantity, round by round."""
     quantities = list(dict.fromkeys(quantity for finding in findings for quantity in finding.figures))
     rows = [
@@ -286,7 +286,7 @@ def _cell(numbers: list[float] | None) -> str:
     return f"{statistics.median(numbers):.4g} ({min(numbers):.4g} to {max(numbers):.4g})"
 
 
-def write(findings: list[Finding], folder: Path) -> None:
+def write(findings: list[Measurement], folder: Path) -> None:
     """Writes operation.json and operation.md into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     facts = machine()
@@ -294,7 +294,7 @@ def write(findings: list[Finding], folder: Path) -> None:
     (folder / "operation.json").write_text(json.dumps(content, indent=1) + "\n")
     parts = [f"{facts['processor']}, {facts['cores']} cores; {facts['packages']}\n"]
     for what in dict.fromkeys(finding.measure for finding in findings):
-        parts += [f"## {what}\n", markdown_table(*findings_table([f for f in findings if f.measure == what]))]
+        parts += [f"## {what}\n", markdown_table(*measurement_table([f for f in findings if f.measure == what]))]
     (folder / "operation.md").write_text("\n".join(parts))
 
 
@@ -316,7 +316,7 @@ def main(
             if name not in known:
                 raise typer.BadParameter(f"no {name!r}, only {', '.join(known)}")
     engines = tuple(ENGINES[name] for name in (engine, *peers))
-    findings: list[Finding] = []
+    findings: list[Measurement] = []
     counts = tuple(int(part) for part in count.split(","))
     with tempfile.TemporaryDirectory() as bytecode:
         settings = Settings(engines, Path(), Path(bytecode), tuple(model or ()), rounds, seconds, limit, counts)
@@ -324,7 +324,7 @@ def main(
             for subject in subjects_of(name, settings):
                 with tempfile.TemporaryDirectory() as folder:
                     found = MEASURES[name](subject, replace(settings, folder=Path(folder)))
-                show_table(*findings_table(found), title=f"{name} {subject}")
+                show_table(*measurement_table(found), title=f"{name} {subject}")
                 findings += found
             write(findings, output)
     if any(finding.failure and finding.engine == engine for finding in findings):

@@ -1,4 +1,4 @@
-"""What `benchmarks.compare` found, as text on the terminal, JSON, Markdown and a picture."""
+"""What `benchmarks.compare` found, as text on the terminal, JSON, Markdown and a chart."""
 
 import json
 import math
@@ -128,7 +128,7 @@ def markdown(creations: list["Creation"], comparisons: list["Comparison"]) -> st
     )
 
 
-def picture(comparisons: list["Comparison"], path: Path) -> None:
+def draw_chart(comparisons: list["Comparison"], path: Path) -> None:
     """Draws one bar for each case and peer: the peer's time over ours."""
     from matplotlib.figure import Figure
 
@@ -161,6 +161,6 @@ def write(creations: list["Creation"], comparisons: list["Comparison"], folder: 
     }
     (folder / "compare.json").write_text(json.dumps(content, indent=1) + "\n")
     (folder / "compare.md").write_text(markdown(creations, comparisons))
-    picture(comparisons, folder / "compare.png")
+    draw_chart(comparisons, folder / "compare.png")
     print(summary(comparisons))
     print(f"written to {folder}")

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from fuzz.children import Child, Limits, Outcome, execute
+from fuzz.child_process import Child, Limits, Outcome, execute
 
 MOST_KEPT = 3  # reproducers of one finding
 MOST_TRIES = 200  # executions for making one input smaller

@@ -19,7 +19,7 @@ import numpy as np
 
 from fuzz import corpus, mutations
 from fuzz.campaign import main
-from fuzz.children import Outcome
+from fuzz.child_process import Outcome
 
 MOST_ELEMENTS = 1 << 16  # of an input that is fed
 SECONDS = "3"  # that the first run may take

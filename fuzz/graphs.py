@@ -4,7 +4,7 @@
     python -m fuzz.graphs --replay DIR/graphs-1-77.onnx               runs one again
 
 An execution is one graph, with feeds of two sets of sizes and one configuration: level, threads, target. It finds something if a result
-differs from the reference's by more than rounding explains (`fuzz/worlds.py`), a second run or another number of threads gives other
+differs from the reference's by more than rounding explains (`fuzz/three_arithmetics.py`), a second run or another number of threads gives other
 bits, or anything is raised.
 """
 
@@ -21,11 +21,11 @@ import numpy as np
 import onnx
 
 from fuzz.campaign import main
-from fuzz.children import Outcome
+from fuzz.case_file import Packed
+from fuzz.child_process import Outcome
 from fuzz.drawing.model import draw
-from fuzz.packed import Packed
-from fuzz.smaller import smaller
-from fuzz.worlds import Array, Evaluated, Known, Undetermined, complaint, exact, widened
+from fuzz.shrink import smaller
+from fuzz.three_arithmetics import Array, Evaluated, Known, Undetermined, complaint, exact, widened
 from sardonyx import GraphOptimizationLevel, InferenceSession, SessionOptions
 from sardonyx.base.dtypes import BY_CODE, from_numpy
 from sardonyx.base.errors import SardonyxError

@@ -20,8 +20,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from fuzz.campaign import main
-from fuzz.children import Outcome
-from fuzz.guarded import guarded, guarded_copy, guarded_empty
+from fuzz.child_process import Outcome
+from fuzz.guard_pages import guarded, guarded_copy, guarded_empty
 from sardonyx import InferenceSession, RunOptions
 from sardonyx.base.errors import SardonyxError
 from sardonyx.runtime import execution

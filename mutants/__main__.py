@@ -21,9 +21,9 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from mutants.bench import Bench, Result, copy
-from mutants.cover import measure
 from mutants.draw import Mutant, draw, equivalents, measured, name_of
+from mutants.function_coverage import measure
+from mutants.runner import Bench, Result, copy
 
 ROOT = Path(__file__).parent.parent
 PATHS = "lower,codegen,graph"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mutants.sites import KINDS, Site, mutated, sites
+from mutants.fault_sites import KINDS, Site, mutated, sites
 
 PACKAGE = Path("src/sardonyx")
 

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from fuzz.worlds import Array, Evaluated, Known, Undetermined, exact, from_numpy
+from fuzz.three_arithmetics import Array, Evaluated, Known, Undetermined, exact, from_numpy
 from sardonyx.base.dtypes import BY_CODE, DType
 from sardonyx.base.errors import SardonyxError
 from sardonyx.graph import schemas

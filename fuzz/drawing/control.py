@@ -14,7 +14,7 @@ from onnx import helper
 from fuzz.drawing import movement, pointwise, sizes, sums
 from fuzz.drawing.builder import FEEDS, Builder, Rejected, Value
 from fuzz.drawing.sizes import as_scalar, as_vector, size
-from fuzz.worlds import exact
+from fuzz.three_arithmetics import exact
 
 DEEPEST = 3
 MOST_TRIPS = 6

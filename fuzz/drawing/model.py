@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from fuzz.case_file import Configuration, Packed
 from fuzz.drawing.builder import FEEDS, NAMES, RESULTS, SIZES, TYPES, Builder, Model, Rejected, Value
 from fuzz.drawing.control import fill
-from fuzz.packed import Configuration, Packed
 
 OPSETS = (17, 18, 18, 20, 21, 21, 22)
 

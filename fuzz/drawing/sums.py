@@ -194,12 +194,12 @@ def conv(g: Builder) -> None:
     bias = g.leaf([outputs], x.dtype) if g.chance(0.5) else None
     form = window(g, axes, dilated=True)
     if not all(window_fits(shape[2:], kernel, form) for shape in x.shapes):
-        raise Rejected("a window larger than its picture, which onnxruntime refuses as well, and onnx.reference does not always")
+        raise Rejected("a window larger than its image, which onnxruntime refuses as well, and onnx.reference does not always")
     g.out("Conv", x, w, bias, group=groups, **form)
 
 
 def window_fits(sizes: Sequence[int], kernel: Sequence[int], form: Mapping[str, Any]) -> bool:
-    """Does a window lie inside the picture with its padding, along each axis?"""
+    """Does a window lie inside the image with its padding, along each axis?"""
     if str(form.get("auto_pad", "")).startswith("SAME"):
         return True
     axes = len(sizes)

@@ -23,7 +23,7 @@ from sardonyx.inspection import feeds as inputs
 from sardonyx.session.enums import GraphOptimizationLevel
 
 if TYPE_CHECKING:
-    from sardonyx.inspection.verify import Difference, Finding
+    from sardonyx.inspection.verify import Difference, LevelResult
 
 DIFFERS, UNUSABLE = 1, 2
 LEVELS = dict(zip(("disabled", "basic", "extended", "layout", "all"), GraphOptimizationLevel, strict=True))
@@ -95,7 +95,7 @@ def verify(
             )
         agrees = True
         for found in map(verification.check, levels):
-            show_finding(found)
+            show_result(found)
             agrees = agrees and found.is_agreement
     if not agrees:
         raise typer.Exit(DIFFERS)
@@ -108,7 +108,7 @@ def level_named(name: str) -> GraphOptimizationLevel:
     return LEVELS[name]
 
 
-def show_finding(found: Finding) -> None:
+def show_result(found: LevelResult) -> None:
     name = next(name for name, level in LEVELS.items() if level is found.level)
     if found.error:
         typer.secho(f"{name:9} failed: {found.error}", fg=typer.colors.RED)

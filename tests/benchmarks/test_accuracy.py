@@ -37,7 +37,7 @@ def test_a_wrong_output_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     [(0.0, True, 0.5, True), (2e-4, True, 0.5, False), (0.0, False, 0.5, False), (0.0, True, 0.0, False)],
 )
 def test_what_passes(difference: float, same_bits: bool, variation: float, passed: bool) -> None:
-    assert accuracy.Finding("m", "c", 99, {1: 0.0, 2: difference}, same_bits, variation).passed is passed
+    assert accuracy.AccuracyResult("m", "c", 99, {1: 0.0, 2: difference}, same_bits, variation).passed is passed
 
 
 def test_level_and_threads_reach_the_session(tmp_path: pytest.TempPathFactory) -> None:

@@ -4,7 +4,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks import strip, weightless
+from benchmarks import strip_weights, weightless
 from benchmarks.calibrate import calibrate
 
 
@@ -25,7 +25,7 @@ def _deep_network(layers: int) -> onnx.ModelProto:
     weights = [numpy_helper.from_array(np.zeros((64, 64), np.float32), name) for name in names]
     graph = helper.make_graph(nodes[:-1], "g", [x], [y], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    strip.strip(model)
+    strip_weights.strip(model)
     return model
 
 
@@ -56,9 +56,9 @@ def test_a_product_that_is_zero_whatever_the_input_is_left_alone() -> None:
     weights = [numpy_helper.from_array(np.zeros((64, 64), np.float32), name) for name in ("w0", "w1")]
     graph = helper.make_graph(nodes, "g", [x], [y], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    strip.strip(model)
+    strip_weights.strip(model)
     calibrate(model, {"x": weightless.seeded("x").standard_normal((256, 64), dtype=np.float32)})
     untouched, scaled = (weightless.record(tensor) for tensor in model.graph.initializer)
-    assert untouched == strip.WEIGHT
+    assert untouched == strip_weights.WEIGHT
     assert scaled is not None
     assert scaled.b == pytest.approx(1 / 8, rel=0.1)

@@ -1,4 +1,4 @@
-"""The picture of the README."""
+"""The chart of the README."""
 
 from __future__ import annotations
 

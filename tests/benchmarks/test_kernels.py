@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import kernels
-from benchmarks.kernels import KERNELS, Conv, Finding, MatMul
+from benchmarks.kernels import KERNELS, Conv, KernelRate, MatMul
 from benchmarks.peak import FmaPeak
 
 
@@ -41,7 +41,7 @@ def test_the_peak_loop_computes_what_it_says() -> None:
 
 
 def test_a_kernel_above_the_peak_fails_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "measure", lambda subjects, *_: [Finding(s.kernel.name, 1, [1e9], [1.01]) for s in subjects])
+    monkeypatch.setattr(kernels, "measure", lambda subjects, *_: [KernelRate(s.kernel.name, 1, [1e9], [1.01]) for s in subjects])
     app = kernels.typer.Typer()
     app.command()(kernels.main)
     result = CliRunner().invoke(app, ["1680", "--engine", "onnxruntime", "--threads", "1"])

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import models, weightless
 from benchmarks.agreement import VARIATION, identical, least_variation
-from benchmarks.strip import LARGE
+from benchmarks.strip_weights import LARGE
 
 # Models whose filled form is small enough to be run here; benchmarks.accuracy runs all.
 SMALL = (

@@ -7,8 +7,8 @@ import onnx.reference
 import pytest
 
 import sardonyx
-from benchmarks import alone, synthetic
-from benchmarks.operation import MEASURES, Finding, Settings, findings_table, subjects_of
+from benchmarks import one_process, synthetic
+from benchmarks.operation import MEASURES, Measurement, Settings, measurement_table, subjects_of
 
 
 def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
@@ -37,13 +37,13 @@ def test_many_nodes(kind: str) -> None:
 
 def test_shapes_are_cut_wherever_the_size_stands() -> None:
     feeds = {"past": np.ones((1, 2, 10, 4)), "mask": np.ones((1, 11)), "ids": np.ones((1, 1))}
-    cut = alone.cut(feeds, 10, 3)
+    cut = one_process.cut(feeds, 10, 3)
     assert {name: array.shape for name, array in cut.items()} == {"past": (1, 2, 3, 4), "mask": (1, 4), "ids": (1, 1)}
 
 
 def test_the_table() -> None:
-    found = [Finding("start", "m", "ours", {"ms": [3.0, 1.0, 2.0]}), Finding("start", "m", "theirs", failure="exit code 1")]
-    header, rows = findings_table(found)
+    found = [Measurement("start", "m", "ours", {"ms": [3.0, 1.0, 2.0]}), Measurement("start", "m", "theirs", failure="exit code 1")]
+    header, rows = measurement_table(found)
     assert header == ["", "engine", "ms", "failure"]
     assert rows == [["m", "ours", "2 (1 to 3)", ""], ["m", "theirs", "-", "exit code 1"]]
 

@@ -34,7 +34,7 @@ def test_markdown_states_times_disagreements_and_failures() -> None:
 
 
 def test_files_are_written(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="the picture needs the bench extra")
+    pytest.importorskip("matplotlib", reason="the chart needs the bench extra")
     report.write(CREATIONS, COMPARISONS, tmp_path / "results")
     content = json.loads((tmp_path / "results" / "compare.json").read_text())
     assert content["comparisons"][0]["ratios"] == {"onnxruntime": [2.0], "openvino": [4.0]}

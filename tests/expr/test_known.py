@@ -14,7 +14,7 @@ from sardonyx.expr.index import at, element
 from sardonyx.expr.known import DataSymbol, elements, inside_body, known, listed, only, size_or_none
 from sardonyx.expr.tensor import Read, Tensor, compute, constant, input_tensor, next_id
 from sardonyx.loop.nodes import Index, Op
-from sardonyx.ops.index import gather
+from sardonyx.ops.gather import gather
 from sardonyx.ops.math import binary
 from sardonyx.ops.movement import concat, slice_
 from sardonyx.ops.pointwise import along

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fuzz.campaign import Campaign, State, main, totals
-from fuzz.children import Limits
+from fuzz.child_process import Limits
 from tests.fuzz.toy import Toy
 
 SHORT = Limits(processor=0.5, clock=1.0)

@@ -13,7 +13,7 @@ import pytest
 import sardonyx as sx
 from fuzz import corpus, mutations
 from fuzz.campaign import Campaign
-from fuzz.children import Limits, execute
+from fuzz.child_process import Limits, execute
 from fuzz.files import Files, feeds_for, judged, model_file, value_of
 from sardonyx.base.errors import Fail, InvalidGraph, documented
 from sardonyx.session import pipeline

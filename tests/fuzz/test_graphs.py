@@ -18,10 +18,10 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from fuzz.case_file import Configuration, Packed
 from fuzz.drawing.model import draw
 from fuzz.graphs import Graphs, check, evaluate
-from fuzz.packed import Configuration, Packed
-from fuzz.smaller import smaller
+from fuzz.shrink import smaller
 from sardonyx import InferenceSession
 from sardonyx.graph.load import load
 

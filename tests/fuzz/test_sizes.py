@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fuzz.children import Limits, Outcome, execute
-from fuzz.guarded import PAGE, guarded, guarded_copy, guarded_empty
+from fuzz.child_process import Limits, Outcome, execute
+from fuzz.guard_pages import PAGE, guarded, guarded_copy, guarded_empty
 from fuzz.sizes import Sizes, Trial, model, ones, whole
 
 LIMITS = Limits(processor=20, clock=120, memory=3 << 30)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fuzz.children import Outcome
+from fuzz.child_process import Outcome
 
 
 class Toy:

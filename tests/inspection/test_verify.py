@@ -9,14 +9,14 @@ import pytest
 
 from sardonyx.base.errors import Fail, NoSuchFile, SardonyxError
 from sardonyx.base.options import EXTENDED, CompileOptions
-from sardonyx.inspection.verify import LEVELS, Finding, verify
+from sardonyx.inspection.verify import LEVELS, LevelResult, verify
 from tests.inspection.faulty import becomes, in_bodies, install
 from tests.inspection.models import CHAIN, save
 
 FEEDS = {"x": np.array([[1.0, -2.0, 3.0], [-4.0, 5.0, -6.0]], np.float32)}
 
 
-def findings(path: Path, feeds: dict[str, Any] = FEEDS) -> list[Finding]:
+def findings(path: Path, feeds: dict[str, Any] = FEEDS) -> list[LevelResult]:
     return list(verify(path, feeds, 1e-4))
 
 

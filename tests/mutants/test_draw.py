@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mutants.draw import PACKAGE, draw, equivalents, measured, name_of
-from mutants.sites import KINDS
+from mutants.fault_sites import KINDS
 
 ROOT = Path(__file__).parents[2]
 SOURCE = "def f(a, b):\n    if a < b:\n        g(a)\n    return a + b\n"

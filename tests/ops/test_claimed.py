@@ -16,8 +16,8 @@ from sardonyx.base.errors import SardonyxError
 from sardonyx.ops import signal
 from tests.ops.harness import Array, assert_same, native_session, one_node_model, onnxruntime_reference, reference, run
 
-PICTURE = np.random.default_rng(3).standard_normal((1, 2, 7, 6)).astype(np.float32)
-ROW = PICTURE[:, :, 0]
+IMAGE = np.random.default_rng(3).standard_normal((1, 2, 7, 6)).astype(np.float32)
+ROW = IMAGE[:, :, 0]
 WIDE: list[dict[str, Any]] = [
     {"kernel_shape": [9, 9], "strides": [9, 9], "ceil_mode": 1},
     {"kernel_shape": [20, 3], "pads": [15, 1, 9, 0], "strides": [4, 2]},
@@ -33,7 +33,7 @@ WIDE: list[dict[str, Any]] = [
 @pytest.mark.parametrize("name", ["MaxPool", "AveragePool", "LpPool"])
 def test_windows_larger_than_the_picture(name: str, attributes: dict[str, Any], symbolic: bool) -> None:
     version = 18 if name == "LpPool" else 21
-    inputs = [PICTURE[:, :1] if attributes["kernel_shape"][0] > 100 else PICTURE]
+    inputs = [IMAGE[:, :1] if attributes["kernel_shape"][0] > 100 else IMAGE]
     got = run(name, inputs, attributes, version=version, symbolic=symbolic)
     assert_same(got, onnxruntime_reference(name, inputs, attributes, version=version), 1e-5, 1e-5)
 
@@ -43,8 +43,8 @@ def test_windows_larger_than_the_picture(name: str, attributes: dict[str, Any], 
 def test_averages_with_and_without_the_border(attributes: dict[str, Any], include: int) -> None:
     attributes = {**attributes, "count_include_pad": include}
     assert_same(
-        run("AveragePool", [PICTURE], attributes, version=21),
-        onnxruntime_reference("AveragePool", [PICTURE], attributes),
+        run("AveragePool", [IMAGE], attributes, version=21),
+        onnxruntime_reference("AveragePool", [IMAGE], attributes),
         1e-5,
         1e-5,
     )
@@ -52,8 +52,8 @@ def test_averages_with_and_without_the_border(attributes: dict[str, Any], includ
 
 @pytest.mark.parametrize("attributes", WIDE[:4])
 def test_places_in_windows_larger_than_the_picture(attributes: dict[str, Any]) -> None:
-    got = run("MaxPool", [PICTURE], attributes, version=21, outputs=2)
-    assert_same(got, onnxruntime_reference("MaxPool", [PICTURE], attributes, outputs=2))
+    got = run("MaxPool", [IMAGE], attributes, version=21, outputs=2)
+    assert_same(got, onnxruntime_reference("MaxPool", [IMAGE], attributes, outputs=2))
 
 
 def test_windows_of_whole_numbers() -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fuzz.children import Limits, Outcome, execute
-from fuzz.guarded import guarded_copy
+from fuzz.child_process import Limits, Outcome, execute
+from fuzz.guard_pages import guarded_copy
 from fuzz.sizes import guard_memory
 from sardonyx.base.errors import SardonyxError
 from sardonyx.ops.record import Case, Op

@@ -24,8 +24,8 @@ from sardonyx.graph.constants import lift_constants, tensor_of
 from sardonyx.graph.external_data import ExternalData, tensor_of_bytes
 from sardonyx.graph.gradient import expand_gradients
 from sardonyx.graph.inference import infer
+from sardonyx.graph.initializer_reader import File, Memory, RawData, SplitModel, split_large_tensors
 from sardonyx.graph.inline import inline_functions
-from sardonyx.graph.skim import File, Memory, Piece, Skimmed, skim
 from sardonyx.graph.tensors import byte_count, check_raw, check_tensor, densify, element_count, tensor_dtype
 from sardonyx.graph.types import has_map, set_type
 from sardonyx.graph.verify import Knows, check_structure, check_types, knows_nothing
@@ -66,36 +66,40 @@ def load(source: str | os.PathLike[str] | bytes, options: LoadOptions = LoadOpti
     Raises TypeError for a source of another type, else a SardonyxError that begins with the file's name, if there is one.
     """
     if isinstance(source, bytes):
-        skimmed = skim(Memory(source))
+        split = split_large_tensors(Memory(source))
         try:
-            proto = parse(skimmed.model)
+            proto = parse(split.model)
         except google.protobuf.message.DecodeError as error:
             raise InvalidProtobuf("Failed to load model because protobuf parsing failed.") from error
-        return from_proto(proto, options, skimmed.tensors)
+        return from_proto(proto, options, split.tensors)
     if not isinstance(source, str | os.PathLike):
         raise TypeError(f"Unable to load from type '{type(source)}'")
     path = os.fspath(source)
     prefix = f"Load model from {path} failed:"
-    skimmed = read_file(path, options.reader)
+    split = read_file(path, options.reader)
     try:
-        proto = parse(skimmed.model)
+        proto = parse(split.model)
     except google.protobuf.message.DecodeError as error:
         raise InvalidProtobuf(f"{prefix}Protobuf parsing failed.") from error
     try:
         beside = options if options.folder is not None else replace(options, folder=os.path.dirname(path))
-        return from_proto(proto, beside, skimmed.tensors)
+        return from_proto(proto, beside, split.tensors)
     except SardonyxError as error:
         raise type(error)(prefix + error.detail) from error
 
 
-def read_file(path: str, reader: Background | None) -> Skimmed:
+def read_file(path: str, reader: Background | None) -> SplitModel:
     """What the file says. Raises NoSuchFile; a folder reads as a file that is no model. Fail for a pipe or a device."""
     prefix = f"Load model from {path} failed:"
     try:
         with open(open_regular(path), "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             sized = size > 0 and hasattr(os, "preadv")
-            return skim(File(file.fileno(), size), reader) if sized else skim(Memory(file.readall() or b""))
+            return (
+                split_large_tensors(File(file.fileno(), size), reader)
+                if sized
+                else split_large_tensors(Memory(file.readall() or b""))
+            )
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NoSuchFile(f"{prefix}Load model {path} failed. File doesn't exist") from error
     except IsADirectoryError as error:
@@ -112,9 +116,9 @@ def parse(data: bytes) -> onnx.ModelProto:
 
 
 def from_proto(
-    proto: onnx.ModelProto, options: LoadOptions = LoadOptions(), tensors: Mapping[int, Piece] | None = None
+    proto: onnx.ModelProto, options: LoadOptions = LoadOptions(), tensors: Mapping[int, RawData] | None = None
 ) -> ir.Model:
-    """The graph of a parsed model; `proto` is changed. tensors: see `skim`. Raises SardonyxError."""
+    """The graph of a parsed model; `proto` is changed. tensors: see `split_large_tensors`. Raises SardonyxError."""
     check_header(proto)
     check_texts(proto)
     normalise_imports(proto)
@@ -211,13 +215,13 @@ def graphs_of(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.Functio
 
 
 def read_tensors(
-    proto: onnx.ModelProto, data: ExternalData, skimmed: Mapping[int, Piece], given: Replacements = NOTHING
+    proto: onnx.ModelProto, data: ExternalData, split: Mapping[int, RawData], given: Replacements = NOTHING
 ) -> dict[str, ir.TensorProtocol]:
-    """Checks every tensor. Sparse ones become dense; those in other files, and those that were skimmed off the main graph's
+    """Checks every tensor. Sparse ones become dense; those in other files, and those that were split off from the main graph's
     initializers, are returned under the location left in their place."""
     external: dict[str, ir.TensorProtocol] = {}
 
-    def read(tensor: onnx.TensorProto, raw: Piece | None = None) -> None:
+    def read(tensor: onnx.TensorProto, raw: RawData | None = None) -> None:
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             found = with_data(tensor, raw) if raw is not None else None
             if found is not None:
@@ -247,7 +251,7 @@ def read_tensors(
                 if tensor.name in replaced:
                     place(tensor, replaced[tensor.name])
                 else:
-                    read(tensor, skimmed.get(number) if depth == 0 else None)
+                    read(tensor, split.get(number) if depth == 0 else None)
         for node in graph.node:
             for attribute in node.attribute:
                 if attribute.type == onnx.AttributeProto.SPARSE_TENSOR:
@@ -288,7 +292,7 @@ def replacements(graph: onnx.GraphProto, given: Replacements) -> dict[str, ir.Te
     return found
 
 
-def with_data(tensor: onnx.TensorProto, raw: Piece) -> ir.TensorProtocol | None:
+def with_data(tensor: onnx.TensorProto, raw: RawData) -> ir.TensorProtocol | None:
     """The checked tensor whose raw_data is `raw`, without a copy. None for a type of which that can't be: the data are put back."""
     dtype, name = tensor_dtype(tensor), tensor.name
 

@@ -6,7 +6,7 @@
 4. Where 2 finds a difference and 3 doesn't, the fault needs the fusion that the variant has not: variants with one value more as an
    output are tried, halving the range, until the first is found that differs.
 
-Of values that random numbers decide (`inspection/chance.py`) dtype and shape alone are compared, and the finding names them. Values inside
+Of values that random numbers decide (`inspection/random_values.py`) dtype and shape alone are compared, and the finding names them. Values inside
 bodies of If, Loop and Scan are compared through what their node gives out; the finding counts them.
 """
 
@@ -24,8 +24,8 @@ from sardonyx.base.errors import SardonyxError
 from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph.load import LoadOptions, load
 from sardonyx.graph.verify import subgraphs
-from sardonyx.inspection.chance import random_values
 from sardonyx.inspection.compare import Deviation, compare
+from sardonyx.inspection.random_values import random_values
 from sardonyx.providers import registry
 from sardonyx.session.enums import GraphOptimizationLevel
 from sardonyx.session.inference_session import InferenceSession
@@ -59,7 +59,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class LevelResult:
     """What came out for one level.
 
     compared: how many values. random: those that random numbers decide, compared by dtype and shape alone. inside: how many values of
@@ -96,15 +96,15 @@ class Verification:
         self.random = self.depending_on_chance(graph)
         self.inside = sum(len(inner.outputs) for node in graph for body in subgraphs(node) for inner in body.all_nodes())
 
-    def check(self, level: GraphOptimizationLevel) -> Finding:
+    def check(self, level: GraphOptimizationLevel) -> LevelResult:
         """Compares the model compiled at this level with the reference."""
         try:
             with closing(InferenceSession(self.path, at_level(level))) as session:
                 return self.finding(session, level)
         except SardonyxError as error:
-            return Finding(level, error=str(error))
+            return LevelResult(level, error=str(error))
 
-    def finding(self, session: InferenceSession, level: GraphOptimizationLevel) -> Finding:
+    def finding(self, session: InferenceSession, level: GraphOptimizationLevel) -> LevelResult:
         outputs = self.fetch(session, self.outputs)
         wrong = self.first_difference(outputs)
         values = self.fetch(session, list(self.origins))
@@ -118,7 +118,7 @@ class Verification:
         worst = max(errors, key=lambda name: errors[name], default="")
         random = tuple(name for name in self.origins if name in self.random)
         compared = len(errors) - len(random)
-        return Finding(level, compared, random, self.inside, interpreted(session), (worst, errors.get(worst, 0.0)), difference)
+        return LevelResult(level, compared, random, self.inside, interpreted(session), (worst, errors.get(worst, 0.0)), difference)
 
     def fetch(self, session: InferenceSession, names: Sequence[str]) -> Values:
         return dict(zip(names, session.run(names, self.feeds), strict=True)) if names else {}
@@ -165,7 +165,7 @@ class Verification:
 
 def verify(
     path: Path, feeds: Mapping[str, Any], tolerance: float, levels: Sequence[GraphOptimizationLevel] = LEVELS
-) -> Iterator[Finding]:
+) -> Iterator[LevelResult]:
     """A finding for each level, as soon as it is there. Raises SardonyxError as `Verification` does."""
     verification = Verification(path, feeds, tolerance)
     for level in levels:

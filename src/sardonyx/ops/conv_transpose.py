@@ -233,7 +233,7 @@ def one_phase(x: Tensor, w: Tensor, axes: Sequence[Spread], chosen: Sequence[Pha
     return over_channels(x.dtype, sizes, turns, [p.count for p in chosen], term)
 
 
-PICTURE, KERNEL = reals(2, 4, 3, 4), reals(4, 3, 3, 2)
+IMAGE, KERNEL = reals(2, 4, 3, 4), reals(4, 3, 3, 2)
 
 OPS = (
     Op(
@@ -243,16 +243,16 @@ OPS = (
         reference=windows.conv_transpose,
         tolerance=1e-5,
         cases=(
-            Case((PICTURE, KERNEL, reals(3))),
-            Case((PICTURE, KERNEL), {"strides": [2, 3], "pads": [1, 0, 0, 1], "output_padding": [1, 2]}, "strides"),
-            Case((PICTURE, KERNEL), {"strides": [2, 2], "dilations": [2, 3], "pads": [1, 1, 2, 0]}, "dilations"),
-            Case((PICTURE, KERNEL), {"strides": [3, 2], "auto_pad": "SAME_UPPER"}, "same_upper"),
-            Case((PICTURE, KERNEL), {"strides": [2, 1], "auto_pad": "SAME_LOWER"}, "same_lower"),
-            Case((PICTURE, KERNEL), {"strides": [2, 2], "output_shape": [8, 8]}, "output_shape"),
-            Case((PICTURE, reals(4, 2, 2, 2), reals(4)), {"strides": [2, 2], "group": 2}, "groups"),
-            Case((PICTURE, KERNEL, reals(3)), {"strides": [9, 11], "pads": [1, 0, 2, 1], "dilations": [2, 1]}, "many_phases"),
-            Case((PICTURE, reals(4, 2, 2, 2)), {"strides": [40, 3], "group": 2, "output_padding": [2, 1]}, "many_phases_groups"),
-            Case((PICTURE, reals(4, 1, 3, 3)), {"strides": [2, 2], "group": 4}, "depthwise"),
+            Case((IMAGE, KERNEL, reals(3))),
+            Case((IMAGE, KERNEL), {"strides": [2, 3], "pads": [1, 0, 0, 1], "output_padding": [1, 2]}, "strides"),
+            Case((IMAGE, KERNEL), {"strides": [2, 2], "dilations": [2, 3], "pads": [1, 1, 2, 0]}, "dilations"),
+            Case((IMAGE, KERNEL), {"strides": [3, 2], "auto_pad": "SAME_UPPER"}, "same_upper"),
+            Case((IMAGE, KERNEL), {"strides": [2, 1], "auto_pad": "SAME_LOWER"}, "same_lower"),
+            Case((IMAGE, KERNEL), {"strides": [2, 2], "output_shape": [8, 8]}, "output_shape"),
+            Case((IMAGE, reals(4, 2, 2, 2), reals(4)), {"strides": [2, 2], "group": 2}, "groups"),
+            Case((IMAGE, KERNEL, reals(3)), {"strides": [9, 11], "pads": [1, 0, 2, 1], "dilations": [2, 1]}, "many_phases"),
+            Case((IMAGE, reals(4, 2, 2, 2)), {"strides": [40, 3], "group": 2, "output_padding": [2, 1]}, "many_phases_groups"),
+            Case((IMAGE, reals(4, 1, 3, 3)), {"strides": [2, 2], "group": 4}, "depthwise"),
             Case((reals(1, 2, 5), reals(2, 3, 4)), {"strides": [3]}, "one_axis"),
             Case((reals(1, 2, 2, 3, 2), reals(2, 2, 2, 1, 2)), {"strides": [2, 1, 1]}, "three_axes"),
         ),

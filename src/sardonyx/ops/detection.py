@@ -19,12 +19,12 @@ from sardonyx.loop.builder import Array, KernelBuilder, as_index, trusted
 from sardonyx.loop.nodes import Kernel
 from sardonyx.loop.values import Value, op, where
 from sardonyx.ops.cases import reals
+from sardonyx.ops.cumulative import running
 from sardonyx.ops.heap import Heap, larger
 from sardonyx.ops.pointwise import along, cast
 from sardonyx.ops.ranks import require_ranks
 from sardonyx.ops.record import Case, Op, Rule
 from sardonyx.ops.reference import images, tensors
-from sardonyx.ops.scan import running
 
 # ---- NonMaxSuppression -----------------------------------------------------------------------------------------------------
 
@@ -152,7 +152,7 @@ OUTSIDE = "batch index {0} is outside [0, {1})"
 
 @functools.cache
 def roi_align_kernel(dtype: DType, mode: str, sampling: int, shifted: bool) -> Kernel:
-    """y[region, c, :, :], each from a grid of points in its cell, interpolated linearly in picture x[batch[region], c].
+    """y[region, c, :, :], each from a grid of points in its cell, interpolated linearly in image x[batch[region], c].
 
     parallel for region, c:  for each cell:  while over its points: add, or take the greatest, of the four weighted corners
     """
@@ -164,7 +164,7 @@ def roi_align_kernel(dtype: DType, mode: str, sampling: int, shifted: bool) -> K
     carrier = scalar.wide(dtype)
     with b.loop("plane", regions * channels, kind="parallel") as plane:
         region, c = plane // channels, plane % channels
-        picture = (batch.checked(batch[region], batches, 0) * channels + c) * height * width
+        image = (batch.checked(batch[region], batches, 0) * channels + c) * height * width
         offset, least = (0.5, None) if shifted else (0.0, 1.0)
         ends = [b.let(rois[region * 4 + k].cast(carrier) * spatial[0].cast(carrier) - offset) for k in range(4)]
         sizes = [b.let(op("max", e - s, least) if least else e - s) for s, e in zip(ends[:2], ends[2:], strict=True)]
@@ -178,7 +178,7 @@ def roi_align_kernel(dtype: DType, mode: str, sampling: int, shifted: bool) -> K
                     ends[a] + (as_index(p).cast(carrier) + (k.cast(carrier) + 0.5) / points[a].cast(carrier)) * cells[a]
                     for a, p, k in ((0, pw, ix), (1, ph, iy))
                 )
-                four = weighted_corners(b, x, picture, (b.let(at_y), b.let(at_x)), (height, width), carrier)
+                four = weighted_corners(b, x, image, (b.let(at_y), b.let(at_x)), (height, width), carrier)
                 if mode == "avg":
                     for e in four:
                         total.add(e)
@@ -198,9 +198,9 @@ def constant_or(sampling: int, cell: Value) -> Value:
 
 
 def weighted_corners(
-    b: KernelBuilder, x: Array, picture: Dim, point: tuple[Value, Value], extents: tuple[Dim, Dim], dtype: DType
+    b: KernelBuilder, x: Array, image: Dim, point: tuple[Value, Value], extents: tuple[Dim, Dim], dtype: DType
 ) -> list[Value]:
-    """The four pixels around a point, each times its weight; zeros for a point outside the picture."""
+    """The four pixels around a point, each times its weight; zeros for a point outside the image."""
     inside, ends = None, []
     for at, n in zip(point, extents, strict=True):
         last = as_index(n - 1)
@@ -216,17 +216,17 @@ def weighted_corners(
     (height, width), out = extents, []
     for row, weight_y in ends[0]:
         for column, weight_x in ends[1]:
-            pixel = x[picture + trusted(op("max", row, 0), height) * width + trusted(op("max", column, 0), width)]
+            pixel = x[image + trusted(op("max", row, 0), height) * width + trusted(op("max", column, 0), width)]
             out.append(where(outside, 0, weight_y * weight_x * pixel.cast(dtype)))
     return out
 
 
 def require_regions(x: Tensor, rois: Tensor, numbers: int) -> None:
-    """Each region has so many numbers; where there is a region, there is a picture, with a pixel."""
+    """Each region has so many numbers; where there is a region, there is a image, with a pixel."""
     require_equal(rois.shape[1], numbers, "regions of shape {}, not of {} numbers each", rois.shape, numbers)
     some = minimum(rois.shape[0], 1) * minimum(x.shape[1], 1)
     for n in (x.shape[0], *x.shape[2:]):
-        require_nonnegative(n - some, "regions {} of empty pictures {}", rois.shape, x.shape)
+        require_nonnegative(n - some, "regions {} of empty images {}", rois.shape, x.shape)
 
 
 def roi_align(
@@ -243,9 +243,9 @@ def roi_align(
     """x: T[n, c, h, w], rois: T[r, 4] (x1, y1, x2, y2), batch_indices: i64[r] -> T[r, c, output_height, output_width]"""
     if mode not in ("avg", "max"):
         raise Fail(f"RoiAlign with mode {mode}")
-    require_ranks("RoiAlign of {} in regions {} of pictures {}", (x, 4), (rois, 2), (batch_indices, 1))
+    require_ranks("RoiAlign of {} in regions {} of images {}", (x, 4), (rois, 2), (batch_indices, 1))
     require_regions(x, rois, 4)
-    require_equal(batch_indices.shape[0], rois.shape[0], "RoiAlign of regions {} of pictures {}", rois.shape, batch_indices.shape)
+    require_equal(batch_indices.shape[0], rois.shape[0], "RoiAlign of regions {} of images {}", rois.shape, batch_indices.shape)
     kernel = roi_align_kernel(x.dtype, mode, sampling_ratio, coordinate_transformation_mode == "half_pixel")
     scale = constant(np.array([spatial_scale], np.float32))
     shape = [rois.shape[0], x.shape[1], output_height, output_width]
@@ -287,14 +287,14 @@ def max_roi_pool_kernel(dtype: DType) -> Kernel:
 
     with b.loop("plane", regions * channels, kind="parallel") as plane:
         region, c = plane // channels, plane % channels
-        picture = rois.checked(rois[region * 5].cast(i64), batches, 0) * channels + c
+        image = rois.checked(rois[region * 5].cast(i64), batches, 0) * channels + c
         ends = [b.let(rounded(rois[region * 5 + 1 + k].cast(carrier) * spatial[0].cast(carrier))) for k in range(4)]
         with b.loop("ph", out_h) as ph, b.loop("pw", out_w) as pw:
             rows, columns = cell(ends[1], ends[3], ph, out_h, height), cell(ends[0], ends[2], pw, out_w, width)
             empty = (rows[1] <= rows[0]) | (columns[1] <= columns[0])
             best = b.local(carrier, float("-inf"))
             with counting(b, rows[1], rows[0]) as i, counting(b, columns[1], columns[0]) as j:
-                pixel = x[(picture * height + trusted(i, height)) * width + trusted(j, width)].cast(carrier)
+                pixel = x[(image * height + trusted(i, height)) * width + trusted(j, width)].cast(carrier)
                 best.set(op("max", best.value, pixel))
             y[(plane * out_h + ph) * out_w + pw] = where(empty, 0, best.value).cast(dtype)
     return b.build()
@@ -334,9 +334,9 @@ def number(value: float, dtype: type = np.float32) -> np.ndarray:
 
 BOXES, SCORES = boxes_around(12), np.abs(reals(2, 3, 12))
 LIMITS = number(4, np.int64), number(0.3), number(0.5)
-PICTURE = reals(2, 2, 8, 9)
+IMAGE = reals(2, 2, 8, 9)
 REGIONS = np.array([[0, 0, 7, 6], [1.5, 2, 4, 7.5], [-3, -2, 3, 12]], np.float32)
-IMAGES = np.array([0, 1, 1])
+IMAGE_OF_REGION = np.array([0, 1, 1])
 
 OPS = (
     Op(
@@ -359,7 +359,7 @@ OPS = (
         quantised=Rule.NONE,
         tolerance=1e-5,
         cases=tuple(
-            Case((PICTURE, REGIONS, IMAGES), {"output_height": 3, "output_width": 2, "spatial_scale": 0.7, **a})
+            Case((IMAGE, REGIONS, IMAGE_OF_REGION), {"output_height": 3, "output_width": 2, "spatial_scale": 0.7, **a})
             for a in ({}, {"sampling_ratio": 2}, {"mode": "max"}, {"coordinate_transformation_mode": "output_half_pixel"})
         ),
     ),
@@ -372,7 +372,7 @@ OPS = (
         quantised=Rule.NONE,
         cases=(
             Case(
-                (PICTURE, np.concatenate([IMAGES[:, None], REGIONS], 1).astype(np.float32)),
+                (IMAGE, np.concatenate([IMAGE_OF_REGION[:, None], REGIONS], 1).astype(np.float32)),
                 {"pooled_shape": [3, 2], "spatial_scale": 0.7},
             ),
         ),

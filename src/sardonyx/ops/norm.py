@@ -68,7 +68,7 @@ def rms_normalization(x: Tensor, scale: Tensor, axis: int = -1, epsilon: float =
 def group_normalization(
     x: Tensor, scale: Tensor, bias: Tensor, num_groups: int, epsilon: float = 1e-5, stash_type: int = 1
 ) -> Tensor:
-    """Over the channels of each group and the picture. x: T[n, c, *d], scale, bias: T[c] -> T[n, c, *d]"""
+    """Over the channels of each group and the image. x: T[n, c, *d], scale, bias: T[c] -> T[n, c, *d]"""
     y = group_standardised(x, num_groups, epsilon, stash(x, stash_type))
     return add(mul(y, along_channels(scale, x.rank)), along_channels(bias, x.rank))
 
@@ -113,7 +113,7 @@ def require_channels(x: Tensor, groups: int = 1) -> None:
 
 
 def instance_normalization(x: Tensor, scale: Tensor, b: Tensor, epsilon: float = 1e-5) -> Tensor:
-    """Over each picture. x: T[n, c, *d], scale, b: T[c] -> T[n, c, *d]"""
+    """Over each image. x: T[n, c, *d], scale, b: T[c] -> T[n, c, *d]"""
     wide = cast(x, scalar.wide(x.dtype))
     y, _, _ = standardised(wide, range(2, x.rank), epsilon)
     return cast(affine(y, along_channels(scale, x.rank), along_channels(b, x.rank)), x.dtype)
@@ -245,8 +245,8 @@ def raised(e: Expr, exponent: float) -> Expr:
     return scalar.mul(half, scalar.apply("sqrt", half))
 
 
-PICTURE = reals(2, 6, 3, 4)
-BATCH = (PICTURE, reals(6), reals(6), reals(6), np.abs(reals(6)) + 0.1)
+IMAGE = reals(2, 6, 3, 4)
+BATCH = (IMAGE, reals(6), reals(6), reals(6), np.abs(reals(6)) + 0.1)
 
 
 def old_batch_normalization(since: int, meaning: Callable[..., Any]) -> Op:
@@ -290,7 +290,7 @@ OPS = (
         since=21,
         lower=group_normalization,
         tolerance=1e-5,
-        cases=(Case((PICTURE, reals(6), reals(6)), {"num_groups": 3}), Case((PICTURE, reals(6), reals(6)), {"num_groups": 1})),
+        cases=(Case((IMAGE, reals(6), reals(6)), {"num_groups": 3}), Case((IMAGE, reals(6), reals(6)), {"num_groups": 1})),
     ),
     Op("GroupNormalization", since=18, lower=group_normalization_18, tolerance=1e-5),
     Op(
@@ -299,7 +299,7 @@ OPS = (
         expand=instance_normalization,
         gradient=Rule.DERIVED,
         tolerance=1e-5,
-        cases=(Case((PICTURE, reals(6), reals(6)), {"epsilon": 1e-2}), Case((reals(2, 3, 5), reals(3), reals(3)))),
+        cases=(Case((IMAGE, reals(6), reals(6)), {"epsilon": 1e-2}), Case((reals(2, 3, 5), reals(3), reals(3)))),
     ),
     Op(
         "MeanVarianceNormalization",
@@ -307,7 +307,7 @@ OPS = (
         expand=mean_variance_normalization,
         gradient=Rule.DERIVED,
         tolerance=1e-5,
-        cases=(Case((PICTURE,)), Case((PICTURE,), {"axes": [1, -1]})),
+        cases=(Case((IMAGE,)), Case((IMAGE,), {"axes": [1, -1]})),
     ),
     Op(
         "BatchNormalization",
@@ -330,13 +330,13 @@ OPS = (
         expand=lp_normalization,
         reference=elementwise.lp_normalization,
         gradient=Rule.DERIVED,
-        cases=(Case((np.array([[3, 4], [0, 0]], np.float32),)), Case((PICTURE,), {"axis": 1, "p": 1})),
+        cases=(Case((np.array([[3, 4], [0, 0]], np.float32),)), Case((IMAGE,), {"axis": 1, "p": 1})),
     ),
     Op(
         "LRN",
         since=1,
         lower=lrn,
         reference=elementwise.lrn,
-        cases=(Case((PICTURE,), {"size": 3}), Case((PICTURE,), {"size": 5, "alpha": 0.2, "beta": 0.5, "bias": 2.0})),
+        cases=(Case((IMAGE,), {"size": 3}), Case((IMAGE,), {"size": 5, "alpha": 0.2, "beta": 0.5, "bias": 2.0})),
     ),
 )

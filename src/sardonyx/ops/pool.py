@@ -193,7 +193,7 @@ def global_max_pool(x: Tensor) -> Tensor:
 
 
 def global_lp_pool(x: Tensor, p: float = 2) -> Tensor:
-    """x: T[n, c, *d] -> T[n, c, 1, ...]: the p-norm of each picture"""
+    """x: T[n, c, *d] -> T[n, c, 1, ...]: the p-norm of each image"""
     return root(along("add", x, spatial(x), lambda e: power(e, p)), p)
 
 
@@ -246,11 +246,11 @@ def zero(dtype: DType) -> Tensor:
     return constant(np.zeros((), dtype.numpy))
 
 
-PICTURE = reals(2, 3, 7, 6)
+IMAGE = reals(2, 3, 7, 6)
 WINDOWS: tuple[tuple[Any, dict[str, Any]], ...] = (
-    (PICTURE, {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1]}),
-    (PICTURE, {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [0, 1, 1, 1], "ceil_mode": 1}),
-    (PICTURE, {"kernel_shape": [2, 2], "dilations": [2, 1], "pads": [1, 0, 1, 0]}),
+    (IMAGE, {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1]}),
+    (IMAGE, {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [0, 1, 1, 1], "ceil_mode": 1}),
+    (IMAGE, {"kernel_shape": [2, 2], "dilations": [2, 1], "pads": [1, 0, 1, 0]}),
     (reals(1, 2, 9), {"kernel_shape": [4], "strides": [3], "auto_pad": "SAME_LOWER"}),
     (reals(1, 2, 4, 3, 5), {"kernel_shape": [2, 3, 1], "auto_pad": "VALID"}),
     (reals(0, 2, 4, 4), {"kernel_shape": [2, 2]}),
@@ -260,7 +260,7 @@ MAX = (*PLAIN, Case((integers(1, 2, 5, 5, dtype=np.int8),), {"kernel_shape": [2,
 AVERAGE = (*PLAIN, *(Case((x,), {**a, "count_include_pad": 1}) for x, a in WINDOWS))
 LP = tuple(Case((x,), {**a, "p": p}) for (x, a), p in zip(WINDOWS, (1, 2, 3, 2, 4, 2), strict=True))
 MAX_AT = tuple(Case((x,), {**a, "storage_order": k % 2}, outputs=2) for k, (x, a) in enumerate(WINDOWS))
-GLOBAL = (Case((PICTURE,)), Case((reals(1, 3, 5),)), Case((reals(2, 1, 2, 3, 2),)))
+GLOBAL = (Case((IMAGE,)), Case((reals(1, 3, 5),)), Case((reals(2, 1, 2, 3, 2),)))
 
 
 POOLED, PLACES = reals(1, 2, 2, 3), np.array([[[[0, 3, 4], [13, 21, 17]], [[24, 26, 35], [36, 45, 41]]]])

@@ -470,30 +470,30 @@ def upsample_7(x: Tensor, scales: list[float], mode: str = "nearest") -> Tensor:
     return upsample(x, constant(np.array(scales, np.float32)), mode)
 
 
-PICTURE = reals(1, 2, 4, 5)
+IMAGE = reals(1, 2, 4, 5)
 TWICE = np.array([1, 1, 2, 2], np.float32)
 ODD = np.array([1, 1, 0.6, 1.7], np.float32)
 SIZES = np.array([1, 2, 7, 3], np.int64)
 
 CASES = (
     *(
-        Case((PICTURE, None, s), {"mode": m, "coordinate_transformation_mode": c})
+        Case((IMAGE, None, s), {"mode": m, "coordinate_transformation_mode": c})
         for s in (TWICE, ODD)
         for m in ("nearest", "linear", "cubic")
         for c in ("half_pixel", "asymmetric", "half_pixel_symmetric", "pytorch_half_pixel")
     ),
-    *(Case((PICTURE, None, TWICE), {"mode": m, "coordinate_transformation_mode": "align_corners"}) for m in ("nearest", "cubic")),
-    *(Case((PICTURE, None, ODD), {"nearest_mode": m}) for m in ("floor", "ceil", "round_prefer_ceil")),
+    *(Case((IMAGE, None, TWICE), {"mode": m, "coordinate_transformation_mode": "align_corners"}) for m in ("nearest", "cubic")),
+    *(Case((IMAGE, None, ODD), {"nearest_mode": m}) for m in ("floor", "ceil", "round_prefer_ceil")),
     *(
-        Case((PICTURE, None, ODD[[0, 1, 3, 3]]), {"mode": m, "coordinate_transformation_mode": "align_corners"})
+        Case((IMAGE, None, ODD[[0, 1, 3, 3]]), {"mode": m, "coordinate_transformation_mode": "align_corners"})
         for m in ("linear", "cubic")
     ),
-    *(Case((PICTURE, None, None, SIZES), {"mode": m, "antialias": 1}) for m in ("linear", "cubic")),
-    Case((PICTURE, None, None, SIZES), {"mode": "cubic", "exclude_outside": 1, "cubic_coeff_a": -0.5}),
-    Case((PICTURE, None, None, SIZES[2:]), {"axes": [2, 3], "keep_aspect_ratio_policy": "not_larger"}),
-    Case((PICTURE, None, None, SIZES[2:]), {"axes": [2, 3], "keep_aspect_ratio_policy": "not_smaller", "mode": "linear"}),
+    *(Case((IMAGE, None, None, SIZES), {"mode": m, "antialias": 1}) for m in ("linear", "cubic")),
+    Case((IMAGE, None, None, SIZES), {"mode": "cubic", "exclude_outside": 1, "cubic_coeff_a": -0.5}),
+    Case((IMAGE, None, None, SIZES[2:]), {"axes": [2, 3], "keep_aspect_ratio_policy": "not_larger"}),
+    Case((IMAGE, None, None, SIZES[2:]), {"axes": [2, 3], "keep_aspect_ratio_policy": "not_smaller", "mode": "linear"}),
     Case(
-        (PICTURE, np.array([0, 0, 0.4, -0.2, 1, 1, 1.1, 0.8], np.float32), None, SIZES),
+        (IMAGE, np.array([0, 0, 0.4, -0.2, 1, 1, 1.1, 0.8], np.float32), None, SIZES),
         {"mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize", "extrapolation_value": 10.0},
     ),
 )

@@ -1,4 +1,4 @@
-"""Pictures sampled at points that are data: GridSample, AffineGrid, DeformConv."""
+"""Images sampled at points that are data: GridSample, AffineGrid, DeformConv."""
 
 from __future__ import annotations
 
@@ -160,13 +160,13 @@ class Border:
 
 
 def grid_sample_16(x: Tensor, grid: Tensor, align_corners: int = 0, mode: str = "bilinear", padding_mode: str = "zeros") -> Tensor:
-    """Before opset 20, for pictures, with other names of the modes."""
+    """Before opset 20, for images, with other names of the modes."""
     names = {"bilinear": "linear", "bicubic": "cubic", "nearest": "nearest"}
     return grid_sample(x, grid, align_corners, names.get(mode, mode), padding_mode)
 
 
 def affine_grid(theta: Tensor, size: Tensor, align_corners: int = 0) -> Tensor:
-    """The points that a picture's own points come from. theta: T[n, r, r + 1], size: i64[r + 2] -> T[n, *size[2:], r]"""
+    """The points that a image's own points come from. theta: T[n, r, r + 1], size: i64[r + 2] -> T[n, *size[2:], r]"""
     require_ranks("transforms of shape {}, not [n, r, r + 1]", (theta, 3))
     outs = listed(size, "the size")[2:]
     require_same(theta.shape[1:], [len(outs), len(outs) + 1], "transforms {} for {} axes", theta.shape, len(outs))
@@ -248,7 +248,7 @@ def deform_conv(
     return y if b is None else pointwise(scalar.add, y, along_channels(b, y.rank))
 
 
-PICTURE = reals(2, 3, 4, 5)
+IMAGE = reals(2, 3, 4, 5)
 GRID = reals(2, 3, 2, 2, scale=1.6)
 
 OPS = (
@@ -260,7 +260,7 @@ OPS = (
         tolerance=1e-4,
         cases=(
             *(
-                Case((PICTURE, GRID), {"mode": m, "padding_mode": p, "align_corners": int(p == "border")})
+                Case((IMAGE, GRID), {"mode": m, "padding_mode": p, "align_corners": int(p == "border")})
                 for m in ("linear", "nearest", "cubic")
                 for p in ("zeros", "border", "reflection")
             ),
@@ -285,7 +285,7 @@ OPS = (
         quantised=Rule.NONE,
         tolerance=1e-4,
         cases=(
-            Case((PICTURE, reals(4, 3, 2, 2), reals(2, 8, 3, 4))),
+            Case((IMAGE, reals(4, 3, 2, 2), reals(2, 8, 3, 4))),
             Case(
                 (reals(1, 4, 4, 4), reals(2, 2, 2, 3), reals(1, 24, 3, 2), reals(2), np.abs(reals(1, 12, 3, 2))),
                 {"group": 2, "offset_group": 2, "strides": [2, 2], "pads": [1, 0, 2, 1]},

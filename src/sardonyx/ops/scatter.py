@@ -25,7 +25,7 @@ from sardonyx.loop.builder import KernelBuilder, as_index
 from sardonyx.loop.nodes import Expr, Kernel, Kind
 from sardonyx.loop.values import Value
 from sardonyx.ops.cases import integers, reals
-from sardonyx.ops.index import same_rank, tuple_length
+from sardonyx.ops.gather import same_rank, tuple_length
 from sardonyx.ops.pointwise import normal_axis, reduce
 from sardonyx.ops.ranks import require_ranks
 from sardonyx.ops.record import Case, Op

@@ -18,8 +18,8 @@ from sardonyx.loop.builder import Array, KernelBuilder, Local, as_index, trusted
 from sardonyx.loop.nodes import Expr, Kernel
 from sardonyx.loop.values import Value, where
 from sardonyx.ops.cases import integers, reals
+from sardonyx.ops.gather import places_of_true
 from sardonyx.ops.heap import Heap, comparable, larger
-from sardonyx.ops.index import places_of_true
 from sardonyx.ops.pointwise import normal_axis, pointwise, view
 from sardonyx.ops.record import Case, Op, Rule
 from sardonyx.ops.shape import reshaped

@@ -10,7 +10,7 @@ from sardonyx.expr import require
 from sardonyx.expr.decide import Undecided
 from sardonyx.expr.tensor import Tensor
 from sardonyx.graph import onnx_ir as ir
-from sardonyx.graph.foreign import is_host_node
+from sardonyx.graph.host_operators import is_host_node
 from sardonyx.graph.partition import read_values
 from sardonyx.graph.records import find_op
 from sardonyx.lower.control import CONTROL

@@ -25,7 +25,7 @@ from sardonyx.codegen.team import emit_team
 from sardonyx.expr import draws, require
 from sardonyx.expr.tensor import Tensor
 from sardonyx.graph import onnx_ir as ir
-from sardonyx.graph.foreign import is_host_node
+from sardonyx.graph.host_operators import is_host_node
 from sardonyx.loop.nodes import Kernel
 from sardonyx.loop.printer import text
 from sardonyx.lower.describe import describe

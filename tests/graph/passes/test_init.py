@@ -27,7 +27,7 @@ CONSTANTS: dict[str, Array] = {
     **{f"bn{k}": ROW + k for k in range(4)},
     **{f"channel{k}": ROW[:2] + k for k in range(4)},
     "one": np.ones((2, 1, 1), np.float32),
-    "picture": np.array([1, 2, -1, 2]),
+    "image": np.array([1, 2, -1, 2]),
     "flat": np.array([-1, WIDTH]),
 }
 
@@ -88,7 +88,7 @@ class Nodes:
         self.seen.append(made)
 
     def convolution(self, x: str) -> str:
-        y = self.add("Conv", self.add("Reshape", self.add("Concat", x, x, axis=0), "picture"), "kernel")
+        y = self.add("Conv", self.add("Reshape", self.add("Concat", x, x, axis=0), "image"), "kernel")
         follow = self.draw(st.sampled_from(["none", "BatchNormalization", "Mul", "Add"]))
         if follow == "BatchNormalization":
             y = self.add(follow, y, *(f"channel{k}" for k in range(4)))

@@ -34,7 +34,7 @@ def test_as_onnxruntime(name: str, version: int, inputs: list[Any], attributes: 
 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear"])
 def test_the_first_upsample(mode: str) -> None:
-    """Version 1 has a scale for each axis of the picture; it means what version 7 means."""
+    """Version 1 has a scale for each axis of the image; it means what version 7 means."""
     got = harness.run_by_reference("Upsample", [X], {"height_scale": 1.5, "width_scale": 2.0, "mode": mode}, version=1)
     newer = {"scales": SCALES.tolist(), "mode": "linear" if mode == "bilinear" else mode}
     harness.assert_same(got, harness.onnxruntime_reference("Upsample", [X], newer, version=7), 1e-5, 1e-5)

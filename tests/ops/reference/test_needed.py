@@ -72,7 +72,7 @@ def trained(x: Array, scale: Array, bias: Array, mean: Array, variance: Array) -
 HALF, BYTES = np.float32(0.5), np.arange(6, dtype=np.uint8).reshape(2, 3)
 WEIRD = np.array([[1000, 1001], [-np.inf, -np.inf], [np.inf, 0]], np.float32)
 NORMAL = (reals(2, 3, 4), reals(3), reals(3, seed=1), reals(3, seed=2), np.abs(reals(3, seed=3)) + 1)
-PICTURE, SCALES = reals(1, 1, 5, 7), np.array([1, 1, 0.6, 1.5], np.float32)
+IMAGE, SCALES = reals(1, 1, 5, 7), np.array([1, 1, 0.6, 1.5], np.float32)
 ROIS = np.array([[0, 0, 5, 5], [1.5, 2, 7, 6]], np.float32)
 NEEDED = (
     old_binary("Add", np.add),
@@ -103,10 +103,10 @@ NEEDED = (
     from_records("LpNormalization", 1),
     from_records("LRN", 1),
     Needed("BatchNormalization", 9, NORMAL, {}, 5, trained(*NORMAL)),
-    Needed("Upsample", 1, (PICTURE,), {"height_scale": 2.0, "width_scale": 3.0}, expected=(PICTURE.repeat(2, 2).repeat(3, 3),)),
-    Needed("Upsample", 7, (PICTURE,), {"scales": [1.0, 1.0, 2.0, 3.0], "mode": "linear"}),
-    Needed("Upsample", 9, (PICTURE, SCALES), {"mode": "linear"}),
-    Needed("Resize", 10, (PICTURE, SCALES)),
+    Needed("Upsample", 1, (IMAGE,), {"height_scale": 2.0, "width_scale": 3.0}, expected=(IMAGE.repeat(2, 2).repeat(3, 3),)),
+    Needed("Upsample", 7, (IMAGE,), {"scales": [1.0, 1.0, 2.0, 3.0], "mode": "linear"}),
+    Needed("Upsample", 9, (IMAGE, SCALES), {"mode": "linear"}),
+    Needed("Resize", 10, (IMAGE, SCALES)),
     Needed("RoiAlign", 10, (reals(1, 2, 8, 8), ROIS, np.zeros(2, np.int64)), {"output_height": 3, "spatial_scale": 0.7}),
     from_records("MaxRoiPool", 0),
     *(from_records(name, which) for name in ("RNN", "GRU", "LSTM") for which in (2, 3)),

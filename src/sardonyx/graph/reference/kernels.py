@@ -27,7 +27,7 @@ from sardonyx.expr.evaluate import evaluate
 from sardonyx.expr.tensor import constant
 from sardonyx.graph import record_schemas, schemas
 from sardonyx.graph.attributes import attributes_of
-from sardonyx.graph.foreign import is_host_node
+from sardonyx.graph.host_operators import is_host_node
 from sardonyx.graph.reference import control
 from sardonyx.graph.reference.control import Body, Kernel
 from sardonyx.graph.reference.function import FunctionBody, Types, typed_function

@@ -31,7 +31,7 @@ def upsample_7(x: Array, scales: Sequence[float], mode: str = "nearest") -> Arra
 
 
 def upsample_1(x: Array, height_scale: float, width_scale: float, mode: str = "nearest") -> Array:
-    """Upsample of pictures."""
+    """Upsample of images."""
     return resize_10(x, np.array([1, 1, height_scale, width_scale], np.float32), mode)
 
 

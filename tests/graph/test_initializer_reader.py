@@ -12,9 +12,9 @@ from google.protobuf.message import DecodeError
 
 from sardonyx.base.background import Background
 from sardonyx.base.errors import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
-from sardonyx.graph import skim as skimming
+from sardonyx.graph import initializer_reader
+from sardonyx.graph.initializer_reader import File, Memory, Source, split_large_tensors
 from sardonyx.graph.load import LoadOptions, load
-from sardonyx.graph.skim import File, Memory, Source, skim
 
 ERRORS = (InvalidProtobuf, InvalidArgument, Fail, InvalidGraph)
 
@@ -33,8 +33,8 @@ def tensor(name: str, count: int, dtype: type = np.float32) -> onnx.TensorProto:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight bytes are large, and a file is read four at a time."""
-    monkeypatch.setattr(skimming, "LARGE", 8)
-    monkeypatch.setattr(skimming, "CHUNK", 4)
+    monkeypatch.setattr(initializer_reader, "LARGE", 8)
+    monkeypatch.setattr(initializer_reader, "CHUNK", 4)
 
 
 def sources(data: bytes, folder: Path) -> list[Source]:
@@ -46,10 +46,10 @@ def sources(data: bytes, folder: Path) -> list[Source]:
 
 def put_back(source: Source) -> onnx.ModelProto:
     """What protobuf makes of the rest, with the tensors in it."""
-    skimmed = skim(source)
+    split = split_large_tensors(source)
     proto = onnx.ModelProto()
-    proto.ParseFromString(skimmed.model)
-    for number, piece in skimmed.tensors.items():
+    proto.ParseFromString(split.model)
+    for number, piece in split.tensors.items():
         assert piece.read().size == piece.size
         proto.graph.initializer[number].raw_data = piece.read().tobytes()
     return proto
@@ -59,7 +59,7 @@ def put_back(source: Source) -> onnx.ModelProto:
 def test_rest_and_tensors_are_the_model(tmp_path: Path):
     whole = model(tensor("a", 4), tensor("b", 1), tensor("c", 9, np.int64), tensor("d", 5, np.bool_))
     for source in sources(whole.SerializeToString(), tmp_path):
-        assert skim(source).tensors.keys() == {0, 2}
+        assert split_large_tensors(source).tensors.keys() == {0, 2}
         assert put_back(source) == whole
 
 
@@ -102,8 +102,8 @@ def test_what_stands_twice_is_left_to_protobuf(twice: str):
         inner = tensor("a", 4).SerializeToString() + onnx.TensorProto(raw_data=bytes(16)).SerializeToString()
         graph = b"\x2a" + bytes([len(inner)]) + inner
         data = b"\x3a" + bytes([len(graph)]) + graph
-    assert skim(Memory(data)).tensors == {}
-    assert skim(Memory(data)).model == data
+    assert split_large_tensors(Memory(data)).tensors == {}
+    assert split_large_tensors(Memory(data)).model == data
 
 
 def test_large_weights_arrive(tmp_path: Path):
@@ -150,9 +150,9 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path):
 
 
 def test_many_small_fields_are_left_to_protobuf(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(skimming, "MOST_FIELDS", 10)
+    monkeypatch.setattr(initializer_reader, "MOST_FIELDS", 10)
     data = b"\x08\x01" * 11
-    assert skim(Memory(data)).model == data
+    assert split_large_tensors(Memory(data)).model == data
 
 
 def test_a_file_larger_than_protobuf_takes_is_not_read(tmp_path: Path) -> None:

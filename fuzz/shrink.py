@@ -10,8 +10,8 @@ from typing import Any
 import onnx
 from onnx import helper
 
-from fuzz.packed import Packed
-from fuzz.worlds import Array, Known, Undetermined, from_numpy
+from fuzz.case_file import Packed
+from fuzz.three_arithmetics import Array, Known, Undetermined, from_numpy
 from sardonyx.base.errors import SardonyxError
 from sardonyx.graph.reference.interpreter import KERNEL_ERRORS
 

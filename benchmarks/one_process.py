@@ -1,6 +1,6 @@
 """What `benchmarks.operation` measures inside a process of its own, with one engine and one model.
 
-Each measurement takes a Subject and returns {quantity: number}, the unit in the quantity's name. `python -m benchmarks.alone FILE`
+Each measurement takes a Subject and returns {quantity: number}, the unit in the quantity's name. `python -m benchmarks.one_process FILE`
 reads from FILE which one to make, and writes there what came of it.
 """
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from fuzz.worlds import Array
+from fuzz.three_arithmetics import Array
 from sardonyx.base.dtypes import from_numpy
 
 LEVELS = (0, 1, 2, 3, 99)

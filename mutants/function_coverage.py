@@ -1,7 +1,7 @@
 """Which tests run which functions, and how long each takes.
 
 `measure` runs tests once, under a trace of calls; what it found is kept beside the tree until a file of the package or of the tests
-changes. As a plugin of pytest (`-p mutants.cover`), this module does the tracing, in the process of the tests.
+changes. As a plugin of pytest (`-p mutants.function_coverage`), this module does the tracing, in the process of the tests.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def measure(root: Path, tests: Sequence[str], kept: Path) -> Cover:
             "-p",
             "no:cacheprovider",
             "-p",
-            "mutants.cover",
+            "mutants.function_coverage",
             "-m",
             "not snapshot and not real and not programs",
         ]

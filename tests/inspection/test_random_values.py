@@ -4,7 +4,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from sardonyx.inspection.chance import random_values
+from sardonyx.inspection.random_values import random_values
 
 TYPES = "float[2, 3] x, bool yes, int64 trips"
 BODY = "(int64 i, bool going, float[2, 3] p, float[2, 3] q) => (bool still, float[2, 3] r, float[2, 3] s, float[2, 3] row)"

@@ -13,7 +13,7 @@ from sardonyx.base.symbolic import symbol
 from sardonyx.expr import require
 from sardonyx.expr.tensor import constant, input_tensor
 from sardonyx.loop import interpreter
-from sardonyx.ops import index, scatter
+from sardonyx.ops import gather, scatter
 from tests.ops.harness import run
 
 X = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
@@ -28,20 +28,20 @@ def test_gather_checks_its_indices(bad: int) -> None:
 @pytest.mark.parametrize("bad", [3, -4])
 def test_a_known_index_is_checked_at_once(bad: int) -> None:
     with pytest.raises(Fail, match=f"index {bad} is out of bounds for an axis of 3"):
-        index.gather(constant(X), constant(np.array(bad)))
+        gather.gather(constant(X), constant(np.array(bad)))
 
 
 def test_a_known_index_into_an_unknown_size() -> None:
     n = symbol("n")
     with require.collect() as requirements:
-        y = index.gather(input_tensor("x", f32, (n, 4)), constant(np.array(-1)))
+        y = gather.gather(input_tensor("x", f32, (n, 4)), constant(np.array(-1)))
     assert y.shape == (4,)
     assert [str(r.dim) for r in requirements if r.relation == "nonnegative"] == [str(n - 1)]
 
 
 def test_gather_nd_needs_a_fixed_length_of_tuples() -> None:
     with pytest.raises(Unsupported, match="unknown length"):
-        index.gather_nd(constant(X), input_tensor("i", i64, (2, symbol("k"))))
+        gather.gather_nd(constant(X), input_tensor("i", i64, (2, symbol("k"))))
 
 
 @given(st.lists(st.booleans(), min_size=4, max_size=4), st.booleans())

@@ -1,4 +1,4 @@
-"""What is not made of tensors of numbers: strings, sequences, optional values, encoded pictures. These run in Python between compiled segments."""
+"""What is not made of tensors of numbers: strings, sequences, optional values, encoded images. These run in Python between compiled segments."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
     GraphProto   ... 5: initializer, any number of times
     TensorProto  ... 9: raw_data
 
-`skim` reads the raw_data of the main graph's large initializers apart and returns what is left, a model like any other, for protobuf
+`split_large_tensors` reads the raw_data of the main graph's large initializers apart and returns what is left, a model like any other, for protobuf
 to parse. It knows the wire format as far as it must: fields are a key (number << 3 | type) and a value. Bytes in which it meets
 anything else, or a field twice that says once, are left whole, for protobuf to judge.
 """
@@ -104,11 +104,11 @@ class Span(NamedTuple):
     end: int
 
 
-class Unusual(Exception):
+class UnknownFormat(Exception):
     """Bytes that are for protobuf to judge."""
 
 
-class Piece(NamedTuple):
+class RawData(NamedTuple):
     """The raw_data of a tensor: its size, and what gives it, perhaps after a wait. Raises OSError."""
 
     size: int
@@ -116,34 +116,34 @@ class Piece(NamedTuple):
 
 
 @dataclass
-class Skimmed:
+class SplitModel:
     """`model`: the bytes without large tensors. `tensors`: {initializer: its raw_data}, numbered as they stand in the graph."""
 
     model: bytes
-    tensors: dict[int, Piece] = field(default_factory=dict)
+    tensors: dict[int, RawData] = field(default_factory=dict)
 
 
-def skim(data: Source, reader: Background | None = None) -> Skimmed:
+def split_large_tensors(data: Source, reader: Background | None = None) -> SplitModel:
     """The model of these bytes, and its large tensors, which are read by `reader` if there is one, else at once."""
     try:
         graphs = [span for span in fields(data, 0, data.size) if span.number == GRAPH]
         if len(graphs) != 1:
-            raise Unusual
+            raise UnknownFormat
         (graph,) = graphs
         cuts = dict(large_tensors(data, graph))
-    except Unusual:
-        return Skimmed(data.piece(0, data.size))
+    except UnknownFormat:
+        return SplitModel(data.piece(0, data.size))
     inner = list(remainder(data, graph, cuts))
     model = b"".join((data.piece(0, graph.key), *nested(GRAPH, inner), data.piece(graph.end, data.size)))
-    return Skimmed(model, {number: piece(data, raw, reader) for number, (_, raw) in cuts.items()})
+    return SplitModel(model, {number: piece(data, raw, reader) for number, (_, raw) in cuts.items()})
 
 
-def piece(data: Source, raw: Span, reader: Background | None) -> Piece:
+def piece(data: Source, raw: Span, reader: Background | None) -> RawData:
     size = raw.end - raw.start
     if reader is not None:
-        return Piece(size, reader.submit(lambda: data.array(raw.start, raw.end)).result)
+        return RawData(size, reader.submit(lambda: data.array(raw.start, raw.end)).result)
     array = data.array(raw.start, raw.end)
-    return Piece(size, lambda: array)
+    return RawData(size, lambda: array)
 
 
 Cuts = dict[int, tuple[Span, Span]]  # initializer: its own span and its raw_data's
@@ -157,7 +157,7 @@ def large_tensors(data: Source, graph: Span) -> Iterator[tuple[int, tuple[Span, 
             continue
         found = [span for span in fields(data, tensor.start, tensor.end) if span.number == RAW_DATA]
         if len(found) > 1:
-            raise Unusual
+            raise UnknownFormat
         if found and found[0].end - found[0].start >= LARGE:
             yield number, (tensor, found[0])
 
@@ -191,11 +191,11 @@ def fields(data: Source, at: int, end: int) -> Iterator[Span]:
         elif kind in (FIXED64, FIXED32):
             at += 8 if kind == FIXED64 else 4
         else:
-            raise Unusual
+            raise UnknownFormat
         if at > end or (tag >> 3 in (GRAPH, INITIALIZER, RAW_DATA) and kind != BYTES):
-            raise Unusual
+            raise UnknownFormat
         yield Span(tag >> 3, key, start, at)
-    raise Unusual
+    raise UnknownFormat
 
 
 def varint(data: Source, at: int, end: int) -> tuple[int, int]:
@@ -208,7 +208,7 @@ def varint(data: Source, at: int, end: int) -> tuple[int, int]:
             return number, at
         if shift > 63:
             break
-    raise Unusual
+    raise UnknownFormat
 
 
 def nested(number: int, pieces: list[bytes]) -> list[bytes]:

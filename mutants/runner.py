@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mutants.cover import Cover
 from mutants.draw import PACKAGE, Mutant
+from mutants.function_coverage import Cover
 
 COPIED = (
     "src",

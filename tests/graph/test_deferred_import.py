@@ -34,7 +34,7 @@ from sardonyx.graph import onnx_ir
 assert onnx_ir is before and type(onnx_ir_core().sympy) is types.ModuleType
 """,
     "another thread that imports it meanwhile gets the module itself": """
-from sardonyx.graph.deferred import imports_deferred
+from sardonyx.graph.deferred_import import imports_deferred
 def look():
     import sympy.core.expr
     found.append(sympy.core.expr.Expr)
@@ -46,7 +46,7 @@ with imports_deferred("onnx_ir._core", "sympy"):
 assert found[0].__module__ == "sympy.core.expr" and type(sys.modules["sympy"]) is types.ModuleType
 """,
     "an import that fails leaves nothing behind": """
-from sardonyx.graph.deferred import imports_deferred
+from sardonyx.graph.deferred_import import imports_deferred
 before = list(sys.meta_path)
 try:
     with imports_deferred("onnx_ir._core", "sympy"):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mutants.bench import Bench, beside_of, copy
-from mutants.cover import measure
 from mutants.draw import Mutant, draw
+from mutants.function_coverage import measure
+from mutants.runner import Bench, beside_of, copy
 
 SOURCE = "def least(a, b):\n    return min(a, b)\n\n\ndef count(n):\n    while n > 0:\n        n -= 1\n    return n\n"
 BESIDE = "from sardonyx.lower.one import count, least\n\n\ndef test_it():\n    assert count(3) == 0\n"

@@ -1,4 +1,4 @@
-"""fuzz/children.py: whatever happens in a child, the parent learns what it was."""
+"""fuzz/child_process.py: whatever happens in a child, the parent learns what it was."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fuzz.children import Child, Limits, execute
+from fuzz.child_process import Child, Limits, execute
 from tests.fuzz.toy import Toy
 
 SHORT = Limits(processor=0.5, clock=1.0)

@@ -3,7 +3,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks import strip, weightless
+from benchmarks import strip_weights, weightless
 
 
 def _model(nodes: list[onnx.NodeProto], tensors: dict[str, np.ndarray], ir_version: int = 9) -> onnx.ModelProto:
@@ -27,8 +27,13 @@ def test_generators_follow_from_use() -> None:
         ],
         {"w": np.zeros((32, 32), np.float32)} | dict.fromkeys(("bias", "scale", "shift"), np.zeros(32, np.float32)),
     )
-    strip.strip(model)
-    assert _records(model) == {"w": strip.WEIGHT, "bias": strip.BIAS, "scale": strip.SCALE, "shift": strip.BIAS}
+    strip_weights.strip(model)
+    assert _records(model) == {
+        "w": strip_weights.WEIGHT,
+        "bias": strip_weights.BIAS,
+        "scale": strip_weights.SCALE,
+        "shift": strip_weights.BIAS,
+    }
 
 
 def test_use_is_found_through_views_and_the_first_rule_wins() -> None:
@@ -41,8 +46,8 @@ def test_use_is_found_through_views_and_the_first_rule_wins() -> None:
         ],
         {"table": np.zeros((64, 32), np.float32), "ids": np.zeros(2, np.int64)},
     )
-    strip.strip(model)
-    assert _records(model) == {"table": strip.WEIGHT, "ids": None}
+    strip_weights.strip(model)
+    assert _records(model) == {"table": strip_weights.WEIGHT, "ids": None}
 
 
 def test_queries_that_are_tiled_before_they_are_added() -> None:
@@ -50,8 +55,8 @@ def test_queries_that_are_tiled_before_they_are_added() -> None:
         [helper.make_node("Tile", ["queries", "repeats"], ["t"]), helper.make_node("Add", ["x", "t"], ["y"])],
         {"queries": np.zeros((1, 32), np.float32), "repeats": np.array([2, 1])},
     )
-    strip.strip(model)
-    assert _records(model) == {"queries": strip.BIAS, "repeats": None}
+    strip_weights.strip(model)
+    assert _records(model) == {"queries": strip_weights.BIAS, "repeats": None}
 
 
 def test_weights_of_a_gru_are_recurrent() -> None:
@@ -64,8 +69,8 @@ def test_weights_of_a_gru_are_recurrent() -> None:
             "b": np.zeros((1, 48), np.float32),
         },
     )
-    strip.strip(model)
-    assert _records(model) == {"axis": None, "w": strip.RECURRENT, "r": strip.RECURRENT, "b": strip.BIAS}
+    strip_weights.strip(model)
+    assert _records(model) == {"axis": None, "w": strip_weights.RECURRENT, "r": strip_weights.RECURRENT, "b": strip_weights.BIAS}
 
 
 def test_scalars_and_small_tables_stay() -> None:
@@ -73,7 +78,7 @@ def test_scalars_and_small_tables_stay() -> None:
         [helper.make_node("Mul", ["x", "half"], ["a"]), helper.make_node("Reshape", ["a", "shape"], ["y"])],
         {"half": np.array(0.5, np.float32), "shape": np.array([-1, 8])},
     )
-    strip.strip(model)
+    strip_weights.strip(model)
     assert _records(model) == {"half": None, "shape": None}
 
 
@@ -86,7 +91,7 @@ def test_large_integer_tables_get_exact_generators() -> None:
         ],
         {"positions": positions, "zeros": zeros},
     )
-    strip.strip(model)
+    strip_weights.strip(model)
     weightless.fill(model)
     filled = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     np.testing.assert_array_equal(filled["positions"], positions)
@@ -97,7 +102,7 @@ def test_a_large_table_without_generator_is_refused() -> None:
     table = np.random.default_rng(0).integers(0, 9, 512)
     model = _model([helper.make_node("GatherElements", ["x", "table"], ["y"])], {"table": table})
     with pytest.raises(ValueError, match=r"'table' \(int64\[512\]\) has no generator"):
-        strip.strip(model)
+        strip_weights.strip(model)
 
 
 def test_constants_of_shape_become_weights_and_inputs_of_old_models() -> None:
@@ -111,14 +116,14 @@ def test_constants_of_shape_become_weights_and_inputs_of_old_models() -> None:
         ir_version=3,
     )
     model.graph.input.append(helper.make_tensor_value_info("w_shape", TensorProto.INT64, [2]))
-    strip.strip(model)
+    strip_weights.strip(model)
     assert [node.op_type for node in model.graph.node] == ["MatMul"]
     assert [value.name for value in model.graph.input] == ["x", "w"]
-    assert _records(model) == {"w": strip.WEIGHT}
+    assert _records(model) == {"w": strip_weights.WEIGHT}
 
 
 def test_remarks_are_dropped() -> None:
     model = _model([helper.make_node("Relu", ["x"], ["y"], doc_string="File model.py, line 3")], {})
     model.graph.node[0].metadata_props.add(key="stack_trace", value="/home/someone/model.py")
-    strip.strip(model)
+    strip_weights.strip(model)
     assert b"model.py" not in model.SerializeToString()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mutants.sites import KINDS, mutated, sites
+from mutants.fault_sites import KINDS, mutated, sites
 
 ROOT = Path(__file__).parents[2]
 CASES = {

@@ -1,4 +1,4 @@
-"""fuzz/worlds.py: what is known of a value, and what counts as a difference from it."""
+"""fuzz/three_arithmetics.py: what is known of a value, and what counts as a difference from it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from fuzz.worlds import Evaluated, Known, Undetermined, allowed, complaint, exact
+from fuzz.three_arithmetics import Evaluated, Known, Undetermined, allowed, complaint, exact
 from sardonyx.base.dtypes import DType, f16, f32, i64
 
 X = np.array([0.1, -2.5, 3.0], np.float32)
