@@ -293,31 +293,31 @@ def rotary_embedding(
     require_same(cos_cache.shape, sin_cache.shape, "caches of shapes {} and {}", cos_cache.shape, sin_cache.shape)
     of_position = position_ids is not None
     require_ranks("rotary embedding by a cache of {} at places {}", (cos_cache, 2 if of_position else 3), (position_ids, 2))
-    turned = position_ids.shape if position_ids is not None else cos_cache.shape[:2]
-    require_same(turned, [heads.shape[0], heads.shape[2]], "rotary embedding of {} at places {}", x.shape, turned)
+    positions = position_ids.shape if position_ids is not None else cos_cache.shape[:2]
+    require_same(positions, [heads.shape[0], heads.shape[2]], "rotary embedding of {} at places {}", x.shape, positions)
     width: Dim = rotary_embedding_dim or heads.shape[3]
     half = width // 2
     require_equal(2 * half, width, "rotary embedding of {}: {} numbers are no pairs", x.shape, width)
     require_nonnegative(heads.shape[3] - width, "rotary embedding of {} numbers of {}", width, x.shape)
     require_equal(cos_cache.shape[-1], half, "a cache of shape {} for rotating {} numbers", cos_cache.shape, width)
-    y = rotated(heads, width, bool(interleaved), turns(cos_cache, position_ids), turns(sin_cache, position_ids))
+    y = rotated(heads, width, bool(interleaved), pair_factor(cos_cache, position_ids), pair_factor(sin_cache, position_ids))
     if x.rank == 4:
         return y
     size = heads.shape[3]
     return view(y, x.shape, lambda b, i, c: (b, c // size, i, c % size))
 
 
-Turn = Callable[[Dim, Dim, Dim], Expr]
+PairFactor = Callable[[Dim, Dim, Dim], Expr]
 
 
-def turns(cache: Tensor, position_ids: Tensor | None) -> Turn:
+def pair_factor(cache: Tensor, position_ids: Tensor | None) -> PairFactor:
     """The cache's number for pair k at place i of batch b."""
     if position_ids is None:
         return lambda b, i, k: at(cache, (b, i, k))
     return lambda b, i, k: at(cache, (element(at(position_ids, (b, i)), cache.shape[0]), k))
 
 
-def rotated(x: Tensor, width: Dim, interleaved: bool, cos: Turn, sin: Turn) -> Tensor:
+def rotated(x: Tensor, width: Dim, interleaved: bool, cos: PairFactor, sin: PairFactor) -> Tensor:
     """x: T[b, h, s, d] -> the same, its first `width` numbers rotated"""
     half = width // 2
     outer = list(x.shape[:3])

@@ -58,7 +58,7 @@ def marks(axes: Tensor, rank: int) -> list[Dim]:
     return out
 
 
-def apart(x: Tensor, marked: Sequence[Dim]) -> Tensor:
+def split_marked(x: Tensor, marked: Sequence[Dim]) -> Tensor:
     """x: T[*d] -> T[*d with 1 at the marked axes, *d with 1 at the others]"""
     kept = [alias(n + m * (1 - n)) for n, m in zip(x.shape, marked, strict=True)]
     others = [alias(1 + m * (n - 1)) for n, m in zip(x.shape, marked, strict=True)]

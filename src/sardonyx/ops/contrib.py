@@ -82,12 +82,12 @@ def fused_matmul(
     a: Tensor, b: Tensor, alpha: float = 1.0, transA: int = 0, transB: int = 0, transBatchA: int = 0, transBatchB: int = 0
 ) -> Tensor:
     """alpha A B, each transposed where asked: its last two axes, or (transBatch) its first behind all other batch axes."""
-    left, right = turned(as_rows(a), transA, transBatchA), turned(as_columns(b), transB, transBatchB)
+    left, right = transposed(as_rows(a), transA, transBatchA), transposed(as_columns(b), transB, transBatchB)
     y = without_vector_axes(product(left, right, a.dtype), a, b)
     return y if alpha == 1 else mul(y, full_like(y, alpha))
 
 
-def turned(x: Tensor, last: int, batch: int) -> Tensor:
+def transposed(x: Tensor, last: int, batch: int) -> Tensor:
     """T[b0, *b, m, k] with the axes (*b, m, b0, k) for `batch`, and the last two exchanged for `last`."""
     order = list(range(x.rank))
     if batch and x.rank > 2:

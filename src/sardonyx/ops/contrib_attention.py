@@ -21,8 +21,8 @@ from sardonyx.expr.tensor import Read, Tensor, assemble, compute
 from sardonyx.loop.nodes import Expr
 from sardonyx.ops.attention import (
     Mask,
+    PairFactor,
     Scale,
-    Turn,
     appended,
     attend,
     default_scale,
@@ -272,9 +272,9 @@ def group_query_attention(
         if cos_cache is None or sin_cache is None:
             raise Fail("GroupQueryAttention with do_rotary and no cache of cosines and sines")
         require_ranks("GroupQueryAttention with caches {}, {} and places {}", (cos_cache, 2), (sin_cache, 2), (position_ids, 2))
-        turns = [before.turn(c, position_ids) for c in (cos_cache, sin_cache)]
+        factors = [before.pair_factor(c, position_ids) for c in (cos_cache, sin_cache)]
         width = cos_cache.shape[1] * 2
-        q, k = (rotated(t, width, bool(rotary_interleaved), turns[0], turns[1]) for t in (q, k))
+        q, k = (rotated(t, width, bool(rotary_interleaved), factors[0], factors[1]) for t in (q, k))
     size = maximum(past_key.shape[2], total) if past_key is not None else total
     keys, values = (before.present(p, t, size) for p, t in ((past_key, k), (past_value, v)))
     window = (local_window_size - 1 if local_window_size > 0 else -1, 0)
@@ -315,7 +315,7 @@ class Cache:
         """How many keys there are, those of this step included: i64[b]"""
         return compute(i64, [self.lengths.shape[0]], lambda b: scalar.add(self.past(b), scalar.index(self.new)))
 
-    def turn(self, cache: Tensor, position_ids: Tensor | None) -> Turn:
+    def pair_factor(self, cache: Tensor, position_ids: Tensor | None) -> PairFactor:
         """The cache's number for pair k of the i-th new token of batch b."""
 
         def number(b: Dim, i: Dim, k: Dim) -> Expr:
@@ -362,7 +362,7 @@ def rotary_embedding(
     places = [1] if position_ids.rank == 1 else [heads.shape[0], heads.shape[2]]
     require_same(position_ids.shape, places, "RotaryEmbedding of {} at places {}", x.shape, position_ids.shape)
 
-    def turn(cache: Tensor) -> Turn:
+    def pair_factor(cache: Tensor) -> PairFactor:
         def number(b: Dim, i: Dim, k: Dim) -> Expr:
             first = at(position_ids, (0,) if position_ids.rank == 1 else (b, i))
             place = scalar.add(first, scalar.index(i)) if position_ids.rank == 1 else first
@@ -370,7 +370,7 @@ def rotary_embedding(
 
         return number
 
-    y = rotated(heads, width, bool(interleaved), turn(cos_cache), turn(sin_cache))
+    y = rotated(heads, width, bool(interleaved), pair_factor(cos_cache), pair_factor(sin_cache))
     if x.rank == 4:
         return y
     size = heads.shape[3]
@@ -393,7 +393,7 @@ LENGTHS = np.array([5, 2], np.int32)
 COS, SIN = np.cos(reals(9, 2)), np.sin(reals(9, 2))
 FIRST = reals(2, 3, 64), reals(2, 3, 32)[:, ::-1].copy(), reals(2, 3, 32)
 NOTHING, BUFFERS = np.zeros((2, 2, 0, 16), np.float32), (reals(2, 2, 6, 16), reals(2, 2, 6, 16)[:, ::-1].copy())
-TURNS = np.cos(reals(9, 8)), np.sin(reals(9, 8))
+COS_SIN = np.cos(reals(9, 8)), np.sin(reals(9, 8))
 
 
 def whole(*numbers: int) -> np.ndarray:
@@ -445,10 +445,10 @@ OPS = (
         group_query_attention,
         Case((*FIRST, NOTHING, NOTHING, whole(2, 2), whole(3)), GROUPED, "first", outputs=3),
         Case(
-            (*FIRST, None, None, whole(2, 2), whole(3), *TURNS), {**GROUPED, "do_rotary": 1, "softcap": 3.0}, "no_past", outputs=3
+            (*FIRST, None, None, whole(2, 2), whole(3), *COS_SIN), {**GROUPED, "do_rotary": 1, "softcap": 3.0}, "no_past", outputs=3
         ),
         Case(
-            (*(t[:, :1].copy() for t in FIRST), *BUFFERS, whole(5, 5), whole(6), *TURNS),
+            (*(t[:, :1].copy() for t in FIRST), *BUFFERS, whole(5, 5), whole(6), *COS_SIN),
             {**GROUPED, "do_rotary": 1, "local_window_size": 3, "rotary_interleaved": 1},
             "rotary",
             outputs=3,

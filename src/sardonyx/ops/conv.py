@@ -35,8 +35,8 @@ def conv(
 
     Raises Fail if the shapes don't fit each other or kernel_shape.
     """
-    ways = conv_windows(x, w, group, auto_pad, dilations, kernel_shape, pads, strides)
-    y = convolve(bordered(x, ways, 0), w, ways, group, x.dtype)
+    axis_windows = conv_windows(x, w, group, auto_pad, dilations, kernel_shape, pads, strides)
+    y = convolve(bordered(x, axis_windows, 0), w, axis_windows, group, x.dtype)
     return y if b is None else pointwise(scalar.add, y, along_channels(b, y.rank))
 
 
@@ -61,16 +61,16 @@ def conv_windows(
     return windows(x.shape[2:], w.shape[2:], strides, dilations, pads, auto_pad)
 
 
-def convolve(x: Tensor, w: Tensor, ways: Sequence[Window], group: Dim, dtype: DType) -> Tensor:
+def convolve(x: Tensor, w: Tensor, axis_windows: Sequence[Window], group: Dim, dtype: DType) -> Tensor:
     """x: [n, c, *d] with its border, w: [m, c / group, *k] -> dtype[n, m, *o], products summed in the dtype's arithmetic."""
     carrier = scalar.wide(dtype)
 
     def term(at_channel: Channel, o: Sequence[Dim], r: Sequence[Dim]) -> Expr:
         n, c, own, m, _ = at_channel
-        places = [way.position(i, k) for way, i, k in zip(ways, o, r, strict=True)]
+        places = [window.position(i, k) for window, i, k in zip(axis_windows, o, r, strict=True)]
         return scalar.mul(scalar.cast(at(x, (n, c, *places)), carrier), scalar.cast(at(w, (m, own, *r)), carrier))
 
-    outs, taps = [way.out for way in ways], [way.size for way in ways]
+    outs, taps = [window.out for window in axis_windows], [window.size for window in axis_windows]
     return over_channels(dtype, (x.shape[0], group, w.shape[1], w.shape[0] // group), outs, taps, term)
 
 

@@ -55,7 +55,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Spread:
+class TransposedAxis:
     """One axis: `extent` inputs become `out` outputs; `before` of what they would be is cut off at the start."""
 
     extent: Dim
@@ -70,7 +70,7 @@ class Spread:
         return phases(self.size, self.stride, self.dilation, self.before)
 
     @property
-    def turns(self) -> Dim:
+    def phase_size(self) -> Dim:
         """How many outputs a phase has (the last one of some may lie past the end)."""
         return ceil_divide(self.out, self.stride)
 
@@ -82,7 +82,7 @@ class Spread:
     @property
     def hi(self) -> Dim:
         """and after it."""
-        return maximum(self.turns + max(p.base for p in self.phases) - self.extent, 0)
+        return maximum(self.phase_size + max(p.base for p in self.phases) - self.extent, 0)
 
 
 def phases(size: int, stride: int, dilation: int, lo: int) -> tuple[Phase, ...]:
@@ -133,7 +133,7 @@ def conv_transpose(
         raise Fail(f"[ShapeInferenceError] Attribute output_shape must be {rank} numbers, not {output_shape}")
     asked_sizes = output_shape[-rank:] if output_shape else [None] * rank
     axes = [
-        spread(
+        transposed_axis(
             x.shape[2 + a],
             w.shape[2 + a],
             steps[a],
@@ -150,9 +150,9 @@ def conv_transpose(
     return y if b is None else pointwise(scalar.add, y, along_channels(b, y.rank))
 
 
-def spread(
+def transposed_axis(
     n: Dim, size: Dim, stride: int, dilation: int, extra: int, pads: tuple[int, int], auto_pad: str, asked: int | None
-) -> Spread:
+) -> TransposedAxis:
     """One axis by ONNX's attributes; `asked` is its output_shape."""
     if not isinstance(size, int):
         raise Unsupported("ConvTranspose with a kernel of symbolic size")
@@ -168,10 +168,10 @@ def spread(
     if not isinstance(lo, int):
         raise Unsupported("ConvTranspose with an output_shape for an input of symbolic size")
     require_nonnegative(out, "transposed convolution of {} elements gives {}", n, out)
-    return Spread(n, size, stride, dilation, lo, out)
+    return TransposedAxis(n, size, stride, dilation, lo, out)
 
 
-def gathered(x: Tensor, w: Tensor, axes: Sequence[Spread], group: int) -> Tensor:
+def gathered(x: Tensor, w: Tensor, axes: Sequence[TransposedAxis], group: int) -> Tensor:
     """Each output as the sum over all taps, of which most reach no input: T[n, m, *o]. For strides so large that phases would be many."""
     carrier = scalar.wide(x.dtype)
 
@@ -193,18 +193,18 @@ def is_multiple(place: Dim, of: int) -> Expr:
     return scalar.apply("eq", scalar.index(place % of), 0)
 
 
-def interleaved(x: Tensor, w: Tensor, axes: Sequence[Spread], group: int) -> Tensor:
+def interleaved(x: Tensor, w: Tensor, axes: Sequence[TransposedAxis], group: int) -> Tensor:
     """All phases, and the view that puts them in order: T[n, m, *o]"""
     zero = constant(np.zeros((), x.dtype.numpy))
     source = pad(x, [0, 0, *(a.lo for a in axes)], [0, 0, *(a.hi for a in axes)], zero)
     if all(a.stride == 1 for a in axes):
         return one_phase(source, w, axes, [a.phases[0] for a in axes], group)
     images, channels = x.shape[0], group * w.shape[1]
-    split = [e for a in axes for e in (a.turns, a.stride)]
+    split = [e for a in axes for e in (a.phase_size, a.stride)]
     parts = []
     for chosen in itertools.product(*(range(a.stride) for a in axes)):
         y = one_phase(source, w, axes, [a.phases[p] for a, p in zip(axes, chosen, strict=True)], group)
-        own = [e for a in axes for e in (a.turns, 1)]
+        own = [e for a in axes for e in (a.phase_size, 1)]
         part = view(y, [images, channels, *own], lambda n, m, *i: (n, m, *i[::2]))
         parts.append((part, [0, 0, *(e for p in chosen for e in (0, p))]))
     whole = assemble(x.dtype, [images, channels, *split], parts)
@@ -216,11 +216,11 @@ def interleaved(x: Tensor, w: Tensor, axes: Sequence[Spread], group: int) -> Ten
     return view(whole, [images, channels, *outs], index)
 
 
-def one_phase(x: Tensor, w: Tensor, axes: Sequence[Spread], chosen: Sequence[Phase], group: int) -> Tensor:
-    """x: T[n, c, *d] with its border -> T[n, m, *turns]"""
-    turns = [a.turns for a in axes]
+def one_phase(x: Tensor, w: Tensor, axes: Sequence[TransposedAxis], chosen: Sequence[Phase], group: int) -> Tensor:
+    """x: T[n, c, *d] with its border -> T[n, m, *phase_size]"""
+    phase_size = [a.phase_size for a in axes]
     if any(p.count == 0 for p in chosen):
-        return expand_to(constant(np.zeros((), x.dtype.numpy)), [x.shape[0], group * w.shape[1], *turns])
+        return expand_to(constant(np.zeros((), x.dtype.numpy)), [x.shape[0], group * w.shape[1], *phase_size])
     carrier = scalar.wide(x.dtype)
 
     def term(at_channel: Channel, q: Sequence[Dim], t: Sequence[Dim]) -> Expr:
@@ -230,7 +230,7 @@ def one_phase(x: Tensor, w: Tensor, axes: Sequence[Spread], chosen: Sequence[Pha
         return scalar.mul(scalar.cast(at(x, (n, c, *places)), carrier), scalar.cast(at(w, (c, own, *taps)), carrier))
 
     sizes = (x.shape[0], group, w.shape[0] // group, w.shape[1])
-    return over_channels(x.dtype, sizes, turns, [p.count for p in chosen], term)
+    return over_channels(x.dtype, sizes, phase_size, [p.count for p in chosen], term)
 
 
 IMAGE, KERNEL = reals(2, 4, 3, 4), reals(4, 3, 3, 2)

@@ -80,14 +80,14 @@ def suppression_kernel(centred: bool, thresholded: bool) -> Kernel:
         with b.while_((left.value > 0) & (found.value < limit[0])):
             box = heap.pop(b.let(left.value))
             left.add(-1)
-            free = b.local(boolean, True)
+            separate = b.local(boolean, True)
             k = b.local(i64, 0)
-            with b.while_(free.value & (k.value < found.value)):
+            with b.while_(separate.value & (k.value < found.value)):
                 other = kept[row * n + trusted(k.value, n)]
                 here, there = (first_box + trusted(p, n) for p in (box, other))
-                free.set(~overlaps(boxes, here * 4, there * 4, centred, iou[0]))
+                separate.set(~overlaps(boxes, here * 4, there * 4, centred, iou[0]))
                 k.add(1)
-            with b.if_(free.value):
+            with b.if_(separate.value):
                 kept[row * n + trusted(found.value, n)] = box
                 found.add(1)
         count[row] = found.value

@@ -167,24 +167,28 @@ def conv_integer(
 ) -> Tensor:
     """x: T[n, c, *d], w: U[m, c / group, *k], x_zero_point: T[], w_zero_point: U[] or U[m] -> i32[n, m, *o]"""
     refuse_floats(x, w)
-    ways = conv_windows(x, w, group, auto_pad, dilations, kernel_shape, pads, strides)
-    return shifted_convolution(x, w, x_zero_point, w_zero_point, ways, group)
+    axis_windows = conv_windows(x, w, group, auto_pad, dilations, kernel_shape, pads, strides)
+    return shifted_convolution(x, w, x_zero_point, w_zero_point, axis_windows, group)
 
 
-def shifted_convolution(x: Tensor, w: Tensor, zx: Tensor | None, zw: Tensor | None, ways: Sequence[Window], group: int) -> Tensor:
+def shifted_convolution(
+    x: Tensor, w: Tensor, zx: Tensor | None, zw: Tensor | None, axis_windows: Sequence[Window], group: int
+) -> Tensor:
     """The convolution of x - zx and w - zw; the border is zx. -> i32[n, m, *o]"""
     fill = single(zx) if zx is not None else constant(np.zeros((), x.dtype.numpy))
-    lo, hi = [0, 0, *(way.lo for way in ways)], [0, 0, *(way.hi for way in ways)]
+    lo, hi = [0, 0, *(window.lo for window in axis_windows)], [0, 0, *(window.hi for window in axis_windows)]
     source = pad(x, lo, hi, fill)
-    sums = convolve(source, w, ways, group, i32)
-    taps = [way.size for way in ways]
+    sums = convolve(source, w, axis_windows, group, i32)
+    taps = [window.size for window in axis_windows]
     each = w.shape[0] // group
 
     def window_term(at_channel: Channel, o: Sequence[Dim], r: Sequence[Dim]) -> Expr:
-        places = [way.position(i, k) for way, i, k in zip(ways, o, r, strict=True)]
+        places = [window.position(i, k) for window, i, k in zip(axis_windows, o, r, strict=True)]
         return integer(source, at_channel[0], at_channel[1], *places)
 
-    windows_of_x = over_channels(i32, (x.shape[0], group, w.shape[1], 1), [way.out for way in ways], taps, window_term)
+    windows_of_x = over_channels(
+        i32, (x.shape[0], group, w.shape[1], 1), [window.out for window in axis_windows], taps, window_term
+    )
     sums_of_w = reduce("add", i32, [w.shape[0]], [*taps, w.shape[1]], lambda m, *r: integer(w, m, r[-1], *r[:-1]))
     of_x = (zx, lambda i: integer(fill), lambda i: integer(windows_of_x, i[0], i[1] // each, *i[2:]))
     shift_w = present(zw)
@@ -220,8 +224,8 @@ def qlinear_conv(
 ) -> Tensor:
     """x: T[n, c, *d], w: U[m, c / group, *k], of w scale and zero point one or per output channel, b: i32[m] -> V[n, m, *o]"""
     refuse_floats(x, w, y_zero_point)
-    ways = conv_windows(x, w, group, auto_pad, dilations, kernel_shape, pads, strides)
-    sums = shifted_convolution(x, w, x_zero_point, w_zero_point, ways, group)
+    axis_windows = conv_windows(x, w, group, auto_pad, dilations, kernel_shape, pads, strides)
+    sums = shifted_convolution(x, w, x_zero_point, w_zero_point, axis_windows, group)
     if b is not None:
         plain = sums
         sums = compute(i32, plain.shape, lambda *i: scalar.add(at(plain, i), at(b, (i[1],))))

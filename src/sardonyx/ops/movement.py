@@ -50,12 +50,12 @@ def sliced(x: Tensor, starts: Sequence[Dim], ends: Sequence[Dim], axes: Sequence
     over = normal_axes(range(len(starts)) if axes is None else axes, x.rank)
     if not len(over) == len(starts) == len(ends) == len(steps):
         raise Fail(f"[ShapeInferenceError] Slice with {len(starts)} starts, {len(ends)} ends, {len(over)} axes, {len(steps)} steps")
-    shape, way = list(x.shape), {}
+    shape, by_axis = list(x.shape), {}
     for a, start, end, step in zip(over, starts, ends, steps, strict=True):
         step = shortened(step, x.shape[a])
         offset, shape[a] = span(x.shape[a], start, end, step)
-        way[a] = offset, step
-    return view(x, shape, lambda *i: [o * way[a][1] + way[a][0] if a in way else o for a, o in enumerate(i)])
+        by_axis[a] = offset, step
+    return view(x, shape, lambda *i: [o * by_axis[a][1] + by_axis[a][0] if a in by_axis else o for a, o in enumerate(i)])
 
 
 def sliced_anywhere(
@@ -294,8 +294,8 @@ def require_mirrors(shape: Sequence[Dim], lo: Sequence[Dim], hi: Sequence[Dim]) 
 
 def reflected(i: Dim, n: Dim, lo: Dim, hi: Dim) -> Dim:
     """i in [0, n), mirrored at the first and the last element."""
-    way = maximum(i, -i)
-    return minimum(way, 2 * (n - 1) - way)
+    distance = maximum(i, -i)
+    return minimum(distance, 2 * (n - 1) - distance)
 
 
 BORDERS: dict[str, Callable[[Dim, Dim, Dim, Dim], Dim]] = {

@@ -39,9 +39,9 @@ def max_pool(
     outputs: int = 1,
 ) -> list[Tensor]:
     """x: T[n, c, *d] -> T[n, c, *o], and where each was found first in x, flat: i64[n, c, *o]"""
-    ways = pool_windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
-    y = over_windows("max", x, ways, lowest(x.dtype))
-    return [y] if outputs == 1 else [y, found_at(x, y, ways, bool(storage_order))]
+    axis_windows = pool_windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
+    y = over_windows("max", x, axis_windows, lowest(x.dtype))
+    return [y] if outputs == 1 else [y, found_at(x, y, axis_windows, bool(storage_order))]
 
 
 def pool_windows(
@@ -58,32 +58,34 @@ def pool_windows(
     return windows(x.shape[2:], kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
 
 
-def over_windows(fn: str, x: Tensor, ways: Sequence[Window], fill: float, term: Callable[[Expr], Expr] | None = None) -> Tensor:
+def over_windows(
+    fn: str, x: Tensor, axis_windows: Sequence[Window], fill: float, term: Callable[[Expr], Expr] | None = None
+) -> Tensor:
     """fn over each window of term(x), with `fill` on its border. x: T[n, c, *d] -> T[n, c, *o]"""
-    wide = any(w.is_wide for w in ways)
-    source = x if wide else bordered(x, ways, fill)
+    wide = any(w.is_wide for w in axis_windows)
+    source = x if wide else bordered(x, axis_windows, fill)
 
     def body(n: Dim, c: Dim, *i: Dim) -> Expr:
-        outs, taps = i[: len(ways)], i[len(ways) :]
+        outs, taps = i[: len(axis_windows)], i[len(axis_windows) :]
         if not wide:
-            read = at(source, (n, c, *(w.position(o, r) for w, o, r in zip(ways, outs, taps, strict=True))))
+            read = at(source, (n, c, *(w.position(o, r) for w, o, r in zip(axis_windows, outs, taps, strict=True))))
             return read if term is None else term(read)
-        places, guard = guarded(ways, outs, taps)
+        places, guard = guarded(axis_windows, outs, taps)
         read = at(source, (n, c, *places), guard)
         return scalar.select(guard, read if term is None else term(read), fill)
 
-    return reduce(fn, x.dtype, [*x.shape[:2], *(w.out for w in ways)], [w.taps for w in ways], body)
+    return reduce(fn, x.dtype, [*x.shape[:2], *(w.out for w in axis_windows)], [w.taps for w in axis_windows], body)
 
 
-def guarded(ways: Sequence[Window], outs: Sequence[Dim], taps: Sequence[Dim]) -> tuple[list[Dim], Expr]:
+def guarded(axis_windows: Sequence[Window], outs: Sequence[Dim], taps: Sequence[Dim]) -> tuple[list[Dim], Expr]:
     """The places in the data that windows visit, and whether they lie inside, as a bool."""
-    visited = [w.tap(o, t) for w, o, t in zip(ways, outs, taps, strict=True)]
-    places = [w.position(o, r) - w.lo for w, o, r in zip(ways, outs, visited, strict=True)]
-    guards = [g for w, o, r in zip(ways, outs, visited, strict=True) if (g := w.holds(o, r)) is not None]
+    visited = [w.tap(o, t) for w, o, t in zip(axis_windows, outs, taps, strict=True)]
+    places = [w.position(o, r) - w.lo for w, o, r in zip(axis_windows, outs, visited, strict=True)]
+    guards = [g for w, o, r in zip(axis_windows, outs, visited, strict=True) if (g := w.holds(o, r)) is not None]
     return places, functools.reduce(scalar.logical_and, guards) if guards else scalar.literal(True, boolean)
 
 
-def found_at(x: Tensor, y: Tensor, ways: Sequence[Window], columns: bool) -> Tensor:
+def found_at(x: Tensor, y: Tensor, axis_windows: Sequence[Window], columns: bool) -> Tensor:
     """The flat index in x of the first element in each window that equals y's (or is NaN, as y is): i64[n, c, *o]
 
     With `columns` the spatial axes are counted first to last, each faster than the next.
@@ -92,8 +94,8 @@ def found_at(x: Tensor, y: Tensor, ways: Sequence[Window], columns: bool) -> Ten
     none = scalar.index(product(x.shape))
 
     def candidate(n: Dim, c: Dim, *i: Dim) -> Expr:
-        outs = i[: len(ways)]
-        places, guard = guarded(ways, outs, i[len(ways) :])
+        outs = i[: len(axis_windows)]
+        places, guard = guarded(axis_windows, outs, i[len(axis_windows) :])
         e = Read(x, (n, c, *places), None if isinstance(guard, Const) else guard)
         hit = scalar.apply("or", scalar.apply("eq", e, at(y, (n, c, *outs))), scalar.is_nan(e))
         hit = hit if isinstance(guard, Const) else scalar.logical_and(hit, guard)
@@ -102,7 +104,7 @@ def found_at(x: Tensor, y: Tensor, ways: Sequence[Window], columns: bool) -> Ten
             where = where + place * step
         return scalar.select(hit, scalar.index(where), none)
 
-    first = reduce("min", i64, y.shape, [w.taps for w in ways], candidate)
+    first = reduce("min", i64, y.shape, [w.taps for w in axis_windows], candidate)
     return pointwise(lambda e: by_columns(e, x.shape[2:]), first) if columns else first
 
 
@@ -129,11 +131,11 @@ def average_pool(
     strides: list[int] | None = None,
 ) -> Tensor:
     """x: T[n, c, *d] -> T[n, c, *o]: the mean of each window's elements, those of the border only with count_include_pad"""
-    ways = pool_windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
-    total = over_windows("add", x, ways, 0)
+    axis_windows = pool_windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
+    total = over_windows("add", x, axis_windows, 0)
 
     def mean(*i: Dim) -> Expr:
-        count = product(counted(w, o, bool(count_include_pad)) for w, o in zip(ways, i[2:], strict=True))
+        count = product(counted(w, o, bool(count_include_pad)) for w, o in zip(axis_windows, i[2:], strict=True))
         return scalar.div(at(total, i), scalar.cast(scalar.index(count), x.dtype))
 
     return compute(x.dtype, total.shape, mean)
@@ -157,8 +159,8 @@ def lp_pool(
     strides: list[int] | None = None,
 ) -> Tensor:
     """x: T[n, c, *d] -> T[n, c, *o]: the p-norm of each window"""
-    ways = pool_windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
-    return root(over_windows("add", x, ways, 0, lambda e: power(e, p)), p)
+    axis_windows = pool_windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
+    return root(over_windows("add", x, axis_windows, 0, lambda e: power(e, p)), p)
 
 
 def power(e: Expr, p: float) -> Expr:

@@ -28,7 +28,7 @@ from sardonyx.ops.reduce import drop, total
 from sardonyx.ops.rnn import (
     LSTM_ACTIVATIONS,
     Cell,
-    Way,
+    Direction,
     check_shapes,
     chosen_activations,
     in_directions,
@@ -45,15 +45,15 @@ class Weights:
     scale: Tensor
     zero_point: Tensor
 
-    def times(self, way: Way, a: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+    def times(self, direction: Direction, a: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
         """The product of quantised numbers with this direction's weights. a: u8[*d, m, k], its scale: f32[] and zero point: u8[]
         -> f32[*d, m, n]"""
-        sums = shifted_product(a, way.own(self.q), zero_point, self.by_column(way, self.zero_point))
-        return mul(cast(sums, f32), mul(self.by_column(way, self.scale), scale))
+        sums = shifted_product(a, direction.own(self.q), zero_point, self.by_column(direction, self.zero_point))
+        return mul(cast(sums, f32), mul(self.by_column(direction, self.scale), scale))
 
-    def by_column(self, way: Way, t: Tensor) -> Tensor:
+    def by_column(self, direction: Direction, t: Tensor) -> Tensor:
         """A direction's parameters, to be broadcast over columns: T[] or T[n]"""
-        own = way.own(t)
+        own = direction.own(t)
         if t.rank == 1 or t.shape[1] == 1:
             return view(own, [], lambda: [0] * t.rank)
         require_same(
@@ -109,21 +109,21 @@ def dynamic_quantize_lstm(
     q, scale, zero_point = quantised_sequence(x, sequence_lens)
     steps, batch = x.shape[:2]
 
-    def one_way(way: Way) -> list[Tensor]:
-        in_order = view(q, [steps, 1, batch, q.shape[2]], lambda t, d, n, i: (steps - 1 - t if way.backward else t, n, i))
-        xw = by_w.times(way, in_order, scale, zero_point)
-        own_bias = way.own_or_none(bias)
+    def one_direction(direction: Direction) -> list[Tensor]:
+        in_order = view(q, [steps, 1, batch, q.shape[2]], lambda t, d, n, i: (steps - 1 - t if direction.backward else t, n, i))
+        xw = by_w.times(direction, in_order, scale, zero_point)
+        own_bias = direction.own_or_none(bias)
         if own_bias is not None:
             xw = add(xw, own_bias)
 
         def times_r(h: Tensor, first: Dim, n: Dim) -> Tensor:
             assert first == 0
-            return by_r.times(way, *dynamic_quantize(h))
+            return by_r.times(direction, *dynamic_quantize(h))
 
-        cell = Cell(f32, steps, batch, hidden, way, xw, times_r, sequence_lens)
+        cell = Cell(f32, steps, batch, hidden, direction, xw, times_r, sequence_lens)
         return lstm_way(cell, initial_h, initial_c, p, input_forget, 0)
 
-    return in_directions(direction, 0, functions, 3, one_way)
+    return in_directions(direction, 0, functions, 3, one_direction)
 
 
 def quantised_weights(directions: int, dtype: Any = np.int8, per_column: bool = False, shift: int = 0) -> tuple[np.ndarray, ...]:

@@ -137,11 +137,11 @@ def causal_conv_with_state(
         raise Fail(f"activation {activation}")
     batch, channels, length = x.shape
     require_same(weight.shape[:2], (channels, 1), "causal convolution of {} by {}", x.shape, weight.shape)
-    (way,) = windows([length + (weight.shape[2] - 1)], [weight.shape[2]])
-    kept = way.size - 1
+    (window,) = windows([length + (weight.shape[2] - 1)], [weight.shape[2]])
+    kept = window.size - 1
     past = past_state if past_state is not None else expand_to(constant(np.zeros((), x.dtype.numpy)), [batch, channels, kept])
     whole = appended(past, x)
-    y = convolve(whole, weight, [way], weight.shape[0], x.dtype)
+    y = convolve(whole, weight, [window], weight.shape[0], x.dtype)
     if bias is not None:
         y = pointwise(scalar.add, y, along_channels(bias, 3))
     if activation != "none":

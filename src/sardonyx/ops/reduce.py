@@ -19,7 +19,7 @@ from sardonyx.expr.index import at
 from sardonyx.expr.known import elements
 from sardonyx.expr.tensor import Tensor, reduction
 from sardonyx.loop.nodes import Expr
-from sardonyx.ops.axes import apart, decided, known_axes, marks, without
+from sardonyx.ops.axes import decided, known_axes, marks, split_marked, without
 from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.pointwise import along, cast, normal_axes, normal_axis, pointwise, view
 from sardonyx.ops.record import Case, Meaning, Op, Rule
@@ -135,10 +135,10 @@ def reducer(fold: Fold) -> Callable[..., Tensor]:
 
 
 def over_marked(fold: Fold, x: Tensor, axes: Tensor, keepdims: bool) -> Tensor:
-    """The reduction over axes that only data name: x with those axes apart from the others, reduced over all of its second half."""
+    """The reduction over axes that only data name: x with those axes split_marked from the others, reduced over all of its second half."""
     marked = marks(axes, x.rank)
     over = list(range(x.rank, 2 * x.rank))
-    y = drop(fold(apart(x, marked), over), over)
+    y = drop(fold(split_marked(x, marked), over), over)
     return y if keepdims else without(y, marked, elements(axes).size)
 
 

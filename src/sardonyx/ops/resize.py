@@ -29,7 +29,7 @@ from sardonyx.ops.reference import images
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class ResizedAxis:
     """How one axis is resized. `factor` is the scale as asked for, in f32, or m / n (by_size); `exact` is it where it is a known number.
     dtype: what coordinates are computed in."""
 
@@ -81,25 +81,25 @@ def number(n: Dim, dtype: DType = f32) -> Expr:
 # ---- coordinates -----------------------------------------------------------------------------------------------------------
 
 
-def half_pixel(i: Expr, w: Way) -> Expr:
+def half_pixel(i: Expr, w: ResizedAxis) -> Expr:
     return scalar.sub(scalar.div(scalar.add(i, 0.5), w.scale), 0.5)
 
 
-def half_pixel_symmetric(i: Expr, w: Way) -> Expr:
+def half_pixel_symmetric(i: Expr, w: ResizedAxis) -> Expr:
     adjustment = scalar.div(w.number(w.m), w.outputs)
     offset = scalar.mul(scalar.mul(w.inputs, 0.5), scalar.sub(1, adjustment))
     return scalar.add(offset, half_pixel(i, w))
 
 
-def pytorch_half_pixel(i: Expr, w: Way) -> Expr:
+def pytorch_half_pixel(i: Expr, w: ResizedAxis) -> Expr:
     return scalar.select(scalar.apply("gt", w.number(w.m), 1), half_pixel(i, w), 0)
 
 
-def asymmetric(i: Expr, w: Way) -> Expr:
+def asymmetric(i: Expr, w: ResizedAxis) -> Expr:
     return scalar.div(i, w.scale)
 
 
-def align_corners(i: Expr, w: Way) -> Expr:
+def align_corners(i: Expr, w: ResizedAxis) -> Expr:
     """The last output lies on the last input, as in PyTorch and onnxruntime; where a scale makes the axis shorter, ONNX's own cases
     have the length with its fraction."""
     length = scalar.select(scalar.apply("lt", w.scale, 1), w.outputs, w.number(w.m))
@@ -107,19 +107,19 @@ def align_corners(i: Expr, w: Way) -> Expr:
     return scalar.select(scalar.apply("eq", length, 1), 0, x)
 
 
-def tf_half_pixel_for_nn(i: Expr, w: Way) -> Expr:
+def tf_half_pixel_for_nn(i: Expr, w: ResizedAxis) -> Expr:
     """Opsets 11 and 12; exporters write it later too."""
     return scalar.div(scalar.add(i, 0.5), w.scale)
 
 
-def tf_crop_and_resize(i: Expr, w: Way) -> Expr:
+def tf_crop_and_resize(i: Expr, w: ResizedAxis) -> Expr:
     last, room = w.number(w.n - 1), scalar.sub(w.end, w.start)
     x = scalar.div(scalar.mul(scalar.mul(i, room), last), scalar.sub(w.number(w.m), 1))
     middle = scalar.mul(scalar.mul(room, last), 0.5)
     return scalar.add(scalar.select(scalar.apply("eq", w.number(w.m), 1), middle, x), scalar.mul(w.start, last))
 
 
-COORDINATES: Mapping[str, Callable[[Expr, Way], Expr]] = {
+COORDINATES: Mapping[str, Callable[[Expr, ResizedAxis], Expr]] = {
     "half_pixel": half_pixel,
     "half_pixel_symmetric": half_pixel_symmetric,
     "pytorch_half_pixel": pytorch_half_pixel,
@@ -194,13 +194,13 @@ class Filter:
     antialias: bool
     exclude_outside: bool
 
-    def taps(self, w: Way) -> Dim:
+    def taps(self, w: ResizedAxis) -> Dim:
         if not self.antialias:
             return 2 * self.reach
         return 2 * maximum(ceil_divide(w.n * self.reach, maximum(w.m, 1)), self.reach)
 
 
-def tables(w: Way, coordinate: Callable[[Expr, Way], Expr], f: Filter) -> tuple[Tensor, Tensor]:
+def tables(w: ResizedAxis, coordinate: Callable[[Expr, ResizedAxis], Expr], f: Filter) -> tuple[Tensor, Tensor]:
     """The neighbours of each output, limited to the axis, and their weights, of sum 1: i64[m, taps], and floats [m, taps]"""
     taps = f.taps(w)
     x = coordinates(w, coordinate)
@@ -226,7 +226,7 @@ def tables(w: Way, coordinate: Callable[[Expr, Way], Expr], f: Filter) -> tuple[
     return neighbours, weights
 
 
-def coordinates(w: Way, coordinate: Callable[[Expr, Way], Expr]) -> Tensor:
+def coordinates(w: ResizedAxis, coordinate: Callable[[Expr, ResizedAxis], Expr]) -> Tensor:
     """Where each output lies in the input: floats [m]"""
     return compute(w.dtype, [w.m], lambda i: coordinate(w.number(i), w))
 
@@ -235,7 +235,7 @@ def limited(i: Expr, n: Dim) -> Expr:
     return scalar.minimum(scalar.maximum(i, 0), scalar.index(n - 1))
 
 
-def interpolated(x: Tensor, w: Way, coordinate: Callable[[Expr, Way], Expr], f: Filter) -> Tensor:
+def interpolated(x: Tensor, w: ResizedAxis, coordinate: Callable[[Expr, ResizedAxis], Expr], f: Filter) -> Tensor:
     """x resized along one axis. x: T[.., n, ..] -> T[.., m, ..]"""
     neighbours, weights = tables(w, coordinate, f)
 
@@ -256,7 +256,7 @@ def interpolated(x: Tensor, w: Way, coordinate: Callable[[Expr, Way], Expr], f: 
     return compute(x.dtype, shape, total)
 
 
-def nearest(x: Tensor, w: Way, transformation: str, mode: str) -> Tensor:
+def nearest(x: Tensor, w: ResizedAxis, transformation: str, mode: str) -> Tensor:
     """x resized along one axis, each output one input. x: T[.., n, ..] -> T[.., m, ..]"""
     shape = [*x.shape[: w.axis], w.m, *x.shape[w.axis + 1 :]]
     if (times := whole_repeats(w, transformation, mode)) is not None:
@@ -269,13 +269,13 @@ def nearest(x: Tensor, w: Way, transformation: str, mode: str) -> Tensor:
     return view(x, shape, lambda *i: [*i[: w.axis], element(at(chosen, (i[w.axis],)), w.n), *i[w.axis + 1 :]])
 
 
-def exact_place(i: Dim, w: Way, transformation: str, mode: str) -> Expr:
+def exact_place(i: Dim, w: ResizedAxis, transformation: str, mode: str) -> Expr:
     """The input nearest to output i, in whole numbers; before the first one is the first one, so numerators below 0 may become 0."""
     a, b = EXACTLY[mode](*EXACT[transformation](i, w.n, w.m))
     return limited(scalar.div(scalar.maximum(scalar.index(a), 0), scalar.index(b)), w.n)
 
 
-def whole_repeats(w: Way, transformation: str, mode: str) -> int | None:
+def whole_repeats(w: ResizedAxis, transformation: str, mode: str) -> int | None:
     """s if output i is input i // s for a whole scale s, else None."""
     if w.exact is None or w.exact != int(w.exact) or w.exact < 1:
         return None
@@ -287,17 +287,19 @@ def whole_repeats(w: Way, transformation: str, mode: str) -> int | None:
 # ---- sizes and scales ------------------------------------------------------------------------------------------------------
 
 
-def ways_by_scales(x: Tensor, axes: Sequence[int], scales: Tensor, roi: Sequence[Expr]) -> list[Way]:
-    """The axes' ways for scales: f32[len(axes)]; m = floor(n scale)"""
+def axes_by_scales(x: Tensor, axes: Sequence[int], scales: Tensor, roi: Sequence[Expr]) -> list[ResizedAxis]:
+    """The axes' resized_axes for scales: f32[len(axes)]; m = floor(n scale)"""
     if scales.shape != (len(axes),):
         raise Fail(f"[ShapeInferenceError] scales of shape {list(scales.shape)} for {len(axes)} axes")
     numbers = known(scales)
-    ways = []
+    resized_axes = []
     for k, a in enumerate(axes):
         exact = numbers[k] if numbers is not None and isinstance(numbers[k], float) else None
         scale = at(scales, (k,)) if exact is None else Const(exact, f32)
-        ways.append(Way(a, x.shape[a], scaled(x.shape[a], scale, exact), scale, exact, (roi[k], roi[len(axes) + k])))
-    return ways
+        resized_axes.append(
+            ResizedAxis(a, x.shape[a], scaled(x.shape[a], scale, exact), scale, exact, (roi[k], roi[len(axes) + k]))
+        )
+    return resized_axes
 
 
 def scaled(n: Dim, scale: Expr, exact: float | None) -> Dim:
@@ -317,18 +319,20 @@ def at_run_time(size: Expr) -> Dim:
     return found
 
 
-def ways_by_sizes(x: Tensor, axes: Sequence[int], sizes: Tensor, roi: Sequence[Expr], policy: str) -> list[Way]:
-    """The axes' ways for sizes: i64[len(axes)]"""
+def axes_by_sizes(x: Tensor, axes: Sequence[int], sizes: Tensor, roi: Sequence[Expr], policy: str) -> list[ResizedAxis]:
+    """The axes' resized_axes for sizes: i64[len(axes)]"""
     if sizes.shape != (len(axes),):
         raise Fail(f"[ShapeInferenceError] sizes of shape {list(sizes.shape)} for {len(axes)} axes")
     asked = listed(sizes, "sizes")
     scales = [scalar.div(number(m), number(x.shape[a])) for m, a in zip(asked, axes, strict=True)]
     if policy != "stretch":
         return ways_in_proportion(x, axes, asked, roi, policy)
-    ways = []
+    resized_axes = []
     for k, (a, m) in enumerate(zip(axes, asked, strict=True)):
-        ways.append(Way(a, x.shape[a], m, scales[k], ratio(m, x.shape[a]), (roi[k], roi[len(axes) + k]), by_size=True))
-    return ways
+        resized_axes.append(
+            ResizedAxis(a, x.shape[a], m, scales[k], ratio(m, x.shape[a]), (roi[k], roi[len(axes) + k]), by_size=True)
+        )
+    return resized_axes
 
 
 def ratio(m: Dim, n: Dim) -> float | None:
@@ -338,7 +342,7 @@ def ratio(m: Dim, n: Dim) -> float | None:
     return 1.0 if m == n else None
 
 
-def ways_in_proportion(x: Tensor, axes: Sequence[int], asked: Sequence[Dim], roi: Sequence[Expr], policy: str) -> list[Way]:
+def ways_in_proportion(x: Tensor, axes: Sequence[int], asked: Sequence[Dim], roi: Sequence[Expr], policy: str) -> list[ResizedAxis]:
     """One scale for all axes, the least or the greatest of those asked for; m = round(n scale)"""
     if policy not in ("not_larger", "not_smaller"):
         raise Fail(f"keep_aspect_ratio_policy {policy}")
@@ -349,15 +353,15 @@ def ways_in_proportion(x: Tensor, axes: Sequence[int], asked: Sequence[Dim], roi
     ratios = [ratio(m, x.shape[a]) for m, a in zip(asked, axes, strict=True)]
     numbers = [r for r in ratios if r is not None]
     exact = (min if policy == "not_larger" else max)(numbers) if len(numbers) == len(axes) else None
-    ways = []
+    resized_axes = []
     for k, a in enumerate(axes):
         n = x.shape[a]
         if exact is not None and isinstance(n, int):
             out: Dim = int(exact * n + 0.5)
         else:
             out = at_run_time(scalar.add(scalar.mul(number(n), scale), 0.5))
-        ways.append(Way(a, n, out, scale, exact, (roi[k], roi[len(axes) + k])))
-    return ways
+        resized_axes.append(ResizedAxis(a, n, out, scale, exact, (roi[k], roi[len(axes) + k])))
+    return resized_axes
 
 
 def region_of_interest(roi: Tensor | None, count: int) -> list[Expr]:
@@ -397,20 +401,20 @@ def resize(
     crops = coordinate_transformation_mode == "tf_crop_and_resize"
     region = region_of_interest(roi if crops else None, len(over))
     if scales is not None and scales.shape != (0,):
-        ways = ways_by_scales(x, over, cast(scales, f32), region)
+        resized_axes = axes_by_scales(x, over, cast(scales, f32), region)
     elif sizes is not None:
-        ways = ways_by_sizes(x, over, sizes, region, keep_aspect_ratio_policy)
+        resized_axes = axes_by_sizes(x, over, sizes, region, keep_aspect_ratio_policy)
     else:
         raise Fail("[ShapeInferenceError] Resize needs scales or sizes")
-    ways = [w for w in ways if crops or not w.unchanged]
+    resized_axes = [w for w in resized_axes if crops or not w.unchanged]
     if mode == "nearest":
         y = x
-        for w in ways:
+        for w in resized_axes:
             y = nearest(y, w, coordinate_transformation_mode, nearest_mode)
     else:
         f = interpolation(mode, cubic_coeff_a, bool(antialias), bool(exclude_outside))
-        y = interpolate(x, ways, COORDINATES[coordinate_transformation_mode], f)
-    return extrapolated(y, ways, extrapolation_value) if crops else y
+        y = interpolate(x, resized_axes, COORDINATES[coordinate_transformation_mode], f)
+    return extrapolated(y, resized_axes, extrapolation_value) if crops else y
 
 
 def interpolation(mode: str, a: float, antialias: bool, exclude_outside: bool) -> Filter:
@@ -421,10 +425,12 @@ def interpolation(mode: str, a: float, antialias: bool, exclude_outside: bool) -
     raise Fail(f"Resize with mode {mode}")
 
 
-def interpolate(x: Tensor, ways: Sequence[Way], coordinate: Callable[[Expr, Way], Expr], f: Filter) -> Tensor:
+def interpolate(
+    x: Tensor, resized_axes: Sequence[ResizedAxis], coordinate: Callable[[Expr, ResizedAxis], Expr], f: Filter
+) -> Tensor:
     """All axes, one after the other, in f32 (f64 for f64); integers are rounded in the end."""
     y = cast(x, wide(x.dtype))
-    for w in ways:
+    for w in resized_axes:
         y = interpolated(y, replace(w, dtype=y.dtype), coordinate, f)
     return rounded(y, x.dtype)
 
@@ -439,9 +445,9 @@ def rounded(y: Tensor, dtype: DType) -> Tensor:
     return compute(dtype, y.shape, lambda *i: scalar.cast(scalar.apply("rint", at(y, i)), dtype))
 
 
-def extrapolated(y: Tensor, ways: Sequence[Way], number_outside: float) -> Tensor:
+def extrapolated(y: Tensor, resized_axes: Sequence[ResizedAxis], number_outside: float) -> Tensor:
     """y, but the given number wherever a coordinate lies outside its axis."""
-    places = [(w, coordinates(w, tf_crop_and_resize)) for w in ways]
+    places = [(w, coordinates(w, tf_crop_and_resize)) for w in resized_axes]
 
     def body(*i: Dim) -> Expr:
         out = at(y, i)

@@ -71,7 +71,7 @@ def clipped(fn: Callable[..., Expr], numbers: Sequence[float], clip: float | Non
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Direction:
     """One direction: which of those that the weights have (None: their only one), whether it runs backwards, its activations."""
 
     number: int | None
@@ -91,7 +91,7 @@ class Way:
 
 
 def in_directions(
-    direction: str, layout: int, functions: list[Activation], each: int, run: Callable[[Way], list[Tensor]]
+    direction: str, layout: int, functions: list[Activation], each: int, run: Callable[[Direction], list[Tensor]]
 ) -> list[Tensor]:
     """[Y, *final states] of run in one direction or in both, side by side. each: functions of a direction.
 
@@ -103,9 +103,9 @@ def in_directions(
     if len(functions) < each * count:
         raise Fail(f"{len(functions)} activations where {each * count} are needed")
     if count == 1:
-        return run(Way(None, direction == "reverse", functions[:each]))
-    ways = [run(Way(d, d == 1, functions[d * each : (d + 1) * each])) for d in (0, 1)]
-    sequences, *states = zip(*ways, strict=True)
+        return run(Direction(None, direction == "reverse", functions[:each]))
+    directions = [run(Direction(d, d == 1, functions[d * each : (d + 1) * each])) for d in (0, 1)]
+    sequences, *states = zip(*directions, strict=True)
     return [beside(sequences, layout + 1), *(beside(pair, layout) for pair in states)]
 
 
@@ -129,7 +129,7 @@ class Cell:
     steps: Dim
     batch: Dim
     hidden: Dim
-    way: Way
+    direction: Direction
     xw: Tensor  # [t, 1, batch, gates * hidden], biases included
     times_r: Recurrent
     lengths: Tensor | None
@@ -140,11 +140,11 @@ class Cell:
 
     def time(self, t: Dim) -> Dim:
         """The time that is processed at step t."""
-        return self.steps - 1 - t if self.way.backward else t
+        return self.steps - 1 - t if self.direction.backward else t
 
     def apply(self, which: int, x: Expr) -> Expr:
         """Activation `which`."""
-        return self.way.functions[which](x)
+        return self.direction.functions[which](x)
 
     def recurrent(self, h: Tensor, first: int, gates: int) -> Tensor:
         """h R^T of `gates` gates from `first` on: T[1, batch, gates * hidden]"""
@@ -161,14 +161,14 @@ class Cell:
     def run(self, initial: Sequence[Tensor], step: Callable[..., list[Tensor]], layout: int) -> list[Tensor]:
         """[Y, *final states] from the states' initial values and what a step makes of them; the first one is what Y collects."""
 
-        def turn(t: Dim, *states: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        def iteration(t: Dim, *states: Tensor) -> tuple[list[Tensor], list[Tensor]]:
             new = step(t, *states)
             if self.lengths is None:
                 return new, new[:1]
             kept = [self.within(t, n, s) for n, s in zip(new, states, strict=True)]
             return kept, [self.within(t, new[0], None)]
 
-        finals, (stack,) = scan(self.steps, initial, turn)
+        finals, (stack,) = scan(self.steps, initial, iteration)
         return [self.in_time(stack, layout), *(batch_first(f) if layout else f for f in finals)]
 
     def within(self, t: Dim, new: Tensor, old: Tensor | None) -> Tensor:
@@ -195,18 +195,18 @@ def batch_first(state: Tensor) -> Tensor:
     return view(state, [b, a, c], lambda i, j, k: (j, i, k))
 
 
-def cell(x: Tensor, w: Tensor, r: Tensor, bias: Tensor | None, lengths: Tensor | None, way: Way, layout: int) -> Cell:
+def cell(x: Tensor, w: Tensor, r: Tensor, bias: Tensor | None, lengths: Tensor | None, direction: Direction, layout: int) -> Cell:
     """The common part. x: T[t, b, i] (or [b, t, i]); weights of all directions: w: T[d, g h, i], r: T[d, g h, h], bias: T[d, g h]"""
     require_equal(x.shape[2], w.shape[2], "sequences of shape {} and weights of shape {}", x.shape, w.shape)
     xs = batch_first(x) if layout else x
     steps, batch = xs.shape[:2]
-    xw = input_products(xs, way.own(w), way.own_or_none(bias), way.backward)
-    hidden, own = r.shape[2], way.own(r)
+    xw = input_products(xs, direction.own(w), direction.own_or_none(bias), direction.backward)
+    hidden, own = r.shape[2], direction.own(r)
 
     def times_r(h: Tensor, first: Dim, n: Dim) -> Tensor:
         return product(h, view(own, [1, hidden, n], lambda d, k, j: (d, first + j, k)), x.dtype)
 
-    return Cell(x.dtype, steps, batch, hidden, way, xw, times_r, lengths)
+    return Cell(x.dtype, steps, batch, hidden, direction, xw, times_r, lengths)
 
 
 def check_shapes(x: Tensor, w: Tensor, r: Tensor, direction: str) -> None:
@@ -255,7 +255,7 @@ def initial_state(given: Tensor | None, c: Cell, layout: int) -> Tensor:
         return expand_to(constant(np.zeros((), c.dtype.numpy)), c.state_shape)
     if given.rank != 3:
         raise Fail(f"[ShapeInferenceError] an initial state of shape {list(given.shape)}")
-    own = c.way.own(given, axis=layout)
+    own = c.direction.own(given, axis=layout)
     state = batch_first(own) if layout else own
     for n, m in zip(state.shape, c.state_shape, strict=True):
         require_equal(n, m, "an initial state of shape {} for {}", given.shape, c.state_shape)
@@ -296,8 +296,8 @@ def rnn(
     functions = chosen_activations(activations or ["Tanh"] * 2, activation_alpha, activation_beta, clip)
     check_shapes(x, w, r, direction)
 
-    def one_way(way: Way) -> list[Tensor]:
-        c = cell(x, w, r, summed_bias(b, r.shape[2]), sequence_lens, way, layout)
+    def one_direction(direction: Direction) -> list[Tensor]:
+        c = cell(x, w, r, summed_bias(b, r.shape[2]), sequence_lens, direction, layout)
 
         def step(t: Dim, h: Tensor) -> list[Tensor]:
             own = c.recurrent(h, 0, 1)
@@ -305,7 +305,7 @@ def rnn(
 
         return c.run([initial_state(initial_h, c, layout)], step, layout)
 
-    return in_directions(direction, layout, functions, 1, one_way)
+    return in_directions(direction, layout, functions, 1, one_direction)
 
 
 @in_wide_floats
@@ -334,9 +334,9 @@ def gru(
     size = r.shape[2]
     bias = summed_bias(b, 3 * size, 2 * size if linear_before_reset else None)
 
-    def one_way(way: Way) -> list[Tensor]:
-        c = cell(x, w, r, bias, sequence_lens, way, layout)
-        inner_bias = way.own_or_none(b)
+    def one_direction(direction: Direction) -> list[Tensor]:
+        c = cell(x, w, r, bias, sequence_lens, direction, layout)
+        inner_bias = direction.own_or_none(b)
 
         def gate(k: int, t: Dim, own: Tensor) -> Tensor:
             return c.state(lambda d, n, j: c.apply(0, scalar.add(c.gate(k, t, (d, n, j)), at(own, (d, n, k * size + j)))))
@@ -362,7 +362,7 @@ def gru(
 
         return c.run([initial_state(initial_h, c, layout)], step, layout)
 
-    return in_directions(direction, layout, functions, 2, one_way)
+    return in_directions(direction, layout, functions, 2, one_direction)
 
 
 @in_wide_floats
@@ -393,11 +393,11 @@ def lstm(
     check_shapes(x, w, r, direction)
     bias = summed_bias(b, 4 * r.shape[2])
 
-    def one_way(way: Way) -> list[Tensor]:
-        c = cell(x, w, r, bias, sequence_lens, way, layout)
+    def one_direction(direction: Direction) -> list[Tensor]:
+        c = cell(x, w, r, bias, sequence_lens, direction, layout)
         return lstm_way(c, initial_h, initial_c, p, input_forget, layout)
 
-    return in_directions(direction, layout, functions, 3, one_way)
+    return in_directions(direction, layout, functions, 3, one_direction)
 
 
 LSTM_ACTIVATIONS = ["Sigmoid", "Tanh", "Tanh"] * 2
@@ -407,7 +407,7 @@ def lstm_way(
     c: Cell, initial_h: Tensor | None, initial_c: Tensor | None, p: Tensor | None, input_forget: int, layout: int
 ) -> list[Tensor]:
     """One direction of an LSTM: Y, Y_h, Y_c. initial_h, initial_c, p: of all directions."""
-    peepholes = c.way.own_or_none(p)
+    peepholes = c.direction.own_or_none(p)
 
     def step(t: Dim, h: Tensor, memory: Tensor) -> list[Tensor]:
         own = c.recurrent(h, 0, 4)

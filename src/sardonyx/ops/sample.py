@@ -209,9 +209,9 @@ def deform_conv(
 ) -> Tensor:
     """A convolution whose taps are moved by data. x: T[n, c, *d], w: T[m, c / group, *k], offset: T[n, offset_group k len(k), *o],
     mask: T[n, offset_group k, *o], b: T[m] -> T[n, m, *o]"""
-    ways = conv_windows(x, w, group, "NOTSET", dilations, kernel_shape, pads, strides)
-    rank = len(ways)
-    taps, outs = [way.size for way in ways], [way.out for way in ways]
+    axis_windows = conv_windows(x, w, group, "NOTSET", dilations, kernel_shape, pads, strides)
+    rank = len(axis_windows)
+    taps, outs = [window.size for window in axis_windows], [window.out for window in axis_windows]
     if offset_group < 1:
         raise Fail(f"DeformConv with offset_group {offset_group}")
     require_equal(x.shape[1] % offset_group, 0, "DeformConv of {} channels in {} groups of offsets", x.shape[1], offset_group)
@@ -229,10 +229,10 @@ def deform_conv(
         for k, step in zip(r, steps, strict=True):
             block = block + k * step
         axes = []
-        for a, way in enumerate(ways):
-            start = scalar.cast(scalar.index(way.position(o[a], r[a]) - way.lo), carrier)
+        for a, window in enumerate(axis_windows):
+            start = scalar.cast(scalar.index(window.position(o[a], r[a]) - window.lo), carrier)
             moved = scalar.cast(at(offset, (n, block * rank + a, *o)), carrier)
-            axes.append(neighbours(scalar.add(start, moved), way.extent, triangle, 1, None))
+            axes.append(neighbours(scalar.add(start, moved), window.extent, triangle, 1, None))
         out = blend(x, (n, c), axes, carrier)
         if mask is not None:
             out = scalar.mul(out, scalar.cast(at(mask, (n, block, *o)), carrier))

@@ -198,22 +198,22 @@ def col2im(
     """
     image, block = listed(image_shape, "image_shape"), listed(block_shape, "block_shape")
     require_ranks("Col2Im of {}, not [n, channels, windows]", (x, 3))
-    ways = windows(image, block, strides, dilations, pads)
+    axis_windows = windows(image, block, strides, dilations, pads)
     channels = x.shape[1] // product(block)
     require_equal(channels * product(block), x.shape[1], "Col2Im of {} with blocks of {}", x.shape, block)
-    require_equal(product(w.out for w in ways), x.shape[2], "Col2Im of {} into an image of {}", x.shape, image)
-    rank = len(ways)
+    require_equal(product(w.out for w in axis_windows), x.shape[2], "Col2Im of {} into an image of {}", x.shape, image)
+    rank = len(axis_windows)
 
     def body(*i: Dim) -> Expr:
         row: Dim = i[1]
         column: Dim = 0
         valid: Expr = scalar.literal(True, boolean)
-        for way, pixel, tap in zip(ways, i[2 : 2 + rank], i[2 + rank :], strict=True):
-            distance = pixel + way.lo - tap * way.dilation
-            window = distance // way.stride
-            aligned = scalar.apply("eq", scalar.index(distance % way.stride), 0)
-            valid = functools.reduce(scalar.logical_and, (valid, aligned, inside(window, way.out)))
-            row, column = row * way.size + tap, column * way.out + window
+        for own, pixel, tap in zip(axis_windows, i[2 : 2 + rank], i[2 + rank :], strict=True):
+            distance = pixel + own.lo - tap * own.dilation
+            window = distance // own.stride
+            aligned = scalar.apply("eq", scalar.index(distance % own.stride), 0)
+            valid = functools.reduce(scalar.logical_and, (valid, aligned, inside(window, own.out)))
+            row, column = row * own.size + tap, column * own.out + window
         return at(x, (i[0], row, column), valid)
 
     return reduce("add", x.dtype, [x.shape[0], channels, *image], block, body)
@@ -224,25 +224,25 @@ def col2im(
 X = reals(4, 3, 5)
 ROWS = np.array([[3], [0], [-1]])
 LINES = integers(2, 3, 4, lo=-5, hi=4)
-WAYS = ("none", "add", "mul", "min", "max")
+REDUCTIONS = ("none", "add", "mul", "min", "max")
 CACHE, NEW = reals(2, 3, 6, 2), reals(2, 3, 2, 2) + 9
 
 
-def apart(*shape: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+def distinct(*shape: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Indices of which no two on a line of the last axis are the same."""
     return (np.arange(shape[-1]) * 2 + np.zeros(shape, np.int64)) % 5
 
 
 ELEMENTS = tuple(
-    [Case((X, apart(4, 3, 3), reals(4, 3, 3) + 3), {"axis": 2, "reduction": w}) for w in WAYS]
-    + [Case((X, LINES, reals(2, 3, 4) + 3), {"axis": 2, "reduction": w}) for w in WAYS[1:]]
+    [Case((X, distinct(4, 3, 3), reals(4, 3, 3) + 3), {"axis": 2, "reduction": w}) for w in REDUCTIONS]
+    + [Case((X, LINES, reals(2, 3, 4) + 3), {"axis": 2, "reduction": w}) for w in REDUCTIONS[1:]]
     + [Case((X[:, 0, 0].copy(), np.array([1, -1]), reals(2)), {})]
     + [Case((integers(3, 3), np.array([[0, 2, 1]], np.int32), integers(1, 3) + 40), {"axis": 0})]
     + [Case((X.astype(np.float16), LINES % 5, reals(2, 3, 4, dtype=np.float16)), {"axis": -1, "reduction": "add"})]
 )
 TUPLES = tuple(
-    [Case((X, ROWS, reals(3, 3, 5) + 3), {"reduction": w}) for w in WAYS]
-    + [Case((X, np.array([[0, 1], [3, -1], [0, 1]]), reals(3, 5) + 3), {"reduction": w}) for w in WAYS[1:]]
+    [Case((X, ROWS, reals(3, 3, 5) + 3), {"reduction": w}) for w in REDUCTIONS]
+    + [Case((X, np.array([[0, 1], [3, -1], [0, 1]]), reals(3, 5) + 3), {"reduction": w}) for w in REDUCTIONS[1:]]
     + [Case((X, np.array([[[0, 1, 4]], [[3, -1, 0]]]), reals(2, 1) + 3))]
     + [Case((integers(3, 130), np.array([[2]]), integers(1, 130)), {"reduction": "add"})]
 )

@@ -324,12 +324,12 @@ def count_of_steps(start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
 
     def body(_: Dim) -> Expr:
         a, b, d = (scalar.cast(at(t, ()), carrier) for t in (start, limit, delta))
-        way = scalar.sub(b, a)
+        distance = scalar.sub(b, a)
         if carrier is f64:
-            count = scalar.cast(scalar.apply("ceil", scalar.div(way, d)), i64)
+            count = scalar.cast(scalar.apply("ceil", scalar.div(distance, d)), i64)
         else:
             almost_one = scalar.sub(d, scalar.select(scalar.apply("gt", d, 0), scalar.literal(1, i64), -1))
-            count = scalar.div(scalar.add(way, almost_one), d)
+            count = scalar.div(scalar.add(distance, almost_one), d)
         return scalar.select(scalar.apply("eq", d, 0), 0, scalar.maximum(count, 0))
 
     return compute(i64, (1,), body)

@@ -47,7 +47,7 @@ def transform(x: Tensor, sign: int) -> Tensor:
     if n <= SMALL or first == n:
         small = 2 * parts * n * n <= LARGEST_TABLE
         return multiplied(x, constant(matrix(n, parts, sign, x.dtype)) if small else symbolic_matrix(n, parts, sign, x.dtype))
-    return in_two_steps(x, first, n // first, sign)
+    return cooley_tukey(x, first, n // first, sign)
 
 
 def factor(n: int) -> int:
@@ -81,7 +81,7 @@ def symbolic_matrix(n: Dim, parts: Dim, sign: int, dtype: DType) -> Tensor:
     """The same where n is known only at run time."""
 
     def body(point: Dim, c: Dim, k: Dim, part: Dim) -> Expr:
-        angle = turn(point * k % n, n)
+        angle = angle_of(point * k % n, n)
         cos, sin = scalar.apply("cos", angle), scalar.mul(scalar.apply("sin", angle), sign)
         same = scalar.apply("eq", scalar.index(c), scalar.index(part))
         off = scalar.select(scalar.apply("eq", scalar.index(c), 0), sin, scalar.negate(sin))
@@ -90,24 +90,24 @@ def symbolic_matrix(n: Dim, parts: Dim, sign: int, dtype: DType) -> Tensor:
     return compute(dtype, [n, parts, n, 2], body)
 
 
-def turn(k: Dim, n: Dim) -> Expr:
+def angle_of(k: Dim, n: Dim) -> Expr:
     """2 pi k / n in f64"""
     share = scalar.div(scalar.cast(scalar.index(k), f64), scalar.cast(scalar.index(n), f64))
     return scalar.mul(share, 2 * math.pi)
 
 
-def in_two_steps(x: Tensor, n1: int, n2: int, sign: int) -> Tensor:
+def cooley_tukey(x: Tensor, n1: int, n2: int, sign: int) -> Tensor:
     """x: T[*d, n1 n2, c] -> T[*d, n1 n2, 2]"""
     outer, parts = list(x.shape[:-2]), x.shape[-1]
     split = view(x, [*outer, n2, n1, parts], lambda *i: (*i[:-3], i[-2] * n2 + i[-3], i[-1]))
     a = transform(split, sign)  # [*d, n2, k1, 2]
-    twist = twists(n1, n2, sign, x.dtype)
+    twiddle = twiddles(n1, n2, sign, x.dtype)
 
     def twisted(*i: Dim) -> Expr:
         """a w^(n2 k1), as [*d, k1, n2, part]"""
         own, (k, point, part) = i[:-3], i[-3:]
         real, imaginary = at(a, (*own, point, k, 0)), at(a, (*own, point, k, 1))
-        cos, sin = at(twist, (point, k, 0)), at(twist, (point, k, 1))
+        cos, sin = at(twiddle, (point, k, 0)), at(twiddle, (point, k, 1))
         re = scalar.sub(scalar.mul(real, cos), scalar.mul(imaginary, sin))
         im = scalar.add(scalar.mul(real, sin), scalar.mul(imaginary, cos))
         return scalar.select(scalar.apply("eq", scalar.index(part), 0), re, im)
@@ -116,14 +116,14 @@ def in_two_steps(x: Tensor, n1: int, n2: int, sign: int) -> Tensor:
     return view(y, [*outer, n1 * n2, 2], lambda *i: (*i[:-2], i[-2] % n1, i[-2] // n1, i[-1]))
 
 
-def twists(n1: int, n2: int, sign: int, dtype: DType) -> Tensor:
+def twiddles(n1: int, n2: int, sign: int, dtype: DType) -> Tensor:
     """exp(sign 2 pi i n k / (n1 n2)): T[n2, n1, 2]"""
     if 2 * n1 * n2 <= LARGEST_TABLE:
         angle = np.outer(np.arange(n2), np.arange(n1)) * (2 * math.pi / (n1 * n2))
         return constant(np.stack([np.cos(angle), sign * np.sin(angle)], -1).astype(dtype.numpy))
 
     def body(point: Dim, k: Dim, part: Dim) -> Expr:
-        angle = turn(point * k, n1 * n2)
+        angle = angle_of(point * k, n1 * n2)
         cos, sin = scalar.apply("cos", angle), scalar.mul(scalar.apply("sin", angle), sign)
         return scalar.cast(scalar.select(scalar.apply("eq", scalar.index(part), 0), cos, sin), dtype)
 
@@ -207,8 +207,8 @@ def mirrored(x: Tensor, length: Dim) -> Tensor:
         k, part = i[-2:]
         e = at(x, (*i[:-2], minimum(k, length - k), part))
         beyond = scalar.apply("gt", scalar.index(2 * k), scalar.index(length))
-        turned = scalar.logical_and(beyond, scalar.apply("eq", scalar.index(part), 1))
-        return scalar.select(turned, scalar.negate(e), e)
+        flipped = scalar.logical_and(beyond, scalar.apply("eq", scalar.index(part), 1))
+        return scalar.select(flipped, scalar.negate(e), e)
 
     return compute(x.dtype, [*x.shape[:-2], length, 2], body)
 
@@ -269,7 +269,7 @@ def cosine_window(weights: Sequence[float]) -> Callable[..., Tensor]:
         def body(i: Dim) -> Expr:
             out: Expr = Const(weights[0], f64)
             for j, w in enumerate(weights[1:], 1):
-                out = scalar.add(out, scalar.mul(scalar.apply("cos", turn(j * i, n if periodic else n - 1)), w))
+                out = scalar.add(out, scalar.mul(scalar.apply("cos", angle_of(j * i, n if periodic else n - 1)), w))
             return scalar.cast(out, dtype)
 
         return compute(dtype, [n], body)

@@ -202,13 +202,13 @@ def coupling_kernel(classes: int) -> Kernel:
         with b.loop("t", classes) as t, b.loop("k", classes) as k:
             squares = b.reduce("add", classes, functools.partial(squared, r, classes, t))
             q[t * classes + k] = where(as_index(t) == as_index(k), squares, -(r[k * classes + t] * r[t * classes + k]))
-        total, error, turn = b.local(f32, 0), b.local(f32, 1), b.local(f32, 0)
-        with b.while_((error.value >= 0.005 / classes) & (turn.value < max(100, classes))):
+        total, error, iteration = b.local(f32, 0), b.local(f32, 1), b.local(f32, 0)
+        with b.while_((error.value >= 0.005 / classes) & (iteration.value < max(100, classes))):
             with b.loop("t", classes) as t:
                 qp[t] = b.reduce("add", classes, functools.partial(multiplied, q, t * classes, y, row * classes))
             total.set(b.reduce("add", classes, functools.partial(multiplied, y, row * classes, qp, 0)))
             error.set(b.reduce("max", classes, lambda k: op("abs", qp[k] - total.value)))
-            turn.add(1)
+            iteration.add(1)
             with b.if_(error.value >= 0.005 / classes), b.loop("t", classes) as t:
                 diagonal = b.let(q[t * classes + t])
                 diff = b.let((total.value - qp[t]) / diagonal)

@@ -23,7 +23,7 @@ LONG = 64
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A window's way along one axis: output o covers the inputs o stride + r dilation - lo, r in [0, size)."""
+    """A window's window along one axis: output o covers the inputs o stride + r dilation - lo, r in [0, size)."""
 
     extent: Dim  # of the input
     size: Dim
@@ -137,11 +137,11 @@ def window(n: Dim, size: Dim, stride: int, dilation: int, pads: tuple[Dim, Dim],
     return Window(n, size, stride, dilation, lo, hi, out, maximum((out - 1) * stride - room, 0))
 
 
-def bordered(x: Tensor, ways: Sequence[Window], fill: float) -> Tensor:
+def bordered(x: Tensor, axis_windows: Sequence[Window], fill: float) -> Tensor:
     """x with the windows' borders around its last axes, filled with this number; x itself if there are none."""
-    free = x.rank - len(ways)
-    lo = [0] * free + [w.lo for w in ways]
-    hi = [0] * free + [w.hi + w.beyond for w in ways]
+    outer = x.rank - len(axis_windows)
+    lo = [0] * outer + [w.lo for w in axis_windows]
+    hi = [0] * outer + [w.hi + w.beyond for w in axis_windows]
     return pad(x, lo, hi, constant(np.array(fill, x.dtype.numpy)))
 
 
