@@ -1,4 +1,4 @@
-"""Activations, element by element: Relu, Sigmoid, Gelu and kin; PRelu; Dropout at inference; SwiGLU."""
+"""Elementwise activations (Relu, Sigmoid, Gelu and others), PRelu, Dropout at inference, SwiGLU."""
 
 from __future__ import annotations
 
@@ -20,63 +20,77 @@ from sardonyx.ops.record import Case, Op, as_in_files
 from sardonyx.ops.reference import elementwise
 
 SELU_ALPHA = 1.67326319217681884765625
+"""Default of Selu's `alpha`, from ONNX's Selu."""
 SELU_GAMMA = 1.05070102214813232421875
+"""Default of Selu's `gamma`, from ONNX's Selu."""
 
 
 def relu(x: Expr) -> Expr:
-    """max(0, x); NaN stays."""
+    """Compute max(0, x). NaN stays NaN."""
     return scalar.select(scalar.apply("lt", x, 0), 0, x)
 
 
 def leaky_relu(x: Expr, alpha: float = 0.01) -> Expr:
+    """Compute x for x >= 0, alpha x for x < 0."""
     return scalar.select(scalar.apply("lt", x, 0), scalar.mul(x, alpha), x)
 
 
 def sigmoid(x: Expr) -> Expr:
-    """1 / (1 + exp(-x))"""
+    """Compute 1 / (1 + exp(-x))."""
     return scalar.div(1, scalar.add(scalar.apply("exp", scalar.negate(x)), 1))
 
 
 def clamped_line(x: Expr, slope: float, offset: float) -> Expr:
-    """slope x + offset, limited to [0, 1]"""
+    """Compute slope x + offset, clamped to [0, 1]."""
     return scalar.minimum(scalar.maximum(scalar.add(scalar.mul(x, slope), offset), 0), 1)
 
 
 def hard_sigmoid(x: Expr, alpha: float = 0.2, beta: float = 0.5) -> Expr:
+    """Compute alpha x + beta, clamped to [0, 1]."""
     return clamped_line(x, alpha, beta)
 
 
 def hard_swish(x: Expr) -> Expr:
-    """With the slope 1 / 6 as the standard's function writes it, an attribute of HardSigmoid."""
+    """Compute x hard_sigmoid(x) with alpha = 1/6 and beta = 1/2.
+
+    The slope is rounded to f32, because ONNX defines HardSwish by a function whose HardSigmoid node has 1/6 as an attribute.
+    """
     return scalar.mul(x, clamped_line(x, as_in_files(1 / 6), 0.5))
 
 
 def elu(x: Expr, alpha: float = 1.0) -> Expr:
+    """Compute x for x >= 0, alpha (exp(x) - 1) for x < 0."""
     return scalar.select(scalar.apply("lt", x, 0), scalar.mul(scalar.apply("expm1", x), alpha), x)
 
 
 def celu(x: Expr, alpha: float = 1.0) -> Expr:
-    """max(0, x) + min(0, alpha (exp(x / alpha) - 1))"""
+    """Compute max(0, x) + min(0, alpha (exp(x / alpha) - 1))."""
     below = scalar.mul(scalar.apply("expm1", scalar.div(x, alpha)), alpha)
     return scalar.add(scalar.maximum(x, 0), scalar.minimum(below, 0))
 
 
 def selu(x: Expr, alpha: float = SELU_ALPHA, gamma: float = SELU_GAMMA) -> Expr:
+    """Compute gamma x for x > 0, gamma alpha (exp(x) - 1) otherwise."""
     return scalar.mul(scalar.select(scalar.apply("gt", x, 0), x, scalar.mul(scalar.apply("expm1", x), alpha)), gamma)
 
 
 def softplus(x: Expr) -> Expr:
-    """log(1 + exp(x)), without overflow"""
+    """Compute log(1 + exp(x)) as max(x, 0) + log1p(exp(-|x|)), which cannot overflow."""
     tail = scalar.apply("log1p", scalar.apply("exp", scalar.negate(scalar.apply("abs", x))))
     return scalar.add(scalar.maximum(x, 0), tail)
 
 
 def softsign(x: Expr) -> Expr:
+    """Compute x / (1 + |x|)."""
     return scalar.div(x, scalar.add(scalar.apply("abs", x), 1))
 
 
 def gelu(x: Expr, approximate: str = "none") -> Expr:
-    """x P(X <= x) for a normal X: by erf, or approximated by tanh."""
+    """Compute x Phi(x), where Phi is the normal distribution function.
+
+    approximate: "none" uses 0.5 (1 + erf(x / sqrt 2)); "tanh" uses 0.5 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))).
+    Raises Fail for any other value.
+    """
     if approximate == "none":
         curve = scalar.apply("erf", scalar.mul(x, math.sqrt(0.5)))
     elif approximate == "tanh":
@@ -88,19 +102,22 @@ def gelu(x: Expr, approximate: str = "none") -> Expr:
 
 
 def swish(x: Expr, alpha: float = 1.0) -> Expr:
+    """Compute x sigmoid(alpha x)."""
     return scalar.mul(x, sigmoid(x if alpha == 1 else scalar.mul(x, alpha)))
 
 
 def mish(x: Expr) -> Expr:
+    """Compute x tanh(softplus(x))."""
     return scalar.mul(x, scalar.apply("tanh", softplus(x)))
 
 
 def thresholded_relu(x: Expr, alpha: float = 1.0) -> Expr:
+    """Compute x for x > alpha, 0 otherwise."""
     return scalar.select(scalar.apply("gt", x, alpha), x, 0)
 
 
 def shrink(x: Expr, bias: float = 0.0, lambd: float = 0.5) -> Expr:
-    """x + bias below -lambd, x - bias above lambd, else 0; computed in f32 for integers, as numpy does"""
+    """Compute x + bias for x < -lambd, x - bias for x > lambd, 0 otherwise. Integers are converted to f32 and back, as numpy does."""
     inner = x if x.dtype.is_float else scalar.cast(x, f32)
     low, high = scalar.apply("lt", inner, -lambd), scalar.apply("gt", inner, lambd)
     out = scalar.select(low, scalar.add(inner, bias), scalar.select(high, scalar.sub(inner, bias), 0))
@@ -108,32 +125,36 @@ def shrink(x: Expr, bias: float = 0.0, lambd: float = 0.5) -> Expr:
 
 
 def prelu(x: Tensor, slope: Tensor) -> Tensor:
-    """x where x >= 0, else slope x. x: T[*d], slope: T[*s] that broadcasts to *d -> T[*d]"""
+    """Compute x for x >= 0, slope x for x < 0. x: T[*d], slope: T[*s] that broadcasts to *d -> T[*d]"""
     return pointwise(lambda e, s: scalar.select(scalar.apply("lt", e, 0), scalar.mul(e, s), e), x, expand_to(slope, x.shape))
 
 
 def prelu_1(x: Tensor, slope: Tensor) -> Tensor:
-    """Before opset 7: slope: T[c] or T[1], for x: T[n, c, *d]"""
+    """PRelu before opset 7, where slope is T[c] (one per channel) or T[1]. x: T[n, c, *d] -> T[n, c, *d]"""
     if slope.rank == 1 and x.rank > 1:
         slope = view(slope, (*slope.shape, *[1] * (x.rank - 2)), lambda c, *_: (c,))
     return prelu(x, slope)
 
 
 def swiglu(a: Tensor, b: Tensor, alpha: float = 1.0) -> Tensor:
-    """swish(a) b. a: T[*d], b: T[*d] -> T[*d]"""
+    """Compute swish(a) b, where swish(a) = a sigmoid(alpha a). a, b: T[*d] -> T[*d]"""
     return pointwise(lambda gate, e: scalar.mul(swish(gate, alpha), e), a, b)
 
 
 def dropout(
     x: Tensor, ratio: Tensor | None = None, training_mode: Tensor | None = None, seed: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """At inference: x: T[*d] -> x, mask: bool[*d] of true. Raises Unsupported if it may be asked to drop elements."""
+    """Return x itself and a mask of true: Dropout at inference. x: T[*d] -> T[*d], bool[*d]
+
+    Raises Unsupported unless it is known now that no element is dropped: training_mode is absent or false, or ratio is 0.
+    """
     if training_mode is not None and not always_keeps(ratio, training_mode):
         raise Unsupported("Dropout in training mode")
     return keep_all(x, boolean)
 
 
 def always_keeps(ratio: Tensor | None, training_mode: Tensor) -> bool:
+    """Return whether it is known now that Dropout drops nothing: training_mode is false, or ratio is 0."""
     mode = known(training_mode)
     if mode is not None and not mode.item():
         return True
@@ -142,28 +163,31 @@ def always_keeps(ratio: Tensor | None, training_mode: Tensor) -> bool:
 
 
 def dropout_10(x: Tensor, ratio: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Before opset 12 it is for inference only."""
+    """Dropout of opsets 10 and 11, which has no training mode: returns x and a bool mask of true."""
     return keep_all(x, boolean)
 
 
 def dropout_7(x: Tensor, ratio: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Before opset 10 the mask has the input's dtype."""
+    """Dropout of opsets 7 to 9, whose mask has the dtype of x."""
     return keep_all(x, x.dtype)
 
 
 def dropout_1(x: Tensor, ratio: float = 0.5, is_test: int = 0, consumed_inputs: object = None) -> tuple[Tensor, Tensor]:
-    """Before opset 7 with a switch. Raises Unsupported in training mode."""
+    """Dropout before opset 7, where the attribute is_test selects inference. Raises Unsupported if is_test is 0."""
     if not is_test:
         raise Unsupported("Dropout in training mode")
     return keep_all(x, x.dtype)
 
 
 def keep_all(x: Tensor, mask: DType) -> tuple[Tensor, Tensor]:
+    """Return x and a mask of ones. x: T[*d], mask: the mask's dtype -> T[*d], mask[*d]"""
     return view(x, x.shape, lambda *i: i), expand_to(constant(np.array(1, mask.numpy)), x.shape)
 
 
 def spread(*attributes: dict[str, Any]) -> tuple[Case, ...]:
-    """Both signs, zero, NaN, infinities and large numbers, with each set of attributes; a half; an empty tensor."""
+    """Make the test cases of a unary function: special values and both signs for each set of attributes, f64, f16 and an empty
+    tensor.
+    """
     numbers = np.array([0, -0.0, 1e-3, -1e-3, 0.5, -0.5, 1, -1, 3, -3, 20, -20, 90, -90, np.inf, -np.inf, np.nan], np.float32)
     some = np.linspace(-4, 4, 15).reshape(3, 5)
     first = attributes[0] if attributes else {}
@@ -176,7 +200,7 @@ def spread(*attributes: dict[str, Any]) -> tuple[Case, ...]:
 
 
 def unary(name: str, fn: Callable[..., Expr], since: int, *attributes: dict[str, Any], tolerance: float = 1e-6) -> Op:
-    """A record for a function of one element; test cases with these attributes."""
+    """Make the record of an elementwise function, with one group of test cases for each set of attributes."""
     return Op(name, since=since, lower=lifted(fn), cases=spread(*attributes), tolerance=tolerance)
 
 

@@ -1,6 +1,7 @@
-"""Attention, and rotary embedding of positions, as the expressions that they stand for.
+"""Attention and RotaryEmbedding, expanded into tensor expressions.
 
-Heads of queries are grouped by the head of keys that they share: inside, queries are q[batch, kv head, head of the group, i, d].
+Several heads of queries may share one head of keys. Inside this file queries are therefore indexed by
+[batch, kv head, query head within the group of that kv head, position, channel].
 """
 
 from __future__ import annotations
@@ -27,7 +28,12 @@ from sardonyx.ops.record import Case, Op, Rule
 
 
 class Masking(Protocol):
-    """What becomes of a score, given its (batch, head, query, key). hides: may there be a query that sees nothing, all -infinity?"""
+    """Rule that changes the scores of attention before the softmax.
+
+    hides: whether some query may see no key at all, so that its whole row of scores is -infinity.
+    changes: whether the rule changes any score.
+    apply: the new score, from the old one and its index (batch, query head, query position, key position).
+    """
 
     @property
     def hides(self) -> bool: ...
@@ -40,9 +46,10 @@ class Masking(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """Which keys a query may see: by position (`allowed`), by a mask given as data, or both.
+    """Mask of the standard's Attention: keys hidden by their position (`allowed`), by a mask tensor (`given`), or by both.
 
-    allowed: a bool over (batch, query, key), or None if all are; given: bool or float, broadcast to [batch, head, query, key]
+    allowed(batch, query, key) -> bool, or None if every position is allowed.
+    given: bool or float, broadcast to [batch, head, query, key]; floats are added to the scores.
     """
 
     allowed: Callable[[Dim, Dim, Dim], Expr] | None
@@ -50,16 +57,16 @@ class Mask:
 
     @property
     def hides(self) -> bool:
-        """May there be a query that sees nothing?"""
+        """Return whether some query may see no key."""
         return self.allowed is not None or self.given is not None
 
     @property
     def changes(self) -> bool:
-        """Does it do anything at all?"""
+        """Return whether the mask changes any score."""
         return self.hides
 
     def apply(self, score: Expr, at_head: tuple[Dim, Dim, Dim, Dim]) -> Expr:
-        """The score, or -infinity where the key is hidden; a mask of floats is added."""
+        """Return the masked score: -infinity where the key is hidden; a mask of floats is added."""
         b, _, i, j = at_head
         out = score
         if self.given is not None:
@@ -69,6 +76,7 @@ class Mask:
         return out
 
     def apply_given(self, score: Expr, at_head: tuple[Dim, Dim, Dim, Dim]) -> Expr:
+        """Apply the mask tensor. Keys past the end of a mask that is shorter than the keys are hidden."""
         given = self.given
         assert given is not None
         key, length = at_head[-1], given.shape[-1]
@@ -83,12 +91,15 @@ class Mask:
 
 
 def own_place(i: Dim, n: Dim) -> Dim:
-    """i, or 0 on an axis of one element; which it is may turn out at run time."""
+    """Return the index into a broadcast axis of n elements: 0 if n is 1 (perhaps only known at run time), else i."""
     return i if isinstance(n, int) else i * (1 - equals(n, 1))
 
 
 def softmax_of_scores(scores: Tensor, hides: bool) -> Tensor:
-    """Softmax over the last axis; a row of -infinity alone gives zeros."""
+    """Compute softmax over the last axis.
+
+    hides: a row may consist of -infinity alone; such a row gives zeros instead of NaN, as ONNX demands.
+    """
     axis = [scores.rank - 1]
     largest = along("max", scores, axis)
     if hides:
@@ -101,24 +112,27 @@ def softmax_of_scores(scores: Tensor, hides: bool) -> Tensor:
 
 
 Scale = float | Expr
-"""What scores are multiplied by: a number, or (in f32) where the size of a head is known only at run time."""
+"""Factor of the scores: a number, or an f32 expression if the size of a head is known only at run time."""
 
 
 def default_scale(size: Dim) -> Scale:
-    """1 / sqrt(size of a head)"""
+    """Return 1 / sqrt(size), where size is the number of channels of a head."""
     if isinstance(size, int):
         return 1 / math.sqrt(size) if size else 1.0
     return scalar.div(1, scalar.apply("sqrt", scalar.cast(scalar.index(size), f32)))
 
 
 def scaled(x: Tensor, scale: Scale) -> Tensor:
-    """x scale, in x's dtype"""
+    """Multiply x by scale in the dtype of x."""
     factor = scalar.cast(scale, x.dtype) if isinstance(scale, Expr) else scale
     return pointwise(lambda e: scalar.mul(e, factor), x)
 
 
 def scores_of(q: Tensor, k: Tensor, scale: Scale) -> Tensor:
-    """scale q k^T. q: T[b, h, s, d], k: T[b, g, t, d] -> T[b, g, h / g, s, t]; rounded to T once"""
+    """Compute scale q k^T for each head. q: T[b, h, s, d], k: T[b, g, t, d] -> T[b, g, h / g, s, t]
+
+    Products are summed in the accumulator dtype and rounded to T once.
+    """
     each = q.shape[1] // k.shape[1]
     carrier = scalar.wide(q.dtype)
 
@@ -130,7 +144,7 @@ def scores_of(q: Tensor, k: Tensor, scale: Scale) -> Tensor:
 
 
 def weighted_values(p: Tensor, v: Tensor) -> Tensor:
-    """p: T[b, g, r, s, t], v: T[b, g, t, d] -> T[b, g, r, s, d]"""
+    """Multiply probabilities by values for each head. p: T[b, g, r, s, t], v: T[b, g, t, d] -> T[b, g, r, s, d]"""
     carrier = scalar.wide(v.dtype)
 
     def term(b: Dim, g: Dim, r: Dim, i: Dim, d: Dim, j: Dim) -> Expr:
@@ -140,13 +154,16 @@ def weighted_values(p: Tensor, v: Tensor) -> Tensor:
 
 
 def grouped(t: Tensor) -> Tensor:
-    """T[b, g, r, s, t] -> T[b, g r, s, t]"""
+    """Merge the axes of kv heads and of query heads within a group. T[b, g, r, s, t] -> T[b, g r, s, t]"""
     b, g, r, s, n = t.shape
     return view(t, [b, g * r, s, n], lambda b, h, i, j: (b, h // r, h % r, i, j))
 
 
 def split_heads(x: Tensor, heads: int | None) -> Tensor:
-    """T[b, s, h d] -> T[b, h, s, d]; one of rank 4 as it is"""
+    """Split channels into heads: T[b, s, h d] -> T[b, h, s, d]. A tensor of rank 4 is returned unchanged.
+
+    Raises Fail if the rank is neither 3 nor 4, or the channels are not divisible by `heads`.
+    """
     if x.rank == 4:
         return x
     if x.rank != 3 or not heads:
@@ -159,13 +176,13 @@ def split_heads(x: Tensor, heads: int | None) -> Tensor:
 
 
 def merge_heads(y: Tensor) -> Tensor:
-    """T[b, g, r, s, d] -> T[b, s, g r d]"""
+    """Merge heads into channels. T[b, g, r, s, d] -> T[b, s, g r d]"""
     b, g, r, s, d = y.shape
     return view(y, [b, s, g * r * d], lambda b, i, c: (b, c // (r * d), (c // d) % r, i, c % d))
 
 
 def appended(past: Tensor | None, new: Tensor) -> Tensor:
-    """past: T[b, h, p, *d] (or nothing), new: T[b, h, s, *d] -> T[b, h, p + s, *d]"""
+    """Append new keys or values to those of earlier steps. past: T[b, h, p, *d] or None, new: T[b, h, s, *d] -> T[b, h, p + s, *d]"""
     if past is None:
         return view(new, new.shape, lambda *i: i)
     if past.rank != new.rank:
@@ -196,10 +213,14 @@ def attention(
     softcap: float = 0.0,
     softmax_precision: int | None = None,
 ) -> list[Tensor]:
-    """q: T[b, h, s, d] (or [b, s, h d]), k: T[b, g, t, d], v: T[b, g, t, e] -> Y: T[b, h, s, e] (or [b, s, h e]), present keys and
-    values: T[b, g, p + t, ...], and the scores or probabilities: T[b, h, s, p + t]
+    """Compute ONNX's Attention: softmax(scale q k^T + mask) v for each head.
 
-    Raises Fail if the heads don't fit, or only one of past_key and past_value is given.
+    q: T[b, h, s, d] (or [b, s, h d]), k: T[b, g, t, d], v: T[b, g, t, e], where g divides h; p past keys may come before the t new
+    ones.
+    Returns Y: T[b, h, s, e] (or [b, s, h e]), present keys and values: T[b, g, p + t, ...], and the scores or probabilities that
+    qk_matmul_output_mode selects: T[b, h, s, p + t].
+
+    Raises Fail if the heads don't fit, or if only one of past_key and past_value is given.
     """
     if (past_key is None) != (past_value is None):
         raise Fail("past_key and past_value go together")
@@ -224,9 +245,11 @@ def attention(
 
 
 def visible(queries: Dim, past: Dim, lengths: Tensor | None, window: tuple[int, int]) -> Callable[[Dim, Dim, Dim], Expr] | None:
-    """Which keys j a query i of batch b sees: within `window` places before and after it (-1: any), and before lengths[b].
+    """Return the condition under which query i of batch b may see key j, or None if every query sees every key.
 
-    The queries follow `past` keys; with lengths they are the last ones before lengths[b].
+    window: how many keys before and after its own position a query sees; -1 means no limit.
+    lengths: i64[b], the number of valid keys; the queries are then the last ones of them. Without lengths the queries follow `past`
+    keys.
     """
     before, after = window
     if lengths is None and before < 0 and after < 0:
@@ -254,7 +277,13 @@ def visible(queries: Dim, past: Dim, lengths: Tensor | None, window: tuple[int, 
 def attend(
     q: Tensor, k: Tensor, v: Tensor, mask: Masking, scale: Scale, softcap: float, precision: int | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """[b, g, r, s, t] scores, the same capped, masked, as probabilities; and the result: T[b, g, r, s, e]"""
+    """Compute the stages of attention. q: T[b, h, s, d], k: T[b, g, t, d], v: T[b, g, t, e]
+
+    Returns scores, scores after softcap, masked scores and probabilities, each T[b, g, h / g, s, t], and the result T[b, g, h / g,
+    s, e].
+    softcap: c > 0 replaces each score x by c tanh(x / c). precision: ONNX's code of the dtype that the softmax is computed in, None
+    for T.
+    """
     sizes = "attention of queries {}, keys {} and values {}", q.shape, k.shape, v.shape
     require_same([q.shape[0], q.shape[3]], [k.shape[0], k.shape[3]], *sizes)
     require_same(k.shape[:3], v.shape[:3], *sizes)
@@ -285,9 +314,11 @@ def rotary_embedding(
     num_heads: int = 0,
     rotary_embedding_dim: int = 0,
 ) -> Tensor:
-    """x: T[b, h, s, d] (or [b, s, h d]), caches: T[positions, r / 2] with position_ids: i64[b, s], else T[b, s, r / 2] -> like x
+    """Compute RotaryEmbedding: rotate pairs of channels by angles that depend on the position. x: T[b, h, s, d] (or [b, s, h d]) ->
+    like x
 
-    The first r = rotary_embedding_dim (or all) of a head's d numbers are rotated, in pairs (i, i + r / 2), or (2 i, 2 i + 1).
+    cos_cache, sin_cache: T[positions, r / 2] with position_ids: i64[b, s], else T[b, s, r / 2]. The first r = rotary_embedding_dim
+    (or all) channels of each head are rotated, in pairs (i, i + r / 2), or (2 i, 2 i + 1) if interleaved.
     """
     heads = split_heads(x, num_heads)
     require_same(cos_cache.shape, sin_cache.shape, "caches of shapes {} and {}", cos_cache.shape, sin_cache.shape)
@@ -308,22 +339,28 @@ def rotary_embedding(
 
 
 PairFactor = Callable[[Dim, Dim, Dim], Expr]
+"""Function (batch, position, pair) -> the cosine or sine of the pair's angle."""
 
 
 def pair_factor(cache: Tensor, position_ids: Tensor | None) -> PairFactor:
-    """The cache's number for pair k at place i of batch b."""
+    """Return the function that reads the cosine or sine of a pair: from row position_ids[b, i] of the cache, or from cache[b, i, k]
+    without position_ids.
+    """
     if position_ids is None:
         return lambda b, i, k: at(cache, (b, i, k))
     return lambda b, i, k: at(cache, (element(at(position_ids, (b, i)), cache.shape[0]), k))
 
 
 def rotated(x: Tensor, width: Dim, interleaved: bool, cos: PairFactor, sin: PairFactor) -> Tensor:
-    """x: T[b, h, s, d] -> the same, its first `width` numbers rotated"""
+    """Rotate the first `width` channels of each head, and copy the other ones. x: T[b, h, s, d] -> T[b, h, s, d]
+
+    Each pair (a, b) becomes (a cos - b sin, a sin + b cos).
+    """
     half = width // 2
     outer = list(x.shape[:3])
 
     def pair(i: Sequence[Dim]) -> tuple[Expr, Expr, Expr, Expr]:
-        """Both numbers of pair i[-1], and its cosine and sine."""
+        """Return the two numbers of pair i[-1], and the pair's cosine and sine."""
         k = i[3]
         first, second = (2 * k, 2 * k + 1) if interleaved else (k, half + k)
         place = i[0], i[2], k

@@ -1,5 +1,9 @@
-"""Axes that an input names: known before the run, or only by data. Then which they are stands in sizes and indices as numbers that are
-0 or 1, so that one program serves all."""
+"""Operators whose axes are an input of the node, as Squeeze, Unsqueeze and ReduceSum have since opset 13.
+
+If the axes are known before the run, the operators use plain lists of integers. If only the run decides them, each axis gets a
+mark: a symbolic 0 or 1 that says whether the input names this axis. Shapes and indices are formulas over these marks, so that one
+compiled program serves every choice of axes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,10 @@ from sardonyx.ops.pointwise import view
 
 
 def known_axes(axes: Tensor | None) -> list[int] | None:
-    """The numbers of an optional input that names axes. Raises Unsupported if only data decide."""
+    """Return the axes of an optional input as integers, or None if the input is absent.
+
+    Raises Unsupported if the axes are known only at run time, Fail if the tensor has more than one axis.
+    """
     if axes is None:
         return None
     if not decided(axes):
@@ -25,7 +32,10 @@ def known_axes(axes: Tensor | None) -> list[int] | None:
 
 
 def decided(axes: Tensor | None) -> bool:
-    """Are the axes known before the run? None and a tensor of no elements are. Raises Undecided while their number is a question."""
+    """Return whether the axes are known before the run. An absent input and an empty tensor count as known.
+
+    Raises Undecided while the number of axes is not known yet.
+    """
     if axes is None or axes.shape == (0,):
         return True
     numbers = known(axes)
@@ -34,9 +44,10 @@ def decided(axes: Tensor | None) -> bool:
 
 
 def choices(axes: Tensor, rank: int) -> list[list[Dim]]:
-    """For each element of `axes` and each axis of a tensor of this rank: 1 if the one names the other, else 0.
+    """Return for each element of `axes` a list with one 0 or 1 for each axis of a tensor of this rank: 1 if the element names the
+    axis.
 
-    axes: i64[n], counted from the end if negative. The run fails for one that is outside.
+    axes: i64[n], negative ones count from the end. The run fails if an axis is out of range.
     """
     out = []
     if axes.rank > 1:
@@ -49,7 +60,7 @@ def choices(axes: Tensor, rank: int) -> list[list[Dim]]:
 
 
 def marks(axes: Tensor, rank: int) -> list[Dim]:
-    """For each axis of a tensor of this rank: 1 if `axes` names it, else 0. The run fails for one that is named twice."""
+    """Return for each axis of a tensor of this rank 1 if `axes` names it, else 0. The run fails if an axis is named twice."""
     out: list[Dim] = []
     for column in zip(*choices(axes, rank), [0] * rank, strict=True):
         total: Dim = sum(column)
@@ -59,14 +70,18 @@ def marks(axes: Tensor, rank: int) -> list[Dim]:
 
 
 def split_marked(x: Tensor, marked: Sequence[Dim]) -> Tensor:
-    """x: T[*d] -> T[*d with 1 at the marked axes, *d with 1 at the others]"""
+    """Double the rank of x: first the unmarked axes, then the marked ones, with size 1 in place of the other kind.
+
+    x: T[*d] -> T[*d with 1 at the marked axes, *d with 1 at the unmarked axes]. Example: T[3, 4] with axis 1 marked -> T[3, 1, 1,
+    4].
+    """
     kept = [alias(n + m * (1 - n)) for n, m in zip(x.shape, marked, strict=True)]
     others = [alias(1 + m * (n - 1)) for n, m in zip(x.shape, marked, strict=True)]
     return view(x, [*kept, *others], lambda *i: [k + o for k, o in zip(i[: x.rank], i[x.rank :], strict=True)])
 
 
 def places(marked: Sequence[Dim], count: int) -> list[list[Dim]]:
-    """For each axis and each of the `count` unmarked ones: 1 if the axis is that one, counted from 0, else 0."""
+    """Map axes to the `count` unmarked ones: entry [a][p] is 1 if axis a is the unmarked axis number p, else 0."""
     out: list[list[Dim]] = []
     before: list[Dim] = []
     for m in marked:
@@ -81,14 +96,14 @@ def chosen(e: Dim) -> Dim:
 
 
 def without(x: Tensor, marked: Sequence[Dim], count: int) -> Tensor:
-    """x without the marked axes, `count` in number, of one element each."""
+    """Remove the marked axes, which all have one element. count: how many axes are marked."""
     where = places(marked, x.rank - count)
     shape = [alias(sum(w[p] * n for w, n in zip(where, x.shape, strict=True))) for p in range(x.rank - count)]
     return view(x, shape, lambda *i: [sum(own * j for own, j in zip(w, i, strict=True)) for w in where])
 
 
 def inserted(x: Tensor, axes: Tensor) -> Tensor:
-    """x with 1 at these axes of the result."""
+    """Compute Unsqueeze: insert axes of one element, so that `axes` are their positions in the result."""
     rank = x.rank + elements(axes).size
     if rank > MOST_AXES:
         raise Fail(f"[ShapeInferenceError] Unsqueeze to {rank} axes")
@@ -99,7 +114,7 @@ def inserted(x: Tensor, axes: Tensor) -> Tensor:
 
 
 def removed(x: Tensor, axes: Tensor) -> Tensor:
-    """x without these axes. The run fails if one has not one element."""
+    """Compute Squeeze: remove these axes. The run fails if one of them does not have exactly one element."""
     marked = marks(axes, x.rank)
     for m, n in zip(marked, x.shape, strict=True):
         require_equal(m * (n - 1), 0, "cannot squeeze an axis of {}", x.shape)

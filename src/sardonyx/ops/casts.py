@@ -17,7 +17,6 @@ from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.pointwise import pointwise
 from sardonyx.ops.record import Case, Op, Rule
 
-# Without saturation: the magnitude from which a number is out of range (half a step above the largest one; the tie belongs to the
 # even neighbour), does the magnitude itself belong to it, and the code of what stands for such a number.
 OVERFLOW: Mapping[DType, tuple[float, bool, int]] = {
     f8e4m3fn: (464.0, False, 0x7F),
@@ -25,12 +24,17 @@ OVERFLOW: Mapping[DType, tuple[float, bool, int]] = {
     f8e5m2: (61440.0, True, 0x7C),
     f8e5m2fnuz: (61440.0, True, 0x80),
 }
+"""How casts to 8-bit floats without saturation treat numbers that are out of range, as ONNX's Cast demands.
+
+dtype: (limit, whether the limit itself is out of range, bits of the result for larger magnitudes: NaN or infinity). The limit lies
+half a step above the largest number; a number at the limit is rounded to even.
+"""
 E8M0_LEAST, E8M0_MOST, E8M0_NAN = 2.0**-127, 2.0**127, 0xFF
 F64_MANTISSA = 52
 
 
 def element_type(code: int) -> DType:
-    """The dtype of this number in ONNX. Raises Unsupported for those that compiled code can't hold."""
+    """Return the dtype that has this code in ONNX's TensorProto. Raises Unsupported for dtypes that compiled code can't hold."""
     dtype = BY_CODE.get(code)
     if dtype is None or not dtype.is_number:
         raise Unsupported(f"elements of type {dtype.onnx_name if dtype else code}")
@@ -38,17 +42,21 @@ def element_type(code: int) -> DType:
 
 
 def cast(x: Tensor, to: int, saturate: int = 1, round_mode: str = "up") -> Tensor:
-    """x: S[*d] -> T[*d]. Floats become integers towards zero; what is out of range becomes the nearest number (integers wrap), or
-    with saturate=0 NaN or infinity in 8-bit floats. round_mode (up, down, nearest) is that of powers of two, float8e8m0."""
+    """Compute Cast. x: S[*d] -> T[*d], where `to` is ONNX's code of T.
+
+    Floats become integers by truncation. Numbers out of range become the nearest number of T, integers wrap around; with saturate=0
+    8-bit floats get NaN or infinity. round_mode (up, down, nearest) applies to float8e8m0 only, whose numbers are powers of two.
+    """
     return converted(x, element_type(to), saturate, round_mode)
 
 
 def cast_like(x: Tensor, target: Tensor, saturate: int = 1, round_mode: str = "up") -> Tensor:
-    """x: S[*d], target: T[*any] -> T[*d]"""
+    """Compute CastLike: cast x to the dtype of target. x: S[*d], target: T[*any] -> T[*d]"""
     return converted(x, target.dtype, saturate, round_mode)
 
 
 def converted(x: Tensor, dtype: DType, saturate: int, round_mode: str) -> Tensor:
+    """Convert x to the dtype, see `cast`. Raises Unsupported if either dtype is not numeric."""
     if not x.dtype.is_number or not dtype.is_number:
         raise Unsupported(f"a cast from {x.dtype} to {dtype}")
     if dtype is f8e8m0 and x.dtype is not dtype:
@@ -61,12 +69,12 @@ def converted(x: Tensor, dtype: DType, saturate: int, round_mode: str) -> Tensor
 
 
 def code(number: int, dtype: DType) -> Expr:
-    """The 8-bit float of these bits."""
+    """Return the 8-bit float that has these bits."""
     return Bitcast(Const(number, u8), dtype)
 
 
 def unsaturated(x: Expr, dtype: DType) -> Expr:
-    """x as an 8-bit float, NaN or infinity where it is out of range."""
+    """Cast x to an 8-bit float, with NaN or infinity for numbers out of range."""
     limit, at_limit, overflow = OVERFLOW[dtype]
     wide = x if x.dtype is f64 else scalar.cast(x, f32)
     outside = scalar.apply("ge" if at_limit else "gt", scalar.apply("abs", wide), limit)
@@ -78,7 +86,11 @@ def unsaturated(x: Expr, dtype: DType) -> Expr:
 
 
 def power_of_two(x: Expr, saturate: bool, round_mode: str) -> Expr:
-    """x as float8e8m0. Cast rounds up itself; the other modes clear the mantissa before, `nearest` after adding a half."""
+    """Cast x to float8e8m0, whose numbers are the powers of two from 2^-127 to 2^127.
+
+    The loop IR's cast rounds up. The modes "down" and "nearest" therefore clear the mantissa first, "nearest" after adding half a
+    step. Without saturation, numbers out of range become NaN.
+    """
     if round_mode not in ("up", "down", "nearest"):
         raise Fail(f"round_mode must be up, down or nearest, not {round_mode}")
     wide = scalar.cast(x, f64)
@@ -96,7 +108,7 @@ def power_of_two(x: Expr, saturate: bool, round_mode: str) -> Expr:
 
 
 def bit_cast(x: Tensor, to: int) -> Tensor:
-    """The same bits: x: S[*d] -> T[*d], both of one width. Raises Fail if they are not."""
+    """Compute BitCast: reinterpret the bits of x. x: S[*d] -> T[*d]. Raises Fail if S and T differ in width."""
     dtype = element_type(to)
     if x.dtype.bits != dtype.bits:
         raise Fail(f"BitCast of {x.dtype} to {dtype}, which differ in width")
@@ -115,7 +127,7 @@ FOUR_BITS = {ml_dtypes.int4, ml_dtypes.uint4}  # numpy has no conversion between
 
 
 def conversions() -> list[Case]:
-    """Small numbers between all types; special ones between floats, to bool and to 8-bit floats."""
+    """Make cases of Cast: small numbers between all pairs of types, special values from f32, and integers out of range."""
     plain: list[Any] = [np.float32, np.float64, np.float16, np.int8, np.uint16, np.int32, np.int64, np.uint64, np.bool_]
     plain += [getattr(ml_dtypes, name) for name in NARROW]
     small = np.array([0, 1, 2, 3, 1, 0], np.float32).reshape(2, 3)

@@ -1,5 +1,8 @@
-"""com.microsoft's operators, as the expressions that they stand for: activations, products, normalisation, distances. Attention is in
-ops.contrib_attention."""
+"""Operators of the domain com.microsoft, expanded into others: activations, products, normalisation, distances. Attention is in
+contrib_attention.py.
+
+Their definitions are those of ONNX Runtime's docs/ContribOperators.md.
+"""
 
 from __future__ import annotations
 
@@ -31,26 +34,27 @@ MICROSOFT = "com.microsoft"
 
 
 def gelu(x: Tensor) -> Tensor:
-    """x: T[*d] -> T[*d], by erf"""
+    """Compute Gelu by erf. x: T[*d] -> T[*d]"""
     return pointwise(activation.gelu, x)
 
 
 def bias_gelu(x: Tensor, bias: Tensor) -> Tensor:
-    """gelu(x + bias). x: T[*d, n], bias: T[n] -> T[*d, n]"""
+    """Compute gelu(x + bias). x: T[*d, n], bias: T[n] -> T[*d, n]"""
     return gelu(add(x, bias))
 
 
 def fast_gelu(x: Tensor, bias: Tensor | None = None) -> Tensor:
-    """gelu(x + bias), approximated by tanh"""
+    """Compute gelu(x + bias) by the tanh approximation. x: T[*d, n], bias: T[n] -> T[*d, n]"""
     return pointwise(lambda e: activation.gelu(e, "tanh"), x if bias is None else add(x, bias))
 
 
 def quick_gelu(x: Tensor, alpha: float = 1.702) -> Tensor:
-    """x sigmoid(alpha x)"""
+    """Compute x sigmoid(alpha x). x: T[*d] -> T[*d]"""
     return pointwise(lambda e: activation.swish(e, alpha), x)
 
 
 def clip(e: Expr, low: float = -3.4028234663852886e38, high: float = 3.4028234663852886e38) -> Expr:
+    """Compute min(max(e, low), high)."""
     return scalar.minimum(scalar.maximum(e, low), high)
 
 
@@ -64,11 +68,13 @@ FUSED: dict[str, Callable[..., Expr]] = {
     "Clip": clip,
     "": lambda e: e,
 }
-"""What may follow a fused product, with the parameters it takes."""
+"""Activations that FusedGemm and FusedConv may apply to their product, as functions of an element and the node's activation
+parameters.
+"""
 
 
 def followed(y: Tensor, name: str, parameters: Sequence[float | None]) -> Tensor:
-    """y under the activation of this name."""
+    """Apply the activation of this name to y. Raises Unsupported if the name is unknown."""
     if name not in FUSED:
         raise Unsupported(f"a fused {name}")
     given = [p for p in parameters if p is not None]
@@ -81,14 +87,17 @@ def followed(y: Tensor, name: str, parameters: Sequence[float | None]) -> Tensor
 def fused_matmul(
     a: Tensor, b: Tensor, alpha: float = 1.0, transA: int = 0, transB: int = 0, transBatchA: int = 0, transBatchB: int = 0
 ) -> Tensor:
-    """alpha A B, each transposed where asked: its last two axes, or (transBatch) its first behind all other batch axes."""
+    """Compute alpha A B, with A and B transposed first.
+
+    transA, transB: exchange the last two axes. transBatchA, transBatchB: move the first axis behind the other batch axes.
+    """
     left, right = transposed(as_rows(a), transA, transBatchA), transposed(as_columns(b), transB, transBatchB)
     y = without_vector_axes(product(left, right, a.dtype), a, b)
     return y if alpha == 1 else mul(y, full_like(y, alpha))
 
 
 def transposed(x: Tensor, last: int, batch: int) -> Tensor:
-    """T[b0, *b, m, k] with the axes (*b, m, b0, k) for `batch`, and the last two exchanged for `last`."""
+    """Transpose x for FusedMatMul. batch: T[b0, *b, m, k] -> T[*b, m, b0, k]; last: then exchange the last two axes."""
     order = list(range(x.rank))
     if batch and x.rank > 2:
         order = [*order[1:-1], 0, order[-1]]
@@ -110,7 +119,7 @@ def fused_gemm(
     transA: int = 0,
     transB: int = 0,
 ) -> Tensor:
-    """Gemm, and an activation."""
+    """Compute Gemm, then an activation."""
     y = gemm(a, b, c, alpha, beta, transA, transB)
     return followed(y, activation, [activation_alpha, activation_beta, activation_gamma])
 
@@ -129,7 +138,7 @@ def fused_conv(
     pads: list[int] | None = None,
     strides: list[int] | None = None,
 ) -> Tensor:
-    """Conv, plus z, and an activation."""
+    """Compute Conv, add z, then apply an activation."""
     y = conv(x, w, b, auto_pad, dilations, group, kernel_shape, pads, strides)
     return followed(y if z is None else add(y, z), activation, list(activation_params))
 
@@ -149,10 +158,12 @@ def matmul_nbits(
     accuracy_level: int = 0,
     weight_prepacked: int = 0,
 ) -> Tensor:
-    """a W^T + bias, W[n, k] = (q[n, k] - zero point) scale of the block that k is in.
+    """Compute a W^T + bias, where W is quantised in blocks of block_size columns: W[n, k] = (q[n, k] - zero point of its block)
+    scale of its block.
 
-    a: T[*batch, K], b: u8[N, blocks, bytes] of packed numbers, the first in the lowest bits; scales: T[N blocks], zero_points: u8 packed
-    by row, or T[N blocks], bias: T[N] -> T[*batch, N]. Raises Unsupported unless bits divides 8.
+    a: T[*batch, K], b: u8[N, blocks, bytes], numbers packed from the lowest bits of each byte up; scales: T[N blocks]; zero_points:
+    u8, packed by row, or T[N blocks]; g_idx: i32[K], the block of each k; bias: T[N] -> T[*batch, N].
+    Raises Unsupported unless `bits` divides 8, Fail for negative sizes.
     """
     if min(K, N) < 0 or block_size < 1:
         raise Fail(f"MatMulNBits of {N} by {K} numbers in blocks of {block_size}")
@@ -175,7 +186,7 @@ def matmul_nbits(
 
 
 def unpacked(packed: Tensor, row: Dim, k: Dim, bits: int) -> Expr:
-    """The k-th number of a row of packed bytes, as i32. packed: u8[rows, bytes]"""
+    """Extract the k-th number of a row of packed bytes, as i32. packed: u8[rows, bytes]"""
     each = 8 // bits
     byte = scalar.cast(at(packed, (row, k // each)), i32)
     shift = scalar.cast(scalar.index(k % each * bits), i32)
@@ -183,7 +194,7 @@ def unpacked(packed: Tensor, row: Dim, k: Dim, bits: int) -> Expr:
 
 
 def zero_of_block(zero_points: Tensor | None, rows: int, blocks: int, bits: int) -> Callable[[Dim, Dim], Expr]:
-    """The zero point of a row's block, as f32: packed, or a number, or the middle of the range."""
+    """Return a function (row, block) -> zero point in f32. The default is the middle of the range, 2^(bits - 1)."""
     if zero_points is None:
         return lambda n, block: scalar.literal(1 << (bits - 1), f32)
     if zero_points.dtype.is_float:
@@ -199,13 +210,15 @@ def zero_of_block(zero_points: Tensor | None, rows: int, blocks: int, bits: int)
 def skip_layer_normalization(
     x: Tensor, skip: Tensor, gamma: Tensor, beta: Tensor | None = None, bias: Tensor | None = None, epsilon: float = 1e-12
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """LayerNormalization of x + skip + bias over the last axis; its mean and 1 / deviation; the sum"""
+    """Compute LayerNormalization of x + skip + bias over the last axis. Returns it, its mean, 1 / standard deviation, and the sum x
+    + skip + bias.
+    """
     total = skipped(x, skip, bias)
     return *layer_normalization(total, gamma, beta, -1, epsilon), total
 
 
 def skipped(x: Tensor, skip: Tensor, bias: Tensor | None) -> Tensor:
-    """x + skip + bias, in x's shape. x: T[b, s, h], skip: T[b or 1, s, h] or T[s, h], bias: T[h]"""
+    """Compute x + skip + bias in the shape of x. x: T[b, s, h], skip: T[b or 1, s, h] or T[s, h], bias: T[h]"""
     total = pointwise(scalar.add, x, skip)
     return total if bias is None else add(total, bias)
 
@@ -213,7 +226,9 @@ def skipped(x: Tensor, skip: Tensor, bias: Tensor | None) -> Tensor:
 def simplified_layer_normalization(
     x: Tensor, scale: Tensor, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """RMSNormalization, and 1 / sqrt(mean of x^2 + epsilon): f32, with 1 at the axes"""
+    """Compute RMSNormalization from `axis` on. Returns it and 1 / sqrt(mean(x^2) + epsilon): f32, with size 1 at the normalised
+    axes.
+    """
     axes = range(normal_axis(axis, x.rank), x.rank)
     wide = cast(x, stash(x, stash_type))
     inverse = inverse_root(mean_along(squared(wide), axes), epsilon)
@@ -223,7 +238,9 @@ def simplified_layer_normalization(
 def skip_simplified_layer_normalization(
     x: Tensor, skip: Tensor, gamma: Tensor, bias: Tensor | None = None, epsilon: float = 1e-12
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
-    """RMSNormalization of x + skip + bias over the last axis; (no mean;) 1 / root; the sum"""
+    """Compute RMSNormalization of x + skip + bias over the last axis. Returns it, None for the mean, 1 / sqrt(mean(sum^2) +
+    epsilon), and the sum x + skip + bias.
+    """
     total = skipped(x, skip, bias)
     y, inverse = simplified_layer_normalization(total, gamma, -1, epsilon)
     return y, None, inverse, total
@@ -233,7 +250,7 @@ def skip_simplified_layer_normalization(
 
 
 def cdist(a: Tensor, b: Tensor, metric: str = "sqeuclidean") -> Tensor:
-    """The distance, or its square, of each row of a from each row of b. a: T[m, d], b: T[n, d] -> T[m, n]"""
+    """Compute the Euclidean distance, or its square, between each row of a and each row of b. a: T[m, d], b: T[n, d] -> T[m, n]"""
     if metric not in ("euclidean", "sqeuclidean"):
         raise Fail(f"CDist with metric {metric}")
     if (a.rank, b.rank) != (2, 2):
@@ -251,7 +268,7 @@ def cdist(a: Tensor, b: Tensor, metric: str = "sqeuclidean") -> Tensor:
 def tokenizer_types(
     x: Tensor, mark: int, mincharnum: int, pad_value: str, separators: Sequence[str] | None = None, tokenexp: str | None = None
 ) -> Tensor:
-    """x: string[c] or string[n, c] -> string[*x.shape, tokens]"""
+    """Return a placeholder for Tokenizer's output: its dtype and shape. x: string[c] or string[n, c] -> string[*x.shape, tokens]"""
     if x.rank not in (1, 2):
         raise Fail(f"[ShapeInferenceError] Tokenizer of {list(x.shape)}; dimensions are either [C] or [N][C]")
     if any(isinstance(n, int) and n == 0 for n in x.shape):
@@ -265,6 +282,7 @@ PACKED = integers(5, 3, 8, dtype=np.uint8, lo=0, hi=255)
 
 
 def op(name: str, meaning: Callable[..., Any], *cases: Case, domain: str = MICROSOFT, **fields: Any) -> Op:
+    """Make the record of an operator outside the standard, expanded into others, with these test cases."""
     return Op(name, 1, domain, in_standard=False, expand=meaning, gradient=Rule.DERIVED, cases=cases, tolerance=1e-5, **fields)
 
 

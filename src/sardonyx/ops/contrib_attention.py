@@ -1,4 +1,7 @@
-"""com.microsoft's attention operators, by ops.attention: Attention, MultiHeadAttention, GroupQueryAttention, RotaryEmbedding."""
+"""Attention operators of the domain com.microsoft: Attention, MultiHeadAttention, GroupQueryAttention, RotaryEmbedding.
+
+Their definitions are those of ONNX Runtime's docs/ContribOperators.md; the computation is that of attention.py.
+"""
 
 from __future__ import annotations
 
@@ -40,14 +43,17 @@ from sardonyx.ops.ranks import require_ranks
 from sardonyx.ops.record import Case, Op, Rule
 
 FILTER = -10000.0
-"""What is added to the score of a key that a mask hides, by default."""
+"""Default of mask_filter_value: the number added to the score of a key that a mask hides."""
 
 
 @dataclass(frozen=True, slots=True)
 class AddedMask:
-    """Scores plus: `filter` where the mask hides a key; a bias T[b or 1, h or 1, s, t]. Causal: -infinity for keys after the query.
+    """Mask of com.microsoft's Attention and MultiHeadAttention, which adds to the scores.
 
-    padding: how many keys there are, i32[b]; or which are there, i32[b, t] or i32[b, s, t]
+    padding: i32[b], the number of keys of each sequence; or i32[b, t] or i32[b, s, t], positive where a key may be seen. `filter`
+    is added to the scores of the other keys.
+    bias: T[b or 1, h or 1, s, t], added to all scores.
+    causal: keys after the query get the score -infinity. past: how many keys precede the first query.
     """
 
     padding: Tensor | None
@@ -60,9 +66,11 @@ class AddedMask:
 
     @property
     def changes(self) -> bool:
+        """Return whether the mask changes any score."""
         return self.padding is not None or self.bias is not None or self.causal
 
     def apply(self, score: Expr, at_head: tuple[Dim, Dim, Dim, Dim]) -> Expr:
+        """Return the masked score."""
         b, _, i, j = at_head
         out = score
         if self.padding is not None:
@@ -75,18 +83,19 @@ class AddedMask:
         return out
 
     def is_there(self, padding: Tensor, b: Dim, i: Dim, j: Dim) -> Expr:
+        """Return whether padding lets query i of batch b see key j."""
         if padding.rank == 1:
             return scalar.apply("lt", scalar.index(j), scalar.cast(at(padding, (b,)), i64))
         return scalar.apply("gt", at(padding, (b, j) if padding.rank == 2 else (b, i, j)), 0)
 
 
 def scale_of(scale: float, size: Dim) -> Scale:
-    """The given scale, or the default one."""
+    """Return the scale, or the default 1 / sqrt(size) if the attribute is 0."""
     return scale or default_scale(size)
 
 
 def columns(x: Tensor, start: Dim, count: Dim) -> Tensor:
-    """x: T[b, s, n] -> T[b, s, count], its columns from start on"""
+    """Return `count` columns of x from `start` on. x: T[b, s, n] -> T[b, s, count]"""
     return view(x, [*x.shape[:2], count], lambda b, i, c: (b, i, start + c))
 
 
@@ -111,8 +120,12 @@ def attention(
     scale: float = 0.0,
     unidirectional: int = 0,
 ) -> list[Tensor]:
-    """Queries, keys and values from one product. x: T[b, s, i], weights: T[i, q + k + v], bias: T[q + k + v], past: T[2, b, h, p, d]
-    -> T[b, s, v], present: T[2, b, h, p + s, d]"""
+    """Compute com.microsoft's Attention: queries, keys and values come from one product x weights + bias.
+
+    x: T[b, s, i], weights: T[i, q + k + v], bias: T[q + k + v], past: T[2, b, h, p, d] (keys, values) -> T[b, s, v], present: T[2,
+    b, h, p + s, d].
+    Raises Unsupported for rotary embedding and for past and present in one buffer, Fail for other ranks.
+    """
     if do_rotary or past_present_share_buffer or past_sequence_length is not None:
         raise Unsupported("Attention with rotary embedding, or past and present in one buffer")
     if (x.rank, weights.rank) != (3, 2) or (past is not None and past.rank != 5):
@@ -134,7 +147,10 @@ def attention(
 
 
 def mask_of(mask: Tensor | None, queries: Sequence[Dim], keys: Dim) -> Tensor | None:
-    """A mask in one of the forms of AddedMask. queries: [b, h, s, d]. Raises Unsupported for starts and ends, and for a mask of four axes."""
+    """Check that a mask has a shape that AddedMask takes, and return it. queries: [b, h, s, d]
+
+    Raises Unsupported for masks of four axes, Fail for sizes that don't fit.
+    """
     if mask is None:
         return None
     if mask.rank not in (1, 2, 3):
@@ -164,8 +180,11 @@ def multi_head_attention(
     scale: float = 0.0,
     unidirectional: int = 0,
 ) -> list[Tensor]:
-    """query: T[b, s, h d] (or T[b, s, h, 3, d] with keys and values), key: T[b, t, h d] (or T[b, t, h, 2, d] with values, or T[b, h, t, d]),
-    value: T[b, t, h e] (or T[b, h, t, e]), bias: T[h d + h d + h e] -> T[b, s, h e], present keys and values T[b, h, p + t, ...], scores
+    """Compute com.microsoft's MultiHeadAttention.
+
+    query: T[b, s, h d] (or T[b, s, h, 3, d] with keys and values), key: T[b, t, h d] (or T[b, t, h, 2, d] with values, or T[b, h,
+    t, d]), value: T[b, t, h e] (or T[b, h, t, e]), bias: T[h d + h d + h e] -> T[b, s, h e], present keys and values T[b, h, p + t,
+    ...], and the masked scores.
     """
     if past_sequence_length is not None or cache_indirection is not None:
         raise Unsupported("MultiHeadAttention with past and present in one buffer")
@@ -182,7 +201,9 @@ def multi_head_attention(
 
 
 def unpacked(query: Tensor, key: Tensor | None, value: Tensor | None, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values as T[b, h, n, d], from any of the forms of MultiHeadAttention."""
+    """Return queries, keys and values as T[b, h, n, d], from any form of MultiHeadAttention's inputs. Raises Fail if keys or values
+    are missing.
+    """
     if query.rank == 5:
         q, k, v = (part(query, n) for n in range(3))
         return q, k, v
@@ -197,13 +218,13 @@ def unpacked(query: Tensor, key: Tensor | None, value: Tensor | None, heads: int
 
 
 def part(packed: Tensor, n: int) -> Tensor:
-    """T[b, s, h, parts, d] -> T[b, h, s, d], the n-th part"""
+    """Return the n-th of several packed tensors: packed[:, :, :, n]. T[b, s, h, parts, d] -> T[b, h, s, d]"""
     b, s, h, _, d = packed.shape
     return view(packed, [b, h, s, d], lambda b, h, i, d: (b, i, h, n, d))
 
 
 def biased(bias: Tensor, *heads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Each of T[b, h, s, d] plus its share of the bias."""
+    """Add to queries, keys and values, each T[b, h, s, d], the part of the bias that belongs to it."""
     out = []
     total = sum((t.shape[1] * t.shape[3] for t in heads), start=0)
     require_same(bias.shape, [total], "a bias of {} for {} columns", bias.shape, total)
@@ -250,9 +271,14 @@ def group_query_attention(
     v_quant_type: str = "NONE",
     kv_cache_bit_width: int = 0,
 ) -> list[Tensor]:
-    """Causal attention over a cache of keys. query: T[b, s, h d] (or with keys and values, T[b, s, (h + 2 g) d]), key, value: T[b, s, g d],
-    past: T[b, g, p, d], seqlens_k: i32[b] (each sequence's length - 1), caches of cos and sin: T[n, d / 2]
-    -> T[b, s, h d], present keys and values: T[b, g, max(p, total), d]"""
+    """Compute com.microsoft's GroupQueryAttention: causal attention over a cache of keys and values, where groups of query heads
+    share a kv head.
+
+    query: T[b, s, h d] (or T[b, s, (h + 2 g) d] with keys and values), key, value: T[b, s, g d], past_key, past_value: T[b, g, p,
+    d], seqlens_k: i32[b], the length of each sequence minus 1, cos_cache, sin_cache: T[n, d / 2]. -> T[b, s, h d], present keys and
+    values: T[b, g, max(p, total), d].
+    Raises Unsupported for sinks, for output of the scores and for quantised caches.
+    """
     if head_sink is not None or smooth_softmax > 0:
         raise Unsupported("GroupQueryAttention with a sink")
     if qk_output > 0 or (k_quant_type, v_quant_type) != ("NONE", "NONE") or kv_cache_bit_width > 0:
@@ -286,6 +312,7 @@ def group_query_attention(
 def queries_keys_values(
     query: Tensor, key: Tensor | None, value: Tensor | None, heads: int, kv_heads: int
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries, keys and values as T[b, h or g, s, d], split from the packed query where key and value are absent."""
     if key is not None and value is not None:
         return split_heads(query, heads), split_heads(key, kv_heads), split_heads(value, kv_heads)
     require_ranks("GroupQueryAttention of {} without keys and values of its own", (query, 3))
@@ -299,24 +326,28 @@ def queries_keys_values(
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """The keys of each sequence: `lengths` + 1 of them (i32[b]), the last `new` being those of this step; a first step has no others."""
+    """Lengths of the sequences in a cache of keys.
+
+    lengths: i32[b], each sequence's length minus 1, this step's keys included; new: how many keys this step adds to each sequence;
+    total: the length of the longest sequence. At the first step, when total equals new, a sequence has no earlier keys.
+    """
 
     lengths: Tensor
     total: Dim
     new: Dim
 
     def past(self, b: Dim) -> Expr:
-        """How many keys of sequence b came before."""
+        """Return how many keys of sequence b precede this step's."""
         before = scalar.add(scalar.cast(at(self.lengths, (b, *[0] * (self.lengths.rank - 1))), i64), scalar.index(1 - self.new))
         is_first = scalar.apply("eq", scalar.index(self.total), scalar.index(self.new))
         return scalar.select(is_first, 0, before)
 
     def ends(self) -> Tensor:
-        """How many keys there are, those of this step included: i64[b]"""
+        """Return the number of keys of each sequence, this step's included: i64[b]"""
         return compute(i64, [self.lengths.shape[0]], lambda b: scalar.add(self.past(b), scalar.index(self.new)))
 
     def pair_factor(self, cache: Tensor, position_ids: Tensor | None) -> PairFactor:
-        """The cache's number for pair k of the i-th new token of batch b."""
+        """Return the function that reads the cosine or sine for pair k of the i-th new token of batch b."""
 
         def number(b: Dim, i: Dim, k: Dim) -> Expr:
             place = at(position_ids, (b, i)) if position_ids is not None else scalar.add(self.past(b), scalar.index(i))
@@ -325,7 +356,7 @@ class Cache:
         return number
 
     def present(self, past: Tensor | None, new: Tensor, size: Dim) -> Tensor:
-        """The cache with the new ones put behind those from before. past: T[b, g, p, d], new: T[b, g, s, d] -> T[b, g, size, d]"""
+        """Write the new keys behind the earlier ones of each sequence. past: T[b, g, p, d], new: T[b, g, s, d] -> T[b, g, size, d]"""
 
         def body(b: Dim, g: Dim, j: Dim, d: Dim) -> Expr:
             place = scalar.sub(scalar.index(j), self.past(b))
@@ -351,7 +382,11 @@ def rotary_embedding(
     rotary_embedding_dim: int = 0,
     scale: float = 1.0,
 ) -> Tensor:
-    """x: T[b, s, h d] (or T[b, h, s, d]), position_ids: i64[1] (of the first token) or i64[b, s], caches: T[n, r / 2] -> like x"""
+    """Compute com.microsoft's RotaryEmbedding, see attention.py's `rotated`. x: T[b, s, h d] (or T[b, h, s, d]) -> like x
+
+    position_ids: i64[1], the position of the first token, or i64[b, s]; cos_cache, sin_cache: T[n, r / 2].
+    Raises Unsupported for packed batches, for a scale, and if the number of heads can't be determined.
+    """
     if is_packed_batching or scale != 1:
         raise Unsupported("RotaryEmbedding with packed batches, or a scale")
     if x.rank not in (3, 4) or position_ids.rank not in (1, 2) or (cos_cache.rank, sin_cache.rank) != (2, 2):
@@ -378,7 +413,9 @@ def rotary_embedding(
 
 
 def head_count(x: Tensor, rotary_embedding_dim: int, width: Dim) -> int:
-    """How many heads x: T[b, s, h d] has, where the operator does not say: those that are rotated whole."""
+    """Return the number of heads of x: T[b, s, h d] if the node does not say it: every channel is rotated, so a head has `width`
+    channels.
+    """
     count = x.shape[2] // width
     if rotary_embedding_dim or not isinstance(count, int):
         raise Unsupported("RotaryEmbedding that leaves the number of heads open")
@@ -405,7 +442,7 @@ INTEGERS = {
     **dict.fromkeys(("seqlens_k", "total_sequence_length"), (i32,)),
     "position_ids": (i64,),
 }
-"""Inputs that are no floats."""
+"""Dtypes of the inputs that are not floats, by name."""
 
 
 def op(name: str, meaning: Any, *cases: Case) -> Op:

@@ -1,4 +1,6 @@
-"""Convolution: Conv of any number of spatial axes, with groups and dilations; ConvInteger is in ops.quantized."""
+"""Conv with any number of spatial axes, groups and dilations. Also the parts that other convolutions share (ConvInteger and
+QLinearConv are in integer_products.py).
+"""
 
 from __future__ import annotations
 
@@ -31,8 +33,9 @@ def conv(
     pads: list[int] | None = None,
     strides: list[int] | None = None,
 ) -> Tensor:
-    """x: T[n, c, *d], w: T[m, c / group, *k], b: T[m] -> T[n, m, *o]
+    """Compute Conv: y[n, m, o] = b[m] + sum over c, r of x[n, c, o stride + r dilation - pad] w[m, c, r].
 
+    x: T[n, c, *d], w: T[m, c / group, *k], b: T[m] -> T[n, m, *o]. The i-th group of outputs sees the i-th group of channels only.
     Raises Fail if the shapes don't fit each other or kernel_shape.
     """
     axis_windows = conv_windows(x, w, group, auto_pad, dilations, kernel_shape, pads, strides)
@@ -50,7 +53,7 @@ def conv_windows(
     pads: list[int] | None,
     strides: list[int] | None,
 ) -> list[Window]:
-    """The windows of a convolution, its shapes checked."""
+    """Check the shapes of a convolution and return its window along each spatial axis. Raises Fail."""
     shapes = x.shape, w.shape, group
     if x.rank < 3 or w.rank != x.rank or group < 1 or len(kernel_shape or w.shape[2:]) != x.rank - 2:
         raise Fail(f"[ShapeInferenceError] convolution of {list(x.shape)} by {list(w.shape)}, group {group}")
@@ -62,7 +65,9 @@ def conv_windows(
 
 
 def convolve(x: Tensor, w: Tensor, axis_windows: Sequence[Window], group: Dim, dtype: DType) -> Tensor:
-    """x: [n, c, *d] with its border, w: [m, c / group, *k] -> dtype[n, m, *o], products summed in the dtype's arithmetic."""
+    """Sum the products of a convolution. x: [n, c, *d], already padded, w: [m, c / group, *k] -> dtype[n, m, *o], summed in the
+    accumulator dtype of `dtype`.
+    """
     carrier = scalar.wide(dtype)
 
     def term(at_channel: Channel, o: Sequence[Dim], r: Sequence[Dim]) -> Expr:
@@ -75,7 +80,7 @@ def convolve(x: Tensor, w: Tensor, axis_windows: Sequence[Window], group: Dim, d
 
 
 Channel = tuple[Dim, Dim, Dim, Dim, Dim]
-"""(image, input channel, the same within its group, output channel, the same within its group)"""
+"""Indices (image, input channel, input channel within its group, output channel, output channel within its group)."""
 
 
 def over_channels(
@@ -85,10 +90,11 @@ def over_channels(
     taps: Sequence[Dim],
     term: Callable[[Channel, Sequence[Dim], Sequence[Dim]], Expr],
 ) -> Tensor:
-    """The sum of term(channels, output, tap) over the taps and the channels of a group: dtype[n, m, *outs]
+    """Sum term(channels, output position, tap) over the taps and the input channels of a group. -> dtype[n, m, *outs]
 
-    sizes: images, groups, channels into and out of each group. One channel into a group (depthwise) is a sum over the taps
-    alone; other groups are an axis of their own, merged by a view.
+    sizes: (images, groups, input channels of a group, output channels of a group). A depthwise convolution, with one input channel
+    in each group, sums over the taps alone. Other grouped convolutions are computed with an axis for the groups, which a view
+    merges into the channels.
     """
     images, groups, inputs, outputs = sizes
     rank = len(outs)
@@ -106,7 +112,7 @@ def over_channels(
 
 
 def along_channels(v: Tensor, rank: int) -> Tensor:
-    """v: T[c] -> T[c, 1, ...], to be broadcast over [n, c, *d] of this rank"""
+    """Reshape a vector so that it broadcasts along the channels of a tensor of this rank. v: T[c] -> T[c, 1, ...]"""
     return view(v, (*v.shape, *[1] * (rank - 2)), lambda c, *_: (c,))
 
 

@@ -1,4 +1,4 @@
-"""Detection of objects: NonMaxSuppression, RoiAlign, MaxRoiPool. Kernels whose loops depend on data."""
+"""Object detection: NonMaxSuppression, RoiAlign, MaxRoiPool. They are written as kernels, because their loops depend on data."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ from sardonyx.ops.reference import images, tensors
 
 
 def corners(box: Array, first: Dim, centred: bool) -> tuple[Value, Value, Value, Value]:
-    """(least y, least x, greatest y, greatest x) of the box whose numbers begin there."""
+    """Return (least y, least x, greatest y, greatest x) of the box that starts at box[first].
+
+    centred: the box is (x, y, width, height) around its centre; otherwise two opposite corners (y, x, y, x) in either order.
+    """
     a, b, c, d = (box[first + k] for k in range(4))
     if centred:  # x, y, width, height
         return b - d * 0.5, a - c * 0.5, b + d * 0.5, a + c * 0.5
@@ -38,7 +41,7 @@ def corners(box: Array, first: Dim, centred: bool) -> tuple[Value, Value, Value,
 
 
 def overlaps(boxes: Array, p: Dim, q: Dim, centred: bool, threshold: Value) -> Value:
-    """Is the intersection of two boxes more than `threshold` of their union? Never for boxes without an area."""
+    """Return whether boxes p and q overlap: intersection over union > threshold. Boxes without an area never overlap."""
     top, left, bottom, right = corners(boxes, p, centred)
     top2, left2, bottom2, right2 = corners(boxes, q, centred)
     height = op("max", op("min", bottom, bottom2) - op("max", top, top2), 0)
@@ -51,9 +54,11 @@ def overlaps(boxes: Array, p: Dim, q: Dim, centred: bool, threshold: Value) -> V
 
 @functools.cache
 def suppression_kernel(centred: bool, thresholded: bool) -> Kernel:
-    """Of each batch and class the boxes to keep, best first, and how many.
+    """Build the kernel that selects, for each batch and class, the boxes to keep, best first, and counts them.
 
-    parallel for batch, class:  heap of the boxes whose score passes;  pop the best, keep it unless it overlaps one that is kept
+    parallel for batch, class:
+      heap of the boxes whose score exceeds the threshold
+      while boxes are left:  pop the best;  keep it unless it overlaps a box that is kept
     """
     b = KernelBuilder("non-maximum suppression")
     batches, classes, n = (b.size(s) for s in ("batches", "classes", "n"))
@@ -96,7 +101,7 @@ def suppression_kernel(centred: bool, thresholded: bool) -> Kernel:
 
 @functools.cache
 def selection_kernel() -> Kernel:
-    """The rows (batch, class, box) of all that is kept, one list after the other; ends[r] is where list r ends."""
+    """Build the kernel that writes the rows (batch, class, box) of all kept boxes, list after list; ends[r] is where list r ends."""
     b = KernelBuilder("selected boxes")
     rows, classes, n, total = (b.size(s) for s in ("rows", "classes", "n", "total"))
     kept, count, ends = b.input("kept", i64, rows * n), b.input("count", i64, rows), b.input("ends", i64, rows)
@@ -111,7 +116,7 @@ def selection_kernel() -> Kernel:
 
 @contextmanager
 def counting(b: KernelBuilder, n: Value, start: Value | int = 0) -> Iterator[Value]:
-    """For each integer from start to n, which only data give."""
+    """Emit a loop over the integers k from start to n - 1, where only the run knows n."""
     k = b.local(i64, start)
     end = b.let(n)
     with b.while_(k.value < end):
@@ -127,7 +132,10 @@ def non_max_suppression(
     score_threshold: Tensor | None = None,
     center_point_box: int = 0,
 ) -> Tensor:
-    """boxes: f32[b, n, 4], scores: f32[b, c, n] -> i64[selected, 3]: batch, class and box of each that is kept, best first by class"""
+    """Compute NonMaxSuppression. boxes: f32[b, n, 4], scores: f32[b, c, n] -> i64[selected, 3]
+
+    Each row is (batch, class, box) of a kept box, best first within each batch and class.
+    """
     if boxes.rank != 3 or scores.rank != 3:
         raise Fail(f"[ShapeInferenceError] NonMaxSuppression of boxes {boxes.shape} and scores {scores.shape}")
     batches, classes, n = scores.shape
@@ -148,13 +156,19 @@ def non_max_suppression(
 # ---- regions of interest -----------------------------------------------------------------------------------------------------
 
 OUTSIDE = "batch index {0} is outside [0, {1})"
+"""Error for a region that names an image that does not exist."""
 
 
 @functools.cache
 def roi_align_kernel(dtype: DType, mode: str, sampling: int, shifted: bool) -> Kernel:
-    """y[region, c, :, :], each from a grid of points in its cell, interpolated linearly in image x[batch[region], c].
+    """Build the kernel of RoiAlign: y[region, c, :, :], from bilinear samples of image x[batch[region], c] at a grid of points in
+    each cell.
 
-    parallel for region, c:  for each cell:  while over its points: add, or take the greatest, of the four weighted corners
+        parallel for region, c:
+          for each cell:
+            while points of the cell are left:  add the four weighted pixels around the point, or take their maximum
+
+    shifted: whether coordinates are shifted by half a pixel (coordinate_transformation_mode half_pixel).
     """
     b = KernelBuilder(f"region align of {dtype}")
     batches, channels, height, width, regions, out_h, out_w = (b.size(s) for s in "NCHWRhw")
@@ -193,14 +207,14 @@ def roi_align_kernel(dtype: DType, mode: str, sampling: int, shifted: bool) -> K
 
 
 def constant_or(sampling: int, cell: Value) -> Value:
-    """How many points a cell has along an axis: as many as asked for, or one for each pixel begun."""
+    """Return the number of sample points of a cell along an axis: `sampling`, or ceil(size of the cell) if `sampling` is 0."""
     return Value(scalar.index(sampling)) if sampling > 0 else op("ceil", cell).cast(i64)
 
 
 def weighted_corners(
     b: KernelBuilder, x: Array, image: Dim, point: tuple[Value, Value], extents: tuple[Dim, Dim], dtype: DType
 ) -> list[Value]:
-    """The four pixels around a point, each times its weight; zeros for a point outside the image."""
+    """Return the four pixels around a point, each times its bilinear weight. Points outside the image give zeros."""
     inside, ends = None, []
     for at, n in zip(point, extents, strict=True):
         last = as_index(n - 1)
@@ -222,7 +236,7 @@ def weighted_corners(
 
 
 def require_regions(x: Tensor, rois: Tensor, numbers: int) -> None:
-    """Each region has so many numbers; where there is a region, there is a image, with a pixel."""
+    """Require that each region has this many numbers, and that images have pixels if there are regions. Raises Fail."""
     require_equal(rois.shape[1], numbers, "regions of shape {}, not of {} numbers each", rois.shape, numbers)
     some = minimum(rois.shape[0], 1) * minimum(x.shape[1], 1)
     for n in (x.shape[0], *x.shape[2:]):
@@ -240,7 +254,9 @@ def roi_align(
     sampling_ratio: int = 0,
     spatial_scale: float = 1.0,
 ) -> Tensor:
-    """x: T[n, c, h, w], rois: T[r, 4] (x1, y1, x2, y2), batch_indices: i64[r] -> T[r, c, output_height, output_width]"""
+    """Compute RoiAlign. x: T[n, c, h, w], rois: T[r, 4] (x1, y1, x2, y2), batch_indices: i64[r] -> T[r, c, output_height,
+    output_width]
+    """
     if mode not in ("avg", "max"):
         raise Fail(f"RoiAlign with mode {mode}")
     require_ranks("RoiAlign of {} in regions {} of images {}", (x, 4), (rois, 2), (batch_indices, 1))
@@ -264,13 +280,15 @@ def roi_align_10(
     sampling_ratio: int = 0,
     spatial_scale: float = 1.0,
 ) -> Tensor:
-    """Before opset 16 without the shift by half a pixel."""
+    """RoiAlign before opset 16, which does not shift coordinates by half a pixel."""
     return roi_align(x, rois, batch_indices, "output_half_pixel", mode, output_height, output_width, sampling_ratio, spatial_scale)
 
 
 @functools.cache
 def max_roi_pool_kernel(dtype: DType) -> Kernel:
-    """y[region, c, :, :] = the greatest pixel of each cell, 0 for an empty one; regions and cells are rounded to whole pixels."""
+    """Build the kernel of MaxRoiPool: y[region, c, :, :] is the greatest pixel of each cell, 0 for an empty cell. Borders of
+    regions are rounded to whole pixels; a cell extends from the pixel in which it begins to the one in which it ends.
+    """
     b = KernelBuilder(f"region pooling of {dtype}")
     batches, channels, height, width, regions, out_h, out_w = (b.size(s) for s in "NCHWRhw")
     x, rois = b.input("x", dtype, batches * channels * height * width), b.input("rois", dtype, regions * 5)
@@ -279,7 +297,7 @@ def max_roi_pool_kernel(dtype: DType) -> Kernel:
     carrier = scalar.wide(dtype)
 
     def cell(start: Value, end: Value, k: Dim, count: Dim, extent: Dim) -> tuple[Value, Value]:
-        """The pixels [lo, hi) of cell k along an axis."""
+        """Return the pixels [lo, hi) of cell k along an axis."""
         size = op("max", end - start + 1, 1).cast(carrier) / as_index(count).cast(carrier)
         lo = op("floor", as_index(k).cast(carrier) * size).cast(i64) + start
         hi = op("ceil", as_index(k + 1).cast(carrier) * size).cast(i64) + start
@@ -301,16 +319,17 @@ def max_roi_pool_kernel(dtype: DType) -> Kernel:
 
 
 def limited(b: KernelBuilder, k: Value, extent: Dim) -> Value:
+    """Clamp k to [0, extent]."""
     return b.let(op("min", op("max", k, 0), as_index(extent)))
 
 
 def rounded(x: Value) -> Value:
-    """The nearest integer, halves away from zero."""
+    """Round to the nearest integer, halves away from zero."""
     return op("trunc", x + op("copysign", Value(scalar.literal(0.5, x.dtype)), x)).cast(i64)
 
 
 def max_roi_pool(x: Tensor, rois: Tensor, *, pooled_shape: list[int], spatial_scale: float = 1.0) -> Tensor:
-    """x: T[n, c, h, w], rois: T[r, 5] (image, x1, y1, x2, y2) -> T[r, c, *pooled_shape]"""
+    """Compute MaxRoiPool. x: T[n, c, h, w], rois: T[r, 5] (image, x1, y1, x2, y2) -> T[r, c, *pooled_shape]"""
     require_ranks("MaxRoiPool of {} in regions {}", (x, 4), (rois, 2))
     require_regions(x, rois, 5)
     if len(pooled_shape) != 2 or min(pooled_shape) < 0:
@@ -323,7 +342,7 @@ def max_roi_pool(x: Tensor, rois: Tensor, *, pooled_shape: list[int], spatial_sc
 
 
 def boxes_around(count: int) -> np.ndarray:
-    """Boxes of which some overlap: f32[2, count, 4]"""
+    """Make test boxes of which some overlap: f32[2, count, 4]"""
     corner = np.abs(reals(2, count, 2))
     return np.concatenate([corner, corner + np.abs(reals(2, count, 2)) + 0.2], -1).astype(np.float32)
 

@@ -1,4 +1,7 @@
-"""Einsum: products of two operands, summed over the indices that nothing else asks for, from left to right."""
+"""Einsum, computed as products of two operands at a time, from left to right.
+
+After each product, the indices that neither later operands nor the output use are summed over.
+"""
 
 from __future__ import annotations
 
@@ -18,20 +21,21 @@ from sardonyx.ops.pointwise import cast, reduce
 from sardonyx.ops.record import Case, Op
 
 ELLIPSIS = "..."
+"""Einsum's notation for axes without a letter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """An operand and the label of each of its axes; the axes of an ellipsis are labelled "0", "1", ... from the last."""
+    """An operand and the labels of its axes. Axes that an ellipsis stands for are labelled "0", "1", ..., counted from the last."""
 
     tensor: Tensor
     labels: tuple[str, ...]
 
 
 def einsum(*operands: Tensor, equation: str) -> Tensor:
-    """The sum of products that the equation names. operands: T[*d] each -> T[*o]
+    """Compute Einsum. operands: T[*d] each -> T[*o]
 
-    Raises Fail for an equation that is not well formed or does not fit the operands.
+    Raises Fail if the equation is malformed or does not fit the operands.
     """
     inputs, _, output = equation.replace(" ", "").partition("->")
     subscripts = inputs.split(",")
@@ -43,6 +47,7 @@ def einsum(*operands: Tensor, equation: str) -> Tensor:
 
 
 def labels_of(subscript: str, rank: int, equation: str) -> tuple[str, ...]:
+    """Return the labels of an operand's axes. Raises Fail if the subscript does not fit the operand's rank."""
     before, dots, after = subscript.partition(ELLIPSIS)
     hidden = rank - len(before) - len(after)
     letters = before + after
@@ -52,17 +57,19 @@ def labels_of(subscript: str, rank: int, equation: str) -> tuple[str, ...]:
 
 
 def implicit_output(terms: Sequence[Term]) -> tuple[str, ...]:
-    """The axes of ellipses, then the labels that occur once, in order."""
+    """Return the output's labels of an equation without "->": the axes of ellipses, then the letters that occur once, sorted."""
     count = Counter(label for t in terms for label in t.labels)
     return (*ellipsis_labels(terms), *sorted(label for label, n in count.items() if n == 1 and label.isalpha()))
 
 
 def ellipsis_labels(terms: Sequence[Term]) -> list[str]:
+    """Return the labels of all axes that ellipses stand for, first axis first."""
     found = {label for t in terms for label in t.labels if label.isdigit()}
     return sorted(found, key=int, reverse=True)
 
 
 def output_labels(output: str, terms: Sequence[Term], equation: str) -> tuple[str, ...]:
+    """Return the labels of the output that the equation gives. Raises Fail if one occurs twice, or in no operand."""
     before, dots, after = output.partition(ELLIPSIS)
     labels = (*before, *(ellipsis_labels(terms) if dots else ()), *after)
     known = {label for t in terms for label in t.labels}
@@ -72,7 +79,7 @@ def output_labels(output: str, terms: Sequence[Term], equation: str) -> tuple[st
 
 
 def contract_all(terms: Sequence[Term], out: tuple[str, ...], dtype: DType) -> Tensor:
-    """Two operands at a time, in the dtype that arithmetic on `dtype` runs in."""
+    """Multiply the operands, two at a time, in the accumulator dtype of `dtype`, and sum over all labels that are not in `out`."""
     carrier = scalar.wide(dtype)
     sizes = {label: broadcast(*([n] for n in label_sizes(terms, label)))[0] for t in terms for label in t.labels}
     rest = list(terms)
@@ -84,11 +91,12 @@ def contract_all(terms: Sequence[Term], out: tuple[str, ...], dtype: DType) -> T
 
 
 def label_sizes(terms: Sequence[Term], label: str) -> list[Dim]:
+    """Return the sizes of all axes that have this label."""
     return [n for t in terms for own, n in zip(t.labels, t.tensor.shape, strict=True) if own == label]
 
 
 def contract(terms: Sequence[Term], out: tuple[str, ...], sizes: dict[str, Dim], dtype: DType) -> Tensor:
-    """One or two operands' product, summed over the labels that are not in `out`: dtype[*out]"""
+    """Multiply one or two operands and sum over the labels that are not in `out`. -> dtype[*out]"""
     over = tuple(dict.fromkeys(label for t in terms for label in t.labels if label not in out))
 
     def body(*i: Dim) -> Expr:

@@ -1,4 +1,4 @@
-"""Elements by index: Gather and kin, OneHot, Compress."""
+"""Reading elements at indices that are data: Gather, GatherElements, GatherND, OneHot, Compress."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ from sardonyx.ops.shape import reshaped
 
 
 def gather(x: Tensor, indices: Tensor, axis: int = 0) -> Tensor:
-    """x at these places of an axis. x: T[*a, n, *b], indices: i64 or i32[*m] -> T[*a, *m, *b]; negative ones count from the end."""
+    """Compute Gather: y[*a, *m, *b] = x[*a, indices[*m], *b]. x: T[*a, n, *b], indices: i64 or i32[*m] -> T[*a, *m, *b]
+
+    n is the size of `axis`; negative indices count from the end.
+    """
     axis = normal_axis(axis, x.rank)
     n, rank = x.shape[axis], indices.rank
     shape = [*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]]
@@ -38,7 +41,7 @@ def gather(x: Tensor, indices: Tensor, axis: int = 0) -> Tensor:
 
 
 def known_place(index: Dim, n: Dim) -> Dim:
-    """An index that is known now, into an axis of n elements."""
+    """Return a constant index into an axis of n elements, counted from the start. The run fails if it is out of bounds."""
     place = from_end(index, n)
     require_nonnegative(place, OUT_OF_BOUNDS, index, n)
     require_nonnegative(n - 1 - place, OUT_OF_BOUNDS, index, n)
@@ -46,10 +49,14 @@ def known_place(index: Dim, n: Dim) -> Dim:
 
 
 OUT_OF_BOUNDS = "index {} is out of bounds for an axis of {}"
+"""Error for an index outside its axis."""
 
 
 def gather_elements(x: Tensor, indices: Tensor, axis: int = 0) -> Tensor:
-    """x[i, ..., indices[i, ..., k], ...] at (i, ..., k, ...). x: T[*d], indices: i64 or i32[*m] -> T[*m]; m <= d but on the axis"""
+    """Compute GatherElements: y[i, ..., k, ...] = x[i, ..., indices[i, ..., k, ...], ...], replacing the index on `axis`.
+
+    x: T[*d], indices: i64 or i32[*m] -> T[*m]. Except on `axis`, m may not exceed d.
+    """
     axis = normal_axis(axis, x.rank)
     same_rank("GatherElements", x, indices)
     for a, (n, m) in enumerate(zip(x.shape, indices.shape, strict=True)):
@@ -59,12 +66,17 @@ def gather_elements(x: Tensor, indices: Tensor, axis: int = 0) -> Tensor:
 
 
 def same_rank(name: str, x: Tensor, indices: Tensor) -> None:
+    """Require that x and indices have the same rank. Raises Fail."""
     if x.rank != indices.rank:
         raise Fail(f"[ShapeInferenceError] {name} of {list(x.shape)} at {list(indices.shape)}: the ranks differ")
 
 
 def gather_nd(x: Tensor, indices: Tensor, batch_dims: int = 0) -> Tensor:
-    """x at whole tuples of indices. x: T[*batch, *d, *rest], indices: i64[*batch, *m, k] with k = the rank of d -> T[*batch, *m, *rest]"""
+    """Compute GatherND: each tuple of k indices selects a slice of x. x: T[*batch, *d, *rest], indices: i64[*batch, *m, k] ->
+    T[*batch, *m, *rest]
+
+    k is the rank of d.
+    """
     k, b, m = tuple_length(indices), batch_dims, indices.rank - 1
     if not 0 <= b <= min(m, x.rank - k):
         raise Fail(f"[ShapeInferenceError] GatherND of {list(x.shape)} at {list(indices.shape)} with {b} batch axes")
@@ -79,7 +91,7 @@ def gather_nd(x: Tensor, indices: Tensor, batch_dims: int = 0) -> Tensor:
 
 
 def tuple_length(indices: Tensor) -> int:
-    """The size of the last axis, that of the tuples. Raises Unsupported if it is not fixed, Fail if there is none."""
+    """Return the size of the last axis, which holds tuples of indices. Raises Unsupported if it is symbolic, Fail for a scalar."""
     if indices.rank == 0:
         raise Fail("[ShapeInferenceError] a scalar for tuples of indices")
     if not isinstance(indices.shape[-1], int):
@@ -88,8 +100,11 @@ def tuple_length(indices: Tensor) -> int:
 
 
 def one_hot(indices: Tensor, depth: Tensor, values: Tensor, axis: int = -1) -> Tensor:
-    """values[1] where the position on the new axis is the index, else values[0]. indices: S[*m], depth: S[] or S[1], values: T[2]
-    -> T[*m with depth at the axis]; negative indices count from the end, those outside are nowhere."""
+    """Compute OneHot: values[1] where the position on the new axis equals the index, else values[0].
+
+    indices: S[*m], depth: S[] or S[1], values: T[2] -> T[*m with depth inserted at axis]. Negative indices count from the end;
+    indices out of range match no position.
+    """
     axis = normal_axis(axis, indices.rank + 1)
     n = only(depth if depth.dtype.is_integer else whole(depth), "depth of OneHot")
 
@@ -102,11 +117,14 @@ def one_hot(indices: Tensor, depth: Tensor, values: Tensor, axis: int = -1) -> T
 
 
 def whole(x: Tensor) -> Tensor:
+    """Cast to i64. x: S[*d] -> i64[*d]"""
     return compute(i64, x.shape, lambda *i: scalar.cast(at(x, i), i64))
 
 
 def compress(x: Tensor, condition: Tensor, axis: int | None = None) -> Tensor:
-    """x at those places of an axis (of the flattened x without one) where the condition is true. x: T[*d], condition: bool[n]"""
+    """Compute Compress: the slices of `axis` where the condition is true; of the flattened x if axis is None. x: T[*d], condition:
+    bool[n]
+    """
     if axis is None:
         return compress(reshaped(x, [product(x.shape)]), condition, 0)
     axis = normal_axis(axis, x.rank)
@@ -117,7 +135,10 @@ def compress(x: Tensor, condition: Tensor, axis: int | None = None) -> Tensor:
 
 
 def places_of_true(mask: Tensor) -> tuple[Tensor, Dim]:
-    """(the places where the mask is true, one after the other: i64[n], how many there are). mask: bool[n]; the rest is undefined."""
+    """Return the positions where the mask is true, in order, and how many they are. mask: bool[n] -> (i64[n], count)
+
+    Elements of the positions from `count` on are undefined.
+    """
     fixed = known(mask)
     if fixed is not None and not any(isinstance(e, Int) for e in fixed):
         places = np.flatnonzero(fixed.astype(bool))

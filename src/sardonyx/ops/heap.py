@@ -1,4 +1,7 @@
-"""Heaps for kernels: positions in an array, the one that comes last in the wanted order at the root."""
+"""Binary heaps for operators that are written as kernels: TopK, Unique, NonMaxSuppression.
+
+A heap holds positions of elements in an array. Its root is the position that comes last in the desired order.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,16 @@ from sardonyx.loop.builder import Array, KernelBuilder, trusted
 from sardonyx.loop.values import Value, constant
 
 Before = Callable[[Value, Value], Value]
-"""Does item p come before item q? No two items are equal. It may emit statements."""
+"""Function that emits code for: does item p come before item q? No two items may be equal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Heap:
-    """The first `size` (i64) of at most `most` items, i64, the k-th at array[place(k)]; emits the loops that keep them in order."""
+    """Binary heap of i64 items inside an array. Its methods emit the loops that maintain it.
+
+    size: the number of items at first, i64; most: an upper bound of it, known when the kernel is built.
+    place: maps item k to its position in the array. before: the order.
+    """
 
     builder: KernelBuilder
     array: Array
@@ -33,7 +40,7 @@ class Heap:
         return self.place(trusted(k, self.most))
 
     def sift_down(self, start: Value, size: Value) -> None:
-        """Moves the item at `start` down to where no item under it comes after it, among the first `size`."""
+        """Move the item at `start` down until no child comes after it, in a heap of `size` items."""
         b = self.builder
         hole = b.local(i64, start)
         moving = b.let(self.item(start))
@@ -54,7 +61,7 @@ class Heap:
         self.array[self.offset(hole.value)] = moving
 
     def build(self) -> None:
-        """Makes a heap of items in any order."""
+        """Turn items in any order into a heap."""
         b = self.builder
         start = b.local(i64, self.size >> 1)
         with b.while_(start.value > 0):
@@ -62,19 +69,19 @@ class Heap:
             self.sift_down(b.let(start.value), self.size)
 
     def replace_root(self, item: Value) -> None:
-        """The root goes, the item comes in."""
+        """Replace the root by the item and restore the heap."""
         self.array[self.place(0)] = item
         self.sift_down(ZERO, self.size)
 
     def pop(self, size: Value) -> Value:
-        """Takes the root out of a heap of `size` items, which is one item smaller then."""
+        """Remove the root of a heap of `size` items and return it; the heap then has size - 1 items."""
         root = self.builder.let(self.array[self.place(0)])
         self.array[self.place(0)] = self.item(size - 1)
         self.sift_down(ZERO, size - 1)
         return root
 
     def sort(self) -> None:
-        """Puts a heap's items in order: the roots, one after the other, go to the end."""
+        """Sort a heap's items in place: take the root out and store it behind the remaining items, until one item remains."""
         b = self.builder
         left = b.local(i64, self.size)
         with b.while_(left.value > 1):
@@ -88,12 +95,12 @@ ZERO = constant(0, i64)
 
 
 def larger(a: Value, b: Value) -> Value:
-    """a > b, a NaN being larger than any number."""
+    """Return a > b, where NaN counts as larger than any number."""
     if not a.dtype.is_float:
         return a > b
     return (a > b) | ((a != a) & (b == b))
 
 
 def comparable(x: Value) -> Value:
-    """x in the dtype that comparisons run in."""
+    """Cast x to the dtype that comparisons are computed in."""
     return x.cast(scalar.wide(x.dtype))

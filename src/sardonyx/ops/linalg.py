@@ -1,4 +1,4 @@
-"""Matrices: MatMul, Gemm, Transpose, Det."""
+"""Matrix operators: MatMul, Gemm, Transpose, Det."""
 
 from __future__ import annotations
 
@@ -22,32 +22,35 @@ from sardonyx.ops.record import Case, Op
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """numpy.matmul. a: T[*batch, m, k], b: T[*batch, k, n] -> T[*batch, m, n]; a vector is a row or a column, and its axis is dropped.
+    """Multiply matrices as numpy.matmul does. a: T[*batch, m, k], b: T[*batch, k, n] -> T[*batch, m, n]
 
-    Raises Fail if the inner sizes are fixed and differ.
+    A vector a counts as one row and a vector b as one column; that axis is dropped from the result.
+    Raises Fail if the inner sizes are known and differ.
     """
     return without_vector_axes(product(as_rows(a), as_columns(b), a.dtype), a, b)
 
 
 def as_rows(a: Tensor) -> Tensor:
-    """A vector as a matrix of one row."""
+    """Return a vector as a matrix of one row, any other tensor unchanged."""
     return view(a, (1, *a.shape), lambda _, k: (k,)) if a.rank == 1 else a
 
 
 def as_columns(b: Tensor) -> Tensor:
-    """A vector as a matrix of one column."""
+    """Return a vector as a matrix of one column, any other tensor unchanged."""
     return view(b, (*b.shape, 1), lambda k, _: (k,)) if b.rank == 1 else b
 
 
 def without_vector_axes(y: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """y: T[*batch, m, n] without the axis of one row if a is a vector, and that of one column if b is."""
+    """Drop the axes that `as_rows` and `as_columns` added: the row axis of y: T[*batch, m, n] if a is a vector, the column axis if
+    b is.
+    """
     if a.rank == 1:
         y = view(y, (*y.shape[:-2], y.shape[-1]), lambda *i: (*i[:-1], 0, i[-1]))
     return view(y, y.shape[:-1], lambda *i: (*i, 0)) if b.rank == 1 else y
 
 
 def product(a: Tensor, b: Tensor, dtype: DType) -> Tensor:
-    """a: T[*batch, m, k], b: T[*batch, k, n] -> dtype[*batch, m, n], summed in the dtype that arithmetic on `dtype` runs in."""
+    """Multiply matrices. a: T[*batch, m, k], b: T[*batch, k, n] -> dtype[*batch, m, n], summed in the accumulator dtype of `dtype`."""
     k = common_size(a, b)
     batch = broadcast(a.shape[:-2], b.shape[:-2]) if a.rank > 2 or b.rank > 2 else []
 
@@ -60,7 +63,7 @@ def product(a: Tensor, b: Tensor, dtype: DType) -> Tensor:
 
 
 def common_size(a: Tensor, b: Tensor) -> Dim:
-    """The size that both a's columns and b's rows have. Raises Fail where they have no columns and rows."""
+    """Return k of a: [*batch, m, k] and b: [*batch, k, n]. Raises Fail if the sizes differ or a tensor has too few axes."""
     if a.rank == 0 or b.rank < 2:
         raise Fail(f"[ShapeInferenceError] Incompatible dimensions for matrix multiplication: {list(a.shape)} and {list(b.shape)}")
     m, n = a.shape[-1], b.shape[-2]
@@ -69,7 +72,9 @@ def common_size(a: Tensor, b: Tensor) -> Dim:
 
 
 def transpose(x: Tensor, perm: list[int] | None = None) -> Tensor:
-    """x: T[*d] -> T[d[perm[0]], d[perm[1]], ...]; the axes reversed if no perm is given."""
+    """Permute the axes of x: output axis a is input axis perm[a]. Without perm the axes are reversed. x: T[*d] -> T[d[perm[0]],
+    d[perm[1]], ...]
+    """
     order = perm if perm is not None else list(range(x.rank))[::-1]
     if sorted(order) != list(range(x.rank)):
         raise Fail(f"[ShapeInferenceError] Transpose of a tensor of rank {x.rank} with the axes in the order {order}")
@@ -79,7 +84,10 @@ def transpose(x: Tensor, perm: list[int] | None = None) -> Tensor:
 def gemm(
     a: Tensor, b: Tensor, c: Tensor | None = None, alpha: float = 1.0, beta: float = 1.0, transA: int = 0, transB: int = 0
 ) -> Tensor:
-    """alpha A B + beta C. a: T[m, k] (or T[k, m] with transA), b: T[k, n], c broadcast to T[m, n] -> T[m, n]"""
+    """Compute alpha A B + beta C, with A and B transposed where transA and transB say so.
+
+    a: T[m, k] (or T[k, m]), b: T[k, n] (or T[n, k]), c: broadcast to T[m, n] -> T[m, n]
+    """
     require_ranks("Gemm of {} and {}, which are not both matrices", (a, 2), (b, 2))
     y = product(transpose(a) if transA else a, transpose(b) if transB else b, a.dtype)
     if alpha != 1:
@@ -90,12 +98,16 @@ def gemm(
 
 
 def gemm_1(a: Tensor, b: Tensor, c: Tensor, broadcast: int = 0, **attributes: Any) -> Tensor:
-    """Before opset 7, where broadcasting c had to be asked for."""
+    """Gemm before opset 7, where broadcasting c had to be requested by an attribute; c is broadcast here in any case."""
     return gemm(a, b, c, **attributes)
 
 
 def det(x: Tensor) -> Tensor:
-    """x: T[*d, n, n] -> T[*d]: the product of the pivots of an elimination with partial pivoting, one column per step"""
+    """Compute determinants. x: T[*d, n, n] -> T[*d]
+
+    Gaussian elimination with partial pivoting, one column in each iteration; the result is the product of the pivots, negated at
+    each exchange of rows.
+    """
     require_rank_from("the determinant of {}, which is no matrix", x, 2)
     n = x.shape[-1]
     require_equal(x.shape[-2], n, "the determinant of {}", x.shape)
@@ -114,7 +126,7 @@ def det(x: Tensor) -> Tensor:
 
 
 def pivot_row(a: Tensor, t: Dim) -> Tensor:
-    """The first row from t on whose element in column t is largest. a: T[*d, n, n] -> i64[*d]"""
+    """Return the first row from t on whose element in column t has the largest magnitude. a: T[*d, n, n] -> i64[*d]"""
     n = a.shape[-1]
 
     def size(*i: Dim) -> Expr:
@@ -130,7 +142,9 @@ def pivot_row(a: Tensor, t: Dim) -> Tensor:
 
 
 def eliminated(a: Tensor, t: Dim, row: Tensor, pivot: Tensor) -> Tensor:
-    """a with rows t and `row` exchanged, and multiples of row t taken from those below, so that their column t is zero."""
+    """Return a after one elimination step: rows t and `row` exchanged, and column t made zero below row t by subtracting multiples
+    of row t.
+    """
     n = a.shape[-1]
 
     def body(*index: Dim) -> Expr:

@@ -32,7 +32,7 @@ from sardonyx.ops.rnn import (
     check_shapes,
     chosen_activations,
     in_directions,
-    lstm_way,
+    lstm_direction,
     summed_bias,
 )
 
@@ -121,7 +121,7 @@ def dynamic_quantize_lstm(
             return by_r.times(direction, *dynamic_quantize(h))
 
         cell = Cell(f32, steps, batch, hidden, direction, xw, times_r, sequence_lens)
-        return lstm_way(cell, initial_h, initial_c, p, input_forget, 0)
+        return lstm_direction(cell, initial_h, initial_c, p, input_forget, 0)
 
     return in_directions(direction, 0, functions, 3, one_direction)
 

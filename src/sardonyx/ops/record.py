@@ -1,4 +1,4 @@
-"""What an operator is: one plain record."""
+"""The record that describes an operator."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.expr.tensor import Tensor
 
 Outputs: TypeAlias = Tensor | Sequence[Tensor | None]
+"""What the function of an operator returns: one tensor, or several, with None for an output that it does not compute."""
 Meaning: TypeAlias = Callable[..., Outputs]
+"""Function that computes an operator from tensors and attributes."""
 
 
 class Rule(Enum):
-    """What stands where a rule is not a function."""
+    """Value of a record's field where no function is given: the rule follows from the operator's expansion, does not exist, or is
+    not written yet.
+    """
 
     DERIVED = "from its expansion"
     NONE = "has none"
@@ -29,7 +33,9 @@ class Rule(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A test case: input arrays (None where an optional input is left out) and attributes."""
+    """A test case: input arrays (None where an optional input is absent), attributes, and the number of outputs that the node asks
+    for.
+    """
 
     inputs: tuple[Any, ...]
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -39,21 +45,23 @@ class Case:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Op:
-    """One operator of one domain from version `since` on; older versions are records of their own, beside it.
+    """Description of one operator of one domain from opset version `since` on. Older versions have records of their own.
 
-    Exactly one of these says what it means, in order of preference. Each is called with the node's inputs as Tensors (None where an
-    optional one is left out) and its attributes as keywords (those not given have the function's defaults, floats rounded to f32
-    as they are in a file); it returns the output, or a sequence of outputs. A function that takes `outputs` is told how many outputs the node asks for.
+    Exactly one of the following fields says how the operator is computed. Its function gets the node's inputs as Tensors (None
+    where an optional input is absent) and the attributes as keywords. Attributes that the node lacks get the function's defaults,
+    with floats rounded to f32 as they are in a file. The function returns one output or a sequence of outputs. A function with a
+    parameter `outputs` gets the number of outputs that the node asks for.
 
-        expand    into smaller operators' functions
-        lower     to tensor expressions
-        kernel    loops written with the loop builder
-        host      none of these: runs in Python between compiled segments (strings, sequences)
+        expand    calls functions of smaller operators
+        lower     makes tensor expressions
+        kernel    writes loops with the loop builder
+        host      none of these: the operator runs in Python between compiled segments (strings, sequences)
 
-    in_standard: does the standard have the operator, at these versions? If not (com.microsoft's, and what exporters write into the
-    standard's domain), the schema comes from this record too: parameters of the function that are annotated as Tensors are inputs, the
-    others attributes. element_types: of such inputs, by name; those that are not named have floats, all of one type. types: for such a
-    host operator, its outputs as tensors that nothing computes.
+    in_standard: whether the ONNX standard has the operator. If not (com.microsoft's operators, and those that exporters write into
+    the standard's domain), its schema is made from this record: parameters annotated as Tensors are inputs, the others attributes.
+    element_types: the dtypes that such inputs may have, by name; inputs without an entry are floats, all of one dtype.
+    types: a function that returns the outputs of such a host operator as placeholder tensors, for their dtypes and shapes.
+    reference: the operator in numpy; None for onnx.reference's. tolerance: allowed error in tests.
     """
 
     name: str
@@ -74,14 +82,14 @@ class Op:
 
     @property
     def meaning(self) -> Meaning | None:
-        """The function that gives its tensors, or None for a host operator."""
+        """Return the function that computes the operator's tensors, or None for a host operator."""
         return self.expand or self.lower or self.kernel
 
     def call(self, inputs: Sequence[Tensor | None], attributes: Mapping[str, Any], outputs: int) -> list[Tensor | None]:
-        """The outputs of a node with these inputs and attributes that asks for so many outputs, as tensors.
+        """Compute the outputs of a node, as tensors.
 
-        Raises Unsupported for an attribute that the function does not take, Fail for inputs or attributes that it needs and are not
-        given, and as the function does.
+        outputs: how many outputs the node asks for. Raises Unsupported for an attribute that the function does not take, Fail for
+        an input or attribute that is missing, and whatever the function raises.
         """
         function = self.meaning or self.types
         if function is None:
@@ -104,7 +112,7 @@ class Op:
 
 
 def check_form(name: str, function: Callable[..., Any], inputs: Sequence[Any], attributes: Mapping[str, Any]) -> None:
-    """Raises Fail if the function can't be called with so many inputs and these attributes."""
+    """Check that the function can be called with these inputs and attributes. Raises Fail."""
     try:
         inspect.signature(function).bind(*inputs, **attributes)
     except TypeError as reason:
@@ -113,18 +121,18 @@ def check_form(name: str, function: Callable[..., Any], inputs: Sequence[Any], a
 
 @functools.cache
 def parameters(function: Callable[..., Any]) -> frozenset[str | None]:
-    """The names a function takes; None stands for any (**attributes)."""
+    """Return the names of a function's parameters. None among them means that it takes any keyword (**attributes)."""
     found = inspect.signature(function).parameters.values()
     return frozenset(None if p.kind is p.VAR_KEYWORD else p.name for p in found)
 
 
 @functools.cache
 def float_defaults(function: Callable[..., Any]) -> Mapping[str, float]:
-    """The defaults of the function's float attributes, as f32 has them: what a file would say, where the standard says 1e-5."""
+    """Return the defaults of the function's float parameters, rounded to f32 as they would be in a file."""
     found = inspect.signature(function).parameters
     return {name: as_in_files(p.default) for name, p in found.items() if isinstance(p.default, float)}
 
 
 def as_in_files(x: float) -> float:
-    """A float as attributes have it, which are f32."""
+    """Round a float to f32, in which ONNX files store attributes."""
     return float(np.float32(x))

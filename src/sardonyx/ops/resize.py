@@ -326,7 +326,7 @@ def axes_by_sizes(x: Tensor, axes: Sequence[int], sizes: Tensor, roi: Sequence[E
     asked = listed(sizes, "sizes")
     scales = [scalar.div(number(m), number(x.shape[a])) for m, a in zip(asked, axes, strict=True)]
     if policy != "stretch":
-        return ways_in_proportion(x, axes, asked, roi, policy)
+        return axes_in_proportion(x, axes, asked, roi, policy)
     resized_axes = []
     for k, (a, m) in enumerate(zip(axes, asked, strict=True)):
         resized_axes.append(
@@ -342,7 +342,7 @@ def ratio(m: Dim, n: Dim) -> float | None:
     return 1.0 if m == n else None
 
 
-def ways_in_proportion(x: Tensor, axes: Sequence[int], asked: Sequence[Dim], roi: Sequence[Expr], policy: str) -> list[ResizedAxis]:
+def axes_in_proportion(x: Tensor, axes: Sequence[int], asked: Sequence[Dim], roi: Sequence[Expr], policy: str) -> list[ResizedAxis]:
     """One scale for all axes, the least or the greatest of those asked for; m = round(n scale)"""
     if policy not in ("not_larger", "not_smaller"):
         raise Fail(f"keep_aspect_ratio_policy {policy}")

@@ -395,7 +395,7 @@ def lstm(
 
     def one_direction(direction: Direction) -> list[Tensor]:
         c = cell(x, w, r, bias, sequence_lens, direction, layout)
-        return lstm_way(c, initial_h, initial_c, p, input_forget, layout)
+        return lstm_direction(c, initial_h, initial_c, p, input_forget, layout)
 
     return in_directions(direction, layout, functions, 3, one_direction)
 
@@ -403,7 +403,7 @@ def lstm(
 LSTM_ACTIVATIONS = ["Sigmoid", "Tanh", "Tanh"] * 2
 
 
-def lstm_way(
+def lstm_direction(
     c: Cell, initial_h: Tensor | None, initial_c: Tensor | None, p: Tensor | None, input_forget: int, layout: int
 ) -> list[Tensor]:
     """One direction of an LSTM: Y, Y_h, Y_c. initial_h, initial_c, p: of all directions."""
