@@ -1,4 +1,4 @@
-"""The operators, one record each, by family."""
+"""The operators: one record each, in one file per family."""
 
 from sardonyx.ops import (
     activation,
@@ -80,11 +80,11 @@ FAMILIES = (
     svm.OPS,
     tree.OPS,
 )
-"""Every family's records."""
+"""The records of every family."""
 
 
 def find(domain: str, name: str, version: int) -> Op | None:
-    """The record of the operator in the given opset version of its domain, or None if there is none."""
+    """Return the record of an operator that applies to this opset version of its domain, or None if there is none."""
     return max((op for op in RECORDS.get((domain, name), ()) if op.since <= version), key=lambda op: op.since, default=None)
 
 

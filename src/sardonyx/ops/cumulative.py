@@ -1,4 +1,4 @@
-"""Running sums and products along an axis: CumSum, CumProd."""
+"""Cumulative sums and products along an axis: CumSum, CumProd."""
 
 from __future__ import annotations
 
@@ -22,14 +22,19 @@ from sardonyx.ops.pointwise import normal_axis
 from sardonyx.ops.record import Case, Op, Rule
 
 BLOCK = 64
-"""Columns that one thread takes at a time."""
+"""Number of neighbouring columns that one thread processes at a time."""
 
 
 @functools.cache
 def running_kernel(fn: str, dtype: DType, reverse: bool, exclusive: bool) -> Kernel:
-    """y[o, j, i] = fn over x[o, 0 .. j, i]; narrow floats in f32.
+    """Build the kernel of a cumulative sum or product: y[o, j, i] = fn over x[o, 0 .. j, i]. Narrow floats are accumulated in f32.
 
-    parallel for block of columns:  total[..] = neutral;  for j:  vector over the columns: total = fn(total, x), y = total
+        parallel for block of columns:
+          total[..] = neutral
+          for j:
+            vector for i in block:  total[i] = fn(total[i], x[j, i]);  y[j, i] = total[i]
+
+    reverse: j runs from the end. exclusive: y gets the total before x[j, i] is added.
     """
     b = KernelBuilder(f"running {fn} of {dtype}")
     outer, n, inner = (b.size(s) for s in ("outer", "n", "inner"))
@@ -54,7 +59,9 @@ def running_kernel(fn: str, dtype: DType, reverse: bool, exclusive: bool) -> Ker
 
 
 def running(x: Tensor, axis: int, fn: str, reverse: bool = False, exclusive: bool = False) -> Tensor:
-    """fn over all elements up to each one along the axis (from the end with reverse; without it itself with exclusive): T[*d] -> T[*d]"""
+    """Compute fn over all elements up to each one along the axis. x: T[*d] -> T[*d]; see `running_kernel` for reverse and
+    exclusive.
+    """
     along = normal_axis(axis, x.rank)
     sizes = [product(x.shape[:along]), x.shape[along], product(x.shape[along + 1 :])]
     kernel = running_kernel(fn, x.dtype, reverse, exclusive)
@@ -63,7 +70,10 @@ def running(x: Tensor, axis: int, fn: str, reverse: bool = False, exclusive: boo
 
 
 def cumulative(fn: str) -> Callable[..., Tensor]:
-    """The operator: x: T[*d], axis: i64[] -> T[*d]"""
+    """Return the operator CumSum ("add") or CumProd ("mul"). x: T[*d], axis: i64[] -> T[*d]
+
+    An axis that only the run knows is chosen among the results for all axes.
+    """
 
     def meaning(x: Tensor, axis: Tensor, exclusive: int = 0, reverse: int = 0) -> Tensor:
         number = only(axis, "the axis of a running sum")
@@ -77,7 +87,7 @@ def cumulative(fn: str) -> Callable[..., Tensor]:
 
 
 def along_unknown(x: Tensor, axis: Tensor, results: list[Tensor]) -> Tensor:
-    """The result for the axis that is known only at run time, of those for all axes."""
+    """Select the result for an axis that only the run knows. results: one tensor for each axis of x"""
     read = at(axis, [0] * axis.rank)
     own = scalar.select(scalar.apply("lt", read, 0), scalar.add(read, x.rank), read)
 

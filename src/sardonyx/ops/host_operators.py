@@ -1,4 +1,4 @@
-"""What is not made of tensors of numbers: strings, sequences, optional values, encoded images. These run in Python between compiled segments."""
+"""Records of operators on strings, sequences, optional values and encoded images, which run in Python between compiled segments."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from sardonyx.ops.reference import tensors
 
 
 def host(name: str, since: int) -> Op:
+    """Make the record of an operator that runs in Python."""
     return Op(name, since=since, host=True, gradient=Rule.NONE, quantised=Rule.NONE)
 
 

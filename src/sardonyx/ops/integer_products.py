@@ -2,8 +2,9 @@
 
     sum (a - za) (b - zb)  =  sum a b  -  zb sum a  -  za sum b  +  k za zb
 
-The first sum is a contraction of the integers as they are stored; the corrections are sums of one operand each, left out where a
-zero point is known to be 0. All of it is i32 arithmetic modulo 2^32, so the result is exact wherever the left side fits.
+The first sum on the right is a contraction of the integers as they are stored. The other terms correct it for the zero points za
+and zb; they need sums of one operand only, and are omitted where a zero point is known to be 0. All arithmetic is i32 modulo 2^32,
+so the result is exact whenever the left side fits in i32.
 """
 
 from __future__ import annotations
@@ -29,15 +30,16 @@ from sardonyx.ops.record import Case, Op, Rule
 from sardonyx.ops.windows import Window, pad
 
 Place = Callable[[Sequence[Dim]], Expr]
-"""A number of type i32 for each index of the output."""
+"""Function from the index of an output to an i32 value."""
 
 
 def integer(x: Tensor, *index: Dim) -> Expr:
+    """Return an element of x as i32."""
     return scalar.cast(at(x, index), i32)
 
 
 def is_zero(zero_point: Tensor | None) -> bool:
-    """Is it known that there is nothing to subtract?"""
+    """Return whether the zero point is known to be 0, or absent."""
     if zero_point is None:
         return True
     numbers = known(zero_point)
@@ -45,7 +47,11 @@ def is_zero(zero_point: Tensor | None) -> bool:
 
 
 def corrected(sums: Tensor, count: Dim, a: tuple[Tensor | None, Place, Place], b: tuple[Tensor | None, Place, Place]) -> Tensor:
-    """sums - zb sum a - za sum b + count za zb: i32[*d]. Of each operand: its zero point, that at an index, and the sum at an index."""
+    """Correct a sum of products for the zero points: sums - zb sum a - za sum b + count za zb. -> i32[*d]
+
+    a, b: for each operand its zero point, and functions from an output's index to the zero point and to the operand's sum there.
+    count: the number of summed products.
+    """
     has_a, has_b = not is_zero(a[0]), not is_zero(b[0])
     if not has_a and not has_b:
         return sums
@@ -68,20 +74,25 @@ def corrected(sums: Tensor, count: Dim, a: tuple[Tensor | None, Place, Place], b
 
 
 def matmul_integer(a: Tensor, b: Tensor, a_zero_point: Tensor | None = None, b_zero_point: Tensor | None = None) -> Tensor:
-    """a: T[*batch, m, k], b: U[*batch, k, n]; zero points: one, or T[m] or T[*, m, 1], and U[n] or U[*, 1, n] -> i32[*batch, m, n]"""
+    """Compute MatMulInteger: (a - a_zero_point) (b - b_zero_point) in i32. a: T[*batch, m, k], b: U[*batch, k, n] -> i32[*batch, m,
+    n]
+
+    a_zero_point: a scalar, T[m] or T[*batch, m, 1]; b_zero_point: a scalar, U[n] or U[*batch, 1, n].
+    """
     refuse_floats(a, b)
     y = shifted_product(linalg.as_rows(a), linalg.as_columns(b), a_zero_point, b_zero_point)
     return linalg.without_vector_axes(y, a, b)
 
 
 def refuse_floats(*operands: Tensor) -> None:
+    """Raise Unsupported unless all operands are integers."""
     for t in operands:
         if not t.dtype.is_integer:
             raise Unsupported(f"quantised product of {t.dtype}")
 
 
 def shifted_product(a: Tensor, b: Tensor, za: Tensor | None, zb: Tensor | None) -> Tensor:
-    """(a - za) (b - zb): i32[*batch, m, n]"""
+    """Compute (a - za) (b - zb). a: T[*batch, m, k], b: U[*batch, k, n] -> i32[*batch, m, n]"""
     y = linalg.product(a, b, i32)
     for z, one_each in ((za, a.shape[-2:-1]), (zb, b.shape[-1:])):
         if z is not None and z.rank == 1 and z.shape != (1,):
@@ -96,12 +107,12 @@ def shifted_product(a: Tensor, b: Tensor, za: Tensor | None, zb: Tensor | None) 
 
 
 def present(zero_point: Tensor | None) -> Tensor:
-    """The zero point, or 0."""
+    """Return the zero point, or a constant 0 if it is absent."""
     return zero_point if zero_point is not None else constant(np.zeros((), np.int32))
 
 
 def row_wise(t: Tensor) -> Tensor:
-    """A number per row, to be broadcast over [.., m, n]: a vector T[m] becomes T[m, 1]."""
+    """Reshape numbers per row so that they broadcast over [..., m, n]: a vector T[m] becomes T[m, 1]."""
     return view(t, [*t.shape, 1], lambda i, _: (i,)) if t.rank == 1 else t
 
 
@@ -115,7 +126,10 @@ def qlinear_matmul(
     y_scale: Tensor,
     y_zero_point: Tensor,
 ) -> Tensor:
-    """a: T[*batch, m, k], b: U[*batch, k, n], scales and zero points one or per row of a, column of b -> V[*batch, m, n]"""
+    """Compute QLinearMatMul: quantise (a - za) (b - zb) a_scale b_scale to V with y_scale and y_zero_point.
+
+    a: T[*batch, m, k], b: U[*batch, k, n]; scales and zero points: one, or one per row of a and per column of b -> V[*batch, m, n]
+    """
     refuse_floats(a, b, y_zero_point)
     if a.rank < 2 or b.rank < 2:
         raise Unsupported(f"QLinearMatMul of {list(a.shape)} and {list(b.shape)}")
@@ -133,12 +147,12 @@ def qlinear_matmul(
 
 
 def single(t: Tensor) -> Tensor:
-    """A scalar, of a tensor of one element."""
+    """Return a tensor of one element as a scalar."""
     return view(t, [], lambda: [0] * t.rank)
 
 
 def requantised(sums: Tensor, factor: Callable[[Sequence[Dim]], Expr], zero_point: Tensor) -> Tensor:
-    """round(sums factor) + zero_point, saturated. sums: i32[*d] -> T[*d]"""
+    """Compute round(sums factor) + zero_point, saturated to the zero point's dtype. sums: i32[*d] -> T[*d]"""
     offset, dtype = single(zero_point), zero_point.dtype
     limits = np.iinfo(dtype.numpy)
 
@@ -165,7 +179,10 @@ def conv_integer(
     pads: list[int] | None = None,
     strides: list[int] | None = None,
 ) -> Tensor:
-    """x: T[n, c, *d], w: U[m, c / group, *k], x_zero_point: T[], w_zero_point: U[] or U[m] -> i32[n, m, *o]"""
+    """Compute ConvInteger: the convolution of x - x_zero_point with w - w_zero_point.
+
+    x: T[n, c, *d], w: U[m, c / group, *k], x_zero_point: T[], w_zero_point: U[] or U[m] -> i32[n, m, *o]
+    """
     refuse_floats(x, w)
     axis_windows = conv_windows(x, w, group, auto_pad, dilations, kernel_shape, pads, strides)
     return shifted_convolution(x, w, x_zero_point, w_zero_point, axis_windows, group)
@@ -174,7 +191,7 @@ def conv_integer(
 def shifted_convolution(
     x: Tensor, w: Tensor, zx: Tensor | None, zw: Tensor | None, axis_windows: Sequence[Window], group: int
 ) -> Tensor:
-    """The convolution of x - zx and w - zw; the border is zx. -> i32[n, m, *o]"""
+    """Convolve x - zx with w - zw. x is padded with zx, which stands for 0. -> i32[n, m, *o]"""
     fill = single(zx) if zx is not None else constant(np.zeros((), x.dtype.numpy))
     lo, hi = [0, 0, *(window.lo for window in axis_windows)], [0, 0, *(window.hi for window in axis_windows)]
     source = pad(x, lo, hi, fill)
@@ -199,7 +216,7 @@ def shifted_convolution(
 
 
 def per_channel(t: Tensor, m: Dim) -> Expr:
-    """The number for output channel m, as i32: the one there is, or its own."""
+    """Return the number of output channel m as i32, from a scalar or from one number per channel. Raises Fail for more axes."""
     if t.rank > 1:
         raise Fail(f"[ShapeInferenceError] a number per channel in the shape {list(t.shape)}")
     return integer(t, m) if t.rank else integer(t)
@@ -222,7 +239,10 @@ def qlinear_conv(
     pads: list[int] | None = None,
     strides: list[int] | None = None,
 ) -> Tensor:
-    """x: T[n, c, *d], w: U[m, c / group, *k], of w scale and zero point one or per output channel, b: i32[m] -> V[n, m, *o]"""
+    """Compute QLinearConv: quantise the convolution of x - x_zero_point with w - w_zero_point, plus b, to V.
+
+    x: T[n, c, *d], w: U[m, c / group, *k], w_scale and w_zero_point: one, or one per output channel, b: i32[m] -> V[n, m, *o]
+    """
     refuse_floats(x, w, y_zero_point)
     axis_windows = conv_windows(x, w, group, auto_pad, dilations, kernel_shape, pads, strides)
     sums = shifted_convolution(x, w, x_zero_point, w_zero_point, axis_windows, group)

@@ -1,4 +1,4 @@
-"""Comparison, logic and bits, element by element; Where."""
+"""Elementwise comparisons, logical and bitwise operators; Where."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sardonyx.ops.record import Case, Op, Rule
 
 
 def comparison(fn: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """a: T[*d], b: T[*e] -> bool"""
+    """Return the operator that compares two tensors by this function of the loop IR. a: T[*d], b: T[*e] -> bool, broadcast"""
 
     def on_tensors(a: Tensor, b: Tensor) -> Tensor:
         if not a.dtype.is_number:
@@ -34,14 +34,17 @@ def invert(x: Expr) -> Expr:
 
 
 def bit_shift(x: Tensor, y: Tensor, direction: str) -> Tensor:
-    """x shifted by y bits to the "LEFT" or the "RIGHT": T[*d], T[*e] -> T. Nothing but the sign is left of as many bits as T has,
-    or of a negative y."""
+    """Compute BitShift: x shifted by y bits to the "LEFT" or the "RIGHT". x: T[*d], y: T[*e] -> T, broadcast
+
+    If y is at least the width of T, or negative, the result is 0; a right shift of a negative signed x then gives -1.
+    """
     if direction not in ("LEFT", "RIGHT"):
         raise Fail(f"direction must be LEFT or RIGHT, not {direction}")
     return pointwise(functools.partial(scalar.apply, "shl") if direction == "LEFT" else shift_right, x, y)
 
 
 def shift_right(x: Expr, y: Expr) -> Expr:
+    """Shift x right by y bits. For signed x a shift of y < 0 or y >= width fills the result with the sign bit."""
     if x.dtype.kind == "uint":
         return scalar.apply("shr", x, y)
     width = scalar.literal(x.dtype.bits - 1, x.dtype)
@@ -50,7 +53,7 @@ def shift_right(x: Expr, y: Expr) -> Expr:
 
 
 def where(condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """condition: bool[*c], x: T[*d], y: T[*e] -> T, broadcast"""
+    """Compute Where: x where the condition is true, else y. condition: bool[*c], x: T[*d], y: T[*e] -> T, broadcast"""
     return pointwise(scalar.select, condition, x, y, dtype=x.dtype)
 
 

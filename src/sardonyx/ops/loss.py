@@ -20,9 +20,11 @@ from sardonyx.ops.softmax import log_softmax_over
 def negative_log_likelihood_loss(
     x: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int | None = None, reduction: str = "mean"
 ) -> Tensor:
-    """-x of each sample's class, weighted. x: T[n, c, *d], target: i64[n, *d], weight: T[c] -> T[n, *d], or T[] its sum or mean
+    """Compute NegativeLogLikelihoodLoss: for each sample -weight[class] x[class], where class is the sample's target.
 
-    Samples of the class ignore_index count nothing. Raises Fail if the shapes don't fit.
+    x: T[n, c, *d], target: i64[n, *d], weight: T[c] -> T[n, *d] with reduction "none", else the sum or the weighted mean: T[]
+    Samples whose target is ignore_index contribute neither to the loss nor to the weights of the mean. Raises Fail if the shapes
+    don't fit, or for an unknown reduction.
     """
     if x.rank < 2 or x.rank != target.rank + 1:
         raise Fail(f"[ShapeInferenceError] losses of {list(x.shape)} for targets {list(target.shape)}")
@@ -30,7 +32,7 @@ def negative_log_likelihood_loss(
         require_equal(n, m, "losses of {} for targets {}", x.shape, target.shape)
 
     def kept(i: tuple[Dim, ...], counted: Expr) -> Expr:
-        """What a sample counts; nothing if it is ignored."""
+        """Return a sample's contribution, or 0 if the sample is ignored."""
         if ignore_index is None:
             return counted
         return scalar.select(scalar.apply("eq", at(target, i), ignore_index), 0, counted)
@@ -63,7 +65,7 @@ def negative_log_likelihood_loss(
 
 
 def over_all(t: Tensor) -> Tensor:
-    """The sum of all elements: T[]"""
+    """Sum all elements. T[*d] -> T[]"""
     total = along("add", t, range(t.rank))
     return view(total, [], lambda: [0] * t.rank)
 
@@ -71,7 +73,10 @@ def over_all(t: Tensor) -> Tensor:
 def softmax_cross_entropy_loss(
     scores: Tensor, labels: Tensor, weights: Tensor | None = None, ignore_index: int | None = None, reduction: str = "mean"
 ) -> tuple[Tensor, Tensor]:
-    """The same of log(softmax(scores)): T[n, c, *d] -> the loss, and the logarithms T[n, c, *d]"""
+    """Compute SoftmaxCrossEntropyLoss: the negative log-likelihood loss of log(softmax(scores)) over axis 1.
+
+    scores: T[n, c, *d] -> the loss, and the log-probabilities T[n, c, *d]. Raises Fail if the scores have no axis of classes.
+    """
     if scores.rank < 2:
         raise Fail(f"[ShapeInferenceError] losses of {list(scores.shape)}, without an axis of classes")
     log_probabilities = log_softmax_over(scores, [1])

@@ -1,4 +1,4 @@
-"""Arithmetic, element by element: functions of one element, and of two or more with broadcasting."""
+"""Elementwise arithmetic: functions of one tensor, and functions of two or more tensors with broadcasting."""
 
 from __future__ import annotations
 
@@ -22,21 +22,23 @@ from sardonyx.ops.reference import elementwise
 
 
 def absolute(x: Expr) -> Expr:
+    """Compute |x|; unsigned integers are returned unchanged."""
     return x if x.dtype.kind == "uint" else scalar.apply("abs", x)
 
 
 def sign(x: Expr) -> Expr:
-    """-1, 0 or 1; NaN stays."""
+    """Compute -1, 0 or 1 by the sign of x; NaN stays NaN."""
     above = scalar.select(scalar.apply("gt", x, 0), 1, x)
     return above if x.dtype.kind == "uint" else scalar.select(scalar.apply("lt", x, 0), -1, above)
 
 
 def reciprocal(x: Expr) -> Expr:
+    """Compute 1 / x."""
     return scalar.div(1, x)
 
 
 def function(fn: str) -> Callable[[Expr], Expr]:
-    """A function of the loop IR; of integers it is computed in f32 and cut off."""
+    """Return the elementwise function of this name in the loop IR. For integers it is computed in f32 and truncated."""
 
     def on_element(x: Expr) -> Expr:
         return scalar.apply(fn, x) if x.dtype.is_float else scalar.cast(scalar.apply(fn, scalar.cast(x, f32)), x.dtype)
@@ -45,7 +47,7 @@ def function(fn: str) -> Callable[[Expr], Expr]:
 
 
 def is_inf(x: Tensor, detect_negative: int = 1, detect_positive: int = 1) -> Tensor:
-    """x: T[*d] -> bool[*d]"""
+    """Compute IsInf: whether x is -infinity (if detect_negative) or infinity (if detect_positive). x: T[*d] -> bool[*d]"""
     bounds = [b for b, wanted in ((float("-inf"), detect_negative), (float("inf"), detect_positive)) if wanted]
 
     def body(e: Expr) -> Expr:
@@ -55,7 +57,7 @@ def is_inf(x: Tensor, detect_negative: int = 1, detect_positive: int = 1) -> Ten
 
 
 def is_nan(x: Tensor) -> Tensor:
-    """x: T[*d] -> bool[*d]"""
+    """Compute IsNaN. x: T[*d] -> bool[*d]"""
     return pointwise(scalar.is_nan, x, dtype=boolean)
 
 
@@ -63,7 +65,7 @@ def is_nan(x: Tensor) -> Tensor:
 
 
 def binary(fn: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """An operation of the loop IR on two tensors, broadcast: a: T[*d], b: T[*e] -> T"""
+    """Return the operator that applies this function of the loop IR to two tensors, broadcast. a: T[*d], b: T[*e] -> T"""
 
     def on_tensors(a: Tensor, b: Tensor) -> Tensor:
         return pointwise(functools.partial(scalar.apply, fn), a, b)
@@ -72,7 +74,7 @@ def binary(fn: str) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def folded(fn: str) -> Callable[..., Tensor]:
-    """An operation of the loop IR on any number of tensors, broadcast, from left to right: T[*d], T[*e], ... -> T"""
+    """Return the operator that applies this function of the loop IR to any number of tensors, broadcast, from left to right."""
 
     def on_tensors(*xs: Tensor) -> Tensor:
         return pointwise(lambda *es: functools.reduce(functools.partial(scalar.apply, fn), es), *xs)
@@ -81,17 +83,24 @@ def folded(fn: str) -> Callable[..., Tensor]:
 
 
 def mean(*xs: Tensor) -> Tensor:
-    """The mean of the tensors, broadcast: T[*d], T[*e], ... -> T"""
+    """Compute Mean: the elementwise mean of any number of tensors, broadcast."""
     return pointwise(lambda *es: scalar.div(functools.reduce(scalar.add, es), len(es)), *xs)
 
 
 def mod(a: Tensor, b: Tensor, fmod: int = 0) -> Tensor:
-    """The remainder with the sign of the divisor (that of the dividend with fmod): T[*d], T[*e] -> T; x mod 0 is 0 for integers."""
+    """Compute Mod: the remainder with the sign of the divisor, or of the dividend with fmod=1. a: T[*d], b: T[*e] -> T
+
+    For integers x mod 0 is 0.
+    """
     return pointwise(functools.partial(scalar.apply, "rem" if fmod else "mod"), a, b)
 
 
 def power(x: Tensor, y: Tensor) -> Tensor:
-    """x to the y. x: T[*d], y: V[*e] -> T; integers to negative powers are cut off to integers, and wrap."""
+    """Compute Pow: x to the power y. x: T[*d], y: V[*e] -> T
+
+    Integers to negative powers are truncated to integers; integer results wrap around. Small constant exponents become products
+    (SHORT_POWERS).
+    """
     exponent = known(y) if y.rank == 0 or y.shape == (1,) else None
     short = SHORT_POWERS.get(exponent.item()) if exponent is not None and x.dtype.is_float and y.rank <= x.rank else None
     if short is not None:
@@ -100,7 +109,7 @@ def power(x: Tensor, y: Tensor) -> Tensor:
 
 
 def half_power(x: Expr) -> Expr:
-    """sqrt(x), but +0 for -0 and infinity for -infinity, as pow has it"""
+    """Compute x^0.5 as pow does: like sqrt, but +0 for -0 and infinity for -infinity."""
     return scalar.select(scalar.apply("eq", x, float("-inf")), float("inf"), scalar.apply("sqrt", scalar.add(x, 0)))
 
 
@@ -111,9 +120,13 @@ SHORT_POWERS: Mapping[Any, Callable[[Expr], Expr]] = {
     0.5: half_power,
     -1: reciprocal,
 }
+"""Constant exponents that have a cheaper form than the pow function."""
 
 
 def power_of(x: Expr, y: Expr) -> Expr:
+    """Compute x to the power y for one element: integers by repeated squaring, others by pow in f64 where an operand needs it, else
+    in f32.
+    """
     if x.dtype.is_integer and y.dtype.is_integer:
         return integer_power(x, y)
     carrier = f64 if f64 in (x.dtype, y.dtype) or (x.dtype.is_integer and x.dtype.bits > 16) else f32
@@ -121,7 +134,10 @@ def power_of(x: Expr, y: Expr) -> Expr:
 
 
 def integer_power(x: Expr, y: Expr) -> Expr:
-    """By repeated squaring, modulo 2^bits; 0 where y >= 64 overflows. For y < 0: 1 / x^-y cut off, that is 0 unless x is 1 or -1."""
+    """Compute x^y of integers by repeated squaring, modulo 2^bits.
+
+    For y >= 64 the result is 0, unless x is 1 or -1. For y < 0 it is 1 / x^-y, truncated: 0 unless x is 1 or -1.
+    """
     out, square = scalar.literal(1, x.dtype), x
     for bit in range(6):
         chosen = scalar.apply("ne", scalar.apply("and", scalar.apply("shr", y, bit), 1), 0)
@@ -135,13 +151,13 @@ def integer_power(x: Expr, y: Expr) -> Expr:
 
 
 def clip(x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
-    """min(max(x, low), high). x: T[*d], low and high: T[] -> T[*d]; NaN stays."""
+    """Compute Clip: min(max(x, low), high). x: T[*d], low, high: T[] or None -> T[*d]; NaN stays NaN."""
     y = x if low is None else pointwise(scalar.maximum, x, low)
     return y if high is None else pointwise(scalar.minimum, y, high)
 
 
 def clip_6(x: Tensor, min: float = -3.4028234663852886e38, max: float = 3.4028234663852886e38) -> Tensor:  # noqa: A002
-    """Before opset 11 the limits are attributes, and the default ones take infinities away."""
+    """Clip before opset 11, where the limits are attributes. The default limits turn infinities into the largest finite f32."""
     return pointwise(lambda e: scalar.minimum(scalar.maximum(e, min), max), x)
 
 
@@ -151,7 +167,9 @@ SPECIAL = np.array([0, -0.0, 0.5, -0.5, 1.5, 2.5, -2.5, 1e-3, -1e-3, 3, -7, 20, 
 
 
 def unary(name: str, fn: Callable[..., Expr], since: int, *more: Case, gradient: Rule = Rule.UNWRITTEN, **fields: Any) -> Op:
-    """A record for a function of one real; more test cases besides special values, dtypes and an empty tensor."""
+    """Make the record of an elementwise function of a real number. Its cases: special values, f64, f16, an empty tensor, and those
+    given.
+    """
     some = reals(3, 5)
     cases = (
         Case((SPECIAL,)),
@@ -163,7 +181,7 @@ def unary(name: str, fn: Callable[..., Expr], since: int, *more: Case, gradient:
 
 
 def pairs(*dtypes: Any) -> tuple[Case, ...]:
-    """Broadcast both ways and not at all, a scalar, an empty tensor; each dtype."""
+    """Make cases for a binary operator: each dtype, broadcasting of either operand, a scalar, an empty tensor."""
     return (
         *(Case((integers(2, 3, 4, lo=1, dtype=t), integers(2, 3, 4, lo=1, hi=5, dtype=t))) for t in dtypes),
         Case((reals(2, 3, 4), reals(3, 1))),
@@ -195,6 +213,7 @@ MORE_THAN_TWO = (
 
 
 def unary_family() -> tuple[Op, ...]:
+    """Make the records of the functions that the loop IR has under the same name as ONNX."""
     plain = {"Ceil": 6, "Floor": 6, "Sqrt": 6, "Exp": 6, "Log": 6}
     circular = {"Sin": 7, "Cos": 7, "Tan": 7, "Asin": 7, "Acos": 7, "Atan": 7}
     hyperbolic = {"Sinh": 9, "Cosh": 9, "Tanh": 6, "Asinh": 9, "Acosh": 9, "Atanh": 9}

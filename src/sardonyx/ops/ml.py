@@ -1,4 +1,6 @@
-"""ai.onnx.ml: features, linear models, support vectors. Trees are in ops.tree; strings and maps run on the host."""
+"""Operators of the domain ai.onnx.ml on numbers: features and linear models. Trees are in tree.py, support vector machines in
+svm.py; strings and maps run on the host.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +32,7 @@ DOMAIN = "ai.onnx.ml"
 
 
 def numbers(values: Sequence[float], dtype: npt.DTypeLike = np.float32) -> Tensor:
+    """Make a constant vector."""
     return constant(np.array(values, dtype))
 
 
@@ -37,22 +40,26 @@ def numbers(values: Sequence[float], dtype: npt.DTypeLike = np.float32) -> Tenso
 
 
 def scaler(x: Tensor, offset: Sequence[float] = (0.0,), scale: Sequence[float] = (1.0,)) -> Tensor:
-    """(x - offset) scale, of all features or each its own. x: T[*d, f] -> f32[*d, f]"""
+    """Compute Scaler: (x - offset) scale, where offset and scale hold one number, or one per feature. x: T[*d, f] -> f32[*d, f]"""
     return mul(sub(cast(x, f32), numbers(offset)), numbers(scale))
 
 
 def binarizer(x: Tensor, threshold: float = 0.0) -> Tensor:
-    """1 where x > threshold, else 0: T[*d] -> T[*d]"""
+    """Compute Binarizer: 1 where x > threshold, else 0. x: T[*d] -> T[*d]"""
     return pointwise(lambda e: scalar.cast(scalar.apply("gt", scalar.cast(e, carrier(e.dtype)), threshold), e.dtype), x)
 
 
 def carrier(dtype: DType) -> DType:
-    """The dtype in which features are compared and added: f64 for f64, else f32."""
+    """Return the dtype in which features are compared and added: f64 for f64, else f32."""
     return f64 if dtype is f64 else f32
 
 
 def normalizer(x: Tensor, norm: str = "MAX") -> Tensor:
-    """x / the norm of its row, x where that is 0. x: T[n, f] or T[f] -> f32 of the same shape"""
+    """Compute Normalizer: x divided by the norm (MAX, L1 or L2) of its row; rows of norm 0 are not changed. x: T[n, f] or T[f] ->
+    f32 of the same shape
+
+    Raises Fail for a scalar and for an unknown norm.
+    """
     if x.rank == 0:
         raise Fail("Normalizer of a scalar")
     wide = cast(x, f32)
@@ -76,7 +83,11 @@ def imputer(
     replaced_value_float: float = 0.0,
     replaced_value_int64: int = 0,
 ) -> Tensor:
-    """x with each element that is the replaced value (NaN: any NaN) exchanged for its feature's: T[*d, f] -> T[*d, f]"""
+    """Compute Imputer: replace each element that equals the replaced value (any NaN, if that is NaN) by the imputed value of its
+    feature.
+
+    x: T[*d, f] -> T[*d, f]; one imputed value for all features, or one per feature. Raises Fail if the values don't fit.
+    """
     floats = x.dtype.is_float
     values: Sequence[float] = imputed_value_floats if floats else imputed_value_int64s
     replaced: float = replaced_value_float if floats else replaced_value_int64
@@ -98,7 +109,10 @@ def imputer(
 
 
 def one_hot_encoder(x: Tensor, cats_int64s: Sequence[int] = (), cats_strings: Sequence[str] = (), zeros: int = 1) -> Tensor:
-    """1 at the category that an element is, else 0. x: T[*d] -> f32[*d, categories]; zeros = 0: one that is none is an error"""
+    """Compute OneHotEncoder: 1 at the category that equals the element, else 0. x: T[*d] -> f32[*d, categories]
+
+    With zeros=0 the run fails for an element that equals no category. Raises Unsupported for categories that are strings.
+    """
     if not cats_int64s:
         raise Unsupported("OneHotEncoder of strings")
     whole, categories, count = cast(x, i64), numbers(cats_int64s, np.int64), len(cats_int64s)
@@ -134,9 +148,10 @@ def label_encoder(
     values_strings: Sequence[str] | None = None,
     values_tensor: npt.NDArray[Any] | None = None,
 ) -> Tensor:
-    """The value of each element's key (the last one of equal keys), or the default: T[*d] -> U[*d]
+    """Compute LabelEncoder: replace each element by the value of its key (the last of equal keys), or by the default. x: T[*d] ->
+    U[*d]
 
-    Raises Unsupported for strings, Fail without keys and values of one length.
+    Raises Unsupported for strings, Fail unless there are as many keys as values.
     """
     if keys_strings is not None or values_strings is not None:
         raise Unsupported("LabelEncoder of strings")
@@ -153,6 +168,7 @@ def label_encoder(
 
 
 def table(tensor: npt.NDArray[Any] | None, floats: Sequence[float] | None, ints: Sequence[int] | None) -> npt.NDArray[Any]:
+    """Return the keys or values of LabelEncoder from the attribute that holds them. Raises Fail if there is none."""
     if tensor is not None:
         return tensor.ravel()
     if floats is not None:
@@ -163,7 +179,9 @@ def table(tensor: npt.NDArray[Any] | None, floats: Sequence[float] | None, ints:
 
 
 def looked_up(x: Tensor, keys: npt.NDArray[Any], values: npt.NDArray[Any], default: npt.NDArray[Any]) -> Tensor:
-    """The last key that equals an element (NaN equals NaN) gives its value; none the default. x: T[*d] -> U[*d]"""
+    """Look up each element among the keys (NaN equals NaN) and return the value of the last equal key, or the default. x: T[*d] ->
+    U[*d]
+    """
     known_keys = constant(keys.astype(x.dtype.numpy))
     answers = constant(np.append(values, default))
 
@@ -179,12 +197,12 @@ def looked_up(x: Tensor, keys: npt.NDArray[Any], values: npt.NDArray[Any], defau
 
 
 def known_place(found: Expr, count: int) -> Dim:
-    """The place of a key, or that of the default, which comes last."""
+    """Return the index of the value to read: that of the found key, or, if found < 0, that of the default, which is stored last."""
     return element(scalar.select(scalar.apply("lt", found, 0), count, found), count + 1)
 
 
 def array_feature_extractor(x: Tensor, indices: Tensor) -> Tensor:
-    """x at these places of its last axis. x: T[*d, f], indices: i64[*k] -> T[*d, count], of a vector T[1, count]"""
+    """Compute ArrayFeatureExtractor: columns of x. x: T[*d, f], indices: i64[*k] -> T[*d, count]; a vector x gives T[1, count]"""
     if x.rank == 0:
         raise Fail("ArrayFeatureExtractor of a scalar")
     flat = reshaped(indices, [product(indices.shape)])
@@ -197,7 +215,11 @@ def array_feature_extractor(x: Tensor, indices: Tensor) -> Tensor:
 
 
 def feature_vectorizer(*xs: Tensor, inputdimensions: Sequence[int] | None = None) -> Tensor:
-    """The inputs' columns, side by side, each cut or filled with zeros to its dimension. xs: T[n, f] or T[f] -> f32[n, sum]"""
+    """Compute FeatureVectorizer: the inputs' columns side by side, each input truncated or padded with zeros to its dimension.
+
+    xs: T[n, f] or T[f] -> f32[n, sum of dimensions]. Raises Fail for other ranks, or if the number of dimensions differs from that
+    of inputs.
+    """
     if any(x.rank not in (1, 2) for x in xs):
         raise Fail(f"FeatureVectorizer of {', '.join(str(list(x.shape)) for x in xs)}")
     if inputdimensions and (len(inputdimensions) != len(xs) or min(inputdimensions) < 0):
@@ -216,7 +238,7 @@ def feature_vectorizer(*xs: Tensor, inputdimensions: Sequence[int] | None = None
 
 
 def cell(x: Tensor, i: Dim, j: Dim) -> Expr:
-    """x[i, j], zero past its last column."""
+    """Return x[i, j], or zero if j is past the last column."""
     return Read(x, (i, j), scalar.apply("lt", scalar.index(j), scalar.index(x.shape[1])))
 
 
@@ -224,7 +246,7 @@ def cell(x: Tensor, i: Dim, j: Dim) -> Expr:
 
 
 def transformed(scores: Tensor, kind: str) -> Tensor:
-    """post_transform of each row of scores: T[n, e] -> T[n, e]"""
+    """Apply a classifier's or regressor's post_transform to each row of scores. T[n, e] -> T[n, e]. Raises Fail for an unknown one."""
     if kind == "NONE":
         return scores
     if kind == "LOGISTIC":
@@ -239,7 +261,9 @@ def transformed(scores: Tensor, kind: str) -> Tensor:
 
 
 def softmax_zero(scores: Tensor) -> Tensor:
-    """Softmax in which a score of 0 counts nothing."""
+    """Compute SOFTMAX_ZERO: softmax in which scores of magnitude <= 1e-7 are not exponentiated, so that a score of 0 stays 0. T[n,
+    e] -> T[n, e]
+    """
     largest = along("max", scores, [1])
 
     def exponential(s: Expr, m: Expr) -> Expr:
@@ -253,7 +277,7 @@ def softmax_zero(scores: Tensor) -> Tensor:
 
 
 def probit(p: Expr) -> Expr:
-    """sqrt(2) erfinv(2 p - 1), by the formula of onnxruntime (S. Winitzki's approximation of erfinv, with a = 0.147)"""
+    """Compute sqrt(2) erfinv(2 p - 1) by the formula that onnxruntime uses: S. Winitzki's approximation of erfinv, with a = 0.147."""
     x = scalar.sub(scalar.mul(p, 2), 1)
     log = scalar.apply("log", scalar.mul(scalar.sub(1, x), scalar.add(x, 1)))
     v = scalar.add(scalar.mul(log, 0.5), 2 / (math.pi * 0.147))
@@ -262,7 +286,7 @@ def probit(p: Expr) -> Expr:
 
 
 def two_columns(score: Tensor, first: Callable[[Expr], Expr]) -> Tensor:
-    """score: T[n, 1] -> T[n, 2], (first(score), score)"""
+    """Return (first(score), score) for each row. score: T[n, 1] -> T[n, 2]"""
 
     def body(i: Dim, j: Dim) -> Expr:
         s = at(score, (i, 0))
@@ -272,7 +296,7 @@ def two_columns(score: Tensor, first: Callable[[Expr], Expr]) -> Tensor:
 
 
 def labelled(place: Tensor, labels: Sequence[int]) -> Tensor:
-    """place: i64[n] -> i64[n], labels[place]"""
+    """Return labels[place]. place: i64[n] -> i64[n]"""
     if list(labels) == list(range(len(labels))):
         return place
     known_labels = numbers(labels, np.int64)
@@ -280,12 +304,12 @@ def labelled(place: Tensor, labels: Sequence[int]) -> Tensor:
 
 
 def best(scores: Tensor) -> Tensor:
-    """The place of the first greatest score of each row: T[n, e] -> i64[n]"""
+    """Return the index of the greatest score of each row, the first one of equal scores. T[n, e] -> i64[n]"""
     return place_of("max")(scores, axis=1, keepdims=0)
 
 
 def whole_labels(ints: Sequence[int] | None, strings: Sequence[str] | None) -> list[int]:
-    """The classes' labels. Raises Unsupported if they are strings."""
+    """Return the labels of the classes. Raises Unsupported if they are strings."""
     if strings:
         raise Unsupported("a classifier of labels that are strings")
     return list(ints or ())
@@ -295,7 +319,7 @@ def whole_labels(ints: Sequence[int] | None, strings: Sequence[str] | None) -> l
 
 
 def as_rows(x: Tensor) -> Tensor:
-    """x: T[n, f] or T[f] as a matrix of f32 (f64 stays). Raises Fail for other ranks."""
+    """Return features as a matrix: T[n, f], or T[f] as one row, in f32 (f64 stays f64). Raises Fail for other ranks."""
     if x.rank not in (1, 2):
         raise Fail(f"rows of features are asked for, not {list(x.shape)}")
     matrix = view(x, [1, *x.shape], lambda _, j: (j,)) if x.rank == 1 else x
@@ -303,14 +327,16 @@ def as_rows(x: Tensor) -> Tensor:
 
 
 def in_rows(values: Sequence[float], rows: int, what: str) -> npt.NDArray[Any]:
-    """The values as so many rows. Raises Fail, calling them `what`, where they don't make rows."""
+    """Arrange values as a matrix of this many rows. Raises Fail, calling them `what`, if their number is not divisible."""
     if rows < 1 or not values or len(values) % rows:
         raise Fail(f"{len(values)} {what} in {rows} rows")
     return np.array(values).reshape(rows, -1)
 
 
 def linear_scores(x: Tensor, coefficients: Sequence[float], intercepts: Sequence[float] | None, rows: int) -> Tensor:
-    """x coefficients^T + intercepts. x: T[n, f] -> T[n, rows]. Coefficients beyond rows f are not read, as in onnxruntime."""
+    """Compute x coefficients^T + intercepts. x: T[n, f] -> T[n, rows]. Coefficients beyond the first rows f are ignored, as in
+    onnxruntime.
+    """
     if isinstance(x.shape[1], int):
         coefficients = coefficients[: rows * x.shape[1]]
     w = in_rows(coefficients, rows, "coefficients").astype(x.dtype.numpy)
@@ -325,7 +351,7 @@ def linear_regressor(
     targets: int = 1,
     post_transform: str = "NONE",
 ) -> Tensor:
-    """x: T[n, f] -> f32[n, targets]"""
+    """Compute LinearRegressor. x: T[n, f] -> f32[n, targets]"""
     return transformed(cast(linear_scores(as_rows(x), coefficients, intercepts, targets), f32), post_transform)
 
 
@@ -338,7 +364,9 @@ def linear_classifier(
     multi_class: int = 0,
     post_transform: str = "NONE",
 ) -> tuple[Tensor, Tensor]:
-    """x: T[n, f] -> labels i64[n], scores f32[n, classes]; one score of two classes is that of the second"""
+    """Compute LinearClassifier. x: T[n, f] -> labels i64[n], scores f32[n, classes]. A single row of coefficients scores the second
+    of two classes.
+    """
     labels = whole_labels(classlabels_ints, classlabels_strings)
     rows = as_rows(x)
     count = len(intercepts) if intercepts else max(len(labels), 1)
@@ -349,7 +377,9 @@ def linear_classifier(
 
 
 def one_score(score: Tensor, labels: Sequence[int], post_transform: str) -> tuple[Tensor, Tensor]:
-    """The label and the scores (1 - s, s) of one score s of two classes; both softmaxes leave it as it is, as in onnxruntime."""
+    """Return the label and the scores (1 - s, s) from the score s of the second of two classes. Softmax leaves these scores
+    unchanged, as in onnxruntime.
+    """
     positive = view(pointwise(lambda s: scalar.apply("gt", s, 0), score, dtype=boolean), [score.shape[0]], lambda i: (i, 0))
     pair = list(labels) if len(labels) == 2 else [0, labels[0] if labels else 1]
     label = labelled(cast(positive, i64), pair)
@@ -368,7 +398,7 @@ def op(name: str, meaning: Callable[..., Any], *cases: Case, since: int = 1, **f
 
 
 def host(name: str) -> Op:
-    """An operator of strings and maps alone."""
+    """Make the record of an operator of strings or maps, which runs in Python."""
     return Op(name, since=1, domain=DOMAIN, host=True, gradient=Rule.NONE, quantised=Rule.NONE)
 
 

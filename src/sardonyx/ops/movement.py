@@ -1,4 +1,4 @@
-"""Elements in other places: Slice, Split, Concat, Pad, CenterCropPad, blocks between depth and space, ReverseSequence, Trilu."""
+"""Operators that move elements: Slice, Split, Concat, Pad, CenterCropPad, DepthToSpace, SpaceToDepth, ReverseSequence, Trilu."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ from sardonyx.ops.windows import pad as pad_constant
 
 I32_MOST, I64_MOST = 2**31 - 1, 2**63 - 1
 LONGEST_AXIS = 2**47
+"""No axis has more elements than this. Starts and ends of slices are clamped to it, so that their differences fit in 64 bits."""
 
 # ---- Slice --------------------------------------------------------------------------------------------------------------
 
 
 def slice_(x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None) -> Tensor:
-    """x[starts[0]:ends[0]:steps[0], ...] on the given axes (the first ones by default), by Python's rules. All inputs: i64[n]"""
+    """Compute Slice: x[starts[0]:ends[0]:steps[0], ...] on the given axes (by default the first ones), by Python's rules. All
+    inputs: i64[n]
+    """
     if axes is not None and axes.rank != 1:
         raise Fail(f"[ShapeInferenceError] axes of Slice must be in a tensor of one axis, not in {axes}")
     first, last = listed(starts, "starts of Slice"), listed(ends, "ends of Slice")
@@ -42,11 +45,12 @@ def slice_(x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, 
 
 
 def slice_1(x: Tensor, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int] | None = None) -> Tensor:
-    """Before opset 10 all are attributes, and there are no steps."""
+    """Slice before opset 10, where starts, ends and axes are attributes and the steps are 1."""
     return sliced(x, starts, ends, axes, [1] * len(starts))
 
 
 def sliced(x: Tensor, starts: Sequence[Dim], ends: Sequence[Dim], axes: Sequence[int] | None, steps: Sequence[Dim]) -> Tensor:
+    """Slice x along axes that are known now. Raises Fail if starts, ends, axes and steps differ in number."""
     over = normal_axes(range(len(starts)) if axes is None else axes, x.rank)
     if not len(over) == len(starts) == len(ends) == len(steps):
         raise Fail(f"[ShapeInferenceError] Slice with {len(starts)} starts, {len(ends)} ends, {len(over)} axes, {len(steps)} steps")
@@ -61,7 +65,9 @@ def sliced(x: Tensor, starts: Sequence[Dim], ends: Sequence[Dim], axes: Sequence
 def sliced_anywhere(
     x: Tensor, starts: Sequence[Dim], ends: Sequence[Dim], which: Sequence[Sequence[Dim]], steps: Sequence[Dim]
 ) -> Tensor:
-    """The same where only data name the axes: `which` says for each slice and each axis whether it is meant (ops.axes.choices)."""
+    """Slice x along axes that only the run knows. which: for each slice and each axis 1 if the slice applies to the axis, else 0
+    (ops.axes.choices).
+    """
     if not len(which) == len(starts) == len(ends) == len(steps):
         raise Fail(
             f"[ShapeInferenceError] Slice with {len(starts)} starts, {len(ends)} ends, {len(which)} axes, {len(steps)} steps"
@@ -82,7 +88,9 @@ def sliced_anywhere(
 
 
 def shortened(step: Dim, n: Dim) -> Dim:
-    """The step, or one as long as the axis in place of a longer one: as good, and what is reckoned with it stays within 64 bits."""
+    """Limit the magnitude of a step to the size n of the axis: a longer step also selects one element, and products with it might
+    not fit in 64 bits.
+    """
     if isinstance(step, Int):
         return clamp(step, -maximum(n, 1), maximum(n, 1))
     if abs(step) <= I32_MOST:
@@ -91,7 +99,9 @@ def shortened(step: Dim, n: Dim) -> Dim:
 
 
 def span(n: Dim, start: Dim, end: Dim, step: Dim) -> tuple[Dim, Dim]:
-    """(the first index, how many) of start:end:step in an axis of n elements. The first index is right if there are any."""
+    """Return (first index, number of elements) of start:end:step in an axis of n elements. The first index is meaningless if the
+    number is 0.
+    """
     if isinstance(start, int) and reaches(-start, n):
         start = 0
     if isinstance(step, Int):
@@ -108,6 +118,7 @@ def span(n: Dim, start: Dim, end: Dim, step: Dim) -> tuple[Dim, Dim]:
 
 
 def span_backwards(n: Dim, start: Dim, end: Dim, step: int) -> tuple[Dim, Dim]:
+    """Return (first index, number of elements) of start:end:-step, for a known step > 0."""
     at_end = reaches(start, n) or (isinstance(start, int) and start == -1)
     first = n - 1 if at_end else minimum(maximum(from_end(start, n), 0), n - 1)
     last = -1 if isinstance(end, int) and reaches(-end, n) else maximum(from_end(end, n), -1)
@@ -115,7 +126,7 @@ def span_backwards(n: Dim, start: Dim, end: Dim, step: int) -> tuple[Dim, Dim]:
 
 
 def span_either_way(n: Dim, start: Dim, end: Dim, step: Dim) -> tuple[Dim, Dim]:
-    """With a step whose sign only data tell; a step of 0 fails at run start."""
+    """Return (first index, number of elements) for a step whose sign only the run knows. The run fails for a step of 0."""
     length = maximum(step, -step)
     require_nonnegative(length - 1, "Slice with a step of 0")
     forward = minimum(maximum(step, 0), 1)
@@ -127,7 +138,9 @@ def span_either_way(n: Dim, start: Dim, end: Dim, step: Dim) -> tuple[Dim, Dim]:
 
 
 def reaches(end: Dim, n: Dim) -> bool:
-    """Does this number stand for the end of any axis? (Exporters write the largest of 32 or 64 bits.)"""
+    """Return whether `end` is one of the large constants by which exporters mean the end of any axis: the largest i32, the largest
+    i64, or between.
+    """
     if not isinstance(end, int) or end < I32_MOST:
         return False
     if end < I64_MOST:
@@ -136,9 +149,9 @@ def reaches(end: Dim, n: Dim) -> bool:
 
 
 def from_end(e: Dim, n: Dim) -> Dim:
-    """e, counted from the end of an axis of n elements if it is negative; n for a large number, -1 for one that lies before the first.
+    """Return index e counted from the start: e + n if e < 0. Large constants give n, large negative ones -1.
 
-    Where only data tell, a number longer than any axis stands for longer ones, so that differences stay within 64 bits.
+    If only the run knows e, it is clamped to LONGEST_AXIS, so that differences fit in 64 bits.
     """
     if isinstance(e, int) and reaches(abs(e), n):
         return n if e > 0 else -1
@@ -154,7 +167,7 @@ def from_end(e: Dim, n: Dim) -> Dim:
 
 
 def split_sizes(x: Tensor, axis: int, sizes: Sequence[Dim]) -> list[Tensor]:
-    """x cut along an axis into parts of these sizes, which add up to its own."""
+    """Divide x along an axis into parts of these sizes. The run fails unless they add up to the size of the axis."""
     require_equal(sum(sizes), x.shape[axis], "Split of axis {} of {} into {}", axis, x.shape, sizes)
     out: list[Tensor] = []
     start: Dim = 0
@@ -165,10 +178,12 @@ def split_sizes(x: Tensor, axis: int, sizes: Sequence[Dim]) -> list[Tensor]:
 
 
 def part_of(x: Tensor, axis: int, start: Dim, n: Dim) -> Tensor:
+    """Return x[start : start + n] along the axis."""
     return view(x, [*x.shape[:axis], n, *x.shape[axis + 1 :]], lambda *i: [*i[:axis], i[axis] + start, *i[axis + 1 :]])
 
 
 def split_equally(x: Tensor, axis: int, parts: int) -> list[Tensor]:
+    """Divide x along an axis into equal parts. The run fails if the size of the axis is not divisible."""
     n = x.shape[axis]
     each = ceil_divide(n, parts)
     require_equal(each * parts, n, "Split of axis {} of {} into {} equal parts", axis, x.shape, parts)
@@ -176,7 +191,11 @@ def split_equally(x: Tensor, axis: int, parts: int) -> list[Tensor]:
 
 
 def split(x: Tensor, sizes: Tensor | None = None, axis: int = 0, num_outputs: int | None = None, outputs: int = 1) -> list[Tensor]:
-    """x cut along an axis into parts of the given sizes (i64[n]), or into equal ones, the last of which may be smaller."""
+    """Compute Split: divide x along an axis into parts of the given sizes (i64[n]), or into equal parts, the last of which may be
+    smaller.
+
+    outputs: how many outputs the node has, the number of parts if num_outputs is absent.
+    """
     axis = normal_axis(axis, x.rank)
     if sizes is not None:
         return split_sizes(x, axis, listed(sizes, "lengths of Split"))
@@ -190,7 +209,7 @@ def split(x: Tensor, sizes: Tensor | None = None, axis: int = 0, num_outputs: in
 
 
 def split_2(x: Tensor, split: Sequence[int] | None = None, axis: int = 0, outputs: int = 1) -> list[Tensor]:
-    """Before opset 13 the sizes are an attribute."""
+    """Split before opset 13, where the sizes are an attribute."""
     axis = normal_axis(axis, x.rank)
     if split is None:
         return split_equally(x, axis, outputs)
@@ -198,7 +217,7 @@ def split_2(x: Tensor, split: Sequence[int] | None = None, axis: int = 0, output
 
 
 def concat(*xs: Tensor, axis: int) -> Tensor:
-    """One after the other along an axis; the other sizes agree."""
+    """Compute Concat: join tensors along an axis. The run fails if their other sizes differ."""
     axis = normal_axis(axis, xs[0].rank)
     shape = list(xs[0].shape)
     for x in xs[1:]:
@@ -222,8 +241,11 @@ def concat(*xs: Tensor, axis: int) -> Tensor:
 
 
 def pad(x: Tensor, pads: Tensor, fill: Tensor | None = None, axes: Tensor | None = None, mode: str = "constant") -> Tensor:
-    """Borders before and after each axis (or each of `axes`): pads: i64[2 n], all those before, then all those after; negative ones
-    cut off. They hold `fill` (T[], default zero), or by mode: reflect, edge, wrap."""
+    """Compute Pad: add borders before and after each axis (or each of `axes`). pads: i64[2 n], first all borders before, then all
+    borders after
+
+    Negative pads remove elements. Borders hold `fill` (T[], default zero), or elements of x by mode: reflect, edge, wrap.
+    """
     given = listed(pads, "pads")
     if axes is not None and not decided(axes):
         return padded(x, *spread(given, choices(axes, x.rank), x.rank), fill, mode)
@@ -232,17 +254,19 @@ def pad(x: Tensor, pads: Tensor, fill: Tensor | None = None, axes: Tensor | None
 
 
 def pad_2(x: Tensor, pads: Sequence[int], value: float = 0.0, mode: str = "constant") -> Tensor:
-    """Before opset 11 pads and fill are attributes."""
+    """Pad before opset 11, where pads and fill are attributes."""
     return padded(x, *both_ends(pads, range(x.rank), x.rank), constant(np.array(value, x.dtype.numpy)), mode)
 
 
 def both_ends(pads: Sequence[Dim], axes: Sequence[int], rank: int) -> tuple[list[Dim], list[Dim]]:
-    """What is added before and after each axis of a tensor of this rank."""
+    """Return the pads before and after each axis of a tensor of this rank, from pads for some axes."""
     return spread(pads, [[int(a == b) for b in range(rank)] for a in axes], rank)
 
 
 def spread(pads: Sequence[Dim], which: Sequence[Sequence[Dim]], rank: int) -> tuple[list[Dim], list[Dim]]:
-    """The same with 0 or 1 for each pair of pads and each axis: is it meant? (ops.axes.choices)"""
+    """Return the pads before and after each axis. which: for each pair of pads and each axis 1 if the pair applies to the axis,
+    else 0 (ops.axes.choices).
+    """
     n = len(which)
     if len(pads) != 2 * n:
         raise Fail(f"[ShapeInferenceError] Pad with {len(pads)} pads for {n} axes")
@@ -254,7 +278,9 @@ def spread(pads: Sequence[Dim], which: Sequence[Sequence[Dim]], rank: int) -> tu
 
 
 def padded(x: Tensor, lo: Sequence[Dim], hi: Sequence[Dim], fill: Tensor | None, mode: str) -> Tensor:
-    """Borders of lo before and hi after each axis."""
+    """Add `lo` elements before and `hi` elements after each axis; negative numbers remove elements. Raises Fail for an unknown
+    mode.
+    """
     x = cropped(x, lo, hi)
     lo, hi = [maximum(n, 0) for n in lo], [maximum(n, 0) for n in hi]
     if mode == "constant":
@@ -274,7 +300,7 @@ def padded(x: Tensor, lo: Sequence[Dim], hi: Sequence[Dim], fill: Tensor | None,
 
 
 def cropped(x: Tensor, lo: Sequence[Dim], hi: Sequence[Dim]) -> Tensor:
-    """x without what negative borders cut off."""
+    """Remove the elements that negative pads cut off."""
     if all(map(is_nonnegative, (*lo, *hi))):
         return x
     cut = [-minimum(n, 0) for n in lo]
@@ -283,7 +309,7 @@ def cropped(x: Tensor, lo: Sequence[Dim], hi: Sequence[Dim]) -> Tensor:
 
 
 def require_mirrors(shape: Sequence[Dim], lo: Sequence[Dim], hi: Sequence[Dim]) -> None:
-    """Borders that mirror an axis end before its other end."""
+    """Require that reflected borders are shorter than the axis that they mirror. Raises Fail with the axis."""
     for a, (n, before, after) in enumerate(zip(shape, lo, hi, strict=True)):
         for border, where in ((before, "pre-pad"), (after, "post-pad")):
             if border != 0:
@@ -293,7 +319,7 @@ def require_mirrors(shape: Sequence[Dim], lo: Sequence[Dim], hi: Sequence[Dim]) 
 
 
 def reflected(i: Dim, n: Dim, lo: Dim, hi: Dim) -> Dim:
-    """i in [0, n), mirrored at the first and the last element."""
+    """Mirror index i at the first and at the last of n elements, so that it lies in [0, n)."""
     distance = maximum(i, -i)
     return minimum(distance, 2 * (n - 1) - distance)
 
@@ -303,10 +329,13 @@ BORDERS: dict[str, Callable[[Dim, Dim, Dim, Dim], Dim]] = {
     "edge": lambda i, n, lo, hi: clamp(i, 0, n - 1),
     "wrap": lambda i, n, lo, hi: i % n,
 }
+"""Index of the element that a border position i copies, by mode. Arguments: i, counted from the axis's first element, the axis's
+size, the pads before and after.
+"""
 
 
 def center_crop_pad(x: Tensor, target: Tensor, axes: Sequence[int] | None = None) -> Tensor:
-    """x in the middle of zeros, or its middle, so that `axes` (all by default) have the sizes target: i64[n]"""
+    """Compute CenterCropPad: crop or pad `axes` (by default all) around the middle to the sizes target: i64[n]. Padding is zero."""
     over = list(range(x.rank)) if axes is None else normal_axes(axes, x.rank)
     given = listed(target, "sizes of CenterCropPad")
     if len(given) != len(over):
@@ -329,7 +358,10 @@ def center_crop_pad(x: Tensor, target: Tensor, axes: Sequence[int] | None = None
 
 
 def depth_to_space(x: Tensor, blocksize: int, mode: str = "DCR") -> Tensor:
-    """T[n, c b b, h, w] -> T[n, c, h b, w b]; a channel of x is (row, column, c) by mode DCR, (c, row, column) by CRD."""
+    """Compute DepthToSpace: move blocks of channels into height and width. T[n, c b b, h, w] -> T[n, c, h b, w b]
+
+    A channel of x is (row, column, c) in mode DCR, (c, row, column) in mode CRD.
+    """
     require_ranks("DepthToSpace of {}, which has not 4 axes", (x, 4))
     b = positive(blocksize)
     n, channels, h, w = x.shape
@@ -344,7 +376,10 @@ def depth_to_space(x: Tensor, blocksize: int, mode: str = "DCR") -> Tensor:
 
 
 def space_to_depth(x: Tensor, blocksize: int, mode: str = "DCR") -> Tensor:
-    """T[n, c, h b, w b] -> T[n, c b b, h, w], the other way round."""
+    """Compute SpaceToDepth: move blocks of pixels into channels. T[n, c, h b, w b] -> T[n, c b b, h, w]
+
+    A channel of the result is (row, column, c) in mode DCR, (c, row, column) in mode CRD.
+    """
     require_ranks("SpaceToDepth of {}, which has not 4 axes", (x, 4))
     b = positive(blocksize)
     n, c, h, w = x.shape
@@ -359,13 +394,14 @@ def space_to_depth(x: Tensor, blocksize: int, mode: str = "DCR") -> Tensor:
 
 
 def positive(blocksize: int) -> int:
-    """The size of blocks. Raises Fail if there is no such block."""
+    """Return the block size. Raises Fail if it is not positive."""
     if blocksize < 1:
         raise Fail(f"[ShapeInferenceError] Attribute blocksize must be positive, not {blocksize}")
     return blocksize
 
 
 def is_depth_first(mode: str) -> bool:
+    """Return whether the mode is DCR. Raises Fail unless it is DCR or CRD."""
     if mode not in ("DCR", "CRD"):
         raise Fail(f"mode must be DCR or CRD, not {mode}")
     return mode == "DCR"
@@ -375,7 +411,9 @@ def is_depth_first(mode: str) -> bool:
 
 
 def reverse_sequence(x: Tensor, lengths: Tensor, batch_axis: int = 1, time_axis: int = 0) -> Tensor:
-    """x with its first lengths[b] steps in reverse order, for each b of the batch. lengths: i64[batch], at most the steps there are"""
+    """Compute ReverseSequence: reverse the first lengths[b] steps of x for each b of the batch. lengths: i64[batch], at most the
+    number of steps
+    """
     time, batch = normal_axis(time_axis, x.rank), normal_axis(batch_axis, x.rank)
     require_same(lengths.shape, [x.shape[batch]], "ReverseSequence of {} by lengths {}", x.shape, lengths.shape)
 
@@ -391,7 +429,9 @@ def reverse_sequence(x: Tensor, lengths: Tensor, batch_axis: int = 1, time_axis:
 
 
 def trilu(x: Tensor, k: Tensor | None = None, upper: int = 1) -> Tensor:
-    """x: T[*batch, n, m] with zeros below the k-th diagonal, or above it with upper=0. k: i64[] or i64[1]"""
+    """Compute Trilu: set elements below (upper=1) or above (upper=0) the k-th diagonal to zero. x: T[*batch, n, m], k: i64[] or
+    i64[1]
+    """
     if x.rank < 2:
         raise Fail(f"[ShapeInferenceError] Trilu of {list(x.shape)}")
 

@@ -1,4 +1,6 @@
-"""Normalisation by statistics of the data (layer, group, instance, RMS, L_p, local response) or given ones (batch)."""
+"""Normalisation: LayerNormalization, RMSNormalization, GroupNormalization, InstanceNormalization, BatchNormalization,
+MeanVarianceNormalization, LpNormalization, LRN.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ from sardonyx.ops.windows import LONG, pad
 
 
 def inverse_root(variance: Tensor, epsilon: float) -> Tensor:
-    """1 / sqrt(variance + epsilon)"""
+    """Compute 1 / sqrt(variance + epsilon)."""
     return pointwise(lambda v: scalar.div(1, scalar.apply("sqrt", scalar.add(v, epsilon))), variance)
 
 
@@ -34,7 +36,7 @@ def squared(x: Tensor) -> Tensor:
 
 
 def standardised(x: Tensor, axes: Sequence[int], epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
-    """((x - mean) / sqrt(variance + epsilon), mean, 1 / sqrt(variance + epsilon)), the statistics over these axes"""
+    """Return (x - mean) / sqrt(variance + epsilon), mean, and 1 / sqrt(variance + epsilon), with statistics over these axes."""
     mean = mean_along(x, axes)
     centred = sub(x, mean)
     inverse = inverse_root(mean_along(squared(centred), axes), epsilon)
@@ -42,14 +44,17 @@ def standardised(x: Tensor, axes: Sequence[int], epsilon: float) -> tuple[Tensor
 
 
 def stash(x: Tensor, stash_type: int) -> DType:
-    """The dtype that statistics of x are computed in: the one asked for, but never less than f64 for f64."""
+    """Return the dtype in which statistics of x are computed: that of stash_type, but f64 for f64."""
     return f64 if x.dtype is f64 else scalar.wide(of_code(stash_type))
 
 
 def layer_normalization(
     x: Tensor, scale: Tensor, b: Tensor | None = None, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Over the axes from `axis` on. x: T[*d], scale and b broadcast to T[*d] -> T[*d]; mean and 1 / deviation, with 1 at those axes"""
+    """Compute LayerNormalization: (x - mean) / sqrt(variance + epsilon) scale + b, with statistics over the axes from `axis` on.
+
+    x: T[*d], scale and b broadcast to T[*d] -> T[*d], mean and 1 / sqrt(variance + epsilon), which have size 1 at those axes.
+    """
     axes = range(normal_axis(axis, x.rank), x.rank)
     y, mean, inverse = standardised(cast(x, stash(x, stash_type)), axes, epsilon)
     y = mul(cast(y, x.dtype), scale)
@@ -58,7 +63,9 @@ def layer_normalization(
 
 
 def rms_normalization(x: Tensor, scale: Tensor, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1) -> Tensor:
-    """x / sqrt(mean of x^2 + epsilon) scale, over the axes from `axis` on. x: T[*d], scale: V[*s] -> V[*d]"""
+    """Compute RMSNormalization: x / sqrt(mean(x^2) + epsilon) scale, with the mean over the axes from `axis` on. x: T[*d], scale:
+    V[*s] -> V[*d]
+    """
     axes = range(normal_axis(axis, x.rank), x.rank)
     wide = cast(x, stash(x, stash_type))
     y = mul(wide, inverse_root(mean_along(squared(wide), axes), epsilon))
@@ -68,13 +75,15 @@ def rms_normalization(x: Tensor, scale: Tensor, axis: int = -1, epsilon: float =
 def group_normalization(
     x: Tensor, scale: Tensor, bias: Tensor, num_groups: int, epsilon: float = 1e-5, stash_type: int = 1
 ) -> Tensor:
-    """Over the channels of each group and the image. x: T[n, c, *d], scale, bias: T[c] -> T[n, c, *d]"""
+    """Compute GroupNormalization: normalise over each group of channels and all spatial axes. x: T[n, c, *d], scale, bias: T[c] ->
+    T[n, c, *d]
+    """
     y = group_standardised(x, num_groups, epsilon, stash(x, stash_type))
     return add(mul(y, along_channels(scale, x.rank)), along_channels(bias, x.rank))
 
 
 def group_normalization_18(x: Tensor, scale: Tensor, bias: Tensor, num_groups: int, epsilon: float = 1e-5) -> Tensor:
-    """Before opset 21 scale and bias are one per group: T[g]."""
+    """GroupNormalization before opset 21, where scale and bias have one number per group: T[g]."""
     require_channels(x, num_groups)
     each = x.shape[1] // num_groups
     y = group_standardised(x, num_groups, epsilon, scalar.wide(x.dtype))
@@ -87,7 +96,7 @@ def group_normalization_18(x: Tensor, scale: Tensor, bias: Tensor, num_groups: i
 
 
 def group_standardised(x: Tensor, groups: int, epsilon: float, dtype: DType) -> Tensor:
-    """x: T[n, c, *d] with mean 0 and variance 1 in each group of channels, computed in dtype -> T[n, c, *d]"""
+    """Scale x to mean 0 and variance 1 in each group of channels, computed in `dtype`. x: T[n, c, *d] -> T[n, c, *d]"""
     require_channels(x, groups)
     require_equal(x.shape[1] % groups, 0, "{} channels in {} groups", x.shape[1], groups)
     each = x.shape[1] // groups
@@ -107,25 +116,25 @@ def group_standardised(x: Tensor, groups: int, epsilon: float, dtype: DType) -> 
 
 
 def require_channels(x: Tensor, groups: int = 1) -> None:
-    """Raises Fail for a tensor without an axis of channels, and for no groups of them."""
+    """Require that x has an axis of channels and that there is at least one group. Raises Fail."""
     if x.rank < 2 or groups < 1:
         raise Fail(f"[ShapeInferenceError] a normalisation of {list(x.shape)} by channels in {groups} groups")
 
 
 def instance_normalization(x: Tensor, scale: Tensor, b: Tensor, epsilon: float = 1e-5) -> Tensor:
-    """Over each image. x: T[n, c, *d], scale, b: T[c] -> T[n, c, *d]"""
+    """Compute InstanceNormalization: normalise each channel of each image. x: T[n, c, *d], scale, b: T[c] -> T[n, c, *d]"""
     wide = cast(x, scalar.wide(x.dtype))
     y, _, _ = standardised(wide, range(2, x.rank), epsilon)
     return cast(affine(y, along_channels(scale, x.rank), along_channels(b, x.rank)), x.dtype)
 
 
 def affine(x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """x scale + bias in x's dtype"""
+    """Compute x scale + bias in the dtype of x."""
     return add(mul(x, cast(scale, x.dtype)), cast(bias, x.dtype))
 
 
 def mean_variance_normalization(x: Tensor, axes: Sequence[int] = (0, 2, 3)) -> Tensor:
-    """(x - mean) / (deviation + 1e-9), over these axes: T[*d] -> T[*d]"""
+    """Compute MeanVarianceNormalization: (x - mean) / (standard deviation + 1e-9), with statistics over these axes. T[*d] -> T[*d]"""
     over = normal_axes(axes, x.rank)
     centred = sub(x, mean_along(x, over))
     deviation = pointwise(lambda v: scalar.add(scalar.apply("sqrt", v), 1e-9), mean_along(squared(centred), over))
@@ -142,7 +151,10 @@ def batch_normalization(
     momentum: float = 0.9,
     training_mode: int = 0,
 ) -> tuple[Tensor, ...]:
-    """x: T[n, c, *d], the others [c] -> T[n, c, *d]; in training mode the batch's statistics are used, and the running ones too."""
+    """Compute BatchNormalization. x: T[n, c, *d], the other inputs: [c] -> T[n, c, *d]
+
+    In training mode statistics come from the batch, and the running mean and variance are returned too.
+    """
     if not training_mode:
         return (normalised_by(x, scale, b, mean, variance, epsilon, per_channel=True),)
     for t in (scale, b, mean, variance):
@@ -156,7 +168,7 @@ def batch_normalization(
 
 
 def running(old: Tensor, new: Tensor, momentum: float) -> Tensor:
-    """old momentum + new (1 - momentum). old: [c], new: [1, c, 1, ...] -> [c]"""
+    """Update running statistics: old momentum + new (1 - momentum). old: [c], new: [1, c, 1, ...] -> [c]"""
 
     def body(c: Dim) -> Expr:
         fresh = scalar.cast(at(new, [c if a == 1 else 0 for a in range(new.rank)]), old.dtype)
@@ -166,7 +178,10 @@ def running(old: Tensor, new: Tensor, momentum: float) -> Tensor:
 
 
 def normalised_by(x: Tensor, scale: Tensor, b: Tensor, mean: Tensor, variance: Tensor, epsilon: float, per_channel: bool) -> Tensor:
-    """x factor + offset, where factor = scale / sqrt(variance + epsilon) and offset = b - mean factor."""
+    """Compute x factor + offset, where factor = scale / sqrt(variance + epsilon) and offset = b - mean factor.
+
+    per_channel: the statistics have one number per channel; otherwise one per element of an image.
+    """
     wide = cast(x, scalar.wide(x.dtype))
     scale, b, mean, variance = (cast(t, wide.dtype) for t in (scale, b, mean, variance))
     factor = mul(scale, inverse_root(variance, epsilon))
@@ -187,7 +202,10 @@ def batch_normalization_7(
     spatial: int = 1,
     outputs: int = 1,
 ) -> Tensor:
-    """Before opset 14, in training mode if more than one output is asked for (Unsupported). spatial = 0: statistics [c, *d]."""
+    """BatchNormalization of opsets 7 to 13. With spatial=0 the statistics have one number per element: [c, *d].
+
+    Raises Unsupported in training mode, which a node requests by having more than one output.
+    """
     if outputs > 1:
         raise Unsupported("BatchNormalization in training mode")
     return normalised_by(x, scale, b, mean, variance, epsilon, per_channel=bool(spatial))
@@ -206,20 +224,22 @@ def batch_normalization_1(
     consumed_inputs: object = None,
     outputs: int = 1,
 ) -> Tensor:
-    """Before opset 7 with a switch. Raises Unsupported in training mode."""
+    """BatchNormalization before opset 7, where the attribute is_test selects inference. Raises Unsupported if it is 0."""
     if not is_test:
         raise Unsupported("BatchNormalization in training mode")
     return batch_normalization_7(x, scale, b, mean, variance, epsilon, momentum, spatial, outputs)
 
 
 def lp_normalization(x: Tensor, axis: int = -1, p: int = 2) -> Tensor:
-    """x / its p-norm along the axis, 0 where that is 0: T[*d] -> T[*d]"""
+    """Compute LpNormalization: x divided by its p-norm along the axis, 0 where the norm is 0. T[*d] -> T[*d]"""
     norm = root(along("add", x, [normal_axis(axis, x.rank)], lambda e: power(e, p)), p)
     return pointwise(lambda e, n: scalar.select(scalar.apply("eq", n, 0), 0, scalar.div(e, n)), x, norm)
 
 
 def lrn(x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0) -> Tensor:
-    """x / (bias + alpha / size (sum of squares of `size` channels around))^beta. x: T[n, c, *d] -> T[n, c, *d]"""
+    """Compute LRN: x / (bias + alpha / size sum)^beta, where sum adds the squares of `size` channels around the own one. x: T[n, c,
+    *d] -> T[n, c, *d]
+    """
     require_channels(x)
     if size < 1:
         raise Fail(f"[ShapeInferenceError] LRN over {size} channels")
@@ -231,14 +251,14 @@ def lrn(x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: flo
 
 
 def within(channels: Dim, reach: int) -> Dim:
-    """So many channels to one side, but no more than there can be."""
+    """Limit how many channels a window reaches to one side to the number of other channels."""
     if isinstance(channels, Int) and reach < LONG:
         return reach
     return minimum(reach, maximum(channels - 1, 0))
 
 
 def raised(e: Expr, exponent: float) -> Expr:
-    """e^exponent; the usual 3/4 by two square roots"""
+    """Compute e^exponent; for the usual exponent 3/4 by two square roots."""
     if exponent != 0.75:
         return scalar.apply("pow", e, exponent)
     half = scalar.apply("sqrt", e)

@@ -1,4 +1,4 @@
-"""Operators as the first opsets have them, where their form is another: binary ones that broadcast only if asked to, Split, Upsample."""
+"""First versions of operators whose form changed later: binary operators that broadcast only on request, Split, Upsample."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ Binary = Callable[[Tensor, Tensor], Tensor]
 
 
 def asked(meaning: Binary) -> Binary:
-    """A binary operator before opset 7: b is broadcast only if that is asked for, its axes placed from `axis` on."""
+    """Return a binary operator's form before opset 7: b is broadcast only if the attribute `broadcast` is set, with its axes
+    aligned to those of a from `axis` on.
+    """
 
     def apply(
         a: Tensor, b: Tensor, axis: int | None = None, broadcast: int = 0, consumed_inputs: list[int] | None = None
@@ -34,18 +36,22 @@ def asked(meaning: Binary) -> Binary:
 def split_1(
     x: Tensor, lengths: Tensor | None = None, axis: int = 0, split: list[int] | None = None, outputs: int = 1
 ) -> list[Tensor]:
-    """x in parts of these lengths along the axis, or in equal ones. Raises Unsupported for lengths that are an input, which are floats."""
+    """Split of opset 1: x divided along the axis into parts of these sizes, or into equal parts.
+
+    Raises Unsupported if the sizes are an input, because that input may hold floats.
+    """
     if lengths is not None:
         raise Unsupported("Split of opset 1 with lengths as an input")
     return movement.split_2(x, axis=axis, split=split, outputs=outputs)
 
 
 def upsample_1(x: Tensor, height_scale: float, width_scale: float, mode: str = "nearest") -> Tensor:
-    """x: T[n, c, h, w] -> T[n, c, h height_scale, w width_scale]"""
+    """Upsample of opset 1, for images. x: T[n, c, h, w] -> T[n, c, floor(h height_scale), floor(w width_scale)]"""
     return resize.upsample_7(x, [1, 1, height_scale, width_scale], "linear" if mode == "bilinear" else mode)
 
 
 def binary(name: str, meaning: Binary) -> Op:
+    """Make the record of a binary operator before opset 7."""
     own = elementwise.explicit_broadcast(elementwise.BINARY[name])
     return Op(name, since=1, expand=asked(meaning), gradient=Rule.DERIVED, reference=own)
 

@@ -1,4 +1,4 @@
-"""Building blocks of operators: element by element with broadcasting, views, reductions. Tensors in, tensors out."""
+"""Building blocks of operators: elementwise functions with broadcasting, views, reductions. They take tensors and return tensors."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from sardonyx.loop.nodes import Expr
 
 
 def pointwise(fn: Callable[..., Expr], *xs: Tensor, dtype: DType | None = None) -> Tensor:
-    """fn of the elements, broadcast: T[*d] ... -> dtype[*d] (the first input's dtype if none is given)."""
+    """Apply fn to the elements of the tensors, broadcast to one shape. The result has dtype `dtype`, or that of the first tensor."""
     shape = broadcast(*(x.shape for x in xs))
     return compute(dtype or xs[0].dtype, shape, lambda *ix: fn(*(at(x, ix) for x in xs)))
 
 
 def full_like(x: Tensor, number: float) -> Tensor:
-    """A scalar constant of x's dtype."""
+    """Make a scalar constant that has the dtype of x."""
     return constant(np.array(number, x.dtype.numpy))
 
 
@@ -45,18 +45,19 @@ def div(x: Tensor, y: Tensor) -> Tensor:
 
 
 def cast(x: Tensor, dtype: DType) -> Tensor:
+    """Convert x to the dtype. T[*d] -> dtype[*d]"""
     return x if x.dtype is dtype else pointwise(lambda e: scalar.cast(e, dtype), x, dtype=dtype)
 
 
 def normal_axis(axis: int, rank: int) -> int:
-    """axis in [0, rank), counted from the end if negative. Raises Fail if it is outside."""
+    """Return the axis counted from the start, in [0, rank). Raises Fail if it is out of range."""
     if not -rank <= axis < rank:
         raise Fail(f"axis {axis} is out of range for a tensor of rank {rank}")
     return axis % rank
 
 
 def normal_axes(axes: Sequence[Any], rank: int) -> list[int]:
-    """Each axis in [0, rank), in the order given. Raises Fail for one outside or twice."""
+    """Return the axes counted from the start, in the order given. Raises Fail if one is out of range or occurs twice."""
     out = [normal_axis(int(a), rank) for a in axes]
     if len(set(out)) < len(out):
         raise Fail(f"axes {list(axes)} name one axis twice")
@@ -64,12 +65,12 @@ def normal_axes(axes: Sequence[Any], rank: int) -> list[int]:
 
 
 def view(x: Tensor, shape: Sequence[Dim], index: Callable[..., Sequence[Dim]]) -> Tensor:
-    """The tensor of this shape whose element at i is x's at index(*i)."""
+    """Return the tensor of this shape whose element at i is x[index(*i)]. No element is copied where readers can use the index map."""
     return compute(x.dtype, shape, lambda *ix: at(x, tuple(index(*ix))))
 
 
 def expand_to(x: Tensor, shape: Sequence[Dim]) -> Tensor:
-    """x broadcast to this shape: T[*s] -> T[*shape]. Raises Fail if it does not fit."""
+    """Broadcast x to this shape. T[*s] -> T[*shape]. Raises Fail if the shapes don't fit."""
     fixed = [(n, m) for n, m in zip(x.shape[::-1], shape[::-1], strict=False) if isinstance(n, int) and isinstance(m, int)]
     if x.rank > len(shape) or any(n not in (1, m) for n, m in fixed):
         raise Fail(f"[ShapeInferenceError] {list(x.shape)} does not broadcast to {list(shape)}")
@@ -77,7 +78,7 @@ def expand_to(x: Tensor, shape: Sequence[Dim]) -> Tensor:
 
 
 def lifted(fn: Callable[..., Expr]) -> Callable[..., Tensor]:
-    """A function of one element, and attributes, as one of a tensor."""
+    """Turn a function of one element and attributes into a function of a tensor."""
 
     @functools.wraps(fn)
     def on_tensor(x: Tensor, **attributes: Any) -> Tensor:
@@ -87,14 +88,14 @@ def lifted(fn: Callable[..., Expr]) -> Callable[..., Tensor]:
 
 
 def reduce(fn: str, dtype: DType, shape: Sequence[Dim], extents: Sequence[Dim], body: Callable[..., Expr]) -> Tensor:
-    """The reduction of body (see expr.tensor.reduction), in the dtype that arithmetic on `dtype` runs in, rounded to it once."""
+    """Reduce body over the extents, in the accumulator dtype of `dtype`, and round the result once. See expr.tensor.reduction."""
     carrier = scalar.wide(dtype)
     r = reduction(fn, carrier, shape, extents, lambda *i: scalar.cast(body(*i), carrier))
     return cast(r, dtype)
 
 
 def along(fn: str, x: Tensor, axes: Sequence[int], term: Callable[[Expr], Expr] | None = None) -> Tensor:
-    """fn over these axes (in [0, rank)) of term(x), each left with one element: T[*d] -> T[*d with 1 at the axes]."""
+    """Reduce term(x) by fn over these axes, which keep size 1. x: T[*d] -> T[*d with 1 at the axes]. Axes must be in [0, rank)."""
     shape = [1 if a in axes else n for a, n in enumerate(x.shape)]
 
     def body(*i: Dim) -> Expr:
@@ -106,7 +107,7 @@ def along(fn: str, x: Tensor, axes: Sequence[int], term: Callable[[Expr], Expr] 
 
 
 def mean_along(x: Tensor, axes: Sequence[int]) -> Tensor:
-    """The mean over these axes, each left with one element: T[*d] -> T[*d with 1 at the axes]."""
+    """Compute the mean over these axes, which keep size 1. x: T[*d] -> T[*d with 1 at the axes]"""
     count = scalar.cast(scalar.index(product(x.shape[a] for a in axes)), scalar.wide(x.dtype))
     total = cast(along("add", x, axes), x.dtype)
     return pointwise(lambda e: scalar.div(e, scalar.cast(count, e.dtype)), total)

@@ -1,4 +1,4 @@
-"""Pooling: MaxPool with indices, AveragePool, LpPool, and the global ones."""
+"""Pooling: MaxPool (with indices), AveragePool, LpPool, their global forms, MaxUnpool."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def max_pool(
     strides: list[int] | None = None,
     outputs: int = 1,
 ) -> list[Tensor]:
-    """x: T[n, c, *d] -> T[n, c, *o], and where each was found first in x, flat: i64[n, c, *o]"""
+    """Compute MaxPool. x: T[n, c, *d] -> T[n, c, *o], and the flat index in x of each maximum, the first of equal ones: i64[n, c,
+    *o]
+    """
     axis_windows = pool_windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
     y = over_windows("max", x, axis_windows, lowest(x.dtype))
     return [y] if outputs == 1 else [y, found_at(x, y, axis_windows, bool(storage_order))]
@@ -53,6 +55,7 @@ def pool_windows(
     auto_pad: str,
     ceil_mode: int,
 ) -> list[Window]:
+    """Return the pooling window along each spatial axis. Raises Fail if x has no spatial axis."""
     if x.rank < 3:
         raise Fail(f"[ShapeInferenceError] pooling of {list(x.shape)}")
     return windows(x.shape[2:], kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
@@ -61,7 +64,11 @@ def pool_windows(
 def over_windows(
     fn: str, x: Tensor, axis_windows: Sequence[Window], fill: float, term: Callable[[Expr], Expr] | None = None
 ) -> Tensor:
-    """fn over each window of term(x), with `fill` on its border. x: T[n, c, *d] -> T[n, c, *o]"""
+    """Reduce term(x) by fn over each window; positions outside x count as `fill`. x: T[n, c, *d] -> T[n, c, *o]
+
+    Small windows read x with a border of `fill`. Windows that may be longer than the data have no border in memory: their reads are
+    guarded.
+    """
     wide = any(w.is_wide for w in axis_windows)
     source = x if wide else bordered(x, axis_windows, fill)
 
@@ -78,7 +85,7 @@ def over_windows(
 
 
 def guarded(axis_windows: Sequence[Window], outs: Sequence[Dim], taps: Sequence[Dim]) -> tuple[list[Dim], Expr]:
-    """The places in the data that windows visit, and whether they lie inside, as a bool."""
+    """Return the positions in x that windows visit, and a bool expression: whether the position lies inside x."""
     visited = [w.tap(o, t) for w, o, t in zip(axis_windows, outs, taps, strict=True)]
     places = [w.position(o, r) - w.lo for w, o, r in zip(axis_windows, outs, visited, strict=True)]
     guards = [g for w, o, r in zip(axis_windows, outs, visited, strict=True) if (g := w.holds(o, r)) is not None]
@@ -86,9 +93,9 @@ def guarded(axis_windows: Sequence[Window], outs: Sequence[Dim], taps: Sequence[
 
 
 def found_at(x: Tensor, y: Tensor, axis_windows: Sequence[Window], columns: bool) -> Tensor:
-    """The flat index in x of the first element in each window that equals y's (or is NaN, as y is): i64[n, c, *o]
+    """Return the flat index in x of the first element of each window that equals y's (or is NaN, if y is). -> i64[n, c, *o]
 
-    With `columns` the spatial axes are counted first to last, each faster than the next.
+    columns: count the spatial axes in column-major order (storage_order=1).
     """
     steps = strides(x.shape)
     none = scalar.index(product(x.shape))
@@ -109,7 +116,7 @@ def found_at(x: Tensor, y: Tensor, axis_windows: Sequence[Window], columns: bool
 
 
 def by_columns(flat: Expr, extents: Sequence[Dim]) -> Expr:
-    """A row-major index into [.., *extents] with the last axes counted column-major instead."""
+    """Convert a row-major flat index into one that counts the last axes, of these extents, in column-major order."""
     total = scalar.index(product(extents))
     rest = scalar.apply("rem", flat, total)
     out = scalar.sub(flat, rest)
@@ -130,7 +137,9 @@ def average_pool(
     pads: list[int] | None = None,
     strides: list[int] | None = None,
 ) -> Tensor:
-    """x: T[n, c, *d] -> T[n, c, *o]: the mean of each window's elements, those of the border only with count_include_pad"""
+    """Compute AveragePool: the mean of each window. x: T[n, c, *d] -> T[n, c, *o]; padding counts as elements only with
+    count_include_pad.
+    """
     axis_windows = pool_windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
     total = over_windows("add", x, axis_windows, 0)
 
@@ -142,7 +151,7 @@ def average_pool(
 
 
 def counted(w: Window, o: Dim, with_pads: bool) -> Dim:
-    """How many elements window o has: of the data, or of data and border. What ceil_mode adds past the border never counts."""
+    """Return how many elements of window o count in its mean. Positions that ceil_mode adds beyond the padding never count."""
     if w.is_inside or (with_pads and isinstance(w.beyond, int) and w.beyond == 0):
         return w.size
     return w.inside(o, w.lo, w.hi) if with_pads else w.inside(o, 0, 0)
@@ -158,13 +167,13 @@ def lp_pool(
     pads: list[int] | None = None,
     strides: list[int] | None = None,
 ) -> Tensor:
-    """x: T[n, c, *d] -> T[n, c, *o]: the p-norm of each window"""
+    """Compute LpPool: the p-norm of each window. x: T[n, c, *d] -> T[n, c, *o]"""
     axis_windows = pool_windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
     return root(over_windows("add", x, axis_windows, 0, lambda e: power(e, p)), p)
 
 
 def power(e: Expr, p: float) -> Expr:
-    """|e|^p"""
+    """Compute |e|^p."""
     if p == 2:
         return scalar.mul(e, e)
     size = scalar.apply("abs", e)
@@ -172,7 +181,7 @@ def power(e: Expr, p: float) -> Expr:
 
 
 def root(x: Tensor, p: float) -> Tensor:
-    """x^(1/p). Raises Fail for p = 0."""
+    """Compute x^(1/p). Raises Fail for p = 0."""
     if p == 0:
         raise Fail("a norm of order 0")
     if p == 1:
@@ -181,27 +190,28 @@ def root(x: Tensor, p: float) -> Tensor:
 
 
 def spatial(x: Tensor) -> list[int]:
+    """Return the spatial axes of x: T[n, c, *d]."""
     return list(range(2, x.rank))
 
 
 def global_average_pool(x: Tensor) -> Tensor:
-    """x: T[n, c, *d] -> T[n, c, 1, ...]"""
+    """Compute GlobalAveragePool: the mean over all spatial axes. x: T[n, c, *d] -> T[n, c, 1, ...]"""
     return mean_along(x, spatial(x))
 
 
 def global_max_pool(x: Tensor) -> Tensor:
-    """x: T[n, c, *d] -> T[n, c, 1, ...]"""
+    """Compute GlobalMaxPool: the maximum over all spatial axes. x: T[n, c, *d] -> T[n, c, 1, ...]"""
     return along("max", x, spatial(x))
 
 
 def global_lp_pool(x: Tensor, p: float = 2) -> Tensor:
-    """x: T[n, c, *d] -> T[n, c, 1, ...]: the p-norm of each image"""
+    """Compute GlobalLpPool: the p-norm over all spatial axes. x: T[n, c, *d] -> T[n, c, 1, ...]"""
     return root(along("add", x, spatial(x), lambda e: power(e, p)), p)
 
 
 @functools.cache
 def unpool_kernel(dtype: DType) -> Kernel:
-    """y = 0, then y[places[k]] = x[k] for each k in turn"""
+    """Build the kernel of MaxUnpool: y = 0, then y[places[k]] = x[k] for each k, so that the last of equal places wins."""
     b = KernelBuilder(f"unpooling of {dtype}")
     n, size = b.size("n"), b.size("size")
     x, places, y = b.input("x", dtype, n), b.input("places", i64, n), b.output("y", dtype, size)
@@ -221,8 +231,10 @@ def max_unpool(
     pads: list[int] | None = None,
     strides: list[int] | None = None,
 ) -> Tensor:
-    """x at its indices, flat, in a tensor of zeros of the size that MaxPool had before it. x: T[n, c, *d], indices: i64[n, c, *d]
-    -> T[n, c, *o], filled up with zeros to output_shape"""
+    """Compute MaxUnpool: write x at its flat indices into a tensor of zeros that has the size of MaxPool's input.
+
+    x: T[n, c, *d], indices: i64[n, c, *d] -> T[n, c, *o], padded with zeros to output_shape. Raises Fail if the shapes don't fit.
+    """
     rank = len(kernel_shape)
     require_ranks("MaxUnpool of {} to places {}, which have not the axes of the kernel", (x, 2 + rank), (indices, 2 + rank))
     require_same(x.shape, indices.shape, "MaxUnpool of {} to places {}", x.shape, indices.shape)
@@ -245,6 +257,7 @@ def max_unpool(
 
 
 def zero(dtype: DType) -> Tensor:
+    """Make a scalar constant 0."""
     return constant(np.zeros((), dtype.numpy))
 
 

@@ -1,6 +1,6 @@
-"""Between numbers and their quantised form: QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear.
+"""QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear.
 
-A scale (and a zero point) stands for the whole tensor, for one index of an axis, or for a block of indices of an axis.
+A scale and its zero point apply to the whole tensor, to one index of an axis, or to a block of indices of an axis.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ from sardonyx.ops.reference import tensors
 
 
 def granular(x: Tensor, parameter: Tensor, axis: int, block_size: int) -> Callable[[Sequence[Dim]], Expr]:
-    """A scale or zero point at an index of x: one for all (T[] or T[1]), one per index of the axis (T[n]), or one per block of it."""
+    """Return the function from an index of x to its scale or zero point.
+
+    parameter: T[] or T[1] for the whole tensor, T[n] for one number per index of the axis, or the rank of x for one number per
+    block of the axis. Raises Fail if the shapes don't fit.
+    """
     if parameter.rank == 0 or parameter.shape == (1,):
         return lambda i: at(parameter, [0] * parameter.rank)
     axis = 0 if x.rank == 1 else normal_axis(axis, x.rank)
@@ -49,8 +53,11 @@ def quantize(
     output_dtype: int = 0,
     precision: int = 0,
 ) -> Tensor:
-    """x / scale + zero point, rounded to even and limited to what the type holds. x: S[*d] -> T[*d], T that of the zero point, of
-    output_dtype, or u8. The division is done in the type `precision`, or that of the scale."""
+    """Compute QuantizeLinear: round(x / scale) + zero point, ties to even, saturated. x: S[*d] -> T[*d]
+
+    T is the dtype of the zero point, else output_dtype, else u8. The division is done in the dtype `precision`, else in that of the
+    scale. Raises Fail if the dtypes contradict each other.
+    """
     dtype = zero_point.dtype if zero_point is not None else element_type(output_dtype) if output_dtype else u8
     if output_dtype and element_type(output_dtype) is not dtype:
         raise Fail(f"QuantizeLinear with a zero point of {dtype} and an output of {element_type(output_dtype)}")
@@ -66,7 +73,7 @@ def quantize(
 
 
 def quantised(x: Expr, dtype: DType, shift: Expr | None, saturate: bool) -> Expr:
-    """x: f32, plus a shift: f32, as dtype."""
+    """Convert x / scale to the dtype: rounded, shifted by the zero point, saturated. x, shift: f32"""
     if dtype.is_float:
         moved = x if shift is None else scalar.add(x, shift)
         return unsaturated(moved, dtype) if dtype in OVERFLOW and not saturate else scalar.cast(moved, dtype)
@@ -80,7 +87,7 @@ def quantised(x: Expr, dtype: DType, shift: Expr | None, saturate: bool) -> Expr
 def dequantize(
     x: Tensor, scale: Tensor, zero_point: Tensor | None = None, axis: int = 1, block_size: int = 0, output_dtype: int = 0
 ) -> Tensor:
-    """(x - zero point) scale. x: S[*d] -> T[*d], T that of output_dtype or of the scale."""
+    """Compute DequantizeLinear: (x - zero point) scale. x: S[*d] -> T[*d], where T is output_dtype, else the dtype of the scale."""
     dtype = element_type(output_dtype) if output_dtype else scale.dtype
     carrier = scalar.wide(dtype)
     step = granular(x, scale, axis, block_size)
@@ -95,12 +102,14 @@ def dequantize(
 
 
 def dequantize_10(x: Tensor, scale: Tensor, zero_point: Tensor | None = None, axis: int = 1) -> Tensor:
-    """Before opset 19: no blocks, and the output has the scale's type."""
+    """DequantizeLinear before opset 19: without blocks, and the result has the dtype of the scale."""
     return dequantize(x, scale, zero_point, axis)
 
 
 def dynamic_quantize(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """x: f32[*d] -> y: u8[*d], scale: f32[], zero point: u8[], so that the range of x and 0 fills that of u8."""
+    """Compute DynamicQuantizeLinear: choose scale and zero point so that u8 covers the range of x and 0. x: f32[*d] -> u8[*d],
+    scale f32[], zero point u8[]
+    """
     axes = list(range(x.rank))
     high = pointwise(lambda e: scalar.maximum(e, 0), drop(total(x, axes, "max"), axes))
     low = pointwise(lambda e: scalar.minimum(e, 0), drop(total(x, axes, "min"), axes))
@@ -115,6 +124,7 @@ def dynamic_quantize(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def limited(x: Expr) -> Expr:
+    """Clamp to [0, 255]."""
     return scalar.minimum(scalar.maximum(x, 0), 255)
 
 
@@ -129,6 +139,7 @@ CODES = np.arange(16).reshape(2, 4, 2)
 
 
 def down() -> list[Case]:
+    """Make the cases of QuantizeLinear."""
     by_type = [Case((X, SMALL, np.array(3, t))) for t in TYPES] + [Case((X, SMALL, np.array(0, t))) for t in FLOATS]
     return [
         *by_type,
@@ -142,6 +153,7 @@ def down() -> list[Case]:
 
 
 def up() -> list[Case]:
+    """Make the cases of DequantizeLinear."""
     by_type = [Case((CODES.astype(t), SMALL, np.array(3, t))) for t in TYPES] + [Case((CODES.astype(t), SMALL)) for t in FLOATS]
     return [
         *by_type,

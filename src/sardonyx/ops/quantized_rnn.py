@@ -1,7 +1,7 @@
-"""com.microsoft's DynamicQuantizeLSTM: an LSTM whose products are of integers.
+"""DynamicQuantizeLSTM of the domain com.microsoft: an LSTM whose matrix products are computed on integers.
 
-The sequence, and the state before each step, are quantised when they are there, each with one scale for all its numbers; the weights come
-quantised, with a scale and a zero point for each direction, or for each column of a direction.
+The input sequence is quantised once, the state before each step; each with one scale for all its numbers. The weights are quantised
+in the model, with a scale and a zero point for each direction, or for each column of a direction.
 """
 
 from __future__ import annotations
@@ -39,20 +39,21 @@ from sardonyx.ops.rnn import (
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Quantised weights of all directions: q[d, k, n], scale: f32[d] or f32[d, n], zero point: q[d] or q[d, n]."""
+    """Quantised weights of all directions. q: T[d, k, n], scale: f32[d] or f32[d, n], zero_point: T[d] or T[d, n]"""
 
     q: Tensor
     scale: Tensor
     zero_point: Tensor
 
     def times(self, direction: Direction, a: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
-        """The product of quantised numbers with this direction's weights. a: u8[*d, m, k], its scale: f32[] and zero point: u8[]
-        -> f32[*d, m, n]"""
+        """Multiply quantised numbers by this direction's weights. a: u8[*d, m, k], its scale: f32[] and zero point: u8[] -> f32[*d,
+        m, n]
+        """
         sums = shifted_product(a, direction.own(self.q), zero_point, self.by_column(direction, self.zero_point))
         return mul(cast(sums, f32), mul(self.by_column(direction, self.scale), scale))
 
     def by_column(self, direction: Direction, t: Tensor) -> Tensor:
-        """A direction's parameters, to be broadcast over columns: T[] or T[n]"""
+        """Return this direction's scales or zero points, so that they broadcast over columns: T[] or T[n]"""
         own = direction.own(t)
         if t.rank == 1 or t.shape[1] == 1:
             return view(own, [], lambda: [0] * t.rank)
@@ -63,7 +64,10 @@ class Weights:
 
 
 def quantised_sequence(x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """x: f32[t, b, i] -> u8[t, b, i], its scale and zero point. What lies behind the longest of the sequences does not count."""
+    """Quantise the input sequence. x: f32[t, b, i] -> u8[t, b, i], scale, zero point
+
+    lengths: steps beyond the longest sequence count as 0, so that they don't affect the scale.
+    """
     if lengths is None:
         return dynamic_quantize(x)
     longest = drop(total(lengths, [0], "max"), [0])
@@ -96,8 +100,11 @@ def dynamic_quantize_lstm(
     hidden_size: int | None = None,
     input_forget: int = 0,
 ) -> list[Tensor]:
-    """LSTM of x: f32[t, b, i] with weights w: q[d, i, 4 h], r: q[d, h, 4 h], whose scales and zero points are [d] or [d, 4 h]
-    -> Y: f32[t, d, b, h], Y_h: f32[d, b, h], Y_c: f32[d, b, h]"""
+    """Compute DynamicQuantizeLSTM, see `rnn.lstm`. x: f32[t, b, i], w: T[d, i, 4 h], r: T[d, h, 4 h]; their scales and zero points:
+    [d] or [d, 4 h]
+
+    -> Y: f32[t, d, b, h], Y_h: f32[d, b, h], Y_c: f32[d, b, h]. Raises Fail for shapes and attributes that don't fit.
+    """
     functions = chosen_activations(activations or LSTM_ACTIVATIONS, activation_alpha, activation_beta, clip)
     check_shapes(x, w, r, direction)
     hidden = r.shape[1]
@@ -127,7 +134,7 @@ def dynamic_quantize_lstm(
 
 
 def quantised_weights(directions: int, dtype: Any = np.int8, per_column: bool = False, shift: int = 0) -> tuple[np.ndarray, ...]:
-    """w, r and their scales and zero points, for a test case."""
+    """Make w and r with their scales and zero points for a test case."""
     size, hidden = 3, 4
     shape = (directions, 4 * hidden) if per_column else (directions,)
     low = -127 if dtype == np.int8 else 0

@@ -1,9 +1,10 @@
-"""Random numbers: RandomUniform, RandomNormal (and ..Like), Bernoulli, Multinomial.
+"""Random numbers: RandomUniform, RandomNormal, RandomUniformLike, RandomNormalLike, Bernoulli, Multinomial.
 
-Each number is a function of a key and of its place alone (Philox 2x32 with 10 rounds, Salmon and others, "Parallel random numbers: as
-easy as 1, 2, 3", 2011), so it does not depend on threads, on the target, or on what else is drawn. The key is made of the node's seed and
-the number of the run: each run draws anew, and a new session repeats the sequence. A node without a seed takes its key from its name, so
-that two nodes draw different numbers, from the run, and from what differs from session to session (expr.draws).
+Each number is a function of a key and of its position in the tensor: Philox 2x32 with 10 rounds (Salmon and others, "Parallel
+random numbers: as easy as 1, 2, 3", 2011). So it does not depend on the number of threads, the target, or other random operators.
+The key combines the node's seed with the number of the run: each run draws new numbers, and a new session repeats the sequence. A
+node without a seed uses its name instead, so that two nodes draw different numbers, together with a value that differs between
+sessions (expr.draws).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ WORD = 0xFFFFFFFF
 
 
 def philox(counter: Expr, key: Expr) -> tuple[Expr, Expr]:
-    """Two random words: u32, of a counter: u64 and a key: u32."""
+    """Return two random words (u32) for a counter (u64) and a key (u32)."""
     left = scalar.cast(scalar.apply("and", counter, WORD), u32)
     right = scalar.cast(scalar.apply("shr", counter, 32), u32)
     for _ in range(ROUNDS):
@@ -44,26 +45,27 @@ def philox(counter: Expr, key: Expr) -> tuple[Expr, Expr]:
 
 
 def key_of(seed: float | None) -> int:
-    """The bits of the seed, or a digest of the node's name."""
+    """Return the bits of the seed, or a checksum of the node's name if it has no seed."""
     if seed is None:
         return zlib.crc32(current_origin().encode())
     return int(struct.unpack("<I", struct.pack("<f", seed))[0])
 
 
 def words(place: Sequence[Dim], shape: Sequence[Dim], seed: float | None) -> tuple[Expr, Expr]:
-    """Two random words for a place in a tensor."""
+    """Return two random words for a position in a tensor of this shape."""
     key = draws.key(key_of(seed), seed is not None)
     return philox(scalar.cast(scalar.index(offset(place, strides(shape))), u64), key)
 
 
 def fraction(word: Expr, dtype: DType) -> Expr:
-    """A word as a number in [0, 1)."""
+    """Convert a random word to a number in [0, 1)."""
     if dtype is f64:
         return scalar.mul(scalar.cast(word, f64), 2.0**-32)
     return scalar.mul(scalar.cast(scalar.apply("shr", word, 8), f32), 2.0**-24)
 
 
 def uniform_tensor(shape: Sequence[Dim], dtype: DType, low: float, high: float, seed: float | None) -> Tensor:
+    """Make a tensor of numbers uniform in [low, high)."""
     carrier = scalar.wide(dtype)
 
     def body(*i: Dim) -> Expr:
@@ -74,7 +76,9 @@ def uniform_tensor(shape: Sequence[Dim], dtype: DType, low: float, high: float, 
 
 
 def normal_tensor(shape: Sequence[Dim], dtype: DType, mean: float, scale: float, seed: float | None) -> Tensor:
-    """sqrt(-2 log u) cos(2 pi v), for u in (0, 1] and v in [0, 1) (Box and Muller 1958)"""
+    """Make a tensor of normal numbers by the method of Box and Muller (1958): sqrt(-2 log u) cos(2 pi v), for u in (0, 1] and v in
+    [0, 1).
+    """
     carrier = scalar.wide(dtype)
 
     def body(*i: Dim) -> Expr:
@@ -87,17 +91,17 @@ def normal_tensor(shape: Sequence[Dim], dtype: DType, mean: float, scale: float,
 
 
 def random_uniform(shape: Sequence[int], dtype: int = 1, low: float = 0.0, high: float = 1.0, seed: float | None = None) -> Tensor:
-    """T[*shape] of numbers in [low, high)"""
+    """Compute RandomUniform: numbers in [low, high). -> T[*shape]"""
     return uniform_tensor(shape, element_type(dtype), low, high, seed)
 
 
 def random_uniform_like(x: Tensor, dtype: int = 0, low: float = 0.0, high: float = 1.0, seed: float | None = None) -> Tensor:
-    """x: S[*d] -> T[*d] of numbers in [low, high), T that of x without a dtype"""
+    """Compute RandomUniformLike: numbers in [low, high) in the shape of x. x: S[*d] -> T[*d]; without a dtype T is S."""
     return uniform_tensor(x.shape, element_type(dtype) if dtype else x.dtype, low, high, seed)
 
 
 def random_normal(shape: Sequence[int], dtype: int = 1, mean: float = 0.0, scale: float = 1.0, seed: float | None = None) -> Tensor:
-    """T[*shape] of numbers with this mean and standard deviation"""
+    """Compute RandomNormal: numbers with this mean and standard deviation. -> T[*shape]"""
     return normal_tensor(shape, element_type(dtype), mean, scale, seed)
 
 

@@ -1,4 +1,4 @@
-"""Attention by a state that goes from token to token, and the causal convolution before it: LinearAttention, CausalConvWithState."""
+"""LinearAttention, which carries a state from token to token, and CausalConvWithState, the convolution that models place before it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from sardonyx.ops.record import Case, Op, Rule
 from sardonyx.ops.windows import windows
 
 RULES = {"linear": (False, False), "gated": (True, False), "delta": (False, True), "gated_delta": (True, True)}
-"""update_rule: is the state damped by exp(decay), is what the state already holds for a key taken off the value?"""
+"""update_rule -> (whether the state decays by exp(decay), whether the value is corrected by what the state already holds for the
+key).
+"""
 
 
 def linear_attention(
@@ -40,11 +42,12 @@ def linear_attention(
     scale: float = 0.0,
     update_rule: str = "gated_delta",
 ) -> tuple[Tensor, Tensor]:
-    """For each token, in f32: S = exp(decay) S + key (x) update, output = scale query S, with update = value, or
-    beta (value - key S).
+    """Compute LinearAttention. For each token t, in f32: S = exp(decay) S + key^T update; output = scale query S
 
-    query: T[b, t, h dk], key: T[b, t, g dk], value: T[b, t, g dv], decay: T[b, t, g] or T[b, t, g dk], beta: T[b, t, g] or T[b, t, 1],
-    past_state: S[b, g, dk, dv] -> T[b, t, h dv], S[b, g, dk, dv]. Raises Fail for inputs that the rule does not have.
+    update is the value, or beta (value - key S) for the delta rules.
+    query: T[b, t, h dk], key: T[b, t, g dk], value: T[b, t, g dv], decay: T[b, t, g] or T[b, t, g dk], beta: T[b, t, g] or T[b, t,
+    1], past_state: U[b, g, dk, dv] -> T[b, t, h dv], U[b, g, dk, dv].
+    Raises Fail for an unknown rule, for inputs that the rule lacks or does not take, and for sizes that don't fit.
     """
     if update_rule not in RULES:
         raise Fail(f"update_rule {update_rule}")
@@ -83,7 +86,7 @@ def linear_attention(
 
 
 def initial_state(past: Tensor | None, shape: list[Dim]) -> Tensor:
-    """The given state, or zeros, in f32 and in these sizes, which may equal the given ones only at run time."""
+    """Return the given state, or zeros, in f32 and in this shape. The run fails if the given shape differs."""
     if past is None:
         return expand_to(constant(np.zeros((), np.float32)), shape)
     require_same(past.shape, shape, "a state of shape {} for {}", past.shape, shape)
@@ -91,18 +94,19 @@ def initial_state(past: Tensor | None, shape: list[Dim]) -> Tensor:
 
 
 def wide(x: Tensor, *index: Dim) -> Expr:
+    """Return an element of x in f32."""
     return scalar.cast(at(x, index), f32)
 
 
 def damped_state(state: Tensor, damping: Tensor, t: Dim) -> Tensor:
-    """exp(decay) S. state: f32[b, g, dk, dv], damping: T[b, g, t, dk or 1]"""
+    """Compute exp(decay) S. state: f32[b, g, dk, dv], damping: T[b, g, t, dk or 1]"""
     return compute(
         f32, state.shape, lambda b, g, i, j: scalar.mul(at(state, (b, g, i, j)), scalar.apply("exp", wide(damping, b, g, t, i)))
     )
 
 
 def fresh_value(state: Tensor, k: Tensor, v: Tensor, beta: Tensor | None, t: Dim) -> Tensor:
-    """What is written at token t: the value, or beta (value - key S): f32[b, g, dv]"""
+    """Return what token t writes into the state: the value, or beta (value - key S). -> f32[b, g, dv]"""
     shape = [state.shape[0], state.shape[1], state.shape[3]]
     if beta is None:
         return compute(f32, shape, lambda b, g, j: wide(v, b, g, t, j))
@@ -115,7 +119,7 @@ def fresh_value(state: Tensor, k: Tensor, v: Tensor, beta: Tensor | None, t: Dim
 
 
 def read_out(state: Tensor, q: Tensor, t: Dim, scale: Scale) -> Tensor:
-    """scale q S of token t: f32[b, h, dv]"""
+    """Compute scale query S for token t. -> f32[b, h, dv]"""
     each = q.shape[1] // state.shape[1]
 
     def term(b: Dim, g: Dim, r: Dim, j: Dim, i: Dim) -> Expr:
@@ -129,8 +133,11 @@ def read_out(state: Tensor, q: Tensor, t: Dim, scale: Scale) -> Tensor:
 def causal_conv_with_state(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, past_state: Tensor | None = None, activation: str = "none"
 ) -> tuple[Tensor, Tensor]:
-    """Each channel's own convolution over the k last tokens. x: T[b, c, n], weight: T[c, 1, k], bias: T[c], past_state: T[b, c, k - 1]
-    -> T[b, c, n], and the k - 1 last tokens: T[b, c, k - 1]"""
+    """Compute CausalConvWithState: convolve each channel over its last k tokens, then apply the activation.
+
+    x: T[b, c, n], weight: T[c, 1, k], bias: T[c], past_state: T[b, c, k - 1], the tokens before x -> T[b, c, n], and the last k - 1
+    tokens: T[b, c, k - 1]. Raises Fail for other ranks and activations.
+    """
     if x.rank != 3 or weight.rank != 3:
         raise Fail(f"[ShapeInferenceError] causal convolution of {list(x.shape)} by {list(weight.shape)}")
     if activation not in ("none", "silu", "swish"):

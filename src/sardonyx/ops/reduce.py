@@ -1,7 +1,7 @@
-"""Reductions over axes: Reduce*, ArgMax, ArgMin.
+"""Reductions over axes: ReduceSum, ReduceMean and the other Reduce operators, ArgMax, ArgMin.
 
 Narrow floats are reduced in f32 and rounded once, at the end. A reduction over no elements gives the neutral element. Over no axes
-(noop_with_empty_axes) each element stands for itself, and what else the operator does (squares, logarithms) is done.
+(noop_with_empty_axes) each element is its own sum, but squares, logarithms and roots are still applied.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ from sardonyx.ops.record import Case, Meaning, Op, Rule
 from sardonyx.ops.reference import elementwise
 
 Fold: TypeAlias = Callable[[Tensor, Sequence[int]], Tensor]
-"""x: T[*d] reduced over these axes, each left with one element."""
+"""Function that reduces x: T[*d] over these axes, which keep size 1."""
 
 
 # ---- what is computed ---------------------------------------------------------------------------------------------------
 
 
 def carrier(dtype: DType) -> DType:
-    """The dtype in which logarithms, roots and sums of `dtype` are computed."""
+    """Return the dtype in which logarithms, roots and sums of `dtype` are computed."""
     return scalar.wide(dtype) if dtype.is_float else f64
 
 
 def total(x: Tensor, axes: Sequence[int], fn: str = "add", term: Callable[[Expr], Expr] | None = None) -> Tensor:
+    """Reduce term(x) by fn over the axes, which keep size 1; over no axes return term(x)."""
     if axes:
         return along(fn, x, axes, term)
     return x if term is None else pointwise(term, x)
@@ -52,7 +53,7 @@ def absolute(x: Expr) -> Expr:
 
 
 def plain(fn: str, term: Callable[[Expr], Expr] | None = None) -> Fold:
-    """fn over term(x), in x's dtype (narrow floats in f32)"""
+    """Return the reduction of term(x) by fn, in the dtype of x (narrow floats in f32)."""
 
     def fold(x: Tensor, axes: Sequence[int]) -> Tensor:
         return cast(total(cast(x, scalar.wide(x.dtype)), axes, fn, term), x.dtype)
@@ -61,7 +62,7 @@ def plain(fn: str, term: Callable[[Expr], Expr] | None = None) -> Fold:
 
 
 def finished(last: str, term: Callable[[Expr], Expr] | None = None) -> Fold:
-    """last (a function of the loop IR) of the sum over term(x)"""
+    """Return the reduction last(sum of term(x)), where `last` is a function of the loop IR."""
 
     def fold(x: Tensor, axes: Sequence[int]) -> Tensor:
         sums = total(cast(x, carrier(x.dtype)), axes, "add", term)
@@ -71,7 +72,7 @@ def finished(last: str, term: Callable[[Expr], Expr] | None = None) -> Fold:
 
 
 def extreme(fn: str) -> Fold:
-    """fn is min or max; of bools, and or or."""
+    """Return the reduction by "min" or "max"; on bools these are "and" and "or"."""
 
     def fold(x: Tensor, axes: Sequence[int]) -> Tensor:
         return total(x, axes, {"min": "and", "max": "or"}[fn] if x.dtype is boolean else fn)
@@ -86,7 +87,7 @@ def mean(x: Tensor, axes: Sequence[int]) -> Tensor:
 
 
 def log_sum_exp(x: Tensor, axes: Sequence[int]) -> Tensor:
-    """log(sum(exp(x - m))) + m, where m is the maximum, or 0 if that is infinite"""
+    """Compute log(sum(exp(x))) as log(sum(exp(x - m))) + m, where m is the maximum, or 0 if the maximum is infinite."""
     wide = cast(x, carrier(x.dtype))
     top = pointwise(finite_or_zero, total(wide, axes, "max"))
     sums = total(pointwise(lambda e, m: scalar.apply("exp", scalar.sub(e, m)), wide, top), axes)
@@ -94,6 +95,7 @@ def log_sum_exp(x: Tensor, axes: Sequence[int]) -> Tensor:
 
 
 def finite_or_zero(x: Expr) -> Expr:
+    """Return x, or 0 if x is infinite."""
     return scalar.select(scalar.apply("eq", scalar.apply("abs", x), float("inf")), 0, x)
 
 
@@ -101,7 +103,7 @@ def finite_or_zero(x: Expr) -> Expr:
 
 
 def drop(x: Tensor, axes: Sequence[int]) -> Tensor:
-    """x without these axes of one element each."""
+    """Remove these axes, which have size 1."""
     kept = [a for a in range(x.rank) if a not in axes]
     if len(kept) == x.rank:
         return x
@@ -110,7 +112,7 @@ def drop(x: Tensor, axes: Sequence[int]) -> Tensor:
 
 
 def reducer_13(fold: Fold) -> Callable[..., Tensor]:
-    """With the axes as an attribute: before opset 18 (13 for ReduceSum)."""
+    """Return the operator with the axes as an attribute: before opset 18 (13 for ReduceSum)."""
 
     def meaning(x: Tensor, axes: Sequence[int] | None = None, keepdims: int = 1) -> Tensor:
         over = sorted(normal_axes(axes, x.rank)) if axes else list(range(x.rank))
@@ -121,7 +123,9 @@ def reducer_13(fold: Fold) -> Callable[..., Tensor]:
 
 
 def reducer(fold: Fold) -> Callable[..., Tensor]:
-    """With the axes as an input. x: T[*d], axes: i64[n] -> T[*d with 1 at the axes], or without them."""
+    """Return the operator with the axes as an input. x: T[*d], axes: i64[n] -> T[*d with 1 at the axes], or without these axes if
+    keepdims=0
+    """
 
     def meaning(x: Tensor, axes: Tensor | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Tensor:
         if axes is not None and not decided(axes):
@@ -135,7 +139,7 @@ def reducer(fold: Fold) -> Callable[..., Tensor]:
 
 
 def over_marked(fold: Fold, x: Tensor, axes: Tensor, keepdims: bool) -> Tensor:
-    """The reduction over axes that only data name: x with those axes split_marked from the others, reduced over all of its second half."""
+    """Reduce over axes that only the run knows: split x into unmarked and marked axes, and reduce over all of the latter."""
     marked = marks(axes, x.rank)
     over = list(range(x.rank, 2 * x.rank))
     y = drop(fold(split_marked(x, marked), over), over)
@@ -146,7 +150,10 @@ def over_marked(fold: Fold, x: Tensor, axes: Tensor, keepdims: bool) -> Tensor:
 
 
 def place_of(fn: str) -> Callable[..., Tensor]:
-    """x: T[*d] -> i64[*d with 1 at the axis]: where the extreme is, the first one, or the last; a NaN counts as the extreme."""
+    """Return the operator ArgMax or ArgMin. x: T[*d] -> i64[*d with 1 at the axis], the index of the first (or last) extreme
+
+    A NaN counts as the extreme. Raises Fail for an empty axis.
+    """
 
     def meaning(x: Tensor, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Tensor:
         axis = normal_axis(axis, x.rank)

@@ -1,8 +1,9 @@
-"""Resize and Upsample: one axis after the other, each output a weighted sum of a few neighbours.
+"""Resize and Upsample: each axis is resized separately, each output being a weighted sum of a few neighbouring inputs.
 
-For an axis of n inputs and m outputs the coordinate x of output i in the input is a formula (`COORDINATES`); its neighbours and their
-weights are two small tables, [m, taps], computed like any other tensor. Nearest has one neighbour and no weight; where the
-scale is a whole number that neighbour is a plain index map. Coordinates are computed in f32, as scales are; in f64 where numbers in f64 are weighted by them.
+For an axis of n inputs and m outputs, `COORDINATES` gives the coordinate of output i in the input. From it follow two small tensors
+of shape [m, taps]: the neighbours' indices and their weights. Mode "nearest" has one neighbour and no weight; for an integer scale
+it is a plain index map.
+Coordinates are computed in f32, as the scales are, but in f64 where the data are f64.
 """
 
 from __future__ import annotations
@@ -30,8 +31,11 @@ from sardonyx.ops.reference import images
 
 @dataclass(frozen=True, slots=True)
 class ResizedAxis:
-    """How one axis is resized. `factor` is the scale as asked for, in f32, or m / n (by_size); `exact` is it where it is a known number.
-    dtype: what coordinates are computed in."""
+    """How one axis is resized from n to m elements.
+
+    factor: the scale in f32, as given, or m / n if sizes are given (by_size). exact: the scale, if it is known now.
+    region: start and end of the region of interest, as fractions of the axis. dtype: that of coordinates.
+    """
 
     axis: int
     n: Dim
@@ -65,7 +69,7 @@ class ResizedAxis:
 
     @property
     def outputs(self) -> Expr:
-        """The length asked for, which may have a fraction."""
+        """Return the output length: m if sizes are given, else n scale before it is rounded down."""
         return self.number(self.m) if self.by_size else scalar.mul(self.scale, self.inputs)
 
     @property
@@ -74,7 +78,7 @@ class ResizedAxis:
 
 
 def number(n: Dim, dtype: DType = f32) -> Expr:
-    """A size as a float."""
+    """Convert a size to a float."""
     return scalar.cast(scalar.index(n), dtype)
 
 
@@ -82,37 +86,45 @@ def number(n: Dim, dtype: DType = f32) -> Expr:
 
 
 def half_pixel(i: Expr, w: ResizedAxis) -> Expr:
+    """Compute (i + 0.5) / scale - 0.5."""
     return scalar.sub(scalar.div(scalar.add(i, 0.5), w.scale), 0.5)
 
 
 def half_pixel_symmetric(i: Expr, w: ResizedAxis) -> Expr:
+    """Compute half_pixel, shifted so that the centres of input and output coincide although m was rounded down from n scale."""
     adjustment = scalar.div(w.number(w.m), w.outputs)
     offset = scalar.mul(scalar.mul(w.inputs, 0.5), scalar.sub(1, adjustment))
     return scalar.add(offset, half_pixel(i, w))
 
 
 def pytorch_half_pixel(i: Expr, w: ResizedAxis) -> Expr:
+    """Compute half_pixel, or 0 if there is one output."""
     return scalar.select(scalar.apply("gt", w.number(w.m), 1), half_pixel(i, w), 0)
 
 
 def asymmetric(i: Expr, w: ResizedAxis) -> Expr:
+    """Compute i / scale."""
     return scalar.div(i, w.scale)
 
 
 def align_corners(i: Expr, w: ResizedAxis) -> Expr:
-    """The last output lies on the last input, as in PyTorch and onnxruntime; where a scale makes the axis shorter, ONNX's own cases
-    have the length with its fraction."""
+    """Compute i (n - 1) / (length - 1), so that the last output lies on the last input, as in PyTorch and onnxruntime.
+
+    length is m, or n scale without rounding if the scale is less than 1: ONNX's own test cases demand that. It gives 0 for length
+    1.
+    """
     length = scalar.select(scalar.apply("lt", w.scale, 1), w.outputs, w.number(w.m))
     x = scalar.div(scalar.mul(i, w.number(w.n - 1)), scalar.sub(length, 1))
     return scalar.select(scalar.apply("eq", length, 1), 0, x)
 
 
 def tf_half_pixel_for_nn(i: Expr, w: ResizedAxis) -> Expr:
-    """Opsets 11 and 12; exporters write it later too."""
+    """Compute (i + 0.5) / scale. The standard has this mode in opsets 11 and 12; exporters also write it in later ones."""
     return scalar.div(scalar.add(i, 0.5), w.scale)
 
 
 def tf_crop_and_resize(i: Expr, w: ResizedAxis) -> Expr:
+    """Compute start (n - 1) + i (end - start) (n - 1) / (m - 1), or the middle of the region if there is one output."""
     last, room = w.number(w.n - 1), scalar.sub(w.end, w.start)
     x = scalar.div(scalar.mul(scalar.mul(i, room), last), scalar.sub(w.number(w.m), 1))
     middle = scalar.mul(scalar.mul(room, last), 0.5)
@@ -128,6 +140,7 @@ COORDINATES: Mapping[str, Callable[[Expr, ResizedAxis], Expr]] = {
     "tf_half_pixel_for_nn": tf_half_pixel_for_nn,
     "tf_crop_and_resize": tf_crop_and_resize,
 }
+"""Coordinate of output i in the input axis, by coordinate_transformation_mode."""
 
 NEAREST: Mapping[str, Callable[[Expr], Expr]] = {
     "round_prefer_floor": lambda x: scalar.apply("ceil", scalar.sub(x, 0.5)),
@@ -135,6 +148,7 @@ NEAREST: Mapping[str, Callable[[Expr], Expr]] = {
     "floor": lambda x: scalar.apply("floor", x),
     "ceil": lambda x: scalar.apply("ceil", x),
 }
+"""Rounding of a coordinate to the index of an input, by nearest_mode."""
 
 Ratio: TypeAlias = tuple[Dim, Dim]
 
@@ -146,7 +160,9 @@ EXACT: Mapping[str, Callable[[Dim, Dim, Dim], Ratio]] = {
     "align_corners": lambda i, n, m: (i * (n - 1), maximum(m - 1, 1)),
     "tf_half_pixel_for_nn": lambda i, n, m: ((2 * i + 1) * n, 2 * m),
 }
-"""The coordinate of output i of m in an axis of n, as a fraction of whole numbers: f32 can miss a tie, or a whole number, by a rounding."""
+"""Coordinate of output i as an exact fraction (numerator, denominator), from i, n and m. In f32 a rounding error could move a
+coordinate across a tie or an integer.
+"""
 
 EXACTLY: Mapping[str, Callable[[Dim, Dim], Ratio]] = {
     "round_prefer_floor": lambda a, b: (2 * a + b - 1, 2 * b),
@@ -154,19 +170,19 @@ EXACTLY: Mapping[str, Callable[[Dim, Dim], Ratio]] = {
     "floor": lambda a, b: (a, b),
     "ceil": lambda a, b: (a + b - 1, b),
 }
-"""The fraction whose quotient, rounded down, is a / b rounded in this mode."""
+"""Fraction (numerator, denominator) whose quotient, rounded down, is a / b rounded by nearest_mode."""
 
 
 # ---- kernels of interpolation ----------------------------------------------------------------------------------------------
 
 
 def triangle(t: Expr) -> Expr:
-    """max(0, 1 - |t|): linear interpolation"""
+    """Compute max(0, 1 - |t|), the weight of linear interpolation."""
     return scalar.maximum(scalar.sub(1, scalar.apply("abs", t)), 0)
 
 
 def cubic(a: float) -> Callable[[Expr], Expr]:
-    """The cubic convolution kernel with parameter a (R. Keys, Cubic convolution interpolation, 1981, equation 4)."""
+    """Return the cubic convolution kernel with parameter a (R. Keys, Cubic convolution interpolation, 1981, equation 4)."""
 
     def kernel(t: Expr) -> Expr:
         t = scalar.apply("abs", t)
@@ -178,7 +194,7 @@ def cubic(a: float) -> Callable[[Expr], Expr]:
 
 
 def polynomial(t: Expr, coefficients: Sequence[float]) -> Expr:
-    """Horner's rule, the highest power first."""
+    """Evaluate a polynomial by Horner's rule. coefficients: that of the highest power first"""
     out: Expr = Const(coefficients[0], t.dtype)
     for c in coefficients[1:]:
         out = scalar.add(scalar.mul(out, t), c)
@@ -187,7 +203,10 @@ def polynomial(t: Expr, coefficients: Sequence[float]) -> Expr:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A kernel of interpolation that is zero outside (-reach, reach), stretched by 1 / scale where antialias meets scale < 1."""
+    """An interpolation kernel that is zero outside (-reach, reach). With antialias it is stretched by 1 / scale where scale < 1.
+
+    exclude_outside: neighbours outside the axis get weight 0, and the other weights are rescaled to sum 1.
+    """
 
     kernel: Callable[[Expr], Expr]
     reach: int
@@ -195,19 +214,22 @@ class Filter:
     exclude_outside: bool
 
     def taps(self, w: ResizedAxis) -> Dim:
+        """Return the number of neighbours of each output."""
         if not self.antialias:
             return 2 * self.reach
         return 2 * maximum(ceil_divide(w.n * self.reach, maximum(w.m, 1)), self.reach)
 
 
 def tables(w: ResizedAxis, coordinate: Callable[[Expr, ResizedAxis], Expr], f: Filter) -> tuple[Tensor, Tensor]:
-    """The neighbours of each output, limited to the axis, and their weights, of sum 1: i64[m, taps], and floats [m, taps]"""
+    """Return the neighbours of each output, clamped to the axis, and their weights, which add up to 1: i64[m, taps], w.dtype[m,
+    taps]
+    """
     taps = f.taps(w)
     x = coordinates(w, coordinate)
     stretch = scalar.minimum(w.scale, 1) if f.antialias else None
 
     def place(i: Dim, k: Dim) -> Expr:
-        """Neighbour k counts from floor(x)."""
+        """Return the index of neighbour k, counted from floor(x) + 1 - taps / 2."""
         own = scalar.cast(scalar.apply("floor", at(x, (i,))), i64)
         return scalar.add(own, scalar.index(k + 1 - taps // 2))
 
@@ -227,16 +249,17 @@ def tables(w: ResizedAxis, coordinate: Callable[[Expr, ResizedAxis], Expr], f: F
 
 
 def coordinates(w: ResizedAxis, coordinate: Callable[[Expr, ResizedAxis], Expr]) -> Tensor:
-    """Where each output lies in the input: floats [m]"""
+    """Return the coordinate of each output in the input: w.dtype[m]"""
     return compute(w.dtype, [w.m], lambda i: coordinate(w.number(i), w))
 
 
 def limited(i: Expr, n: Dim) -> Expr:
+    """Clamp an index to [0, n - 1]."""
     return scalar.minimum(scalar.maximum(i, 0), scalar.index(n - 1))
 
 
 def interpolated(x: Tensor, w: ResizedAxis, coordinate: Callable[[Expr, ResizedAxis], Expr], f: Filter) -> Tensor:
-    """x resized along one axis. x: T[.., n, ..] -> T[.., m, ..]"""
+    """Resize x along one axis by interpolation. x: T[.., n, ..] -> T[.., m, ..]"""
     neighbours, weights = tables(w, coordinate, f)
 
     def term(i: Sequence[Dim], k: Dim) -> Expr:
@@ -257,7 +280,7 @@ def interpolated(x: Tensor, w: ResizedAxis, coordinate: Callable[[Expr, ResizedA
 
 
 def nearest(x: Tensor, w: ResizedAxis, transformation: str, mode: str) -> Tensor:
-    """x resized along one axis, each output one input. x: T[.., n, ..] -> T[.., m, ..]"""
+    """Resize x along one axis by nearest neighbours. x: T[.., n, ..] -> T[.., m, ..]"""
     shape = [*x.shape[: w.axis], w.m, *x.shape[w.axis + 1 :]]
     if (times := whole_repeats(w, transformation, mode)) is not None:
         return view(x, shape, lambda *i: [*i[: w.axis], i[w.axis] // times, *i[w.axis + 1 :]])
@@ -270,13 +293,15 @@ def nearest(x: Tensor, w: ResizedAxis, transformation: str, mode: str) -> Tensor
 
 
 def exact_place(i: Dim, w: ResizedAxis, transformation: str, mode: str) -> Expr:
-    """The input nearest to output i, in whole numbers; before the first one is the first one, so numerators below 0 may become 0."""
+    """Return the index of the input nearest to output i, in integer arithmetic. Numerators below 0 become 0: such coordinates
+    belong to the first input.
+    """
     a, b = EXACTLY[mode](*EXACT[transformation](i, w.n, w.m))
     return limited(scalar.div(scalar.maximum(scalar.index(a), 0), scalar.index(b)), w.n)
 
 
 def whole_repeats(w: ResizedAxis, transformation: str, mode: str) -> int | None:
-    """s if output i is input i // s for a whole scale s, else None."""
+    """Return the scale s if it is an integer and output i is a copy of input i // s, else None."""
     if w.exact is None or w.exact != int(w.exact) or w.exact < 1:
         return None
     plain = (transformation, mode) == ("asymmetric", "floor")
@@ -288,7 +313,7 @@ def whole_repeats(w: ResizedAxis, transformation: str, mode: str) -> int | None:
 
 
 def axes_by_scales(x: Tensor, axes: Sequence[int], scales: Tensor, roi: Sequence[Expr]) -> list[ResizedAxis]:
-    """The axes' resized_axes for scales: f32[len(axes)]; m = floor(n scale)"""
+    """Return how to resize each axis by scales: f32[len(axes)], where m = floor(n scale). Raises Fail if their number is wrong."""
     if scales.shape != (len(axes),):
         raise Fail(f"[ShapeInferenceError] scales of shape {list(scales.shape)} for {len(axes)} axes")
     numbers = known(scales)
@@ -303,7 +328,7 @@ def axes_by_scales(x: Tensor, axes: Sequence[int], scales: Tensor, roi: Sequence
 
 
 def scaled(n: Dim, scale: Expr, exact: float | None) -> Dim:
-    """floor(n scale): a number, or a formula for a simple fraction, or a number known only at run time."""
+    """Return floor(n scale): a number, a formula if the scale is a simple fraction, or a number that only the run computes."""
     if exact is not None and isinstance(n, int):
         return int(np.float32(n) * np.float32(exact))
     if exact is not None:
@@ -314,13 +339,13 @@ def scaled(n: Dim, scale: Expr, exact: float | None) -> Dim:
 
 
 def at_run_time(size: Expr) -> Dim:
-    """floor(size) as a size that is computed at run time."""
+    """Return floor(size) as a size that the run computes."""
     found: Dim = elements(compute(i64, [1], lambda _: scalar.cast(scalar.apply("floor", size), i64)))[0]
     return found
 
 
 def axes_by_sizes(x: Tensor, axes: Sequence[int], sizes: Tensor, roi: Sequence[Expr], policy: str) -> list[ResizedAxis]:
-    """The axes' resized_axes for sizes: i64[len(axes)]"""
+    """Return how to resize each axis to sizes: i64[len(axes)]. Raises Fail if their number is wrong."""
     if sizes.shape != (len(axes),):
         raise Fail(f"[ShapeInferenceError] sizes of shape {list(sizes.shape)} for {len(axes)} axes")
     asked = listed(sizes, "sizes")
@@ -336,14 +361,16 @@ def axes_by_sizes(x: Tensor, axes: Sequence[int], sizes: Tensor, roi: Sequence[E
 
 
 def ratio(m: Dim, n: Dim) -> float | None:
-    """m / n where it is a known number."""
+    """Return m / n if it is known now, else None."""
     if isinstance(m, int) and isinstance(n, int):
         return m / n if n else None
     return 1.0 if m == n else None
 
 
 def axes_in_proportion(x: Tensor, axes: Sequence[int], asked: Sequence[Dim], roi: Sequence[Expr], policy: str) -> list[ResizedAxis]:
-    """One scale for all axes, the least or the greatest of those asked for; m = round(n scale)"""
+    """Return how to resize all axes by one scale, the least ("not_larger") or greatest ("not_smaller") of those that the sizes
+    imply; m = round(n scale). Raises Fail for another policy.
+    """
     if policy not in ("not_larger", "not_smaller"):
         raise Fail(f"keep_aspect_ratio_policy {policy}")
     choose = "min" if policy == "not_larger" else "max"
@@ -365,7 +392,9 @@ def axes_in_proportion(x: Tensor, axes: Sequence[int], asked: Sequence[Dim], roi
 
 
 def region_of_interest(roi: Tensor | None, count: int) -> list[Expr]:
-    """Starts and ends in shares of the axes, as f32: all of them if none are given."""
+    """Return starts and ends of the region of interest, as fractions of the axes, in f32; by default 0 and 1. Raises Fail if their
+    number is wrong.
+    """
     if roi is None or roi.shape == (0,):
         return [*[Const(0.0, f32)] * count, *[Const(1.0, f32)] * count]
     if roi.shape != (2 * count,):
@@ -391,9 +420,9 @@ def resize(
     mode: str = "nearest",
     nearest_mode: str = "round_prefer_floor",
 ) -> Tensor:
-    """x: T[*d] -> T[*m], of the sizes, or of d scales rounded down
+    """Compute Resize. x: T[*d] -> T[*m], where m are the sizes, or floor(d scales)
 
-    Raises Fail for an unknown mode, or if not exactly one of scales and sizes is given.
+    Raises Fail for an unknown mode, or if neither scales nor sizes are given.
     """
     if coordinate_transformation_mode not in COORDINATES or nearest_mode not in NEAREST:
         raise Fail(f"Resize with {coordinate_transformation_mode} and {nearest_mode}")
@@ -418,6 +447,7 @@ def resize(
 
 
 def interpolation(mode: str, a: float, antialias: bool, exclude_outside: bool) -> Filter:
+    """Return the filter of mode linear or cubic. a: parameter of the cubic kernel. Raises Fail for another mode."""
     if mode == "linear":
         return Filter(triangle, 1, antialias, exclude_outside)
     if mode == "cubic":
@@ -428,7 +458,7 @@ def interpolation(mode: str, a: float, antialias: bool, exclude_outside: bool) -
 def interpolate(
     x: Tensor, resized_axes: Sequence[ResizedAxis], coordinate: Callable[[Expr, ResizedAxis], Expr], f: Filter
 ) -> Tensor:
-    """All axes, one after the other, in f32 (f64 for f64); integers are rounded in the end."""
+    """Resize all axes, one after the other, in f32 (f64 for f64). Integers are rounded at the end."""
     y = cast(x, wide(x.dtype))
     for w in resized_axes:
         y = interpolated(y, replace(w, dtype=y.dtype), coordinate, f)
@@ -446,7 +476,7 @@ def rounded(y: Tensor, dtype: DType) -> Tensor:
 
 
 def extrapolated(y: Tensor, resized_axes: Sequence[ResizedAxis], number_outside: float) -> Tensor:
-    """y, but the given number wherever a coordinate lies outside its axis."""
+    """Replace outputs whose coordinate lies outside an axis by the given number."""
     places = [(w, coordinates(w, tf_crop_and_resize)) for w in resized_axes]
 
     def body(*i: Dim) -> Expr:
@@ -461,7 +491,9 @@ def extrapolated(y: Tensor, resized_axes: Sequence[ResizedAxis], number_outside:
 
 
 def upsample(x: Tensor, scales: Tensor, mode: str = "nearest") -> Tensor:
-    """Before opset 11, Resize too: output i lies at i / scale. x: T[*d], scales: f32[rank] -> T[*floor(d scale)]"""
+    """Upsample before opset 11, and Resize of opset 10: coordinate i / scale, rounded down for nearest. x: T[*d], scales: f32[rank]
+    -> T[*floor(d scales)]
+    """
     return resize(
         x,
         scales=scales,
@@ -472,7 +504,7 @@ def upsample(x: Tensor, scales: Tensor, mode: str = "nearest") -> Tensor:
 
 
 def upsample_7(x: Tensor, scales: list[float], mode: str = "nearest") -> Tensor:
-    """Before opset 9 the scales are an attribute."""
+    """Upsample before opset 9, where the scales are an attribute."""
     return upsample(x, constant(np.array(scales, np.float32)), mode)
 
 

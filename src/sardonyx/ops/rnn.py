@@ -1,9 +1,8 @@
-"""RNN, GRU, LSTM: a scan over time, one for each direction, so that its weights stay in a core's cache.
+"""RNN, GRU and LSTM: a scan over time for each direction, so that the direction's weights stay in a core's cache.
 
-Narrow floats are widened before the first step and rounded after the last: a state is not rounded at each step.
-
-x W for all steps is one product, time reversed already for the backward direction:  xw[t, 1, batch, gate * hidden]
-each step is products of the state with R, and pointwise gates:                      h[1, batch, hidden]
+The products x W of all steps are one matrix product, in the order of processing (reversed for the backward direction): xw[t, 1,
+batch, gates hidden]. Each step multiplies the state h[1, batch, hidden] by R and applies the gates elementwise.
+Narrow floats are widened before the first step and rounded after the last one, so that states are not rounded at each step.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from sardonyx.ops.record import Case, Op, as_in_files
 from sardonyx.ops.reference import recurrent
 
 Activation = Callable[[Expr], Expr]
+"""Function of one element."""
 
 ACTIVATIONS: dict[str, tuple[Callable[..., Expr], tuple[float, ...]]] = {
     "relu": (activation.relu, ()),
@@ -46,13 +46,16 @@ ACTIVATIONS: dict[str, tuple[Callable[..., Expr], tuple[float, ...]]] = {
     "thresholdedrelu": (activation.thresholded_relu, (1.0,)),
     "elu": (activation.elu, (1.0,)),
 }
-"""By name in lower case: the function, and the defaults of its alpha and beta."""
+"""By lower-case name: the function, and the defaults of its alpha and beta if it has them."""
 
 
 def chosen_activations(
     names: Sequence[str], alphas: Sequence[float] | None, betas: Sequence[float] | None, clip: float | None
 ) -> list[Activation]:
-    """The functions of these names; each that has an alpha, or a beta, takes the next one. Raises Fail for an unknown name."""
+    """Return the activations of these names. Each takes the next of `alphas` if it has an alpha, and of `betas` if it has a beta.
+
+    clip: limit of the magnitude of their arguments. Raises Fail for an unknown name.
+    """
     alpha, beta = iter(alphas or ()), iter(betas or ())
     out = []
     for name in names:
@@ -65,6 +68,7 @@ def chosen_activations(
 
 
 def clipped(fn: Callable[..., Expr], numbers: Sequence[float], clip: float | None) -> Activation:
+    """Return the activation with its parameters; its argument is clamped to [-clip, clip]."""
     if clip is None:
         return lambda x: fn(x, *numbers)
     return lambda x: fn(scalar.minimum(scalar.maximum(x, -clip), clip), *numbers)
@@ -72,14 +76,18 @@ def clipped(fn: Callable[..., Expr], numbers: Sequence[float], clip: float | Non
 
 @dataclass(frozen=True, slots=True)
 class Direction:
-    """One direction: which of those that the weights have (None: their only one), whether it runs backwards, its activations."""
+    """One direction of a recurrent operator.
+
+    number: its index among the directions in the weights (None if there is one only). backward: whether time runs backwards.
+    functions: its activations.
+    """
 
     number: int | None
     backward: bool
     functions: list[Activation]
 
     def own(self, t: Tensor, axis: int = 0) -> Tensor:
-        """This direction's part of t, along the axis of directions: T[d, ...] -> T[1, ...]"""
+        """Return this direction's part of t. T[d, ...] -> T[1, ...], where d stands on `axis`"""
         if self.number is None:
             return t
         d = self.number
@@ -87,15 +95,17 @@ class Direction:
         return view(t, shape, lambda *i: (*i[:axis], d, *i[axis + 1 :]))
 
     def own_or_none(self, t: Tensor | None, axis: int = 0) -> Tensor | None:
+        """Return this direction's part of t, or None for None."""
         return None if t is None else self.own(t, axis)
 
 
 def in_directions(
     direction: str, layout: int, functions: list[Activation], each: int, run: Callable[[Direction], list[Tensor]]
 ) -> list[Tensor]:
-    """[Y, *final states] of run in one direction or in both, side by side. each: functions of a direction.
+    """Run one direction, or both and join the results. Returns [Y, *final states]
 
-    Raises Fail for an unknown direction, or too few functions.
+    layout: 1 if the batch is the first axis. each: number of activations of a direction. run: computes one direction.
+    Raises Fail for an unknown direction, or too few activations.
     """
     if direction not in ("forward", "reverse", "bidirectional"):
         raise Fail(f"direction {direction}")
@@ -110,7 +120,7 @@ def in_directions(
 
 
 def beside(tensors: Sequence[Tensor], axis: int) -> Tensor:
-    """Tensors of one element along the axis, as one of several."""
+    """Join tensors along the axis, in which each has size 1."""
     first = tensors[0]
     shape = [len(tensors) if a == axis else n for a, n in enumerate(first.shape)]
     parts = [(view(t, t.shape, lambda *i: i), [d if a == axis else 0 for a in range(t.rank)]) for d, t in enumerate(tensors)]
@@ -118,12 +128,12 @@ def beside(tensors: Sequence[Tensor], axis: int) -> Tensor:
 
 
 Recurrent = Callable[[Tensor, Dim, Dim], Tensor]
-"""h: T[1, batch, hidden], first, n -> T[1, batch, n], the product of a state with columns first ... first + n of R^T"""
+"""Function (h: T[1, batch, hidden], first, n) -> T[1, batch, n]: the product of h with columns first to first + n - 1 of R^T."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What the operators share: sizes, the inputs' products with W, a state's with R, and the time that is processed at a step."""
+    """What RNN, GRU and LSTM share for one direction: sizes, the inputs' products with W, the state's with R, and sequence lengths."""
 
     dtype: DType
     steps: Dim
@@ -139,27 +149,31 @@ class Cell:
         return [1, self.batch, self.hidden]
 
     def time(self, t: Dim) -> Dim:
-        """The time that is processed at step t."""
+        """Return the time that step t processes."""
         return self.steps - 1 - t if self.direction.backward else t
 
     def apply(self, which: int, x: Expr) -> Expr:
-        """Activation `which`."""
+        """Apply activation number `which` to x."""
         return self.direction.functions[which](x)
 
     def recurrent(self, h: Tensor, first: int, gates: int) -> Tensor:
-        """h R^T of `gates` gates from `first` on: T[1, batch, gates * hidden]"""
+        """Compute h R^T for `gates` gates from gate `first` on. -> T[1, batch, gates hidden]"""
         return self.times_r(h, first * self.hidden, gates * self.hidden)
 
     def gate(self, k: int, t: Dim, i: Sequence[Dim]) -> Expr:
-        """Gate k's share of x W at step t."""
+        """Return the element of x W that belongs to gate k at step t."""
         d, b, j = i
         return at(self.xw, (t, d, b, k * self.hidden + j))
 
     def state(self, body: Callable[..., Expr]) -> Tensor:
+        """Make a tensor that has the shape of the state."""
         return compute(self.dtype, self.state_shape, body)
 
     def run(self, initial: Sequence[Tensor], step: Callable[..., list[Tensor]], layout: int) -> list[Tensor]:
-        """[Y, *final states] from the states' initial values and what a step makes of them; the first one is what Y collects."""
+        """Scan over time. step: (t, *states) -> new states; Y collects the first of them. Returns [Y, *final states]
+
+        After the end of its sequence, a row keeps its state, and its outputs are 0.
+        """
 
         def iteration(t: Dim, *states: Tensor) -> tuple[list[Tensor], list[Tensor]]:
             new = step(t, *states)
@@ -172,7 +186,7 @@ class Cell:
         return [self.in_time(stack, layout), *(batch_first(f) if layout else f for f in finals)]
 
     def within(self, t: Dim, new: Tensor, old: Tensor | None) -> Tensor:
-        """new where the sequence has not ended, else old (or zero)."""
+        """Return `new` for sequences that have not ended at step t, else `old` (or zero)."""
         lengths = self.lengths
         assert lengths is not None
 
@@ -183,20 +197,24 @@ class Cell:
         return self.state(body)
 
     def in_time(self, stack: Tensor, layout: int) -> Tensor:
-        """Y from what the steps made: T[step, 1, batch, hidden] -> T[time, 1, batch, hidden], or batch first"""
+        """Order the outputs of the steps by time. T[step, 1, batch, hidden] -> T[time, 1, batch, hidden], or batch first if layout
+        is 1
+        """
         if layout:
             return view(stack, [self.batch, self.steps, 1, self.hidden], lambda b, t, d, j: (self.time(t), d, b, j))
         return view(stack, [self.steps, 1, self.batch, self.hidden], lambda t, d, b, j: (self.time(t), d, b, j))
 
 
 def batch_first(state: Tensor) -> Tensor:
-    """T[direction, batch, hidden] <-> T[batch, direction, hidden]"""
+    """Exchange the first two axes of a state. T[direction, batch, hidden] <-> T[batch, direction, hidden]"""
     a, b, c = state.shape
     return view(state, [b, a, c], lambda i, j, k: (j, i, k))
 
 
 def cell(x: Tensor, w: Tensor, r: Tensor, bias: Tensor | None, lengths: Tensor | None, direction: Direction, layout: int) -> Cell:
-    """The common part. x: T[t, b, i] (or [b, t, i]); weights of all directions: w: T[d, g h, i], r: T[d, g h, h], bias: T[d, g h]"""
+    """Make the Cell of a direction. x: T[t, b, i] (or [b, t, i]); weights of all directions: w: T[d, g h, i], r: T[d, g h, h],
+    bias: T[d, g h]
+    """
     require_equal(x.shape[2], w.shape[2], "sequences of shape {} and weights of shape {}", x.shape, w.shape)
     xs = batch_first(x) if layout else x
     steps, batch = xs.shape[:2]
@@ -210,7 +228,7 @@ def cell(x: Tensor, w: Tensor, r: Tensor, bias: Tensor | None, lengths: Tensor |
 
 
 def check_shapes(x: Tensor, w: Tensor, r: Tensor, direction: str) -> None:
-    """Raises Fail if a rank or the number of directions is wrong."""
+    """Check the ranks and the number of directions. Raises Fail."""
     for weights in (w, r):
         if weights.rank != 3:
             raise Fail(f"[ShapeInferenceError] weights of shape {list(weights.shape)}")
@@ -221,7 +239,7 @@ def check_shapes(x: Tensor, w: Tensor, r: Tensor, direction: str) -> None:
 
 
 def input_products(x: Tensor, w: Tensor, bias: Tensor | None, backward: bool) -> Tensor:
-    """x W^T + bias for all steps, in the order in which they are processed: T[t, 1, b, g h]"""
+    """Compute x W^T + bias for all steps, in the order of processing. -> T[t, 1, b, g h]"""
     steps, batch, size = x.shape
     width = w.shape[1]
 
@@ -235,7 +253,7 @@ def input_products(x: Tensor, w: Tensor, bias: Tensor | None, backward: bool) ->
 
 
 def summed_bias(b: Tensor | None, width: Dim, only_w_from: Dim | None = None) -> Tensor | None:
-    """Wb + Rb of T[d, 2 width] -> T[d, width]; from column `only_w_from` on, Wb alone."""
+    """Add the biases Wb and Rb. b: T[d, 2 width] -> T[d, width]; columns from `only_w_from` on hold Wb alone."""
     if b is None:
         return None
 
@@ -250,7 +268,9 @@ def summed_bias(b: Tensor | None, width: Dim, only_w_from: Dim | None = None) ->
 
 
 def initial_state(given: Tensor | None, c: Cell, layout: int) -> Tensor:
-    """The state before the first step: the given one of all directions, T[d, b, h] or T[b, d, h], or zero."""
+    """Return the state before the first step: the given one (of all directions: T[d, b, h] or T[b, d, h]), or zero. Raises Fail for
+    other shapes.
+    """
     if given is None:
         return expand_to(constant(np.zeros((), c.dtype.numpy)), c.state_shape)
     if given.rank != 3:
@@ -264,7 +284,7 @@ def initial_state(given: Tensor | None, c: Cell, layout: int) -> Tensor:
 
 
 def in_wide_floats(meaning: Callable[..., list[Tensor]]) -> Callable[..., list[Tensor]]:
-    """meaning, computed in the dtype that arithmetic on its inputs runs in, its outputs rounded to their dtype once."""
+    """Make an operator compute in the accumulator dtype of its inputs and round its outputs once."""
 
     def widened(t: Tensor | None) -> Tensor | None:
         return t if t is None else cast(t, scalar.wide(t.dtype))
@@ -292,7 +312,9 @@ def rnn(
     hidden_size: int | None = None,
     layout: int = 0,
 ) -> list[Tensor]:
-    """h' = f(x W^T + h R^T + Wb + Rb). x: T[t, b, i], w: T[d, h, i], r: T[d, h, h], b: T[d, 2 h] -> Y: T[t, d, b, h], Y_h: T[d, b, h]"""
+    """Compute RNN: h' = f(x W^T + h R^T + Wb + Rb). x: T[t, b, i], w: T[d, h, i], r: T[d, h, h], b: T[d, 2 h] -> Y: T[t, d, b, h],
+    Y_h: T[d, b, h]
+    """
     functions = chosen_activations(activations or ["Tanh"] * 2, activation_alpha, activation_beta, clip)
     check_shapes(x, w, r, direction)
 
@@ -325,9 +347,10 @@ def gru(
     layout: int = 0,
     linear_before_reset: int = 0,
 ) -> list[Tensor]:
-    """Gates z, r, h. x: T[t, b, i], w: T[d, 3 h, i], r: T[d, 3 h, h], b: T[d, 6 h] -> Y: T[t, d, b, h], Y_h: T[d, b, h]
+    """Compute GRU, with gates in the order z, r, h. x: T[t, b, i], w: T[d, 3 h, i], r: T[d, 3 h, h], b: T[d, 6 h] -> Y: T[t, d, b,
+    h], Y_h: T[d, b, h]
 
-    h' = (1 - z) n + z h, n = g(x W + (r h) R), or g(x W + r (h R + Rb)) with linear_before_reset
+        h' = (1 - z) n + z h,  n = g(x W + (r h) R + Wb + Rb), or g(x W + Wb + r (h R + Rb)) with linear_before_reset
     """
     functions = chosen_activations(activations or ["Sigmoid", "Tanh"] * 2, activation_alpha, activation_beta, clip)
     check_shapes(x, w, r, direction)
@@ -384,10 +407,12 @@ def lstm(
     input_forget: int = 0,
     layout: int = 0,
 ) -> list[Tensor]:
-    """Gates i, o, f, c. x: T[t, b, i], w: T[d, 4 h, i], r: T[d, 4 h, h], b: T[d, 8 h], p: T[d, 3 h]
+    """Compute LSTM, with gates in the order i, o, f, c. x: T[t, b, i], w: T[d, 4 h, i], r: T[d, 4 h, h], b: T[d, 8 h], p: T[d, 3 h]
     -> Y: T[t, d, b, h], Y_h: T[d, b, h], Y_c: T[d, b, h]
 
-    C' = f C + i c, h' = o h(C'); the peepholes p let the gates i, f see C, and o see C'
+        C' = f C + i c,  h' = o h(C')
+
+    The peepholes p add multiples of C to the arguments of gates i and f, and of C' to that of gate o.
     """
     functions = chosen_activations(activations or LSTM_ACTIVATIONS, activation_alpha, activation_beta, clip)
     check_shapes(x, w, r, direction)
@@ -401,12 +426,13 @@ def lstm(
 
 
 LSTM_ACTIVATIONS = ["Sigmoid", "Tanh", "Tanh"] * 2
+"""Default activations of both directions."""
 
 
 def lstm_direction(
     c: Cell, initial_h: Tensor | None, initial_c: Tensor | None, p: Tensor | None, input_forget: int, layout: int
 ) -> list[Tensor]:
-    """One direction of an LSTM: Y, Y_h, Y_c. initial_h, initial_c, p: of all directions."""
+    """Compute one direction of an LSTM. initial_h, initial_c, p: those of all directions. Returns [Y, Y_h, Y_c]"""
     peepholes = c.direction.own_or_none(p)
 
     def step(t: Dim, h: Tensor, memory: Tensor) -> list[Tensor]:
@@ -431,7 +457,7 @@ def lstm_direction(
 
 
 def weights(gates: int, directions: int = 1, size: int = 3, hidden: int = 4) -> tuple[np.ndarray, ...]:
-    """w, r and b for a test case."""
+    """Make w, r and b for a test case."""
     n = gates * hidden
     return (
         reals(directions, n, size, scale=0.6),
@@ -446,7 +472,7 @@ H1, H2 = reals(1, 2, 4, scale=0.5), reals(2, 2, 4, scale=0.5)
 
 
 def common(gates: int) -> tuple[Case, ...]:
-    """Cases that the three share."""
+    """Make the cases that RNN, GRU and LSTM share."""
     one, two = weights(gates), weights(gates, 2)
     return (
         Case((X, *one[:2]), {"hidden_size": 4}, "plain"),

@@ -1,4 +1,4 @@
-"""Images sampled at points that are data: GridSample, AffineGrid, DeformConv."""
+"""Sampling of images at points that are data: GridSample, AffineGrid, DeformConv."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ from sardonyx.ops.resize import cubic, triangle
 
 @dataclass(frozen=True, slots=True)
 class Tap:
-    """One neighbour along an axis: its place, in the axis; its weight (None: 1); where it counts (None: everywhere)."""
+    """One neighbour of a sampled point along an axis.
+
+    place: its index, inside the axis. weight: its interpolation weight (None for 1). inside: whether it counts (None for always).
+    """
 
     place: Dim
     weight: Expr | None
@@ -36,7 +39,7 @@ class Tap:
 
 
 def blend(x: Tensor, before: Sequence[Dim], axes: Sequence[Sequence[Tap]], dtype: DType) -> Expr:
-    """The sum over all combinations of one tap per axis of x at their places, times their weights, in dtype."""
+    """Add up x at all combinations of one tap per axis, times the taps' weights, in dtype. before: the leading indices into x"""
     total: Expr | None = None
     for taps in itertools.product(*axes):
         term = scalar.cast(at(x, (*before, *(t.place for t in taps))), dtype)
@@ -52,8 +55,10 @@ def blend(x: Tensor, before: Sequence[Dim], axes: Sequence[Sequence[Tap]], dtype
 
 
 def neighbours(x: Expr, n: Dim, kernel: Callable[[Expr], Expr], reach: int, border: Callable[[Expr], Expr] | None) -> list[Tap]:
-    """The taps around coordinate x of an axis of n elements, weighted by the kernel; `border` moves places into the axis, without it
-    those outside count nothing."""
+    """Return the taps around coordinate x on an axis of n elements, weighted by the kernel.
+
+    border: maps an index outside the axis to one inside; if None, taps outside the axis count as 0.
+    """
     start = scalar.cast(scalar.apply("floor", x), i64)
     out = []
     for k in range(1 - reach, reach + 1):
@@ -64,6 +69,7 @@ def neighbours(x: Expr, n: Dim, kernel: Callable[[Expr], Expr], reach: int, bord
 
 
 def tap(place: Expr, n: Dim, weight: Expr | None, border: Callable[[Expr], Expr] | None) -> Tap:
+    """Return the tap at an index, which the border maps into the axis; without a border a tap outside the axis counts as 0."""
     inside = None
     if border is None:
         inside = scalar.logical_and(scalar.apply("ge", place, 0), scalar.apply("lt", place, scalar.index(n)))
@@ -76,11 +82,14 @@ def tap(place: Expr, n: Dim, weight: Expr | None, border: Callable[[Expr], Expr]
 # ---- GridSample ------------------------------------------------------------------------------------------------------------
 
 CUBIC = -0.75
-"""The parameter of the cubic kernel that GridSample uses."""
+"""Parameter a of GridSample's cubic kernel."""
 
 
 def grid_sample(x: Tensor, grid: Tensor, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros") -> Tensor:
-    """x: T[n, c, *d], grid: U[n, *o, len(d)] of points in [-1, 1], the last axis's first -> T[n, c, *o]"""
+    """Compute GridSample: interpolate x at the points of the grid. x: T[n, c, *d], grid: U[n, *o, len(d)] -> T[n, c, *o]
+
+    A point has coordinates in [-1, 1], the last spatial axis first. Raises Fail for unknown modes and sizes that don't fit.
+    """
     rank = x.rank - 2
     require_equal(grid.shape[0], x.shape[0], "a grid of shape {} over {}", grid.shape, x.shape)
     require_equal(grid.shape[-1], rank, "a grid of shape {} over {}", grid.shape, x.shape)
@@ -90,7 +99,7 @@ def grid_sample(x: Tensor, grid: Tensor, align_corners: int = 0, mode: str = "li
     borders = [Border(n, bool(align_corners), padding_mode, carrier) for n in x.shape[2:]]
 
     def coordinate(n: Dim, *i: Dim) -> Expr:
-        """The point's coordinate along the axis that i[-1] stands for."""
+        """Return the point's coordinate along the axis that i[-1] stands for."""
         share = scalar.cast(at(grid, (n, *i)), carrier)
         choices = [border.coordinate(share, mode) for border in reversed(borders)]
         out = choices[0]
@@ -112,7 +121,9 @@ def grid_sample(x: Tensor, grid: Tensor, align_corners: int = 0, mode: str = "li
 
 @dataclass(frozen=True, slots=True)
 class Border:
-    """One axis of n elements: from where to where it goes, and what lies outside."""
+    """How points map to coordinates of one axis of n elements, and what stands for elements outside it (mode: zeros, border,
+    reflection).
+    """
 
     n: Dim
     align_corners: bool
@@ -123,8 +134,10 @@ class Border:
         return scalar.cast(scalar.index(n), self.dtype)
 
     def coordinate(self, share: Expr, sampling: str) -> Expr:
-        """A point in [-1, 1] as a coordinate, moved into the axis where that is asked for. A cubic kernel's neighbours are moved instead:
-        around a point beyond the border they have other weights than around one on it."""
+        """Convert a point in [-1, 1] to a coordinate, moved into the axis in modes border and reflection.
+
+        In mode border, points for cubic sampling stay outside; their neighbours are clamped instead, which gives other weights.
+        """
         if self.align_corners:
             x = scalar.mul(scalar.mul(scalar.add(share, 1), 0.5), self.number(self.n - 1))
         else:
@@ -136,7 +149,7 @@ class Border:
         return self.reflected(x) if self.mode == "reflection" else x
 
     def reflected(self, x: Expr) -> Expr:
-        """x, mirrored at the ends of the axis until it is between them."""
+        """Mirror x at the ends of the axis until it lies between them."""
         low = 0.0 if self.align_corners else -0.5
         high = scalar.sub(self.number(self.n), 1.0 if self.align_corners else 0.5)
         width = scalar.sub(high, low)
@@ -150,30 +163,36 @@ class Border:
         return scalar.select(scalar.apply("or", below, above), moved, x)
 
     def taps(self, x: Expr, mode: str) -> list[Tap]:
+        """Return the taps of the coordinate x."""
         border = {"zeros": None, "border": lambda place: place, "reflection": self.reflected_place}[self.mode]
         if mode == "nearest":
             return [tap(scalar.cast(x, i64), self.n, None, border)]
         return neighbours(x, self.n, triangle, 1, border) if mode == "linear" else neighbours(x, self.n, cubic(CUBIC), 2, border)
 
     def reflected_place(self, place: Expr) -> Expr:
+        """Mirror an index into the axis."""
         return scalar.cast(self.reflected(scalar.cast(place, self.dtype)), i64)
 
 
 def grid_sample_16(x: Tensor, grid: Tensor, align_corners: int = 0, mode: str = "bilinear", padding_mode: str = "zeros") -> Tensor:
-    """Before opset 20, for images, with other names of the modes."""
+    """GridSample before opset 20: for two spatial axes, with modes bilinear and bicubic."""
     names = {"bilinear": "linear", "bicubic": "cubic", "nearest": "nearest"}
     return grid_sample(x, grid, align_corners, names.get(mode, mode), padding_mode)
 
 
 def affine_grid(theta: Tensor, size: Tensor, align_corners: int = 0) -> Tensor:
-    """The points that a image's own points come from. theta: T[n, r, r + 1], size: i64[r + 2] -> T[n, *size[2:], r]"""
+    """Compute AffineGrid: the points at which an image transformed by theta reads its original. theta: T[n, r, r + 1], size: i64[r
+    + 2] -> T[n, *size[2:], r]
+    """
     require_ranks("transforms of shape {}, not [n, r, r + 1]", (theta, 3))
     outs = listed(size, "the size")[2:]
     require_same(theta.shape[1:], [len(outs), len(outs) + 1], "transforms {} for {} axes", theta.shape, len(outs))
     carrier = scalar.wide(theta.dtype)
 
     def point(i: Dim, n: Dim) -> Expr:
-        """The i-th of n points of [-1, 1], at its ends or in the middle of n equal parts."""
+        """Return the i-th of n points of [-1, 1]: evenly spaced from end to end with align_corners, else the centres of n equal
+        parts.
+        """
         if align_corners:
             last = scalar.cast(scalar.index(n - 1), carrier)
             share = scalar.div(scalar.cast(scalar.index(2 * i), carrier), scalar.maximum(last, 1))
@@ -207,8 +226,11 @@ def deform_conv(
     pads: list[int] | None = None,
     strides: list[int] | None = None,
 ) -> Tensor:
-    """A convolution whose taps are moved by data. x: T[n, c, *d], w: T[m, c / group, *k], offset: T[n, offset_group k len(k), *o],
-    mask: T[n, offset_group k, *o], b: T[m] -> T[n, m, *o]"""
+    """Compute DeformConv: a convolution whose taps are moved by offsets, and read x by linear interpolation.
+
+    x: T[n, c, *d], w: T[m, c / group, *k], offset: T[n, offset_group taps len(k), *o], mask: T[n, offset_group taps, *o], factors
+    of the samples, b: T[m] -> T[n, m, *o], where taps = product(k). Raises Fail for sizes that don't fit.
+    """
     axis_windows = conv_windows(x, w, group, "NOTSET", dilations, kernel_shape, pads, strides)
     rank = len(axis_windows)
     taps, outs = [window.size for window in axis_windows], [window.out for window in axis_windows]

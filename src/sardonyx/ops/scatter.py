@@ -1,7 +1,7 @@
-"""Writing at indices: ScatterElements, ScatterND, Scatter, TensorScatter, Col2Im.
+"""Writing elements at indices that are data: ScatterElements, ScatterND, Scatter, TensorScatter, Col2Im.
 
-Updates are written in the order in which they stand, so that of two to one place the later one counts (or both, with a reduction).
-Threads share out what no two updates can both touch: the lines of ScatterElements, the columns of ScatterND.
+Updates are applied in their order, so that the last of several updates of one element wins (or all are combined by the reduction).
+Threads divide the work where no two of them can write to one element: along lines in ScatterElements, along columns in ScatterND.
 """
 
 from __future__ import annotations
@@ -33,14 +33,17 @@ from sardonyx.ops.reference import tensors
 from sardonyx.ops.windows import windows
 
 OUT_OF_BOUNDS = ("indices element out of data bounds, idx={0} for an axis of {1}",)
+"""Error of a run whose indices are out of bounds."""
 COLUMNS = 64
-"""How many neighbouring columns a thread of ScatterND takes at a time."""
+"""Number of neighbouring columns that a thread of ScatterND processes at a time."""
 COMBINE = {"add": "add", "mul": "mul", "min": "min", "max": "max"}
+"""Function of the loop IR for each reduction."""
 COMBINE_BOOL = {"add": "or", "mul": "and", "min": "and", "max": "or"}
+"""Function of the loop IR for each reduction of bools."""
 
 
 def combination(reduction: str, dtype: DType) -> Callable[[Value, Value], Value]:
-    """(what is there, update) -> what will be there"""
+    """Return the function (old element, update) -> new element. Raises Fail for an unknown reduction."""
     if reduction == "none":
         return lambda old, new: new
     table = COMBINE_BOOL if dtype is boolean else COMBINE
@@ -52,7 +55,9 @@ def combination(reduction: str, dtype: DType) -> Callable[[Value, Value], Value]
 
 @contextlib.contextmanager
 def slice_of(b: KernelBuilder, sizes: Sequence[Dim], shared: int | None, q: Dim, kind: Kind) -> Iterator[list[Dim]]:
-    """All indices with q on the axis `shared` (all there are without one), the innermost loop of this kind."""
+    """Emit loops over all indices that have q on the axis `shared` (over all indices if it is None). The innermost loop has this
+    kind.
+    """
     inner = [a for a in range(len(sizes)) if a != shared]
     with contextlib.ExitStack() as loops:
         out = {a: loops.enter_context(b.loop(f"i{a}", sizes[a], kind=kind if a == inner[-1] else "serial")) for a in inner}
@@ -60,7 +65,7 @@ def slice_of(b: KernelBuilder, sizes: Sequence[Dim], shared: int | None, q: Dim,
 
 
 def offset(indices: Sequence[Dim], steps: Sequence[Dim]) -> Dim:
-    """The place of an element in a buffer with these strides."""
+    """Return the offset of an element in a buffer with these strides."""
     out: Dim = 0
     for i, step in zip(indices, steps, strict=True):
         out = out + i * step
@@ -71,7 +76,11 @@ def offset(indices: Sequence[Dim], steps: Sequence[Dim]) -> Dim:
 
 
 def scatter_elements(x: Tensor, indices: Tensor, updates: Tensor, axis: int = 0, reduction: str = "none") -> Tensor:
-    """x with y[i, ..., indices[i, ..., k], ...] = updates[i, ..., k] (or added, ... to it). x: T[*d], indices and updates: [*m]"""
+    """Compute ScatterElements: a copy y of x where y[i, ..., indices[i, ..., k], ...] = updates[i, ..., k], or is combined with it
+    by the reduction.
+
+    x: T[*d], indices, updates: [*m]; the index replaced is that of `axis`. The run fails for indices out of bounds.
+    """
     axis = normal_axis(axis, x.rank)
     same_rank("ScatterElements", x, indices)
     same_rank("ScatterElements", x, updates)
@@ -87,17 +96,19 @@ def scatter_elements(x: Tensor, indices: Tensor, updates: Tensor, axis: int = 0,
 
 
 def require_element(name: str, n: Dim, count: Dim, x: Tensor) -> None:
-    """An axis of n elements has one to write to, if there are any updates (their count is not zero)."""
+    """Require that an axis of n elements is not empty if there are updates (count > 0). Raises Fail."""
     require_nonnegative(n - minimum(count, 1), name + " into an empty axis of {}", x.shape)
 
 
 def scatter(x: Tensor, indices: Tensor, updates: Tensor, axis: int = 0) -> Tensor:
-    """ScatterElements' name before opset 11, without reductions."""
+    """Scatter: the name of ScatterElements before opset 11, without reductions."""
     return scatter_elements(x, indices, updates, axis)
 
 
 def elements_kernel(rank: int, axis: int, dtype: DType, index: DType, reduction: str) -> Kernel:
-    """Each slice along the first axis other than `axis` is copied, then its updates are written."""
+    """Build the kernel of ScatterElements. For each index of the first axis other than `axis`, in parallel: copy the slice of x,
+    then apply its updates.
+    """
     merge = combination(reduction, dtype)
     b = KernelBuilder(f"scatter elements {reduction}")
     ns, ms = [b.size(f"n{a}") for a in range(rank)], [b.size(f"m{a}") for a in range(rank)]
@@ -121,8 +132,11 @@ def elements_kernel(rank: int, axis: int, dtype: DType, index: DType, reduction:
 
 
 def scatter_nd(x: Tensor, indices: Tensor, updates: Tensor, reduction: str = "none") -> Tensor:
-    """x with y[indices[i]] = updates[i] (or added, ... to it). x: T[*d, *rest], indices: i64[*m, k] with k = the rank of d,
-    updates: T[*m, *rest] -> T[*d, *rest]"""
+    """Compute ScatterND: a copy y of x where y[indices[i]] = updates[i], or is combined with it by the reduction.
+
+    x: T[*d, *rest], indices: i64[*m, k], updates: T[*m, *rest] -> T[*d, *rest], where k is the rank of d. Raises Fail for other
+    shapes.
+    """
     k = tuple_length(indices)
     if k > x.rank or updates.rank != indices.rank - 1 + x.rank - k:
         raise Fail(f"[ShapeInferenceError] ScatterND of {list(updates.shape)} at {list(indices.shape)} into {list(x.shape)}")
@@ -137,7 +151,9 @@ def scatter_nd(x: Tensor, indices: Tensor, updates: Tensor, reduction: str = "no
 
 
 def rows_kernel(k: int, dtype: DType, index: DType, reduction: str) -> Kernel:
-    """x: [n0, ..., width] with k sizes n, indices: [count, k], updates: [count, width]; threads take COLUMNS columns at a time."""
+    """Build the kernel of ScatterND. x: [n0, ..., width] with k sizes n, indices: [count, k], updates: [count, width]; threads
+    process COLUMNS columns at a time.
+    """
     merge = combination(reduction, dtype)
     b = KernelBuilder(f"scatter rows {reduction}")
     ns, count, width = [b.size(f"n{a}") for a in range(k)], b.size("count"), b.size("width")
@@ -159,9 +175,10 @@ def rows_kernel(k: int, dtype: DType, index: DType, reduction: str) -> Kernel:
 
 
 def tensor_scatter(past: Tensor, update: Tensor, starts: Tensor | None = None, axis: int = -2, mode: str = "linear") -> Tensor:
-    """past with update written from starts[batch] on (0 without them) along the axis, beyond its end in a circle if the mode says so.
+    """Compute TensorScatter: past with `update` written along the axis from starts[batch] on (from 0 without starts).
 
-    past: T[batch, *a, n, *b], update: T[batch, *a, m, *b], starts: i64[batch] -> T[batch, *a, n, *b]
+    past: T[batch, *a, n, *b], update: T[batch, *a, m, *b], starts: i64[batch] -> T[batch, *a, n, *b]. In mode circular, writing
+    continues at 0 after the end. Raises Fail for other modes and shapes.
     """
     axis = normal_axis(axis, past.rank)
     if mode not in ("linear", "circular") or axis == 0:
@@ -192,9 +209,9 @@ def col2im(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Tensor:
-    """The image of which x has the columns: each pixel is the sum of what all windows have in its place.
+    """Compute Col2Im: each pixel is the sum of its elements in all windows that cover it.
 
-    x: T[n, c product(block), windows], image_shape and block_shape: i64[d] -> T[n, c, *image]
+    x: T[n, c product(block), windows], image_shape, block_shape: i64[d] -> T[n, c, *image]. Raises Fail for sizes that don't fit.
     """
     image, block = listed(image_shape, "image_shape"), listed(block_shape, "block_shape")
     require_ranks("Col2Im of {}, not [n, channels, windows]", (x, 3))
@@ -229,7 +246,7 @@ CACHE, NEW = reals(2, 3, 6, 2), reals(2, 3, 2, 2) + 9
 
 
 def distinct(*shape: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Indices of which no two on a line of the last axis are the same."""
+    """Make indices of which no two on a line of the last axis are equal."""
     return (np.arange(shape[-1]) * 2 + np.zeros(shape, np.int64)) % 5
 
 

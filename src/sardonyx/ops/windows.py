@@ -1,4 +1,6 @@
-"""Sliding windows over spatial axes: sizes, borders, how many elements of a window lie inside. For convolution and pooling."""
+"""Sliding windows over spatial axes, for convolution and pooling: sizes, borders, and how many elements of a window lie inside the
+data.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,12 @@ from sardonyx.loop.nodes import Expr
 from sardonyx.ops.pointwise import expand_to
 
 LONG = 64
-"""Inputs that a window reaches over, from which on it is thought to be longer than data whose size is not known."""
+"""A window that spans more inputs than this counts as wider than data of unknown size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A window's window along one axis: output o covers the inputs o stride + r dilation - lo, r in [0, size)."""
+    """A sliding window along one spatial axis: output o covers the inputs o stride + r dilation - lo, for r in [0, size)."""
 
     extent: Dim  # of the input
     size: Dim
@@ -35,37 +37,37 @@ class Window:
     beyond: Dim  # what the last window needs past hi (ceil_mode)
 
     def position(self, o: Dim, r: Dim) -> Dim:
-        """The place in the input with its border."""
+        """Return the index of tap r of output o, counted from the start of the border."""
         return o * self.stride + r * self.dilation
 
     @property
     def is_inside(self) -> bool:
-        """Has it no border?"""
+        """Return whether the window needs no border."""
         return all(isinstance(n, int) and n == 0 for n in (self.lo, self.hi, self.beyond))
 
     @property
     def reach(self) -> Dim:
-        """From the first input to the last one."""
+        """Return how many inputs the window spans."""
         return (self.size - 1) * self.dilation + 1
 
     @property
     def is_wide(self) -> bool:
-        """May it hold more border than data? Then its border is not worth memory, nor a visit."""
+        """Return whether the window may cover more border than data. The border of such windows is neither stored nor visited."""
         if isinstance(self.reach, Int):
             return False
         return self.reach > (LONG if isinstance(self.extent, Int) else self.extent)
 
     @property
     def taps(self) -> Dim:
-        """How many r are visited: all of them, or of a wide one as many as may lie inside the data."""
+        """Return how many taps are visited for each output: all, or for a wide window as many as can lie inside the data."""
         return minimum(self.size, maximum(ceil_divide(self.extent, self.dilation), 1)) if self.is_wide else self.size
 
     def tap(self, o: Dim, t: Dim) -> Dim:
-        """The r that is visited as number t: of a wide one counted from the first that lies inside the data."""
+        """Return the tap r that is visited as number t. In wide windows, t counts from the first tap inside the data."""
         return t + maximum(ceil_divide(self.lo - o * self.stride, self.dilation), 0) if self.is_wide else t
 
     def holds(self, o: Dim, r: Dim) -> Expr | None:
-        """Is the input at r inside the data, as a bool? None: always."""
+        """Return a bool expression: does tap r of output o lie inside the data? None means always."""
         if self.is_wide:
             return scalar.logical_and(inside(self.position(o, r) - self.lo, self.extent), inside(r, self.size))
         if self.is_inside:
@@ -73,7 +75,7 @@ class Window:
         return inside(self.position(o, r) - self.lo, self.extent)
 
     def inside(self, o: Dim, lo: Dim, hi: Dim) -> Dim:
-        """How many r have -lo <= o stride + r dilation - self.lo < extent + hi."""
+        """Return how many taps of output o lie inside the data extended by `lo` elements before and `hi` after."""
         first = self.lo - lo - o * self.stride
         end = self.extent + self.lo + hi - o * self.stride
         if self.dilation != 1:
@@ -90,7 +92,9 @@ def windows(
     auto_pad: str = "NOTSET",
     ceil_mode: int = 0,
 ) -> list[Window]:
-    """One Window per spatial axis, by ONNX's attributes. Raises Fail if a window does not fit, or an attribute has another rank."""
+    """Return the window along each spatial axis, from ONNX's attributes. Raises Fail if a window does not fit, or an attribute has
+    another rank.
+    """
     rank = len(extents)
     steps = per_axis("strides", strides, rank)
     spread = per_axis("dilations", dilations, rank)
@@ -106,7 +110,7 @@ def windows(
 
 
 def per_axis(name: str, numbers: Sequence[int] | None, rank: int) -> list[int]:
-    """One positive number per axis; 1 if none are given."""
+    """Return one positive number per axis; by default 1. Raises Fail for other numbers."""
     out = list(numbers) if numbers else [1] * rank
     if len(out) != rank or any(n < 1 for n in out):
         raise Fail(f"[ShapeInferenceError] Attribute {name} must be {rank} positive numbers, not {out}")
@@ -114,6 +118,7 @@ def per_axis(name: str, numbers: Sequence[int] | None, rank: int) -> list[int]:
 
 
 def window(n: Dim, size: Dim, stride: int, dilation: int, pads: tuple[Dim, Dim], auto_pad: str, ceil_mode: bool) -> Window:
+    """Return the window along one axis of n elements, with auto_pad and ceil_mode resolved. Raises Fail if it does not fit."""
     reach = (size - 1) * dilation + 1
     lo, hi = pads
     if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
@@ -138,7 +143,7 @@ def window(n: Dim, size: Dim, stride: int, dilation: int, pads: tuple[Dim, Dim],
 
 
 def bordered(x: Tensor, axis_windows: Sequence[Window], fill: float) -> Tensor:
-    """x with the windows' borders around its last axes, filled with this number; x itself if there are none."""
+    """Add the windows' borders, filled with this number, around the last axes of x."""
     outer = x.rank - len(axis_windows)
     lo = [0] * outer + [w.lo for w in axis_windows]
     hi = [0] * outer + [w.hi + w.beyond for w in axis_windows]
@@ -146,7 +151,9 @@ def bordered(x: Tensor, axis_windows: Sequence[Window], fill: float) -> Tensor:
 
 
 def pad(x: Tensor, lo: Sequence[Dim], hi: Sequence[Dim], fill: Tensor) -> Tensor:
-    """x: T[*d] with borders of `fill` (a scalar) -> T[*(lo + d + hi)]: parts of one whole, x and two slabs for each padded axis."""
+    """Add borders of `fill` (a scalar) around x: T[*d] -> T[*(lo + d + hi)]. The result is assembled from x and two slabs for each
+    padded axis.
+    """
     if all(isinstance(n, int) and n == 0 for n in (*lo, *hi)):
         return x
     shape = [a + n + b for a, n, b in zip(lo, x.shape, hi, strict=True)]
@@ -164,7 +171,7 @@ def pad(x: Tensor, lo: Sequence[Dim], hi: Sequence[Dim], fill: Tensor) -> Tensor
 
 
 def lowest(dtype: DType) -> float:
-    """The number that no maximum is: -infinity, or the least integer."""
+    """Return the neutral element of the maximum: -infinity, or the least integer."""
     if dtype.is_float:
         return float("-inf")
     return int(np.iinfo(dtype.numpy).min)
