@@ -1,7 +1,8 @@
-"""ConvTranspose as ordinary sums: the outputs o = q stride + p of one phase p are a convolution of stride 1.
+"""ConvTranspose as ordinary convolutions, one for each phase, that is, for each residue p of the outputs o = q stride + p.
 
-Input i reaches output o by tap r if o + lo = i stride + r dilation. For one phase these taps are every step-th one, r = first + t step
-with step = stride / gcd(stride, dilation), and then i = q + base - t dilation / gcd. Phases are interleaved by a view.
+Input i reaches output o by tap r if o + lo = i stride + r dilation. For one phase these are the taps r = first + t step, where step
+= stride / gcd(stride, dilation), and then i = q + base - t dilation / gcd(stride, dilation): a convolution of stride 1 over q. A
+view interleaves the phases.
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ from sardonyx.ops.reference import windows
 from sardonyx.ops.windows import pad, per_axis
 
 MOST_PHASES = 64
-"""Each is a convolution of its own."""
+"""Largest number of phases; each of them is a convolution of its own. Above it, `gathered` is used instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One residue of the outputs along an axis: its taps, and the input that the first of them reads for q = 0."""
+    """One residue of the outputs along an axis: its taps are first + t step for t < count; for q = 0 the first tap reads input
+    `base`.
+    """
 
     first: int
     step: int
@@ -43,20 +46,22 @@ class Phase:
     move: int  # how far the input moves back per tap
 
     def tap(self, t: Dim) -> Dim:
-        """Taps are counted from the last, so that the input moves forward."""
+        """Return tap number t, counted from the last tap, so that the input index grows with t."""
         return self.first + (self.count - 1) * self.step - t * self.step
 
     def source(self, q: Dim, t: Dim) -> Dim:
+        """Return the input that tap number t reads for output q of the phase."""
         return q + self.lowest + t * self.move
 
     @property
     def lowest(self) -> int:
+        """Return the least input index that the phase reads for q = 0."""
         return self.base - (self.count - 1) * self.move
 
 
 @dataclass(frozen=True)
 class TransposedAxis:
-    """One axis: `extent` inputs become `out` outputs; `before` of what they would be is cut off at the start."""
+    """One spatial axis: `extent` inputs become `out` outputs, after `before` outputs of the full result are cut off at the start."""
 
     extent: Dim
     size: int  # of the kernel
@@ -67,26 +72,29 @@ class TransposedAxis:
 
     @functools.cached_property
     def phases(self) -> tuple[Phase, ...]:
+        """Return the phases of the axis."""
         return phases(self.size, self.stride, self.dilation, self.before)
 
     @property
     def phase_size(self) -> Dim:
-        """How many outputs a phase has (the last one of some may lie past the end)."""
+        """Return how many outputs a phase has; the last one of some phases may lie past the end."""
         return ceil_divide(self.out, self.stride)
 
     @property
     def lo(self) -> int:
-        """The border that the phases need before the input,"""
+        """Return how many elements of border the phases need before the input."""
         return max(0, *(-p.lowest for p in self.phases))
 
     @property
     def hi(self) -> Dim:
-        """and after it."""
+        """Return how many elements of border the phases need after the input."""
         return maximum(self.phase_size + max(p.base for p in self.phases) - self.extent, 0)
 
 
 def phases(size: int, stride: int, dilation: int, lo: int) -> tuple[Phase, ...]:
-    """The taps of each residue p of the outputs: those r with (p + lo - r dilation) a multiple of the stride."""
+    """Return the phase of each residue p of the outputs: its taps are those r for which p + lo - r dilation is a multiple of the
+    stride.
+    """
     common = math.gcd(stride, dilation)
     step, move = stride // common, dilation // common
     out = []
@@ -110,9 +118,10 @@ def conv_transpose(
     pads: list[int] | None = None,
     strides: list[int] | None = None,
 ) -> Tensor:
-    """x: T[n, c, *d], w: T[c, m / group, *k], b: T[m] -> T[n, m, *o]
+    """Compute ConvTranspose: each input element adds its multiple of the kernel to the output, at i stride + r dilation - pad.
 
-    Raises Fail if the shapes don't fit each other or kernel_shape, Unsupported for a kernel or border that is not fixed.
+    x: T[n, c, *d], w: T[c, m / group, *k], b: T[m] -> T[n, m, *o]. Raises Fail if the shapes don't fit each other or kernel_shape,
+    Unsupported if the kernel's size or a border is symbolic.
     """
     shapes = x.shape, w.shape, group
     if x.rank < 3 or w.rank != x.rank or group < 1 or len(kernel_shape or w.shape[2:]) != x.rank - 2:
@@ -153,7 +162,7 @@ def conv_transpose(
 def transposed_axis(
     n: Dim, size: Dim, stride: int, dilation: int, extra: int, pads: tuple[int, int], auto_pad: str, asked: int | None
 ) -> TransposedAxis:
-    """One axis by ONNX's attributes; `asked` is its output_shape."""
+    """Return one axis, from ONNX's attributes. asked: its output_shape, or None"""
     if not isinstance(size, int):
         raise Unsupported("ConvTranspose with a kernel of symbolic size")
     full = (n - 1) * stride + extra + (size - 1) * dilation + 1
@@ -172,7 +181,9 @@ def transposed_axis(
 
 
 def gathered(x: Tensor, w: Tensor, axes: Sequence[TransposedAxis], group: int) -> Tensor:
-    """Each output as the sum over all taps, of which most reach no input: T[n, m, *o]. For strides so large that phases would be many."""
+    """Sum over all taps for each output, most of which reach no input. -> T[n, m, *o]. Used for strides so large that there would
+    be too many phases.
+    """
     carrier = scalar.wide(x.dtype)
 
     def term(at_channel: Channel, o: Sequence[Dim], r: Sequence[Dim]) -> Expr:
@@ -189,12 +200,12 @@ def gathered(x: Tensor, w: Tensor, axes: Sequence[TransposedAxis], group: int) -
 
 
 def is_multiple(place: Dim, of: int) -> Expr:
-    """place % of == 0, as a bool."""
+    """Return whether place is a multiple of `of`, as a bool expression."""
     return scalar.apply("eq", scalar.index(place % of), 0)
 
 
 def interleaved(x: Tensor, w: Tensor, axes: Sequence[TransposedAxis], group: int) -> Tensor:
-    """All phases, and the view that puts them in order: T[n, m, *o]"""
+    """Compute all phases and interleave them by a view. -> T[n, m, *o]"""
     zero = constant(np.zeros((), x.dtype.numpy))
     source = pad(x, [0, 0, *(a.lo for a in axes)], [0, 0, *(a.hi for a in axes)], zero)
     if all(a.stride == 1 for a in axes):
@@ -217,7 +228,7 @@ def interleaved(x: Tensor, w: Tensor, axes: Sequence[TransposedAxis], group: int
 
 
 def one_phase(x: Tensor, w: Tensor, axes: Sequence[TransposedAxis], chosen: Sequence[Phase], group: int) -> Tensor:
-    """x: T[n, c, *d] with its border -> T[n, m, *phase_size]"""
+    """Compute one phase. x: T[n, c, *d], already padded -> T[n, m, *phase sizes]"""
     phase_size = [a.phase_size for a in axes]
     if any(p.count == 0 for p in chosen):
         return expand_to(constant(np.zeros((), x.dtype.numpy)), [x.shape[0], group * w.shape[1], *phase_size])

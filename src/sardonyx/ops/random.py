@@ -106,12 +106,14 @@ def random_normal(shape: Sequence[int], dtype: int = 1, mean: float = 0.0, scale
 
 
 def random_normal_like(x: Tensor, dtype: int = 0, mean: float = 0.0, scale: float = 1.0, seed: float | None = None) -> Tensor:
-    """x: S[*d] -> T[*d] of numbers with this mean and standard deviation, T that of x without a dtype"""
+    """Compute RandomNormalLike: numbers with this mean and standard deviation in the shape of x. x: S[*d] -> T[*d]; without a dtype
+    T is S.
+    """
     return normal_tensor(x.shape, element_type(dtype) if dtype else x.dtype, mean, scale, seed)
 
 
 def bernoulli(p: Tensor, dtype: int = 0, seed: float | None = None) -> Tensor:
-    """p: S[*d] -> T[*d] with 1 with the probability p, else 0"""
+    """Compute Bernoulli: 1 with probability p, else 0. p: S[*d] -> T[*d]; without a dtype T is S."""
     out, carrier = element_type(dtype) if dtype else p.dtype, scalar.wide(p.dtype)
 
     def body(*i: Dim) -> Expr:
@@ -123,9 +125,10 @@ def bernoulli(p: Tensor, dtype: int = 0, seed: float | None = None) -> Tensor:
 
 
 def multinomial(logits: Tensor, dtype: int = 6, sample_size: int = 1, seed: float | None = None) -> Tensor:
-    """Classes drawn by their unnormalised log-probabilities: S[batch, classes] -> T[batch, sample_size]
+    """Compute Multinomial: draw classes by their unnormalised log-probabilities. logits: S[batch, classes] -> T[batch, sample_size]
 
-    Each is the class with the largest log-probability plus noise -log(-log(u)), u in (0, 1) (Gumbel 1954).
+    Each sample is the class with the greatest logit + noise, where noise = -log(-log(u)) for u uniform in (0, 1) (the Gumbel-max
+    method).
     """
     batch, classes = logits.shape
     shape = (batch, sample_size, classes)
@@ -142,6 +145,7 @@ def multinomial(logits: Tensor, dtype: int = 6, sample_size: int = 1, seed: floa
 
 
 def drawing(name: str, since: int, meaning: Meaning, reference: Callable[..., Any] | None = None) -> Op:
+    """Make the record of an operator that draws random numbers."""
     return Op(name, since=since, lower=meaning, gradient=Rule.NONE, quantised=Rule.NONE, reference=reference)
 
 

@@ -1,4 +1,6 @@
-"""Sizes and shapes: Shape, Size, Reshape and kin (other axes, the same elements), Expand, Tile; constants, ranges."""
+"""Operators on shapes: Shape, Size, Reshape, Flatten, Squeeze, Unsqueeze, Identity, Expand, Tile, Constant, ConstantOfShape, Range,
+EyeLike.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ from sardonyx.ops.reference import elementwise
 
 
 def vector(dims: Sequence[Dim]) -> Tensor:
-    """These sizes as a tensor: i64[n]"""
+    """Return sizes as a tensor. -> i64[n]"""
     if all(isinstance(d, int) for d in dims):
         return constant(np.array(dims, np.int64))
 
@@ -46,17 +48,17 @@ def vector(dims: Sequence[Dim]) -> Tensor:
 
 
 def sizes(t: Tensor) -> list[Dim]:
-    """The elements of a tensor of sizes, called by the names that tensors' sizes go by: i64[n] -> n sizes"""
+    """Return the elements of a tensor of sizes: i64[n] -> n sizes. Sizes of the model's dimensions keep their names."""
     return [named(n) for n in listed(t, "sizes")]
 
 
 def shape(x: Tensor, start: int = 0, end: int | None = None) -> Tensor:
-    """The sizes of axes start to end: T[*d] -> i64[n]"""
+    """Compute Shape: the sizes of the axes from start to end. x: T[*d] -> i64[n]"""
     return vector(x.shape[start:end])
 
 
 def size(x: Tensor) -> Tensor:
-    """The number of elements: T[*d] -> i64[]"""
+    """Compute Size: the number of elements. x: T[*d] -> i64[]"""
     count = product(x.shape)
     return compute(i64, (), lambda: scalar.index(count))
 
@@ -65,18 +67,21 @@ def size(x: Tensor) -> Tensor:
 
 
 def reshape(x: Tensor, target: Tensor, allowzero: int = 0) -> Tensor:
-    """The same elements in row-major order. target: i64[r], where -1 stands for what is left and 0 (without allowzero) for x's own
-    size of that axis. Raises Fail if the numbers of elements differ."""
+    """Compute Reshape: the elements of x in row-major order, in the shape target: i64[r].
+
+    A target of -1 is inferred from the number of elements; 0 (without allowzero) copies the size of that axis of x. Raises Fail if
+    the numbers of elements differ.
+    """
     return reshaped(x, target_shape(x, sizes(target), bool(allowzero)))
 
 
 def reshape_1(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """Before opset 5 the target is an attribute."""
+    """Reshape before opset 5, where the target is an attribute."""
     return reshaped(x, target_shape(x, shape, False))
 
 
 def target_shape(x: Tensor, target: Sequence[Dim], allowzero: bool) -> list[Dim]:
-    """The target's sizes, with 0 and -1 resolved; also in numbers that only data decide."""
+    """Return the target's sizes with 0 and -1 resolved, also if only the run knows them. Raises Fail for impossible sizes."""
     if sum(isinstance(d, int) and d == -1 for d in target) > 1 or any(isinstance(d, int) and d < -1 for d in target):
         raise Fail(f"[ShapeInferenceError] Reshape to {list(target)}")
     dims = [d if allowzero else own_size(x, axis, d) for axis, d in enumerate(target)]
@@ -89,7 +94,10 @@ def target_shape(x: Tensor, target: Sequence[Dim], allowzero: bool) -> list[Dim]
 
 
 def resolved(d: Dim, inferred: Dim, instead: Dim) -> Dim:
-    """d, and `instead` more where it is the size to be inferred. By a name where only data tell: such formulas grow fast."""
+    """Return the size d + inferred instead, where inferred is 1 if d is -1, else 0.
+
+    If only the run knows `inferred`, the formula is given a name, because such formulas grow fast when they are combined.
+    """
     if not isinstance(inferred, Int):
         return d + inferred * instead
     size = d + inferred * instead
@@ -98,7 +106,7 @@ def resolved(d: Dim, inferred: Dim, instead: Dim) -> Dim:
 
 
 def own_size(x: Tensor, axis: int, d: Dim) -> Dim:
-    """d, or x's size of this axis if d is 0."""
+    """Return d, or the size of this axis of x if d is 0. Raises Fail if x has no such axis."""
     zero = equals_or_no(d, 0)
     if zero == 0:
         return d
@@ -110,12 +118,14 @@ def own_size(x: Tensor, axis: int, d: Dim) -> Dim:
 
 
 def equals_or_no(d: Dim, number: int) -> Dim:
-    """1 where d == number; sizes (which are not negative) are taken to be other than 0 and -1."""
+    """Return 1 where d equals the number (0 or -1), else 0. Formulas known to be non-negative are sizes and taken to be neither."""
     return 0 if isinstance(d, Int) and is_nonnegative(d) else equals(d, number)
 
 
 def quotient(whole: Sequence[Dim], by: Sequence[Dim]) -> Dim:
-    """The product of `whole` divided by that of `by`; equal factors cancel first. Fails at run start if it leaves a rest."""
+    """Return the product of `whole` divided by that of `by`. Equal factors cancel first. The run fails if the division leaves a
+    remainder.
+    """
     left, divisors = list(whole), []
     for d in by:
         if d in left:
@@ -133,7 +143,10 @@ def quotient(whole: Sequence[Dim], by: Sequence[Dim]) -> Dim:
 
 
 def reshaped(x: Tensor, target: Sequence[Dim]) -> Tensor:
-    """x: T[*d] -> T[*target], which has as many elements."""
+    """Reshape x in row-major order. T[*d] -> T[*target]. The run fails if the numbers of elements differ.
+
+    Axes are matched in groups of equal size (see `groups`), so that an index map divides within a group only.
+    """
     require_equal(product(x.shape), product(target), "cannot reshape {} to {}", x.shape, target)
 
     def index(*i: Dim) -> list[Dim]:
@@ -154,9 +167,9 @@ def reshaped(x: Tensor, target: Sequence[Dim]) -> Tensor:
 
 
 def groups(xs: Sequence[Dim], ys: Sequence[Dim]) -> Iterator[tuple[list[int], list[int]]]:
-    """The shortest runs of axes on both sides whose products are equal as formulas (axes of one element left out).
+    """Yield the shortest runs of axes on both sides whose sizes have equal products as formulas; axes of size 1 are omitted.
 
-    What can't be told apart ends up in the last run.
+    Example: [a, 6, b] and [a, 2, 3, b] give (a; a), (6; 2, 3), (b; b). Axes after the last match that can be proven form one group.
     """
     left, right = ([a for a, n in enumerate(ns) if n != 1] for ns in (xs, ys))
     while left or right:
@@ -174,20 +187,22 @@ def groups(xs: Sequence[Dim], ys: Sequence[Dim]) -> Iterator[tuple[list[int], li
 
 
 def is_factor(p: Dim, q: Dim) -> bool:
-    """Is p a proper factor of q, or the smaller number?"""
+    """Return whether formula p is a proper factor of q, or, for numbers, whether p < q."""
     if not isinstance(p, Int) and not isinstance(q, Int):
         return p < q
     return len(terms(p)) == 1 and split(q, p)[1] == 0
 
 
 def flatten(x: Tensor, axis: int = 1) -> Tensor:
-    """T[*d] -> T[product of the axes before `axis`, product of the others]"""
+    """Compute Flatten: a matrix. T[*d] -> T[product of the sizes before `axis`, product of the other sizes]"""
     axis = axis if axis == x.rank else normal_axis(axis, x.rank)
     return reshaped(x, [product(x.shape[:axis]), product(x.shape[axis:])])
 
 
 def squeeze_axes(x: Tensor, axes: Sequence[int] | None) -> Tensor:
-    """x without these axes, or without all of one element (which a run's sizes decide)."""
+    """Remove these axes, or all axes of size 1 (which the sizes fed to a run decide). The run fails if a named axis has another
+    size.
+    """
     if axes is None:
         return drop(x, [a for a, n in enumerate(x.shape) if ask(n - 1, "==")])
     dropped = normal_axes(axes, x.rank)
@@ -197,16 +212,17 @@ def squeeze_axes(x: Tensor, axes: Sequence[int] | None) -> Tensor:
 
 
 def squeeze(x: Tensor, axes: Tensor | None = None) -> Tensor:
-    """T[*d] -> T[*d without the axes]. Raises Fail if one has not one element."""
+    """Compute Squeeze: remove axes of size 1. T[*d] -> T[*d without the axes]. The run fails if one has another size."""
     return removed(x, axes) if axes is not None and not decided(axes) else squeeze_axes(x, known_axes(axes))
 
 
 def squeeze_1(x: Tensor, axes: Sequence[int] | None = None) -> Tensor:
-    """Before opset 13 the axes are an attribute."""
+    """Squeeze before opset 13, where the axes are an attribute."""
     return squeeze_axes(x, axes)
 
 
 def unsqueeze_axes(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """Insert axes of size 1. axes: their positions in the result"""
     rank = x.rank + len(axes)
     new = normal_axes(axes, rank)
     kept = [a for a in range(rank) if a not in new]
@@ -215,12 +231,12 @@ def unsqueeze_axes(x: Tensor, axes: Sequence[int]) -> Tensor:
 
 
 def unsqueeze(x: Tensor, axes: Tensor) -> Tensor:
-    """T[*d] -> T[*d with 1 at these axes of the result]"""
+    """Compute Unsqueeze: insert axes of size 1. axes: their positions in the result"""
     return unsqueeze_axes(x, known_axes(axes) or []) if decided(axes) else inserted(x, axes)
 
 
 def unsqueeze_1(x: Tensor, axes: Sequence[int]) -> Tensor:
-    """Before opset 13 the axes are an attribute."""
+    """Unsqueeze before opset 13, where the axes are an attribute."""
     return unsqueeze_axes(x, axes)
 
 
@@ -232,12 +248,15 @@ def identity(x: Tensor) -> Tensor:
 
 
 def expand(x: Tensor, target: Tensor) -> Tensor:
-    """x broadcast with the shape target: i64[r]"""
+    """Compute Expand: broadcast x with the shape target: i64[r]"""
     return expand_to(x, broadcast(x.shape, sizes(target)))
 
 
 def tile(x: Tensor, repeats: Tensor) -> Tensor:
-    """T[*d] -> T[d[0] repeats[0], d[1] repeats[1], ...]. repeats: i64[rank]"""
+    """Compute Tile: repeat x along each axis. T[*d] -> T[d[0] repeats[0], d[1] repeats[1], ...]. repeats: i64[rank]
+
+    Raises Fail if the number of repeats is wrong.
+    """
     times = listed(repeats, "repeats of Tile")
     if len(times) != x.rank:
         raise Fail(f"[ShapeInferenceError] {len(times)} repeats for {list(x.shape)}")
@@ -253,7 +272,9 @@ def tile(x: Tensor, repeats: Tensor) -> Tensor:
 
 
 def constant_of_shape(target: Tensor, value: npt.NDArray[Any] | None = None) -> Tensor:
-    """target: i64[r] -> T[*target] of one number (a tensor of one element; f32 zero without it)"""
+    """Compute ConstantOfShape: a tensor filled with the value (an array of one element, by default f32 zero). target: i64[r] ->
+    T[*target]
+    """
     if value is not None and value.size != 1:
         raise Fail(f"[ShapeInferenceError] ConstantOfShape of {value.size} numbers")
     number = constant(np.zeros((), np.float32) if value is None else value.reshape(()))
@@ -267,7 +288,7 @@ def constant_node(
     value_int: int | None = None,
     value_ints: Sequence[int] | None = None,
 ) -> Tensor:
-    """The tensor of the attribute that is given."""
+    """Return the tensor of the one attribute that is given. Raises Fail for none or several, Unsupported for strings."""
     given = [
         *([] if value is None else [value]),
         *(np.array(v, np.float32) for v in (value_float, value_floats) if v is not None),
@@ -281,9 +302,9 @@ def constant_node(
 
 
 def arange(start: Tensor, limit: Tensor, delta: Tensor, stash_type: int = 1) -> Tensor:
-    """start + i delta for all i >= 0 before the limit: T[], T[], T[] -> T[n]. Narrow floats count in the dtype stash_type.
+    """Compute Range: start + i delta for all i >= 0 before the limit. T[], T[], T[] -> T[n]
 
-    Vectors of one element pass for scalars. Raises Fail for others.
+    Narrow floats are computed in the dtype of stash_type. Vectors of one element count as scalars. Raises Fail for larger tensors.
     """
     start, limit, delta = map(as_scalar, (start, limit, delta))
     first, last, step = (known(t) for t in (start, limit, delta))
@@ -303,13 +324,15 @@ def arange(start: Tensor, limit: Tensor, delta: Tensor, stash_type: int = 1) -> 
 
 
 def as_scalar(x: Tensor) -> Tensor:
-    """The only element: T[.., 1, ..] -> T[]. Raises Fail if there are more."""
+    """Return the only element of a tensor. T[.., 1, ..] -> T[]. The run fails if there are more."""
     require_equal(product(x.shape), 1, "{} stands where there must be one number", x)
     return view(x, [], lambda: (0,) * x.rank) if x.rank else x
 
 
 def steps(start: Dim, limit: Dim, delta: Dim) -> Dim | None:
-    """How many steps of delta from start stay before the limit, as a formula, or None where the sign of delta is not known."""
+    """Return how many steps of delta from start stay before the limit, as a formula, or None if the sign of delta is not known.
+    Raises Fail for a delta of 0.
+    """
     if isinstance(delta, Int):
         return None
     if delta == 0:
@@ -319,7 +342,7 @@ def steps(start: Dim, limit: Dim, delta: Dim) -> Dim | None:
 
 
 def count_of_steps(start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
-    """The same as a tensor: i64[1]; 0 for a step of 0"""
+    """Return the number of steps as a tensor that the run computes: i64[1]; 0 for a delta of 0."""
     carrier = f64 if start.dtype.is_float else i64
 
     def body(_: Dim) -> Expr:
@@ -336,7 +359,7 @@ def count_of_steps(start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
 
 
 def eye_like(x: Tensor, dtype: int | None = None, k: int = 0) -> Tensor:
-    """x: S[n, m] -> T[n, m] with ones on the k-th diagonal"""
+    """Compute EyeLike: ones on the k-th diagonal, else zeros. x: S[n, m] -> T[n, m]"""
     require_ranks("EyeLike of {}, which is no matrix", (x, 2))
     out: DType = x.dtype if dtype is None else element_type(dtype)
     one, zero = scalar.literal(1, out), scalar.literal(0, out)
@@ -354,7 +377,7 @@ def ints(*numbers: int) -> npt.NDArray[np.int64]:
 
 
 def quiet(name: str, meaning: Callable[..., Tensor], since: int, *cases: Case) -> Op:
-    """A record of an operator without a gradient."""
+    """Make the record of an operator without a gradient."""
     return Op(name, since=since, lower=meaning, cases=cases, gradient=Rule.NONE)
 
 

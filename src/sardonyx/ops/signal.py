@@ -1,7 +1,7 @@
-"""Fourier transforms (DFT, STFT), windows, mel weights.
+"""Fourier transforms (DFT, STFT), window functions, MelWeightMatrix.
 
-A complex number is a last axis of two. A transform of N points is a product with a constant matrix over (point, part); where N is a
-known product N1 N2 it goes in two steps of N1 and N2 points (Cooley and Tukey), and so on:
+A complex number is an axis of size 2 (real, imaginary) at the end. A transform of N points is a product with a constant matrix. If
+N is known and N = N1 N2, it is computed in two steps of N1 and N2 points (Cooley and Tukey), each again divided in the same way:
 
     n = n1 N2 + n2,  k = k1 + N1 k2:   X[k] = sum over n2 of (w^(n2 k1) sum over n1 of x[n] w1^(n1 k1)) w2^(n2 k2)
 """
@@ -28,18 +28,22 @@ from sardonyx.ops.ranks import require_ranks
 from sardonyx.ops.record import Case, Op, Rule
 
 SMALL = 32
-"""A transform of so few points goes in one step."""
+"""Transforms of at most this many points are one matrix product."""
 LARGEST_TABLE = 1 << 22
-"""Numbers of a table that is made when the model is loaded; what larger ones hold is computed where it is read."""
+"""Largest number of elements of a table that is computed when the model is loaded. Elements of larger tables are computed where
+they are read.
+"""
 MOST_DIVISORS = 1 << 20
-"""That are tried: a transform of a length beyond the square of this is no matter of memory, but of what a model claims."""
+"""Largest number of divisors that are tried, so that a model which merely claims a huge length is loaded in bounded time."""
 
 
 # ---- transforms of the axis before the last ----------------------------------------------------------------------------------
 
 
 def transform(x: Tensor, sign: int) -> Tensor:
-    """sum over n of x[n] exp(sign 2 pi i n k / N). x: T[*d, N, 1 or 2] (real or complex) -> T[*d, N, 2]"""
+    """Compute sum over n of x[n] exp(sign 2 pi i n k / N) along the axis before the last. x: T[*d, N, 1 or 2] (real or complex) ->
+    T[*d, N, 2]
+    """
     n, parts = x.shape[-2:]
     if not isinstance(n, int) or not isinstance(parts, int):
         return multiplied(x, symbolic_matrix(n, parts, sign, x.dtype))
@@ -51,12 +55,12 @@ def transform(x: Tensor, sign: int) -> Tensor:
 
 
 def factor(n: int) -> int:
-    """The least divisor of n that is not below its square root; n for a prime. Of lengths that no memory holds, a larger one."""
+    """Return the least divisor of n that is at least its square root: n itself for a prime. For huge n it may be a greater divisor."""
     return next(n // d for d in range(min(math.isqrt(max(n, 1)), MOST_DIVISORS), 0, -1) if n % d == 0) if n else n
 
 
 def multiplied(x: Tensor, f: Tensor) -> Tensor:
-    """x: T[*d, n, c], f: T[n, c, k, o] -> T[*d, k, o]"""
+    """Multiply by a transform's matrix. x: T[*d, n, c], f: T[n, c, k, o] -> T[*d, k, o]"""
     n, parts, k, o = f.shape
     outer = x.rank - 2
     carrier = scalar.wide(x.dtype)
@@ -69,7 +73,7 @@ def multiplied(x: Tensor, f: Tensor) -> Tensor:
 
 
 def matrix(n: int, parts: int, sign: int, dtype: DType) -> np.ndarray:
-    """exp(sign 2 pi i n k / N) as a matrix from (n, part) to (k, part): [n, parts, n, 2]"""
+    """Return exp(sign 2 pi i n k / N) as a real matrix from (n, part) to (k, part). -> [n, parts, n, 2]"""
     k = np.arange(n)
     angle = np.outer(k, k) % n * (2 * math.pi / n)
     cos, sin = np.cos(angle), sign * np.sin(angle)
@@ -78,7 +82,7 @@ def matrix(n: int, parts: int, sign: int, dtype: DType) -> np.ndarray:
 
 
 def symbolic_matrix(n: Dim, parts: Dim, sign: int, dtype: DType) -> Tensor:
-    """The same where n is known only at run time."""
+    """Return what `matrix` returns, as a tensor whose elements are computed where they are read: for n that only the run knows."""
 
     def body(point: Dim, c: Dim, k: Dim, part: Dim) -> Expr:
         angle = angle_of(point * k % n, n)
@@ -91,20 +95,22 @@ def symbolic_matrix(n: Dim, parts: Dim, sign: int, dtype: DType) -> Tensor:
 
 
 def angle_of(k: Dim, n: Dim) -> Expr:
-    """2 pi k / n in f64"""
+    """Return 2 pi k / n in f64."""
     share = scalar.div(scalar.cast(scalar.index(k), f64), scalar.cast(scalar.index(n), f64))
     return scalar.mul(share, 2 * math.pi)
 
 
 def cooley_tukey(x: Tensor, n1: int, n2: int, sign: int) -> Tensor:
-    """x: T[*d, n1 n2, c] -> T[*d, n1 n2, 2]"""
+    """Compute a transform of n1 n2 points: DFTs of n1 points, twiddle factors, DFTs of n2 points. x: T[*d, n1 n2, c] -> T[*d, n1
+    n2, 2]
+    """
     outer, parts = list(x.shape[:-2]), x.shape[-1]
     split = view(x, [*outer, n2, n1, parts], lambda *i: (*i[:-3], i[-2] * n2 + i[-3], i[-1]))
     a = transform(split, sign)  # [*d, n2, k1, 2]
     twiddle = twiddles(n1, n2, sign, x.dtype)
 
     def twisted(*i: Dim) -> Expr:
-        """a w^(n2 k1), as [*d, k1, n2, part]"""
+        """Return an element of a w^(n2 k1), in the order [*d, k1, n2, part]."""
         own, (k, point, part) = i[:-3], i[-3:]
         real, imaginary = at(a, (*own, point, k, 0)), at(a, (*own, point, k, 1))
         cos, sin = at(twiddle, (point, k, 0)), at(twiddle, (point, k, 1))
@@ -117,7 +123,7 @@ def cooley_tukey(x: Tensor, n1: int, n2: int, sign: int) -> Tensor:
 
 
 def twiddles(n1: int, n2: int, sign: int, dtype: DType) -> Tensor:
-    """exp(sign 2 pi i n k / (n1 n2)): T[n2, n1, 2]"""
+    """Return the twiddle factors exp(sign 2 pi i n k / (n1 n2)). -> T[n2, n1, 2]"""
     if 2 * n1 * n2 <= LARGEST_TABLE:
         angle = np.outer(np.arange(n2), np.arange(n1)) * (2 * math.pi / (n1 * n2))
         return constant(np.stack([np.cos(angle), sign * np.sin(angle)], -1).astype(dtype.numpy))
@@ -134,9 +140,11 @@ def twiddles(n1: int, n2: int, sign: int, dtype: DType) -> Tensor:
 
 
 def dft(x: Tensor, dft_length: Tensor | None = None, axis: Tensor | None = None, inverse: int = 0, onesided: int = 0) -> Tensor:
-    """x: T[*d, 1 or 2], transformed along an axis (the one before the last by default), cut or filled up to dft_length -> T[*d', 2]
+    """Compute DFT: the Fourier transform along an axis (by default the one before the last), truncated or zero-padded to
+    dft_length. x: T[*d, 1 or 2] -> T[*d', 2]
 
-    onesided: of a real x the first half of the spectrum; inverse, a real result T[*d', 1] of half a spectrum.
+    onesided: the first half of the spectrum of a real x; with inverse the real signal T[*d', 1] of half a spectrum.
+    Raises Unsupported if only the run knows the axis, Fail for impossible axes and lengths.
     """
     where = -2
     if axis is not None:
@@ -148,7 +156,7 @@ def dft(x: Tensor, dft_length: Tensor | None = None, axis: Tensor | None = None,
 
 
 def dft_17(x: Tensor, dft_length: Tensor | None = None, axis: int = 1, inverse: int = 0, onesided: int = 0) -> Tensor:
-    """Before opset 20 the axis is an attribute."""
+    """DFT before opset 20, where the axis is an attribute."""
     along = normal_axis(axis, x.rank)
     if along == x.rank - 1:
         raise Fail("DFT along the axis of real and imaginary parts")
@@ -163,22 +171,23 @@ def dft_17(x: Tensor, dft_length: Tensor | None = None, axis: int = 1, inverse: 
 
 
 def scalar_size(t: Tensor) -> Dim:
-    """The size that a tensor of one element gives."""
+    """Return the size that a tensor of one element holds."""
     return only(t, "a length")
 
 
 def require_parts(x: Tensor) -> None:
-    """The last axis holds a real part, or a real and an imaginary one."""
+    """Require that the last axis holds a real part, or a real and an imaginary part."""
     n = x.shape[-1]
     require_equal((n - 1) * (n - 2), 0, "{} has not 1 or 2 parts on its last axis", x.shape)
 
 
 def default_length(n: Dim, from_half: bool) -> Dim:
+    """Return the length of the signal: n, or 2 (n - 1) if x is half a spectrum."""
     return 2 * (n - 1) if from_half else n
 
 
 def one_axis(x: Tensor, length: Dim, inverse: bool, onesided: bool) -> Tensor:
-    """The transform of x: T[*d, n, 1 or 2] along the axis before the last."""
+    """Transform x along the axis before the last. x: T[*d, n, 1 or 2] -> T[*d, length or length // 2 + 1, 1 or 2]"""
     if not inverse:
         y = transform(resized(x, length), -1)
         return view(y, [*y.shape[:-2], length // 2 + 1, 2], lambda *i: i) if onesided else y
@@ -190,7 +199,7 @@ def one_axis(x: Tensor, length: Dim, inverse: bool, onesided: bool) -> Tensor:
 
 
 def resized(x: Tensor, length: Dim) -> Tensor:
-    """x: T[*d, n, c] cut to `length` points, or filled up with zeros."""
+    """Truncate or zero-pad x to `length` points. T[*d, n, c] -> T[*d, length, c]"""
     n = x.shape[-2]
     if n == length:
         return x
@@ -201,7 +210,7 @@ def resized(x: Tensor, length: Dim) -> Tensor:
 
 
 def mirrored(x: Tensor, length: Dim) -> Tensor:
-    """The whole spectrum of a real signal from its first half: X[length - k] is X[k]'s conjugate. -> T[*d, length, 2]"""
+    """Complete the spectrum of a real signal from its first half: X[length - k] is the conjugate of X[k]. -> T[*d, length, 2]"""
 
     def body(*i: Dim) -> Expr:
         k, part = i[-2:]
@@ -214,13 +223,14 @@ def mirrored(x: Tensor, length: Dim) -> Tensor:
 
 
 def moved_to_end(x: Tensor, axis: int) -> Tensor:
-    """The axis becomes the one before the last."""
+    """Move the axis to the place before the last axis."""
     shape = [n for a, n in enumerate(x.shape) if a != axis]
     shape.insert(x.rank - 2, x.shape[axis])
     return view(x, shape, lambda *i: (*i[:axis], i[-2], *i[axis:-2], i[-1]))
 
 
 def moved_back(y: Tensor, axis: int) -> Tensor:
+    """Move the axis before the last back to its place `axis`."""
     shape = [*y.shape[:-2], y.shape[-1]]
     shape.insert(axis, y.shape[-2])
     return view(y, shape, lambda *i: (*i[:axis], *i[axis + 1 : -1], i[axis], i[-1]))
@@ -229,8 +239,11 @@ def moved_back(y: Tensor, axis: int) -> Tensor:
 def stft(
     signal: Tensor, frame_step: Tensor, window: Tensor | None = None, frame_length: Tensor | None = None, onesided: int = 1
 ) -> Tensor:
-    """The transforms of the frames, each times the window. signal: T[b, n, 1 or 2], or T[b, n] of real numbers, window: T[l]
-    -> T[b, frames, l or l // 2 + 1, 2]"""
+    """Compute STFT: the transform of each frame times the window. signal: T[b, n, 1 or 2] or T[b, n], window: T[l] -> T[b, frames,
+    l or l // 2 + 1, 2]
+
+    Frame f begins at f frame_step. Raises Fail for lengths that don't fit.
+    """
     if signal.rank == 2:
         signal = view(signal, [*signal.shape, 1], lambda b, n, _: (b, n))
     require_ranks("STFT of a signal of shape {} by a window of shape {}", (signal, 3), (window, 1))
@@ -260,7 +273,10 @@ def stft(
 
 
 def cosine_window(weights: Sequence[float]) -> Callable[..., Tensor]:
-    """The operator: size: i64[] -> T[size], sum over j of weights[j] cos(2 pi j n / N), N = size (size - 1 if not periodic)"""
+    """Return the operator of a window function: sum over j of weights[j] cos(2 pi j n / N). size: i64[] -> T[size]
+
+    N is the size, or size - 1 if the window is not periodic.
+    """
 
     def window(size: Tensor, periodic: int = 1, output_datatype: int = 1) -> Tensor:
         n = scalar_size(size)
@@ -285,13 +301,15 @@ def mel_weight_matrix(
     upper_edge_hertz: Tensor,
     output_datatype: int = 1,
 ) -> Tensor:
-    """Triangles over the bins of a spectrum, evenly spaced on the mel scale: T[dft_length // 2 + 1, num_mel_bins]"""
+    """Compute MelWeightMatrix: triangular filters over the bins of a spectrum, evenly spaced on the mel scale. -> T[dft_length // 2
+    + 1, num_mel_bins]
+    """
     bands, length, rate = (scalar_size(t) for t in (num_mel_bins, dft_length, sample_rate))
     low, high = (mel(scalar.cast(at(t, ()), f64)) for t in (lower_edge_hertz, upper_edge_hertz))
     step = scalar.div(scalar.sub(high, low), scalar.cast(scalar.index(bands + 2), f64))
 
     def corner(k: Dim) -> Expr:
-        """The bin of the frequency at the k-th corner of the triangles."""
+        """Return the bin of the frequency at corner k of the triangles."""
         place = scalar.add(scalar.mul(scalar.cast(scalar.index(k), f64), step), low)
         hertz = scalar.mul(scalar.apply("expm1", scalar.mul(place, math.log(10) / 2595)), 700)
         share = scalar.div(scalar.mul(hertz, scalar.cast(scalar.index(length + 1), f64)), scalar.cast(scalar.index(rate), f64))
@@ -312,12 +330,12 @@ def mel_weight_matrix(
 
 
 def mel(hertz: Expr) -> Expr:
-    """2595 log10(1 + f / 700)"""
+    """Convert a frequency to mel: 2595 log10(1 + f / 700)."""
     return scalar.mul(scalar.apply("log1p", scalar.div(hertz, 700)), 2595 / math.log(10))
 
 
 def share_of(a: Expr, b: Expr, c: Expr, d: Expr) -> Expr:
-    """(a - b) / (c - d) of integers, in f64"""
+    """Compute (a - b) / (c - d) of integers, in f64."""
     return scalar.div(scalar.cast(scalar.sub(a, b), f64), scalar.cast(scalar.sub(c, d), f64))
 
 

@@ -1,4 +1,4 @@
-"""Softmax, LogSoftmax, Hardmax. Before opset 13 they run over all axes from `axis` on; from then on over that axis alone."""
+"""Softmax, LogSoftmax, Hardmax. Before opset 13 they treat all axes from `axis` on as one; since then they work along `axis` only."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from sardonyx.ops.reference.arrays import Array
 
 
 def softmax_over(x: Tensor, axes: Sequence[int]) -> Tensor:
-    """exp(x) / sum of exp(x) over the axes: T[*d] -> T[*d]"""
+    """Compute exp(x - max) / sum of exp(x - max) over the axes. T[*d] -> T[*d]"""
     e = pointwise(lambda v: scalar.apply("exp", v), sub(x, along("max", x, axes)))
     return div(e, along("add", e, axes))
 
 
 def log_softmax_over(x: Tensor, axes: Sequence[int]) -> Tensor:
-    """x - log of sum of exp(x) over the axes: T[*d] -> T[*d]"""
+    """Compute x - max - log(sum of exp(x - max)) over the axes. T[*d] -> T[*d]"""
     shifted = sub(x, along("max", x, axes))
     total = along("add", shifted, axes, lambda v: scalar.apply("exp", v))
     return sub(shifted, pointwise(lambda v: scalar.apply("log", v), total))
 
 
 def hardmax_over(x: Tensor, axes: Sequence[int]) -> Tensor:
-    """1 at the first largest element along the axes, taken as one, else 0: T[*d] -> T[*d]"""
+    """Compute 1 at the first greatest element along the axes, which count as one axis, else 0. T[*d] -> T[*d]"""
     extents = [x.shape[a] for a in axes]
     steps = strides(extents)
     largest = along("max", x, axes)
@@ -54,7 +54,7 @@ def hardmax_over(x: Tensor, axes: Sequence[int]) -> Tensor:
 
 
 def over_one(meaning: Callable[[Tensor, Sequence[int]], Tensor]) -> Callable[..., Tensor]:
-    """The operator from opset 13 on."""
+    """Return the operator's form since opset 13: along one axis."""
 
     def along_axis(x: Tensor, axis: int = -1) -> Tensor:
         return meaning(x, [normal_axis(axis, x.rank)])
@@ -63,7 +63,7 @@ def over_one(meaning: Callable[[Tensor, Sequence[int]], Tensor]) -> Callable[...
 
 
 def over_rest(meaning: Callable[[Tensor, Sequence[int]], Tensor]) -> Callable[..., Tensor]:
-    """The operator before opset 13: x is taken as a matrix, split at the axis."""
+    """Return the operator's form before opset 13: over all axes from `axis` on."""
 
     def from_axis(x: Tensor, axis: int = 1) -> Tensor:
         return meaning(x, range(normal_axis(axis, x.rank), x.rank))
@@ -86,7 +86,9 @@ def versions(
     older: Callable[[Array], Array],
     newer: Callable[..., Array] | None = None,
 ) -> tuple[Op, Op]:
-    """older, newer: the operator in numpy, of rows before opset 13."""
+    """Make the records of both forms. older: the operator in numpy on rows; newer: its form since opset 13 in numpy, if
+    onnx.reference's is wrong
+    """
     flat = reference.flattened(older)
     return (
         Op(name, since=13, expand=over_one(meaning), gradient=Rule.DERIVED, cases=CASES, reference=newer),

@@ -1,4 +1,4 @@
-"""Operators that look for elements: TopK, Unique, by heaps of positions; NonZero."""
+"""Operators that search elements: TopK, Unique, NonZero. TopK and Unique sort positions in heaps."""
 
 from __future__ import annotations
 
@@ -27,9 +27,12 @@ from sardonyx.ops.shape import reshaped
 
 @functools.cache
 def top_k_kernel(dtype: DType, largest: bool) -> Kernel:
-    """Of each of outer x inner rows of n elements the first k in order, ties by position.
+    """Build the kernel of TopK: for each row of n elements the k first in order, equal elements by position.
 
-    parallel for row:  heap of the first k positions; every better one replaces the last of them; sort the heap
+    parallel for row:
+      heap of the first k positions, the worst at the root
+      for each other position:  if its element is better, it replaces the root
+      sort the heap
     """
     b = KernelBuilder(f"top k of {dtype}")
     outer, n, inner, k = (b.size(s) for s in ("outer", "n", "inner", "k"))
@@ -59,11 +62,15 @@ def top_k_kernel(dtype: DType, largest: bool) -> Kernel:
 
 
 def top_k(x: Tensor, k: Tensor, axis: int = -1, largest: int = 1, sorted: int = 1) -> tuple[Tensor, ...]:  # noqa: A002
-    """The k largest (or smallest) along the axis, in order. x: T[.., n, ..], k: i64[1] -> T[.., k, ..], i64[.., k, ..] positions"""
+    """Compute TopK: the k greatest (or least) elements along the axis, in order, and their positions.
+
+    x: T[.., n, ..], k: i64[1] -> T[.., k, ..], i64[.., k, ..]
+    """
     return top(x, only(k, "k of TopK"), axis, bool(largest))
 
 
 def top(x: Tensor, k: Dim, axis: int, largest: bool) -> tuple[Tensor, ...]:
+    """Compute TopK for k known as a size. Raises Fail if k is negative or greater than the axis."""
     along = normal_axis(axis, x.rank)
     n = x.shape[along]
     require_nonnegative(n - k, "TopK of {} among {} elements", k, n)
@@ -74,12 +81,12 @@ def top(x: Tensor, k: Dim, axis: int, largest: bool) -> tuple[Tensor, ...]:
 
 
 def top_k_10(x: Tensor, k: Tensor, axis: int = -1) -> tuple[Tensor, ...]:
-    """Before opset 11 always the largest."""
+    """TopK of opset 10, which always returns the greatest elements."""
     return top(x, only(k, "k of TopK"), axis, largest=True)
 
 
 def top_k_1(x: Tensor, *, k: int, axis: int = -1) -> tuple[Tensor, ...]:
-    """Before opset 10 k is an attribute."""
+    """TopK before opset 10, where k is an attribute."""
     return top(x, k, axis, largest=True)
 
 
@@ -88,10 +95,13 @@ def top_k_1(x: Tensor, *, k: int, axis: int = -1) -> tuple[Tensor, ...]:
 
 @functools.cache
 def unique_kernel(dtype: DType, in_order: bool) -> Kernel:
-    """Groups of equal items among n, each of outer x inner numbers: how many groups, and of each its first item and its size; of
-    each item its group. Groups are in the order of their numbers, or (not in_order) of their first items.
+    """Build the kernel of Unique: group equal items along an axis of n items, each of outer x inner numbers.
 
-    heap-sort all items, ties by position;  walk over them: an item that differs from the one before begins a group
+        sort all items by heapsort, equal items by position
+        for each item in order:  an item that differs from the one before begins a new group
+
+    Outputs: each group's first item and size, each item's group, the number of groups. Groups are in the order of their numbers, or
+    (in_order false) of their first items.
     """
     b = KernelBuilder(f"unique of {dtype}")
     outer, n, inner = (b.size(s) for s in ("outer", "n", "inner"))
@@ -100,7 +110,7 @@ def unique_kernel(dtype: DType, in_order: bool) -> Kernel:
     total = b.output("total", i64, 1)
 
     def number(p: Value, at: Dim) -> Value:
-        """The at-th number of item p."""
+        """Return number `at` of item p."""
         return comparable(x[(at // inner * n + trusted(p, n)) * inner + at % inner])
 
     def before(p: Value, q: Value) -> Value:
@@ -138,7 +148,7 @@ def unique_kernel(dtype: DType, in_order: bool) -> Kernel:
 
 
 def first_difference(b: KernelBuilder, size: Dim, numbers: Callable[[Dim], tuple[Value, Value]]) -> Local:
-    """The first place at which two items differ, or `size`."""
+    """Emit a search for the first position at which two items differ, or `size`."""
     place = b.local(i64, 0)
     equal = b.local(boolean, True)
     with b.while_(equal.value & (place.value < as_index(size))):
@@ -151,7 +161,7 @@ def first_difference(b: KernelBuilder, size: Dim, numbers: Callable[[Dim], tuple
 
 
 def renumber(b: KernelBuilder, n: Dim, first: Array, group: Array, count: Array, last: Value) -> None:
-    """Puts the groups 0 .. last in the order of their first items."""
+    """Emit loops that renumber the groups 0 to `last` in the order of their first items."""
     number, old_first, old_count = (b.scratch(s, i64, n) for s in ("number", "old first", "old count"))
     with b.loop("g", n) as g, b.if_(as_index(g) <= last):
         old_first[g] = first[g]
@@ -169,8 +179,11 @@ def renumber(b: KernelBuilder, n: Dim, first: Array, group: Array, count: Array,
 
 
 def unique(x: Tensor, axis: int | None = None, sorted: int = 1) -> tuple[Tensor, ...]:  # noqa: A002
-    """The different slices of an axis (numbers of the flattened x without one): T[.., u, ..], each one's first place: i64[u], for each
-    slice of x which one it is: i64[n], and how often each occurs: i64[u]"""
+    """Compute Unique: the different slices along the axis, or the different elements of the flattened x if axis is None.
+
+    Returns them: T[.., u, ..], each one's first position: i64[u], for each slice of x its index among them: i64[n], and their
+    counts: i64[u].
+    """
     source = reshaped(x, [product(x.shape)]) if axis is None else x
     along = 0 if axis is None else normal_axis(axis, x.rank)
     n = source.shape[along]
@@ -190,7 +203,9 @@ def unique(x: Tensor, axis: int | None = None, sorted: int = 1) -> tuple[Tensor,
 
 
 def non_zero(x: Tensor) -> Tensor:
-    """The indices of the elements that are not 0, in row-major order: i64[rank, count]; a scalar counts as a vector of one"""
+    """Compute NonZero: the indices of the elements that are not 0, in row-major order. -> i64[rank, count]; a scalar counts as a
+    vector of one.
+    """
     shape = x.shape or (1,)
     mask = pointwise(lambda e: scalar.cast(e, boolean), x, dtype=boolean)
     places, count = places_of_true(reshaped(mask, [product(shape)]))

@@ -1,4 +1,4 @@
-"""Support vector machines of ai.onnx.ml: SVMRegressor, SVMClassifier."""
+"""Support vector machines of the domain ai.onnx.ml: SVMRegressor, SVMClassifier."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ Numbers = npt.NDArray[Any]
 
 
 def kernel_values(x: Tensor, vectors: Numbers, kind: str, params: Sequence[float]) -> Tensor:
-    """The kernel function of each row and each vector. x: T[n, f], vectors: [s, f], params: gamma, coef0, degree -> T[n, s]"""
+    """Compute the kernel function (LINEAR, POLY, RBF, SIGMOID) of each row and each support vector.
+
+    x: T[n, f], vectors: [s, f], params: gamma, coef0, degree -> T[n, s]. Raises Fail for another kernel.
+    """
     require_equal(x.shape[1], vectors.shape[1], "features {} for support vectors of {} numbers", x.shape, vectors.shape[1])
     gamma, offset, degree = (*params, 0.0, 0.0, 0.0)[:3]
     if kind == "RBF":
@@ -54,12 +57,12 @@ def kernel_values(x: Tensor, vectors: Numbers, kind: str, params: Sequence[float
 
 
 def weighted(values: Tensor, weights: Numbers) -> Tensor:
-    """values: T[n, s], weights: [s, e] -> T[n, e]"""
+    """Multiply kernel values by weights. values: T[n, s], weights: [s, e] -> T[n, e]"""
     return linalg.product(values, constant(np.ascontiguousarray(weights).astype(values.dtype.numpy)), values.dtype)
 
 
 def require_one_of_each(**lists: Sequence[float]) -> None:
-    """Raises Fail for a list without numbers."""
+    """Require that no list is empty. Raises Fail with the list's name."""
     for name, values in lists.items():
         if not values:
             raise Fail(f"an SVM without {name}")
@@ -76,8 +79,10 @@ def svm_regressor(
     rho: Sequence[float] = (0.0,),
     support_vectors: Sequence[float] = (),
 ) -> Tensor:
-    """x: T[n, f] -> f32[n, 1]: the weighted kernel values (or x itself, weighted, without support vectors) + rho; with one_class its
-    sign"""
+    """Compute SVMRegressor: the weighted sum of the kernel values, plus rho. x: T[n, f] -> f32[n, 1]
+
+    Without support vectors the features themselves are weighted. With one_class the result is the sign: 1 or -1.
+    """
     require_one_of_each(rho=rho, coefficients=coefficients)
     rows = as_rows(x)
     weights = np.array(coefficients)[:, None]
@@ -106,8 +111,11 @@ def svm_classifier(
     support_vectors: Sequence[float] = (),
     vectors_per_class: Sequence[int] = (),
 ) -> tuple[Tensor, Tensor]:
-    """x: T[n, f] -> labels i64[n], scores f32[n, e]: one score per class (without support vectors), probabilities (with prob_a), or one
-    per pair of classes; a pair alone gives two. Raises Unsupported for labels that are strings."""
+    """Compute SVMClassifier. x: T[n, f] -> labels i64[n], scores f32[n, e]
+
+    e: one score per class without support vectors; one probability per class with prob_a; else one score per pair of classes, where
+    a single pair gives two scores. Raises Unsupported for labels that are strings, Fail for attributes that don't fit.
+    """
     labels = whole_labels(classlabels_ints, classlabels_strings)
     require_one_of_each(rho=rho, coefficients=coefficients)
     if any(count < 0 for count in vectors_per_class):
@@ -137,11 +145,14 @@ def svm_classifier(
 
 
 def two_scores(score: Tensor, kind: str) -> Tensor:
+    """Return the scores (-s, s) of two classes, transformed."""
     return transformed(two_columns(score, scalar.negate), kind)
 
 
 def pair_weights(coefficients: Numbers, counts: Sequence[int]) -> Numbers:
-    """[vectors, pairs]: the weights of the vectors of both classes in each pair's score. coefficients: [classes - 1, vectors]"""
+    """Return each support vector's weight in the score of each pair of classes, 0 for vectors of other classes. coefficients:
+    [classes - 1, vectors] -> [vectors, pairs]
+    """
     start = np.concatenate([[0], np.cumsum(counts)])
     pairs = list(itertools.combinations(range(len(counts)), 2))
     out = np.zeros((coefficients.shape[1], len(pairs)))
@@ -152,7 +163,7 @@ def pair_weights(coefficients: Numbers, counts: Sequence[int]) -> Numbers:
 
 
 def votes_of(scores: Tensor, classes: int) -> Tensor:
-    """How many pairs each class wins. scores: f32[n, pairs] -> f32[n, classes]"""
+    """Count how many pairs each class wins. scores: f32[n, pairs] -> f32[n, classes]"""
     pairs = list(itertools.combinations(range(classes), 2))
     for_first, for_second = np.zeros((len(pairs), classes), np.float32), np.zeros((len(pairs), classes), np.float32)
     for p, (i, j) in enumerate(pairs):
@@ -166,7 +177,9 @@ def votes_of(scores: Tensor, classes: int) -> Tensor:
 
 
 def probabilities(scores: Tensor, prob_a: Sequence[float], prob_b: Sequence[float], classes: int) -> Tensor:
-    """Platt's sigmoid of each pair, and one probability per class from them. scores: f32[n, pairs] -> f32[n, classes]"""
+    """Compute a probability per class: Platt's sigmoid for each pair of classes, then pairwise coupling. scores: f32[n, pairs] ->
+    f32[n, classes]
+    """
     slope, shift = (constant(np.array(p, np.float32)) for p in (prob_a, prob_b))
 
     def pair(i: Dim, p: Dim) -> Expr:
@@ -181,10 +194,12 @@ def probabilities(scores: Tensor, prob_a: Sequence[float], prob_b: Sequence[floa
 
 @functools.cache
 def coupling_kernel(classes: int) -> Kernel:
-    """One probability per class from those of each pair, by the iteration of LIBSVM (T.-F. Wu, C.-J. Lin, R. Weng, Probability
-    estimates for multi-class classification by pairwise coupling, 2004, algorithm 2).
+    """Build the kernel of pairwise coupling as in LIBSVM (T.-F. Wu, C.-J. Lin, R. Weng, Probability estimates for multi-class
+    classification by pairwise coupling, 2004, algorithm 2).
 
-    parallel for row:  q = the pairs' matrix;  while the error is large: for each class: move its share, scale all
+        parallel for row:
+          q = the matrix of the pairs' probabilities
+          while the error is large:  for each class:  update its probability, rescale all
     """
     b = KernelBuilder("pairwise coupling")
     rows = b.size("rows")

@@ -1,4 +1,6 @@
-"""Ensembles of decision trees: TreeEnsemble, TreeEnsembleRegressor, TreeEnsembleClassifier. How rows walk through them is in tree_walk."""
+"""Ensembles of decision trees: TreeEnsemble, TreeEnsembleRegressor, TreeEnsembleClassifier. Their attributes become a Forest, which
+tree_walk.py evaluates.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,11 @@ from sardonyx.ops.tree_walk import AGGREGATES, COMPARISONS, Forest, distinct, wa
 Array = npt.NDArray[Any]
 
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
+"""Comparisons of nodes, in the order of TreeEnsemble's numbers for them."""
 MEMBER = 6
+"""TreeEnsemble's number for membership in a set of values."""
 TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
+"""post_transform, in the order of TreeEnsemble's numbers for it."""
 
 
 # ---- tables from attributes ------------------------------------------------------------------------------------------------------
@@ -33,7 +38,7 @@ TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Nodes by their names, (tree, id). keys: a number for each name, in order; order: whose they are."""
+    """Index of nodes by (tree id, node id). keys: one number per node, sorted; order: the node that each key belongs to"""
 
     trees: Array
     ids: Array
@@ -42,7 +47,7 @@ class Names:
 
     @staticmethod
     def of(trees: Array, ids: Array) -> Names:
-        """Those of a list of nodes. Raises Fail if two have one name."""
+        """Index a list of nodes. Raises Fail if two nodes have equal ids in one tree."""
         empty = np.zeros(0, np.int64)
         known = Names(distinct(trees), distinct(ids), empty, empty)
         keys = known.key(trees, ids)
@@ -52,24 +57,28 @@ class Names:
         return replace(known, order=order, keys=keys[order])
 
     def key(self, trees: Array, ids: Array) -> Array:
-        """A number for each name: -1 where there is no such tree, or nowhere such an id."""
+        """Return one number for each (tree, id), or -1 if the tree or the id does not occur."""
         tree, own = rank(self.trees, trees), rank(self.ids, ids)
         return np.where((tree < 0) | (own < 0), -1, tree * len(self.ids) + own)
 
     def find(self, trees: Array, ids: Array) -> Array:
-        """The place of each node among all, -1 for none."""
+        """Return the index of each node (tree, id) among all nodes, -1 for none."""
         found = rank(self.keys, self.key(trees, ids))
         return np.where(found < 0, -1, np.append(self.order, -1)[found])
 
 
 def rank(known: Array, values: Array) -> Array:
-    """Where each value stands among the known ones, which are in order; -1: it doesn't."""
+    """Return the position of each value in the sorted array `known`, -1 for values that are not in it."""
     place = np.searchsorted(known, values)
     return np.where(np.append(known, 0)[place] == values, np.where(place < len(known), place, -1), -1)
 
 
 def forest_of(numbers: DType, nodes: dict[str, Any], votes: tuple[Array, Array, Array, Array]) -> Forest:
-    """The table from the attributes of before opset 5: nodes and leaves in one list, named by (tree, node); votes of (tree, node)."""
+    """Make a Forest from the attributes before opset 5: inner nodes and leaves in one list, identified by (tree, node), and votes
+    of leaves.
+
+    Raises Fail for attributes that differ in length, unknown modes and missing children.
+    """
     kinds = {name: k for k, name in enumerate((*MODES, "LEAF"))}
     unknown = set(nodes["modes"]) - kinds.keys()
     columns = {k: np.array(v, np.int64) for k, v in nodes.items() if k not in ("modes", "values")}
@@ -105,7 +114,11 @@ def forest_of(numbers: DType, nodes: dict[str, Any], votes: tuple[Array, Array, 
 def votes_by_leaf(
     numbers: DType, names: Names, link: Array, leaves: int, votes: tuple[Array, Array, Array, Array]
 ) -> tuple[Array, Array, Array]:
-    """(begin, target, weight), the votes in the order of their leaves, those of a leaf in the order of their targets."""
+    """Sort votes by leaf, and the votes of a leaf by target. Returns (begin, target, weight), where leaf k has the votes from
+    begin[k] to begin[k + 1]
+
+    Raises Fail for votes of a node that is no leaf.
+    """
     trees, ids, targets, weights = votes
     if len({len(trees), len(ids), len(targets), len(weights)}) > 1:
         raise Fail("votes whose attributes differ in length")
@@ -119,13 +132,13 @@ def votes_by_leaf(
 
 
 def tensor_or(attributes: dict[str, Any], name: str) -> Array:
-    """Numbers that come as a tensor of doubles, or as floats."""
+    """Return numbers that the model holds either in the attribute `name` (floats) or in `name_as_tensor` (perhaps doubles)."""
     tensor = attributes.get(f"{name}_as_tensor")
     return np.array(attributes.get(name) or [], np.float64) if tensor is None else tensor.ravel()
 
 
 def node_attributes(attributes: dict[str, Any]) -> dict[str, Any]:
-    """The nodes_* attributes, by the rest of their names."""
+    """Return the nodes_* attributes, under their names without the prefix."""
     names = ("treeids", "nodeids", "featureids", "modes", "truenodeids", "falsenodeids")
     out: dict[str, Any] = {n: attributes.get(f"nodes_{n}") or [] for n in names}
     missing = attributes.get("nodes_missing_value_tracks_true") or [0] * len(out["modes"])
@@ -133,13 +146,13 @@ def node_attributes(attributes: dict[str, Any]) -> dict[str, Any]:
 
 
 def vote_attributes(attributes: dict[str, Any], prefix: str) -> tuple[Array, Array, Array, Array]:
-    """(trees, nodes, targets, weights) of the votes"""
+    """Return (trees, nodes, targets, weights) of the votes."""
     trees, nodes, targets = (np.array(attributes.get(f"{prefix}_{n}") or [], np.int64) for n in ("treeids", "nodeids", "ids"))
     return trees, nodes, targets, tensor_or(attributes, f"{prefix}_weights")
 
 
 def number_type(x: Tensor, attributes: dict[str, Any]) -> DType:
-    """f64 if the features or the numbers of the nodes are, else f32."""
+    """Return the dtype of scores: f64 if the features or the nodes' values are f64, else f32."""
     return f64 if attributes.get("nodes_values_as_tensor") is not None else carrier(x.dtype)
 
 
@@ -147,7 +160,9 @@ def number_type(x: Tensor, attributes: dict[str, Any]) -> DType:
 
 
 def tree_ensemble_regressor(x: Tensor, **attributes: Any) -> Tensor:
-    """x: T[n, f] -> f32[n, n_targets]: the votes of the leaves that a row reaches, aggregated, and base values"""
+    """Compute TreeEnsembleRegressor: aggregate the votes of the leaves that a row reaches, and add base values. x: T[n, f] ->
+    f32[n, n_targets]
+    """
     rows = as_rows(x)
     numbers = number_type(x, attributes)
     forest = forest_of(numbers, node_attributes(attributes), vote_attributes(attributes, "target"))
@@ -161,12 +176,14 @@ def tree_ensemble_regressor(x: Tensor, **attributes: Any) -> Tensor:
 
 
 def finished(scores: Tensor, kind: str) -> Tensor:
-    """post_transform of TreeEnsembleRegressor: of one target only PROBIT changes anything, as in onnxruntime."""
+    """Apply the post_transform of TreeEnsembleRegressor. For one target only PROBIT has an effect, as in onnxruntime."""
     return scores if scores.shape[1] == 1 and kind != "PROBIT" else transformed(scores, kind)
 
 
 def tree_ensemble_classifier(x: Tensor, **attributes: Any) -> tuple[Tensor, Tensor]:
-    """x: T[n, f] -> labels i64[n], scores f32[n, classes]. Raises Unsupported for labels that are strings."""
+    """Compute TreeEnsembleClassifier. x: T[n, f] -> labels i64[n], scores f32[n, classes]. Raises Unsupported for labels that are
+    strings.
+    """
     labels = whole_labels(attributes.get("classlabels_int64s"), attributes.get("classlabels_strings"))
     rows = as_rows(x)
     numbers = number_type(x, attributes)
@@ -188,14 +205,14 @@ def tree_ensemble_classifier(x: Tensor, **attributes: Any) -> tuple[Tensor, Tens
 
 
 def masked(scores: Tensor, voted: Tensor) -> Tensor:
-    """The scores, less than all others where nothing voted."""
+    """Replace the scores of classes for which no leaf voted by -infinity, so that they are never the greatest."""
     return compute(f32, scores.shape, lambda *i: scalar.select(at(voted, i), at(scores, i), float("-inf")))
 
 
 def of_two_classes(score: Tensor, labels: Sequence[int], kind: str, all_positive: bool) -> tuple[Tensor, Tensor]:
-    """The labels and both scores where all votes are for one class: a share of 1 if no vote is negative, else for and against.
+    """Return labels and both scores where all votes are for one of two classes: (1 - s, s) if no vote is negative, else (-s, s).
 
-    Both softmaxes leave them as they are, as in onnxruntime.
+    Softmax leaves these scores unchanged, as in onnxruntime.
     """
     threshold = 0.5 if all_positive else 0.0
     positive = pointwise(lambda s: scalar.apply("gt", s, threshold), score, dtype=boolean)
@@ -227,7 +244,9 @@ def tree_ensemble(
     post_transform: int = 0,
     tree_roots: Sequence[int],
 ) -> Tensor:
-    """x: T[n, f] -> T[n, n_targets]: the votes of the leaves that a row reaches, aggregated"""
+    """Compute TreeEnsemble: aggregate the votes of the leaves that a row reaches. x: T[n, f] -> T[n, n_targets]. Raises Fail for
+    attributes that don't fit.
+    """
     if post_transform not in range(len(TRANSFORMS)) or aggregate_function not in range(len(AGGREGATES)):
         raise Fail(f"TreeEnsemble with post_transform {post_transform} and aggregate_function {aggregate_function}")
 
@@ -255,7 +274,10 @@ def tree_ensemble(
 
 
 def without_members(forest: Forest, members: Array | None) -> Forest:
-    """Each node that asks for membership in a set becomes a chain of nodes that ask for one member each. Sets end with NaN."""
+    """Replace each node that tests membership in a set by a chain of nodes, each of which tests equality with one member.
+
+    members: the members of all sets, each set ended by a NaN. Raises Fail if a set is missing.
+    """
     asking = np.flatnonzero(forest.mode == MEMBER)
     if not len(asking):
         return forest
@@ -307,7 +329,7 @@ LEAVES = ([0, 0, 0, 1, 1], [1, 3, 4, 1, 2])
 
 
 def voting(prefix: str, ids: list[int], weights: list[float], **more: Any) -> dict[str, Any]:
-    """Attributes of a case: one vote for each leaf, or as many rounds of that as there are."""
+    """Make attributes of a test case: one vote for each leaf, repeated as often as there are ids."""
     rounds = len(ids) // len(LEAVES[0])
     names = {"treeids": LEAVES[0] * rounds, "nodeids": LEAVES[1] * rounds, "ids": ids, "weights": weights}
     return {f"{prefix}_{k}": v for k, v in names.items()} | more

@@ -1,11 +1,13 @@
-"""The walk through an ensemble of decision trees: one table of all trees, and one kernel, several of whose walks go on side by side.
+"""Evaluation of decision trees: one table of all nodes, and one kernel that walks through several trees at once.
 
-A walk is a chain of loads that wait for each other, so some trees (Forest.lanes) take their steps in turn, without a branch. The table makes them so:
+A walk is a chain of loads, each of which needs the one before. So several trees (Forest.lanes) are walked side by side, one step of
+each at a time, without branches. The table makes that possible:
 
-    node    number, feature, and the place of a child for each outcome of the comparison of row[feature] with the number
-    leaf    the same, its children all itself, so that walks that have come to their end may go on
+    node    number, feature, and the offset of a child for each outcome of comparing row[feature] with the number
+    leaf    the same, but each child is the leaf itself, so that a finished walk may continue with the others
 
-A place is the offset of a node in the table. That of an inner node is even; the leaves lie behind them, one word further: theirs is odd.
+An offset counts words of the table. Offsets of inner nodes are even. Leaves follow the inner nodes, displaced by one word, so that
+their offsets are odd.
 """
 
 from __future__ import annotations
@@ -37,23 +39,22 @@ from sardonyx.ops.ranks import require_ranks
 Array = npt.NDArray[Any]
 
 COMPARISONS = ("le", "lt", "ge", "gt", "eq", "ne")
-"""What x is to the node's number, by mode, for the true branch to be taken."""
+"""By mode: how x must compare with the node's number for the true branch to be taken."""
 OUTCOMES = np.array([(1, 1, 0, 0), (1, 0, 0, 0), (0, 1, 1, 0), (0, 0, 1, 0), (0, 1, 0, 0), (1, 0, 1, 1)], bool)
-"""Whether the true branch is taken, by mode: where x is less, equal, greater, and where it is NaN."""
+"""By mode: whether the true branch is taken if x is less, equal, greater, and if x is NaN."""
 AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
-LANES = 8  # trees side by side: as many places as there are registers for on x86
-MANY_LANES, MANY_TREES = (
-    16,
-    64,
-)  # of so many trees more go side by side: waiting for memory then costs more than places on the stack
-MOST_ROWS = 128  # rows that go through a group of trees, while a cache holds both
+"""aggregate_function, in the order of TreeEnsemble's numbers for it."""
+LANES = 8  # trees walked side by side: as many offsets as fit in registers on x86
+# With at least MANY_TREES trees, MANY_LANES are walked side by side: cache misses then cost more than offsets on the stack.
+MANY_LANES, MANY_TREES = 16, 64
+MOST_ROWS = 128  # rows that are walked through a group of trees before the next group, so that a cache holds both
 NEUTRAL = {"add": -0.0, "min": math.inf, "max": -math.inf}
-WORK = 64  # operations of one row's way through a tree, roughly
-SHARES = 8  # blocks of rows that there should be at least, for threads to share
+WORK = 64  # estimated operations of one row's walk through a tree
+SHARES = 8  # least number of blocks of rows, so that threads can share the work
 
 
 def distinct(values: Array) -> Array:
-    """The values in order, each once. numpy.unique goes through a hash table, which takes longer."""
+    """Return the sorted values without duplicates. numpy.unique uses a hash table, which takes longer."""
     values = np.sort(values)
     found: Array = values[np.append(True, np.diff(values) != 0)[: len(values)]]
     return found
@@ -61,9 +62,11 @@ def distinct(values: Array) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class Forest:
-    """All trees: of inner nodes feature, number, mode, whether NaN goes the true way, children; of leaves their votes.
+    """All trees of an ensemble. Arrays over inner nodes: feature, number, mode, nan_is_true (NaN takes the true branch), yes and no
+    (the children).
 
-    A child >= 0 is an inner node, -1 - k is leaf k, whose votes are those from begin[k] to begin[k + 1].
+    A child >= 0 is an inner node; -1 - k is leaf k, whose votes (target, weight) are those from begin[k] to begin[k + 1]. roots:
+    the roots, as children.
     """
 
     feature: Array
@@ -79,10 +82,11 @@ class Forest:
 
     @property
     def leaves(self) -> int:
+        """Return the number of leaves."""
         return len(self.begin) - 1
 
     def check(self, targets: int) -> None:
-        """Raises Fail unless every child, feature and target exists, and no way leads in a circle."""
+        """Check that every child, feature and target exists and that no path is a cycle. Raises Fail."""
         nodes = len(self.feature)
         if any(a.shape != (nodes,) for a in (self.number, self.mode, self.nan_is_true, self.yes, self.no)):
             raise Fail("a tree ensemble whose attributes differ in length")
@@ -98,7 +102,7 @@ class Forest:
         self.check_ends()
 
     def check_ends(self) -> None:
-        """Raises Fail if a way through a tree does not end."""
+        """Check that every path through a tree ends. Raises Fail."""
         level = distinct(self.roots[self.roots >= 0])
         for _ in range(len(self.feature)):
             if not len(level):
@@ -109,18 +113,21 @@ class Forest:
             raise Fail("a tree ensemble whose branches lead in a circle")
 
     def comparison(self) -> str | None:
-        """The comparison of all nodes, if it is one and the same and NaN follows no rule of its own."""
+        """Return the comparison of all nodes if they have the same and no rule for NaN, else None."""
         same = len(self.mode) > 0 and (self.mode == self.mode[0]).all() and not self.nan_is_true.any()
         return COMPARISONS[self.mode[0]] if same else None
 
     def is_dense(self, targets: int) -> bool:
-        """Is there a tree and a target, and has every leaf one vote for each target, in their order?"""
+        """Return whether there are trees and targets, and every leaf has exactly one vote for each target, in the targets' order."""
         if not len(self.roots) or targets < 1 or (np.diff(self.begin) != targets).any():
             return False
         return bool((self.target.reshape(-1, targets) == np.arange(targets)).all())
 
     def outcomes(self) -> Array:
-        """bool[nodes, outcomes]: is the true branch taken? Outcomes: it is, it is not; or, where modes differ, those of OUTCOMES."""
+        """Return whether the true branch is taken, for each outcome of each node: bool[nodes, outcomes]
+
+        Outcomes are (comparison true, false) if all nodes compare alike, else those of OUTCOMES.
+        """
         if self.comparison() is not None:
             return np.tile([True, False], (len(self.feature), 1))
         found = OUTCOMES[self.mode]
@@ -130,12 +137,14 @@ class Forest:
 
     @property
     def lanes(self) -> int:
-        """How many trees go side by side: a power of two."""
+        """Return how many trees are walked side by side: a power of two."""
         trees = len(self.roots)
         return MANY_LANES if trees >= MANY_TREES else min(LANES, 1 << max(trees - 1, 0).bit_length())
 
     def table(self) -> tuple[Array, Array]:
-        """(the table; the places of the roots). One leaf is added, for lanes that are left without a tree."""
+        """Return the table of nodes and leaves, and the offsets of the roots. An extra leaf without votes serves lanes that have no
+        tree.
+        """
         word, outcomes = self.number.dtype.str.replace("f", "u"), self.outcomes()
         inner, children = outcomes.shape
         stride = 2 * children
@@ -159,7 +168,9 @@ class Forest:
 
 
 def outcome(comparison: str | None, x: Value, number: Value) -> Value:
-    """Which child of its node x goes to, as an i64: 0 if the comparison holds, else 1; without one 0 to 3 as in OUTCOMES."""
+    """Return the child (i64) that a comparison of x with a node's number selects: 0 if true, else 1; without a comparison 0 to 3 as
+    in OUTCOMES.
+    """
     if comparison is not None:
         return (~op(comparison, x, number)).cast(i64)
     return (~(x < number)).cast(i64) + (~(x <= number)).cast(i64) + (x != x).cast(i64)
@@ -167,10 +178,15 @@ def outcome(comparison: str | None, x: Value, number: Value) -> Value:
 
 @functools.cache
 def walk_kernel(features: DType, numbers: DType, fn: str, comparison: str | None, dense: bool, lanes: int) -> Kernel:
-    """y[row, target] = fn over the votes of the leaves that the row reaches; voted: is there one? Where votes are dense there is.
+    """Build the kernel: y[row, target] = fn over the votes of the leaves that the row reaches. voted[row, target]: whether there
+    was a vote; absent if votes are dense.
 
-    parallel for block of rows:  for group of `lanes` trees:  for row of block:
-        place[:] = roots;  until all are leaves: place[:] = their children;  for vote of these: y[row, target] = fn(.., weight)
+        parallel for block of rows:
+          for group of `lanes` trees:
+            for row of block:
+              offset[:] = roots
+              until all are leaves:  offset[:] = offsets of the selected children
+              for vote of these leaves:  y[row, target] = fn(y[row, target], weight)
     """
     b = KernelBuilder(f"trees of {features}")
     rows, height, width, groups, nodes, leaves, count, targets = (b.size(s) for s in "rhwgnlvk")
@@ -203,7 +219,7 @@ def walk_kernel(features: DType, numbers: DType, fn: str, comparison: str | None
 
 @dataclass(frozen=True, slots=True)
 class Votes:
-    """The votes of all leaves, and how many y has of them; emits the loops that count. Without `voted` they are dense."""
+    """The votes of all leaves, and the outputs that collect them. Its methods emit the loops. voted: None if votes are dense"""
 
     builder: KernelBuilder
     fn: str
@@ -217,14 +233,14 @@ class Votes:
     voted: Buffer | None
 
     def start(self, row: Dim, rows: Dim) -> None:
-        """Before the first vote for these rows."""
+        """Emit the initialisation of these rows' outputs."""
         with self.builder.loop("k", rows * self.targets, kind="vector") as k:
             self.y[row * self.targets + k] = NEUTRAL[self.fn] if self.voted is None else 0
             if self.voted is not None:
                 self.voted[row * self.targets + k] = False
 
     def take(self, row: Dim, leaves: Buffer) -> None:
-        """Those of these leaves, one of each tree that goes side by side."""
+        """Emit the votes of the leaves that a row reached in the trees of a group."""
         if self.voted is not None:
             with self.builder.loop("lane", self.lanes) as lane:
                 self.take_list(self.voted, row, leaves[lane])
@@ -235,7 +251,7 @@ class Votes:
             self.y[out] = op(self.fn, self.y[out], paired(self.fn, [self.weight[o + k] for o in own]))
 
     def take_list(self, voted: Buffer, row: Dim, leaf: Value) -> None:
-        """Those of one leaf."""
+        """Emit the votes of one leaf, a list of any length."""
         b, y = self.builder, self.y
         vote, end = b.local(i64, self.begin[self.begin.at(leaf)].cast(i64)), b.let(self.begin[self.begin.at(leaf + 1)].cast(i64))
         with b.while_(vote.value < end):
@@ -247,7 +263,7 @@ class Votes:
 
 
 def paired(fn: str, values: Sequence[Value]) -> Value:
-    """fn over all values, of neighbours first: a power of two of them."""
+    """Combine a power of two values by fn in a balanced tree, neighbours first."""
     while len(values) > 1:
         values = [op(fn, p, q) for p, q in zip(values[::2], values[1::2], strict=True)]
     return values[0]
@@ -259,14 +275,15 @@ STAND_INS = {
     "ge": (math.inf, np.greater_equal),
     "gt": (math.inf, np.greater),
 }
-"""For a comparison, what NaN is exchanged for so that it goes the true way, and numpy's form of it."""
+"""By comparison: the number that replaces NaN so that the comparison is true, and the comparison in numpy."""
 
 
 def without_nan_rules(x: Tensor, forest: Forest) -> tuple[Tensor, Forest]:
-    """The same without rules for NaN, where all nodes compare alike: rows get each feature twice, the second time with something in NaN's
-    place that goes the true way, and nodes that send NaN there read the second. Gradient boosters' trees are of this kind.
+    """Remove the rules for NaN from a forest whose nodes all compare alike; other forests are returned unchanged.
 
-    x: T[n, f] -> T[n, 2 f]. The walk is then the one of a single comparison, whose table is half as large. As it is for other trees.
+    Each feature is given to the kernel twice, the second time with NaN replaced by a number for which the comparison is true. Nodes
+    that send NaN to the true branch read the second one. The kernel then needs two outcomes per node instead of four, which halves
+    its table. Gradient boosting libraries write such trees. x: T[n, f] -> T[n, 2 f]
     """
     ruled = forest.nan_is_true
     plain = replace(forest, nan_is_true=np.zeros_like(ruled))
@@ -285,9 +302,10 @@ def without_nan_rules(x: Tensor, forest: Forest) -> tuple[Tensor, Forest]:
 
 
 def walked(x: Tensor, forest: Forest, targets: int, aggregate: str) -> tuple[Tensor, Tensor | None]:
-    """(T[n, targets] the votes of each row, added or the least or the greatest, 0 where there is none; bool[n, targets] is there one?)
+    """Evaluate the trees. x: T[n, f] -> the aggregated votes: T[n, targets], 0 where there is no vote; and bool[n, targets]:
+    whether there is a vote, None for always
 
-    None: there is one everywhere.
+    Raises Fail for an unknown aggregate, and for trees that are malformed or use more features than x has.
     """
     if aggregate not in AGGREGATES:
         raise Fail(f"aggregate_function {aggregate}")

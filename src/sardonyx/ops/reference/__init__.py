@@ -1,1 +1,1 @@
-"""Operators that onnx.reference lacks, gets wrong or refuses, in numpy of ours: what records name as their `reference`."""
+"""Operators in numpy that onnx.reference lacks, refuses or computes wrongly. Records name them as their `reference`."""

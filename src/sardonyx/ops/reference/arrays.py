@@ -1,4 +1,4 @@
-"""What the functions share: arrays, wide sums, and operators of onnx.reference."""
+"""What the functions of this package share: the array type, sums in wide types, and access to onnx.reference's operators."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Array: TypeAlias = npt.NDArray[Any]
 
 
 def evaluate(place: str, *inputs: Array, **attributes: Any) -> Array:
-    """The output of an operator of onnx.reference, which is imported only now. place: `module.Class`"""
+    """Call an operator of onnx.reference, which is imported only here because its import is slow. place: `module.Class`"""
     module, _, name = place.partition(".")
     operator = getattr(importlib.import_module(f"onnx.reference.ops.{module}"), name)
     result: Array = operator.eval(*inputs, **attributes)
@@ -20,5 +20,5 @@ def evaluate(place: str, *inputs: Array, **attributes: Any) -> Array:
 
 
 def wide(x: Array) -> Array:
-    """The numbers in a type that sums don't overflow in: float64, or int64 for integers."""
+    """Convert x to float64, or to int64 for integers, so that sums don't overflow."""
     return x.astype(np.int64 if x.dtype.kind in "iub" else np.float64)

@@ -1,4 +1,6 @@
-"""Old broadcasting, old Softmax, and reductions and normalisations that the reference gets wrong."""
+"""Elementwise operators in numpy: broadcasting and Softmax of early opsets, reductions and normalisations that onnx.reference
+computes wrongly.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from sardonyx.ops.reference.arrays import Array
 
 
 def explicit_broadcast(function: Callable[[Array, Array], Array]) -> Callable[..., Array]:
-    """A binary operator before opset 7: b is broadcast only if asked for, its axes placed from `axis` on."""
+    """Return a binary operator's form before opset 7: b is broadcast only on request, with its axes aligned to those of a from
+    `axis` on.
+    """
 
     def apply(a: Array, b: Array, axis: int | None = None, broadcast: int = 0, consumed_inputs: object = None) -> Array:
         if broadcast and axis is not None:
@@ -27,7 +31,7 @@ def explicit_broadcast(function: Callable[[Array, Array], Array]) -> Callable[..
 
 
 def divide(a: Array, b: Array) -> Array:
-    """Integers are divided towards zero."""
+    """Divide; integers by truncation towards zero."""
     if a.dtype.kind not in "iu":
         return np.asarray(a / b)
     quotient = np.abs(a) // np.abs(b)
@@ -35,7 +39,7 @@ def divide(a: Array, b: Array) -> Array:
 
 
 def flattened(function: Callable[[Array], Array]) -> Callable[..., Array]:
-    """Softmax and kin before opset 13: over all axes from `axis` on, as one."""
+    """Return an operator's form before opset 13, which treats all axes from `axis` on as one."""
 
     def apply(x: Array, axis: int = 1) -> Array:
         axis = axis % x.ndim if x.ndim else 0
@@ -56,7 +60,7 @@ def log_softmax(rows: Array) -> Array:
 
 
 def log_softmax_along(x: Array, axis: int = -1) -> Array:
-    """LogSoftmax since opset 13; onnx.reference writes into its input where that is empty."""
+    """Compute LogSoftmax since opset 13. onnx.reference writes into its input if that is empty."""
     if x.size == 0:
         return x.copy()
     shifted = x - x.max(axis, keepdims=True)
@@ -64,12 +68,12 @@ def log_softmax_along(x: Array, axis: int = -1) -> Array:
 
 
 def erf(x: Array) -> Array:
-    """Erf; onnx.reference rounds to f32."""
+    """Compute Erf in the dtype of x. onnx.reference rounds to f32."""
     return np.asarray(np.vectorize(math.erf, otypes=[np.float64])(x), x.dtype)
 
 
 def hardmax(rows: Array) -> Array:
-    """1 at the first of the largest of each row; a row with a NaN has none."""
+    """Compute 1 at the first greatest element of each row, else 0. A row with a NaN has no 1."""
     out = np.zeros_like(rows)
     np.put_along_axis(out, rows.argmax(1)[:, None], ~np.isnan(rows).any(1, keepdims=True), 1)
     return out
@@ -78,7 +82,7 @@ def hardmax(rows: Array) -> Array:
 def log_of_sum(
     x: Array, axes: Array | Sequence[int] | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0, exponential: bool = False
 ) -> Array:
-    """ReduceLogSum and ReduceLogSumExp; integers go through float64."""
+    """Compute ReduceLogSum or (exponential) ReduceLogSumExp. Integers are computed in float64."""
     over: tuple[int, ...] | None = None if axes is None else tuple(int(axis) for axis in axes)
     if not over:
         over = () if noop_with_empty_axes else None
@@ -93,7 +97,7 @@ def log_of_sum(
 
 
 def mean(x: Array, axes: Array | Sequence[int] | None = None, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Array:
-    """ReduceMean; integers over no elements give 0, which numpy leaves to the processor."""
+    """Compute ReduceMean. Integers over no elements give 0; numpy's result depends on the processor."""
     over: tuple[int, ...] | None = None if axes is None else tuple(int(axis) for axis in axes)
     if not over:
         over = () if noop_with_empty_axes else None
@@ -109,13 +113,13 @@ def log_of_sum_of_exponentials(x: Array, axes: Any = None, keepdims: int = 1, no
 
 
 def lp_normalization(x: Array, axis: int = -1, p: int = 2) -> Array:
-    """x over its p-norm along an axis; 0 where the norm is 0."""
+    """Divide x by its p-norm along an axis; 0 where the norm is 0."""
     norm = np.sum(np.abs(x) ** p, axis, keepdims=True) ** (1 / p)
     return np.asarray(np.divide(x, norm, out=np.zeros_like(x), where=norm != 0))
 
 
 def lrn(x: Array, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0) -> Array:
-    """x / (bias + alpha / size * sum of squares over `size` neighbouring channels) ** beta"""
+    """Compute x / (bias + alpha / size * sum of squares over `size` neighbouring channels) ** beta."""
     before, after = (size - 1) // 2, size // 2
     squares = np.pad(x.astype(np.float64) ** 2, [(0, 0), (before, after), *[(0, 0)] * (x.ndim - 2)])
     total = sum(squares[:, i : i + x.shape[1]] for i in range(size))
@@ -137,7 +141,9 @@ def batch_normalization(
     training_mode: int | None = None,
     consumed_inputs: object = None,
 ) -> tuple[Array, ...]:
-    """All versions. Before opset 14 a node with more than one output trains; `spatial` = 0 has statistics for each element."""
+    """Compute any version of BatchNormalization. Before opset 14 a node with several outputs is in training mode; `spatial` = 0 has
+    statistics for each element.
+    """
     training = outputs > 1 if training_mode is None else bool(training_mode)
     axes = (0, *range(2, x.ndim)) if spatial else (0,)
     shape = (1, -1, *[1] * (x.ndim - 2)) if spatial else (1, *x.shape[1:])
@@ -155,17 +161,17 @@ def batch_normalization(
 
 
 def dropout(x: Array, ratio: float = 0.5, is_test: int = 0, outputs: int = 1, consumed_inputs: object = None) -> Any:
-    """Dropout before opset 7, as at inference: the identity."""
+    """Compute Dropout before opset 7 at inference: x, and a mask of ones."""
     return x, np.ones(x.shape, x.dtype)
 
 
 def reshape(x: Array, shape: Sequence[int], consumed_inputs: object = None) -> Array:
-    """Reshape of opset 1, whose shape is an attribute; 0 keeps a size."""
+    """Compute Reshape of opset 1, whose shape is an attribute; 0 keeps a size."""
     return x.reshape([x.shape[i] if size == 0 else size for i, size in enumerate(shape)])
 
 
 def split(x: Array, lengths: Array | None = None, axis: int = 0, split: Sequence[int] = (), outputs: int = 1) -> tuple[Array, ...]:
-    """Split of opset 1: lengths as an input or an attribute, else equal parts."""
+    """Compute Split of opset 1: sizes as an input or an attribute, else equal parts."""
     sizes = list(lengths) if lengths is not None else list(split) or [x.shape[axis] // outputs] * outputs
     return tuple(np.split(x, np.cumsum(sizes)[:-1], axis))
 

@@ -1,4 +1,4 @@
-"""Resizing as old opsets have it, and pooling of regions."""
+"""Resize and Upsample of early opsets, and pooling of regions, in numpy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _EMPTY = np.zeros(0, np.float32)
 
 
 def resize_10(x: Array, scales: Array, mode: str = "nearest") -> Array:
-    """Resize of opset 10, and Upsample: coordinates are divided by the scale, nearest means the one before."""
+    """Compute Resize of opset 10, or Upsample: coordinates are divided by the scale, and "nearest" rounds down."""
     return evaluate(
         "op_resize.Resize",
         x,
@@ -26,22 +26,24 @@ def resize_10(x: Array, scales: Array, mode: str = "nearest") -> Array:
 
 
 def upsample_7(x: Array, scales: Sequence[float], mode: str = "nearest") -> Array:
-    """Upsample whose scales are an attribute."""
+    """Compute Upsample of opset 7, whose scales are an attribute."""
     return resize_10(x, np.array(scales, np.float32), mode)
 
 
 def upsample_1(x: Array, height_scale: float, width_scale: float, mode: str = "nearest") -> Array:
-    """Upsample of images."""
+    """Compute Upsample of opset 1, which scales height and width."""
     return resize_10(x, np.array([1, 1, height_scale, width_scale], np.float32), mode)
 
 
 def roi_align_10(x: Array, rois: Array, batches: Array, **attributes: Any) -> Array:
-    """RoiAlign before opset 16 does not shift by half a pixel."""
+    """Compute RoiAlign before opset 16, which does not shift coordinates by half a pixel."""
     return evaluate("op_roi_align.RoiAlign", x, rois, batches, coordinate_transformation_mode="output_half_pixel", **attributes)
 
 
 def max_roi_pool(x: Array, rois: Array, pooled_shape: Sequence[int], spatial_scale: float = 1.0) -> Array:
-    """x: f[n, c, h, w], rois: f[r, 5] of (batch, x1, y1, x2, y2) -> f[r, c, *pooled_shape]: the largest of each cell, 0 for none."""
+    """Compute MaxRoiPool: the greatest element of each cell, 0 for an empty cell. x: f[n, c, h, w], rois: f[r, 5] of (batch, x1,
+    y1, x2, y2) -> f[r, c, *pooled_shape]
+    """
     rows, columns = pooled_shape
     out = np.zeros((len(rois), x.shape[1], rows, columns), x.dtype)
     for r, (batch, *corners) in enumerate(rois):
@@ -56,7 +58,7 @@ def max_roi_pool(x: Array, rois: Array, pooled_shape: Sequence[int], spatial_sca
 
 
 def cells(first: int, last: int, count: int, limit: int) -> list[tuple[int, int]]:
-    """Bounds, within [0, limit), of `count` cells of equal size over first ... last."""
+    """Return the bounds, within [0, limit), of `count` cells of equal size over the pixels from first to last."""
     size = max(last - first + 1, 1) / count
     bounds = [(first + int(np.floor(i * size)), first + int(np.ceil((i + 1) * size))) for i in range(count)]
     return [(min(max(a, 0), limit), min(max(b, 0), limit)) for a, b in bounds]

@@ -1,4 +1,4 @@
-"""ai.onnx.ml: what the reference lacks, and trees and linear models as other runtimes have them."""
+"""Operators of ai.onnx.ml in numpy that onnx.reference lacks or computes unlike other runtimes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def softmax(x: Array) -> Array:
 
 
 def softmax_zero(x: Array) -> Array:
-    """Softmax in which zeros stay out of the exponential and weigh next to nothing."""
+    """Compute softmax in which elements near zero are not exponentiated, so that zeros stay zero."""
     top = x.max(1, keepdims=True)
     e = np.where(np.abs(x) > 1e-7, np.exp(x - top), x * np.exp(-top))
     total = e.sum(1, keepdims=True)
@@ -30,7 +30,7 @@ def softmax_zero(x: Array) -> Array:
 
 
 def probit(x: Array) -> Array:
-    """sqrt(2) times the inverse error function of 2 x - 1, by Winitzki's approximation with a = 0.147."""
+    """Compute sqrt(2) times the inverse error function of 2 x - 1, by Winitzki's approximation with a = 0.147."""
     y = 2 * x - 1
     log = np.log((1 - y) * (1 + y))
     v = 2 / (np.pi * 0.147) + 0.5 * log
@@ -60,7 +60,7 @@ def linear_regressor(
     targets: int = 1,
     post_transform: str = "NONE",
 ) -> Array:
-    """x: T[n, f] -> f32[n, targets]"""
+    """Compute LinearRegressor. x: T[n, f] -> f32[n, targets]"""
     scores = x.astype(np.float32) @ np.array(coefficients, np.float32).reshape(targets, -1).T
     if intercepts:
         scores = scores + np.array(intercepts, np.float32)
@@ -76,7 +76,9 @@ def linear_classifier(
     multi_class: int = 0,
     post_transform: str = "NONE",
 ) -> tuple[Array, Array]:
-    """x: T[n, f] -> labels [n], scores f32[n, classes]. One row of coefficients for two classes scores the second."""
+    """Compute LinearClassifier. x: T[n, f] -> labels [n], scores f32[n, classes]. A single row of coefficients scores the second of
+    two classes.
+    """
     labels = class_labels(classlabels_strings, classlabels_ints)
     weights = np.array(coefficients, np.float32).reshape(-1, x.shape[1])
     scores = x.astype(np.float32) @ weights.T
@@ -93,7 +95,9 @@ def linear_classifier(
 
 
 def second_class(score: Array, post_transform: str, centred: bool) -> Array:
-    """f32[n, 2]: both classes' scores from the second's: 1 - s, or -s if scores are centred on 0. Softmax leaves them as they are."""
+    """Return both classes' scores from the second's score s: (1 - s, s), or (-s, s) if scores are centred on 0. Softmax leaves them
+    unchanged. -> f32[n, 2]
+    """
     if post_transform == "LOGISTIC":
         both = np.stack([logistic(-score), logistic(score)], 1)
     elif centred:
@@ -107,13 +111,13 @@ def second_class(score: Array, post_transform: str, centred: bool) -> Array:
 
 
 def scaler(x: Array, offset: Sequence[float], scale: Sequence[float]) -> Array:
-    """(x - offset) * scale, in f32"""
+    """Compute (x - offset) * scale in f32."""
     shifted = x.astype(np.float64) - np.array(offset, np.float32)
     return (shifted * np.array(scale, np.float32)).astype(np.float32)
 
 
 def normalizer(x: Array, norm: str = "MAX") -> Array:
-    """Rows over their largest element, the sum of magnitudes, or their length; rows whose norm is 0 stay."""
+    """Divide rows by their greatest element (MAX), sum of magnitudes (L1) or length (L2). Rows whose norm is 0 are not changed."""
     rows = x.astype(np.float64)
     norms = {
         "MAX": lambda: rows.max(-1, keepdims=True),

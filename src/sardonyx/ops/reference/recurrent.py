@@ -1,4 +1,4 @@
-"""RNN, GRU and LSTM, with sequence lengths, clipping and all activations."""
+"""RNN, GRU and LSTM in numpy, with sequence lengths, clipping and all activations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def sigmoid(x: Array) -> Array:
     return np.asarray(np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x)))))
 
 
-# name: (function of x, alpha, beta; default alpha; default beta)
+# name: (function of (x, alpha, beta), default alpha, default beta)
 ACTIVATIONS: dict[str, tuple[Callable[[Array, float, float], Array], float, float]] = {
     "relu": (lambda x, a, b: np.maximum(x, 0), 0, 0),
     "tanh": (lambda x, a, b: np.tanh(x), 0, 0),
@@ -30,7 +30,7 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array, float, float], Array], float, floa
     "softsign": (lambda x, a, b: x / (1 + np.abs(x)), 0, 0),
     "softplus": (lambda x, a, b: np.logaddexp(x, 0), 0, 0),
 }
-# Which of these take an alpha, or a beta, from the attributes' lists.
+# The activations that take an alpha, or a beta, from the attributes' lists.
 _HAS_ALPHA = {"affine", "leakyrelu", "thresholdedrelu", "scaledtanh", "hardsigmoid", "elu"}
 _HAS_BETA = {"affine", "scaledtanh", "hardsigmoid"}
 
@@ -38,12 +38,13 @@ _HAS_BETA = {"affine", "scaledtanh", "hardsigmoid"}
 def make_activations(
     names: Sequence[str], alphas: Sequence[float] | None, betas: Sequence[float] | None, clip: float | None
 ) -> list[Activation]:
-    """The activations, each with its parameters; inputs are clipped first. Raises ValueError for an unknown name."""
+    """Return the activations with their parameters; their arguments are clipped first. Raises ValueError for an unknown name."""
     alpha, beta = iter(alphas or ()), iter(betas or ())
     return [make_activation(name.lower(), alpha, beta, clip) for name in names]
 
 
 def make_activation(name: str, alphas: Any, betas: Any, clip: float | None) -> Activation:
+    """Return one activation, which takes its parameters from the iterators `alphas` and `betas`."""
     if name not in ACTIVATIONS:
         raise ValueError(f"unknown activation {name!r}")
     function, a, b = ACTIVATIONS[name]
@@ -57,9 +58,9 @@ def make_activation(name: str, alphas: Any, betas: Any, clip: float | None) -> A
 def recur(
     x: Array, lengths: Array, state: list[Array], backwards: bool, step: Callable[[Array, list[Array]], list[Array]]
 ) -> tuple[Array, list[Array]]:
-    """x: f[s, b, i] -> (f[s, b, h], final state). A row stops at its length: its state stays, its outputs are 0.
+    """Run the steps of one direction. x: f[s, b, i] -> (f[s, b, h], final state)
 
-    Backwards, a row of length l is read from l - 1 down to 0.
+    A row stops at its length: its state stays, and its outputs are 0. Backwards, a row of length l is read from l - 1 down to 0.
     """
     outputs = np.zeros((x.shape[0], *state[0].shape), state[0].dtype)
     rows = np.arange(x.shape[1])
@@ -81,7 +82,9 @@ def layer(
     hidden_size: int,
     layout: int,
 ) -> tuple[Array, ...]:
-    """Runs one or two directions. cell(d): the step of direction d; states: f[d, b, h] each. -> (f[s, d, b, h], final states)"""
+    """Run one or two directions. cell(d): the step function of direction d; states: f[d, b, h] each -> (f[s, d, b, h], *final
+    states)
+    """
     if layout:
         x = x.swapaxes(0, 1)
         states = [None if s is None else s.swapaxes(0, 1) for s in states]
@@ -102,7 +105,7 @@ def layer(
 
 
 def halves(b: Array | None, d: int, rows: int, dtype: np.dtype[Any]) -> tuple[Array, Array]:
-    """The biases of the input's and of the state's weights."""
+    """Return the bias of the input's weights and that of the state's weights."""
     return (np.zeros(rows, dtype), np.zeros(rows, dtype)) if b is None else (b[d, :rows], b[d, rows:])
 
 
@@ -123,7 +126,7 @@ def rnn(
     layout: int = 0,
     output_sequence: int = 0,
 ) -> tuple[Array, ...]:
-    """h = f(x W + h R + b)"""
+    """Compute RNN: h = f(x W + h R + b)."""
     names = activations or ["Tanh"] * len(w)
     functions = make_activations(names, activation_alpha, activation_beta, clip)
 
@@ -152,7 +155,7 @@ def gru(
     linear_before_reset: int = 0,
     output_sequence: int = 0,
 ) -> tuple[Array, ...]:
-    """z, r = f(...), n = g(x W + r * (h R)), h = (1 - z) n + z h; gates lie in the order z, r, n."""
+    """Compute GRU: z, r = f(...), n = g(x W + r * (h R)), h = (1 - z) n + z h. Gates are in the order z, r, n."""
     functions = make_activations(activations or ["Sigmoid", "Tanh"] * len(w), activation_alpha, activation_beta, clip)
     size = r.shape[-1]
 
@@ -196,7 +199,7 @@ def lstm(
     layout: int = 0,
     output_sequence: int = 0,
 ) -> tuple[Array, ...]:
-    """Gates lie in the order i, o, f, c; p holds the peepholes of i, o, f."""
+    """Compute LSTM. Gates are in the order i, o, f, c; p holds the peepholes of i, o, f."""
     names = activations or ["Sigmoid", "Tanh", "Tanh"] * len(w)
     functions = make_activations(names, activation_alpha, activation_beta, clip)
     size = r.shape[-1]

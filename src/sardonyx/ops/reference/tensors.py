@@ -1,4 +1,4 @@
-"""Moving, picking and padding of elements; optionals; quantisation of old opsets; random choice."""
+"""Operators in numpy that move, select and pad elements; also Optional, quantisation of early opsets, and random choice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from sardonyx.ops.reference.arrays import Array, evaluate
 
 
 def slice_(x: Array, starts: Array, ends: Array, axes: Array | None = None, steps: Array | None = None) -> Array:
-    """Bounds are clamped as the standard says: backwards a start before the first element is the first, where numpy takes none."""
+    """Compute Slice with bounds clamped as ONNX demands. For negative steps a start before the first element becomes the first,
+    where numpy selects nothing.
+    """
     index = [slice(None)] * x.ndim
     over = range(len(starts)) if axes is None else axes.tolist()
     by = [1] * len(starts) if steps is None else steps.tolist()
@@ -28,7 +30,7 @@ def slice_(x: Array, starts: Array, ends: Array, axes: Array | None = None, step
 
 
 def gather_elements(x: Array, indices: Array, axis: int = 0) -> Array:
-    """y[..., i, ...] = x[..., indices[..., i, ...], ...]; indices may be shorter than x along the other axes."""
+    """Compute GatherElements: y[..., i, ...] = x[..., indices[..., i, ...], ...]. Along other axes indices may be shorter than x."""
     check_bounds(indices, x.shape[axis])
     places: list[Array] = list(np.indices(indices.shape, sparse=True))
     places[axis] = indices
@@ -36,7 +38,7 @@ def gather_elements(x: Array, indices: Array, axis: int = 0) -> Array:
 
 
 def check_bounds(indices: Array, size: int) -> None:
-    """Raises IndexError, naming the first index that is not in [-size, size)."""
+    """Raise IndexError for the first index that is not in [-size, size)."""
     bad = indices[(indices < -size) | (indices >= size)]
     if bad.size:
         raise IndexError(
@@ -45,12 +47,14 @@ def check_bounds(indices: Array, size: int) -> None:
 
 
 def scatter(x: Array, indices: Array, updates: Array, axis: int = 0) -> Array:
-    """Scatter, which ScatterElements took the place of."""
+    """Compute Scatter, the earlier name of ScatterElements."""
     return evaluate("op_scatter_elements.ScatterElements", x, indices, updates, axis=axis)
 
 
 def pad(x: Array, pads: Array, value: Array | None = None, axes: Array | None = None, mode: str = "constant") -> Array:
-    """Negative padding crops, and does so first. Raises Fail where there is less to mirror than is asked for."""
+    """Compute Pad. Negative pads crop, before other pads are added. Raises Fail if a reflected border is longer than what it
+    mirrors.
+    """
     chosen = range(x.ndim) if axes is None else [int(axis) % x.ndim for axis in axes]
     half = len(pads) // 2
     widths = [(0, 0)] * x.ndim
@@ -79,7 +83,7 @@ def non_max_suppression(
     score_threshold: Array | None = None,
     center_point_box: int = 0,
 ) -> Array:
-    """The optional inputs have defaults: no box is wanted, and no overlap allowed."""
+    """Compute NonMaxSuppression with the standard's defaults: without a maximum no box is selected; the default IoU threshold is 0."""
     limits = [np.array([0], np.int64) if most is None else np.asarray(most).reshape(-1)]
     limits.append(np.zeros(1, np.float32) if iou_threshold is None else np.asarray(iou_threshold).reshape(-1))
     if score_threshold is not None:
@@ -90,18 +94,18 @@ def non_max_suppression(
 
 
 def dequantize_linear(x: Array, scale: Array, zero: Array | None = None, axis: int = 1) -> Array:
-    """DequantizeLinear before opset 19."""
+    """Compute DequantizeLinear before opset 19."""
     inputs = (x, scale) if zero is None else (x, scale, zero)
     return evaluate("op_dequantize_linear.DequantizeLinear_19", *inputs, axis=axis)
 
 
 def optional(x: Any = None, **_: Any) -> Any:
-    """An optional is its element, or None."""
+    """Compute Optional: its element, or None."""
     return x
 
 
 def multinomial(x: Array, dtype: int = 6, sample_size: int = 1, seed: float | None = None) -> Array:
-    """x: unnormalised log-probabilities f[b, classes] -> i[b, sample_size], drawn with replacement."""
+    """Draw classes with replacement. x: unnormalised log-probabilities f[b, classes] -> i[b, sample_size]"""
     draw = np.random.default_rng(None if seed is None else int(np.float32(seed).view(np.uint32)))
     weights = np.exp(x.astype(np.float64) - x.max(1, keepdims=True))
     edges = np.cumsum(weights, 1)
@@ -111,7 +115,7 @@ def multinomial(x: Array, dtype: int = 6, sample_size: int = 1, seed: float | No
 
 
 def one_hot(indices: Array, depth: Array, values: Sequence[float], axis: int = -1) -> Array:
-    """1 at each index, counted from the end if negative, nowhere if out of range."""
+    """Compute OneHot: `on` at each index, else `off`. Negative indices count from the end; indices out of range match no position."""
     size = int(np.asarray(depth).reshape(-1)[0])
     off, on = np.asarray(values)
     wanted = np.expand_dims(np.where(indices < 0, indices + size, indices), axis)

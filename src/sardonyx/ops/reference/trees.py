@@ -1,4 +1,4 @@
-"""TreeEnsembleRegressor and TreeEnsembleClassifier: all rows walk down all trees at once, a level a step."""
+"""TreeEnsembleRegressor and TreeEnsembleClassifier in numpy: all rows walk through all trees at once, one level in each iteration."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ MODES = {
 
 @dataclass(frozen=True, slots=True)
 class Trees:
-    """Nodes of all trees in one table. `modes`: names of comparisons; LEAF for leaves. `left`: where a true comparison leads."""
+    """The nodes of all trees in one table. `modes`: names of comparisons, LEAF for leaves; `left`: the child taken if the
+    comparison is true.
+    """
 
     roots: Array
     modes: Array
@@ -35,7 +37,9 @@ class Trees:
     places: dict[tuple[int, int], int]
 
     def leaves(self, x: Array) -> Array:
-        """x: f[n, features] -> i64[n, trees]: the leaf each row reaches in each tree. Raises ValueError for a circle of nodes."""
+        """Return the leaf that each row reaches in each tree. x: f[n, features] -> i64[n, trees]. Raises ValueError if the nodes
+        form a cycle.
+        """
         at = np.tile(self.roots, (len(x), 1))
         rows = np.arange(len(x))[:, None]
         for _ in range(len(self.modes) + 1):
@@ -52,7 +56,7 @@ class Trees:
 
 
 def make_trees(a: dict[str, Any]) -> Trees:
-    """The nodes that an operator's attributes tell of. Raises ValueError for a node that leads nowhere."""
+    """Make the table from an operator's attributes. Raises ValueError for a child that does not exist."""
     trees, nodes = a["nodes_treeids"], a["nodes_nodeids"]
     places = {key: place for place, key in enumerate(zip(trees, nodes, strict=True))}
     modes = np.array(a["nodes_modes"], object)
@@ -82,7 +86,7 @@ def make_trees(a: dict[str, Any]) -> Trees:
 
 
 def gathered(x: Array, a: dict[str, Any], kind: str, columns: int) -> tuple[Array, Array]:
-    """(weights f64[n, trees, columns] of the leaves that rows reach, bool: which of them are there)"""
+    """Return the weights of the leaves that rows reach: f64[n, trees, columns], and whether a leaf has a weight for the column."""
     trees = make_trees(a)
     tensor = a.get(f"{kind}_weights_as_tensor")
     weights = a[f"{kind}_weights"] if tensor is None else np.asarray(tensor).tolist()
@@ -97,12 +101,13 @@ def gathered(x: Array, a: dict[str, Any], kind: str, columns: int) -> tuple[Arra
 
 
 def base_of(a: dict[str, Any]) -> Array:
+    """Return the base values, as float64."""
     tensor = a.get("base_values_as_tensor")
     return np.array(a.get("base_values") or (), np.float64) if tensor is None else np.asarray(tensor, np.float64)
 
 
 def regressor(x: Array, *, n_targets: int, aggregate_function: str = "SUM", post_transform: str = "NONE", **a: Any) -> Array:
-    """x: T[n, f] -> f32[n, n_targets]: the leaves' weights, added up, averaged, or the least or largest of them."""
+    """Compute TreeEnsembleRegressor: the sum, average, minimum or maximum of the leaves' weights. x: T[n, f] -> f32[n, n_targets]"""
     weights, there = gathered(x, a, "target", n_targets)
     if aggregate_function in ("MIN", "MAX"):
         worst = np.inf if aggregate_function == "MIN" else -np.inf
@@ -125,10 +130,10 @@ def classifier(
     post_transform: str = "NONE",
     **a: Any,
 ) -> tuple[Array, Array]:
-    """x: T[n, f] -> labels [n], scores f32[n, classes].
+    """Compute TreeEnsembleClassifier. x: T[n, f] -> labels [n], scores f32[n, classes]
 
-    Two classes whose leaves weigh only one of them: the weights are the second class's score. If all are positive they are
-    probabilities, and above 0.5 the second class is meant; else above 0.
+    If there are two classes and all weights are for one of them, their sum is the second class's score. It selects the second class
+    above 0.5 if no weight is negative, else above 0.
     """
     labels = class_labels(classlabels_strings, classlabels_int64s)
     ids = set(a["class_ids"])
@@ -141,6 +146,7 @@ def classifier(
 
 
 def binary(score: Array, base: Array, labels: Array, a: dict[str, Any], post_transform: str) -> tuple[Array, Array]:
+    """Return labels and scores where all weights are for one of two classes."""
     if base.size:
         score = score + base[-1]
     weights = a.get("class_weights_as_tensor")

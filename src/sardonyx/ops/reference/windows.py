@@ -1,4 +1,4 @@
-"""Convolutions and pooling, over windows that numpy views without copying."""
+"""Convolutions and pooling in numpy, on windows that are views without a copy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sardonyx.ops.reference.arrays import Array, wide
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """How a window slides over the spatial axes: one entry for each, except `pads`, which has all heads, then all tails."""
+    """How a window slides over the spatial axes: one entry per axis, except `pads`, which has all heads, then all tails."""
 
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
@@ -23,7 +23,7 @@ class Window:
 
     @property
     def extents(self) -> tuple[int, ...]:
-        """Input positions that a window spans."""
+        """Return how many input positions the window spans along each axis."""
         return tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
 
 
@@ -36,10 +36,10 @@ def make_window(
     auto_pad: str = "NOTSET",
     ceil_mode: int = 0,
 ) -> Window:
-    """The window over spatial axes of these sizes, `auto_pad` and `ceil_mode` resolved.
+    """Return the window over spatial axes of these sizes, with `auto_pad` and `ceil_mode` resolved.
 
-    out = floor((size + pads - extent) / stride) + 1, or rounded up; SAME_*: out = ceil(size / stride), with the odd pad at the end
-    (UPPER) or the start (LOWER). A last window that would start in the tail's padding is dropped.
+    out = floor((size + pads - extent) / stride) + 1, or rounded up with ceil_mode. SAME_*: out = ceil(size / stride), with the odd
+    pad at the end (UPPER) or the start (LOWER). A last window that would start in the padding at the end is dropped.
     """
     rank = len(kernel)
     strides = tuple(strides or [1] * rank)
@@ -63,7 +63,7 @@ def make_window(
 
 
 def padded(x: Array, window: Window, fill: float) -> Array:
-    """x with the window's padding, and as much more at the ends as its last position needs."""
+    """Add the window's padding, and as many elements at the end as its last position needs."""
     rank = len(window.kernel)
     needs = [(o - 1) * s + e for o, s, e in zip(window.outputs, window.strides, window.extents, strict=True)]
     spatial = x.shape[2:]
@@ -75,7 +75,7 @@ def padded(x: Array, window: Window, fill: float) -> Array:
 
 
 def view(x: Array, window: Window) -> Array:
-    """[n, c, *outputs, *kernel]: all windows of an array that is padded already."""
+    """Return all windows of an array that is already padded. -> [n, c, *outputs, *kernel]"""
     axes = tuple(range(2, x.ndim))
     windows = np.lib.stride_tricks.sliding_window_view(x, window.extents, axes)
     places = tuple(slice(0, (o - 1) * s + 1, s) for o, s in zip(window.outputs, window.strides, strict=True))
@@ -100,7 +100,9 @@ def conv_transpose(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Array:
-    """x: T[n, c, *s], w: T[c, m / group, *k], b: T[m] -> T[n, m, *o]: every input element adds its multiple of the kernel."""
+    """Compute ConvTranspose: every input element adds its multiple of the kernel. x: T[n, c, *s], w: T[c, m / group, *k], b: T[m]
+    -> T[n, m, *o]
+    """
     rank = x.ndim - 2
     strides, dilations = tuple(strides or [1] * rank), tuple(dilations or [1] * rank)
     extra = tuple(output_padding or [0] * rank)
@@ -136,7 +138,7 @@ def transposed_frame(
     output_shape: Sequence[int] | None,
     auto_pad: str,
 ) -> tuple[list[int], list[int]]:
-    """Where the output of a transposed convolution begins in the full one, and how large it is, for each axis."""
+    """Return where the output of a transposed convolution begins in the full one, and its size, for each axis."""
     rank = len(full)
     if output_shape or auto_pad in ("SAME_UPPER", "SAME_LOWER"):
         wanted = list(output_shape)[-rank:] if output_shape else [n * s for n, s in zip(inputs, strides, strict=True)]
@@ -163,7 +165,7 @@ def max_pool(
     storage_order: int = 0,
     strides: Sequence[int] | None = None,
 ) -> tuple[Array, Array]:
-    """The largest of each window, and its place in the whole flattened input (columns first if `storage_order` is 1)."""
+    """Compute MaxPool: the maximum of each window, and its index into the flattened input (column-major if `storage_order` is 1)."""
     window = make_window(x.shape[2:], kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
     lowest = -np.inf if x.dtype.kind not in "iu" else np.iinfo(x.dtype).min
     windows = view(padded(x, window, lowest), window)
@@ -174,7 +176,7 @@ def max_pool(
 
 
 def places_of(best: Array, shape: tuple[int, ...], window: Window, storage_order: int) -> Array:
-    """i64, as best: the tap `best` of each window as an index into the flattened input."""
+    """Convert the tap `best` of each window into an index into the flattened input. -> i64, in the shape of best"""
     rank = len(window.kernel)
     taps = np.unravel_index(best, window.kernel)
     coordinates = []
@@ -204,7 +206,7 @@ def average_pool(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Array:
-    """The mean of each window: over what lies in the input, or in the input and its padding."""
+    """Compute AveragePool: the mean of each window over the elements inside the input, or over input and padding."""
     window = make_window(x.shape[2:], kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
     rank = len(window.kernel)
     axes = tuple(range(-rank, 0))
@@ -230,7 +232,7 @@ def lp_pool(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Array:
-    """The p-norm of each window."""
+    """Compute LpPool: the p-norm of each window."""
     window = make_window(x.shape[2:], kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
     powers = np.abs(x.astype(np.float64)) ** p
     total = view(padded(powers, window, 0), window).sum(tuple(range(-len(window.kernel), 0)))
@@ -238,11 +240,11 @@ def lp_pool(
 
 
 def global_lp_pool(x: Array, p: float = 2) -> Array:
-    """The p-norm of each channel."""
+    """Compute GlobalLpPool: the p-norm of each channel."""
     total = (np.abs(x.astype(np.float64)) ** p).sum(tuple(range(2, x.ndim)), keepdims=True)
     return np.asarray(total ** (1 / p), x.dtype)
 
 
 def global_max_pool(x: Array) -> Array:
-    """The largest of each channel."""
+    """Compute GlobalMaxPool: the maximum of each channel."""
     return np.asarray(x.max(tuple(range(2, x.ndim)), keepdims=True))
