@@ -1,10 +1,11 @@
-"""What each of the loop IR's operations is in LLVM, on one element or on lanes alike. Only defined instructions are emitted.
+"""LLVM instructions for each operation of the loop IR, on one element or on a vector of lanes.
 
-    emit(builder, fn, dtype, args)      the table: integers by signedness, floats, bools
-    combine(builder, fn, dtype, a, b)   a reduction's step; neutral(...) is where it starts
+    emit(builder, fn, dtype, args)      looks the operation up in a table: for integers (signed or unsigned), floats or bools
+    combine(builder, fn, dtype, a, b)   one step of a reduction, which starts from neutral(...)
 
-No target is assumed to have more than its record says: without rounding instructions floor and kin are made of additions, without
-fma a product is carried in twice the precision.
+Only instructions with defined results are emitted: division by zero and shifts by too many bits are selected around. A target
+is assumed to have only what its feature row says: without rounding instructions floor, ceil, trunc and rint are computed by
+additions, and without fma the product is computed in twice the precision.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ PREDICATES = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">
 
 
 def emit(w: FunctionBuilder, fn: str, dtype: DType, args: tuple[Value, ...]) -> Value:
-    """fn of args, all of `dtype` (the loop IR's, which tells signed from unsigned). Raises Unsupported for what no rule covers."""
+    """Emit fn of args, which all have `dtype` (the loop IR's dtype, which tells signed from unsigned). Raises Unsupported if no
+    rule covers it.
+    """
     if dtype.is_float and dtype.bits < 32:
         raise Unsupported(f"{fn} of {dtype}: cast it to f32")
     args = w.alike(*args)
@@ -42,12 +45,12 @@ def emit(w: FunctionBuilder, fn: str, dtype: DType, args: tuple[Value, ...]) -> 
 
 
 def wrapped(w: FunctionBuilder, dtype: DType, v: Value) -> Value:
-    """The value of a 4- or 2-bit integer from the i8 that a sum or product left; others as they are."""
+    """Wrap an i8 that a sum or product has left to the value of a 4- or 2-bit integer; other dtypes are returned unchanged."""
     return narrow(w, v, dtype) if dtype.is_integer and dtype.bits < 8 else v
 
 
 def narrow(w: FunctionBuilder, v: Value, dtype: DType) -> Value:
-    """The low bits of an i8 as the value of a 4- or 2-bit integer."""
+    """Take the low bits of an i8 as the value of a 4- or 2-bit integer: sign-extended or zero-extended."""
     if dtype.kind == "uint":
         return w.b.and_(v, constant(w, v, (1 << dtype.bits) - 1))
     shift = constant(w, v, 8 - dtype.bits)
@@ -55,11 +58,14 @@ def narrow(w: FunctionBuilder, v: Value, dtype: DType) -> Value:
 
 
 def constant(w: FunctionBuilder, like: Value, number: float | int) -> Value:
-    """A number of the type of `like`, in each lane."""
+    """Return a constant of the type of `like`, the same in each lane."""
     return w.const(like.type, number)
 
 
 def compare(w: FunctionBuilder, fn: str, dtype: DType, x: Value, y: Value) -> Value:
+    """Compare two values of `dtype`. For floats, ne is unordered (True for NaN), every other predicate is ordered (False for
+    NaN).
+    """
     b = w.b
     if dtype.is_float:
         if fn == "ne":
@@ -96,16 +102,21 @@ def _refuse(fn: str, dtype: DType) -> Value:
 
 
 ROUNDINGS = ("rint", "floor", "ceil", "trunc")
+"""Operations that `rounded` computes; integers are left unchanged by them."""
 
 
 def rounded(w: FunctionBuilder, fn: str, x: Value) -> Value:
-    """rint, floor, ceil or trunc of a float; the sign of zero stays."""
+    """Emit rint, floor, ceil or trunc of a float; the sign of a zero result is that of x.
+
+    Without rounding instructions, adding and subtracting 2^23 (f32) or 2^52 (f64) rounds |x| to the nearest integer, which is
+    then corrected by 1.
+    """
     b = w.b
     if w.target.rounding:
         return w.elementwise("nearbyint" if fn == "rint" else fn, x)
     magnitude = w.elementwise("fabs", x)
     magic = constant(w, x, 2.0**23 if element_of(x.type) == F32 else 2.0**52)
-    nearest = b.fsub(b.fadd(magnitude, magic), magic)  # of |x|; the sign comes last
+    nearest = b.fsub(b.fadd(magnitude, magic), magic)  # of |x|; the sign is restored below
     one = constant(w, x, 1.0)
     if fn == "trunc":
         nearest = b.select(b.fcmp_ordered(">", nearest, magnitude), b.fsub(nearest, one), nearest)
@@ -120,9 +131,12 @@ def rounded(w: FunctionBuilder, fn: str, x: Value) -> Value:
 
 
 def fused(w: FunctionBuilder, dtype: DType, x: Value, y: Value, z: Value) -> Value:
-    """x y + z rounded once, where the target can. Else f32 goes through f64, where the product is exact (rounded twice, a
-    difference of 2^-29 ulp), and f64 carries the product's error term (within 1 ulp;
-    a product that overflows is infinite whatever z is)."""
+    """Emit x y + z, rounded once where the target has fma.
+
+    Without fma, f32 is computed in f64, where the product is exact (the result is rounded twice, a difference of at most 2^-29
+    ulp). f64 adds the product's rounding error back (within 1 ulp; if the product overflows, the result is infinite whatever z
+    is).
+    """
     b = w.b
     if not dtype.is_float:
         _refuse("fma", dtype)
@@ -136,7 +150,9 @@ def fused(w: FunctionBuilder, dtype: DType, x: Value, y: Value, z: Value) -> Val
 
 
 def _fused_f64(w: FunctionBuilder, x: Value, y: Value, z: Value) -> Value:
-    """Dekker's exact product and Knuth's exact sum; where a split overflows, the plain product and sum."""
+    """Emit x y + z of f64 by Dekker's exact product and Knuth's exact sum; if splitting x or y overflows, the plain product and
+    sum.
+    """
     b = w.b
     (xh, xl), (yh, yl) = _halves(w, x), _halves(w, y)
     product = b.fmul(x, y)
@@ -150,7 +166,7 @@ def _fused_f64(w: FunctionBuilder, x: Value, y: Value, z: Value) -> Value:
 
 
 def _halves(w: FunctionBuilder, x: Value) -> tuple[Value, Value]:
-    """x as a sum of two numbers of 26 bits each."""
+    """Split x into a sum of two numbers of 26 bits each (Veltkamp)."""
     b = w.b
     scaled = b.fmul(x, constant(w, x, 134217729.0))  # 2^27 + 1
     high = b.fsub(scaled, b.fsub(scaled, x))
@@ -161,10 +177,12 @@ def _halves(w: FunctionBuilder, x: Value) -> tuple[Value, Value]:
 
 
 def _extreme(order: str, name: str) -> Rule:
-    """The lesser or greater of two; of floats a NaN in either. Which zero is the lesser is left open, as numpy does."""
+    """Return the rule for min or max: of floats the result is NaN if either operand is; which of 0 and -0 is chosen is
+    unspecified, as in numpy.
+    """
 
     def rule(w: FunctionBuilder, dtype: DType, x: Value, y: Value) -> Value:
-        if dtype.is_float:  # y first: what comes second, a running total, waits for one instruction less
+        if dtype.is_float:  # y first: the second operand, a running total, has the shorter latency
             return w.elementwise(name, y, x, flags=("nsz",))
         return w.b.select((w.b.icmp_signed if dtype.kind == "int" else w.b.icmp_unsigned)(order, x, y), x, y)
 
@@ -182,7 +200,7 @@ def _remainder(w: FunctionBuilder, dtype: DType, x: Value, y: Value) -> Value:
 def _quotient(
     w: FunctionBuilder, dtype: DType, x: Value, y: Value, signed: Callable[..., Value], unsigned: Callable[..., Value], zero: Value
 ) -> Value:
-    """x / y or x rem y with a safe divisor: by 0 the result is 0; MIN / -1 is MIN, its remainder 0."""
+    """Emit x / y or x rem y of integers with defined results: dividing by 0 gives 0; MIN / -1 is MIN and its remainder 0."""
     b = w.b
     one = constant(w, x, 1)
     by_zero = b.icmp_unsigned("==", y, zero)
@@ -195,7 +213,7 @@ def _quotient(
 
 
 def _modulo(w: FunctionBuilder, dtype: DType, x: Value, y: Value) -> Value:
-    """The remainder with the sign of the divisor."""
+    """Emit the remainder of integers with the sign of the divisor."""
     b, zero = w.b, w.zero(x.type)
     rest = _remainder(w, dtype, x, y)
     if dtype.kind == "uint":
@@ -209,7 +227,7 @@ def _float_remainder(w: FunctionBuilder, dtype: DType, x: Value, y: Value) -> Va
 
 
 def _float_modulo(w: FunctionBuilder, dtype: DType, x: Value, y: Value) -> Value:
-    """fmod moved to the sign of the divisor; a zero takes the divisor's sign."""
+    """Emit fmod corrected to the sign of the divisor; a zero remainder takes the divisor's sign."""
     b = w.b
     zero = w.zero(x.type)
     rest = float_remainder(w, x, y)
@@ -220,7 +238,7 @@ def _float_modulo(w: FunctionBuilder, dtype: DType, x: Value, y: Value) -> Value
 
 
 def _shift(w: FunctionBuilder, dtype: DType, x: Value, y: Value, left: bool) -> Value:
-    """By the width or more, or by a negative amount (read as unsigned), nothing is left."""
+    """Shift x by y. A shift by the width or more, or by a negative amount (read as unsigned), gives 0."""
     b, zero = w.b, w.zero(x.type)
     inside = b.icmp_unsigned("<", y, constant(w, y, 8 * dtype.itemsize))
     move = b.shl if left else b.lshr if dtype.kind == "uint" else b.ashr
@@ -228,6 +246,8 @@ def _shift(w: FunctionBuilder, dtype: DType, x: Value, y: Value, left: bool) -> 
 
 
 def _plain(name: str) -> Rule:
+    """Return the rule for an operation that is one instruction."""
+
     def rule(w: FunctionBuilder, dtype: DType, x: Value, y: Value) -> Value:
         return getattr(w.b, name)(x, y)
 
@@ -269,7 +289,9 @@ FLOAT: dict[str, Rule] = {
 
 
 def neutral(w: FunctionBuilder, fn: str, dtype: DType, lanes: int | None) -> Value:
-    """What fn leaves unchanged: 0, 1, the least or greatest value, all bits."""
+    """Return the neutral element of a reduction: 0 for add, 1 for mul, the greatest value for min, the least for max, all bits for
+    and.
+    """
     t = vector_type(register_type(dtype), lanes)
     return w.const(t, neutral_number(fn, dtype))
 
@@ -289,7 +311,7 @@ def neutral_number(fn: str, dtype: DType) -> float | int | bool:
 
 
 def combine(w: FunctionBuilder, fn: str, dtype: DType, total: Value, v: Value, mask: Value | None) -> Value:
-    """fn(total, v) in a vector loop that accumulates; lanes that the mask switches off leave the total as it is."""
+    """Emit fn(total, v) in a vector loop that accumulates. Lanes where the mask is false keep their total."""
     if mask is not None:
         lanes = lanes_of(mask)
         assert lanes is not None
@@ -298,7 +320,7 @@ def combine(w: FunctionBuilder, fn: str, dtype: DType, total: Value, v: Value, m
 
 
 def accumulate(w: FunctionBuilder, fn: str, dtype: DType, total: Value, v: Value) -> Value:
-    """fn(total, v), of as many lanes as total has."""
+    """Emit fn(total, v) in as many lanes as total has; v itself if total is still the neutral element."""
     lanes = lanes_of(total)
     if total is neutral(w, fn, dtype, lanes):
         return v if lanes is None else w.splat(v, lanes)
@@ -306,7 +328,7 @@ def accumulate(w: FunctionBuilder, fn: str, dtype: DType, total: Value, v: Value
 
 
 def across_lanes(w: FunctionBuilder, fn: str, dtype: DType, v: Value) -> Value:
-    """fn over the lanes of v: halves, then quarters, and so on."""
+    """Reduce the lanes of v to one value: combine both halves, then both quarters, and so on."""
     w = w
     lanes = lanes_of(v)
     assert lanes is not None

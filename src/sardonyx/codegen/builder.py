@@ -1,8 +1,8 @@
-"""llvmlite's builder, where the instructions that kernels are mostly made of are written down at once.
+"""A faster IRBuilder: llvmlite's, with the most frequent instructions kept as text.
 
-llvmlite keeps an object for each instruction, looks for a name that is free, and formats everything when the module is printed. Kernels
-are printed once and their instructions never change: what stands for one here is its text. The others (phis, branches, what is rare) are
-llvmlite's own; both stand in the same blocks.
+llvmlite makes an object for each instruction, searches a free name for it, and formats everything when the module is printed. A
+kernel is printed once and its instructions never change, so here an instruction is formatted when it is emitted (`Line`). Rare
+instructions (phi, branch, ...) are llvmlite's own objects; both kinds stand in the same blocks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PREDICATES = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "g
 
 
 class Line:
-    """An instruction as text, and what names its value."""
+    """An instruction as text, with the type and the name of its value."""
 
     __slots__ = ("reference", "text", "type")
 
@@ -37,7 +37,7 @@ class Line:
 
 
 def binary(name: str) -> Binary:
-    """name x, y: of two values of one type, which the result has too."""
+    """Return the method for an instruction `name x, y` on two values of one type, which is also the result's type."""
 
     def emit(b: Builder, x: Value, y: Value) -> Value:
         return b.define(x.type, f"{name} {x.type} {x.get_reference()}, {y.get_reference()}")
@@ -46,7 +46,9 @@ def binary(name: str) -> Binary:
 
 
 def comparison(name: str, prefix: str) -> Callable[[Builder, str, Value, Value], Value]:
-    """name predicate x, y: of two values of one type. predicate: as Python writes it, or LLVM's own word."""
+    """Return the method for icmp or fcmp of two values of one type. predicate: an operator as in Python (such as <=), or LLVM's
+    own word.
+    """
 
     def emit(b: Builder, predicate: str, x: Value, y: Value) -> Value:
         word = prefix + PREDICATES[predicate] if predicate in PREDICATES else predicate
@@ -56,6 +58,7 @@ def comparison(name: str, prefix: str) -> Callable[[Builder, str, Value, Value],
 
 
 def unsigned(b: Builder, predicate: str, x: Value, y: Value) -> Value:
+    """Emit an unsigned comparison of integers."""
     return (equality if predicate in ("==", "!=") else below)(b, predicate, x, y)
 
 
@@ -63,11 +66,12 @@ equality, below, above = comparison("icmp", ""), comparison("icmp", "u"), compar
 
 
 def signed(b: Builder, predicate: str, x: Value, y: Value) -> Value:
+    """Emit a signed comparison of integers."""
     return (equality if predicate in ("==", "!=") else above)(b, predicate, x, y)
 
 
 def truth(t: Type) -> Type:
-    """What a comparison of values of type t gives."""
+    """Return the type of a comparison's result: i1, or a vector of i1, for operands of type t."""
     return flags(t.count) if isinstance(t, ir.VectorType) else BIT
 
 
@@ -80,18 +84,19 @@ def flags(lanes: int) -> Type:
 
 
 class Builder(ir.IRBuilder):  # type: ignore[misc]
-    """Appends to the end of a block of one function; nobody else writes lines into it."""
+    """Appends instructions to the end of a block. No other builder may append lines to the same function."""
 
     def __init__(self) -> None:
         super().__init__()
         self._defined = 0
 
     def put(self, line: Line) -> None:
+        """Append an instruction that has no value."""
         self._block.instructions.append(line)
         self._anchor += 1
 
     def define(self, t: Type, text: str) -> Line:
-        """An instruction with a value of type t."""
+        """Append an instruction that has a value of type t; the text is what follows the equals sign."""
         self._defined += 1
         reference = f"%v{self._defined}"
         line = Line(t, reference, f"{reference} = {text}")

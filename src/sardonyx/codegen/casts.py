@@ -1,7 +1,8 @@
-"""ONNX's Cast and Bitcast on one element or on lanes: between numbers of 8 to 64 bits, bool, f16 and bf16.
+"""ONNX's Cast and Bitcast, on one element or on lanes, between numbers of 8 to 64 bits, bool, f16 and bf16.
 
-Floats become integers towards zero, saturated, NaN as 0; integers wrap; everything but zero is True. f16 converts in hardware where
-the target has it. Narrower floats, and f16 elsewhere, are casts that loop.functions spells out in integer arithmetic.
+Floats are truncated towards zero to integers, saturated, with NaN as 0; integers wrap; every value but zero is True. f16 is
+converted by an instruction where the target has one. Casts of narrower floats, and of f16 on other targets, are written in
+integer arithmetic by loop.casts.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def _is_plain(dtype: DType) -> bool:
 
 
 def cast(w: FunctionBuilder, v: Value, source: DType, to: DType) -> Value:
-    """v of dtype `source` as dtype `to`. Raises Unsupported for a pair that is not native."""
+    """Convert v from dtype `source` to dtype `to`. Raises Unsupported for a pair that is not native."""
     if source is to:
         return v
     if not is_native(source, to, w.target):
@@ -54,7 +55,7 @@ def _to_bool(w: FunctionBuilder, v: Value, source: DType) -> Value:
 
 
 def _widen(w: FunctionBuilder, v: Value, source: DType) -> Value:
-    """f16 or bf16 bits as f32."""
+    """Convert f16 or bf16, given as its bits, to f32."""
     b, lanes = w.b, lanes_of(v)
     if source.name == "f16":
         return b.fpext(b.bitcast(v, vector_type(HALF, lanes)), vector_type(F32, lanes))
@@ -63,7 +64,9 @@ def _widen(w: FunctionBuilder, v: Value, source: DType) -> Value:
 
 
 def _to_half(w: FunctionBuilder, v: Value, source: DType, to: DType) -> Value:
-    """The bits of f16 or bf16 nearest to a number. From f64 through an f32 rounded to odd, so that nothing is rounded twice."""
+    """Round to f16 or bf16, returned as its bits. f64 first goes to an f32 that is rounded to odd, so that the result is rounded
+    once.
+    """
     b, lanes = w.b, lanes_of(v)
     if not source.is_float:
         v = _from_integer(w, v, source, f32)
@@ -80,7 +83,7 @@ def _to_half(w: FunctionBuilder, v: Value, source: DType, to: DType) -> Value:
 
 
 def _to_odd(w: FunctionBuilder, v: Value) -> Value:
-    """f64 -> f32, towards zero but with the last bit set if anything was lost."""
+    """Convert f64 to f32 towards zero, setting the last bit if the value was not exact (round to odd)."""
     b, lanes = w.b, lanes_of(v)
     near = b.fptrunc(v, vector_type(F32, lanes))
     back = b.fpext(near, v.type)
@@ -121,7 +124,7 @@ def _resize_integer(w: FunctionBuilder, v: Value, source: DType, to: DType) -> V
 
 
 def bitcast(w: FunctionBuilder, v: Value, source: DType, to: DType) -> Value:
-    """The same bits as another dtype."""
+    """Reinterpret the bits of v as another dtype."""
     t = vector_type(register_type(to), lanes_of(v))
     if to.kind == "bool" or source.kind == "bool":
         if source.kind == to.kind:

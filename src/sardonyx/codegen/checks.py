@@ -1,9 +1,10 @@
-"""What a kernel does about data that is wrong: record the first failure, go on with something harmless. And where a run is to end: it leaves.
+"""Run-time checks of a kernel: record the first failure in the run context and continue with a harmless value; and polling whether
+to leave.
 
-record(status, call, code, a, b, c):      status: slot 0 of the run context
-    if cmpxchg(status, 0, 1 + code + (call << 32)) won: details -> the three slots after it
-
-asked(context) -> i1:                     codegen.stop's should_stop(context), if there is one
+    record(context, call, code, a, b, c):
+        if cmpxchg(status, 0, 1 + code + (call << 32)) succeeded: store a, b, c to the three slots after the status
+    asked(context) -> i1:
+        call should_stop (codegen.stop) by the address in the context; 0 if there is none
 """
 
 from __future__ import annotations
@@ -17,20 +18,22 @@ from sardonyx.codegen.scopes import Frame
 from sardonyx.runtime import abi
 
 DETAILS = 3
+"""Numbers that are recorded with a failure, for its message."""
 
 
 def failure(code: int, call: int = 0) -> int:
-    """The status that a failed check leaves."""
+    """Return the status that a failed check leaves: 1 + code in the low 32 bits, the call's id above them."""
     return 1 + code + (call << 32)
 
 
 def record(w: FunctionBuilder, context: Value, call: Value, code: int, details: Sequence[Value]) -> None:
-    """Emit the call that records a failure; details are i64, three at the most."""
+    """Emit the call that records a failure. details: at most three i64."""
     padded = [*details, *[w.const(I64, 0)] * (DETAILS - len(details))]
     w.b.call(_recorder(w), [context, call, w.const(I64, code), *padded])
 
 
 def _recorder(w: FunctionBuilder) -> Value:
+    """Return the module's `record` function, which is emitted once."""
     found = w.module.globals.get("record")
     if found is not None:
         return found
@@ -53,7 +56,9 @@ def _recorder(w: FunctionBuilder) -> Value:
 
 
 def unless(f: Frame, good: Value, code: int, details: Sequence[Value]) -> None:
-    """Record `code` where good (one i1, or one per lane) is false, with the details (i64, of the first such lane)."""
+    """Record `code` if `good` is false, or false in some lane. details: i64 values, or vectors, of which the first failing lane is
+    recorded.
+    """
     w, b = f.builder, f.builder.b
     bad = b.not_(good)
     lanes = lanes_of(bad)
@@ -74,7 +79,7 @@ def unless(f: Frame, good: Value, code: int, details: Sequence[Value]) -> None:
 
 
 def leave_or(f: Frame, target: Block) -> None:
-    """End the kernel if the run is to end, else go on in `target`. The current block ends there."""
+    """End the current block: return from the kernel if should_stop says so, else branch to `target`."""
     w = f.builder
     if f.left is None:
         here, f.left = w.b.block, w.block("left")
@@ -85,10 +90,12 @@ def leave_or(f: Frame, target: Block) -> None:
 
 
 CONVENTION = "preserve_mostcc"
-"""Of what is hardly ever called, from inside of loops: their variables stay in registers that others may use."""
+"""Calling convention of the function that polls: the callee saves nearly all registers, so that loop variables stay in registers.
+"""
 
 
 def _asked(w: FunctionBuilder) -> Value:
+    """Return the module's `asked` function, which is emitted once."""
     found = w.module.globals.get("asked")
     if found is not None:
         return found

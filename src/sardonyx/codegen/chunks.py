@@ -1,12 +1,18 @@
-"""What a thread does of the calls that a run is divided out as (codegen.tickets), by their rows in the table of steps; emitted for the walk.
+"""Functions by which a thread runs its range of a call, runs a group of small calls, or steals from other threads; emitted for the
+walk.
 
-run_range(row, context, scratch, owner, nt, ticket):          kernel(arguments, context, scratch, owner * chunks + chunk, nt * chunks) for each chunk
-                                                        of the owner's run_range that nobody has taken; finish(how many)
-run_group(row, context, scratch, ticket):                     if nobody has: kernel(arguments, context, scratch, 0, 1) of this row and those
-                                                        after it that one thread does; finish(1)
-steal(row, end, context, scratch, tid, nt, ticket):        for each row from `row` to `end`: its neighbours' shares, or the run_group
+    run_range(row, context, scratch, owner, nt, ticket):
+        for each chunk of the owner's range that nobody has taken:
+            kernel(arguments, context, scratch, owner * chunks + chunk, nt * chunks)
+        finish(number of chunks run)
+    run_group(row, context, scratch, ticket):
+        if no other thread has taken the group: call the kernels of `count` rows from this one on, each as chunk 0 of 1; finish(1)
+    steal(row, end, context, scratch, tid, nt, ticket):
+        for each row from `row` to `end`: run what is left of other threads' ranges, or the group
 
-Once the run's status says that it has failed or is to end, kernels are passed over; that is looked for between long chunks, and in groups.
+`row` is a row of the step table (runtime.steps), `ticket` the ticket of its call (codegen.tickets). Once the run's status is
+not 0, kernels are skipped. The status is read before each kernel; should_stop is polled after long chunks and every few kernels
+of a group.
 """
 
 from __future__ import annotations
@@ -20,42 +26,49 @@ from sardonyx.runtime import abi
 KERNEL = ir.FunctionType(VOID, [PTR, PTR, PTR, I64, I64])
 WORD = abi.SLOT_BYTES
 VICTIMS = 7
-"""Whose shares a thread looks at: each run_range then has so many takers, and large teams don't read all words at each meeting."""
+"""How many other threads' ranges a thread tries to steal from: enough takers for each range, while a large team doesn't read every
+claim word at every barrier.
+"""
 
 
 def slot(b: ir.IRBuilder, context: ir.Value, number: ir.Value | int) -> ir.Value:
-    """The address of a slot."""
+    """Return the address of a slot of the context."""
     return b.gep(context, [I64(number) if isinstance(number, int) else number], source_etype=I64)
 
 
 def operand(b: ir.IRBuilder, row: ir.Value, index: int) -> ir.Value:
-    """A number of a row."""
+    """Load one of a row's four numbers."""
     return b.load(byte_offset(b, row, index * WORD), typ=I64, align=WORD)
 
 
 def chunks_in(b: ir.IRBuilder, row: ir.Value) -> ir.Value:
-    """Into how many chunks each run_range of a call is divided; 0: one thread does it, and the rows after it as `count_of` says."""
+    """Return the number of chunks in each thread's range of a call; 0 means that one thread runs this row and those after it
+    (`count_of`).
+    """
     return b.and_(b.lshr(operand(b, row, 2), I64(1)), I64((1 << abi.COUNT_BITS - 1) - 1))
 
 
 def count_of(b: ir.IRBuilder, row: ir.Value) -> ir.Value:
+    """Return the number of rows in a group that one thread runs."""
     return b.lshr(operand(b, row, 2), I64(abi.COUNT_BITS))
 
 
 def row_after(b: ir.IRBuilder, row: ir.Value, rows: ir.Value | int) -> ir.Value:
+    """Return the address of the row that lies `rows` rows further."""
     return byte_offset(b, row, b.mul(I64(rows) if isinstance(rows, int) else rows, I64(abi.ROW_BYTES)))
 
 
 MOST_STRIPS = 1 << 16
-"""Into which a chunk is divided: then each is a thousandth of a chunk of a minute."""
+"""The most strips of a chunk. A chunk that takes a minute is still divided into strips of one millisecond."""
 
 
 def emit_call(
     b: ir.IRBuilder, row: ir.Value, context: ir.Value, scratch: ir.Value, chunk: ir.Value, of: ir.Value, should_stop: ir.Function
 ) -> None:
-    """Calls the row's kernel, unless the run has failed: once, or where there is much to do for each of the chunk's strips, and asks between.
+    """Call the row's kernel for chunk `chunk` of `of`, unless the run has failed.
 
-    Before the call's arguments stands in how many strips all of it is to be done, at least.
+    The number before the call's arguments says into how many strips the whole call should be divided. If that is more than
+    `of`, the chunk runs strip by strip, and should_stop is polled after each strip.
     """
     entry, once, many, strip, on = (b.append_basic_block(name) for name in ("call", "once", "many", "strip", "on"))
     b.cbranch(is_well(b, context), entry, on)
@@ -85,21 +98,21 @@ def emit_call(
 
 
 def is_well(b: ir.IRBuilder, context: ir.Value) -> ir.Value:
-    """i1: has nothing failed, and is the run not to end?"""
+    """Test whether the run's status is 0: no check has failed, and nobody has asked the run to end; i1."""
     return b.icmp_unsigned("==", b.load_atomic(slot(b, context, abi.STATUS), "monotonic", WORD, typ=I64), I64(0))
 
 
 def group_word(b: ir.IRBuilder, context: ir.Value) -> ir.Value:
-    """The address of the word of what one thread does; those of the threads' shares come after it."""
+    """Return the address of the claim word for groups, which the claim words of the threads' ranges follow."""
     return b.load(slot(b, context, abi.CLAIMS), typ=PTR, align=WORD)
 
 
 CALLS = 16
-"""Rows after which a thread asks whether the run is to end; a kernel that takes longer asks by itself."""
+"""Rows after which a thread polls should_stop; a kernel that takes longer polls by itself."""
 
 
 def poll_now_and_then(b: ir.IRBuilder, left: ir.Value, should_stop: ir.Function, context: ir.Value) -> ir.Value:
-    """One of so many rows less is left until the thread asks; how many are then."""
+    """Count down `left` by one row, and poll should_stop when it reaches 0. -> the new count"""
     fewer = b.sub(left, I64(1))
     over = b.icmp_unsigned("==", fewer, I64(0))
     with b.if_then(over, likely=False):
@@ -108,6 +121,7 @@ def poll_now_and_then(b: ir.IRBuilder, left: ir.Value, should_stop: ir.Function,
 
 
 def emit_run_range(module: ir.Module, take: ir.Function, finish: ir.Function, should_stop: ir.Function) -> ir.Function:
+    """Emit `run_range`; see the module's docstring."""
     function = internal_function(module, "run_range", VOID, (PTR, PTR, PTR, I64, I64, I64))
     row, context, scratch, owner, nt, ticket = function.args
     entry, look, call, end = map(function.append_basic_block, ("entry", "look", "call", "end"))
@@ -123,7 +137,7 @@ def emit_run_range(module: ir.Module, take: ir.Function, finish: ir.Function, sh
     b.cbranch(b.icmp_signed(">=", chunk, I64(0)), call, end)
     b.position_at_end(call)
     emit_call(b, row, context, scratch, b.add(first, chunk), total, should_stop)
-    with b.if_then(b.icmp_unsigned(">", chunks, I64(1))):  # then a chunk takes a while
+    with b.if_then(b.icmp_unsigned(">", chunks, I64(1))):  # such a chunk is long
         b.call(should_stop, [context])
     following = b.add(count, I64(1))
     count.add_incoming(I64(0), entry)
@@ -137,6 +151,7 @@ def emit_run_range(module: ir.Module, take: ir.Function, finish: ir.Function, sh
 
 
 def emit_run_group(module: ir.Module, take: ir.Function, finish: ir.Function, should_stop: ir.Function) -> ir.Function:
+    """Emit `run_group`; see the module's docstring."""
     function = internal_function(module, "run_group", VOID, (PTR, PTR, PTR, I64))
     row, context, scratch, ticket = function.args
     entry, call, done, end = map(function.append_basic_block, ("entry", "call", "done", "end"))
@@ -162,6 +177,7 @@ def emit_run_group(module: ir.Module, take: ir.Function, finish: ir.Function, sh
 
 
 def emit_steal(module: ir.Module, run_range: ir.Function, run_group: ir.Function) -> ir.Function:
+    """Emit `steal`; see the module's docstring."""
     function = internal_function(module, "steal", VOID, (PTR, PTR, PTR, PTR, I64, I64, I64))
     first, last, context, scratch, tid, nt, ticket = function.args
     names = ("entry", "look", "some", "divided", "victim", "over", "alone", "next", "end")

@@ -1,4 +1,4 @@
-"""Kernels to objects: emission, a few passes, LLVM's code generator."""
+"""Compiles a kernel to an object: emission of LLVM IR, three passes, and LLVM's code generator."""
 
 from __future__ import annotations
 
@@ -16,23 +16,28 @@ from sardonyx.codegen.features import Target
 from sardonyx.loop.nodes import Kernel
 
 OPTIMISED = 2
-_lock = threading.RLock()  # llvmlite's own lock guards single calls; a pass pipeline is several
-if hasattr(os, "register_at_fork"):  # a child would find the lock of another thread closed for good, and LLVM half way
+"""The default level of LLVM's code generator, of 0 to 3."""
+_lock = threading.RLock()  # llvmlite's lock guards single calls only, but parsing, passes and code generation belong together
+if hasattr(os, "register_at_fork"):  # a fork waits until no thread holds the lock: the child could never acquire it
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def compile_kernel(kernel: Kernel, target: Target) -> bytes:
-    """The kernel as a relocatable object with one global symbol, its name. Raises Unsupported for what can't be emitted."""
+    """Compile the kernel to a relocatable object with one global symbol, its name. Raises Unsupported for what can't be emitted."""
     return compile_text(kernel_text(kernel, target, False), target)
 
 
 def compile_module(module: ir.Module, target: Target, level: int = OPTIMISED) -> bytes:
-    """A module as a relocatable object."""
+    """Compile a module to a relocatable object."""
     return compile_text(str(module), target, level)
 
 
 def kernel_text(kernel: Kernel, target: Target, tiles_elsewhere: bool) -> str:
-    """The kernel's LLVM IR as emitted. Raises Unsupported for what can't be."""
+    """Return the kernel's LLVM IR as it is emitted, before passes.
+
+    tiles_elsewhere: declare the tiles that it calls instead of defining them (see `tile.libraries`). Raises Unsupported for
+    what can't be emitted.
+    """
     try:
         return str(emit(kernel, target, tiles_elsewhere))
     except RecursionError:
@@ -40,9 +45,9 @@ def kernel_text(kernel: Kernel, target: Target, tiles_elsewhere: bool) -> str:
 
 
 def compile_text(text: str, target: Target, level: int = OPTIMISED) -> bytes:
-    """LLVM IR as a relocatable object. Nearly all of it is LLVM's work, which other threads need not wait for.
+    """Compile LLVM IR to a relocatable object. LLVM releases the GIL, so that other threads go on.
 
-    level: of LLVM's code generator; at 0 there are no passes either.
+    level: of LLVM's code generator; at 0 no passes run either.
     """
     with _lock:
         machine = _machine(target, level)
@@ -51,7 +56,7 @@ def compile_text(text: str, target: Target, level: int = OPTIMISED) -> bytes:
 
 
 def ir_text(kernel: Kernel, target: Target, optimised: bool = False) -> str:
-    """The kernel's LLVM IR, as emitted or after the passes."""
+    """Return the kernel's LLVM IR, as emitted or after the passes."""
     text = str(emit(kernel, target))
     if not optimised:
         return text
@@ -60,7 +65,7 @@ def ir_text(kernel: Kernel, target: Target, optimised: bool = False) -> str:
 
 
 def assembly(kernel: Kernel, target: Target) -> str:
-    """The kernel's assembly."""
+    """Return the kernel's assembly."""
     with _lock:
         machine = _machine(target)
         text: str = machine.emit_assembly(_optimised(str(emit(kernel, target)), machine))
@@ -68,7 +73,7 @@ def assembly(kernel: Kernel, target: Target) -> str:
 
 
 def _optimised(text: str, machine: Any) -> Any:
-    """Parsed, and through the passes: what they don't do (loop-invariant code, unrolling), emission has done."""
+    """Parse LLVM IR and run SROA, instcombine and simplifycfg on it. Emission has already hoisted invariants and unrolled loops."""
     parsed = _parsed(text)
     passes, builder = _passes(machine)
     passes.run(parsed, builder)
@@ -77,7 +82,7 @@ def _optimised(text: str, machine: Any) -> Any:
 
 @functools.cache
 def _passes(machine: Any) -> tuple[Any, Any]:
-    """They run on each function of a module."""
+    """Return the pass manager and pass builder for a machine."""
     passes = llvm.create_new_module_pass_manager()
     passes.add_sroa_pass()
     passes.add_instruction_combine_pass()
@@ -93,7 +98,7 @@ def _parsed(text: str) -> Any:
 
 @functools.cache
 def _machine(target: Target, level: int = OPTIMISED) -> Any:
-    """LLVM's code generator for a target; its code may be placed anywhere."""
+    """Return LLVM's code generator for a target. Its code is position independent."""
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     found = llvm.Target.from_triple(target.triple)

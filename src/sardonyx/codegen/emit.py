@@ -1,9 +1,10 @@
-"""A kernel as an LLVM module with one exported function.
+"""Emits a kernel as an LLVM module with one exported function.
 
     void NAME(ptr args, ptr context, ptr scratch, i64 tid, i64 nt)
 
-args: i64 slots: the call's id, the addresses of the kernel's buffers, then its sizes, each in order. context: the run's; a failed
-check is recorded there (see codegen.checks). scratch: this thread's piece, `scratch_bytes(kernel)` long.
+args: i64 slots: the call's id, the addresses of the kernel's buffers, then its sizes, each in the kernel's order. context: the
+context of the run, where a failed check is recorded (codegen.checks). scratch: this thread's piece of `scratch_bytes(kernel)`
+bytes. tid, nt: which part of a parallel loop to run, of how many.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from sardonyx.loop.nodes import Kernel
 
 
 def emit(kernel: Kernel, target: Target, tiles_elsewhere: bool = False) -> ir.Module:
-    """The kernel's module, with the tiles that it calls unless these come from `tile.libraries`.
+    """Emit the kernel's module. It contains the tiles that the kernel calls, unless tiles_elsewhere says that `tile.libraries`
+    provides them.
 
     Raises Unsupported for what the target can't compute.
     """
@@ -40,7 +42,7 @@ def emit(kernel: Kernel, target: Target, tiles_elsewhere: bool = False) -> ir.Mo
 
 
 def _bind_arguments(f: Frame) -> None:
-    """Buffers and sizes from the slots of args."""
+    """Load the addresses of the buffers and the sizes from the slots of args."""
     f.call = _slot(f, 0, I64)
     for i, buffer in enumerate(f.kernel.buffers, 1):
         f.bases[buffer] = _slot(f, i, PTR)
@@ -49,6 +51,6 @@ def _bind_arguments(f: Frame) -> None:
 
 
 def _slot(f: Frame, i: int, t: object) -> Value:
-    """The low bytes of a slot are the value where an address or an index is narrower."""
+    """Load slot i of args as type t. If t is narrower than 64 bits, the slot's low bytes are the value (little endian)."""
     w = f.builder
     return w.b.load(w.b.gep(f.arguments, [w.const(I64, i)], source_etype=I64), typ=t, align=8)

@@ -1,6 +1,7 @@
-"""Expressions as LLVM values: each evaluated once, in the outermost region that knows what it needs.
+"""Emits expressions as LLVM values. Each is computed once, in the outermost scope in which its operands are known
+(codegen.scopes).
 
-A value is one element where it is the same for all lanes of a vector loop, and a vector where it differs between them.
+Inside a vector loop a value is a scalar if it is the same in all lanes, else a vector.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ from sardonyx.loop.nodes import (
 
 
 def evaluate(f: Frame, expr: Expr) -> Value:
-    """The value of expr. Raises Unsupported for what this target can't compute."""
+    """Return the value of expr, emitting it unless an enclosing scope has it. Raises Unsupported for what this target can't
+    compute.
+    """
     if isinstance(expr, Const):
         return f.builder.const(register_type(expr.dtype), literal(expr))
     reads = f.reads(expr)
@@ -57,7 +60,7 @@ def evaluate(f: Frame, expr: Expr) -> Value:
 
 
 def literal(expr: Const) -> float | int | bool:
-    """The number that stands for a constant in a register: narrow floats as their bits."""
+    """Return the number that represents a constant in a register: the bits of an f16, bf16 or narrower float, else its value."""
     dtype = expr.dtype
     if not dtype.is_float or dtype.bits >= 32:
         return expr.value
@@ -66,7 +69,7 @@ def literal(expr: Const) -> float | int | bool:
 
 
 def in_lanes(f: Frame, expr: Expr) -> bool:
-    """Does expr differ between the lanes of the vector loop around?"""
+    """Does expr differ between the lanes of the enclosing vector loop?"""
     return f.vector is not None and f.vector.symbol in expr.symbols
 
 
@@ -79,7 +82,7 @@ def _index(f: Frame, expr: Index) -> Value:
 
 
 def widened(f: Frame, v: Value) -> Value:
-    """An index as an i64."""
+    """Sign-extend an index to i64."""
     t = vector_type(I64, lanes_of(v))
     return v if v.type == t else f.builder.b.sext(v, t)
 
@@ -105,7 +108,7 @@ def _select(f: Frame, expr: Select) -> Value:
 
 
 def _cast(f: Frame, expr: Cast) -> Value:
-    """Through an instruction, or spelled out where the target has none."""
+    """Emit a cast as an instruction, or as integer arithmetic where the target has none."""
     x = expr.args[0]
     spelled = convert(x, expr.dtype, lambda source, to: casts.is_native(source, to, f.target))
     if spelled is not expr:
@@ -123,8 +126,11 @@ Loops = tuple[tuple[Symbol, Kind], ...]
 
 
 def _reduce(f: Frame, expr: Reduce) -> Value:
-    """Carried in registers. Inside a vector loop every lane has a sum of its own; else the loop of kind vector, if there is one, has
-    a sum per lane, combined at the end."""
+    """Emit a reduction whose totals are carried in registers.
+
+    Inside a vector loop each lane has a total of its own. Otherwise, if the reduction has a loop of kind vector, each of that
+    loop's lanes has a total, and the totals are combined at the end.
+    """
     vectorised = next((i for i, (_, kind) in enumerate(expr.loops) if kind == "vector"), None)
     if f.vector is not None or vectorised is None:
         lanes = f.vector.count if f.vector is not None and in_lanes(f, expr) else None
@@ -136,6 +142,7 @@ def _reduce(f: Frame, expr: Reduce) -> Value:
 
 
 def _vector_loop(f: Frame, expr: Reduce, symbol: Symbol, kind: Kind) -> VectorLoop:
+    """Describe the vectorised loop of a reduction: its lanes, remainder and unrolling."""
     lanes = lanes_for(f.target, symbol, [expr.body])
     innermost = expr.loops[-1][0] == symbol
     return VectorLoop(
@@ -152,19 +159,22 @@ def _vector_loop(f: Frame, expr: Reduce, symbol: Symbol, kind: Kind) -> VectorLo
 
 
 def _pace(expr: Reduce, symbol: Symbol, kind: Kind) -> int | None:
-    """Of one of the loops."""
+    """Return the polling interval of one loop of a reduction (codegen.polling)."""
     outer = [s for s, _ in expr.loops].index(symbol)
     return pace(at_most(extent(symbol)), reduction(expr, outer + 1), at_once(kind))
 
 
 def extent(symbol: Symbol) -> Dim:
+    """Return the extent of a reduction's variable. Raises Unsupported if it has none."""
     if symbol.extent is None:
         raise Unsupported(f"a reduction over {symbol}, which has no extent")
     return symbol.extent
 
 
 def _nest(f: Frame, expr: Reduce, left: Loops, body: Expr, states: States, loop: VectorLoop | None) -> States:
-    """The loops that are left, around body. states: [sum], or a vector loop's on the way to it."""
+    """Emit the loops `left` around body. states: [total], or the accumulators of the vector loop that is being emitted. -> the
+    states after
+    """
     if not left:
         v = evaluate(f, body)
         if loop is not None:
@@ -176,30 +186,31 @@ def _nest(f: Frame, expr: Reduce, left: Loops, body: Expr, states: States, loop:
     if kind == "unrolled":
         return _spelled_out(f, expr, symbol, inner, body, states, loop)
 
-    def turn(states: States) -> States:
+    def iteration(states: States) -> States:
         return _nest(f, expr, inner, body, states, loop)
 
     if loop is not None and symbol == loop.symbol:
         condition = loops.nonempty(f, 0, loop.hi)
-        return loops.region(f, condition, states, lambda s: loops.vector(f, loop, s, turn))
+        return loops.region(f, condition, states, lambda s: loops.vector(f, loop, s, iteration))
     counted = SerialLoop(symbol, 0, extent(symbol), frozenset(), _pace(expr, symbol, "serial"))
-    return loops.serial(f, counted, states, turn)
+    return loops.serial(f, counted, states, iteration)
 
 
 def _spelled_out(
     f: Frame, expr: Reduce, symbol: Symbol, inner: Loops, body: Expr, states: States, loop: VectorLoop | None
 ) -> States:
-    turns = extent(symbol)
-    if not isinstance(turns, int):
-        raise Unsupported(f"an unrolled reduction of {turns} turns")
-    for i in range(turns):
+    """Emit one body per iteration of an unrolled loop. Raises Unsupported if the number of iterations isn't known."""
+    trips = extent(symbol)
+    if not isinstance(trips, int):
+        raise Unsupported(f"an unrolled reduction of {trips} iterations")
+    for i in range(trips):
         known: Mapping[Symbol, Dim] = {symbol: i}
         states = _nest(f, expr, _with_known(inner, known), replace(body, known), states, loop)
     return states
 
 
 def _with_known(inner: Loops, known: Mapping[Symbol, Dim]) -> Loops:
-    """Loops whose extents don't depend on what an unrolled one has fixed."""
+    """Return `inner` if no extent depends on the variables of `known`. Raises Unsupported otherwise."""
     for symbol, _ in inner:
         if symbol.extent is not None and not isinstance(symbol.extent, int) and not known.keys().isdisjoint(symbol.extent.symbols):
             raise Unsupported(f"{symbol} < {symbol.extent} inside an unrolled loop")
@@ -210,7 +221,11 @@ def _with_known(inner: Loops, known: Mapping[Symbol, Dim]) -> Loops:
 
 
 def element(f: Frame, atom: Element) -> Value:
-    """An Element as an index (one, or one per lane): counted from the end if negative, checked, and clamped."""
+    """Return an Element (an index that was read from data) as an index, or one per lane.
+
+    A negative one counts from the end; the result is checked against the extent, then clamped so that memory accesses stay in
+    bounds.
+    """
     reads = f.dim_reads(value(atom))
     level = f.level(atom.symbols, reads)
     found = f.known(atom, level)
@@ -222,6 +237,7 @@ def element(f: Frame, atom: Element) -> Value:
 
 
 def _checked(f: Frame, atom: Element) -> Value:
+    """Emit an Element: wrap a negative index, record a failure if it is out of range, and clamp it."""
     w, b = f.builder, f.builder.b
     assert atom.extent is not None
     v = _as_i64(f, evaluate(f, atom.expr), atom.expr.dtype)
@@ -264,3 +280,4 @@ EMITTERS: dict[type[Expr], Callable[[Frame, Any], Value]] = {
     Bitcast: _bitcast,
     Reduce: _reduce,
 }
+"""The function that emits each kind of expression."""

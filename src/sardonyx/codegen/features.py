@@ -1,6 +1,8 @@
-"""Targets: one record each, data only. Lowering and emission ask the record, never which processor it is.
+"""Target processors, each described by one record of data. Lowering and emission read the record and never ask which processor it
+is.
 
-Registers of a tile: rows x vectors sums, `vectors` of B, one broadcast of A, and one more for a product where there is no fma.
+Registers of a contraction tile: rows x vectors sums, `vectors` vectors of B, one broadcast element of A, and one more for the
+product on targets without fma.
 """
 
 from __future__ import annotations
@@ -17,17 +19,19 @@ from sardonyx.runtime.caches import Caches, caches
 
 ENVIRONMENT = "SARDONYX_TARGET"
 TYPICAL = Caches()
+"""Cache sizes that are assumed for targets other than the host."""
 CLOCK = 3e9
-"""Cycles in a second of a core under such load, for estimates."""
+"""Clock rate of a core under full load, in Hz, for estimates."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """A processor as the compiler sees it.
 
-    masked_bits: widths of elements whose masked loads and stores are single instructions. fma: fused multiply-add of f32 and f64.
-    f16_convert: f16 <-> f32 in hardware. rounding: floor, ceil, trunc, rint in hardware. index_bits: width of an address.
-    tile_shapes: (vectors per row, most rows) of the contraction kernel, the preferred one first. caches: of one core.
+    masked_bits: element widths for which a masked load or store is one instruction. fma: has fused multiply-add of f32 and f64.
+    f16_convert: converts between f16 and f32 in hardware. rounding: has floor, ceil, trunc and rint in hardware. index_bits:
+    width of an address. tile_shapes: (vectors per row, most rows) of the contraction tile, the preferred shape first. caches:
+    the caches of one core.
     """
 
     name: str
@@ -46,31 +50,36 @@ class Target:
 
     @property
     def flops(self) -> float:
-        """About how many f32 operations a core does in a second, for estimates: two vectors of multiply-adds, or one of products and
-        one of sums, in each cycle; 512 bits count one and a half times as much as 256, as their pipes are joined or their clock is lower."""
+        """Estimate f32 operations per second of one core: two vector multiply-adds per cycle, or one product and one sum without
+        fma.
+
+        A 512-bit vector counts as 384 bits, because such processors join two pipes for it or lower their clock.
+        """
         vectors = 4 if self.fma else 2
         return min(self.vector_bits, 384) // 32 * vectors * CLOCK
 
     @property
     def architecture(self) -> str:
-        """The first part of the triple."""
+        """The first part of the triple, such as x86_64."""
         return self.triple.split("-")[0]
 
     @property
     def key(self) -> str:
-        """What a compiled object depends on."""
+        """A text of all that a compiled object depends on: triple, cpu and features."""
         return f"{self.triple} {self.cpu} {self.features}"
 
     def lanes(self, dtype: DType) -> int:
-        """Elements of a vector register."""
+        """Return the number of elements of dtype in a vector register."""
         return self.vector_bits // dtype.bits
 
     def tile_rows(self, vectors: int) -> int:
-        """The most rows of a tile of `vectors` vectors whose sums, B and broadcast stay in registers."""
+        """Return the most rows of a tile of `vectors` vectors for which sums, B and the broadcast stay in registers."""
         return dict(self.tile_shapes).get(vectors) or rows_in_registers(self.vector_registers, vectors, self.fma)
 
     def tile_vectors(self, columns: int | None, dtype: DType = f32) -> int:
-        """Vectors per panel for so many columns (None: unknown): the preferred width that leaves no vector idle, else the first."""
+        """Choose the vectors per panel for this many columns (None: unknown): the preferred width that divides them, else the
+        whole row if it fits, else the preferred width.
+        """
         if columns is None:
             return self.tile_shapes[0][0]
         vectors = -(-columns // self.lanes(dtype))
@@ -82,6 +91,7 @@ class Target:
 
 
 def rows_in_registers(registers: int, vectors: int, fma: bool) -> int:
+    """Return the most rows of sums that fit beside `vectors` vectors of B and the broadcast."""
     spare = vectors + (1 if fma else 2)
     return max(1, (registers - spare) // vectors)
 
@@ -162,7 +172,11 @@ TARGETS = MappingProxyType({t.name: t for t in (AVX512, AVX2, SSE2, NEON, WASM)}
 
 @functools.cache
 def host() -> Target:
-    """The processor this runs on: the widest row that it fits, with its own name and features."""
+    """Return the target for this processor: the widest feature row that it supports, with the host's CPU name, features and
+    caches.
+
+    Raises RuntimeError on an architecture without a feature row.
+    """
     triple = llvm.get_default_triple()
     if not triple.startswith("x86_64"):
         row = NEON if triple.startswith(("aarch64", "arm64")) else None
@@ -177,7 +191,9 @@ def host() -> Target:
 
 
 def select(name: str | None = None) -> Target:
-    """The target of that name; None: the one the environment names, else the host. Raises ValueError for an unknown name."""
+    """Return the target of this name; None: the one that SARDONYX_TARGET names, else the host. Raises ValueError for an unknown
+    name.
+    """
     name = name or os.environ.get(ENVIRONMENT) or "host"
     if name == "host":
         return host()

@@ -1,7 +1,7 @@
-"""The floating-point mode of a thread: rounding, and what becomes of subnormal numbers.
+"""The floating-point mode of a thread: rounding, and whether subnormal numbers are flushed to zero.
 
-A library of the process may have changed it on some threads, and a new thread inherits it; results must not depend on
-that, so every thread of a run takes on the run's mode.
+A library may have changed the mode on some threads, and a new thread inherits it. Results must not depend on that, so every
+thread of a run sets the run's mode.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sardonyx.codegen.waiting import architecture, intrinsic
 
 @dataclass(frozen=True, slots=True)
 class FloatModes:
-    """Values of the control register: IEEE's default (nearest, subnormals kept, no traps), and subnormals taken as 0."""
+    """Values of the control register: IEEE's default (round to nearest, subnormals, no traps), and with subnormals flushed to 0."""
 
     kind: ir.Type
     ieee: int
@@ -30,7 +30,7 @@ MODES = {
 
 
 def emit_get_mode(builder: ir.IRBuilder, word: ir.Value) -> ir.Value | None:
-    """The thread's mode; None on a target without a row. word: room for an i32."""
+    """Read the thread's mode; None on a target without a row in MODES. word: address of an i32 on the stack."""
     match architecture(builder.module):
         case "x86_64":
             builder.call(intrinsic(builder.module, "llvm.x86.sse.stmxcsr", VOID, (PTR,)), [word])
@@ -42,7 +42,7 @@ def emit_get_mode(builder: ir.IRBuilder, word: ir.Value) -> ir.Value | None:
 
 
 def emit_set_mode(builder: ir.IRBuilder, word: ir.Value, mode: ir.Value | None) -> None:
-    """Take on a mode, as `emit_get_mode` or `choose_mode` returned it. word: room for an i32."""
+    """Set the thread's mode to what `emit_get_mode` or `choose_mode` returned. word: address of an i32 on the stack."""
     match architecture(builder.module):
         case "x86_64":
             builder.store(mode, word)
@@ -52,6 +52,6 @@ def emit_set_mode(builder: ir.IRBuilder, word: ir.Value, mode: ir.Value | None) 
 
 
 def choose_mode(builder: ir.IRBuilder, flushes: ir.Value) -> ir.Value | None:
-    """The mode for a run; flushes: i1, whether it takes subnormals as 0. None on a target without a row."""
+    """Return the mode of a run; flushes (i1): whether it flushes subnormals to 0. None on a target without a row in MODES."""
     row = MODES.get(architecture(builder.module))
     return None if row is None else builder.select(flushes, row.kind(row.flushing), row.kind(row.ieee))

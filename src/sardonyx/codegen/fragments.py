@@ -1,6 +1,7 @@
-"""How the contraction tile is fed, per pair of dtypes: what a broadcast of A and a vector of B are, and how they meet a sum.
+"""How the contraction tile loads its operands and multiplies them, for each combination of dtypes.
 
-A further way of feeding (pairs of bf16, quads of bytes for VNNI, a matrix register) is a further class here.
+Another way of multiplying (pairs of bf16, quads of bytes for VNNI, matrix registers) would be another class with the methods of
+`Plain`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sardonyx.codegen.llvm_types import FunctionBuilder, Type, Value, memory_typ
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """One element of A times one vector of B, both converted to the sum's dtype when loaded."""
+    """Multiplies one element of A with one vector of B; both are converted to the sum's dtype when they are loaded."""
 
     a: DType
     b: DType
@@ -29,12 +30,12 @@ class Plain:
         return vector_type(register_type(self.c), self.lanes(target))
 
     def load_a(self, w: FunctionBuilder, address: Value) -> Value:
-        """An element of A in every lane."""
+        """Load an element of A and broadcast it to every lane."""
         one = w.b.load(address, typ=vector_type(memory_type(self.a), 1), align=self.a.itemsize)
         return w.permute(casts.cast(w, one, self.a, self.c), (0,) * self.lanes(w.target))
 
     def load_b(self, w: FunctionBuilder, address: Value) -> Value:
-        """A vector of B."""
+        """Load a vector of B."""
         t = vector_type(memory_type(self.b), self.lanes(w.target))
         return casts.cast(w, w.b.load(address, typ=t, align=self.b.itemsize), self.b, self.c)
 
@@ -47,7 +48,7 @@ class Plain:
 
 
 def fragment(a: DType, b: DType, c: DType, target: Target) -> Plain:
-    """The way to feed a tile of these dtypes. Raises Unsupported for dtypes that have none."""
+    """Return the way to multiply operands of dtypes a and b into sums of dtype c. Raises Unsupported if the target has none."""
     if c not in (f32, f64, i32) or c.is_float != a.is_float or c.is_float != b.is_float:
         raise Unsupported(f"a tile of {a} times {b} summed in {c}")
     if not all(d is c or casts.is_native(d, c, target) for d in (a, b)):

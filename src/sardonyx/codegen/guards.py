@@ -1,4 +1,4 @@
-"""Indices from data under a guard: where a guarded load or store is switched off, the indices in its offset are not looked at either."""
+"""Indices read from data, under the guard of a load or store: where the guard is false, the index is neither read nor checked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sardonyx.loop.nodes import Element, Expr, Load, Op, dim_elements, elements_
 
 
 class Guarded(Element):
-    """An Element that is checked only where `guard` is true; elsewhere its value is some index."""
+    """An Element that is read and checked only where `guard` is true; elsewhere its value is some valid index."""
 
     __slots__ = ("guard",)
 
@@ -30,7 +30,7 @@ class Guarded(Element):
 
 
 def under(dim: Dim, guard: Expr | None) -> Dim:
-    """dim whose Elements are looked at only where the guard is true."""
+    """Rewrite dim so that its Elements are read only where the guard is true."""
     if guard is None or not isinstance(dim, Int) or not any(True for _ in dim_elements(dim)):
         return dim
     out: Dim = 0
@@ -47,7 +47,7 @@ def under(dim: Dim, guard: Expr | None) -> Dim:
 
 
 def _expression(expr: Expr, guard: Expr) -> Expr:
-    """expr whose loads, too, touch memory only where the guard is true."""
+    """Rewrite expr so that its loads touch memory only where the guard is true."""
     args = tuple(_expression(a, guard) for a in expr.args)
     if isinstance(expr, Load):
         return Load(expr.buffer, under(expr.offset, guard), Op("and", guard, args[0]) if args else guard)

@@ -1,7 +1,7 @@
-"""Symbolic integers as native ones: offsets, bounds, sizes.
+"""Emits symbolic integers (offsets, bounds, sizes) as native integers.
 
-integer(frame, dim)      one index, each part of it computed in the outermost scope that knows its symbols
-lane_integers(frame, dim)   a vector of indices, one per lane of the vector loop around
+integer(frame, dim)         one index; each part is computed in the outermost scope that knows its symbols
+lane_integers(frame, dim)   a vector of indices, one per lane of the enclosing vector loop
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sardonyx.loop.nodes import Element
 
 
 def integer(f: Frame, dim: Dim) -> Value:
-    """The value of dim: an index."""
+    """Return the value of dim as an index, emitting it unless an enclosing scope has it."""
     w = f.builder
     if not isinstance(dim, Int):
         return w.number(dim)
@@ -43,7 +43,7 @@ def integer(f: Frame, dim: Dim) -> Value:
 
 
 def _sum(f: Frame, dim: Int, level: int) -> Value:
-    """dim in its own scope: factors of this scope's variables times integers of outer scopes, plus an integer of outer scopes."""
+    """Emit dim in the scope at `level`: this scope's variables times integers of outer scopes, plus an integer of outer scopes."""
     w = f.builder
     inner, outer = split_by_level(f, dim, level)
     total = integer(f, outer) if level else w.number(0)
@@ -59,6 +59,7 @@ def _sum(f: Frame, dim: Int, level: int) -> Value:
 
 
 def _product(f: Frame, monomial: tuple[Atom, ...], factor: int, level: int) -> Value:
+    """Emit a monomial times its factor; the atoms of outer scopes are multiplied there."""
     w = f.builder
     here = [a for a in monomial if level == 0 or atom_level(f, a) == level]
     rest = tuple(a for a in monomial if a not in here)
@@ -69,11 +70,12 @@ def _product(f: Frame, monomial: tuple[Atom, ...], factor: int, level: int) -> V
 
 
 def atom_level(f: Frame, atom: Atom) -> int:
+    """Return the level of the outermost scope in which the atom can be computed."""
     return f.home[atom] if isinstance(atom, Symbol) else f.level(atom.symbols, f.dim_reads(value(atom)))
 
 
 def split_by_level(f: Frame, dim: Dim, level: int) -> tuple[Dim, Dim]:
-    """(terms that can only be computed in the scope at `level`, the others)"""
+    """Split dim into (terms that can only be computed in the scope at `level`, the other terms)."""
     if not isinstance(dim, Int):
         return 0, dim
     here = {m: c for m, c in dim.terms.items() if any(atom_level(f, a) >= level for a in m)}
@@ -82,6 +84,7 @@ def split_by_level(f: Frame, dim: Dim, level: int) -> tuple[Dim, Dim]:
 
 
 def symbol_value(f: Frame, symbol: Symbol) -> Value:
+    """Return the value that a symbol is bound to."""
     bound = f.scopes[f.home[symbol]].bound[symbol]
     return f.builder.add(bound.value, f.builder.number(bound.shift)) if bound.shift else bound.value
 
@@ -97,7 +100,11 @@ def _atom(f: Frame, atom: Atom) -> Value:
 
 
 def derive(f: Frame, atom: Derived, value_of: Callable[[Frame, Dim], Value]) -> Value:
-    """op(left, right) of indices, or of vectors of them: whatever `value_of` makes of its sides."""
+    """Emit op(left, right) for a quotient, remainder, minimum, maximum or comparison; `value_of` makes both sides indices or
+    vectors.
+
+    Quotients and remainders are floored, as in Python.
+    """
     b = f.builder.b
     left, right = value_of(f, atom.left), value_of(f, atom.right)
     if atom.op in ("min", "max"):
@@ -106,9 +113,9 @@ def derive(f: Frame, atom: Derived, value_of: Callable[[Frame, Dim], Value]) -> 
         return b.zext(b.icmp_signed("==", left, right), left.type)
     if not isinstance(atom.right, Int) and atom.right & (atom.right - 1) == 0:
         return _by_power_of_two(f, atom.op, left, atom.right)
-    if atom.op == "%":  # a division is dear, and its quotient often there
+    if atom.op == "%":  # reuses the quotient, which is often computed anyway
         return b.sub(left, b.mul(value_of(f, value(Derived("//", atom.left, atom.right))), right))
-    if isinstance(atom.right, Int):  # in a region that does not run it may be zero
+    if isinstance(atom.right, Int):  # it may be zero where this is hoisted out of a region that doesn't run
         right = b.select(b.icmp_signed("<", right, _one(f, right)), _one(f, right), right)
     if is_nonnegative(atom.left):
         return _small_quotients(f, atom, left, right) or b.udiv(left, right)
@@ -118,7 +125,9 @@ def derive(f: Frame, atom: Derived, value_of: Callable[[Frame, Dim], Value]) -> 
 
 
 def _small_quotients(f: Frame, atom: Derived, left: Value, right: Value) -> Value | None:
-    """Lanes that fit 32 bits, over a constant: LLVM has vectors of multiplications for those. None for others."""
+    """Divide lanes that fit 32 bits by a constant in 32 bits, for which LLVM has vector multiplications. None if they may not
+    fit.
+    """
     b, lanes, most = f.builder.b, lanes_of(left), largest(atom.left)
     if lanes is None or isinstance(atom.right, Int) or isinstance(most, Int) or most is None or max(most, atom.right) >= 1 << 31:
         return None
@@ -129,12 +138,14 @@ def _small_quotients(f: Frame, atom: Derived, left: Value, right: Value) -> Valu
 
 
 def _one(f: Frame, like: Value) -> Value:
+    """Return 1 with as many lanes as `like` has."""
     one = f.builder.number(1)
     lanes = lanes_of(like)
     return one if lanes is None else f.builder.splat(one, lanes)
 
 
 def _by_power_of_two(f: Frame, op: str, left: Value, divisor: int) -> Value:
+    """Emit a quotient or remainder by a power of two as a shift or a mask."""
     b, w, lanes = f.builder.b, f.builder, lanes_of(left)
     right = w.number(divisor.bit_length() - 1 if op == "//" else divisor - 1)
     right = right if lanes is None else w.splat(right, lanes)
@@ -145,7 +156,7 @@ def _by_power_of_two(f: Frame, op: str, left: Value, divisor: int) -> Value:
 
 
 def lane_integers(f: Frame, dim: Dim) -> Value:
-    """dim in every lane of the vector loop around: a vector of indices."""
+    """Return dim as a vector of indices, one per lane of the enclosing vector loop."""
     assert f.vector is not None
     lanes = f.vector.count
     if f.vector.symbol not in symbols(dim):
@@ -163,6 +174,9 @@ def lane_integers(f: Frame, dim: Dim) -> Value:
 
 
 def _lane_sum(f: Frame, dim: Int, lanes: int) -> Value:
+    """Emit dim in every lane: if the loop's variable has one factor, a scalar plus multiples of the lane number; else term by
+    term.
+    """
     w, symbol = f.builder, f.vector.symbol  # type: ignore[union-attr]
     factor = coefficient(dim, symbol)
     if factor is not None:
@@ -184,7 +198,7 @@ def _lane_sum(f: Frame, dim: Int, lanes: int) -> Value:
 
 
 def lane_steps(f: Frame, factor: Dim, lanes: int) -> Value:
-    """factor * lane, in every lane."""
+    """Return factor * lane number in every lane."""
     w = f.builder
     step = integer(f, factor)
     known = constant_of(step)

@@ -1,7 +1,8 @@
-"""Types and instructions that every emitter needs, over llvmlite's builder.
+"""LLVM types, and FunctionBuilder: the instructions that every emitter needs.
 
-In registers a bool is an i1; f16, bf16 and narrower floats are their bits as integers; 4- and 2-bit integers are an i8 that holds
-the value. In memory a bool is a byte of 0 or 1. A value's own LLVM type tells whether it is one element or a vector of lanes.
+In registers a bool is an i1; f16, bf16 and narrower floats are integers that hold their bits; a 4- or 2-bit integer is an i8
+that holds its value. In memory a bool is a byte of 0 or 1. The LLVM type of a value tells whether it is a scalar or a vector
+of lanes.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def int_type(bits: int) -> Type:
 
 @functools.cache
 def register_type(dtype: DType) -> Type:
-    """The LLVM type of one element in a register."""
+    """Return the LLVM type of one element in a register."""
     if dtype.kind == "bool":
         return I1
     if dtype.name == "f32":
@@ -43,7 +44,7 @@ def register_type(dtype: DType) -> Type:
 
 @functools.cache
 def memory_type(dtype: DType) -> Type:
-    """The LLVM type of one element in memory."""
+    """Return the LLVM type of one element in memory."""
     return I8 if dtype.kind == "bool" else register_type(dtype)
 
 
@@ -51,7 +52,7 @@ _vectors: dict[tuple[str, int], Type] = {}
 
 
 def vector_type(element: Type, lanes: int | None) -> Type:
-    """A vector of so many elements; None: the element's type itself."""
+    """Return the type of a vector of `lanes` elements; None: the element type itself."""
     if lanes is None:
         return element
     key = (str(element), lanes)
@@ -62,7 +63,7 @@ def vector_type(element: Type, lanes: int | None) -> Type:
 
 
 def lanes_of(v: Value) -> int | None:
-    """Lanes of a vector value; None for a scalar."""
+    """Return the number of lanes of a vector value; None for a scalar."""
     return v.type.count if isinstance(v.type, ir.VectorType) else None
 
 
@@ -71,14 +72,14 @@ def element_of(t: Type) -> Type:
 
 
 def suffix(t: Type) -> str:
-    """A type as intrinsics' names spell it: v16f32, i64, p0."""
+    """Return a type as the names of intrinsics spell it: v16f32, i64, p0."""
     if isinstance(t, ir.VectorType):
         return f"v{t.count}{suffix(t.element)}"
     return "p0" if isinstance(t, ir.PointerType) else str(t.intrinsic_name)
 
 
 class FunctionBuilder:
-    """A place in a function under construction, and the instructions to put there."""
+    """A function under construction: a position in it, and methods that append instructions there."""
 
     def __init__(self, function: Value, target: Target) -> None:
         self.function = function
@@ -91,7 +92,7 @@ class FunctionBuilder:
     # ---- constants ----
 
     def const(self, t: Type, value: Any) -> Value:
-        """A number of type t; in every lane if t is a vector; None: zero. One object per number and type."""
+        """Return a constant of type t, the same in every lane if t is a vector; None: zero. Equal constants are one object."""
         key = (str(t), value if type(value) is int else repr(value))
         found = self._constants.get(key)
         if found is None:
@@ -99,7 +100,7 @@ class FunctionBuilder:
         return found
 
     def number(self, value: int) -> Value:
-        """An index. Raises Fail for one that the target's indices, which are signed, can't hold."""
+        """Return a constant index. Raises Fail if it doesn't fit the target's signed index type."""
         found = self._constants.get(("index", value))
         if found is None:
             if value >= 1 << self.index.width - 1:
@@ -108,7 +109,7 @@ class FunctionBuilder:
         return found
 
     def listed(self, element: Type, values: Sequence[int]) -> Value:
-        """A vector of these constants."""
+        """Return a constant vector with these values."""
         key = (f"listed {element}", tuple(values))
         found = self._constants.get(key)
         if found is None:
@@ -116,7 +117,7 @@ class FunctionBuilder:
         return found
 
     def zero(self, t: Type) -> Value:
-        """Zero, in every lane."""
+        """Return zero, in every lane if t is a vector."""
         return self.const(t, None)
 
     def undefined(self, t: Type) -> Value:
@@ -125,7 +126,7 @@ class FunctionBuilder:
     # ---- vectors ----
 
     def splat(self, v: Value, lanes: int) -> Value:
-        """v in every lane; v itself if it is a vector."""
+        """Broadcast v to every lane; a vector is returned unchanged."""
         if lanes_of(v) is not None:
             return v
         t = vector_type(v.type, lanes)
@@ -135,7 +136,7 @@ class FunctionBuilder:
         return self.b.shuffle_vector(first, self.undefined(t), self.listed(I32, (0,) * lanes))
 
     def permute(self, v: Value, order: Sequence[int]) -> Value:
-        """The lanes of v in another order (or fewer of them)."""
+        """Select lanes of v in this order; there may be fewer of them."""
         return self.b.shuffle_vector(v, self.undefined(v.type), self.listed(I32, tuple(order)))
 
     def reverse(self, v: Value) -> Value:
@@ -145,7 +146,7 @@ class FunctionBuilder:
         return self.listed(t, range(lanes))
 
     def alike(self, *values: Value) -> tuple[Value, ...]:
-        """All as vectors if one of them is."""
+        """Return the values, all as vectors if one of them is a vector."""
         lanes = next((n for v in values if (n := lanes_of(v)) is not None), None)
         return values if lanes is None else tuple(self.splat(v, lanes) for v in values)
 
@@ -158,11 +159,11 @@ class FunctionBuilder:
         return self.b.call(found, args, fastmath=flags)
 
     def elementwise(self, name: str, *args: Value, flags: tuple[str, ...] = ()) -> Value:
-        """An intrinsic whose result has its arguments' type and whose name ends in that type."""
+        """Call an intrinsic whose result has its arguments' type and whose name ends in that type."""
         return self.intrinsic(f"llvm.{name}.{suffix(args[0].type)}", args[0].type, *args, flags=flags)
 
     def at(self, pointer: Value, offset: Value | int, element: Type) -> Value:
-        """pointer + offset elements."""
+        """Return pointer + offset, counted in elements."""
         if isinstance(offset, int):
             if offset == 0:
                 return pointer
@@ -170,14 +171,14 @@ class FunctionBuilder:
         return self.b.gep(pointer, [offset], source_etype=element)
 
     def add(self, x: Value, y: Value) -> Value:
-        """Of indices, constants folded."""
+        """Add two indices, folding constants."""
         a, c = constant_of(x), constant_of(y)
         if a is not None and c is not None:
             return self.const(x.type, a + c)
         return y if a == 0 else x if c == 0 else self.b.add(x, y)
 
     def mul(self, x: Value, y: Value) -> Value:
-        """Of indices, constants folded."""
+        """Multiply two indices, folding constants."""
         a, c = constant_of(x), constant_of(y)
         if a is not None and c is not None:
             return self.const(x.type, a * c)
@@ -190,8 +191,11 @@ class FunctionBuilder:
 
 
 def _constant(t: Type, value: Any) -> Value:
-    """A vector with equal lanes is written in short: thousands of them cost printing and parsing time. Raises Fail for an integer that
-    does not fit its type: LLVM would wrap it."""
+    """Return a constant. A vector with equal lanes is written as `splat (...)`, which prints and parses faster than thousands of
+    lanes.
+
+    Raises Fail for an integer that doesn't fit its type, which LLVM would wrap.
+    """
     element = element_of(t)
     if isinstance(element, ir.IntType) and isinstance(value, int) and not -1 << element.width - 1 <= value < 1 << element.width:
         raise Fail(f"the number {value} does not fit in {element.width} bits")
@@ -204,7 +208,7 @@ def _constant(t: Type, value: Any) -> Value:
 
 
 def constant_of(v: Value) -> int | None:
-    """The integer that a scalar constant is."""
+    """Return the integer of a scalar constant; None for any other value."""
     if isinstance(v, ir.Constant) and isinstance(v.type, ir.IntType) and isinstance(v.constant, int):
         return v.constant
     return None

@@ -1,4 +1,4 @@
-"""Facts about loop bodies that decide how a loop is emitted: lanes, masks, what is stored, what can be kept in registers."""
+"""Facts about loop bodies that decide how a loop is emitted: lanes, masks, what is stored, what can be accumulated in registers."""
 
 from __future__ import annotations
 
@@ -30,13 +30,17 @@ from sardonyx.loop.nodes import (
     walk,
 )
 
-Place = tuple[Buffer, Dim, str]  # buffer, offset, and the fn by which values are combined there
+Place = tuple[Buffer, Dim, str]
+"""A location that a loop accumulates into: buffer, offset, and the operation that combines values there."""
 
-SHORT = 12  # nodes of a body whose additions wait for each other
+SHORT = 12
+"""The most nodes of a loop body that is bound by the latency of its accumulation."""
 
 
 def lanes_for(target: Target, symbol: Symbol, exprs: Iterable[Expr], stored: Iterable[Buffer] = ()) -> int:
-    """Lanes of a vector loop: so that its widest values fill a register; 8-byte integers count only in memory."""
+    """Choose the lanes of a vector loop so that the widest dtype fills a register. i64 and u64 count only where they are loaded or
+    stored.
+    """
     widest = max((8 * b.dtype.itemsize for b in stored), default=8)
     for node in nodes_of(exprs):
         bits = 8 * node.dtype.itemsize
@@ -48,19 +52,19 @@ def lanes_for(target: Target, symbol: Symbol, exprs: Iterable[Expr], stored: Ite
 
 
 def masks_fit(target: Target, symbol: Symbol, exprs: Iterable[Expr], stored: Iterable[Buffer] = ()) -> bool:
-    """Are masked accesses cheap for every buffer that moves with the loop?"""
+    """Does the target have masked loads and stores for every buffer whose offset depends on the loop's variable?"""
     widths = {8 * b.dtype.itemsize for b in stored}
     widths |= {8 * n.dtype.itemsize for n in nodes_of(exprs) if isinstance(n, Load) and symbol in n.symbols}
     return bool(target.masked_bits) and widths <= target.masked_bits
 
 
 def nodes_of(exprs: Iterable[Expr]) -> set[Expr]:
-    """All nodes of the expressions, also inside offsets and reductions; each shared one once."""
+    """Return the set of all nodes of the expressions, including those inside offsets and reductions."""
     return set().union(*map(walk, exprs))
 
 
 def is_short(exprs: Iterable[Expr]) -> bool:
-    """Is the body so short that a chain of accumulations would bound it?"""
+    """Is the body so short that the latency of accumulating bounds the loop, so that several accumulators pay?"""
     nodes = nodes_of(exprs)
     return len(nodes) <= SHORT and not any(isinstance(n, Reduce) for n in nodes)
 
@@ -69,7 +73,7 @@ def is_short(exprs: Iterable[Expr]) -> bool:
 
 
 def children(stmt: Stmt) -> tuple[Stmt, ...]:
-    """The statements inside a statement."""
+    """Return the statements directly inside a statement."""
     if isinstance(stmt, Seq):
         return stmt.body
     if isinstance(stmt, If):
@@ -84,7 +88,7 @@ def all_statements(stmt: Stmt) -> Iterator[Stmt]:
 
 
 def own_expressions(stmt: Stmt) -> tuple[Expr, ...]:
-    """The expressions of a statement itself."""
+    """Return the expressions of a statement, without those of the statements inside it."""
     if isinstance(stmt, Store):
         return (stmt.value,) if stmt.guard is None else (stmt.value, stmt.guard)
     if isinstance(stmt, (While, If)):
@@ -93,7 +97,7 @@ def own_expressions(stmt: Stmt) -> tuple[Expr, ...]:
 
 
 def unrolled(stmt: Stmt) -> Stmt:
-    """stmt with its unrolled loops spelled out."""
+    """Replace each unrolled loop in stmt by one copy of its body per iteration. Raises Unsupported if a bound isn't a number."""
     if isinstance(stmt, Seq):
         return Seq(tuple(unrolled(s) for s in stmt.body))
     if isinstance(stmt, If):
@@ -110,7 +114,7 @@ def unrolled(stmt: Stmt) -> Stmt:
 
 
 def stored_by(stmt: Stmt) -> frozenset[Buffer]:
-    """The buffers whose contents may change while stmt runs."""
+    """Return the buffers that stmt may write to."""
     found: set[Buffer] = set()
     for inner in all_statements(stmt):
         if isinstance(inner, Store):
@@ -121,7 +125,7 @@ def stored_by(stmt: Stmt) -> frozenset[Buffer]:
 
 
 def substituted(stmt: Stmt, env: Mapping[Symbol, Dim]) -> Stmt:
-    """stmt with a loop variable replaced by a number."""
+    """Replace symbols (loop variables) in stmt by what env maps them to."""
 
     def dim(d: Dim) -> Dim:
         return substitute(d, env)
@@ -165,7 +169,9 @@ def _substituted_tile(tile: Tile, env: Mapping[Symbol, Dim]) -> Tile:
 
 
 def is_vectorisable(loop: For) -> bool:
-    """Can the loop run in lanes: stores and inner loops only, bounds the same for all lanes, one store per place?"""
+    """Can the loop run in lanes? It must contain only stores and loops with bounds equal in all lanes, and no two lanes may
+    overwrite one element.
+    """
     v = loop.variable
     for stmt in all_statements(loop.body):
         if isinstance(stmt, Store):
@@ -190,7 +196,9 @@ def _loops_vary(expr: Expr, v: Symbol) -> bool:
 
 
 def accumulators(body: Stmt, variable: Symbol) -> tuple[Place, ...]:
-    """Places (buffer, offset, fn) that the turns of a loop only combine values into, so that a register can hold the total."""
+    """Return the places that iterations of a loop only combine values into, so that a register can hold the total during the
+    loop.
+    """
     statements = list(_statements(body, True))
     combining = [s for s, direct in statements if isinstance(s, Store) and s.combine is not None and direct]
     if not combining:
@@ -211,18 +219,18 @@ def accumulators(body: Stmt, variable: Symbol) -> tuple[Place, ...]:
 
 
 def _apart(p: Place, q: Place) -> bool:
-    """Are two places certainly not the same memory?"""
+    """Are two places certainly different memory?"""
     distance = p[1] - q[1]
     return p[0] is not q[0] or (isinstance(distance, int) and distance != 0)
 
 
 def _statements(stmt: Stmt, direct: bool) -> Iterator[tuple[Stmt, bool]]:
-    """All statements; direct: reached through Seq and For alone."""
+    """Yield each statement with a flag: is it reached through Seq and For alone?"""
     yield stmt, direct
     for inner in children(stmt):
         yield from _statements(inner, direct and isinstance(stmt, (Seq, For)))
 
 
 def op_nodes(exprs: Iterable[Expr]) -> int:
-    """Operations in the expressions, each shared one once."""
+    """Count the operations in the expressions; a shared node counts once."""
     return sum(isinstance(n, Op) for n in nodes_of(exprs))

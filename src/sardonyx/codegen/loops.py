@@ -1,10 +1,10 @@
-"""Loops as blocks: regions that may not run, counted loops with carried values, vector loops with their remainders.
+"""Emits loops as basic blocks: conditional regions, counted loops with carried values, and vector loops with their remainders.
 
-A vector loop over [lo, hi), for n = hi - lo > 0 turns in lanes of L, with `unroll` accumulators side by side:
+A vector loop over [lo, hi) with L lanes and `unroll` accumulators, for hi > lo, becomes
 
-    for i = lo, step L unroll, while whole: `unroll` bodies        (unroll > 1)
-    for i = ..., step L, while whole:       body
-    if i < hi:  body under a mask           where masks are cheap; else   for i < hi: body of one lane
+    for i = lo, step L unroll, as far as whole steps go: `unroll` bodies        (if unroll > 1)
+    for i = ..., step L, as far as whole steps go:       body
+    if i < hi:  body under a mask, where masked accesses are cheap; else        for i < hi: body on one lane
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Stores = frozenset[Buffer]
 
 
 def region(f: Frame, condition: Value | None, states: Sequence[Value], body: Body, fenced: bool = True) -> States:
-    """if condition: states = body(states). Without a condition it always runs, in the scope it stands in.
+    """Emit `if condition: states = body(states)`. Without a condition the body always runs, in the enclosing scope.
 
-    fenced: what the body reads may not be read before the condition is known.
+    fenced: the body's loads may not be hoisted above the condition.
     """
     if condition is None:
         return body(list(states))
@@ -46,7 +46,7 @@ def region(f: Frame, condition: Value | None, states: Sequence[Value], body: Bod
 
 
 def when(f: Frame, condition: Value | None, body: Callable[[], None]) -> None:
-    """if condition: body"""
+    """Emit `if condition: body`."""
 
     def run(states: States) -> States:
         body()
@@ -56,7 +56,7 @@ def when(f: Frame, condition: Value | None, body: Callable[[], None]) -> None:
 
 
 def close(f: Frame, end: Block, target: Block) -> None:
-    """Let a finished block go on at target."""
+    """Branch from a finished block to target."""
     here = f.builder.b.block
     f.builder.b.position_at_end(end)
     f.builder.b.branch(target)
@@ -64,7 +64,7 @@ def close(f: Frame, end: Block, target: Block) -> None:
 
 
 def merged(f: Frame, ways: Sequence[tuple[Block, States]]) -> States:
-    """Phis, at the head of the current block, of what each block that leads here brings."""
+    """Emit phis at the start of the current block for the states that each predecessor brings."""
     out: States = []
     for values in zip(*(states for _, states in ways), strict=True):
         if all(v is values[0] for v in values):
@@ -78,7 +78,7 @@ def merged(f: Frame, ways: Sequence[tuple[Block, States]]) -> States:
 
 
 def joined(f: Frame, symbol: Symbol, bound: Bound, body: Body, states: States) -> States:
-    """body in a scope of its own that goes on in the same blocks; in it the symbol has this value."""
+    """Emit body in a scope of its own, in which the symbol has this value, without starting a new block."""
     f.push(Scope(f.scopes[-1].spine))
     f.bind(symbol, bound)
     out = body(states)
@@ -88,24 +88,26 @@ def joined(f: Frame, symbol: Symbol, bound: Bound, body: Body, states: States) -
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """start, start + step, ... while below stop; `turns` of them, if known. pace: after how many of them to ask whether the run is to end;
-    None: never."""
+    """The values start, start + step, ... below stop.
+
+    trips: how many there are, if known. pace: the iterations between two polls of should_stop (None: it never polls).
+    """
 
     symbol: Symbol
     start: Value
     stop: Value
     step: int
-    turns: int | None
+    trips: int | None
     pace: int | None = None
 
 
 def counted(f: Frame, counter: Counter, stores: Stores, states: Sequence[Value], body: Body) -> tuple[Value, States]:
-    """Runs body(states) for each turn, at least once; with known `turns`, stop is start + turns step.
+    """Emit a loop that runs body(states) at least once; if `trips` is known, stop is start + trips step.
 
-    -> (the first value not run, states)
+    -> (the first value for which the body didn't run, states)
     """
     w = f.builder
-    if counter.turns == 1:
+    if counter.trips == 1:
         return counter.stop, joined(f, counter.symbol, Bound(counter.start), body, list(states))
     head, after = w.block("loop"), w.block("done")
     strips = _strips(f, counter, states, head)
@@ -132,12 +134,12 @@ def counted(f: Frame, counter: Counter, stores: Stores, states: Sequence[Value],
     w.b.position_at_end(after)
     if strips is not None:
         _ask_after(f, strips, counter, [following, *out])
-    return following if counter.turns is None else counter.stop, out
+    return following if counter.trips is None else counter.stop, out
 
 
 @dataclass(frozen=True, slots=True)
 class Strips:
-    """A loop in strips: the block before each, its start and states there, and where it ends."""
+    """A loop divided into strips: the block before each strip, the start and the states there, and where the strip ends."""
 
     block: Block
     phis: list[Value]
@@ -145,14 +147,16 @@ class Strips:
 
 
 def _strips(f: Frame, counter: Counter, states: Sequence[Value], head: Block) -> Strips | None:
-    """strip: limit = min(start + pace step, stop), then the loop up to there; None for a loop without strips."""
-    w, turns = f.builder, counter.pace
-    if turns is None or (counter.turns is not None and counter.turns <= turns):
+    """Emit the block `strip`, which sets limit = min(start + pace step, stop) and enters the loop; None for a loop that doesn't
+    poll.
+    """
+    w, trips = f.builder, counter.pace
+    if trips is None or (counter.trips is not None and counter.trips <= trips):
         return None
     here, strip = w.b.block, w.block("strip")
     w.b.position_at_end(strip)
     phis = [w.b.phi(w.index), *(w.b.phi(v.type) for v in states)]
-    end = w.b.add(phis[0], w.number(turns * counter.step))
+    end = w.b.add(phis[0], w.number(trips * counter.step))
     limit = w.b.select(w.b.icmp_signed("<", end, counter.stop), end, counter.stop)
     w.b.branch(head)
     w.b.position_at_end(here)
@@ -160,7 +164,7 @@ def _strips(f: Frame, counter: Counter, states: Sequence[Value], head: Block) ->
 
 
 def _ask_after(f: Frame, strips: Strips, counter: Counter, states: Sequence[Value]) -> None:
-    """After a strip: if there are more, leave the kernel or do the next one."""
+    """After a strip, if iterations are left: leave the kernel if should_stop says so, else begin the next strip."""
     w = f.builder
     more, on = w.block("more"), w.block("on")
     w.b.cbranch(w.b.icmp_signed("<", states[0], counter.stop), more, on)
@@ -172,9 +176,9 @@ def _ask_after(f: Frame, strips: Strips, counter: Counter, states: Sequence[Valu
 
 
 def maybe_counted(f: Frame, counter: Counter, stores: Stores, states: States, body: Body) -> tuple[Value, States]:
-    """A counted loop of possibly no turn; around it stands a region that is known to run."""
-    if counter.turns is not None:
-        return (counter.start, states) if counter.turns == 0 else counted(f, counter, stores, states, body)
+    """Emit a counted loop that may run no iteration; the region around it is known to run."""
+    if counter.trips is not None:
+        return (counter.start, states) if counter.trips == 0 else counted(f, counter, stores, states, body)
 
     def loop(states: States) -> States:
         position, out = counted(f, counter, stores, states[1:], body)
@@ -186,7 +190,7 @@ def maybe_counted(f: Frame, counter: Counter, stores: Stores, states: States, bo
 
 
 def nonempty(f: Frame, lo: Dim, hi: Dim) -> Value | None:
-    """Is lo < hi? None where that is certain."""
+    """Emit lo < hi; None where it certainly holds."""
     count = hi - lo
     if isinstance(count, int) and count > 0:
         return None
@@ -195,7 +199,7 @@ def nonempty(f: Frame, lo: Dim, hi: Dim) -> Value | None:
 
 @dataclass(frozen=True, slots=True)
 class SerialLoop:
-    """for symbol in range(lo, hi): what it stores to, and its pace (see Counter)."""
+    """for symbol in range(lo, hi). stores: the buffers that it stores to. pace: its polling interval, as in Counter."""
 
     symbol: Symbol
     lo: Dim
@@ -205,14 +209,14 @@ class SerialLoop:
 
 
 def serial(f: Frame, loop: SerialLoop, states: Sequence[Value], body: Body) -> States:
-    """for symbol in range(lo, hi): states = body(states)"""
+    """Emit `for symbol in range(lo, hi): states = body(states)`."""
     if is_empty(loop.lo, loop.hi):
         return list(states)
-    return region(f, nonempty(f, loop.lo, loop.hi), states, lambda s: turns(f, loop, s, body))
+    return region(f, nonempty(f, loop.lo, loop.hi), states, lambda s: iterate(f, loop, s, body))
 
 
-def turns(f: Frame, loop: SerialLoop, states: Sequence[Value], body: Body) -> States:
-    """The same where lo < hi is known."""
+def iterate(f: Frame, loop: SerialLoop, states: Sequence[Value], body: Body) -> States:
+    """Emit the loop where lo < hi is known."""
     count = loop.hi - loop.lo
     known = count if isinstance(count, int) else None
     counter = Counter(loop.symbol, integer(f, loop.lo), integer(f, loop.hi), 1, known, loop.pace)
@@ -220,7 +224,7 @@ def turns(f: Frame, loop: SerialLoop, states: Sequence[Value], body: Body) -> St
 
 
 def is_empty(lo: Dim, hi: Dim) -> bool:
-    """Has range(lo, hi) no element for certain?"""
+    """Is range(lo, hi) certainly empty?"""
     count = hi - lo
     return isinstance(count, int) and count <= 0
 
@@ -230,7 +234,7 @@ def is_empty(lo: Dim, hi: Dim) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Reduction:
-    """A value that a vector loop accumulates."""
+    """A value that a vector loop accumulates: the operation and its dtype."""
 
     fn: str
     dtype: DType
@@ -238,8 +242,12 @@ class Reduction:
 
 @dataclass(frozen=True, slots=True)
 class VectorLoop:
-    """for symbol in range(lo, hi) in `lanes`: what it stores to and accumulates. masked: its remainder runs under a mask. pace: of single
-    turns, see Counter."""
+    """for symbol in range(lo, hi), `lanes` iterations at a time.
+
+    stores: the buffers that it stores to. reductions: the values that it accumulates. masked: its remainder runs under a
+    mask, else one lane at a time. unroll: accumulators per reduction. pace: the polling interval in single iterations, as in
+    Counter.
+    """
 
     symbol: Symbol
     lo: Dim
@@ -252,75 +260,82 @@ class VectorLoop:
     pace: int | None = None
 
     @property
-    def turns(self) -> Dim:
+    def trips(self) -> Dim:
         return self.hi - self.lo
 
     @property
     def exact(self) -> bool:
-        """Is it certain that the turns are a whole number of vectors?"""
-        return multiple_of(self.turns, self.lanes)
+        """Is the number of iterations certainly a multiple of the lanes?"""
+        return multiple_of(self.trips, self.lanes)
 
     @property
     def has_tail(self) -> bool:
-        """Are there accumulators of one lane?"""
+        """Does the loop also accumulate scalars, for a remainder of single lanes?"""
         return not self.masked and not self.exact
 
 
 def multiple_of(dim: Dim, number: int) -> bool:
-    """Is dim a multiple of number for certain?"""
+    """Is dim certainly a multiple of number?"""
     return dim % number == 0 if isinstance(dim, int) else all(c % number == 0 for c in dim.terms.values())
 
 
 def begin(f: Frame, loop: VectorLoop) -> States:
-    """The accumulators before a vector loop: a vector each, and a scalar each for the tail."""
+    """Return the accumulators before a vector loop: a vector per reduction, then a scalar per reduction if there is a tail."""
     vectors = [arithmetic.neutral(f.builder, r.fn, r.dtype, loop.lanes) for r in loop.reductions]
     return vectors + ([arithmetic.neutral(f.builder, r.fn, r.dtype, None) for r in loop.reductions] if loop.has_tail else [])
 
 
 def finish(f: Frame, reduction: Reduction, lanes: Value, tail: Value | None) -> Value:
-    """An accumulator's value: lanes combined, then the tail's."""
+    """Return the value of a reduction: its lanes combined, then combined with the tail's scalar."""
     fn, dtype = reduction.fn, reduction.dtype
     total = arithmetic.across_lanes(f.builder, fn, dtype, lanes)
     return total if tail is None else arithmetic.emit(f.builder, fn, dtype, (total, tail))
 
 
 def vector(f: Frame, loop: VectorLoop, states: States, body: Body) -> States:
-    """The loop's turns, at least one in all. States as `begin` makes them; body maps the accumulators of one turn."""
+    """Emit a vector loop of at least one iteration. states: the accumulators, as `begin` returns them; body maps those of one
+    iteration.
+    """
     n = len(loop.reductions)
     vectors, scalars = states[:n], states[n:]
     position, done = integer(f, loop.lo), 0
     if loop.unroll > 1:
         counter = _stretch(f, loop, position, done, loop.unroll * loop.lanes)
         position, vectors = _unrolled(f, loop, counter, vectors, body)
-        done = (counter.turns or 0) * counter.step
+        done = (counter.trips or 0) * counter.step
         if loop.masked and not loop.exact:
-            return _masked_turns(f, loop, position, done, vectors, body)
+            return _masked_iterations(f, loop, position, done, vectors, body)
     counter = _stretch(f, loop, position, done, loop.lanes)
     position, vectors = maybe_counted(f, counter, loop.stores, vectors, _in_lanes(f, loop, body))
     if loop.exact:
         return vectors + scalars
     if loop.masked:
         return _masked(f, loop, position, vectors, body)
-    counter = _stretch(f, loop, position, done + (counter.turns or 0) * counter.step, 1)
+    counter = _stretch(f, loop, position, done + (counter.trips or 0) * counter.step, 1)
     return vectors + maybe_counted(f, counter, loop.stores, scalars, body)[1]
 
 
 def _stretch(f: Frame, loop: VectorLoop, position: Value, done: int, step: int) -> Counter:
-    """From position, `done` turns into the loop if their number is known, as far as whole steps go."""
-    w, turns = f.builder, loop.turns
+    """Return the counter of the next part of the loop: from position, as many whole steps as fit.
+
+    done: how many iterations lie before position, if that is known.
+    """
+    w, trips = f.builder, loop.trips
     pace = None if loop.pace is None else max(loop.pace // step, 1)
-    if isinstance(turns, int):
-        count = (turns - done) // step
+    if isinstance(trips, int):
+        count = (trips - done) // step
         return Counter(loop.symbol, position, w.add(position, w.number(count * step)), step, count, pace)
-    if step == 1:  # what whole vectors leave
+    if step == 1:  # the remainder after whole vectors
         return Counter(
-            loop.symbol, position, w.add(integer(f, loop.lo), integer(f, turns)), step, None, pace if loop.lanes == 1 else None
+            loop.symbol, position, w.add(integer(f, loop.lo), integer(f, trips)), step, None, pace if loop.lanes == 1 else None
         )
-    whole = w.b.and_(integer(f, turns), w.number(-step))
+    whole = w.b.and_(integer(f, trips), w.number(-step))
     return Counter(loop.symbol, position, w.add(integer(f, loop.lo), whole), step, None, pace)
 
 
 def _in_lanes(f: Frame, loop: VectorLoop, body: Body, mask: Value | None = None) -> Body:
+    """Return body, run as an iteration of the vector loop under a mask."""
+
     def run(states: States) -> States:
         assert f.vector is None
         f.vector = Lanes(loop.symbol, loop.lanes, f.home[loop.symbol], mask)
@@ -332,7 +347,9 @@ def _in_lanes(f: Frame, loop: VectorLoop, body: Body, mask: Value | None = None)
 
 
 def _unrolled(f: Frame, loop: VectorLoop, counter: Counter, states: States, body: Body) -> tuple[Value, States]:
-    """Several bodies a turn, each with accumulators of its own, combined in order at the end."""
+    """Emit the unrolled part: `unroll` bodies per iteration, each with its own accumulators, which are combined in order at the
+    end.
+    """
     n = len(states)
     neutral = [arithmetic.neutral(f.builder, r.fn, r.dtype, loop.lanes) for r in loop.reductions]
     run = _in_lanes(f, loop, body)
@@ -352,9 +369,9 @@ def _unrolled(f: Frame, loop: VectorLoop, counter: Counter, states: States, body
 
 
 def _masked(f: Frame, loop: VectorLoop, position: Value, states: States, body: Body) -> States:
-    """The last turns, fewer than a vector of them."""
-    if isinstance(loop.turns, int):
-        mask = f.builder.listed(I1, [int(i < loop.turns % loop.lanes) for i in range(loop.lanes)])
+    """Emit the remainder, fewer than `lanes` iterations, under a mask."""
+    if isinstance(loop.trips, int):
+        mask = f.builder.listed(I1, [int(i < loop.trips % loop.lanes) for i in range(loop.lanes)])
         return joined(f, loop.symbol, Bound(position), _in_lanes(f, loop, body, mask), states)
     stop = integer(f, loop.hi)
 
@@ -364,21 +381,23 @@ def _masked(f: Frame, loop: VectorLoop, position: Value, states: States, body: B
     return region(f, f.builder.b.icmp_signed("<", position, stop), states, last, fenced=False)
 
 
-def _masked_turns(f: Frame, loop: VectorLoop, position: Value, done: int, states: States, body: Body) -> States:
-    """The last turns, perhaps several vectors of them, the same way for the last one as for those before it."""
+def _masked_iterations(f: Frame, loop: VectorLoop, position: Value, done: int, states: States, body: Body) -> States:
+    """Emit the remainder of an unrolled loop, perhaps several vectors: every iteration runs under a mask, so that the code is
+    emitted once.
+    """
     stop = integer(f, loop.hi)
-    turns = -(-(loop.turns - done) // loop.lanes) if isinstance(loop.turns, int) else None
-    counter = Counter(loop.symbol, position, stop, loop.lanes, turns)
+    trips = -(-(loop.trips - done) // loop.lanes) if isinstance(loop.trips, int) else None
+    counter = Counter(loop.symbol, position, stop, loop.lanes, trips)
 
-    def turn(states: States) -> States:
+    def iteration(states: States) -> States:
         here = f.scopes[f.home[loop.symbol]].bound[loop.symbol].value
         return _under_mask(f, loop, here, stop, body)(states)
 
-    return maybe_counted(f, counter, loop.stores, states, turn)[1]
+    return maybe_counted(f, counter, loop.stores, states, iteration)[1]
 
 
 def _under_mask(f: Frame, loop: VectorLoop, position: Value, stop: Value, body: Body) -> Body:
-    """body for the lanes of a turn that lie before stop."""
+    """Return body under a mask of the lanes that lie before stop."""
     w = f.builder
     left = w.b.sub(stop, position)
     left = w.b.select(w.b.icmp_signed("<", left, w.number(loop.lanes)), left, w.number(loop.lanes))

@@ -1,9 +1,9 @@
-"""Addresses, loads and stores, of one element or of a vector of lanes.
+"""Emits addresses, loads and stores, of one element or of a vector of lanes.
 
-How a vector access goes depends on the factor of the vector loop's variable in the offset:
+How a vector is accessed depends on the factor of the vector loop's variable in the offset:
 
-    0       one element, for all lanes         1, -1   a vector, reversed for -1
-    other   a gather or scatter by stride      none    a gather or scatter by a vector of offsets
+    0       one element for all lanes           1, -1            a contiguous vector, reversed for -1
+    other   a gather or scatter with a stride   no one factor    a gather or scatter by a vector of offsets
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sardonyx.loop.nodes import Buffer
 
 
 def pointer(f: Frame, buffer: Buffer, offset: Dim) -> Value:
-    """The address of an element (of the first lane's), each part added in the outermost scope that knows it."""
+    """Return the address of an element (of the first lane's element); each part is added in the outermost scope that knows it."""
     w, element = f.builder, memory_type(buffer.dtype)
     if not isinstance(offset, Int):
         return w.at(f.bases[buffer], offset, element)
@@ -55,7 +55,7 @@ def pointer(f: Frame, buffer: Buffer, offset: Dim) -> Value:
 
 
 def to_register(f: Frame, v: Value, dtype: DType) -> Value:
-    """What memory holds, as registers hold it: a bool from a byte, a 4- or 2-bit integer from the low bits of one."""
+    """Convert what was loaded to its form in registers: a bool from a byte, a 4- or 2-bit integer from a byte's low bits."""
     b = f.builder.b
     if dtype.kind == "bool":
         return b.icmp_unsigned("!=", v, f.builder.zero(v.type))
@@ -65,7 +65,7 @@ def to_register(f: Frame, v: Value, dtype: DType) -> Value:
 
 
 def to_memory(f: Frame, v: Value, dtype: DType) -> Value:
-    """What registers hold, as memory holds it."""
+    """Convert a value to its form in memory."""
     if dtype.kind == "bool":
         return f.builder.b.zext(v, vector_type(I8, lanes_of(v)))
     if dtype.kind == "int" and dtype.bits < 8:
@@ -77,7 +77,7 @@ def to_memory(f: Frame, v: Value, dtype: DType) -> Value:
 
 
 def load_element(f: Frame, buffer: Buffer, offset: Dim, guard: Value | None) -> Value:
-    """buffer[offset]; where the guard (an i1) is false, zero without a look at memory."""
+    """Load buffer[offset]. If the guard (an i1) is false, the result is zero and the buffer is not accessed."""
     w = f.builder
     address = pointer(f, buffer, offset)
     if guard is not None:
@@ -87,7 +87,7 @@ def load_element(f: Frame, buffer: Buffer, offset: Dim, guard: Value | None) -> 
 
 
 def zeros(f: Frame) -> Value:
-    """The address of eight bytes of zero on the stack, read instead of what a guard forbids."""
+    """Return the address of eight zero bytes on the stack, which are read where a guard is false."""
     found = f.scopes[0].memo.get("zeros")
     if found is None:
         with f.at(0):
@@ -98,7 +98,7 @@ def zeros(f: Frame) -> Value:
 
 
 def stack(f: Frame, element: object, count: int) -> Value:
-    """The address of `count` elements on the stack, on a 64-byte line."""
+    """Return the address of `count` elements on the stack, aligned to 64 bytes."""
     here = f.builder.b.block
     f.builder.b.position_at_end(f.entry)
     slot = f.builder.b.alloca(ir.ArrayType(element, max(1, count)))
@@ -115,13 +115,13 @@ def store_element(f: Frame, v: Value, buffer: Buffer, offset: Dim) -> None:
 
 
 def lane_stride(f: Frame, offset: Dim) -> Dim | None:
-    """The factor of the vector loop's variable in an offset; None if there is no single one."""
+    """Return the factor of the vector loop's variable in an offset; None if the offset isn't linear in it."""
     assert f.vector is not None
     return coefficient(offset, f.vector.symbol)
 
 
 def load_lanes(f: Frame, buffer: Buffer, offset: Dim, guard: Value | None) -> Value:
-    """A vector of elements; lanes that the guard or the loop's mask switches off are zero and their memory is not touched."""
+    """Load a vector. Lanes where the guard or the loop's mask is false are zero, and their memory is not accessed."""
     w, dtype = f.builder, buffer.dtype
     assert f.vector is not None
     lanes = f.vector.count
@@ -152,7 +152,7 @@ def _load_vector(f: Frame, address: Value, t: object, dtype: DType, mask: Value 
 
 
 def store_lanes(f: Frame, v: Value, buffer: Buffer, offset: Dim, guard: Value | None) -> None:
-    """Store a vector, except lanes that the guard or the loop's mask switches off."""
+    """Store a vector, except the lanes where the guard or the loop's mask is false."""
     w, dtype = f.builder, buffer.dtype
     assert f.vector is not None
     lanes = f.vector.count
@@ -178,14 +178,14 @@ def _ordered(f: Frame, mask: Value | None, stride: Dim) -> Value | None:
 
 
 def lane_pointer(f: Frame, buffer: Buffer, offset: Dim, stride: Dim) -> Value:
-    """The lowest address of a vector: the first lane's, or the last lane's where memory runs backwards."""
+    """Return the lowest address of a contiguous vector: that of the first lane, or of the last lane if the stride is -1."""
     address = pointer(f, buffer, offset)
     assert f.vector is not None
     return f.builder.at(address, 1 - f.vector.count, memory_type(buffer.dtype)) if stride == -1 else address
 
 
 def lane_addresses(f: Frame, buffer: Buffer, offset: Dim, stride: Dim | None) -> Value:
-    """A vector of addresses."""
+    """Return a vector of addresses, one per lane."""
     w, symbol = f.builder, f.vector.symbol  # type: ignore[union-attr]
     lanes = f.vector.count  # type: ignore[union-attr]
     if stride is not None:
@@ -198,7 +198,7 @@ def lane_addresses(f: Frame, buffer: Buffer, offset: Dim, stride: Dim | None) ->
 
 
 def both(f: Frame, *masks: Value | None) -> Value | None:
-    """Lanes that all the masks let through; None: every lane."""
+    """Return the conjunction of the masks; None if all of them are None: every lane."""
     found = None
     for mask in masks:
         if mask is not None:
@@ -208,5 +208,5 @@ def both(f: Frame, *masks: Value | None) -> Value | None:
 
 
 def varies(f: Frame, dim: Dim) -> bool:
-    """Does it differ between lanes?"""
+    """Does dim differ between the lanes of the enclosing vector loop?"""
     return f.vector is not None and f.vector.symbol in symbols(dim)

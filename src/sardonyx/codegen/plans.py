@@ -1,24 +1,25 @@
-"""Plans: the sizes, offsets and addresses of a run, computed natively in checked 64-bit arithmetic.
+"""Plans: functions that compute the sizes, offsets and addresses of a run, in checked 64-bit arithmetic.
 
 void NAME(ptr context):
     for (slot, integer): context[slot] = integer
     if anything overflowed, or a divisor was not positive: cmpxchg(status, 0, OVERFLOW)
 
-A number that is known now must fit 64 bits, one that is computed must fit an index of the target as well; only an estimate
-is the largest number where it overflows.
+A constant must fit 64 bits; a computed number must also fit an index of the target. Only an estimate becomes the largest
+number where it overflows.
 
-A plan is a straight line that is walked once in a run, so LLVM's fastest way to compile it is the best (LEVEL): eight times as fast, and the
-code is hardly longer. A long plan is divided among functions that it calls in order, NAME.1, NAME.2, ...: each number that is computed may take
-a place on the stack. What one of them has computed the others find in an array.
+A plan is straight-line code that runs once per run, so it is compiled at LLVM's fastest level (LEVEL), which takes an eighth
+of the time and gives code that is hardly longer. Since every computed number may take a slot of the stack, a long plan is
+split into functions NAME.1, NAME.2, ... that it calls in order; they pass each other what they have computed in an array:
 
     void NAME.i(ptr context, ptr shared)
 
-A plan between the calls of a run (runtime.steps), where sizes change from iteration to iteration of a loop, is called as kernels are, and may
-ask for conditions:
+A plan between the kernels of a run (a PlanStep of runtime.steps), where sizes change from iteration to iteration of a loop,
+is called like a kernel and may check conditions:
 
 void NAME(ptr arguments, ptr context, ptr scratch, i64 part, i64 of):
     NAME.sizes(context)
-    for (slot, zero, code, details): if context[slot] != 0 (zero) or < 0 (else): cmpxchg(status, 0, code); if it was 0: store the details
+    for (slot, zero, code, details): if context[slot] != 0 (if zero) or < 0 (else):
+        if cmpxchg(status, 0, code) succeeded: store the details
 """
 
 from __future__ import annotations
@@ -35,8 +36,10 @@ from sardonyx.codegen.features import Target
 from sardonyx.codegen.llvm_types import I1, I64, PTR, VOID, FunctionBuilder, Type, Value, constant_of, int_type
 from sardonyx.runtime import abi
 
-LEVEL = 0  # of LLVM's code generator
-MOST = 3000  # instructions of a function, about
+LEVEL = 0
+"""The level of LLVM's code generator for plans."""
+MOST = 3000
+"""About the most instructions of one function."""
 
 WORD_BITS = 64
 LARGEST = (1 << WORD_BITS - 1) - 1
@@ -45,8 +48,10 @@ PAIR = ir.LiteralStructType([I64, I1])
 
 
 class Expected(NamedTuple):
-    """A slot whose number must be zero, or else not be negative. If it isn't so, `code` becomes the run's status, and what is in the
-    slots `details`, three at most, its details."""
+    """A condition on a slot: its number must be zero (`zero`), or else must not be negative.
+
+    If it doesn't hold, `code` becomes the run's status, and the numbers in the slots `details` (three at most) its details.
+    """
 
     slot: int
     zero: bool
@@ -60,8 +65,9 @@ def emit_plans(
     slots: Mapping[Symbol, int],
     estimates: frozenset[int] = frozenset([abi.WORK]),
 ) -> ir.Module:
-    """A program's own module. plans: by name. slots: where each symbol of the plans' integers is found. estimates: slots of numbers that
-    become the largest one where they overflow."""
+    """Emit the module of a program's plans. plans: {name: assignments (slot, number)}. slots: the slot of each symbol in the
+    numbers. estimates: slots whose number becomes the largest integer where it overflows.
+    """
     module = ir.Module("plans")
     module.triple = target.triple
     for name, assignments in plans.items():
@@ -77,7 +83,7 @@ def emit_between(
     tests: Sequence[Expected],
     slots: Mapping[Symbol, int],
 ) -> None:
-    """Emit a plan that is called between the kernels of a run. tests: made once all is assigned."""
+    """Emit a plan that is called between the kernels of a run. tests: the conditions that are checked after the assignments."""
     emit_plan(module, target, f"{name}.sizes", assignments, slots, frozenset())
     w = FunctionBuilder(_function(module, name, [PTR, PTR, PTR, I64, I64]), target)
     w.b.position_at_end(w.block("entry"))
@@ -105,7 +111,7 @@ def emit_plan(
     slots: Mapping[Symbol, int],
     estimates: frozenset[int],
 ) -> None:
-    """Emit a plan. An assignment may use what one before it stored. Raises Fail for a number of more than 64 bits."""
+    """Emit a plan. An assignment may use what an earlier one stored. Raises Fail for a number of more than 64 bits."""
     whole = FunctionBuilder(_function(module, name, [PTR]), target)
     if instructions(assignments) <= MOST:
         plan = _Plan(whole, slots, estimates, None)
@@ -136,7 +142,7 @@ def _function(module: ir.Module, name: str, arguments: Sequence[Type]) -> Value:
 
 
 def instructions(assignments: Sequence[tuple[int, Dim]]) -> int:
-    """About how many they take, if nothing is computed twice."""
+    """Estimate the instructions of the assignments, counting each subexpression once."""
     seen: set[Dim] = set()
     total, waiting = 0, [dim for _, dim in assignments]
     while waiting:
@@ -152,14 +158,15 @@ def instructions(assignments: Sequence[tuple[int, Dim]]) -> int:
 
 @dataclass
 class Shared:
-    """Where in the array values are found."""
+    """Which values the functions of a split plan share, and the index of each in the array."""
 
     places: dict[Int | Atom, int] = field(default_factory=dict)
     count: int = 0
 
-    uses: dict[Symbol, list[Int | Atom]] = field(default_factory=dict)  # what has had a place, by the symbols in it
+    uses: dict[Symbol, list[Int | Atom]] = field(default_factory=dict)  # the shared values that depend on each symbol
 
     def place(self, what: Int | Atom) -> int:
+        """Allot an array element to a value, and return its index."""
         self.places[what] = self.count
         self.count += 1
         for symbol in what.symbols:
@@ -167,26 +174,30 @@ class Shared:
         return self.places[what]
 
     def forget(self, symbol: Symbol) -> None:
-        """What depends on the symbol has no place any more."""
+        """Drop the values that depend on the symbol: its slot has changed."""
         for what in self.uses.pop(symbol, ()):
             self.places.pop(what, None)
 
 
 class _Plan:
-    """A function under construction. shared: what those before it have left in the array; None: there is none."""
+    """A plan's function under construction. shared: the values that earlier functions have left in the array; None if the plan
+    isn't split.
+    """
 
     def __init__(self, w: FunctionBuilder, slots: Mapping[Symbol, int], estimates: frozenset[int], shared: Shared | None) -> None:
         self.w, self.b, self.slots, self.shared = w, w.b, slots, shared
         self.context = w.function.args[0]
         self.memo: dict[Int | Atom, Value] = {}
-        self.uses: dict[Symbol, list[Int | Atom]] = {}  # what has been in `memo`, by the symbols in it
+        self.uses: dict[Symbol, list[Int | Atom]] = {}  # the memoised values that depend on each symbol
         self.estimates, self.estimated = estimates, dict[Dim, Value]()
         self.failed: Value = w.const(I1, False)
         self.symbols = {slot: symbol for symbol, slot in slots.items()}
         self.b.position_at_end(w.block("entry"))
 
     def assign(self, assignments: Sequence[tuple[int, Dim]], here: int, most: int) -> int:
-        """Emits the assignments from `here` on, until there are `most` instructions. -> where to go on"""
+        """Emit the assignments from number `here` on, until the function has `most` instructions. -> the number of the next
+        assignment
+        """
         while here < len(assignments) and (self.shared is None or len(self.b.block.instructions) < most):
             slot, dim = assignments[here]
             v = self.estimate(dim) if slot in self.estimates else self.index(self.integer(dim))
@@ -197,13 +208,14 @@ class _Plan:
         return here
 
     def end(self) -> None:
+        """Emit the end: if anything has failed, set the status to OVERFLOW."""
         w, b = self.w, self.b
         with b.if_then(self.failed):
             b.cmpxchg(self.slot(abi.STATUS), w.const(I64, 0), w.const(I64, abi.OVERFLOW), "acq_rel", "monotonic")
         b.ret_void()
 
     def index(self, v: Value) -> Value:
-        """v, which fails where an index of the target is narrower than it."""
+        """Return v, and fail at run time if it doesn't fit an index of the target."""
         bits = self.w.target.index_bits
         if bits < WORD_BITS:
             narrow = self.b.sext(self.b.trunc(v, int_type(bits)), I64)
@@ -211,7 +223,9 @@ class _Plan:
         return v
 
     def estimate(self, dim: Dim) -> Value:
-        """dim, or the largest number where that overflows. What is computed for it is of no other use: it may have overflowed."""
+        """Emit dim, or the largest integer where it overflows. Intermediate results are not memoised, since they may have
+        overflowed.
+        """
         if dim in self.estimated:
             return self.estimated[dim]
         failed, memo, shared = self.failed, self.memo, self.shared
@@ -223,7 +237,7 @@ class _Plan:
         return found
 
     def forget(self, symbol: Symbol) -> None:
-        """A symbol's slot has changed."""
+        """Drop the values that depend on the symbol: its slot has changed."""
         self.estimated.clear()
         for what in self.uses.pop(symbol, ()):
             self.memo.pop(what, None)
@@ -234,7 +248,7 @@ class _Plan:
         return self.b.gep(self.context, [self.w.const(I64, number)], source_etype=I64)
 
     def number(self, value: int) -> Value:
-        """A constant. Raises Fail for one that does not fit."""
+        """Return a constant. Raises Fail for one that doesn't fit 64 bits."""
         if value > LARGEST:
             raise Fail(f"a size of {value} does not fit in {WORD_BITS} bits")
         return self.w.const(I64, value)
@@ -252,7 +266,7 @@ class _Plan:
         return found
 
     def product(self, atoms: Sequence[Atom]) -> Value:
-        """Many sums have the same products in them, with other factors."""
+        """Emit a product of atoms. Products are memoised without their factors, because many sums contain the same ones."""
         if len(atoms) < 2:
             return self.atom(atoms[0]) if atoms else self.w.const(I64, 1)
         whole = Int({tuple(atoms): 1})
@@ -263,7 +277,7 @@ class _Plan:
         return found
 
     def known(self, what: Int | Atom) -> Value | None:
-        """Its value, if it has been computed."""
+        """Return a value that has been computed before, perhaps by an earlier function of the plan; else None."""
         found = self.memo.get(what)
         if found is None and self.shared is not None and what in self.shared.places:
             found = self.b.load(self.place(self.shared.places[what]), typ=I64, align=8)
@@ -276,17 +290,17 @@ class _Plan:
             self.uses.setdefault(symbol, []).append(what)
 
     def remember(self, what: Int | Atom, found: Value, dear: bool) -> None:
-        """Keeps a value, for the functions that follow too if it is dear to compute."""
+        """Memoise a value; if it is costly to compute, also store it for the functions that follow."""
         self._memorise(what, found)
         if dear and self.shared is not None:
             self.b.store(found, self.place(self.shared.place(what)), align=8)
 
     def place(self, number: int) -> Value:
-        """The address of an element of the array."""
+        """Return the address of an element of the array."""
         return self.b.gep(self.w.function.args[1], [self.w.const(I64, number)], source_etype=I64)
 
     def checked(self, op: str, x: Value, y: Value) -> Value:
-        """x + y or x y; an overflow is remembered."""
+        """Emit x + y (op sadd) or x y (op smul); an overflow makes the plan fail."""
         a, c = constant_of(x), constant_of(y)
         if a == 0 or c == 0:
             return (y if a == 0 else x) if op == "sadd" else self.w.const(I64, 0)

@@ -1,8 +1,9 @@
-"""How often a kernel's loops ask whether the run is to end (codegen.stop).
+"""How often the loops of a kernel poll should_stop (codegen.stop).
 
-A loop of very many iterations is divided into strips; after each strip it asks. What asking costs, some 100 cycles, has to be little beside a
-strip, and a strip short: NODES for a loop that holds no others that ask, and fewer and fewer iterations around such loops, so that
-all of them together take some milliseconds at most. A loop that is known to be short has no strips.
+A long loop is divided into strips and polls after each strip. A poll costs about 100 cycles, so a strip has to take much longer
+than that, yet be short enough for a run to end quickly. A loop without polling loops inside has strips of about NODES
+expression nodes; a loop around polling loops has strips of AROUND iterations, so that all levels together take some
+milliseconds at most. A loop that is known to be short does not poll.
 """
 
 from __future__ import annotations
@@ -15,20 +16,24 @@ from sardonyx.codegen.loop_analysis import children, own_expressions
 from sardonyx.loop.nodes import FUNCTIONS, Expr, For, Kind, Reduce, Seq, Stmt, Store, Tile, While
 
 NODES = 1 << 16
-"""Nodes of expressions that a strip computes: each takes a quarter of a cycle to four cycles."""
+"""Expression nodes that are computed in a strip; each takes a quarter of a cycle to four cycles."""
 AROUND = (1 << 7, 1 << 4)
-"""Iterations of a strip of a loop around loops that ask, by how many levels of them there are, the last for more."""
+"""Iterations in a strip of a loop around polling loops, by the number of levels of such loops inside it; the last entry holds for
+more levels.
+"""
 FUNCTION = 20
-"""Nodes that a function of many instructions stands for."""
+"""Nodes that a call of a function such as exp counts as."""
 LANES = 4
-"""Of a vector loop, at least."""
+"""The least number of lanes of a vector loop."""
 PRODUCTS = 16
-"""Multiply-adds of a tile that take as long as a node, at least."""
+"""Multiply-adds of a tile that count as one node."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """Of code that runs once. nodes: that it computes, without the loops in it that ask. depth: how many levels of those there are."""
+    """The work of code that runs once. nodes: expression nodes computed, without those in polling loops inside. depth: levels of
+    polling loops inside.
+    """
 
     nodes: int = 0
     depth: int = 0
@@ -38,26 +43,30 @@ class Effort:
 
 
 def pace(most: int | None, body: Effort, lanes: int = 1) -> int | None:
-    """After how many iterations a loop asks, of which so many run at once; None: it need not. most: iterations that there are at most."""
+    """Return the iterations between two polls of a loop; None if the loop need not poll.
+
+    most: the most iterations that the loop has (None: unknown). body: the effort of one iteration. lanes: iterations that run
+    at once.
+    """
     longest = strip(body, lanes)
     return None if most is not None and most <= longest else longest
 
 
 def strip(body: Effort, lanes: int = 1) -> int:
-    """Iterations of a strip."""
+    """Return the number of iterations in a strip."""
     longest = max(1, NODES * lanes // max(body.nodes, 1))
     return min(longest, AROUND[min(body.depth, len(AROUND)) - 1]) if body.depth else longest
 
 
 def repeated(most: int | None, body: Effort, lanes: int = 1) -> Effort:
-    """The effort of a loop; see `pace`."""
+    """Return the effort of a whole loop, from that of its body; the arguments are those of `pace`."""
     if most is None or pace(most, body, lanes) is not None:
         return Effort(0, body.depth + 1)
     return Effort(-(-max(most, 0) // lanes) * body.nodes, body.depth)
 
 
 def at_once(kind: Kind) -> int:
-    """How many iterations run at once, at least."""
+    """Return how many iterations of a loop of this kind run at once, at least."""
     return LANES if kind == "vector" else 1
 
 
@@ -66,9 +75,11 @@ def at_once(kind: Kind) -> int:
 
 @dataclass
 class Efforts:
-    """Of statements and expressions, each looked at once."""
+    """Efforts of statements, each computed once and cached."""
 
-    known: dict[int, tuple[Stmt, Effort]] = field(default_factory=dict)  # a statement is kept, so that no other one gets its id
+    known: dict[int, tuple[Stmt, Effort]] = field(default_factory=dict)
+    """{id of a statement: (the statement, its effort)}; the reference keeps the statement alive, so that no other one gets its id.
+    """
 
     def statement(self, stmt: Stmt) -> Effort:
         found = self.known.get(id(stmt))
@@ -79,7 +90,7 @@ class Efforts:
     def _look(self, stmt: Stmt) -> Effort:
         if isinstance(stmt, Tile):
             return tile(stmt)
-        if isinstance(stmt, Seq):  # what several stores are made of is computed once
+        if isinstance(stmt, Seq):  # expressions that several stores share are computed once
             stores = [s for s in stmt.body if isinstance(s, Store)]
             shared = expressions(e for s in stores for e in own_expressions(s)) + Effort(len(stores))
             return sum((self.statement(s) for s in stmt.body if not isinstance(s, Store)), shared)
@@ -90,7 +101,7 @@ class Efforts:
 
 
 def tile(stmt: Tile) -> Effort:
-    """A tile whose k is long, or not known, does not ask: that counts as two levels."""
+    """Return the effort of a tile. A tile does not poll: one whose k is long or unknown counts as two levels of loops."""
     k = 1
     for step in stmt.steps:
         most = at_most(step.extent)
@@ -102,7 +113,7 @@ def tile(stmt: Tile) -> Effort:
 
 
 def expressions(exprs: Iterable[Expr]) -> Effort:
-    """Each node once, as far as they are not in a reduction's body."""
+    """Return the effort of expressions: each shared node counts once, except inside a reduction's body."""
     total, seen, waiting = Effort(), set[Expr](), list(exprs)
     while waiting:
         expr = waiting.pop()
@@ -118,7 +129,7 @@ def expressions(exprs: Iterable[Expr]) -> Effort:
 
 
 def reduction(expr: Reduce, outer: int = 0) -> Effort:
-    """A reduction's effort, without its `outer` outermost loops."""
+    """Return the effort of a reduction, without its `outer` outermost loops."""
     total = expressions([expr.body])
     for symbol, kind in reversed(expr.loops[outer:]):
         total = repeated(None if symbol.extent is None else at_most(symbol.extent), total, at_once(kind))
@@ -129,7 +140,7 @@ def reduction(expr: Reduce, outer: int = 0) -> Effort:
 
 
 def iterations(variable: Symbol, lo: Dim, hi: Dim) -> int | None:
-    """How many there are at most of a loop, from its bounds or its variable's range."""
+    """Return the most iterations of a loop, from its bounds or from its variable's extent; None if unknown."""
     found = at_most(hi - lo)
     if isinstance(variable.extent, int) and isinstance(lo, int):
         return variable.extent - lo if found is None else min(found, variable.extent - lo)
@@ -137,7 +148,7 @@ def iterations(variable: Symbol, lo: Dim, hi: Dim) -> int | None:
 
 
 def at_most(dim: Dim) -> int | None:
-    """A number that dim does not exceed, if one is seen at once."""
+    """Return a number that dim doesn't exceed, if one is found cheaply; else None."""
     if not isinstance(dim, Int):
         return dim
     for monomial, factor in dim.terms.items():

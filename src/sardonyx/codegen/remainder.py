@@ -1,4 +1,4 @@
-"""The exact remainder of floats (C's fmod), as a function of the module: LLVM would call the C library for it."""
+"""The exact remainder of floats (C's fmod), emitted as a function of the module, because LLVM would call the C library."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from sardonyx.codegen.llvm_types import F32, I1, I32, FunctionBuilder, Type, Val
 
 
 def float_remainder(w: FunctionBuilder, x: Value, y: Value) -> Value:
-    """x rem y with the sign of x, exact; NaN for an infinite x, y = 0 or a NaN. Lanes one by one."""
+    """Emit x rem y with the sign of x, exactly; NaN if x is infinite, y is 0 or either is NaN. Vectors are computed lane by
+    lane.
+    """
     lanes = lanes_of(x)
     if lanes is None:
         return w.b.call(_function(w, x.type), [x, y])
@@ -21,12 +23,12 @@ def float_remainder(w: FunctionBuilder, x: Value, y: Value) -> Value:
 
 
 def _function(w: FunctionBuilder, t: Type) -> Value:
-    """fmod(x, y): long division of the magnitudes' mantissas, bit by bit.
+    """Return fmod(x, y) as a function: long division of the mantissas of |x| and |y|, bit by bit.
 
     a, b = |x|, |y| as (exponent, mantissa), subnormals with exponents below 1
     if y == 0 or x is infinite or either is NaN: return (x y) / (x y)
     if |x| < |y|: return x
-    for exponent of a down to exponent of b: if a >= b: a -= b; a <<= 1 (not in the last turn)
+    for exponent of a down to exponent of b: if a >= b: a -= b; a <<= 1 (except in the last iteration)
     return a normalised again, with the sign of x
     """
     bits, fraction = (32, 23) if t == F32 else (64, 52)
@@ -42,7 +44,7 @@ def _function(w: FunctionBuilder, t: Type) -> Value:
 
 
 class _Division:
-    """The function's parts, over integers of the float's width."""
+    """Emits the body of fmod, on integers of the float's width."""
 
     def __init__(self, w: FunctionBuilder, integer: Type, t: Type, fraction: int) -> None:
         self.w, self.b = w, w.b
@@ -71,12 +73,14 @@ class _Division:
         b.ret(b.bitcast(b.or_(low, b.and_(xi, self.number(sign))), self.t))
 
     def _leading(self, mantissa: Value) -> Value:
-        """By how many bits a mantissa is short of the implicit one; one more than all for 0."""
+        """Return by how many bits a mantissa must be shifted so that its leading bit is the implicit one; the width of the
+        fraction plus 1 for 0.
+        """
         zeros = self.w.intrinsic(f"llvm.ctlz.i{self.bits}", self.integer, mantissa, self.w.const(I1, False))
         return self.b.sub(zeros, self.number(self.bits - 1 - self.fraction))
 
     def _parts(self, v: Value) -> tuple[Value, Value]:
-        """(exponent, mantissa with its leading bit) of a magnitude that is not 0; a subnormal's exponent is below 1."""
+        """Split a magnitude that is not 0 into (exponent, mantissa with its leading bit); a subnormal's exponent is below 1."""
         b = self.b
         exponent = b.lshr(v, self.number(self.fraction))
         mantissa = b.and_(v, self.number((1 << self.fraction) - 1))
@@ -86,7 +90,7 @@ class _Division:
         return b.select(normal, exponent, b.sub(self.number(1), short)), whole
 
     def _reduced(self, xa: Value, ya: Value) -> Value:
-        """The magnitude of the remainder, for xa >= ya > 0."""
+        """Return the magnitude of the remainder, given xa >= ya > 0."""
         w, b = self.w, self.b
         (xe, xm), (ye, ym) = self._parts(xa), self._parts(ya)
         pre, loop, done = b.block, w.block("loop"), w.block("done")
@@ -105,7 +109,7 @@ class _Division:
         return self._normalised(rest, ye)
 
     def _normalised(self, mantissa: Value, exponent: Value) -> Value:
-        """The bits of mantissa 2^(exponent - bias - fraction), which is 0 or exact as a float."""
+        """Return the bits of the float mantissa * 2^(exponent - bias - fraction), which is 0 or exactly representable."""
         b = self.b
         short = self._leading(mantissa)
         whole, power = b.shl(mantissa, short), b.sub(exponent, short)

@@ -1,9 +1,10 @@
-"""A run that repeats one before it, as a function that Python calls: nothing of Python happens between its arrays and the kernels.
+"""A native function that repeats a run: Python calls it with arrays, and no Python code runs between that call and the kernels.
 
-    PyObject* replay(PyObject* self, PyObject** arguments, i64 count)      a METH_FASTCALL function, called with the GIL
+    PyObject* replay(PyObject* self, PyObject** arguments, i64 count)      METH_FASTCALL, called with the GIL
 
-`self` is a uint8 array, its memory the request; the arguments are a list of the inputs and a list of the outputs. How they lie in memory
-is in runtime.abi; runtime.replay offers the function only where Python and numpy agree with that.
+`self` is a uint8 array that holds the request (runtime.replay.request); the arguments are a list of the inputs and a list of
+the outputs. The memory layout of these objects is stated in runtime.abi; runtime.replay offers the function only if Python
+and numpy agree with it.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ WORD = 8
 
 
 def emit_replay(module: ir.Module) -> None:
-    """Emits the function into the team's module, where `dispatch` is.
+    """Emit the function into the team's module, which has `dispatch`.
 
-    for each input: return UNLIKE unless it is an array of numpy's own whose type of elements, dimensions and flags are the row's
-                    context[slot] = address of its numbers
-    for each output: context[slot] = address of its numbers
-    status = 0; plan(context); return FAILED if status: no kernel may see an address that is wrong
+    for each input: return UNLIKE unless it is a numpy array with the dtype, shape and flags of the request
+                    context[slot] = address of its elements
+    for each output: context[slot] = address of its elements
+    status = 0; plan(context); return FAILED if status is not 0: no kernel may see a wrong address
     if work <= LITTLE: dispatch(.., 1 thread), else without the GIL: dispatch(.., threads)
-    return FAILED if status else DONE
+    return FAILED if status is not 0, else DONE
     """
     function = ir.Function(module, ir.FunctionType(PTR, [PTR, PTR, I64]), "replay")
     function.attributes.add("nounwind")
@@ -35,6 +36,8 @@ def emit_replay(module: ir.Module) -> None:
 
 
 class _Replay:
+    """Emits the body of the function."""
+
     def __init__(self, function: ir.Function, dispatch: ir.Function) -> None:
         self.function, self.dispatch = function, dispatch
         self.b = ir.IRBuilder(function.append_basic_block("entry"))
@@ -59,7 +62,7 @@ class _Replay:
             self.answer(I64(number))
 
     def is_well(self) -> ir.Value:
-        """i1: has nothing failed so far?"""
+        """Test whether the run's status is 0; i1."""
         return self.b.icmp_unsigned("==", self.load(self.context, abi.STATUS * WORD, I64), I64(0))
 
     # ---- memory -------------------------------------------------------------------------------------------------------------
@@ -68,36 +71,36 @@ class _Replay:
         return self.b.load(byte_offset(self.b, pointer, offset), typ=kind, align=4 if kind is I32 else WORD)
 
     def asked(self, offset: int, kind: ir.Type = PTR) -> ir.Value:
-        """A word of the request."""
+        """Load a word of the request."""
         return self.load(self.request, offset, kind)
 
     # ---- control ------------------------------------------------------------------------------------------------------------
 
     def call(self, address: ir.Value, result: ir.Type, argument: ir.Value) -> ir.Value:
-        """Calls the function at this address, an i64."""
+        """Call the function at this address (an i64)."""
         signature = ir.FunctionType(result, [argument.type])
         return self.b.call(self.b.inttoptr(address, signature.as_pointer()), [argument])
 
     def answer(self, number: ir.Value) -> None:
-        """Returns the Python integer."""
+        """Return a Python integer."""
         self.b.ret(self.call(self.asked(abi.REPLAY_INTEGER, I64), PTR, number))
 
     def require(self, condition: ir.Value) -> None:
-        """Goes on if it holds; else the answer is UNLIKE."""
+        """Return UNLIKE unless the condition holds."""
         alike = self.function.append_basic_block("alike")
         self.b.cbranch(condition, alike, self.unlike)
         self.b.position_at_end(alike)
 
-    def repeat(self, count: ir.Value, start: ir.Value, turn: Callable[[ir.Value, ir.Value], ir.Value]) -> ir.Value:
-        """state = start; for i in range(count): state = turn(i, state); the last state, a pointer."""
+    def repeat(self, count: ir.Value, start: ir.Value, iteration: Callable[[ir.Value, ir.Value], ir.Value]) -> ir.Value:
+        """Emit `state = start; for i in range(count): state = iteration(i, state)`. -> the last state, a pointer"""
         b, before = self.b, self.b.block
-        head, body, after = map(self.function.append_basic_block, ("head", "turn", "after"))
+        head, body, after = map(self.function.append_basic_block, ("head", "body", "after"))
         b.branch(head)
         b.position_at_end(head)
         i, state = b.phi(I64), b.phi(PTR)
         b.cbranch(b.icmp_signed("<", i, count), body, after)
         b.position_at_end(body)
-        following = turn(i, state)
+        following = iteration(i, state)
         for phi, initial, new in ((i, I64(0), b.add(i, I64(1))), (state, start, following)):
             phi.add_incoming(initial, before)
             phi.add_incoming(new, b.block)
@@ -108,15 +111,15 @@ class _Replay:
     # ---- steps --------------------------------------------------------------------------------------------------------------
 
     def each(self, count: int, items: ir.Value, row: ir.Value, step: Callable[[ir.Value, ir.Value], ir.Value]) -> ir.Value:
-        """step(array, row) -> the next row, for so many of a list's items; the row after the last."""
+        """Emit step(array, row) -> next row, for `count` items of a list. -> the row after the last"""
 
-        def turn(i: ir.Value, row: ir.Value) -> ir.Value:
+        def iteration(i: ir.Value, row: ir.Value) -> ir.Value:
             return step(self.b.load(self.b.gep(items, [i], source_etype=PTR), typ=PTR), row)
 
-        return self.repeat(self.asked(count, I64), row, turn)
+        return self.repeat(self.asked(count, I64), row, iteration)
 
     def take(self, array: ir.Value, row: ir.Value) -> ir.Value:
-        """An input that is like the row: its address goes to the row's slot."""
+        """Require that an input is like the request's row, and store its address to the row's slot. -> the next row"""
         b = self.b
         self.require(b.icmp_unsigned("==", self.load(array, abi.OBJECT_TYPE), self.asked(abi.REPLAY_TYPE)))
         dtype = self.load(array, abi.ARRAY_DTYPE)
@@ -139,13 +142,13 @@ class _Replay:
         return after
 
     def place(self, array: ir.Value, row: ir.Value) -> ir.Value:
-        """The array's address goes to the slot that the row begins with; the word after it."""
+        """Store the array's address to the slot that the row begins with. -> the address of the word after the slot's number"""
         slot = self.b.gep(self.context, [self.load(row, abi.ROW_SLOT, I64)], source_etype=I64)
         self.b.store(self.load(array, abi.ARRAY_DATA), slot)
         return byte_offset(self.b, row, WORD)
 
     def run(self) -> None:
-        """The program's steps; more than a little of them by the team, while other Python threads go on."""
+        """Run the program's steps: on this thread if there is little work, else on the team, with the GIL released."""
         b = self.b
         alone, together, after = map(self.function.append_basic_block, ("alone", "together", "after"))
         job = [self.asked(abi.REPLAY_CONTROL), self.asked(abi.REPLAY_ENTRY, I64), self.context]

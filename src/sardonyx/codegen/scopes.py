@@ -1,15 +1,15 @@
-"""Where a value is computed: in the outermost region of the kernel in which everything it needs is known.
+"""Where a value is computed: in the outermost scope in which all its operands are known.
 
-No pass moves code out of loops afterwards, so emission puts it there at once. The regions around the point of emission form a stack
-of scopes. Each has a block that stays open (without a terminator) until the region ends: what an inner region needs of an outer one
-is appended there, before the inner one begins, and is remembered in the outer scope for whatever follows.
+No pass hoists code out of loops afterwards, so emission puts each value into the right scope at once. The regions around the
+point of emission form a stack of scopes. Each has a block that stays open (without a terminator) until its region ends. When
+an inner region needs a value of an outer one, the value is appended to the outer scope's open block and memoised there.
 
     scope 0    the kernel: its sizes, and addresses of its buffers
-    scope 1        a region that runs if the loop has a turn: the loop's invariant loads
+    scope 1        a region that runs if a loop has an iteration: the loop's invariant loads
     scope 2            the loop's body: its variable
 
-Integers may be computed in advance anywhere. A value that reads memory, or checks an index, stays inside the innermost `fenced`
-scope (which may not run at all), and inside every loop that stores to what it reads.
+Integers may be computed in any scope in advance. A value that reads memory, or checks an index, stays inside the innermost
+`fenced` scope, which may not run at all, and inside every loop that stores to a buffer that it reads.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ from sardonyx.codegen.loop_analysis import Place
 from sardonyx.codegen.polling import Efforts
 from sardonyx.loop.nodes import Buffer, Element, Expr, Kernel, Load, elements_of
 
-CHECKS = Buffer("checks", i64)  # stands among the buffers that a value reads if it checks an index
+CHECKS = Buffer("checks", i64)
+"""Stands among the buffers that a value reads if the value checks an index."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A symbol's value: `value` + `shift`."""
+    """The value that a symbol is bound to: `value` + `shift`."""
 
     value: Value
     shift: int = 0
@@ -41,27 +42,29 @@ class Bound:
 
 @dataclass(slots=True)
 class Spine:
-    """Where a region's straight line of blocks has come to: the open block."""
+    """The open block at the end of a region's straight line of blocks."""
 
     block: Block
 
 
 @dataclass(slots=True)
 class Scope:
-    """A region under construction. stores: buffers that it writes to while it runs again and again."""
+    """A region under construction. stores: the buffers that it writes to, if it is a loop. bound: its symbols. memo: its values."""
 
     spine: Spine
     fenced: bool = False
     stores: frozenset[Buffer] = frozenset()
     bound: dict[Symbol, Bound] = field(default_factory=dict)
-    hidden: dict[Symbol, int | None] = field(default_factory=dict)  # where its symbols were bound before
+    hidden: dict[Symbol, int | None] = field(default_factory=dict)  # the levels at which its symbols were bound outside
     memo: dict[object, Value] = field(default_factory=dict)
     readers: dict[Buffer, list[object]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
-    """A vector loop around the point of emission: its variable, how many turns run at once, which of them count (None: all)."""
+    """The enclosing vector loop: its variable, its number of lanes, the level of its scope, and which lanes are active (None:
+    all).
+    """
 
     symbol: Symbol
     count: int
@@ -71,14 +74,16 @@ class Lanes:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """A register in which a loop accumulates what belongs to a place: all of it, a part per lane, or what single turns add."""
+    """A register in which a loop accumulates what belongs to a place: the whole total, a vector with one part per lane, or the
+    tail's scalar.
+    """
 
     place: Place
     part: Literal["all", "lanes", "tail"] = "all"
 
 
 class Frame:
-    """A kernel's function under construction."""
+    """A kernel's function under construction: the stack of scopes, the addresses of buffers, and what has been computed."""
 
     def __init__(
         self, kernel: Kernel, function: Value, target: Target, element: Callable[[Frame, Element], Value], tiles_elsewhere: bool
@@ -87,7 +92,7 @@ class Frame:
         self.target = target
         self.tiles_elsewhere = tiles_elsewhere
         self.builder = FunctionBuilder(function, target)
-        self.entry = self.builder.block("entry")  # holds what lives on the stack
+        self.entry = self.builder.block("entry")  # allocates what lives on the stack
         self.arguments, self.context, self.scratch, self.tid, self.team = function.args
         self.scopes: list[Scope] = []
         self.home: dict[Symbol, int] = {}
@@ -95,9 +100,9 @@ class Frame:
         self.call: Value = None  # the call's id, an i64
         self.bases: dict[Buffer, Value] = {}
         self.element: Callable[[Frame, Element], Value] = element
-        self.totals: dict[Total, Value] = {}  # what registers have accumulated so far
-        self.scratch_used: Dim = 0  # bytes of scratch that the allocations around take
-        self.left: Block | None = None  # where the kernel ends early
+        self.totals: dict[Total, Value] = {}  # the registers that accumulate at present
+        self.scratch_used: Dim = 0  # bytes of scratch that the enclosing allocations take
+        self.left: Block | None = None  # the block that leaves the kernel early
         self.efforts = Efforts()
         self._reads: dict[Expr, frozenset[Buffer]] = {}
         self._dim_reads: dict[Dim, frozenset[Buffer]] = {}
@@ -105,13 +110,13 @@ class Frame:
     # ---- the stack ----
 
     def push(self, scope: Scope) -> None:
-        """Go on in a new innermost scope."""
+        """Enter a new innermost scope."""
         self._leave()
         self.scopes.append(scope)
         self._enter()
 
     def pop(self) -> Block:
-        """Leave the innermost scope and go on in the one around it. -> the block it ended in, for the caller to terminate."""
+        """Leave the innermost scope. -> the block in which it ended, which the caller has to terminate"""
         self._leave()
         scope = self.scopes.pop()
         for symbol, level in scope.hidden.items():
@@ -123,7 +128,7 @@ class Frame:
         return scope.spine.block
 
     def bind(self, symbol: Symbol, bound: Bound) -> None:
-        """Give a symbol its value in the innermost scope."""
+        """Bind a symbol in the innermost scope."""
         self.scopes[-1].hidden.setdefault(symbol, self.home.get(symbol))
         self.scopes[-1].bound[symbol] = bound
         self.home[symbol] = len(self.scopes) - 1
@@ -137,7 +142,7 @@ class Frame:
 
     @contextmanager
     def at(self, level: int) -> Iterator[Scope]:
-        """Emit in an outer scope."""
+        """Emit into the scope at `level` while the context lasts."""
         if level == len(self.scopes) - 1:
             yield self.scopes[-1]
             return
@@ -156,7 +161,7 @@ class Frame:
     # ---- placement ----
 
     def level(self, symbols: Iterable[Symbol], reads: frozenset[Buffer]) -> int:
-        """The outermost scope in which a value of these symbols and buffers may be computed."""
+        """Return the level of the outermost scope in which a value of these symbols and buffers may be computed."""
         deepest = max(map(self.home.__getitem__, symbols), default=0)
         if reads:
             for at in range(len(self.scopes) - 1, deepest, -1):
@@ -166,7 +171,7 @@ class Frame:
         return deepest
 
     def reads(self, expr: Expr) -> frozenset[Buffer]:
-        """The buffers that expr reads, and CHECKS if it checks an index."""
+        """Return the buffers that expr reads, and CHECKS if it checks an index."""
         found = self._reads.get(expr)
         if found is None:
             found = frozenset[Buffer]().union(*map(self.reads, expr.args), *map(self.reads, elements_of(expr)))
@@ -178,7 +183,7 @@ class Frame:
         return found
 
     def dim_reads(self, dim: Dim) -> frozenset[Buffer]:
-        """The same for the Elements in an integer."""
+        """Return the buffers that the Elements of an integer read, and CHECKS if there are Elements."""
         if not isinstance(dim, Int):
             return frozenset()
         found = self._dim_reads.get(dim)
@@ -194,7 +199,7 @@ class Frame:
     # ---- memory ----
 
     def place(self, buffer: Buffer, address: Value) -> None:
-        """From now on a buffer lies here, with undefined contents."""
+        """Set the address of a buffer, whose contents are now undefined."""
         self.bases[buffer] = address
         self.forget([buffer])
         for scope in self.scopes:
@@ -202,7 +207,7 @@ class Frame:
                 del scope.memo[key]
 
     def known(self, key: object, level: int) -> Value | None:
-        """The value remembered for a key in the scope at `level` or one around it."""
+        """Return the value that the scope at `level`, or one around it, has memoised for a key; else None."""
         for at in range(level, -1, -1):
             found = self.scopes[at].memo.get(key)
             if found is not None:
@@ -210,13 +215,14 @@ class Frame:
         return None
 
     def remember(self, level: int, key: object, value: Value, reads: frozenset[Buffer]) -> None:
+        """Memoise a value in the scope at `level`. reads: the buffers that it depends on."""
         scope = self.scopes[level]
         scope.memo[key] = value
         for buffer in reads:
             scope.readers.setdefault(buffer, []).append(key)
 
     def forget(self, buffers: Iterable[Buffer]) -> None:
-        """These buffers are written to: what was read of them is to be read again."""
+        """Drop the memoised values that depend on these buffers, because the buffers are written to."""
         for scope in self.scopes:
             for buffer in buffers:
                 for key in scope.readers.pop(buffer, ()):
@@ -224,5 +230,5 @@ class Frame:
 
 
 def elements_in(dim: Int) -> Iterator[Element]:
-    """The Elements in an integer, also those inside quotients and the like."""
+    """Yield the Elements in an integer, including those inside quotients and the like."""
     return (a for a in dim.atoms if isinstance(a, Element))

@@ -1,4 +1,4 @@
-"""Where each scratch allocation of a kernel lies in a thread's piece: nested ones after each other, neighbours in the same place."""
+"""How much scratch memory a kernel needs per thread: nested allocations add up, allocations side by side share memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sardonyx.loop.nodes import Alloc, Kernel, Stmt
 
 
 def scratch_bytes(kernel: Kernel) -> Dim:
-    """Bytes of scratch that one thread needs, over the kernel's sizes; a multiple of 64.
+    """Return the bytes of scratch that one thread needs, as a function of the kernel's sizes; a multiple of 64.
 
     Raises Unsupported for a size that depends on a loop variable.
     """
@@ -31,5 +31,5 @@ def scratch_bytes(kernel: Kernel) -> Dim:
 
 
 def allocated(stmt: Alloc) -> Dim:
-    """Bytes that an allocation takes: whole lines."""
+    """Return the bytes that an allocation takes, rounded up to whole cache lines."""
     return round_up(stmt.size * stmt.buffer.dtype.itemsize, LINE)

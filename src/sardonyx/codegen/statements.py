@@ -1,4 +1,4 @@
-"""Statements as LLVM: what runs when."""
+"""Emits statements: loops, branches, stores, allocations and tiles."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ from sardonyx.loop.nodes import (
 )
 
 LONG_SUM = 4
-"""Products from which on sums are evaluated side by side."""
+"""The least number of products for which sums are evaluated side by side."""
 
 
 def run(f: Frame, stmt: Stmt) -> None:
-    """Emit a statement. Raises Unsupported for what this target can't do."""
+    """Emit a statement. Raises Unsupported for what this target can't compute."""
     EMITTERS[type(stmt)](f, stmt)
 
 
@@ -74,9 +74,10 @@ def _seq(f: Frame, stmt: Seq) -> None:
 
 
 def _side_by_side(f: Frame, statements: Sequence[Stmt]) -> None:
-    """Evaluates what equally long sums of products are made of in turn, a term of each after the other.
+    """Interleave stores of equally long sums of products: evaluate one term of each sum, then the next term of each.
 
-    So each element that several of them take is used up while it is in a register, and each sum waits for itself less often.
+    An element that several sums use is then used while it is in a register, and each sum waits less for its own previous
+    term.
     """
     stores = [s for s in statements if isinstance(s, Store) and s.combine is None and s.guard is None]
     nodes = [list(walk(s.value)) for s in stores]
@@ -118,7 +119,7 @@ def _store(f: Frame, stmt: Store) -> None:
 
 
 def _one_value(f: Frame, stmt: Store, v: Value, guard: Value | None) -> tuple[Value, Value | None]:
-    """What all lanes together combine into one place, and the condition that is left."""
+    """Combine the values of all lanes that store to one place. -> (the value, the guard that is left)"""
     if f.vector is None:
         return v, guard
     assert stmt.combine is not None
@@ -137,7 +138,7 @@ def _store_one(f: Frame, stmt: Store, v: Value) -> None:
 
 
 def _forward(f: Frame, stmt: Store, v: Value) -> None:
-    """A load of what was just stored needs no memory, as long as it belongs into this very region."""
+    """Let a load of what was just stored use the stored value, if the load would be computed in this very scope."""
     load = Load(stmt.buffer, stmt.offset)
     reads = f.reads(load)
     level = f.level(load.symbols, reads)
@@ -146,7 +147,7 @@ def _forward(f: Frame, stmt: Store, v: Value) -> None:
 
 
 def _accumulate(f: Frame, stmt: Store) -> None:
-    """Into a register; see shape.accumulators."""
+    """Combine a store's value into the register of its place; see `loop_analysis.accumulators`."""
     assert stmt.combine is not None
     key, dtype = Total((stmt.buffer, stmt.offset, stmt.combine)), stmt.buffer.dtype
     v = evaluate(f, stmt.value)
@@ -172,25 +173,28 @@ def _for(f: Frame, stmt: For) -> None:
 
 
 def _parallel(f: Frame, stmt: For) -> None:
-    """for variable in range(lo + n tid / nt, lo + n (tid + 1) / nt)"""
+    """Emit this thread's part: for variable in range(lo + n tid / nt, lo + n (tid + 1) / nt)."""
     w, b = f.builder, f.builder.b
-    lo, turns = integer(f, stmt.lo), integer(f, stmt.hi - stmt.lo)
+    lo, trips = integer(f, stmt.lo), integer(f, stmt.hi - stmt.lo)
     if not is_nonnegative(stmt.hi - stmt.lo):
-        turns = b.select(b.icmp_signed("<", turns, w.number(0)), w.number(0), turns)
+        trips = b.select(b.icmp_signed("<", trips, w.number(0)), w.number(0), trips)
     tid, team = (v if v.type == w.index else b.trunc(v, w.index) for v in (f.tid, f.team))
-    dealt = [b.udiv(b.mul(turns, t), team) for t in (tid, b.add(tid, w.number(1)))]
+    limits = [b.udiv(b.mul(trips, t), team) for t in (tid, b.add(tid, w.number(1)))]
     start, stop = first(stmt.variable), Symbol(f"{stmt.variable.name}.last")
 
-    def share(states: States) -> States:
-        f.bind(stop, Bound(w.add(lo, dealt[1])))
-        _serial(f, For(stmt.variable, value(start), value(stop), "serial", stmt.body), asks=False)  # the walk asks between parts
+    def own_range(states: States) -> States:
+        f.bind(stop, Bound(w.add(lo, limits[1])))
+        _serial(f, For(stmt.variable, value(start), value(stop), "serial", stmt.body), asks=False)  # threads poll between chunks
         return states
 
-    loops.joined(f, start, Bound(w.add(lo, dealt[0])), share, [])
+    loops.joined(f, start, Bound(w.add(lo, limits[0])), own_range, [])
 
 
 def _serial(f: Frame, stmt: For, asks: bool = True) -> None:
-    """One turn after the other; what they only accumulate stays in registers meanwhile. asks: now and then whether the run is to end."""
+    """Emit a loop, one iteration after the other. Places that its iterations only combine into are kept in registers.
+
+    asks: the loop polls should_stop.
+    """
     if loops.is_empty(stmt.lo, stmt.hi):
         return
     strip = pace(iterations(stmt.variable, stmt.lo, stmt.hi), f.efforts.statement(stmt.body)) if asks else None
@@ -202,12 +206,12 @@ def _serial(f: Frame, stmt: For, asks: bool = True) -> None:
     wide = _kept_in_lanes(f, stmt.body, own) if own and f.vector is None else {}
     keys = [k for p in own for k in _keys(p, wide.get(p))]
 
-    def turn(states: States) -> States:
+    def iteration(states: States) -> States:
         return _with_totals(f, [*outer, *keys], states, stmt.body)
 
     def loop(states: States) -> States:
         begin = states + [_first_total(f, k, wide.get(k.place)) for k in keys]
-        totals = loops.turns(f, counted, begin, turn)
+        totals = loops.iterate(f, counted, begin, iteration)
         found = dict(zip(keys, totals[len(outer) :], strict=True))
         for place in own:
             _keep(f, place, wide.get(place), found)
@@ -218,20 +222,20 @@ def _serial(f: Frame, stmt: For, asks: bool = True) -> None:
 
 
 def _combined(stmt: Stmt) -> list[Place]:
-    """The places that statements combine into, each as often as there are such statements."""
+    """Return the places that statements combine values into, one entry per statement."""
     stores = [s for s in all_statements(stmt) if isinstance(s, Store) and s.combine is not None]
     return [(s.buffer, s.offset, s.combine) for s in stores]  # type: ignore[misc]
 
 
 def _with_totals(f: Frame, keys: Sequence[Total], totals: States, body: Stmt) -> States:
-    """The totals after body."""
+    """Emit body with these totals. -> the totals after it"""
     f.totals.update(zip(keys, totals, strict=True))
     run(f, body)
     return [f.totals.pop(k) for k in keys]
 
 
 def _kept_in_lanes(f: Frame, body: Stmt, places: Sequence[Place]) -> dict[Place, VectorLoop]:
-    """Places that a single vector loop inside the body accumulates: a total per lane lives from one turn of it to the next."""
+    """Find places that one vector loop inside the body accumulates: their total stays a vector between two runs of that loop."""
     everywhere = Counter(_combined(body))
     found: dict[Place, VectorLoop] = {}
     for inner in all_statements(body):
@@ -243,7 +247,7 @@ def _kept_in_lanes(f: Frame, body: Stmt, places: Sequence[Place]) -> dict[Place,
 
 
 def _keys(place: Place, wide: VectorLoop | None) -> list[Total]:
-    """What stands for a place's total: one value, or a vector and, where a loop has a tail of single turns, a scalar."""
+    """Return the registers of a place's total: one scalar, or a vector and, if the vector loop has a tail, a scalar."""
     if wide is None:
         return [Total(place)]
     return [Total(place, "lanes"), *([Total(place, "tail")] if wide.has_tail else [])]
@@ -257,7 +261,7 @@ def _first_total(f: Frame, key: Total, wide: VectorLoop | None) -> Value:
 
 
 def _keep(f: Frame, place: Place, wide: VectorLoop | None, totals: Mapping[Total, Value]) -> None:
-    """Put a place's total into memory."""
+    """Store a place's total to memory."""
     buffer, offset, fn = place
     total = totals[_keys(place, wide)[0]]
     if wide is not None:
@@ -271,21 +275,21 @@ def _keep(f: Frame, place: Place, wide: VectorLoop | None, totals: Mapping[Total
 
 
 def _vector(f: Frame, stmt: For) -> None:
-    """Whole vectors, then what is left; places that all turns combine into get a total per lane, combined at the end."""
+    """Emit a vector loop. Places that all iterations combine into get a total per lane; the lanes are combined at the end."""
     if loops.is_empty(stmt.lo, stmt.hi):
         return
     loop, places = _vector_loop(f, stmt)
     parts = [Total(p, "lanes") for p in places] + [Total(p, "tail") for p in places if loop.has_tail]
-    outer = [k for k in f.totals if k.place in places]  # a loop around this one keeps these
+    outer = [k for k in f.totals if k.place in places]  # totals that an enclosing loop keeps in registers
     single = [Total(p) for p in places]
 
-    def turn(states: States) -> States:
+    def iteration(states: States) -> States:
         return _with_totals(f, single, states, stmt.body)
 
     def whole(states: States) -> States:
         held = dict(zip(outer, states, strict=True))
         begin = [held.get(k, start) for k, start in zip(parts, loops.begin(f, loop), strict=True)]
-        ends = dict(zip(parts, loops.vector(f, loop, begin, turn), strict=True))
+        ends = dict(zip(parts, loops.vector(f, loop, begin, iteration), strict=True))
         for place in places:
             if Total(place, "lanes") in held:
                 continue
@@ -302,6 +306,7 @@ def _vector(f: Frame, stmt: For) -> None:
 
 
 def _vector_loop(f: Frame, stmt: For) -> tuple[VectorLoop, tuple[Place, ...]]:
+    """Describe a vector loop and the places that it accumulates."""
     statements = list(all_statements(stmt.body))
     exprs = [e for s in statements for e in own_expressions(s)]
     moving = [s.buffer for s in statements if isinstance(s, Store)]
@@ -343,7 +348,7 @@ def _if(f: Frame, stmt: If) -> None:
 def _while(f: Frame, stmt: While) -> None:
     w = f.builder
     stores = stored_by(stmt.body)
-    head, body, after, full = w.block("while"), w.block("turn"), w.block("after"), w.block("full")
+    head, body, after, full = w.block("while"), w.block("body"), w.block("after"), w.block("full")
     left, most = stack(f, I64, 1), w.const(I64, strip(f.efforts.statement(stmt.body)))
     w.b.store(most, left, align=8)
     f.forget(stores)
@@ -403,3 +408,4 @@ EMITTERS: dict[type, Callable[[Frame, Any], None]] = {
     Check: _check,
     Tile: _tile,
 }
+"""The function that emits each kind of statement."""

@@ -1,17 +1,18 @@
-"""How a run is ended early: by its `terminate` flag, its deadline, or an exception that a signal's handler raises (Ctrl-C).
+"""How a run is ended early: by its `terminate` flag, by its deadline, or by an exception that a signal handler raises (Ctrl-C).
 
-    i1 should_stop(ptr context):    whether something has failed, or the run is to end; then the status says so
+    i1 should_stop(ptr context):    has the run failed, or should it end? If so, the status says why.
 
-The walk calls it between calls of kernels and parts of them, kernels call it in long loops, and the thread that has called the run also while
-it waits for others. From then on kernels are passed over, loops end, and the run is over in a moment.
+Threads poll it between kernels and between chunks; kernels poll it in long loops; the thread that called the run also polls it
+while it waits. Once it has returned true, kernels are skipped and loops end, so that the run is over within milliseconds.
 
     status is not 0                                    -> 1
     the word at STOP_WORD is not 0                     status = TERMINATED
     the clock has passed STOP_DEADLINE                 status = EXPIRED
     this thread has called the run, is the process's main thread, and has not looked at signals for CYCLES:
-        with the GIL: PyErr_CheckSignals(), which runs handlers; did one raise, STOP_ERROR = what, status = INTERRUPTED
+        with the GIL: PyErr_CheckSignals(), which runs handlers; if one raised: STOP_ERROR = the exception, status = INTERRUPTED
 
-Python's handlers run in the main thread alone, and only where it asks for them; no other thread sees that a signal has come.
+Python runs signal handlers in the main thread alone, and only when that thread asks for it; no other thread sees that a signal
+has arrived.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ from sardonyx.runtime import abi
 MONOTONIC = 1  # of clock_gettime
 SECOND = 1_000_000_000
 CYCLES = {"x86_64": 1 << 26, "aarch64": 1 << 20}
-"""Of the counter, between two looks at signals: 15 to 70 ms on x86-64, where it counts 1 to 4 GHz; on aarch64 it is a slower clock's."""
+"""Ticks of the counter between two checks for signals: 15 to 70 ms on x86-64, where it counts 1 to 4 GHz; the counter of aarch64
+is slower.
+"""
 COUNTER = {"x86_64": "llvm.readcyclecounter", "aarch64": "llvm.readsteadycounter"}
 
 
 def emit_should_stop(module: ir.Module) -> ir.Function:
-    """Emits the function, which kernels call by its address, into the team's module."""
+    """Emit the function into the team's module; kernels call it by its address."""
     function = ir.Function(module, ir.FunctionType(I1, [PTR]), "should_stop")
     function.attributes.add("nounwind")
     function.attributes.add("noinline")
@@ -43,13 +46,13 @@ def emit_should_stop(module: ir.Module) -> ir.Function:
 
 
 def emit_cycles(builder: ir.IRBuilder) -> ir.Value | None:
-    """What a counter of the processor shows, i64; None where none is known."""
+    """Read a counter of the processor, i64; None if the architecture has none in COUNTER."""
     name = COUNTER.get(architecture(builder.module))
     return None if name is None else builder.call(intrinsic(builder.module, name, I64, ()), [])
 
 
 def emit_thread_pointer(builder: ir.IRBuilder) -> ir.Value:
-    """A number of this thread's own; 0 where there is no way to tell threads apart."""
+    """Return a number that differs between threads; 0 on a target that has none."""
     name = architecture(builder.module)
     if name == "x86_64":  # the first word of the thread's block, in the segment that LLVM calls 257, is its own address
         return builder.load(ir.Constant(ir.PointerType(I64, addrspace=257), None), typ=I64)
@@ -59,12 +62,15 @@ def emit_thread_pointer(builder: ir.IRBuilder) -> ir.Value:
 
 
 class _Stop:
+    """Emits the body of should_stop."""
+
     def __init__(self, function: ir.Function) -> None:
         self.function, self.calls = function, system_calls(function.module)
         (self.context,) = function.args
         self.b = ir.IRBuilder(function.append_basic_block("entry"))
 
     def emit(self) -> None:
+        """Emit the tests in order: the status, the flag, the deadline, signals."""
         b = self.b
         self.time, self.word = emit_words(b, 2), b.alloca(I32)
         self.failed = self.function.append_basic_block("failed")
@@ -80,6 +86,7 @@ class _Stop:
     # ---- causes -------------------------------------------------------------------------------------------------------------
 
     def look_at_word(self) -> None:
+        """Set TERMINATED if the word at STOP_WORD is not 0."""
         b = self.b
         word = self.value(abi.STOP_WORD, PTR)
         with b.if_then(b.icmp_unsigned("!=", word, PTR(None))):
@@ -87,6 +94,7 @@ class _Stop:
             self.end_if(b.icmp_unsigned("!=", seen, I64(0)), abi.TERMINATED)
 
     def look_at_clock(self, calls: SystemCalls) -> None:
+        """Set EXPIRED if the deadline has passed."""
         b = self.b
         deadline = self.value(abi.STOP_DEADLINE)
         with b.if_then(b.icmp_unsigned("!=", deadline, I64(0))):
@@ -96,6 +104,9 @@ class _Stop:
             self.end_if(b.icmp_signed(">=", now, deadline), abi.EXPIRED)
 
     def look_at_signals(self, calls: SystemCalls) -> None:
+        """On the main thread, if CYCLES have passed since the last time: let Python run signal handlers, and set INTERRUPTED if
+        one raised.
+        """
         b = self.b
         now = emit_cycles(b)
         assert now is not None, "a target with system calls but without a counter"
@@ -110,11 +121,11 @@ class _Stop:
                 self.end_if(b.icmp_unsigned("!=", self.raised(python), I32(0)), abi.INTERRUPTED)
 
     def raised(self, python: ir.Value) -> ir.Value:
-        """Not 0 if a handler has raised an exception, which is then in STOP_ERROR."""
+        """Run Python's signal handlers. -> not 0 if one has raised an exception, which is then stored in STOP_ERROR"""
         b = self.b
         hold, look, fetch, release = (b.load(b.gep(python, [I64(i)], source_etype=I64), typ=I64) for i in range(4))
         mode = emit_get_mode(b, self.word)
-        emit_set_mode(b, self.word, choose_mode(b, I1(0)))  # Python's arithmetic is not that of a run
+        emit_set_mode(b, self.word, choose_mode(b, I1(0)))  # handlers run in the default float mode, not in the run's
         state = self.call(hold, I32, [])
         raised = self.call(look, I32, [])
         with b.if_then(b.icmp_unsigned("!=", raised, I32(0))):
@@ -136,12 +147,13 @@ class _Stop:
         return self.b.call(self.b.inttoptr(address, signature.as_pointer()), arguments)
 
     def go_on(self, condition: ir.Value, otherwise: ir.Block) -> None:
+        """Continue in a new block if `condition` holds, else branch to `otherwise`."""
         after = self.function.append_basic_block("on")
         self.b.cbranch(condition, after, otherwise)
         self.b.position_at_end(after)
 
     def end_if(self, condition: ir.Value, status: int) -> None:
-        """Ends the run with this status, unless it has one: the first counts."""
+        """If `condition` holds, set the status unless it is set already (the first cause counts), and return true."""
         b = self.b
         end = self.function.append_basic_block("end")
         self.go_on(b.not_(condition), end)

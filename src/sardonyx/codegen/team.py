@@ -1,6 +1,6 @@
-"""The team's native half: the life of a worker, its dispatch and its end.
+"""The native half of the thread team: what a worker does from its start to its end, and how a run borrows workers.
 
-All of it is emitted through the builder and refers to no external symbol. Offsets and states are runtime.abi's.
+The code refers to no external symbol. Byte offsets and the states of a worker are defined in runtime.abi.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from sardonyx.codegen.waiting import (
 from sardonyx.codegen.walk import emit_walk
 from sardonyx.runtime import abi
 
-LEAVING = 200  # rounds that a dispatcher waits for workers that are about to leave
+LEAVING = 200
+"""Rounds for which `dispatch` spins for workers that are about to leave."""
 
 
 def emit_team(triple: str) -> ir.Module:
-    """A module with the team's entries: worker(control, index), dispatch(control, entry, context, most), stop(control),
-    the walk along a program's steps (codegen.walk), should_stop (codegen.stop), and what Python calls for a run like one before it (codegen.replay).
+    """Emit the module with the team's entries: worker(control, index), dispatch(control, entry, context, most) and stop(control),
+    the interpreter of step tables (codegen.walk), should_stop (codegen.stop), and the function that replays a run
+    (codegen.replay).
 
     triple: LLVM's target triple. Raises ValueError if it is empty.
     """
@@ -44,16 +46,16 @@ def emit_team(triple: str) -> ir.Module:
 
 
 def _emit_worker(module: ir.Module) -> None:
-    """`void worker(ptr control, i64 index)`: a worker's life, from its start until stop.
+    """Emit `void worker(ptr control, i64 index)`: the loop of a worker, from its start until `stop`.
 
     state = IDLE
     loop:
-        seen = spin(state, IDLE), not at all before the first job or after one with NO_SPIN
+        seen = spin(state, IDLE), without spinning before the first job and after a job with NO_SPIN
         IDLE:    state = ASLEEP if it is still IDLE
         ASLEEP:  if stop: state = ABSENT if it is still ASLEEP, then return
                  sleep while state is ASLEEP
-        JOB:     entry(context, tid, nt) in the job's float mode; state = IDLE; one less is inside
-        claimed: yield, the job is about to come
+        JOB:     entry(context, tid, nt) in the job's float mode; state = IDLE; context.inside -= 1
+        claimed: yield, because the job is about to be published
     """
     spin = emit_spin(module)
     function = _entry_point(module, "worker", (PTR, I64))
@@ -100,7 +102,7 @@ def _emit_worker(module: ir.Module) -> None:
 
 
 def _emit_job(builder: ir.IRBuilder, record: ir.Value, word: ir.Value) -> ir.Value:
-    """The job of a worker's record, done. word: an i32 of the worker's own. -> the flags of its context"""
+    """Run the job in a worker's record. word: the address of an i32 on the worker's stack. -> the flags of the job's context"""
     entry, tid, nt = (
         builder.load(byte_offset(builder, record, offset), typ=I64) for offset in (abi.RECORD_ENTRY, abi.RECORD_TID, abi.RECORD_NT)
     )
@@ -110,17 +112,19 @@ def _emit_job(builder: ir.IRBuilder, record: ir.Value, word: ir.Value) -> ir.Val
     _call_entry(builder, entry, context, tid, nt)
     builder.atomic_rmw("xchg", byte_offset(builder, record, abi.RECORD_STATE), I32(abi.IDLE), "release")
     inside = byte_offset(builder, context, abi.INSIDE * abi.SLOT_BYTES)
-    builder.atomic_rmw("sub", inside, I64(1), "release")  # the last it does with the context
+    builder.atomic_rmw("sub", inside, I64(1), "release")  # the worker doesn't touch the context after this
     return flags
 
 
 def _emit_dispatch(module: ir.Module) -> None:
-    """`void dispatch(ptr control, i64 entry, ptr context, i64 most)`: run an entry on at most that many threads.
+    """Emit `void dispatch(ptr control, i64 entry, ptr context, i64 most)`: run an entry on at most `most` threads.
 
-    Borrows the workers that are idle, down to none; the caller is thread 0. Returns when this thread has left the entry: workers that
-    came late, or not yet, are still counted as inside. None may be when it is called.
+    It borrows those workers that are idle, perhaps none; the caller is thread 0. It returns when the calling thread has left
+    the entry. Workers that are late, or have not begun, still count as inside; no worker may be inside the context when
+    dispatch is called.
 
-    inside = claim idle workers; the run is no longer over; publish; entry(context, 0, nt); wait for workers that are leaving
+    inside = claim idle workers; clear the bit that says that the run is over; publish; entry(context, 0, nt); spin briefly for
+    workers that are leaving
     """
     claim, publish, spin = _emit_claim(module), _emit_publish(module), emit_spin(module)
     function = _entry_point(module, "dispatch", (PTR, I64, PTR, I64))
@@ -128,10 +132,10 @@ def _emit_dispatch(module: ir.Module) -> None:
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     newest, word = builder.alloca(PTR), builder.alloca(I32)
     borrowed = builder.call(claim, [control, builder.sub(most, I64(1)), newest])
-    inside, turn = (byte_offset(builder, context, slot * abi.SLOT_BYTES) for slot in (abi.INSIDE, abi.TICKET))
+    inside, ticket = (byte_offset(builder, context, slot * abi.SLOT_BYTES) for slot in (abi.INSIDE, abi.TICKET))
     builder.store(emit_thread_pointer(builder), byte_offset(builder, context, abi.STOP_CALLER * abi.SLOT_BYTES), align=8)
     builder.store(borrowed, inside, align=8)
-    builder.store(builder.and_(builder.load(turn, typ=I64), I64(~1)), turn, align=8)
+    builder.store(builder.and_(builder.load(ticket, typ=I64), I64(~1)), ticket, align=8)
     builder.call(publish, [builder.load(newest, typ=PTR), entry, context, borrowed])
     mode = emit_get_mode(builder, word)
     emit_set_mode(builder, word, choose_mode(builder, is_flag(builder, _flags_of(builder, context), abi.FLUSH)))
@@ -144,9 +148,9 @@ def _emit_dispatch(module: ir.Module) -> None:
 
 
 def _emit_claim(module: ir.Module) -> ir.Function:
-    """`i64 claim(ptr control, i64 most, ptr newest)`: claim idle workers; returns how many.
+    """Emit `i64 claim(ptr control, i64 most, ptr newest)`: claim idle workers; return how many.
 
-    They hang together by their next, from the newest claimed to the first.
+    The claimed records form a linked list, from the one that was claimed last to the first.
 
     for index in range(workers) while claimed < most:
         while (seen = state) is IDLE or ASLEEP:
@@ -196,12 +200,12 @@ def _emit_claim(module: ir.Module) -> ir.Function:
 
 
 def _emit_publish(module: ir.Module) -> ir.Function:
-    """`void publish(ptr record, i64 entry, ptr context, i64 borrowed)`: give out the job.
+    """Emit `void publish(ptr record, i64 entry, ptr context, i64 borrowed)`: give the job to the claimed workers.
 
     tid = borrowed
     while record:
         next = record.next; fill in the job
-        if exchange(state, JOB) was CLAIMED_ASLEEP: wake it
+        if exchange(state, JOB) was CLAIMED_ASLEEP: wake the worker
         record = next; tid -= 1
     """
     function = internal_function(module, "publish", VOID, (PTR, I64, PTR, I64))
@@ -240,12 +244,13 @@ def _emit_publish(module: ir.Module) -> ir.Function:
 
 
 def _emit_stop(module: ir.Module) -> None:
-    """`void stop(ptr control)`: every worker leaves, at once or after its job. Does not wait for it.
+    """Emit `void stop(ptr control)`: tell every worker to leave, at once or after its job. It doesn't wait for them.
 
     stop = 1
     for each worker: if state exchanged from ASLEEP to IDLE: wake it
 
-    A worker that falls asleep later sees the flag first: both orders are sequential.
+    A worker that is about to sleep reads the flag first. The flag and the states are accessed in sequentially consistent order,
+    so that no worker sleeps on after `stop`.
     """
     function = _entry_point(module, "stop", (PTR,))
     (control,) = function.args
@@ -276,26 +281,29 @@ def _emit_stop(module: ir.Module) -> None:
 
 
 def _entry_point(module: ir.Module, name: str, arguments: tuple[ir.Type, ...]) -> ir.Function:
+    """Declare a function that the runtime calls by its address."""
     function = ir.Function(module, ir.FunctionType(VOID, arguments), name)
     function.attributes.add("nounwind")
     return function
 
 
 def _record(builder: ir.IRBuilder, control: ir.Value, index: ir.Value) -> ir.Value:
+    """Return the address of a worker's record in the control block."""
     offset = builder.add(builder.mul(index, I64(abi.RECORD_BYTES)), I64(abi.CONTROL_RECORDS))
     return byte_offset(builder, control, offset)
 
 
 def _flags_of(builder: ir.IRBuilder, context: ir.Value) -> ir.Value:
+    """Load the flags of a context."""
     return builder.load(byte_offset(builder, context, abi.FLAGS * abi.SLOT_BYTES), typ=I64)
 
 
 def _exchange(builder: ir.IRBuilder, word: ir.Value, expected: ir.Value, value: ir.Value) -> ir.Value:
-    """Compare and exchange an i32, sequentially consistent; i1: did it happen."""
+    """Compare and exchange an i32, sequentially consistent. -> i1: whether it was exchanged"""
     return builder.extract_value(builder.cmpxchg(word, expected, value, "seq_cst", "seq_cst"), 1)
 
 
 def _call_entry(builder: ir.IRBuilder, entry: ir.Value, context: ir.Value, tid: ir.Value, nt: ir.Value) -> None:
-    """Call the entry at this address, an i64: llvmlite wants a callee's type, which an opaque pointer has not."""
+    """Call the function at this address (an i64). llvmlite wants a typed callee, so the address is cast to a function pointer."""
     signature = ir.FunctionType(VOID, (PTR, I64, I64))
     builder.call(builder.inttoptr(entry, signature.as_pointer()), [context, tid, nt])

@@ -1,19 +1,21 @@
-"""How the threads of a run take tickets at its calls, so that none of them waits for one that the system does not let run.
+"""Synchronisation of the threads of a run: how they claim chunks of work, and how they wait at a barrier.
 
-Each call is dealt out as ranges, one a thread, and each range as chunks. A thread takes the chunks of its own range one after the other,
-and goes on to the next call. Where all have to meet, it does not wait for long before it looks at what is left of its victims' ranges
-of the calls since they met last (codegen.chunks). The *ticket* of a call is the number of chunks dealt out before it, counted through all
-runs in a context: it only grows. A range's word holds ticket << CLAIM_BITS | chunks taken, of the last call of which a chunk was taken;
-whoever takes of a range has seen that all its chunks of the calls before are taken.
+Each call of a kernel is divided into one range per thread, and each range into chunks. A thread runs the chunks of its own
+range, then goes on to the next call without waiting. At a barrier it first waits for a moment; if calls before the barrier are
+still unfinished it steals chunks from other threads' ranges (codegen.chunks), so that a thread which the operating system has
+suspended delays the run by one chunk at most.
 
-    take(word, ticket, chunks):    while taken < chunks of the word at this ticket, 0 at an older one: exchange it for taken + 1 -> taken
-                                -1 if all are taken, or the word is at a later ticket: this thread comes late
-    finish(sync, count):        done += count; if sleepers: wake everyone
-    reached(sync, ticket):        done >= ticket, at once or after a short spin?
-    await(sync, ticket, context): until done >= ticket: spin, then sleep; with a context, look every 20 ms whether the run is to end
+The *ticket* of a call is the number of chunks that were handed out before it, counted over all runs of a context, so it only
+grows. Each range has a claim word: `ticket << CLAIM_BITS | chunks taken`, for the last call from which a chunk was taken.
 
-What a call reads was finished before anybody awaited its ticket. A thread that comes late takes nothing, touches no memory but its own, and
-walks on until it is with the others again.
+    take(word, ticket, chunks):   take the next chunk of a range by compare-and-exchange -> its number
+                                  -1 if all are taken, or if the word is at a later ticket: this thread is late
+    finish(sync, count):          done += count; if threads sleep: wake them
+    reached(sync, ticket):        is done >= ticket, now or after a short spin?
+    await(sync, ticket, context): until done >= ticket: spin, then sleep; with a context, poll should_stop every 20 ms
+
+A late thread takes no chunk and touches no memory but its own. It walks through the steps until it has caught up with the
+others.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ CLAIM_BITS = abi.MOST_CHUNKS.bit_length()
 
 
 def emit_take(module: ir.Module) -> ir.Function:
-    """`i64 take(ptr word, i64 ticket, i64 chunks)`: a chunk of a range that nobody has taken, or -1."""
+    """Emit `i64 take(ptr word, i64 ticket, i64 chunks)`: claim a chunk of a range and return its number, or -1 if none is left."""
     function = internal_function(module, "take", I64, (PTR, I64, I64))
     word, ticket, chunks = function.args
     entry, look, swap, won, none = map(function.append_basic_block, ("entry", "look", "swap", "won", "none"))
@@ -64,9 +66,9 @@ def emit_take(module: ir.Module) -> ir.Function:
 
 
 def emit_finish(module: ir.Module) -> ir.Function:
-    """`void finish(ptr sync, i64 count)`: this thread has done so many chunks.
+    """Emit `void finish(ptr sync, i64 count)`: add `count` finished chunks and wake the threads that sleep.
 
-    Either it sees the sleeper, or the sleeper what is done: both orders are sequential.
+    The addition and the load of the number of sleepers are both sequentially consistent, so that no wake-up is lost.
     """
     function = internal_function(module, "finish", VOID, (PTR, I64))
     sync, count = function.args
@@ -87,7 +89,7 @@ def emit_finish(module: ir.Module) -> ir.Function:
 
 
 def emit_reached(module: ir.Module) -> ir.Function:
-    """`i1 reached(ptr sync, i64 ticket)`: are all chunks before this ticket done, or will they be in a moment?"""
+    """Emit `i1 reached(ptr sync, i64 ticket)`: are all chunks before this ticket finished, now or after a short spin?"""
     spin = emit_spin(module)
     function = internal_function(module, "reached", I1, (PTR, I64))
     sync, ticket = function.args
@@ -108,22 +110,24 @@ def emit_reached(module: ir.Module) -> ir.Function:
 
 
 MOMENT = 32
-"""Pauses of the processor, half a microsecond or so: to look at victims' words sooner costs them more than it helps."""
+"""Pauses (about half a microsecond) for which a thread spins at a barrier before it steals: reading other threads' claim words
+sooner slows them down.
+"""
 
 
 def _is_reached(builder: ir.IRBuilder, seen: ir.Value, target: ir.Value) -> ir.Value:
-    """Of two counts modulo 2**32, is the first one later, or the same?"""
+    """Compare two counts modulo 2**32: is `seen` at or after `target`?"""
     return builder.icmp_signed(">=", builder.sub(seen, target), I32(0))
 
 
 PATIENCE = 20_000_000
-"""Nanoseconds that the thread which has called a run sleeps before it looks whether the run is to end."""
+"""Nanoseconds for which the thread that called the run sleeps at a barrier before it polls should_stop again."""
 
 
 def emit_await(module: ir.Module, should_stop: ir.Function) -> ir.Function:
-    """`void await(ptr sync, i64 ticket, ptr context)`: returns once all chunks before this ticket are done.
+    """Emit `void await(ptr sync, i64 ticket, ptr context)`: return once all chunks before this ticket are finished.
 
-    context: the run's, for the thread that has called it, which looks meanwhile whether it is to end; null for others.
+    context: the run's context on the thread that called the run, which polls should_stop while it waits; null on workers.
     """
     spin = emit_spin(module)
     function = internal_function(module, "await", VOID, (PTR, I64, PTR))

@@ -1,22 +1,22 @@
-"""The contraction kernel: rows x vectors of sums kept in registers, one function per height.
+"""The contraction tile: a function that keeps rows x vectors of sums in registers, one function per number of rows.
 
-Kernels that differ in much else call the same tiles, so these have modules of their own, compiled once for all of a program's kernels.
+Different kernels call equal tiles, so tiles are compiled in modules of their own, once per program.
 
-tile(a, b, c, ahead, sizes that are not constant ...):
+tile(a, b, c, ahead, the sizes that are not constant ...):
     sums = 0
-    for the outer steps of k:
+    for the outer loops of k:
         for k < extent, 2 at a time, then one at a time:
-            per k: load `vectors` of b
+            per k: load `vectors` vectors of b
                    for each row: broadcast a[row, k]; sums[row] += a * b
             prefetch the next lines at ahead
     store sums to c
 
-A rounding error grows with the number of products that one register adds up. So floats are summed in blocks: where k may be longer than
-BLOCK, one of its loops runs in blocks, each with sums of its own, which are added to c:
+The rounding error grows with the number of products that are added up in one register. So sums of floats are blocked: where k
+may be longer than BLOCK, one of its loops runs in blocks, each with sums of its own, which are added to c:
 
     c = 0
-    for the steps of k outside the blocks:
-        for each block of the next step:
+    for the loops of k outside the blocks:
+        for each block of the next loop:
             sums = 0
             for k in the block: as above
             c += sums
@@ -41,21 +41,26 @@ from sardonyx.loop.blocks import BLOCK, find_blocks
 from sardonyx.loop.nodes import Kernel, Tile
 
 UNROLL = 2
-MOST_STRIDED = 8  # rows at a stride in a register for which LLVM still keeps sums out of memory when k is unrolled
+"""Iterations of k in the unrolled loop."""
+MOST_STRIDED = 8
+"""The most rows for which k is unrolled if the row stride is a variable: with more rows LLVM spills sums to memory."""
 INDEPENDENT = 8
-"""Sums that must be under way at once to hide a multiply-add's latency: 4 cycles, 2 a cycle."""
-SPARE = 3  # registers beyond sums and B that two turns of k need
-LEVEL = 2  # of locality: into L2, not L1, which this panel needs
+"""Independent sums that hide the latency of a multiply-add: 4 cycles, 2 per cycle."""
+SPARE = 3
+"""Registers that two iterations of k need beyond sums and B."""
+LEVEL = 2
+"""Locality of the prefetch: into L2, because this panel needs L1."""
 
 Sums = list[Value]
-Body = Callable[[Value, Sums], Sums]  # one turn of a loop, by its counter
+Body = Callable[[Value, Sums], Sums]  # (k, sums) -> sums: one iteration of a loop
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One height of a tile. sizes: a_row, c_row, then extent, a and b of each step; None stands for an argument.
+    """A tile function: its dtypes, size and constants.
 
-    lines: prefetched for every two turns of k.
+    sizes: a_row, c_row, then extent, a and b of each loop of k; None stands for an argument. lines: cache lines prefetched
+    per two iterations of k. a_rows: offsets of A's rows, if they aren't at a stride.
     """
 
     fragment: Plain
@@ -74,17 +79,17 @@ class Shape:
 
 
 def dims(tile: Tile) -> list[Dim]:
-    """The sizes of a tile, in the order of Shape.sizes."""
+    """Return the sizes of a tile in the order of Shape.sizes."""
     return [tile.a_row, tile.c_row, *(d for s in tile.steps for d in (s.extent, s.a, s.b))]
 
 
 def dynamic_sizes(tile: Tile) -> list[Dim]:
-    """Those that are arguments."""
+    """Return the sizes of a tile that are arguments of its function."""
     return [d for d in dims(tile) if not isinstance(d, int)]
 
 
 def shapes(tile: Tile, target: Target) -> list[Shape]:
-    """The shapes of all its heights. Raises Unsupported for what the target can't compute."""
+    """Return a tile's shapes, one per number of rows. Raises Unsupported for what the target can't compute."""
     way = fragment(tile.a.dtype, tile.b.dtype, tile.c.dtype, target)
     lanes = way.lanes(target)
     if tile.width % lanes:
@@ -96,7 +101,7 @@ def shapes(tile: Tile, target: Target) -> list[Shape]:
 
 
 def call(f: Frame, tile: Tile, a: Value, b: Value, c: Value, ahead: Value | None, rows: Value, dynamic: Sequence[Value]) -> None:
-    """Call the function of the height that `rows` is."""
+    """Emit a switch over `rows` that calls the function for that number of rows."""
     w, offered = f.builder, shapes(tile, f.target)
     args = [a, b, c, *([] if ahead is None else [ahead]), *dynamic]
 
@@ -118,7 +123,7 @@ def call(f: Frame, tile: Tile, a: Value, b: Value, c: Value, ahead: Value | None
 
 
 def declare(module: ir.Module, target: Target, shape: Shape) -> Value:
-    """The function of a shape, for callers in this module."""
+    """Declare the function of a shape in the module."""
     found = module.globals.get(shape.name)
     if found is None:
         sizes = [int_type(target.index_bits)] * sum(s is None for s in shape.sizes)
@@ -129,7 +134,7 @@ def declare(module: ir.Module, target: Target, shape: Shape) -> Value:
 
 
 def define(module: ir.Module, target: Target, shape: Shape, linkage: str) -> Value:
-    """The function of a shape in this module, emitted once."""
+    """Define the function of a shape in the module, once."""
     function = declare(module, target, shape)
     if function.is_declaration:
         function.linkage = linkage
@@ -138,7 +143,7 @@ def define(module: ir.Module, target: Target, shape: Shape, linkage: str) -> Val
 
 
 def libraries(kernel: Kernel, target: Target) -> dict[str, list[Shape]]:
-    """The functions that a kernel finds elsewhere, by the names of the modules that hold them: one for each of its tiles.
+    """Return the tile functions that a kernel needs: {name of a module: the shapes in it}, one module for each of its tiles.
 
     Raises Unsupported for what the target can't compute.
     """
@@ -147,7 +152,7 @@ def libraries(kernel: Kernel, target: Target) -> dict[str, list[Shape]]:
 
 
 def library(found: Sequence[Shape], target: Target) -> ir.Module:
-    """A module of these functions. Others may hold some of them too: any one will do."""
+    """Return a module that defines these functions. Their linkage is weak, because several modules may define the same function."""
     module = ir.Module("tiles")
     module.triple = target.triple
     for shape in found:
@@ -156,7 +161,7 @@ def library(found: Sequence[Shape], target: Target) -> ir.Module:
 
 
 class _Body:
-    """A tile's function under construction."""
+    """Emits the body of a tile's function."""
 
     def __init__(self, w: FunctionBuilder, shape: Shape) -> None:
         self.w, self.shape, self.way = w, shape, shape.fragment
@@ -170,11 +175,11 @@ class _Body:
         self.a_type, self.b_type, self.c_type = (memory_type(d) for d in (self.way.a, self.way.b, self.way.c))
         self.lanes = self.way.lanes(w.target)
         tall = shape.rows * shape.vectors
-        full = tall + shape.vectors + SPARE > w.target.vector_registers  # LLVM would begin the second turn early, and spill
+        full = tall + shape.vectors + SPARE > w.target.vector_registers  # LLVM would start the second iteration early, and spill
         self.unroll = 1 if full or (shape.sizes[0] is None and shape.rows > MOST_STRIDED) else UNROLL
         self.chains = 1 if self.unroll == 1 else min(4, 1 << (-(-INDEPENDENT // tall) - 1).bit_length())
         self.unroll = max(self.unroll, self.chains)
-        self.fetched = -(-shape.lines * self.unroll // 2)  # lines a turn
+        self.fetched = -(-shape.lines * self.unroll // 2)  # cache lines per iteration
         self.block = find_blocks(shape.sizes[2::3], BLOCK * self.chains, self.unroll) if self.way.c.is_float else None
 
     def emit(self) -> None:
@@ -189,11 +194,11 @@ class _Body:
         w.b.ret_void()
 
     def _zeros(self, chains: int) -> Sums:
-        """The sums of so many chains, before any product."""
+        """Return the sums of `chains` chains before any product."""
         return [self.w.zero(self.way.sums(self.w.target))] * (self.shape.rows * self.shape.vectors * chains)
 
     def _totals(self) -> list[Value]:
-        """The addresses in c, vector by vector."""
+        """Return the addresses of the sums in c, vector by vector."""
         w, shape = self.w, self.shape
         rows = [w.at(self.c, w.mul(self.c_row, w.number(i)), self.c_type) for i in range(shape.rows)]
         return [w.at(row, j * self.lanes, self.c_type) for row in rows for j in range(shape.vectors)]
@@ -207,7 +212,7 @@ class _Body:
         return [self.w.b.load(address, typ=t, align=self.way.c.itemsize) for address in addresses]
 
     def _joined(self, sums: Sums) -> Sums:
-        """The chains' sums added up, in pairs."""
+        """Add up the sums of all chains, in pairs."""
         while len(sums) > self.shape.rows * self.shape.vectors:
             half = len(sums) // 2
             sums = [self._add(x, y) for x, y in zip(sums[:half], sums[half:], strict=True)]
@@ -217,17 +222,17 @@ class _Body:
         return self.w.b.fadd(x, y) if self.way.c.is_float else self.w.b.add(x, y)
 
     def _steps(self, depth: int, a: Value, b: Value, ahead: Value | None, sums: Sums) -> Sums:
-        """The loops from `depth` on; a, b and what is prefetched at their starts. Outside of blocks there are no sums."""
+        """Emit the loops of k from `depth` on. a, b, ahead: the addresses at their start. Outside of blocks there are no sums."""
         w = self.w
         if depth == len(self.steps):
             return self._products(self._rows(a), b, sums, 1, w.number(0), w.number(0))
         extent = self.steps[depth][0]
         if self.block is None or depth != self.block.depth:
             return self._step(depth, extent, a, b, ahead, sums)
-        turns, even = self.block.iterations, self.block.even
+        trips, even = self.block.iterations, self.block.even
 
         def block(first: Value, _: Sums) -> Sums:
-            whole, left = w.number(turns), w.b.sub(extent, first)
+            whole, left = w.number(trips), w.b.sub(extent, first)
             count = whole if even else w.b.select(w.b.icmp_signed("<", left, whole), left, whole)
             start = self._moved(depth, first, a, b, ahead)
             sums = self._joined(self._step(depth, count, *start, self._zeros(self.chains)))
@@ -235,23 +240,23 @@ class _Body:
             self._store([self._add(x, y) for x, y in zip(self._loaded(addresses), sums, strict=True)], addresses)
             return []
 
-        return self._loop(w.number(0), extent, turns, [], block)
+        return self._loop(w.number(0), extent, trips, [], block)
 
     def _moved(self, depth: int, k: Value, a: Value, b: Value, ahead: Value | None) -> tuple[Value, Value, Value | None]:
-        """a, b and what is prefetched after k turns of the loop at `depth`."""
+        """Return the addresses a, b and ahead after k iterations of the loop at `depth`."""
         w = self.w
         _, a_step, b_step = self.steps[depth]
-        turns = k
+        trips = k
         for extent, _, _ in self.steps[depth + 1 :]:
-            turns = w.mul(turns, extent)
-        return w.at(a, w.mul(k, a_step), self.a_type), w.at(b, w.mul(k, b_step), self.b_type), self._fetching(ahead, turns)
+            trips = w.mul(trips, extent)
+        return w.at(a, w.mul(k, a_step), self.a_type), w.at(b, w.mul(k, b_step), self.b_type), self._fetching(ahead, trips)
 
     def _rows(self, a: Value) -> list[Value]:
-        """Each row's address."""
+        """Return the address of each row of A."""
         return [self.w.at(a, o, self.a_type) for o in self.offsets]
 
     def _step(self, depth: int, extent: Value, a: Value, b: Value, ahead: Value | None, sums: Sums) -> Sums:
-        """`extent` turns of the loop at `depth`, and those inside."""
+        """Emit `extent` iterations of the loop at `depth`, and the loops inside it."""
         w = self.w
         zero = w.number(0)
 
@@ -281,13 +286,15 @@ class _Body:
         sums = self._loop(zero, whole, self.unroll, sums, inner(self.unroll, True))
         return self._loop(whole, extent, 1, sums, inner(1, False))
 
-    def _fetching(self, ahead: Value | None, turns: Value) -> Value | None:
-        """Where prefetching has come to after so many turns of k."""
+    def _fetching(self, ahead: Value | None, trips: Value) -> Value | None:
+        """Return the address to prefetch after this many iterations of k."""
         w = self.w
-        return None if ahead is None else w.at(ahead, w.mul(turns, w.number(self.fetched * LINE // self.unroll)), I8)
+        return None if ahead is None else w.at(ahead, w.mul(trips, w.number(self.fetched * LINE // self.unroll)), I8)
 
     def _products(self, rows: list[Value], b: Value, sums: Sums, count: int, a_step: Value, b_step: Value) -> Sums:
-        """`count` turns of k: each vector of B once, each element of A broadcast; the turns take the chains of sums in turn."""
+        """Emit `count` iterations of k: load each vector of B once, broadcast each element of A. Iteration u adds to the sums of
+        chain u % chains.
+        """
         w, vectors, out = self.w, self.shape.vectors, list(sums)
         each = len(rows) * vectors
         for u in range(count):
@@ -305,18 +312,18 @@ class _Body:
         w.intrinsic("llvm.prefetch.p0", VOID, address, w.const(I32, 0), w.const(I32, LEVEL), w.const(I32, 1))
 
     def _loop(self, start: Value, stop: Value, step: int, sums: Sums, body: Body) -> Sums:
-        """sums = body(k, sums) for k in range(start, stop, step), perhaps never."""
+        """Emit `for k in range(start, stop, step): sums = body(k, sums)`."""
         w, b = self.w, self.w.b
         first, last = constant_of(start), constant_of(stop)
         known = None if first is None or last is None else -(-(last - first) // step)
         if known is not None and known <= 1:
             return body(start, sums) if known == 1 else sums
-        before, turn, after = b.block, w.block("turn"), w.block("after")
+        before, loop, after = b.block, w.block("body"), w.block("after")
         if known is None:
-            b.cbranch(b.icmp_signed("<", start, stop), turn, after)
+            b.cbranch(b.icmp_signed("<", start, stop), loop, after)
         else:
-            b.branch(turn)
-        b.position_at_end(turn)
+            b.branch(loop)
+        b.position_at_end(loop)
         k = b.phi(w.index)
         phis = [b.phi(s.type) for s in sums]
         out = body(k, list(phis))
@@ -325,7 +332,7 @@ class _Body:
         for phi, initial, later in zip([k, *phis], [start, *sums], [following, *out], strict=True):
             phi.add_incoming(initial, before)
             phi.add_incoming(later, end)
-        b.cbranch(b.icmp_signed("<", following, stop), turn, after)
+        b.cbranch(b.icmp_signed("<", following, stop), loop, after)
         b.position_at_end(after)
         if known is not None:
             return out

@@ -1,7 +1,7 @@
-"""How a thread waits: pausing, yielding, sleeping on a word and waking, emitted for the target of a module.
+"""How a thread waits: spin, yield, sleep on a word in memory, and be woken; emitted for the target of the module.
 
-Linux sleeps by futex, through raw system calls, so that compiled objects refer to no external symbol. Where no way to
-sleep is known a waiter spins on; a further system is a further row here.
+On Linux a thread sleeps by the futex system call, made directly, so that compiled objects refer to no external symbol. On a
+target without a row in SYSTEM_CALLS a thread spins instead of sleeping.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from llvmlite import ir
 
 from sardonyx.codegen.llvm_types import I8, I32, I64, PTR, VOID
 
-PAUSES = 4000  # rounds of the processor's pause before sleep: 50 to 200 us
+PAUSES = 4000
+"""Rounds of the processor's pause instruction before a thread sleeps: 50 to 200 us."""
 FUTEX_WAIT_PRIVATE, FUTEX_WAKE_PRIVATE = 128, 129
 EVERYONE = 0x7FFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
 class SystemCalls:
-    """Linux system calls of one architecture: numbers, and the machine code of
+    """Linux system calls of one architecture: their numbers, and the machine code of `i64 system_call(i64 number, i64 a, i64 b,
+    i64 c, i64 d)`, which moves its arguments to the kernel's registers.
 
-    `i64 system_call(i64 number, i64 a, i64 b, i64 c, i64 d)`, which moves its arguments to the kernel's registers. It
-    stands here as bytes because inline assembly needs LLVM's assembler, which llvmlite offers for the host only:
-    without it LLVM ends the process.
+    The code is given as bytes because inline assembly needs LLVM's assembler, which llvmlite initialises for the host only: for
+    another target LLVM would abort the process.
     """
 
     futex: int
@@ -76,7 +77,7 @@ PAUSE: dict[str, tuple[str, tuple[int, ...]]] = {  # intrinsic and its i32 argum
 
 
 def architecture(module: ir.Module) -> str:
-    """First part of the module's triple. Raises ValueError where the module has none."""
+    """Return the first part of the module's triple, such as x86_64. Raises ValueError if the module has no triple."""
     name = str(module.triple).split("-")[0]
     if name in ("", "unknown"):
         raise ValueError(f"module {module.name!r} has no target triple")
@@ -84,12 +85,12 @@ def architecture(module: ir.Module) -> str:
 
 
 def system_calls(module: ir.Module) -> SystemCalls | None:
-    """The row of the module's target; None where it has no system calls we know."""
+    """Return the system calls of the module's target; None if it is not Linux or its architecture has no row."""
     return SYSTEM_CALLS.get(architecture(module)) if "linux" in str(module.triple) else None
 
 
 def internal_function(module: ir.Module, name: str, result: ir.Type, arguments: tuple[ir.Type, ...]) -> ir.Function:
-    """A function of the module's own, never unwound through."""
+    """Declare a function that is internal to the module and never unwinds."""
     function = ir.Function(module, ir.FunctionType(result, arguments), name)
     function.linkage = "internal"
     function.attributes.add("nounwind")
@@ -97,26 +98,26 @@ def internal_function(module: ir.Module, name: str, result: ir.Type, arguments: 
 
 
 def intrinsic(module: ir.Module, name: str, result: ir.Type, arguments: tuple[ir.Type, ...]) -> ir.Function:
-    """The declaration of an LLVM intrinsic, made once a module."""
+    """Return the declaration of an LLVM intrinsic, which is made once per module."""
     found = module.globals.get(name)
     return found if found is not None else ir.Function(module, ir.FunctionType(result, arguments), name)
 
 
 def byte_offset(builder: ir.IRBuilder, pointer: ir.Value, offset: int | ir.Value) -> ir.Value:
-    """pointer + offset, in bytes."""
+    """Return pointer + offset, in bytes."""
     index = I64(offset) if isinstance(offset, int) else offset
     return builder.gep(pointer, [index], source_etype=I8)
 
 
 def emit_words(builder: ir.IRBuilder, count: int) -> ir.Value:
-    """The address of so many i64 on the stack."""
+    """Return the address of `count` i64 on the stack."""
     words = builder.alloca(ir.ArrayType(I64, count))
     words.type = PTR  # llvmlite still gives it a typed pointer
     return words
 
 
 def emit_pause(builder: ir.IRBuilder) -> None:
-    """Tell the processor that this thread spins."""
+    """Emit the instruction that tells the processor that this thread spins."""
     row = PAUSE.get(architecture(builder.module))
     if row is None:
         return
@@ -126,17 +127,17 @@ def emit_pause(builder: ir.IRBuilder) -> None:
 
 
 def is_flag(builder: ir.IRBuilder, flags: ir.Value, flag: int) -> ir.Value:
-    """i1: is this one of the flags?"""
+    """Test whether `flag` is set in `flags`; i1."""
     return builder.icmp_unsigned("!=", builder.and_(flags, flags.type(flag)), flags.type(0))
 
 
 def spin_rounds(builder: ir.IRBuilder, never: ir.Value) -> ir.Value:
-    """How long to spin, for `emit_spin`'s function; never: i1, whether not at all."""
+    """Return the rounds to spin, as `emit_spin`'s function takes them: 0 where `never` (i1) is true, else PAUSES."""
     return builder.select(never, I32(0), I32(PAUSES))
 
 
 def emit_yield(builder: ir.IRBuilder) -> None:
-    """Let another thread of this processor run."""
+    """Let another thread run on this core."""
     calls = system_calls(builder.module)
     if calls is None:
         emit_pause(builder)
@@ -145,8 +146,10 @@ def emit_yield(builder: ir.IRBuilder) -> None:
 
 
 def emit_sleep(builder: ir.IRBuilder, word: ir.Value, expected: ir.Value, most: ir.Value | None = None) -> None:
-    """Sleep while the i32 at `word` is `expected`; may return early, so the caller looks again. most: address of the longest time to
-    sleep, as seconds and nanoseconds; null: there is none."""
+    """Sleep while the i32 at `word` equals `expected`. It may return early, so the caller has to test again.
+
+    most: address of the longest time to sleep, as seconds and nanoseconds (two i64); null for no limit.
+    """
     calls = system_calls(builder.module)
     if calls is None:
         emit_pause(builder)
@@ -157,7 +160,7 @@ def emit_sleep(builder: ir.IRBuilder, word: ir.Value, expected: ir.Value, most: 
 
 
 def emit_wake(builder: ir.IRBuilder, word: ir.Value, most: int) -> None:
-    """Wake at most this many threads that sleep on `word`."""
+    """Wake at most `most` threads that sleep on `word`."""
     calls = system_calls(builder.module)
     if calls is not None:
         operands = (builder.ptrtoint(word, I64), I64(FUTEX_WAKE_PRIVATE), I64(most))
@@ -165,12 +168,12 @@ def emit_wake(builder: ir.IRBuilder, word: ir.Value, most: int) -> None:
 
 
 def emit_spin(module: ir.Module) -> ir.Function:
-    """`i32 spin(ptr word, i32 value, i32 rounds)`: wait briefly for the word to be other than value; returns what it is.
+    """Emit `i32 spin(ptr word, i32 value, i32 rounds)`: spin until the word differs from `value`, at most `rounds` rounds; return
+    the word.
 
     for round in range(rounds + 1):
         if load acquire word != value: break
-        pause, but for the last round
-    return what was loaded last
+        pause, except in the last round
     """
     found = module.globals.get("spin")
     if found is not None:
@@ -199,7 +202,7 @@ def emit_spin(module: ir.Module) -> ir.Function:
 
 
 def emit_system_call(builder: ir.IRBuilder, calls: SystemCalls, number: int, operands: tuple[ir.Value, ...]) -> ir.Value:
-    """Call the kernel with at most four i64 operands; i64, negative for an error."""
+    """Make a system call with at most four i64 operands. -> i64, negative for an error"""
     padded = operands + (I64(0),) * (4 - len(operands))
     signature = ir.FunctionType(I64, (I64,) * 5)
     address = builder.ptrtoint(_machine_code(builder.module, calls.code), I64)
@@ -208,7 +211,7 @@ def emit_system_call(builder: ir.IRBuilder, calls: SystemCalls, number: int, ope
 
 
 def _machine_code(module: ir.Module, code: bytes) -> ir.GlobalVariable:
-    """The bytes as a constant among the module's code, placed once; linkers make what is called .text executable."""
+    """Return the bytes as a constant in the module's .text section, which linkers make executable; it is placed once."""
     found = module.globals.get("system_call")
     if found is not None:
         return found

@@ -1,21 +1,25 @@
-"""The walk along a segment's steps (runtime.steps), by every thread of a run; emitted once, beside the team.
+"""The interpreter of a segment's step table (runtime.steps), which every thread of a run executes; emitted once, in the team's
+module.
 
 void walk(ptr context, i64 tid, i64 nt):
-    row = since = context[STEPS]; ticket = since_ticket = context[TURN] / 2; return if that is odd: the run is over
+    row = since = context[STEPS]; ticket = since_ticket = context[TICKET] / 2; return if context[TICKET] is odd: the run is over
     loop:
         what, a, b, c = row
-        if what >= 0:  a kernel's address; b = count << COUNT_BITS | parts of a run_range << 1 | meets
-            if meets: meet
-            with parts: run_range(row, of this thread); ticket += nt * parts; row += 1; with c, thread 0 adds its cycles to slot c
-            without:    group(row); ticket += 1; row += count
-        else as runtime.steps says: a group of rows is done by the thread that takes its ticket, as if it were one part
-    meet:
-        if not reached(ticket): help(since, row, since_ticket); await(ticket)
+        what >= 0 (a kernel's address), b = count << COUNT_BITS | chunks << 1 | barrier:
+            if barrier: barrier()
+            chunks > 0:  run_range(row, of this thread); ticket += nt * chunks; row += 1
+            chunks == 0: run_group(row); ticket += 1; row += count
+            c != 0:      thread 0 adds the cycles that it spent to slot c
+        BARRIER: barrier(); row += 1
+        CLEAR, COUNT, WHILE: the thread that takes the group's ticket executes the group; the others await it and follow
+        JUMP: row = steps[a]
+        END: steal as at a barrier; thread 0 also awaits the ticket and marks the run as over
+    barrier():
+        if not reached(ticket): steal(since, row, since_ticket); await(ticket)
         since, since_ticket = row, ticket
-    END: a thread helps as where all meet; thread 0 awaits the ticket, and says that the run is over
-    once the status is not 0 kernels are passed over, and repetitions end; whether it is to be is asked every few rows (codegen.stop)
 
-Alone (nt = 1) a thread calls each kernel once, as part 0 of 1, and there are no tickets. See codegen.tickets and codegen.chunks.
+Once the run's status is not 0, kernels are skipped and loops end; every few rows should_stop is polled (codegen.stop). With one
+thread (nt = 1) each kernel is called once, as chunk 0 of 1, and no tickets are used. See codegen.tickets and codegen.chunks.
 """
 
 from __future__ import annotations
@@ -36,13 +40,15 @@ POSITION = abi.SYNC + abi.SYNC_POSITION // WORD
 
 
 def emit_walk(module: ir.Module) -> None:
-    """Emits the function, and those of codegen.tickets, into the team's module."""
+    """Emit `walk`, and the functions that it calls, into the team's module."""
     function = ir.Function(module, ir.FunctionType(VOID, [PTR, I64, I64]), "walk")
     function.attributes.add("nounwind")
     _Walk(function).emit()
 
 
 class _Walk:
+    """Emits the body of `walk`: one block per kind of row."""
+
     def __init__(self, function: ir.Function) -> None:
         self.function, module = function, function.module
         self.stop = emit_should_stop(module)
@@ -56,6 +62,7 @@ class _Walk:
         self.b = ir.IRBuilder(function.append_basic_block("entry"))
 
     def emit(self) -> None:
+        """Emit the loop over rows: read a row, and branch to the code for its kind."""
         b = self.b
         self.position, self.ticket, self.single = b.alloca(PTR), b.alloca(I64), b.alloca(I1)
         self.since, self.since_ticket, self.left = b.alloca(PTR), b.alloca(I64), b.alloca(I64)
@@ -88,7 +95,7 @@ class _Walk:
         self.adopt()
 
     def choose(self, what: ir.Value) -> None:
-        """Every row that is no call."""
+        """Emit a switch over the rows that are not calls."""
         kinds = {
             abi.BARRIER: self.barrier,
             abi.CLEAR: self.clear,
@@ -109,17 +116,19 @@ class _Walk:
     # ---- memory -------------------------------------------------------------------------------------------------------------
 
     def slot(self, number: ir.Value | int) -> ir.Value:
-        """The address of a slot."""
+        """Return the address of a slot of the context."""
         return chunks.slot(self.b, self.context, number)
 
     def slot_value(self, number: ir.Value | int, kind: ir.Type = I64) -> ir.Value:
+        """Load a slot of the context."""
         return self.b.load(self.slot(number), typ=kind, align=WORD)
 
     def operand(self, index: int) -> ir.Value:
-        """A number of the row."""
+        """Load one of the current row's numbers."""
         return chunks.operand(self.b, self.row, index)
 
     def now(self) -> ir.Value:
+        """Load the current ticket."""
         return self.b.load(self.ticket, typ=I64)
 
     # ---- control ------------------------------------------------------------------------------------------------------------
@@ -128,21 +137,21 @@ class _Walk:
         return self.function.append_basic_block(name)
 
     def follow(self, row: ir.Value) -> None:
-        """Goes on at a row."""
+        """Continue at `row`."""
         self.b.store(row, self.position)
         self.b.branch(self.look)
 
     def after(self, rows: ir.Value | int = 1) -> ir.Value:
-        """The row that so many rows lead to."""
+        """Return the address of the row `rows` rows after the current one."""
         return chunks.row_after(self.b, self.row, rows)
 
     def all_done(self, row: ir.Value) -> None:
-        """Every call before this row is done."""
+        """Record that every call before `row` is finished, so that stealing starts from this row."""
         self.b.store(row, self.since)
         self.b.store(self.now(), self.since_ticket)
 
     def steal_first(self, then: Callable[[], None]) -> None:
-        """Where calls are not done that others have taken: what is left of them, and `then`."""
+        """If calls before this row are unfinished, steal what is left of them, then run `then`."""
         b = self.b
         with b.if_then(b.not_(b.call(self.reached, [self.sync, self.now()])), likely=False):
             since = b.load(self.since, typ=PTR), b.load(self.since_ticket, typ=I64)
@@ -150,20 +159,21 @@ class _Walk:
             then()
 
     def wait(self) -> None:
-        """Until every call before is done."""
+        """Wait until every call before this row is finished."""
         self.b.call(self.await_, [self.sync, self.now(), self.asks])
 
     def barrier_all(self) -> None:
+        """Emit a barrier of all threads; it does nothing when the run has one thread."""
         with self.b.if_then(self.together):
             self.steal_first(self.wait)
             self.all_done(self.row)
 
     def advance(self, count: ir.Value) -> None:
-        """So many parts have been dealt out."""
+        """Add `count` chunks to the ticket."""
         self.b.store(self.b.add(self.now(), count), self.ticket)
 
     def by_one(self, do: Callable[[], None]) -> None:
-        """`do`, by the thread that took this ticket at the first of a group of rows, or takes it here; all others await the group's end."""
+        """Run `do` on the one thread that takes the ticket of this group of rows; the other threads await the end of the group."""
         b = self.b
         ask, won, passed, run = map(self.block, ("ask", "won", "passed", "run"))
         b.cbranch(b.or_(b.load(self.single, typ=I1), b.not_(self.together)), run, ask)
@@ -182,6 +192,7 @@ class _Walk:
     # ---- rows ---------------------------------------------------------------------------------------------------------------
 
     def call(self) -> None:
+        """Emit a call row: the barrier if there is one, the kernel, and the count of cycles."""
         b = self.b
         how, ticks = self.operand(2), self.operand(3)
         with b.if_then(b.icmp_unsigned("!=", b.and_(how, I64(1)), I64(0))):
@@ -195,7 +206,7 @@ class _Walk:
         self.follow(self.after(rows))
 
     def called(self) -> ir.Value:
-        """Calls the row's kernel as it says: alone, in parts, or one thread for this row and those after it. -> how many rows are done"""
+        """Run the row's kernel: whole if this is the only thread, in chunks, or as a group. -> the number of rows that were run"""
         b, row, ticket = self.b, self.row, self.now()
         alone, team, shared, one, after = map(self.block, ("alone", "team", "shared", "one", "after"))
         b.cbranch(self.together, team, alone)
@@ -239,7 +250,7 @@ class _Walk:
         self.follow(self.after())
 
     def decide(self) -> None:
-        """The end of a group: its thread decides where all go on."""
+        """Emit the end of a group: the thread that runs it decides where all threads go on, and publishes the position."""
         self.by_one(lambda: None)
         b = self.b
         row, team, alone = self.following(), self.block("decides"), self.block("goes")
@@ -256,14 +267,14 @@ class _Walk:
         b.branch(self.decided)
 
     def adopt(self) -> None:
-        """Goes on where it was decided last; a thread that comes late is then with the others."""
+        """Continue at the position that was published last; a late thread has then caught up."""
         b = self.b
         word = b.load_atomic(self.slot(POSITION), "acquire", WORD, typ=I64)
         b.store(b.lshr(word, I64(abi.POSITION_BITS)), self.ticket)
         self.jump_to(b.and_(word, I64((1 << abi.POSITION_BITS) - 1)))
 
     def following(self) -> ir.Value:
-        """The row after the next if the repetition goes on, else the next."""
+        """Return the row after the next if the loop goes on, else the next row."""
         b = self.b
         iterations = self.slot_value(self.operand(1))
         more = b.and_(b.icmp_signed("<", iterations, self.slot_value(self.operand(2))), chunks.is_well(b, self.context))
@@ -285,12 +296,13 @@ class _Walk:
         self.jump_to(self.operand(1))
 
     def jump_to(self, number: ir.Value) -> None:
-        """Goes on at a row of the table, before which every call is done."""
+        """Continue at a row of the table, given its number. Every call before it is finished."""
         row = chunks.row_after(self.b, self.slot_value(abi.STEPS, PTR), number)
         self.all_done(row)
         self.follow(row)
 
     def end(self) -> None:
+        """Emit the end of the run: steal what is left; thread 0 waits for all chunks and sets the lowest bit of TICKET."""
         b = self.b
         with b.if_then(self.together):
             self.steal_first(lambda: None)
@@ -302,7 +314,7 @@ class _Walk:
     # ---- cycles -------------------------------------------------------------------------------------------------------------
 
     def cycles(self, wanted: ir.Value) -> ir.Value:
-        """The processor's count, or 0."""
+        """Read the processor's cycle counter where `wanted` is true, else return 0."""
         b, before = self.b, self.b.block
         read, on = self.block("timed"), self.block("untimed")
         b.cbranch(wanted, read, on)
