@@ -1,12 +1,16 @@
-"""Where each buffer lies in its segment's arena.
+"""Choose the offset of each buffer in its segment's arena.
 
-Barriers divide a segment into turns; within one, only calls that follow each other and are done by one thread have an order. So a buffer
-is alive from the first turn that touches it to the last, or from and to a moment of it where one thread alone touches it then. Buffers
-share memory that are never alive at once: the arena asks for no barrier.
+Barriers divide a segment into phases. Calls within one phase are unordered, except consecutive calls that one thread does. A
+buffer is alive from the first phase that touches it to the last. If only a run of single-threaded calls touches it in its
+first or last phase, it is alive from or until its call in that run. Buffers that are never alive at once share memory; no
+barrier is added for that.
 
-1. The buffers are put into a picture, time along it and bytes up, the largest area first, each in the lowest gap: at typical sizes,
-   with which an arena is rarely much larger than what is alive at once.
-2. From bottom to top, each lies on the highest of those below it that it meets, by their formulas: for any sizes.
+1. Choose an order, by packing rectangles (life along one axis, bytes along the other) at typical sizes: the largest area
+  first, each in
+   the lowest gap. At typical sizes an arena is rarely much larger than what is alive at once.
+2. In that order from bottom to top, place each buffer on the highest end of those below that are alive with it. This uses the
+  formulas
+   of the sizes, so the result is correct for all sizes.
 """
 
 from __future__ import annotations
@@ -36,18 +40,19 @@ from sardonyx.lower.machine import Machine
 from sardonyx.lower.schedule import SLACK, Call, Segment, Step
 
 TYPICAL = Machine().typical
-"""What a size is taken to be that only a run tells, where buffers are put in order."""
+"""The value that a size known only at run time is given while buffers are ordered."""
 
 WASTE = 64
-"""One part in so many may be left free where that saves a maximum at the run's start."""
+"""An offset may be larger than necessary by one part in WASTE, if that avoids a maximum that each run would have to compute."""
 
-Span = tuple[int, int]  # the first moment and the last
+Span = tuple[int, int]  # the first moment and the last, inclusive
 
 
 def plan_memory(segment: Segment, owned: Mapping[Tensor, Dim], kept: frozenset[Tensor]) -> None:
-    """Gives every tensor of `owned` ({tensor: bytes}) that the segment, its barriers placed, touches a place in the arena.
+    """Give each tensor of `owned` ({tensor: bytes}) that the segment touches an offset in the arena. Barriers must be placed
+    already.
 
-    `kept` ones live to the end of the run.
+    Tensors in `kept` live until the end of the segment.
     """
     lives = lives_of(segment, owned, kept)
     sizes = {t: round_up(owned[t] + SLACK, LINE) for t in lives}
@@ -62,7 +67,7 @@ def plan_memory(segment: Segment, owned: Mapping[Tensor, Dim], kept: frozenset[T
 
 
 def lives_of(segment: Segment, owned: Container[Tensor], kept: Container[Tensor]) -> dict[Tensor, Span]:
-    """From when to when a tensor needs its memory."""
+    """Return, for each tensor of `owned`, the first and the last moment at which it needs its memory."""
     times = moments(segment.steps)
     lives: dict[Tensor, Span] = {}
     for step, (first, last) in zip(segment.steps, times, strict=True):
@@ -75,7 +80,10 @@ def lives_of(segment: Segment, owned: Container[Tensor], kept: Container[Tensor]
 
 
 def moments(steps: Sequence[Step]) -> list[Span]:
-    """When each step may run: at any moment of its turn; at one of its own in the longest row of calls that one thread does."""
+    """Return the first and the last moment at which each step may run.
+
+    The calls of a phase's longest single-threaded run have a moment each; any other step may run at any moment of its phase.
+    """
     starts = [0, *(i for i, s in enumerate(steps) if s.barrier and i > 0), len(steps)]
     out: list[Span] = []
     now = 0
@@ -90,7 +98,7 @@ def moments(steps: Sequence[Step]) -> list[Span]:
 
 
 def longest_run(single_threaded: Sequence[bool]) -> tuple[int, int]:
-    """(start, length) of the longest run of True."""
+    """Return (start, length) of the longest run of True."""
     best, start = (0, 0), 0
     for is_one, group in itertools.groupby(single_threaded):
         length = len(list(group))
@@ -101,7 +109,7 @@ def longest_run(single_threaded: Sequence[bool]) -> tuple[int, int]:
 
 
 def stacked(lives: Mapping[Tensor, Span], sizes: Mapping[Tensor, int]) -> list[Tensor]:
-    """The tensors from bottom to top, as they lie when the largest area takes the lowest gap first."""
+    """Order the tensors from bottom to top, by packing: the largest area first, each into the lowest gap."""
     area = {t: sizes[t] * (last + 1 - first) for t, (first, last) in lives.items()}
     order = sorted(lives, key=lambda t: (-area[t], lives[t], t.id))
     first, last = np.array([lives[t] for t in order], np.int64).reshape(-1, 2).T
@@ -118,7 +126,7 @@ def stacked(lives: Mapping[Tensor, Span], sizes: Mapping[Tensor, int]) -> list[T
 
 @dataclass
 class Typical:
-    """Numbers for formulas, to compare them by; 0 for those that divide by 0 at typical sizes."""
+    """Evaluates formulas at typical sizes, to compare them; a formula that divides by 0 there counts as 0."""
 
     known: dict[Symbol, int] = field(default_factory=dict)
 
@@ -135,7 +143,7 @@ class Typical:
 
 
 def highest(offsets: Iterable[Dim], typical: Typical) -> Dim:
-    """An offset that none of these exceeds: the largest, or a little more."""
+    """Return an offset that is at least as large as all of these: their maximum, or slightly more."""
     out: Dim = 0
     for offset in dict.fromkeys(offsets):
         out = higher(out, offset, typical)
@@ -143,7 +151,8 @@ def highest(offsets: Iterable[Dim], typical: Typical) -> Dim:
 
 
 def higher(a: Dim, b: Dim, typical: Typical) -> Dim:
-    """The larger one. Where that depends on the run: each term's larger factor if that is little more, else a name for the maximum."""
+    """Return the larger offset. If the run decides, return the sum of each term's larger coefficient if that is little more,
+    else an alias for the maximum."""
     larger = maximum(a, b)
     if not isinstance(larger, Int) or larger in (a, b):
         return larger

@@ -1,6 +1,7 @@
-"""Sums of floats in blocks (see loop.blocks): the loops of one, and a reduction as a reduction over blocks.
+"""Build sums of floats in blocks (see loop.blocks): the bounds of the loops, and Reduce expressions over blocks.
 
-Reduce(k < n, x[k])  ->  Reduce(block < ceil(n / turns), Reduce(k < min(turns, n - block turns), x[block turns + k]))
+Reduce(k < n, x[k])
+-> Reduce(block < ceil(n / size), Reduce(k < min(size, n - block * size), x[block * size + k]))
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from sardonyx.loop.nodes import Expr, Kind, Reduce, replace
 from sardonyx.lower.values import extent
 
 UNROLLED = 4
-"""Vectors that code generation adds up side by side."""
+"""Vectors that code generation adds up in separate accumulators."""
 
 
 def adds_floats(fn: str | None, x: Expr) -> bool:
-    """Does rounding add up?"""
+    """Tell whether fn is a sum of floats, so that rounding errors accumulate."""
     return fn == "add" and x.dtype.is_float
 
 
 def bounds(s: Symbol, blocks: Blocks) -> tuple[Dim, Dim, tuple[Symbol, Dim, Dim]]:
-    """(where a block of loop s begins, where it ends, the loop over the blocks and its bounds)"""
+    """Return (the start of a block of loop s, its end, (the loop over blocks, its lower bound, its upper bound))."""
     n = extent(s)
     block = Symbol(f"{s.name}.block", ceil_divide(n, blocks.iterations))
     lo = value(block) * blocks.iterations
@@ -30,7 +31,8 @@ def bounds(s: Symbol, blocks: Blocks) -> tuple[Dim, Dim, tuple[Symbol, Dim, Dim]
 
 
 def reduce_in_blocks(fn: str, loops: Sequence[tuple[Symbol, Kind]], x: Expr, most: int, multiple: int = 1) -> Expr:
-    """x reduced over the loops, outermost first; a sum of floats in blocks of at most `most` terms, each a Reduce of its own."""
+    """Reduce x over the loops, outermost first. A sum of floats becomes a Reduce over blocks of at most `most` terms, each a
+    Reduce itself."""
     blocks = find_blocks([extent(s) for s, _ in loops], most, multiple) if adds_floats(fn, x) else None
     if blocks is None:
         return Reduce(fn, tuple(loops), x)

@@ -1,6 +1,8 @@
-"""A kernel while it is built: what its tensors are in it, and the point of the band at which they are read and written.
+"""The state of a kernel under construction: the buffers that stand for its tensors, and the point of the band at which they
+are accessed.
 
-A tensor is an argument, scratch for a block of rows, or the sums of one panel; `Builder.place_of` says which, and where an element lies.
+A tensor is an argument, scratch for a block of rows, or the sums of one panel. `Builder.place_of` returns the buffer and an
+element's offset in it.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ EMPTY: Iteration = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """A ROW's memory for a block of rows: strides of its own axes, and of the row."""
+    """Scratch memory of a ROW for a block of rows. strides: of the tensor's axes; row: the distance between rows; size: of
+    the whole block."""
 
     buffer: Buffer
     strides: tuple[Dim, ...]
@@ -35,9 +38,10 @@ class Scratch:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of a band: the loops around them, the loop that counts them, how many, and the loops merged away, each at 0.
+    """How a nest counts rows: the loops around them, the loop over rows, its iterations, and the loops merged into it, each
+    set to 0.
 
-    group: rows of a tile for each turn of the loop, which `group_loop` counts (see rows.pair_rows).
+    group: rows of a tile for each iteration of `loop`, counted by `group_loop` (see rows.pair_rows).
     """
 
     outer: list[Symbol]
@@ -50,12 +54,12 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Rows in blocks (see rows.partition), inside `loops`.
+    """The partition of rows into blocks (see rows.partition), and the block that `loops` select.
 
-    heights   numbers of tile rows that a block may have
-    height    of this block
-    start     its first turn of the rows' loop
-    index     which it is among the `together` that meet one panel
+    heights   the numbers of rows that a block may have
+    height    the number of rows of this block
+    start     its first iteration of the loop over rows
+    index     its number among the `together` blocks that use one panel
     """
 
     rows: Rows
@@ -67,7 +71,7 @@ class Blocks:
     together: Dim
 
     def point(self, r: Dim) -> dict[Symbol, Dim]:
-        """The band's loops at row r of the block."""
+        """Map the band's loops to their values at row r of this block."""
         env = dict(self.rows.merged)
         if self.rows.loop is not None:
             env[self.rows.loop] = self.start + r // self.rows.group
@@ -80,29 +84,41 @@ ONE_ROW = Blocks(Rows([], None, 1, EMPTY), [], (1,), 1, 0, 0, 1)
 
 
 class Builder:
+    """Builds the loads and stores of one nest's kernel.
+
+    arguments     buffers of tensors outside the kernel
+    scratch       memory of ROWs
+    sums          for contractions whose panel is being computed: (buffer, columns per row)
+    env           values of the band's loops at the present row
+    row           the present row of the block
+    panel_column  the present column of the panel
+    sizes         symbols that this kernel uses for sizes of its own, with their values (see maps.generalised)
+    """
+
     def __init__(self, nest: Nest, values: dict[Tensor, Value], machine: Machine) -> None:
         self.nest, self.values, self.machine = nest, values, machine
         self.arguments: dict[Tensor, Buffer] = {}
         self.scratch: dict[Tensor, Scratch] = {}
-        self.sums: dict[Tensor, tuple[Buffer, int]] = {}  # a contraction's sums of one panel: buffer, columns
+        self.sums: dict[Tensor, tuple[Buffer, int]] = {}
         self.blocks = ONE_ROW
-        self.env: dict[Symbol, Dim] = {}  # of the band's loops, inside a block
-        self.row: Dim = 0  # of the block
+        self.env: dict[Symbol, Dim] = {}
+        self.row: Dim = 0
         self.panel_column: Dim = 0
-        self.sizes: dict[Symbol, Dim] = {}  # that the kernel has names of its own for (see maps.generalised)
+        self.sizes: dict[Symbol, Dim] = {}
 
     def set_row(self, r: Dim) -> None:
-        """Puts the band's point at row r of the block."""
+        """Set the point at which loads and stores are built to row r of the block."""
         self.row, self.env = r, self.blocks.point(r)
 
     def buffer(self, t: Tensor) -> Buffer:
+        """Return the argument that stands for t; one is added if there is none."""
         if t not in self.arguments:
             writes = {(v.into[0] if v.into else v.tensor) for v in self.nest.statements}
             self.arguments[t] = Buffer(f"b{len(self.arguments)}", t.dtype, readonly=t not in writes)
         return self.arguments[t]
 
     def place_of(self, t: Tensor, indices: Sequence[Dim]) -> tuple[Buffer, Dim]:
-        """The buffer that holds t and the offset of an element."""
+        """Return the buffer that holds t and the offset of the element at these indices."""
         v = self.values[t]
         if t in self.scratch:
             s = self.scratch[t]
@@ -116,11 +132,12 @@ class Builder:
         return self.buffer(t), address(indices, self.values[t].strides)
 
     def load(self, r: Read) -> Expr:
+        """Build the load of a read at the present point."""
         buffer, offset = self.place_of(r.tensor, r.indices)
         return Load(buffer, substitute(offset, self.env), None if r.guard is None else replace(r.guard, self.env))
 
     def expression(self, body: Expr, forward: Forward | None = None) -> Expr:
-        """body with its reads as loads, at the band's present point; `forward` gives values that are at hand."""
+        """Build the body with its reads as loads at the present point. forward: expressions of values that need no load."""
         known = forward or {}
 
         def on_read(r: Read) -> Expr:
@@ -130,7 +147,7 @@ class Builder:
         return replace(transform(body, on_read), self.env)
 
     def store(self, v: Value, x: Expr, combine: str | None = None, iteration: Iteration = EMPTY) -> Store:
-        """turn: of v's loops that are written out."""
+        """Build the store of x as v's element at the present point. iteration: values of v's fully unrolled loops."""
         buffer, offset = self.place_of(v.tensor, v.axes)
         guard = None if v.guard is None else settle(replace(replace(v.guard, iteration), self.env))
         if isinstance(guard, Const) and guard.value:
@@ -138,9 +155,9 @@ class Builder:
         return Store(buffer, substitute(substitute(offset, iteration), self.env), x, combine, guard)
 
     def contractions(self) -> list[Value]:
-        """The statements that have a tile."""
+        """List the statements that have a tile."""
         return [v for v in self.nest.statements if v.tile]
 
     def scratch_to_be(self) -> set[Tensor]:
-        """What will lie in scratch, row by row of a block."""
+        """Collect the tensors that will lie in scratch, one block of rows at a time."""
         return {v.tensor for v in self.nest.members if not v.stored}

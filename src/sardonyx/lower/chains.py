@@ -1,4 +1,5 @@
-"""Chains that may be made in strips: a sum, the picture that it makes, the windows over it, and what follows them row by row."""
+"""Find the chains that lower.strips can tile: a sum, the feature map that it fills, windows over that map, and what follows
+row by row."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from sardonyx.lower.values import Value, extent, reads_of
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One value of a chain and its loops over images (if there are any) and rows."""
+    """A value of a chain, with its loop over images, if there is one, and its loop over rows."""
 
     value: Value
     image: Symbol | None
@@ -22,12 +23,12 @@ class Link:
 
     @property
     def axes(self) -> tuple[int | None, int]:
-        """The axes of the tensor that are these loops."""
+        """The positions of these loops among the value's axes: (image, row)."""
         found = {single(a): i for i, a in enumerate(self.value.axes)}
         return (None if self.image is None else found[self.image]), found[self.row]
 
     def read_by(self, v: Value, r: Read) -> Link | None:
-        """v, which reads this at r, if image and row are loops of its own."""
+        """Return the link of v, which reads this value at r, if image and row are loops of v too; else None."""
         image, row = self.axes
         over, down = loop_of(image, r.indices), single(r.indices[row])
         if down is None or down not in v.variables or (image is not None and over not in v.variables):
@@ -37,7 +38,8 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """What a value reads of a feature map: row = step h + first + (0 ... reach - 1), h its loop of outputs."""
+    """The windows that a value slides over a feature map. On axis `axis` it reads row step * h + first + (0 ... reach - 1),
+    where h is its loop over rows of output; `image` is the axis of images."""
 
     value: Value
     read: Read
@@ -49,17 +51,18 @@ class Windows:
 
     @property
     def link(self) -> Link:
+        """The link of the value that reads the windows."""
         row = next(s for s in self.value.variables if s in symbols(self.read.indices[self.axis]))
         return Link(self.value, loop_of(self.image, self.read.indices), row)
 
     def rows(self, outputs: int) -> int:
-        """Of the feature map, for so many rows of outputs."""
+        """Return how many rows of the feature map the windows of so many rows of output reach."""
         return self.step * (outputs - 1) + self.reach
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A part of the picture beside its inside: `height` rows from `start` on. row: the loop over them, if there is one."""
+    """A part of the feature map's border: `height` rows from row `start` on. row: the loop over them, if there is one."""
 
     value: Value
     row: Symbol | None
@@ -69,8 +72,13 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """What is made in strips: `above` makes `height` rows of the picture from `start` on, `edges` are its other parts, `below` begins
-    with the windows over it, and has `outputs` rows."""
+    """A chain that can be computed in strips.
+
+    above        values up to the one that fills `height` rows of the feature map, from row `start` on
+    edges        the other parts of the feature map: its border
+    windows      what reads the feature map
+    below        the values from the windows on, with `outputs` rows
+    """
 
     above: list[Link]
     feature_map: Value
@@ -82,12 +90,12 @@ class Chain:
     outputs: int
 
     def rows(self, outputs: int) -> int:
-        """Inside of the picture's border, for so many rows of outputs."""
+        """Return how many rows inside the border so many rows of output reach."""
         return min(self.height, self.windows.rows(outputs))
 
 
 def find_chain(v: Value, values: Mapping[Tensor, Value], readers: Readers, kept: Container[Tensor]) -> Chain | None:
-    """The chain that begins with the sum v, if it goes into a picture that windows over rows read, and nothing else does."""
+    """Return the chain that begins with the sum v, if v fills a feature map that only windows over rows read; else None."""
     made: list[Stage] = [(v, None), *epilogue(v, readers, kept)]
     inside = made[-1][0]
     if inside.into is None or readers.get(inside.tensor) or any(t.into or t.is_next_state for t, _ in made[:-1]):
@@ -113,7 +121,8 @@ def find_chain(v: Value, values: Mapping[Tensor, Value], readers: Readers, kept:
 
 
 def find_image(windows: Windows, made: Sequence[Stage], where: Sequence[Dim], row: Symbol) -> int | None:
-    """The axis of the picture that counts images: its loop moves what rows move, in the windows and in the sum before them."""
+    """Return the axis of the feature map that counts images. Its loop must move the same operands as the loop over rows, both
+    in the windows and in the sum that fills the map."""
     for axis, i in enumerate(windows.read.indices):
         s, before = single(i), single(where[axis])
         if before is None or s not in windows.value.variables or not move_alike(s, windows.link.row, windows.value):
@@ -125,16 +134,18 @@ def find_image(windows: Windows, made: Sequence[Stage], where: Sequence[Dim], ro
 
 
 def move_alike(s: Symbol, t: Symbol, v: Value) -> bool:
-    """Do both loops move the same of v's operands?"""
+    """Tell whether the two loops move the same of v's operands."""
     return all((s in r.symbols) == (t in r.symbols) for r in reads_of(v))
 
 
 def loop_of(axis: int | None, indices: Sequence[Dim]) -> Symbol | None:
+    """Return the loop that is the index of this axis, or None."""
     return None if axis is None else single(indices[axis])
 
 
 def find_windows(feature_map: Tensor, readers: Readers, kept: Container[Tensor]) -> Windows | None:
-    """How the one value that reads the picture slides over the first axis over which it does."""
+    """Return how the only reader of the feature map slides over it, on the first axis that it slides over; None if it does
+    not."""
     found = summing_reader(feature_map, readers, kept)
     if found is None or found[0].region:
         return None
@@ -155,24 +166,25 @@ def find_windows(feature_map: Tensor, readers: Readers, kept: Container[Tensor])
 
 
 def summing_reader(t: Tensor, readers: Readers, kept: Container[Tensor]) -> Follower | None:
-    """The sum that alone reads t, at one place and without a guard."""
+    """Return the reduction that is the only reader of t, with its read, if the read has no guard; else None."""
     found = lone_reader(t, readers, kept)
     return found if found and found[0].fn and found[1].guard is None else None
 
 
 def loop_and_start(index: Dim) -> tuple[Symbol, int] | None:
-    """(loop, start) where index = loop + start."""
+    """Split an index of the form loop + start. -> (loop, start), or None."""
     start = substitute(index, dict.fromkeys(symbols(index), 0))
     s = single(index - start)
     return (s, start) if s is not None and isinstance(start, int) else None
 
 
 Stage = tuple[Value, Read | None]
-"""A value and how it reads the one before it."""
+"""A value and its read of the stage before; None for the first."""
 
 
 def trace(made: Sequence[Stage], image: Symbol | None, row: Symbol) -> list[Link] | None:
-    """Links of values that follow each other at their own points, from the loops of the last one."""
+    """Follow the loops over images and rows back from the last value to the first. -> a link for each value, or None where
+    one has no such loop."""
     links: list[Link] = []
     at: tuple[Symbol | None, Symbol | None] = image, row
     for i in reversed(range(len(made))):
@@ -188,8 +200,11 @@ def trace(made: Sequence[Stage], image: Symbol | None, row: Symbol) -> list[Link
 
 
 def follow(windows: Link, readers: Readers, kept: Container[Tensor]) -> list[Link] | None:
-    """The windows and what follows them at their own point; if one sum alone reads that in its own image and row, this too and what
-    follows it. None where they don't keep image and row."""
+    """Return the links from the windows on: their epilogue, then one more reduction, if it is the only reader, and its
+    epilogue.
+
+    None if a value in between does not keep image and row as loops, writes into another tensor, or is a state.
+    """
     links = [windows]
     steps = epilogue(windows.value, readers, kept)
     last = steps[-1][0] if steps else windows.value
@@ -211,7 +226,7 @@ def follow(windows: Link, readers: Readers, kept: Container[Tensor]) -> list[Lin
 
 
 def find_edge(v: Value, windows: Windows) -> Edge | None:
-    """A part of the picture as an edge, if it is the same in each row and image."""
+    """Return the part v of the feature map as an edge, if it has the same content in each row and image; else None."""
     if v.into is None or v.fn or v.body is None or v.region:
         return None
     row, moving = v.into[1][windows.axis], symbols(v.into[1][windows.axis])

@@ -1,13 +1,14 @@
-"""Lowering looks at its own products between stages: what is wrong fails here, by name, and not as wrong numbers or deep inside code.
+"""Check the values, nests and calls between the stages of lowering, so that a fault is reported here with the node's name,
+and does not show as wrong numbers later.
 
-    check_values    before values are placed: what each one reads is there, and its loops are bound
-    check_nests     after: each statement and what it reads has a place that holds it, in a body around it or the same; its loops are bound
-                    by itself or the band
-    check_calls     each kernel is given all of its buffers, of its dtypes, and all of its sizes
+    check_values    before values are placed: every tensor that is read exists, and every loop is bound
+    check_nests     after: each statement, and each tensor that it reads, is stored somewhere, and in an enclosing or the same repeated
+                    body; every loop is bound
+    check_calls     each kernel gets all its buffers, in their dtypes, and all its sizes
 
-What comes after, the program's order and what is known when, is checked in verify.
+lower.verify checks the order of the program and which sizes are known when.
 
-A loop is *bound* where it is one of a value's own, one of its nest's band, or the counter of a repeated body that it stands in.
+A loop is *bound* if it is one of the value's own, one of its nest's band, or the counter of a repeated body around it.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from sardonyx.lower.verify import LoweringError
 
 Values: TypeAlias = Mapping[Tensor, Value]
 IN_MEMORY = frozenset({"ROOT", "ROW", "TILE", "WHOLE"})
-"""Places of values that statements read; those without a place come from outside."""
+"""Places of values that statements can read. Values without a body come from outside and need no place."""
 
 
 def fault(stage: str, t: Tensor, reason: str) -> LoweringError:
+    """Return the error for a fault in tensor t after this stage."""
     return LoweringError(f"{t.origin or t.name}: after {stage}: {reason}")
 
 
@@ -36,7 +38,8 @@ def fault(stage: str, t: Tensor, reason: str) -> LoweringError:
 
 
 def check_values(values: Values, stage: str) -> None:
-    """Raises LoweringError. Values that nobody reads may stand anywhere: they are never placed."""
+    """Raise LoweringError for a value that reads a missing tensor or has an unbound loop. Values that nobody reads are never
+    placed: they may have unbound loops."""
     read: dict[Tensor, None] = {}
     for t, v in values.items():
         for r in reads_of(v):
@@ -51,17 +54,19 @@ def check_values(values: Values, stage: str) -> None:
 
 
 def iterations_done(values: Values) -> frozenset[Symbol]:
-    """The numbers of turns that repeated bodies have taken when they end, which later values read."""
+    """Collect the symbols for the numbers of iterations that repeated bodies have run, which later values may name."""
     regions = {r for t in values if t.region is not None for r in t.region.both}
     return frozenset(r.done for r in regions if r.done is not None)
 
 
 def counters(regions: Iterable[Region]) -> frozenset[Symbol]:
+    """Collect the iteration counters of these regions."""
     return frozenset(r.step for r in regions)
 
 
 def unbound(v: Value, bound: frozenset[Symbol]) -> Symbol | None:
-    """A loop that v's body, guard, or place in a whole moves with, and that is not bound."""
+    """Return a loop in v's body, guard, or place in another tensor that is neither v's own nor in `bound`; None if there is
+    none."""
     assert v.body is not None
     used = v.body.symbols
     if v.guard is not None:
@@ -75,7 +80,7 @@ def unbound(v: Value, bound: frozenset[Symbol]) -> Symbol | None:
 
 
 def check_nests(nests: Sequence[Nest], values: Values) -> None:
-    """Raises LoweringError."""
+    """Raise LoweringError for a statement or read that is not stored, lies in another repeated body, or has an unbound loop."""
     ends, stage = iterations_done(values), "values were placed"
     for nest in nests:
         statements = [nest.root, *nest.members]
@@ -100,7 +105,7 @@ def check_nests(nests: Sequence[Nest], values: Values) -> None:
 
 
 def check_calls(calls: Iterable[Call]) -> None:
-    """Raises LoweringError for a kernel that is not given what it takes."""
+    """Raise LoweringError for a call whose arguments or sizes do not match its kernel's parameters."""
     stage = "kernels were built"
     for call in calls:
         first, kernel = min(call.writes, key=lambda t: t.id), call.kernel

@@ -1,4 +1,4 @@
-"""What the compiler made of a graph, for people."""
+"""Describe a lowered program in text for people to read."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from sardonyx.lower.values import extent
 
 
 def describe(program: Lowered) -> str:
-    """One paragraph a nest: its loops, its members and their places."""
+    """Return one paragraph per nest: its loops, its statements and where each is placed."""
     head = f"{len(program.nests)} nests, {len(program.kernels)} kernels, {len(program.segments)} segments"
     return "\n".join([head, *(describe_nest(n) for n in program.nests)])
 
 
 def describe_nest(nest: Nest) -> str:
+    """Return the lines of one nest."""
     loops = ", ".join(f"{s.name} < {extent(s)}" for s in nest.band) or "no loops"
     lines = [f"nest {nest.root.tensor.name}: {loops}{', panels outermost' if nest.panels_outermost else ''}"]
     for v in nest.statements:

@@ -1,4 +1,5 @@
-"""How buffers lie: in the order in which they are read first, vectors along what most of those who touch them have side by side."""
+"""Choose how buffers are laid out: axes in the order in which the first reader's loops run, the axis of most vector accesses
+contiguous."""
 
 from __future__ import annotations
 
@@ -11,18 +12,19 @@ from sardonyx.lower.machine import Machine
 from sardonyx.lower.values import Panels, Value, address, extent, has_remainder, moves, operands, reads_of
 
 MOST_ASKED = 16
-"""Values that are looked at on the way back to a contraction."""
+"""Values to visit while looking for the contraction that a value carries."""
 
 LONG = 4
-"""Vectors of terms from which on a reduction is computed along its terms, even if its results then are not stored side by side."""
+"""Vectors of terms from which on a reduction is vectorised along its terms even if its results are then not stored
+contiguously."""
 DEPTH = 3
-"""Values behind each other that are asked how they will lie."""
+"""Length of the chains of operands that are followed to predict how a value will be laid out."""
 
 Use = tuple[Value, Read]
 
 
 class Layouts:
-    """Values and who reads them, while they are placed one by one; a buffer is laid out when its value is."""
+    """The values, their readers, and the layouts of buffers, kept up to date while values are placed one by one."""
 
     def __init__(self, values: dict[Tensor, Value], outputs: set[Tensor], machine: Machine) -> None:
         self.values, self.outputs, self.machine = values, outputs, machine
@@ -31,11 +33,12 @@ class Layouts:
             self.note(v)
 
     def note(self, statement: Value) -> None:
+        """Record the statement as a reader of everything that it reads."""
         for r in reads_of(statement):
             self.readers.setdefault(self.values[r.tensor], {})[statement] = None
 
     def uses(self, v: Value) -> list[Use]:
-        """Statements that are placed and read v, and each of their reads of it."""
+        """List the placed statements that read v, each with one of its reads of v."""
         out = []
         for reader in self.readers.get(v, ()):
             if reader.body is not None and reader.place not in (None, "VIEW", "INLINE"):
@@ -43,12 +46,12 @@ class Layouts:
         return out
 
     def stored_at(self, v: Value) -> Dim:
-        """Where v's element lies in its buffer, over v's loops."""
+        """Return the offset of v's element in its buffer, over v's loops."""
         target, where = v.into or (v.tensor, v.axes)
         return address(where, self.values[target].strides)
 
     def vector_loop(self, v: Value) -> Symbol | None:
-        """Vectors follow memory: the loop along which most of v's accesses, its own store too, move by one element."""
+        """Choose the loop to vectorise: a long one along which most of v's accesses, its own store included, are contiguous."""
         spots = self.likely_spots(v, DEPTH)
         loops = v.all_loops
         if v.place == "ROW":
@@ -63,27 +66,27 @@ class Layouts:
         return max(reversed(loops), key=score, default=None)
 
     def reduces_rows(self, v: Value) -> bool:
-        """Does v reduce so many terms for each result that its reads matter and its stores do not?"""
+        """Tell whether v reduces so many terms per result that only its reads matter, not its stores."""
         return v.fn is not None and self.machine.guess(product(map(extent, v.loops))) >= LONG * self.machine.lanes
 
     def likely_spots(self, v: Value, depth: int) -> list[Dim]:
-        """Where v's reads lie, of those for which this can be told."""
+        """Return the offsets that v reads at, for operands whose layout is known or can be predicted."""
         reads = reads_of(v)
         steps = {t: self.likely_strides(self.values[t], depth) for t in dict.fromkeys(r.tensor for r in reads)}
         return [address(r.indices, known) for r in reads if (known := steps[r.tensor]) is not None]
 
     def likely_strides(self, v: Value, depth: int) -> list[Dim] | None:
-        """Those of v's buffer, also before it is laid. None: nothing of what v is made from tells; it will follow its reader."""
+        """Return the strides of v's buffer, or predict them if it has no layout yet. None if v will follow its reader."""
         if v.has_layout or v.is_next_state or (v.body is None and not v.constant and not v.tensor.parts):
             return v.strides
         tensors = v.tensor.parts or (v.tensor,)
-        written = [self.values[t] for t in tensors if t in self.values]  # not those made when the model is loaded
+        written = [self.values[t] for t in tensors if t in self.values]  # without parts computed at load
         last = next((a for w in written if (a := self.natural_axis(w, depth)) is not None), None)
         return None if last is None else strides(v.shape, [*(a for a in range(len(v.shape)) if a != last), last])
 
     def natural_axis(self, w: Value, depth: int) -> int | None:
-        """The axis of w's buffer along which it is computed best: the columns of its contraction, else the one along which w reads most
-        of what lies side by side."""
+        """Return the axis of w's buffer that w is best computed along: its contraction's columns, else the axis of most
+        contiguous reads."""
         column = self.column_axis(w)
         if column is not None or w.constant or w.body is None or not depth:
             return column
@@ -97,7 +100,7 @@ class Layouts:
         return next((a for a, i in enumerate(w.into[1] if w.into else w.axes) if single(i) is best), None)
 
     def column_axis(self, w: Value) -> int | None:
-        """The axis of w's buffer, or of that which it is a part of, that is the columns of its contraction."""
+        """Return the axis, in the buffer that w writes, of the columns of w's contraction; None if it has none."""
         column = self.columns(w)
         if column is None:
             return None
@@ -105,7 +108,8 @@ class Layouts:
         return next(a for a, i in enumerate(where) if symbols(w.axes[column]) <= symbols(i))
 
     def columns(self, v: Value) -> int | None:
-        """The axis of v that is the columns of the contraction it carries, or will carry, in its tile."""
+        """Return the axis of v that is the columns of the contraction that v has as its tile, or will have; None if there is
+        none."""
         seen, waiting = {v}, deque([v])
         while waiting and len(seen) <= MOST_ASKED:
             u = waiting.popleft()
@@ -121,14 +125,18 @@ class Layouts:
         return None
 
     def layout(self, w: Value) -> None:
-        """The axes of w's buffer lie in the order of the first reader's loops: of a contraction batch, rows, k, columns; of another, in
-        the order of its own buffer, reduced loops last; but for `last_axis`. Rows that a tile reads side by side lie so that they
-        don't share a place in the cache."""
+        """Choose the strides of the buffer that w writes, once.
+
+        Axes follow the order of the first reader's loops: batch, rows, k, columns for an operand of a contraction; for other
+        readers the order of their own buffer, reduced loops last. `last_axis` is moved to the end. Rows of a contraction's A
+        are padded so that the rows that a tile reads together lie in different sets of the cache. Outputs and results of
+        hand-written kernels are dense.
+        """
         v = self.values[w.into[0]] if w.into else w
         if v.has_layout:
             return
         v.has_layout = True
-        dense = v.tensor in self.outputs or v.tensor.call is not None  # as others read it, and as a hand-written kernel writes it
+        dense = v.tensor in self.outputs or v.tensor.call is not None
         uses = [] if dense else self.uses(v)
         if not uses:
             v.strides = strides(v.shape)
@@ -145,8 +153,11 @@ class Layouts:
         v.strides, v.allocated = strides(shape, order), product(shape)
 
     def last_axis(self, w: Value, uses: Sequence[Use]) -> int | None:
-        """The axis of w's buffer along which vectors move: a contraction that reads it as its B, without a copy, needs its columns side
-        by side; a contraction writes vectors of its columns; a weight is read in its reader's vectors."""
+        """Choose the axis of w's buffer to store contiguously, or None to keep the reader's order.
+
+        If a contraction reads the buffer as B without packing, its last axis. If w has a contraction, its columns. For a
+        constant, the loop that its reader is vectorised along.
+        """
         if any((o := operands(t)) is not None and r is o.b for t, r in uses) and not isinstance(uses[0][1].tensor, Panels):
             return uses[0][1].tensor.rank - 1  # see pack.lies_well
         t, r = uses[0]
@@ -156,11 +167,11 @@ class Layouts:
         if w.constant:
             vector = self.vector_loop(t)
             return next((a for a, i in enumerate(r.indices) if vector is not None and single(i) == vector), None)
-        natural = self.natural_axis(w, DEPTH) if t.fn else None  # a reduction over other axes adds up vectors as well
+        natural = self.natural_axis(w, DEPTH) if t.fn else None  # a reduction over other axes can be vectorised along this one
         return natural if natural is not None and symbols(r.indices[natural]).isdisjoint(t.loops) else None
 
     def reading_order(self, t: Value, r: Read):  # type: ignore[no-untyped-def]
-        """The key that sorts r's axes by the loops of its reader t."""
+        """Return the sort key that orders the axes of r as the loops of its reader t run."""
         o = operands(t)
         if o is not None and (r is o.a or r is o.b):
             loops, inner = o.batch + o.rows + o.k + o.columns, frozenset[Symbol]()
@@ -172,7 +183,7 @@ class Layouts:
 
         def key(axis: int) -> tuple[int, bool]:
             i = r.indices[axis]
-            moving = (symbols(i) - inner) or symbols(i)  # a window slides with the loop it is added to
+            moving = (symbols(i) - inner) or symbols(i)  # an index of a window moves with the outer loop, not with the reduction
             return max((depth.get(s, -1) for s in moving), default=-1), has_remainder(i)
 
         return key

@@ -1,11 +1,11 @@
-"""Long reductions in parts that threads can share.
+"""Split long reductions to few elements into parts that threads can share.
 
     total = sum(k < n) x[k]     ->     part[b] = sum(k < PART) x[b PART + k]     for each b < n / PART, by any thread
                                        total = sum(b < n / PART) part[b]
 
-A reduction to few elements would be one thread's work, as threads share the loops over a result's elements. The parts follow from sizes
-alone and are combined in their order, so that the bits are the same for any number of threads. Sums of products with columns are tiles'
-work (see lower.pack) and stay whole.
+Threads share the loops over a result's elements, so one thread would otherwise compute such a reduction. The parts depend on
+sizes alone and are combined in order: the bits are the same for any number of threads. Contractions are left to tiles (see
+lower.pack).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from sardonyx.lower.parallel import LEAST_SHARED_WORK
 from sardonyx.lower.values import Value, extent, moves, operands
 
 MOST_RESULTS = 16
-"""Elements of a result; a result of more elements has work for all threads without being split."""
+"""Reductions with at least so many results have work for all threads and are not split."""
 PART = 1 << 12
 """Terms of a part, at most."""
 
 
 def split_long_reductions(values: dict[Tensor, Value], kept: set[Tensor], machine: Machine) -> None:
-    """Replaces each long reduction to few elements by a reduction of parts. kept: what others read as it is."""
+    """Replace each long reduction to few elements by a reduction over parts. kept: tensors that must stay as they are."""
     layouts: Layouts | None = None
     for v in sorted(values.values(), key=lambda v: v.id):
         if is_long(v, machine):
@@ -39,9 +39,10 @@ def split_long_reductions(values: dict[Tensor, Value], kept: set[Tensor], machin
 
 
 def is_long(v: Value, machine: Machine) -> bool:
-    """Is v a reduction of so many terms to so few elements that threads should share the terms?
+    """Tell whether v reduces so many terms to so few elements that threads should share the terms.
 
-    A size that only the run knows counts as 1 if the result has it: a softmax over as many keys as there are queries is not split.
+    Sizes known only at run time count as 1 if the result has them: a softmax over as many keys as there are queries is not
+    split.
     """
     if v.fn is None or v.tensor.dtype in (f16, bf16) or not v.loops or operands(v) is not None:
         return False
@@ -55,7 +56,8 @@ def is_long(v: Value, machine: Machine) -> bool:
 
 
 def by_distance(v: Value, layouts: Layouts) -> list[Symbol]:
-    """The loops that v reduces over, that one first whose steps are longest in memory: what a part reads then lies together."""
+    """Order the loops of v's reduction by their step in memory, the longest first, so that each part reads a contiguous
+    range."""
     spots = layouts.likely_spots(v, DEPTH)
 
     def distance(s: Symbol) -> int:
@@ -65,7 +67,7 @@ def by_distance(v: Value, layouts: Layouts) -> list[Symbol]:
 
 
 def split(v: Value, values: dict[Tensor, Value]) -> None:
-    """v becomes the reduction over parts, each of them an element of a value of its own."""
+    """Rewrite v as the reduction of a new value whose elements are the parts."""
     blocks = find_blocks([extent(s) for s in v.loops], PART)
     assert blocks is not None, "a long reduction is longer than a part"
     cut, n = v.loops[blocks.depth], extent(v.loops[blocks.depth])
@@ -79,7 +81,7 @@ def split(v: Value, values: dict[Tensor, Value]) -> None:
 
 
 def joined(v: Value, values: dict[Tensor, Value], first: Tensor, last: Tensor) -> Tensor:
-    """The parts of v beside each other along their last axis."""
+    """Concatenate two tensors of parts of v along their last axis."""
     before = [0] * (first.rank - 1)
     count = first.shape[-1]
     whole = assemble(first.dtype, [*first.shape[:-1], count + last.shape[-1]], [(first, [*before, 0]), (last, [*before, count])])
@@ -92,17 +94,21 @@ def joined(v: Value, values: dict[Tensor, Value], first: Tensor, last: Tensor) -
 
 
 def make_part(
-    v: Value, values: dict[Tensor, Value], outside: Sequence[Symbol], inside: Sequence[Symbol], count: Dim, turns: Dim, start: Dim
+    v: Value, values: dict[Tensor, Value], outside: Sequence[Symbol], inside: Sequence[Symbol], count: Dim, length: Dim, start: Dim
 ) -> Tensor:
-    """[*v's axes, *loops outside, count]: v's reduction over `turns` of the last loop of `outside`, from start, and the loops inside."""
+    """Create the value of the parts, of shape [*v's axes, *loops in `outside` but the last, count].
+
+    Each part reduces `length` iterations, counted from `start`, of the last loop in `outside`, and all of the loops in
+    `inside`.
+    """
     *around, cut = outside
     part = Tensor(v.tensor.dtype, [*v.shape, *map(extent, around), count], f"{v.tensor.name}.part")
     part.id, part.origin = v.id - 0.5, v.tensor.origin
     values[part] = made = Value(part)
-    within = variable(f"{cut.name}.within", turns)
+    within = variable(f"{cut.name}.within", length)
     env = {s: own for a, own in zip([*v.axes, *map(value, around)], part.axes, strict=False) if (s := single(a)) is not None}
     assert v.body is not None
-    made.body = replace(v.body, {**env, cut: part.axes[-1] * turns + start + within})
+    made.body = replace(v.body, {**env, cut: part.axes[-1] * length + start + within})
     made.fn, made.loops = v.fn, (*symbols(within), *inside)
     made.region, made.constant, made.checked = v.region, v.constant, dict(v.checked)
     part.body, part.fn, part.loops = made.body, made.fn, made.loops

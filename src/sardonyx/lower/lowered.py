@@ -1,4 +1,4 @@
-"""graph of tensors -> kernels, their order and memory: the compiler's middle, step by step."""
+"""The middle of the compiler: turn a graph of tensors into kernels, their order and their memory. `lower` lists the steps."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ from sardonyx.lower.winograd import rewrite_convolutions
 
 @dataclass
 class Lowered:
-    """A program: kernels by key, the segments, and the tensors that come from outside or go there.
+    """A lowered program: its kernels by name, its segments, and the tensors that it exchanges with the outside.
 
-    constants   read by the program: weights with their own data, and tensors that a program before it prepares once
-    orders      of weights that are read in another order than their own: the axes, outermost first
-    readbacks      elements of integer tensors that are sizes of later segments
+    constants   read by the program: weights, and tensors that a preparing program computes once from weights
+    readbacks   elements of integer tensors that are read back between segments, as sizes of the later ones
+    orders      for each weight that is stored in another order than its own: the axes, outermost first
     """
 
     inputs: list[Tensor]
@@ -55,13 +55,17 @@ class Lowered:
     orders: dict[Tensor, list[int]]
 
 
-Made = Callable[[Kernel, bool], object]  # is told of each new kernel at once, and whether the preparation needs it
+Made = Callable[[Kernel, bool], object]  # called with each new kernel, and True if the preparing program needs it
 
 
 def lower(
     inputs: Sequence[Tensor], outputs: Sequence[Tensor], machine: Machine, made: Made = lambda kernel, urgent: None
 ) -> tuple[Lowered, Lowered | None]:
-    """(the program, the program that prepares its constants once when the model is loaded, if there is anything to prepare)."""
+    """Lower the graph to two programs: the main one, and one that computes its constants once, when the model is loaded.
+
+    The second program is None if all constants are weights as they are. `made` is called with each kernel as soon as it is
+    built.
+    """
     results = own_buffers(inputs, outputs)
     readbacks = data_symbols(results)
     kept = [*results, *(p.tensor for p in readbacks)]
@@ -86,7 +90,7 @@ def lower(
         return program, None
     before = {t: v for t, v in values.items() if v.constant}
     for v in before.values():
-        v.region = ()  # weights of a convolution in a loop are transformed before it
+        v.region = ()  # what depends on weights alone is computed before any loop that reads it
     for t in prepared:
         before[t].strides, before[t].has_layout = run[t].strides, True
     sources = [t for t in before if t.data is not None]
@@ -95,7 +99,8 @@ def lower(
 
 
 def own_buffers(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Tensor]:
-    """The outputs, each with memory of its own: a copy of those that are inputs, weights, parts of others, or asked for twice."""
+    """Give each output a buffer of its own: outputs that are inputs, weights, parts of other tensors, or listed twice are
+    copied."""
     out: list[Tensor] = []
     for t in outputs:
         plain = t.body is not None or t.parts or t.call is not None
@@ -106,11 +111,12 @@ def own_buffers(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Ten
 
 
 def copy_of(t: Tensor) -> Tensor:
+    """Make a tensor that copies t element by element."""
     return compute(t.dtype, t.shape, lambda *i: Read(t, tuple(i)))
 
 
 def reachable(outputs: Iterable[Tensor]) -> list[Tensor]:
-    """All tensors that the outputs are made of, operands first."""
+    """Collect all tensors that the outputs depend on, operands before their readers."""
     seen: set[Tensor] = set()
     stack = list(outputs)
     while stack:
@@ -129,7 +135,7 @@ def reachable(outputs: Iterable[Tensor]) -> list[Tensor]:
 
 
 def data_symbols(outputs: Sequence[Tensor]) -> list[DataSymbol]:
-    """The sizes that data decide, in the order in which their tensors are computed."""
+    """Collect the sizes that are elements of tensors, in the order in which those tensors are computed."""
     found: dict[DataSymbol, None] = {}
     waiting = list(outputs)
     seen: set[Tensor] = set()
@@ -146,7 +152,8 @@ def data_symbols(outputs: Sequence[Tensor]) -> list[DataSymbol]:
 
 
 def inline_scalars(values: dict[Tensor, Value]) -> None:
-    """Constants of one element become literals in the bodies that read them."""
+    """Replace reads of constants of one element by literals. Only dtypes that literals can have: f32, f64, bool, integers of
+    8 bits or more."""
     literals: dict[Tensor, Expr] = {}
     for t in values:
         if t.data is not None and t.data.size == 1:
@@ -160,13 +167,17 @@ def inline_scalars(values: dict[Tensor, Value]) -> None:
 
 
 def call_inputs(values: dict[Tensor, Value]) -> list[Tensor]:
-    """What hand-written kernels read: whole, dense buffers."""
+    """List the tensors that hand-written kernels read. They must be whole, dense buffers."""
     calls = dict.fromkeys(t.call for t in values if t.call is not None)
     return [t for call in calls for t in call.inputs]
 
 
 def mark_constants(values: dict[Tensor, Value], results: Container[Tensor]) -> None:
-    """A value is constant if it is made of weights alone, and not asked for itself; outputs of one hand-written kernel only together."""
+    """Mark the values that depend on weights alone, so that they are computed once, when the model is loaded.
+
+    Values in `results` are never marked. The outputs of one hand-written kernel, or the parts of one tensor, are marked
+    together or not at all.
+    """
     asked = {t.call for t, v in values.items() if t.call is not None and (t in results or not is_fixed(v))}
     for t, v in sorted(values.items(), key=lambda item: item[1].id):
         if t.data is not None:
@@ -176,7 +187,7 @@ def mark_constants(values: dict[Tensor, Value], results: Container[Tensor]) -> N
         v.constant = bool(sources) and is_fixed(v) and not v.region and t.region is None and t not in results
         v.constant = v.constant and (t.call is None or t.call not in asked)
         v.constant = v.constant and all(values[s].constant for s in sources)
-    for t, v in values.items():  # a part is what its whole is
+    for t, v in values.items():  # a part is constant only if its whole is
         if v.into is not None and v.constant and not values[v.into[0]].constant:
             v.constant = False
         if t.parts and not v.constant:
@@ -185,12 +196,12 @@ def mark_constants(values: dict[Tensor, Value], results: Container[Tensor]) -> N
 
 
 def is_fixed(v: Value) -> bool:
-    """Does v depend on nothing but its own loops?"""
+    """Tell whether v depends on no sizes and no iterations, only on its own loops."""
     return depends_on_value(v) <= set(v.all_loops)
 
 
 def leaves(run: dict[Tensor, Value], values: dict[Tensor, Value], probed: Iterable[Tensor]) -> list[Tensor]:
-    """The constants that `run` reads, or whose elements are sizes; they join it as values without a body."""
+    """Collect the constants that `run` reads, or whose elements are sizes, and add each to `run` as a value without a body."""
     used = dict.fromkeys(t for t in probed if values[t].constant)
     for t, v in run.items():
         for s in [r.tensor for r in reads_of(v)] + (list(t.call.inputs) if t.call else []):
@@ -213,6 +224,10 @@ def lower_part(
     machine: Machine,
     made: Callable[[Kernel], object],
 ) -> Lowered:
+    """Lower one program: place its values, build the kernels, order the calls in segments, and lay out memory.
+
+    kept: tensors that need buffers of their own. constants: inputs that are filled before the first run.
+    """
     mark_levels(values, readbacks)
     nests = place(values, [t for t in kept if t in values], machine)
     check_nests(nests, values)
@@ -229,14 +244,14 @@ def lower_part(
     probed = frozenset(p.tensor for p in readbacks)
     tree = in_regions(items, (), values)
     levels = levels_of(tree)
-    segments = [Segment()]  # a program of which nobody asks anything has one too
+    segments = [Segment()]  # a program without steps has one segment too
     for step in tree:
         level = level_of(step, levels)
         while len(segments) <= level:
             segments.append(Segment())
         segments[level].steps.append(step)
     inside = {t: values[t].region for q in tree for t in q.writes}
-    owners: dict[Tensor, Segment] = {}  # each buffer lies in the arena of the segment that first writes it
+    owners: dict[Tensor, Segment] = {}  # a buffer lies in the arena of the segment that first writes it
     for segment in segments:
         for t in (t for q in segment.steps for t in q.writes if t not in external):
             owners.setdefault(t, segment)
@@ -253,6 +268,7 @@ def lower_part(
 
 
 def orders(constants: Sequence[Tensor], values: dict[Tensor, Value]) -> dict[Tensor, list[int]]:
+    """List the axes, outermost in memory first, of each weight that is stored in another order than its own."""
     out = {}
     for t in constants:
         steps = [0 if not isinstance(s, int) else s for s in values[t].strides]
@@ -263,10 +279,13 @@ def orders(constants: Sequence[Tensor], values: dict[Tensor, Value]) -> dict[Ten
 
 
 def levels_of(steps: Sequence[Step]) -> dict[Tensor | Symbol, int]:
-    """The segments in which tensors are written and loops run. The steps are gone through again where one that decides a size stands after
-    one that needs it, until nothing changes."""
+    """Assign each written tensor, and each loop's counters, to the number of its segment.
+
+    The steps are visited again until nothing changes, because a step that decides a size may stand after one that needs the
+    size.
+    """
     levels: dict[Tensor | Symbol, int] = {}
-    asked: set[Tensor] = set()  # whose elements are sizes of the steps seen so far
+    asked: set[Tensor] = set()  # tensors whose elements are sizes of the steps seen so far
     moving = True
     while moving:
         moving = False
@@ -282,8 +301,8 @@ def levels_of(steps: Sequence[Step]) -> dict[Tensor | Symbol, int]:
 
 
 def level_of(step: Step, levels: dict[Tensor | Symbol, int]) -> int:
-    """The segment a step belongs to: after those it reads from and the loop whose turns it counts, one later than those that decide
-    its sizes (what is fed is there)."""
+    """Return the number of the segment that a step belongs to: not before the segments that compute what it reads or count
+    the iterations that it names, and after those that compute its sizes. Inputs are there from the start."""
     level = max((levels.get(t, 0) for t in all_reads(step)), default=0)
     for s in sizes_of(step):
         level = max(level, levels.get(s.tensor, -1) + 1 if isinstance(s, DataSymbol) else levels.get(s, 0))
@@ -291,8 +310,11 @@ def level_of(step: Step, levels: dict[Tensor | Symbol, int]) -> int:
 
 
 def all_reads(step: Step) -> frozenset[Tensor]:
-    """What must be there before a step. Before a repeated body also its state, even if the body only writes it: it is what is left where
-    there is no iteration."""
+    """Collect the tensors that must be written before a step.
+
+    For a loop these include its state, even if the body only writes it: without an iteration, the initial state is the
+    result.
+    """
     if isinstance(step, Call):
         return step.reads
     flags = () if step.flag is None else (step.flag,)
@@ -300,6 +322,7 @@ def all_reads(step: Step) -> frozenset[Tensor]:
 
 
 def sizes_of(step: Step) -> frozenset[Symbol]:
+    """Collect the symbols that a step's sizes, trip counts and result shapes depend on."""
     if isinstance(step, Repeat):
         return closure(symbols(step.region.trip)).union(*map(sizes_of, step.steps))
     return closure(frozenset().union(*map(symbols, step.sizes), *(symbols(n) for t in step.writes for n in t.shape)))
@@ -309,7 +332,11 @@ Item = tuple[float, tuple[Region, ...], Call]
 
 
 def in_regions(items: Sequence[Item], path: tuple[Region, ...], values: dict[Tensor, Value]) -> list[Step]:
-    """The steps at this depth; those deeper inside become a Repeat just before its region's first output."""
+    """Return the steps at this depth. Calls in deeper regions become one Repeat per region, placed just before the region's
+    first output.
+
+    items: (position in the program, regions that enclose the call, call). path: the regions that enclose this depth.
+    """
     own: list[tuple[float, Step]] = [(at, call) for at, where, call in items if where == path]
     inner: dict[Region, list[Item]] = {}
     for at, where, call in items:
@@ -324,12 +351,12 @@ def in_regions(items: Sequence[Item], path: tuple[Region, ...], values: dict[Ten
 
 
 def flag_of(region: Region, values: dict[Tensor, Value]) -> Tensor | None:
-    """What tells whether the region's next iteration begins, if data decide."""
+    """Return the tensor that decides whether the region's next iteration runs, or None if the trip count alone decides."""
     return region.flag if region.proceed is None else state_buffer(region.proceed.state, values)
 
 
 def state_buffer(state: Tensor, values: dict[Tensor, Value]) -> Tensor:
-    """The buffer of a state (see lower.repetition)."""
+    """Return the double buffer that holds a state (see lower.repetition)."""
     read = values[state].body
     assert isinstance(read, Read)
     return read.tensor
@@ -337,27 +364,29 @@ def state_buffer(state: Tensor, values: dict[Tensor, Value]) -> Tensor:
 
 @dataclass
 class KernelTable:
-    """A program's kernels. `made` is told of each as soon as it is there, so that it is compiled while the next ones are built."""
+    """The kernels of a program by name. `made` is called with each as soon as it is built, so that it compiles while others
+    are built."""
 
     made: Callable[[Kernel], object]
     by_name: dict[str, Kernel] = field(default_factory=dict)
     single_threaded: dict[str, bool] = field(default_factory=dict)
 
     def keep(self, kernel: Kernel) -> Kernel:
-        """The kernel of this name; this one, if it is the first."""
+        """Return the kernel of this name; if there is none yet, add this one."""
         if kernel.name not in self.by_name:
             self.by_name[kernel.name] = kernel
             self.made(kernel)
         return self.by_name[kernel.name]
 
     def is_single_threaded(self, kernel: Kernel) -> bool:
-        """Does one thread do all of it?"""
+        """Tell whether one thread computes the whole kernel. The answer is memoised."""
         if kernel.name not in self.single_threaded:
             self.single_threaded[kernel.name] = is_single_threaded(kernel.body)
         return self.single_threaded[kernel.name]
 
 
 def nest_call(placed: Placed, values: dict[Tensor, Value], machine: Machine, kernels: KernelTable, shared: Kernels) -> Call:
+    """Build the nest's kernel, or reuse an equal one, and return the call with its arguments, sizes and error messages."""
     nest = placed.nest
     check(f"making the loops of {nest.root}")
     kernel, arguments, sizes, work = shared.build(nest, values, machine, placed.single_threaded)
@@ -370,12 +399,13 @@ def nest_call(placed: Placed, values: dict[Tensor, Value], machine: Machine, ker
 
 
 def said_of(origins: Iterable[Origin], messages: Sequence[str]) -> tuple[str, ...]:
-    """The messages of a call's checks, which fail in a node of these."""
+    """Return the error messages of a call's checks; each names the nodes in which the check can fail."""
     title = " or ".join(dict.fromkeys(o.full for o in origins if o))
     return tuple(running(braced(title), message) for message in messages)
 
 
 def hand_written(call: KernelCall, kernels: KernelTable, origin: Origin) -> Call:
+    """Return the call of a hand-written kernel. An estimate of its work is made if the operator has given none."""
     kernel = replace(call.kernel, body=ensure_parallel_loop(call.kernel.body))
     kernel = kernels.keep(replace(kernel, name=f"k_{key(kernel)[:20]}"))
     arguments = [*call.inputs, *call.outputs]
@@ -388,4 +418,5 @@ def hand_written(call: KernelCall, kernels: KernelTable, origin: Origin) -> Call
 
 
 HAND_WRITTEN = 8
-"""Operations of a hand-written kernel for each element that it may read or write: a guess, good enough to tell little from much."""
+"""Operations per element of its arguments that a hand-written kernel is guessed to do: good enough to tell little work from
+much."""

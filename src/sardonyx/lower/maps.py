@@ -1,9 +1,9 @@
-"""A nest of one pointwise statement: its loops are folded where memory allows it, the innermost is the vector's.
+"""Kernels of nests with a single pointwise statement: merge its loops where memory allows that, and vectorise one of them.
 
-parallel for the outer loops: for the inner ones: vector for the one along which memory is read and written: one store
+    parallel for the outer loops: for the inner ones: vector for the most contiguous one: one store
 
-Where one element is only moved, or filled with a number, extents and strides become sizes that the kernel is called with: all borders
-of a network are filled by few kernels, and its plain copies made by few.
+If the statement only copies elements or fills with a constant, extents and strides become sizes that the kernel is called
+with. A few kernels then fill all borders and make all plain copies of a network.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from sardonyx.lower.values import extent
 
 
 def is_map(nest: Nest) -> bool:
+    """Tell whether the nest is a single pointwise statement."""
     return not nest.members and nest.root.fn is None and nest.root.tile is None
 
 
 def map_kernel(builder: Builder) -> Stmt:
+    """Build the loops of a pointwise statement: parallel outside, serial within, the vector loop innermost."""
     v, machine = builder.nest.root, builder.machine
     assert v.body is not None
     if 0 in map(extent, v.variables):
@@ -49,14 +51,18 @@ def map_kernel(builder: Builder) -> Stmt:
 
 
 def in_chunks(vector: Symbol, store: Store, chunk: int) -> tuple[list[Symbol], Stmt]:
-    """A long vector loop beside which there is little to deal out, in chunks, which the loop that comes with it counts."""
+    """Split a long vector loop into chunks for threads to share. -> ([the loop over chunks], the vector loop of one chunk)"""
     length = extent(vector)
     c = Symbol(f"{vector.name}.chunk", ceil_divide(length, chunk))
     return [c], For(vector, value(c) * chunk, minimum(length, value(c) * chunk + chunk), "vector", store)
 
 
 def generalised(loops: Sequence[Symbol], store: Store) -> tuple[list[Symbol], Store, dict[Symbol, Dim]] | None:
-    """(loops, the vector's last; store; sizes) of a plain move or fill with all that is known of it as sizes; None for anything else."""
+    """Turn the extents, strides and offsets of a plain copy or fill into sizes of the kernel. -> (loops, store, {size symbol:
+    value})
+
+    The vector loop is the last. None for any other statement, or if an offset depends on more than its loops and sizes.
+    """
     x = store.value
     if store.guard is not None or store.combine is not None or not isinstance(x, Const | Load) or x.args:
         return None
@@ -74,7 +80,7 @@ def generalised(loops: Sequence[Symbol], store: Store) -> tuple[list[Symbol], St
     for name, offset in (("to", store.offset), *((("from", x.offset),) if isinstance(x, Load) else ())):
         steps = [coefficient(offset, s) for s in loops]
         if any(s.extent is not None and s not in loops for s in symbols(offset)) or dim_elements(offset) or None in steps:
-            return None  # a counter of turns is no size that is planned
+            return None  # plans evaluate sizes, not counters of iterations
         moved = [value(i) * size(f"{name}.step{k}", s) for k, (i, s) in enumerate(zip(own, steps, strict=True)) if s is not None]
         offsets.append(sum(moved, start=size(name, substitute(offset, dict.fromkeys(loops, 0)))))
     moved_value = Load(x.buffer, offsets[1]) if isinstance(x, Load) else x
@@ -82,6 +88,7 @@ def generalised(loops: Sequence[Symbol], store: Store) -> tuple[list[Symbol], St
 
 
 def vector_loop(loops: Sequence[Symbol], store: Store, machine: Machine) -> Symbol:
+    """Choose the loop to vectorise: a long one, then one along which the store is contiguous, then the most contiguous loads."""
     spots = [store.offset] + [n.offset for n in walk(store.value) if isinstance(n, Load)]
 
     def score(s: Symbol) -> tuple[bool, bool, int]:
@@ -92,7 +99,8 @@ def vector_loop(loops: Sequence[Symbol], store: Store, machine: Machine) -> Symb
 
 
 def fold(loops: list[Symbol], store: Store) -> tuple[list[Symbol], Store]:
-    """Merges neighbouring loops, outermost first, wherever every address allows it: i, j of extents m, n as one of m n."""
+    """Merge neighbouring loops, outermost first, where every address allows it: i < m and j < n become one loop of m n
+    iterations."""
     out: list[Symbol] = []
     for s in loops:
         if out and (merged := merge(out[-1], s, store)) is not None:
@@ -103,6 +111,7 @@ def fold(loops: list[Symbol], store: Store) -> tuple[list[Symbol], Store]:
 
 
 def merge(outer: Symbol, inner: Symbol, store: Store) -> tuple[Symbol, Store] | None:
+    """Merge two loops into one, and rewrite the store for it. None where an address or a guard does not allow that."""
     n = extent(inner)
     pair = {outer, inner}
     if store.guard is not None and pair & store.guard.symbols:
@@ -121,5 +130,6 @@ def merge(outer: Symbol, inner: Symbol, store: Store) -> tuple[Symbol, Store] | 
 
 
 def folds(offset: Dim, outer: Symbol, inner: Symbol, n: Dim) -> bool:
+    """Tell whether the offset moves by n times as much per iteration of the outer loop as per iteration of the inner one."""
     x, y = coefficient(offset, outer), coefficient(offset, inner)
     return x is not None and y is not None and x == y * n

@@ -1,13 +1,14 @@
-"""One nest as a kernel of the loop IR.
+"""Build the kernel of one nest in the loop IR.
 
-    parallel for t over the outer loops x blocks of rows (the panels outermost, where B streams by)
-      a block is as many rows as M allows evenly, at most the tile's                               rows
-      the members in order:
-        a contraction    for each panel: Tile -> memory, or -> sums, then the statement's          tiles
+    parallel for t over the outer loops and the blocks of rows (and, outside them, the panels if those are outermost)
+      partition the rows into blocks of equal height, at most a tile's                              rows
+      for each statement in order:
+        a contraction    for each panel: Tile -> memory, or -> sums and then the statement's        tiles
                          expression over the panel's rows
-        other statements for each row: one vector loop, shared by neighbours over equal loops      sweeps
+        other statements for each row: one vector loop, shared by neighbours with equal loops       sweeps
 
-A nest of one pointwise statement is simpler (maps). Memory and the present point of the band: builder.
+A nest of a single pointwise statement has a simpler form (maps). Memory and the present point of the band are kept by
+builder.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from sardonyx.lower.values import Value, extent
 
 
 def build(nest: Nest, values: dict[Tensor, Value], machine: Machine, name: str) -> tuple[Kernel, list[Tensor], dict[Symbol, Dim]]:
-    """The kernel, the tensors its buffers stand for, in order, and those of its sizes that are the kernel's own."""
+    """Build the nest's kernel. -> (kernel, the tensors that its buffers stand for, in order, the values of sizes that are its
+    own)"""
     builder = Builder(nest, values, machine)
     body = ensure_parallel_loop(map_kernel(builder) if is_map(nest) else block_kernel(builder))
     arguments = list(builder.arguments)
@@ -38,7 +40,7 @@ def build(nest: Nest, values: dict[Tensor, Value], machine: Machine, name: str) 
 
 
 def block_kernel(builder: Builder) -> Stmt:
-    """parallel for t: the row block of this t: the members"""
+    """Build the parallel loop over blocks of rows, with the members inside."""
     if 0 in map(extent, builder.nest.band):
         return sequence([])
     rows = pair_rows(fold_rows(builder), builder)
@@ -54,7 +56,7 @@ def block_kernel(builder: Builder) -> Stmt:
 
 
 def members(builder: Builder) -> Stmt:
-    """The statements of a block: each with a tile alone, those between two of them together."""
+    """Build the statements of a block: each contraction by itself, the statements between two contractions together."""
     statements: list[Stmt] = []
     waiting: list[Value] = []
     for v in builder.nest.statements:
@@ -68,7 +70,7 @@ def members(builder: Builder) -> Stmt:
 
 
 def give_scratch(height: int, builder: Builder) -> None:
-    """To every ROW that no later nest reads: its part of `height` rows, whole vectors of the last axis."""
+    """Allocate scratch of `height` rows to each ROW that no later nest reads; the last axis is rounded up to whole vectors."""
     band = set(builder.nest.band)
     for v in builder.nest.members:
         if v.stored:

@@ -1,10 +1,10 @@
-"""The right-hand side of each contraction as a placed copy: panels of whole vectors, in the order in which a tile reads them.
+"""Copy the right-hand side B of each contraction into panels of whole vectors, in the order in which a tile reads it.
 
     packed[batch, p, k, j] = B[batch, k, p W + j], zero past the last column
 
-It serves weights (copied once, when the model is loaded), transposed keys and narrow floats alike. No copy is made where B already
-lies so: unit stride along whole vectors of columns, and not a weight. Where B lies along k in memory, and may meet few rows only, there is
-a choice that is made when a run starts: with few rows the copy is empty, and sums along k read B itself.
+Weights are copied once, when the model is loaded; transposed keys and narrow floats are packed in each run. No copy is made
+if B is not a weight and already has contiguous columns in whole vectors. If B is contiguous along k and there may be few
+rows, the decision is made when a run starts: with few rows the copy is empty, and dot products along k read B itself.
 
     sum over k of A[batch, i, k] * (B[batch, k, j] if rows <= few else packed[batch, j // W, k, j % W])
 """
@@ -22,17 +22,19 @@ from sardonyx.lower.machine import Machine
 from sardonyx.lower.values import Operands, Panels, Value, address, depends_on, extent, find_operands
 
 COPIED = 10
-"""Elements along k that are copied in the time of one sum along k, most of which goes into adding up its lanes."""
+"""Elements that are packed in the time of one element's product in a dot product along k, most of which goes into adding up
+its lanes."""
 MOST_FEW = 8
-"""Rows that are few however long k is."""
+"""Upper bound on the rows that count as few, however long k is."""
 
 
 def pack(values: dict[Tensor, Value], machine: Machine, plain: Container[Tensor] = ()) -> None:
-    """Gives every contraction whose B does not lie well a packed copy to read instead. plain: what lies in the order of its axes."""
+    """Prepare every contraction for tiles: pack B where it does not lie well, and copy A where a tile can't read it. plain:
+    dense inputs."""
     for v in list(values.values()):
         o = find_operands(v) if v.fn and v.place is None else None
         if o is not None and not o.rows and not lies_well(values, o, machine) and not values[o.b.tensor].constant:
-            continue  # one row: copying B would cost more than the sums
+            continue  # with one row, packing B costs more than the sums
         if o is not None and not (is_affine(o) and machine.feeds(o.a.dtype)):
             copy_rows(values, v, o)
             o = find_operands(v)
@@ -44,14 +46,13 @@ def pack(values: dict[Tensor, Value], machine: Machine, plain: Container[Tensor]
 
 
 def is_affine(o: Operands) -> bool:
-    """Does every index of A move evenly with each loop?"""
+    """Tell whether each index of A moves by a constant step along each loop."""
     loops = {*o.batch, *o.rows, *o.k}
     return all(coefficient(i, s) is not None for i in o.a.indices for s in symbols(i) & loops)
 
 
 def copy_rows(values: dict[Tensor, Value], v: Value, o: Operands) -> None:
-    """A as a dense tensor over batch, rows and k, in the dtype of the products, where its addresses would not move evenly or a tile
-    can't read its dtype."""
+    """Copy A to a dense tensor over batch, rows and k in the dtype of the products, because a tile can't read it as it is."""
     loops = [s for s in (*o.batch, *o.rows, *o.k) if s in o.a.symbols]
     dtype = product_dtype(o)
     dense = Tensor(dtype, [extent(s) for s in loops], f"{o.a.tensor.name}.rows")
@@ -66,7 +67,8 @@ def copy_rows(values: dict[Tensor, Value], v: Value, o: Operands) -> None:
 
 
 def stand(copy: Value, source: Value, reader: Value) -> None:
-    """A copy is made once, if its source and what part of it is read are fixed, or in those loops of the reader that change either."""
+    """Choose where a copy is computed: when the model is loaded if its source and indices are constant, else in as few of the
+    reader's loops as possible."""
     assert copy.body is not None
     moving = depends_on(copy) - set(copy.variables)
     copy.constant = source.constant and not moving and all(isinstance(n, int) for n in copy.shape)
@@ -75,24 +77,28 @@ def stand(copy: Value, source: Value, reader: Value) -> None:
 
 
 def standing(source: Value, reader: Value, share: float) -> float:
-    """Where a copy stands in the order of the program, as an id: just after its source, so that the two can share a nest. What is written
-    in parts, such as the state of a loop, is there only later: its copy stands just before the reader. share: below 0.5, tells apart
-    the copies at one place."""
+    """Return the position of a copy in the program, as an id: just after its source, so that both can share a nest.
+
+    The exception are tensors written in parts, such as a loop's state: their copies stand just before the reader. share: in
+    [0, 0.5); tells apart copies at one position.
+    """
     return reader.id - 0.5 + share if source.place == "WHOLE" else source.id + share
 
 
 def width(o: Operands, machine: Machine) -> int:
-    """Columns of a panel."""
+    """Return the number of columns in a panel."""
     dtype = product_dtype(o)
     return machine.vectors(extent(o.columns[0]), dtype) * machine.lanes_of(dtype)
 
 
 def product_dtype(o: Operands) -> DType:
-    """What the products are computed in."""
+    """Return the dtype in which the products are computed."""
     return wide(o.a.dtype)
 
 
 def lies_well(values: dict[Tensor, Value], o: Operands, machine: Machine) -> bool:
+    """Tell whether a tile can read B without a copy: not a weight, computed here, contiguous columns in whole panels, of A's
+    dtype."""
     b, column = values[o.b.tensor], o.columns[0]
     n = extent(column)
     made_here = b.body is not None or bool(b.tensor.parts)
@@ -106,10 +112,10 @@ def lies_well(values: dict[Tensor, Value], o: Operands, machine: Machine) -> boo
 
 
 def few_rows(values: dict[Tensor, Value], v: Value, o: Operands, plain: Container[Tensor]) -> Dim:
-    """So many rows are done sooner than a copy of B is made. 0: B does not lie along k, is computed (maybe beside its copy), or the
-    copy would serve many turns of a loop.
+    """Return the number of rows up to which dot products are faster than packing B.
 
-    Where there is no batch for the threads to share, they share a copy at least: then one row is few.
+    0 if B is not contiguous along k, is computed in this program, or would be packed once for many iterations of a loop.
+    Without batches for threads to share, only packing has work for all threads: then one row counts as few.
     """
     b, k = values[o.b.tensor], o.k[-1]
     in_memory = b.tensor in plain and b.body is None and not b.constant and b.region == v.region
@@ -120,12 +126,12 @@ def few_rows(values: dict[Tensor, Value], v: Value, o: Operands, plain: Containe
 
 
 def rows_of(o: Operands) -> Dim:
-    """How many."""
+    """Return the number of rows of the contraction."""
     return product(map(extent, o.rows))
 
 
 def copy_panels(values: dict[Tensor, Value], v: Value, o: Operands, machine: Machine, few: Dim) -> None:
-    """few: with so many rows, or fewer, there are no panels, and B is read itself."""
+    """Let contraction v read a packed copy of B. few: with at most so many rows the copy is empty and v reads B itself."""
     column = o.columns[0]
     n, w = extent(column), width(o, machine)
     batch = [s for s in o.batch if s in o.b.symbols]

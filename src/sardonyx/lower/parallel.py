@@ -1,4 +1,5 @@
-"""What a kernel deals out: each part of a call runs the kernel, and takes its run of the parallel loop's turns."""
+"""The parallel loops of kernels. Each chunk of a call runs the kernel once and executes a range of the parallel loop's
+iterations."""
 
 from __future__ import annotations
 
@@ -10,13 +11,15 @@ from sardonyx.loop.nodes import Alloc, For, If, Seq, Stmt, While
 from sardonyx.lower.values import extent
 
 TINY = 4096
-"""Operations that take no longer than the meeting of a team."""
+"""Operations that take no longer than one barrier of the threads."""
 LEAST_SHARED_WORK = 1 << 16
-"""Elements that one thread computes before another one's help pays: 5 to 50 microseconds, as against some 5 for a thread to take its part."""
+"""Elements from which sharing work with a second thread pays: 5 to 50 microseconds of work; a thread needs about 5 to take
+its part."""
 
 
 def parallel(loops: Sequence[Symbol], body: Stmt) -> Stmt:
-    """One parallel loop over all combinations of the loops, outermost first; each of them is bound by a loop of one turn inside."""
+    """Put one parallel loop over all combinations of the loops around the body; outermost first. Inside, each loop has a
+    single iteration."""
     if not loops:
         return body
     if len(loops) == 1:
@@ -32,12 +35,12 @@ def parallel(loops: Sequence[Symbol], body: Stmt) -> Stmt:
 
 
 def ensure_parallel_loop(body: Stmt) -> Stmt:
-    """body, by one thread alone if it deals nothing out."""
+    """Return body if it has a parallel loop, else wrap it in a parallel loop of one iteration, so that one thread runs it."""
     return body if has_parallel_loop(body) else For(Symbol("once", 1), 0, 1, "parallel", body)
 
 
 def has_parallel_loop(s: Stmt) -> bool:
-    """Does it hold a parallel loop?"""
+    """Tell whether the statement contains a parallel loop."""
     if isinstance(s, Seq):
         return any(map(has_parallel_loop, s.body))
     if isinstance(s, If):
@@ -46,12 +49,12 @@ def has_parallel_loop(s: Stmt) -> bool:
 
 
 def is_tiny(work: Dim) -> bool:
-    """Is it done by one thread before another one has heard of it?"""
+    """Tell whether the work is done sooner than a second thread could start on it."""
     return isinstance(work, int) and work <= TINY
 
 
 def on_one_thread(body: Stmt) -> Stmt:
-    """body, by one thread alone where it is but one parallel loop."""
+    """Make the body's parallel loop serial, if it is the outermost and only one, so that one thread computes everything."""
     if isinstance(body, Alloc):
         return replace(body, body=on_one_thread(body.body))
     if not isinstance(body, For) or body.kind != "parallel" or has_parallel_loop(body.body) or is_single_threaded(body):
@@ -60,7 +63,7 @@ def on_one_thread(body: Stmt) -> Stmt:
 
 
 def is_single_threaded(body: Stmt) -> bool:
-    """Does one thread, always the same, do all of it?"""
+    """Tell whether the body is a parallel loop of one iteration, so that one thread, always the same, runs it."""
     if isinstance(body, Alloc):
         return is_single_threaded(body.body)
     return isinstance(body, For) and body.kind == "parallel" and not has_parallel_loop(body.body) and body.hi - body.lo == 1

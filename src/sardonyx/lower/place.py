@@ -1,18 +1,23 @@
-"""place(): where each value is computed and where it is kept. Consumers first; rules in order; no rule asks for an operator's name.
+"""Decide where each value is computed and where it is stored. Values are visited from the last to the first, so that the
+readers of a value are placed before the value itself. The rules ask for extents, strides and readers, never for an
+operator's name.
 
-A *statement* is a value that is materialised; a *site* of v is (statement, read): one that reads v, and where. Values placed VIEW or
-INLINE vanish into their readers' expressions, and what they read becomes read by the readers. Every statement is in one nest. A
-*nest* has a root, which has a buffer, and a `band`: the loops outside, the row last. Its members are computed inside the band.
+A *statement* is a value that is written to memory or kept in registers. A *use* of v is a pair (statement, read): a placed
+statement and one of its reads of v. Values placed VIEW or INLINE disappear: their bodies are inlined into the readers, which
+then read what v read. Every statement belongs to one nest. A *nest* has a root, which has a buffer, members, which are
+computed inside the root's loops, and a `band`: the outer loops that root and members share, the loop over rows last. Each
+value takes the first rule that fits:
 
-    VIEW    an index map and nothing else                              taken up by the readers' addresses; first of all
-    PART    writes through a view into a whole                         a nest of its own
-    INLINE  pointwise; each site reads every element once, and (operations + loads) x (uses - 1) is small
-    TILE    a contraction, read once, at a statement's own point       sums in registers, the statement is the epilogue
-    ROW     all uses at the same loops of one nest's band, scratch fits, a contraction's B fits in L2
-    ROOT    else: a buffer, in the order of its first reader's loops
+    VIEW    a pure index map                               inlined into the readers' addresses, before all other rules
+    PART    writes its elements into a larger tensor       a nest of its own
+    INLINE  pointwise, cheap to recompute                  Halide's compute_inline: (operations + loads) * (uses - 1) is small
+    TILE    a contraction with one pointwise reader        sums stay in registers; the reader is the epilogue
+    ROW     all its uses in one nest, at the same outer    Halide's compute_at: a scratch buffer holds a block of rows, if it fits
+            loops of that nest's band                      the cache; B of a contraction must fit in L2
+    ROOT    everything else                                Halide's compute_root: a buffer, in the order of its first reader's loops
 
-Piecewise values are never inlined: the loops that decide between their arms are written out where they are computed, so these never
-belong to the band.
+Piecewise values are never inlined. The loops that choose between their cases are fully unrolled where the value is computed,
+so these loops never belong to a band.
 """
 
 from __future__ import annotations
@@ -53,14 +58,17 @@ from sardonyx.lower.values import (
 )
 
 MOST_FULLY_UNROLLED = 8
-"""Turns of a loop that is written out because arms depend on it, or stands beside one that is."""
+"""Iterations of a loop that may be fully unrolled: a loop whose index selects the case of a piecewise expression."""
 
 
 @dataclass(eq=False)
 class Nest:
-    """One root, the loops around its members (the row last), and the members, in order.
+    """The loops that compute one root value and its members; it becomes one kernel.
 
-    stream: a column loop around the blocks of rows, inside the loops that B has."""
+    band: the outer loops that root and members share, the loop over rows last. tile: the contraction that the root stores, if
+    any. panels_outermost: the loop over panels of columns runs outside the loop over blocks of rows, so that each panel of B
+    is read once.
+    """
 
     root: Value
     band: list[Symbol] = field(default_factory=list)
@@ -70,6 +78,7 @@ class Nest:
 
     @property
     def statements(self) -> list[Value]:
+        """List members and root in the order in which they are computed."""
         return sorted([*self.members, self.root], key=lambda v: v.id)
 
 
@@ -77,12 +86,13 @@ Rule = Callable[[Value, Sequence[Use]], bool]
 
 
 def place(values: dict[Tensor, Value], outputs: Iterable[Tensor], machine: Machine) -> list[Nest]:
-    """Places every value that an output needs and returns the nests in the order of their roots."""
+    """Place every value that an output depends on; return the nests in the order of their roots."""
     return Placer(values, set(outputs), machine).run()
 
 
 def inline_views(values: dict[Tensor, Value], outputs: Iterable[Tensor], machine: Machine) -> None:
-    """Lets every reader of an index map read what it maps to; outputs stay."""
+    """Inline each index map into its readers, so that they read the map's source directly. Values in `outputs` keep their
+    buffers."""
     placer = Placer(values, set(outputs), machine)
     for v in sorted(values.values(), key=lambda v: v.id):
         check(f"looking at {v.tensor}")
@@ -90,19 +100,23 @@ def inline_views(values: dict[Tensor, Value], outputs: Iterable[Tensor], machine
 
 
 class Placer(Layouts):
+    """Places values one by one. The rules (`part`, `inline`, `tile`, `row`, `root`) return True if they have placed the
+    value."""
+
     def __init__(self, values: dict[Tensor, Value], outputs: set[Tensor], machine: Machine) -> None:
         super().__init__(values, outputs, machine)
         self.nests: list[Nest] = []
         calls = dict.fromkeys(t.call for t in values if t.call is not None)
-        self.called = {t: min(o.id for o in c.outputs) for c in calls for t in c.inputs}  # when hand-written kernels read
+        self.called = {t: min(o.id for o in c.outputs) for c in calls for t in c.inputs}  # when a kernel first reads t
 
     def run(self) -> list[Nest]:
+        """Place all values, the last first, and return the nests in the order of their roots."""
         for v in sorted(self.values.values(), key=lambda v: -v.id):
             check(f"placing {v.tensor}")
             if v.body is None or v.place is not None or not self.needed(v):
                 continue
             uses = self.uses(v)
-            any(rule(v, uses) for rule in self.rules(v, uses))  # the first that can
+            any(rule(v, uses) for rule in self.rules(v, uses))  # stops at the first rule that places v
         for v in self.values.values():
             if v.constant and v.body is None:
                 self.layout(v)
@@ -111,7 +125,7 @@ class Placer(Layouts):
         return sorted(self.nests, key=lambda n: n.root.id)
 
     def rules(self, v: Value, uses: Sequence[Use]) -> tuple[Rule, ...]:
-        """The rules that may place v, in their order."""
+        """List the rules that may place v, in the order in which they are tried."""
         decide = deciding(v.body)
         if any(single(d) is None for d in decide):
             return self.part, self.root
@@ -120,32 +134,40 @@ class Placer(Layouts):
         return self.part, self.inline, self.tile, self.row, self.root
 
     def needed(self, v: Value) -> bool:
+        """Tell whether v is an output, is read by a placed statement, or is a part of a tensor for which that holds."""
         if v.tensor in self.outputs or self.uses(v):
             return True
         return v.into is not None and (v.into[0] in self.outputs or bool(self.uses(self.values[v.into[0]])))
 
     def substitute(self, v: Value, readers: Iterable[Value]) -> None:
-        """The readers take up v's body."""
+        """Inline v's body into each of the readers."""
         for reader in dict.fromkeys(readers):
             inline_into(reader, v)
             self.note(reader)
 
-    # ---- the rules: each returns whether it placed v ------------------------------------------------------------------------
+    # ---- the rules: each rereturns True if it has placed v --------------------------------------------------------------------
 
     def view(self, v: Value) -> bool:
-        """An index map and nothing else: the readers' addresses take it up."""
+        """Inline v into its readers if v is a pure index map: one read, without a guard, at indices that do not come from
+        data."""
         if v.fn or v.into or v.tensor in self.outputs or not isinstance(v.body, Read) or v.body.guard is not None:
             return False
         if any(r is not v.body for r in reads_of(v)):
-            return False  # an index that is data
+            return False  # an index is read from a tensor
         self.substitute(v, self.readers.get(v, ()))
         v.place = "VIEW"
         return True
 
     def part(self, v: Value, uses: Sequence[Use]) -> bool:
+        """Give v a nest of its own if it writes into a larger tensor. The next state of a loop is excluded: it may be a ROW."""
         return v.into is not None and not v.is_next_state and self.root(v, uses)
 
     def inline(self, v: Value, uses: Sequence[Use]) -> bool:
+        """Inline v into its readers if computing it again at every use costs little.
+
+        If every use reads each element of v once, the limit is cost * (uses - 1) <= recompute_budget. If some use reads
+        elements several times, the limit is cost <= recompute_budget / 2.
+        """
         if v.fn or v.into or v.tensor in self.outputs or any(t.region != v.region for t, _ in uses):
             return False
         if any(operands(t) and self.is_operand(t, r) for t, r in uses):
@@ -163,11 +185,13 @@ class Placer(Layouts):
         return True
 
     def is_operand(self, contraction: Value, r: Read) -> bool:
+        """Tell whether r reads one of the two operands of a contraction."""
         o = operands(contraction)
         return o is not None and (r is o.a or r is o.b)
 
     def tile(self, v: Value, uses: Sequence[Use]) -> bool:
-        """A contraction read at one point of one pointwise statement: that statement is its epilogue, the sums stay in the tile."""
+        """Keep the sums of contraction v in registers if one pointwise statement reads v, at its own loops: that statement
+        becomes the epilogue."""
         if len(uses) != 1 or v.tensor in self.outputs or not operands(v):
             return False
         ((t, r),) = uses
@@ -189,7 +213,8 @@ class Placer(Layouts):
         return True
 
     def same_point(self, v: Value, t: Value, r: Read) -> bool:
-        """Does t read each element of contraction v once, at its own point, and its columns along one loop?"""
+        """Tell whether t reads each element of contraction v once, at t's own loops, with v's columns along a single loop of
+        t."""
         column = next(a for a, x in enumerate(v.axes) if single(x) is self.contraction(v).columns[0])
         loops: list[Symbol] = []
         for axis, (a, i) in enumerate(zip(v.axes, r.indices, strict=True)):
@@ -200,10 +225,14 @@ class Placer(Layouts):
         return len(loops) == len(t.variables) and set(loops) == set(t.variables)
 
     def row(self, v: Value, uses: Sequence[Use]) -> bool:
-        """Read in one nest at the same outer loops and row: nothing is computed twice. Scratch for a block of rows; if later
-        nests read it too, a buffer instead."""
+        """Compute v inside the first nest that reads it, one block of rows at a time, if all uses there have the same outer
+        loops.
+
+        Nothing is then computed twice. The block of rows lies in scratch memory; v gets a buffer instead if later nests read
+        it too, if it is an output, or if it is the next state of a loop.
+        """
         if not uses or any(r.guard is not None for _, r in uses):
-            return False  # computed at all of the band's turns, it would be where the guard forbids it
+            return False  # v would be computed in all iterations of the band, also where the guard is false
         nest = min((t.nest for t, _ in uses), key=lambda n: n.root.id)  # type: ignore[attr-defined]
         assert isinstance(nest, Nest)
         if len(nest.members) >= MOST_MEMBERS or sum(map(cost, [*nest.statements, v])) > MOST_NEST_OPERATIONS:
@@ -211,19 +240,19 @@ class Placer(Layouts):
         inside = [s for s in uses if s[0].nest is nest]
         keep = v.tensor in self.outputs or v.is_next_state or len(inside) < len(uses)
         if operands(v) and any(deciding(m.body) for m in nest.statements):
-            return False  # its rows would be the loops that are to be written out
+            return False  # the rows of the contraction would be loops that must be fully unrolled
         if nest.root.region != v.region or any(t.region != v.region for t, _ in uses):
             return False
         if keep and (operands(v) or any(t.nest.root.id < nest.root.id for t, _ in uses)):  # type: ignore[attr-defined]
             return False
         if keep and (v.level < nest.root.level or self.called.get(v.tensor, math.inf) < nest.root.id):
-            return False  # somebody waits for it
+            return False  # a reader in an earlier segment, or a hand-written kernel before this nest, needs it sooner
         decide = frozenset().union(*map(symbols, deciding(v.body)))
         at = {a: i for a, i in self.mapped(v, inside, nest).items() if decide.isdisjoint(symbols(v.axes[a]))}
         if keep and not covers(v, at):
-            return False  # this nest needs a part of it only
+            return False  # this nest computes only some of v's elements, but other readers need all of them
         if v.into and any(single(i) is None for i in at.values()):
-            return False  # who reads a part finds it by the loops of its axes
+            return False  # readers address a part by the loops of its axes: each index must be a single loop
         got = set().union(*(symbols(i) for i in at.values()))
         band = [s for s in nest.band if s in got]
         if band != nest.band:
@@ -246,30 +275,35 @@ class Placer(Layouts):
         return True
 
     def starves(self, v: Value, at: dict[int, Dim], nest: Nest, band: Sequence[Symbol]) -> bool:
-        """Would v as a member of a nest with this band leave one thread with work that several could share?
+        """Tell whether v, as a member of a nest with this band, would leave one thread with work that several threads could
+        share.
 
-        Threads share the turns of a band. A size that only the run knows counts as 1 there. Example: a network that normalises over groups
-        of channels, run on a batch of one. With [batch] as the band of a nest over [batch, 64, 64, 32], all its work is one thread's.
+        Threads share the iterations of a band. Sizes that are known only at run time count as 1 there. Example: a network
+        that normalises over groups of channels, run on a batch of one. If the band of a nest over [batch, 64, 64, 32] were
+        [batch], one thread would do all its work.
         """
-        turns = product(map(extent, band))
-        if self.machine.guess(turns, 1) >= PARTS:
+        iterations = product(map(extent, band))
+        if self.machine.guess(iterations, 1) >= PARTS:
             return False
         own = [s for a, x in enumerate(v.axes) if a not in at for s in covering_loops(x) or ()]
         rest = [s for s in nest.root.variables if s not in band]
         work = [product(map(extent, [*free, *x.loops])) for x, free in ((v, own), (nest.root, rest)) if free]
-        ones: dict[Symbol, Dim] = dict.fromkeys(symbols(turns), 1)
+        ones: dict[Symbol, Dim] = dict.fromkeys(symbols(iterations), 1)
         return any(self.machine.guess(substitute(n, ones), self.machine.small) >= LEAST_SHARED_WORK for n in work)
 
     def fits(self, v: Value, at: dict[int, Dim], nest: Nest) -> bool:
+        """Tell whether scratch for eight rows of v fits in half of L2, in a nest that does not read B panel by panel.
+
+        Sizes that are known only at run time are guessed small: if scratch turns out larger than the cache, it is no worse
+        than a buffer.
+        """
         free = product(n for a, n in enumerate(v.shape) if a not in at and not (deciding(v.body) and is_short(n)))
         if self.machine.guess(free, self.machine.small) * 8 * v.tensor.dtype.itemsize > self.machine.l2 // 2:
-            return (
-                False  # of a size that is not known a small one is thought: scratch too large for a cache is no worse than a buffer
-            )
+            return False
         return nest.tile is None or not self.b_exceeds_cache(nest.tile)
 
     def root(self, v: Value, uses: Sequence[Use]) -> bool:
-        """A buffer, and a nest of its own, its loops in the order of the buffer's axes."""
+        """Give v a buffer and a nest of its own, whose loops follow the order of the buffer's axes. This rule always applies."""
         if not operands(v):
             v = self.refine(v)
         self.layout(v)
@@ -286,10 +320,11 @@ class Placer(Layouts):
         nest.band = sorted((s for s in v.variables if s is not vector), key=lambda s: -self.machine.guess(moves(store, s)))
         return True
 
-    # ---- what the rules ask -------------------------------------------------------------------------------------------------
+    # ---- conditions that the rules check ------------------------------------------------------------------------------------
 
     def mapped(self, v: Value, uses: Sequence[Use], nest: Nest) -> dict[int, Dim]:
-        """The axes of v that every site reads at one and the same loops of the band."""
+        """Map each axis of v that all uses read at the same index to that index, if it consists of loops of the nest's band.
+        -> {axis: index}"""
         out: dict[int, Dim] = {}
         for axis, a in enumerate(v.axes):
             found = {r.indices[axis] for _, r in uses}
@@ -299,10 +334,11 @@ class Placer(Layouts):
         return out
 
     def attach(self, v: Value, nest: Nest, r: Read) -> None:
+        """Make v a member of the nest, its axes replaced by the indices at which r reads it."""
         self.attach_axes(v, nest, {a: i for a, i in enumerate(r.indices) if symbols(v.axes[a])})
 
     def attach_axes(self, v: Value, nest: Nest, at: dict[int, Dim]) -> None:
-        """v's axes become indices over the nest's loops."""
+        """Replace v's axes by these indices over the nest's loops, in its body and in the place that it is written to."""
         env = {next(iter(symbols(v.axes[a]))): i for a, i in at.items()}
         assert v.body is not None
         v.body = replace(v.body, env)
@@ -312,7 +348,7 @@ class Placer(Layouts):
         self.note(v)
 
     def wrap(self, v: Value) -> Value:
-        """A contraction lives in a tile always: v becomes the statement (the identity) that takes its sums."""
+        """Split contraction v into a TILE, which is returned, and the statement v, which now only reads the tile's sums."""
         sums = Tensor(v.tensor.dtype, v.shape, f"{v.tensor.name}.sums")
         t = self.values[sums] = Value(sums)
         t.axes, t.loops, t.fn, t.body, t.region, t.nest, t.place = v.axes, v.loops, v.fn, v.body, v.region, v.nest, "TILE"
@@ -323,18 +359,23 @@ class Placer(Layouts):
         return t
 
     def contraction(self, v: Value) -> Operands:
+        """Return the operands of contraction v."""
         o = operands(v)
         assert o is not None
         return o
 
     def b_exceeds_cache(self, v: Value) -> bool:
-        """Is B of contraction v too large to be read again for each block of rows? Not for what is known of it, if its size is not."""
+        """Tell whether B of contraction v takes more than a quarter of L2, so that it should not be read again for each block
+        of rows.
+
+        Sizes that are known only at run time are guessed small.
+        """
         o = self.contraction(v)
         size = self.machine.guess(product(extent(s) for s in o.columns + o.k), self.machine.small)
         return size * v.tensor.dtype.itemsize > self.machine.l2 // 4
 
     def batched_b_exceeds_cache(self, v: Value) -> bool:
-        """Has contraction v a B for each of its batches, all of them together too large for a cache?"""
+        """Tell whether contraction v has a constant B for each of its batches, which together take more than a quarter of L2."""
         o = self.contraction(v)
         batches = product(extent(s) for s in o.batch if s in o.b.symbols)
         whole = product([batches, *(extent(s) for s in o.columns + o.k)])
@@ -345,7 +386,8 @@ class Placer(Layouts):
         )
 
     def fits_rows(self, v: Value, r: Read, nest: Nest) -> bool:
-        """May contraction v be computed for a block of rows of this nest?"""
+        """Tell whether contraction v can be computed for a block of rows of this nest: its rows and batches must be exactly
+        the nest's band."""
         o = self.contraction(v)
         at = {s: i for a, i in zip(v.axes, r.indices, strict=True) for s in symbols(a)}
         rows = [x for s in o.rows for x in covering_loops(at.get(s, value(s))) or (None,)]
@@ -355,8 +397,11 @@ class Placer(Layouts):
         )
 
     def refine(self, v: Value) -> Value:
-        """Where v's body asks for s // d and s % d of one of its loops, v gets two loops for it, and is written through the view
-        back: u[.., q, r, ..] with s = q d + r. Not where they don't divide it evenly, unless arms depend on s % d."""
+        """Split the loops of v by which its body reads s // d or s % d, until none is left. Return the refined value.
+
+        The new value u has two loops q, r with s = q d + r and writes u[.., q, r, ..] into v's buffer. A loop that d does not
+        divide evenly is split only if the cases of a piecewise expression depend on s % d.
+        """
         decide = deciding(v.body)
         for atom in quotients(v):
             s, d = single(atom.left), atom.right
@@ -370,6 +415,8 @@ class Placer(Layouts):
         return v
 
     def split_axis(self, v: Value, axis: int, d: int) -> Value:
+        """Replace v by a new value in which this axis is split into two of extents ceil(n / d) and d; it writes into v's
+        buffer. Return it."""
         target, where = v.into or (v.tensor, v.axes)
         n = v.shape[axis]
         shape = [*v.shape[:axis], ceil_divide(n, d), d, *v.shape[axis + 1 :]]
@@ -392,27 +439,31 @@ class Placer(Layouts):
 
 
 PARTS = 8
-"""Turns of a band, at the least, for work that is worth sharing."""
+"""Iterations that a band must have at least, to give several threads work."""
 MOST_OPERATIONS = 100
-"""Of one statement, in units of `cost`: the expression is walked recursively, and rebuilt for each value that it takes up."""
+"""Largest cost of one statement, in units of `cost`: expressions are walked recursively and rebuilt for each value that is
+inlined."""
 MOST_MEMBERS = 64
-"""Of one nest: longer chains become several kernels, so that the time to compile them grows with their length and not its square."""
+"""Largest number of members of a nest. Longer chains become several kernels, so that compile time grows linearly with their
+length."""
 MOST_NEST_OPERATIONS = 512
-"""Of all statements of a nest, in units of `cost`: past it, what a buffer between two kernels takes is little beside what they do, and long
-chains become many nests that are alike and share one kernel."""
+"""Largest cost of all statements of a nest, in units of `cost`. Beyond it, writing a buffer between two kernels costs little
+compared with their work, and long chains split into many equal nests that share one kernel."""
 
 
 def covers(v: Value, at: dict[int, Dim]) -> bool:
-    """Do these axes of v run through all of their elements, each beside all of the others? Not along a diagonal, where two move together."""
+    """Tell whether these indices reach every element of v's axes in every combination; a diagonal, where two axes share a
+    loop, does not."""
     loops = [(covering_loops(i) or [], v.shape[a]) for a, i in at.items()]
     apart = len({s for own, _ in loops for s in own}) == sum(len(own) for own, _ in loops)
     return apart and all(product(map(extent, own)) == n for own, n in loops)
 
 
 def loops_of(r: Read) -> set[Symbol]:
+    """Collect the symbols in the indices of r."""
     return set().union(*(symbols(i) for i in r.indices))
 
 
 def is_short(n: Dim) -> bool:
-    """May a loop of this extent be written out?"""
+    """Tell whether a loop of this extent may be fully unrolled."""
     return isinstance(n, int) and n <= MOST_FULLY_UNROLLED

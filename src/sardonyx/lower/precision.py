@@ -1,15 +1,17 @@
-"""Intermediate results of f16 and bf16 models stay in f32: what is computed in f32 is rounded where it leaves the program, not before.
+"""Keep intermediate results of f16 and bf16 models in f32. They are computed in f32 anyway; rounding them between nodes is
+skipped.
 
     a = f16(f32(x) + f32(y))          a = f32(x) + f32(y)               a: f16 -> f32
     b = a[permuted]             ->    b = a[permuted]                   b: f16 -> f32
     z = f16(f32(b) * f32(w))          z = f16(b * f32(w))               an output
 
-1. A value that is rounded to a narrow float is kept in f32 instead: its readers get what they widened anyway.
-2. Values that only move such values (views, selections, parts of a whole and the whole) are kept in f32 with them.
-3. A reader that wants the narrow float itself (a cast to integers, an output, a state of a loop) rounds it.
+1. A value that is rounded to a narrow float is kept in f32 instead: readers that would widen it read it as it is.
+2. Values that only move such values (views, selections, parts and the tensor that they make up) are kept in f32 with them.
+3. A reader that needs the narrow float itself (a cast to integers, an output, a state of a loop) rounds it.
 
-Outputs, inputs, constants, states of loops and what hand-written kernels read or write keep their dtype, and so does what a Cast of the
-model makes (`Tensor.rounded`): there the model asks for the rounding. onnxruntime does likewise on processors without arithmetic in f16.
+Outputs, inputs, constants, states of loops, and operands and results of hand-written kernels keep their dtype. So does the
+result of the model's own Cast (`Tensor.rounded`), since there the model asks for rounding. onnxruntime does the same on
+processors without f16 arithmetic.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ NARROW = (f16, bf16)
 
 
 def keep_wide(values: dict[Tensor, Value], kept: Container[Tensor]) -> None:
-    """Replaces narrow values by f32 ones where that saves a rounding. kept: what others read as it is."""
+    """Replace narrow values by f32 values where that avoids a rounding. kept: tensors that must stay as they are."""
     chosen = choose(values, kept)
     wider = {t: widened(t) for t in chosen}
     for t, w in wider.items():
@@ -44,7 +46,7 @@ def keep_wide(values: dict[Tensor, Value], kept: Container[Tensor]) -> None:
 
 
 def choose(values: Mapping[Tensor, Value], kept: Container[Tensor]) -> set[Tensor]:
-    """The narrow values that are kept in f32."""
+    """Select the narrow values to keep in f32."""
     chosen: set[Tensor] = set()
     for t, v in sorted(values.items(), key=lambda item: item[1].id):
         if not may_widen(v, kept):
@@ -59,6 +61,7 @@ def choose(values: Mapping[Tensor, Value], kept: Container[Tensor]) -> set[Tenso
 
 
 def may_widen(v: Value, kept: Container[Tensor]) -> bool:
+    """Tell whether v is a narrow value that is computed pointwise here and whose dtype nothing outside fixes."""
     t = v.tensor
     fixed = v.constant or v.fn or t.rounded or t in kept or t.region is not None or t.call is not None
     computed = v.body is not None or bool(t.parts)
@@ -66,7 +69,7 @@ def may_widen(v: Value, kept: Container[Tensor]) -> bool:
 
 
 def gains(e: Expr | None, chosen: Container[Tensor]) -> bool:
-    """Does e, a narrow float, round a number in f32, or move one that is kept so?"""
+    """Tell whether narrow expression e rounds a computed f32 number, or moves a value that is kept in f32."""
     if isinstance(e, Cast):
         return e.args[0].dtype is f32 and not isinstance(e.args[0], Const)
     if isinstance(e, Select):
@@ -75,14 +78,14 @@ def gains(e: Expr | None, chosen: Container[Tensor]) -> bool:
 
 
 def widened(t: Tensor) -> Tensor:
-    """A tensor of f32 in t's place."""
+    """Make the f32 tensor that replaces t."""
     w = Tensor(f32, t.shape, t.name)
     w.id, w.origin, w.axes, w.loops, w.into = t.id, t.origin, t.axes, t.loops, t.into
     return w
 
 
 def replaced(v: Value, wider: Mapping[Tensor, Tensor]) -> Value:
-    """v, not yet placed, as the value of its tensor in f32."""
+    """Make the Value of v's f32 tensor; v must not be placed yet."""
     out = Value(wider[v.tensor])
     out.axes, out.loops, out.body, out.region, out.place = v.axes, v.loops, v.body, v.region, v.place
     out.into = v.into and (wider[v.into[0]], v.into[1])
@@ -90,18 +93,18 @@ def replaced(v: Value, wider: Mapping[Tensor, Tensor]) -> Value:
 
 
 class Rewrite:
-    """Expressions over the wider tensors."""
+    """Rewrites expressions to read the f32 tensors."""
 
     def __init__(self, wider: Mapping[Tensor, Tensor]) -> None:
         self.wider = wider
         self.known: dict[tuple[Expr, bool], Expr] = {}
 
     def same(self, e: Expr) -> Expr:
-        """e, of the same dtype."""
+        """Rewrite e, keeping its dtype."""
         return self._memo(e, False)
 
     def exact(self, e: Expr) -> Expr:
-        """e, a narrow float, in f32: not rounded, if it was to be rounded from f32."""
+        """Rewrite narrow expression e as f32: a final rounding from f32 is dropped."""
         return self._memo(e, True)
 
     def _memo(self, e: Expr, wide: bool) -> Expr:

@@ -1,10 +1,13 @@
-"""Repeated bodies as statements: which tensors stand in which body, and how state goes in, round and out.
+"""Turn repeated bodies into statements: find the bodies that each tensor is computed in, and move state into, through and out
+of them.
 
-before            halves[0] = initial             parts written into their wholes
-each iteration t  state = halves[t % 2]           a view
-                  whole[t] = value
-                  halves[(t + 1) % 2] = update
-after t           final = halves[t % 2]           a view: of the number of iterations, trip or done
+A state has a buffer with two copies (double buffering): iteration t reads copy t % 2 and writes the other one.
+
+    before            buffers[0] = initial            parts written into their wholes
+    each iteration t  state = buffers[t % 2]          an index map
+                      whole[t] = value
+                      buffers[(t + 1) % 2] = update
+    after n of them   final = buffers[n % 2]          an index map; n is the trip count, or the iterations done
 
 A branch of an If is a body of at most one iteration: whole = value.
 """
@@ -26,13 +29,13 @@ Path = tuple[Region, ...]
 
 
 def regions_of(values: Iterable[Tensor]) -> list[Region]:
-    """The regions whose results are among the tensors, outer ones before those inside them."""
+    """List the regions whose results are among the tensors, outer regions before inner ones."""
     found = dict.fromkeys(r for t in values if t.region is not None for r in t.region.both)
     return sorted(found, key=lambda r: r.at)[::-1]
 
 
 def expand(values: dict[Tensor, Value]) -> set[Tensor]:
-    """Adds the statements that move state and stacks; returns the tensors that must have buffers of their own."""
+    """Add the statements that move states and stacked results. Return the tensors that must have buffers of their own."""
     kept: set[Tensor] = set()
     paths = find_paths(values)
     for t, v in list(values.items()):
@@ -57,16 +60,19 @@ def expand(values: dict[Tensor, Value]) -> set[Tensor]:
 
 
 INITIAL, UPDATES, STEP = 0.5, 0.35, 0.09
-"""How far before the region statements stand that put states into their buffers, and those that end an iteration; and over how much of
-that they are spread, so that no two stand at one place. """
+"""Positions of the added statements, as distances before the region's id: those that store initial states, and those that end an
+iteration. They are spread over a range of STEP, so that no two stand at one position."""
 
 
 def double_buffer(values: dict[Tensor, Value], region: Region, c: Carried, outer: Path, share: float) -> set[Tensor]:
-    """State in two buffers: iteration t reads one, t % 2, and writes the other. share: in [0, 1), of its place among states and stacks."""
+    """Create the double buffer of state c and the statements that fill it; return {the buffer}.
+
+    share: in [0, 1); the state's position among the region's states and stacks. outer: the bodies around the region.
+    """
     inner, iteration = (*outer, region), value(region.step)
     for t in (c.initial, c.update, c.state, c.final):
         values.setdefault(t, Value(t))
-    values[c.state].region, values[c.final].region = inner, outer  # also of a condition, which nobody may read
+    values[c.state].region, values[c.final].region = inner, outer  # also for a condition that no value reads
     buffers = Tensor(c.state.dtype, (2, *c.state.shape), c.state.name)
     buffers.id, buffers.origin = c.state.id, c.state.origin
     values[buffers] = Value(buffers)
@@ -83,7 +89,7 @@ def double_buffer(values: dict[Tensor, Value], region: Region, c: Carried, outer
 
 
 def statement(values: dict[Tensor, Value], target: Tensor, prefix: tuple[Dim, ...], source: Tensor, path: Path, at: float) -> Value:
-    """target[*prefix, i] = source[i], as a part of target."""
+    """Add the statement target[*prefix, i] = source[i], as a part of target. at: its position in the program."""
     part = Tensor(source.dtype, source.shape, f"{target.name}.from.{source.name}")
     part.id, part.origin = at, source.origin
     v = values[part] = Value(part)
@@ -94,6 +100,7 @@ def statement(values: dict[Tensor, Value], target: Tensor, prefix: tuple[Dim, ..
 
 
 def copy_of(values: dict[Tensor, Value], source: Tensor, path: Path, at: float) -> Tensor:
+    """Add a copy of source that is computed in these bodies. at: its position in the program."""
     copy = Tensor(source.dtype, source.shape, f"{source.name}.copy")
     copy.id, copy.origin = at, source.origin
     v = values[copy] = Value(copy)
@@ -105,10 +112,10 @@ def copy_of(values: dict[Tensor, Value], source: Tensor, path: Path, at: float) 
 
 
 def find_paths(values: Iterable[Tensor]) -> dict[Tensor, Path]:
-    """For each tensor the bodies that it must be computed in, the outermost first.
+    """Return, for each tensor, the bodies that it must be computed in, outermost first.
 
-    These are the bodies whose state or iteration it depends on, and those around them: a body stands inside another one if anything
-    that it is given, counts or computes depends on that.
+    These are the bodies whose state or counter it depends on, and the bodies around those. A body stands inside another one
+    if anything that it reads, computes, or takes its trip count from depends on that one's state or counter.
     """
     tensors = sorted(values, key=lambda t: t.id)
     regions = regions_of(tensors)
@@ -137,7 +144,8 @@ def find_paths(values: Iterable[Tensor]) -> dict[Tensor, Path]:
 
 
 def own_regions(tensors: Iterable[Tensor], regions: Iterable[Region]) -> dict[Tensor, frozenset[Region]]:
-    """The bodies that a tensor depends on by itself: whose state it is, whose iteration it names, or which it may not leave."""
+    """Return the bodies that each tensor depends on directly: it is a state, names the counter, or may not be moved out of
+    the body."""
     steps = {r.step: r for r in regions}
     states = {c.state: r for r in regions for c in r.states}
     bodies = [r for r in regions if r.made is not None]
@@ -154,14 +162,14 @@ def own_regions(tensors: Iterable[Tensor], regions: Iterable[Region]) -> dict[Te
 
 
 def encloses(q: Region, r: Region) -> bool:
-    """Does body r stand in body q, as the model has it?"""
+    """Tell whether body r is nested in body q in the model."""
     return q is not r and q.made is not None and q.made[0] < r.at < q.made[1]
 
 
 def outside(
     tensors: Iterable[Tensor], regions: Iterable[Region], found: Mapping[Tensor, frozenset[Region]], order: Mapping[Region, int]
 ) -> dict[Region, frozenset[Region]]:
-    """For each region those that must stand around it, as far as is known."""
+    """Return, for each region, the regions that must enclose it according to what has been found so far."""
     steps = {r.step: r for r in regions}
     out: dict[Region, set[Region]] = {}
     for r in regions:
@@ -177,7 +185,7 @@ def outside(
 
 
 def most(size: Dim, path: Path) -> Dim:
-    """As large as a size, which may depend on the iterations of these bodies, ever is; never below zero."""
+    """Return the largest value of a size that may depend on the iterations of these bodies; never below zero."""
     for region in reversed(path):
         size = greatest(size, region.step, 0, maximum(region.trip - 1, 0))
     return size if not path or is_nonnegative(size) else maximum(size, 0)

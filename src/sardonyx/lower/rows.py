@@ -1,4 +1,5 @@
-"""The rows of a nest: which loops of the band count them, and how they are dealt out in blocks, each at most as tall as a tile."""
+"""The rows of a nest: which loops of the band count them, and how they are partitioned into blocks, each at most as tall as a
+tile."""
 
 from __future__ import annotations
 
@@ -30,9 +31,10 @@ from sardonyx.lower.values import Value, extent
 
 
 def fold_rows(builder: Builder) -> Rows:
-    """The band's last loop counts the rows; loops around it join it where every address allows that.
+    """Choose the band's last loop as the loop over rows, and merge the loops around it into it where all addresses allow
+    that.
 
-    A contraction without rows (one query for each key of its own) is of one row, whatever the band's last loop.
+    If a contraction has no rows (a query with keys of its own, say), the whole nest counts as having one row.
     """
     band = list(builder.nest.band)
     if not band or any(not contraction(v).rows for v in builder.contractions()):
@@ -52,7 +54,8 @@ def fold_rows(builder: Builder) -> Rows:
 
 
 def addresses(builder: Builder) -> tuple[list[Dim], list[Dim]]:
-    """(offsets in buffers that the nest's statements read and write, indices they use as numbers)"""
+    """Collect the offsets at which the nest's statements read and write buffers, and the indices that they use as numbers. ->
+    (offsets, indices)"""
     tiles = [v.tile for v in builder.nest.statements if v.tile]
     inside = builder.scratch_to_be() | {t.tensor for t in tiles}
     spots: list[Dim] = []
@@ -69,10 +72,11 @@ def addresses(builder: Builder) -> tuple[list[Dim], list[Dim]]:
 
 
 def pair_rows(rows: Rows, builder: Builder) -> Rows:
-    """Where the rows are so few that a tile takes several turns of the loop around them (7 x 7 pictures), a row is a turn of that
-    loop, and stands for `group` rows of the tile.
+    """Let one tile take the rows of several iterations of the loop around them, where there are few rows (images of 7 x 7,
+    say).
 
-    The rows of each A must lie at fixed distances, and all have the same B.
+    That outer loop then becomes the loop over rows, and each of its iterations stands for `group` rows of the tile. The rows
+    of every A must lie at constant distances, and all of them must have the same B.
     """
     contractions, m = builder.contractions(), rows.count
     tallest = min((builder.machine.tallest(tile_vectors(v, builder.machine)) for v in contractions), default=0)
@@ -95,14 +99,15 @@ def pair_rows(rows: Rows, builder: Builder) -> Rows:
 
 
 def tallest_block(rows: Rows, builder: Builder) -> int:
-    """The turns of the rows' loop that every tile of the nest takes at once."""
+    """Return the most iterations of the loop over rows that every tile of the nest can take at once; 8 or fewer in a nest
+    without tiles."""
     machine, m = builder.machine, rows.count
     heights = [machine.heights(m, tile_vectors(v, machine), rows.group, rows_clash(v, builder)) for v in builder.contractions()]
     return min(heights, default=min(8, m) if isinstance(m, int) and m else 8)
 
 
 def rows_clash(v: Value, builder: Builder) -> bool:
-    """Do the rows of A that a tile reads side by side share a place in the cache?"""
+    """Tell whether the rows of A that a tile reads together map to the same set of L1."""
     a = contraction(v).a
     if a.tensor in builder.scratch_to_be() or not builder.nest.band:
         return False
@@ -111,13 +116,15 @@ def rows_clash(v: Value, builder: Builder) -> bool:
 
 
 LEAST_BLOCKS = 8
-"""Without a tile few rows are dealt out one by one: those that turn out to be few, and those with much work each."""
+"""Blocks to make at least in nests without a tile, where there is much work or the number of rows is known only at run time."""
 
 
 def partition(rows: Rows, height: int, builder: Builder) -> Blocks:
-    """Blocks as equal as can be, of `height` turns at the most, and the loops around one, which define it.
+    """Partition the rows into blocks of nearly equal height, at most `height` iterations each; return the blocks and the
+    loops that count them.
 
-    Where B streams by, all blocks of a chunk of rows meet one panel before the next, and a chunk is what a cache holds.
+    If panels are outermost, rows are first grouped into chunks that fit the cache: all blocks of a chunk use one panel before
+    the next.
     """
     nest, machine, m, group = builder.nest, builder.machine, rows.count, rows.group
     count = ceil_divide(m, height)
@@ -125,7 +132,7 @@ def partition(rows: Rows, height: int, builder: Builder) -> Blocks:
         count = maximum(count, minimum(m, LEAST_BLOCKS))
     loops = list(rows.outer)
     panels = [panel_loop(nest.root, builder)] if nest.panels_outermost else []
-    chunks = chunks_of(rows, count, builder) if panels and height > 1 else 1  # from two rows on, so many equal blocks all have one
+    chunks = chunks_of(rows, count, builder) if panels and height > 1 else 1  # with height > 1 no block is empty
     chunks, together = alias(chunks), alias(ceil_divide(count, chunks))
     chunk, inner = variable("chunk", chunks), variable("block", together)
     own = contraction(nest.root).b.symbols if panels else frozenset()
@@ -143,17 +150,20 @@ def partition(rows: Rows, height: int, builder: Builder) -> Blocks:
 
 
 def least_rows(m: Dim, height: int, chunks: Dim) -> int:
-    """The least rows of a block of m that are dealt evenly, `height` at the most: if there are rows, there are as many as m's factor.
+    """Return a lower bound on the rows of a block, where m > 0 rows are partitioned evenly into blocks of at most `height`
+    rows.
 
-    c = ceil(m / height) blocks are one of all m rows or, as m > (c - 1) height, more with above height (c - 1) / c rows each, at least
-    height / 2. Dealt to chunks, c at the most, there are up to 2 c - 1 blocks: of above height (c - 1) / (2 c - 1), at least height / 3.
+    If m is a formula with constant factor f, m is at least f. c = ceil(m / height) blocks are one block of all m rows or, as
+    m > (c - 1) height, several blocks of more than height (c - 1) / c rows each, hence at least height / 2. Partitioned into
+    at most c chunks, there are up to 2 c - 1 blocks of more than height (c - 1) / (2 c - 1) rows each, hence at least height
+    / 3.
     """
     factor = primitive(m)[0] if isinstance(m, Int) else 1
     return max(min(factor, height // (2 if chunks == 1 else 3)), 1)
 
 
 def chunks_of(rows: Rows, blocks: Dim, builder: Builder) -> Dim:
-    """In how many parts the rows go past B, so that a part of A stays in half the cache."""
+    """Return the number of chunks into which to group the rows, so that the part of A that a chunk reads fits in half of L2."""
     o = contraction(builder.nest.root)
     alone = [s for s in o.k if any(symbols(i) == {s} for i in o.a.indices)]
     row = product(extent(s) for s in alone) * rows.group * o.a.tensor.dtype.itemsize

@@ -1,4 +1,4 @@
-"""The order of a program: kernels, the barriers between them, and the repeated parts."""
+"""The order of a program: calls of kernels, the barriers between them, and repeated bodies."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sardonyx.expr.tensor import Tensor
 from sardonyx.loop.nodes import Kernel
 
 SLACK = 256
-"""Bytes after each buffer that may be read, and in scratch written, by the last whole vectors."""
+"""Bytes after each buffer that the last whole vectors may read, and in scratch write."""
 
 
 @dataclass(eq=False)
 class Call:
-    """One kernel over tensors, in the order of its buffers, and sizes (the Dims of its size symbols).
+    """A call of one kernel: its arguments in the order of the kernel's buffers, and the values of the kernel's sizes.
 
-    work: roughly how many operations it does. alone: one thread does all of it.
+    work: an estimate of its operations. single_threaded: one thread does all of it. barrier: threads meet before the call.
     """
 
     kernel: Kernel
@@ -28,19 +28,23 @@ class Call:
     writes: frozenset[Tensor]
     origins: tuple[str, ...]
     checks: tuple[str, ...] = ()
-    barrier: bool = False  # before it
+    barrier: bool = False
     work: Dim = 0
     single_threaded: bool = False
 
     @property
     def reads(self) -> frozenset[Tensor]:
+        """The arguments that the call does not write."""
         return frozenset(self.arguments) - self.writes
 
 
 @dataclass(eq=False)
 class Repeat:
-    """The steps of a region, one iteration after the other; each begins after a barrier. flag: is there an iteration t? bool[2], at t % 2;
-    of a branch, which has one at most, a bool scalar. states: buffers that the first iteration finds written."""
+    """The steps of a repeated body. Each iteration begins with a barrier.
+
+    flag: decides whether an iteration runs: for a loop bool[2], read at t % 2 before iteration t; for a branch a bool scalar.
+    states: buffers that hold the initial states when the first iteration begins.
+    """
 
     region: Region
     steps: list[Step]
@@ -50,10 +54,12 @@ class Repeat:
 
     @property
     def writes(self) -> frozenset[Tensor]:
+        """Everything that the steps write."""
         return frozenset().union(*(s.writes for s in self.steps))
 
     @property
     def reads(self) -> frozenset[Tensor]:
+        """What the steps read and do not write, and the flag."""
         flags = () if self.flag is None else (self.flag,)
         return frozenset(flags).union(*(s.reads for s in self.steps)) - self.writes
 
@@ -63,7 +69,7 @@ Step = Call | Repeat
 
 @dataclass
 class Segment:
-    """Steps that run in one native call. Sizes that data decide are read between segments."""
+    """Steps that run in one native call. Sizes that data decide are read back between segments."""
 
     steps: list[Step] = field(default_factory=list)
     offsets: dict[Tensor, Dim] = field(default_factory=dict)  # bytes from the start of the segment's arena
@@ -72,6 +78,7 @@ class Segment:
 
 
 def calls(steps: Iterable[Step]) -> Iterator[Call]:
+    """Yield all calls, those in repeated bodies included."""
     for s in steps:
         if isinstance(s, Call):
             yield s
@@ -80,29 +87,30 @@ def calls(steps: Iterable[Step]) -> Iterator[Call]:
 
 
 def work(steps: Iterable[Step]) -> Dim:
-    """Roughly how many operations the steps do."""
+    """Estimate the operations that the steps do."""
     return sum((s.work if isinstance(s, Call) else repeated_work(s) for s in steps), start=0)
 
 
 def repeated_work(s: Repeat) -> Dim:
-    """At most so many, as far as the number of iterations is known."""
+    """Return an upper estimate of the operations of a loop: the trip count, limited to MOST_ITERATIONS, times the most that
+    an iteration does."""
     trip, once = s.region.trip, work(s.steps)
     return minimum(trip, MOST_ITERATIONS) * greatest(once, s.region.step, 0, maximum(trip - 1, 0))
 
 
 MOST_ITERATIONS = 1 << 20
-"""A loop that may go on for ever is taken to have so many."""
+"""The number of iterations assumed at most for a loop that may run forever."""
 
 
 def place_barriers(steps: Sequence[Step], repeated: bool = False) -> None:
-    """A barrier stands before a step that reads what another step has written since the last barrier, or writes what it has read.
+    """Put a barrier before each step that reads what was written since the last barrier, or writes what was read since.
 
-    Parts of one whole may be written side by side, and calls that follow each other and are done by one thread alone have an order
-    anyway (runtime.steps). A repeated body begins with a barrier of its own.
+    Calls that write parts of one tensor need no barrier between them. Nor do consecutive single-threaded calls: the same
+    thread runs them, in order (runtime.steps). Each repeated body begins with a barrier.
     """
     wrote: set[Tensor] = set()
     read: set[Tensor] = set()
-    shared: set[Tensor] = set()  # of these, what may not have been touched by the thread that does this step
+    shared: set[Tensor] = set()  # those that threads other than the one of single-threaded calls may have touched
     for i, step in enumerate(steps):
         if isinstance(step, Repeat):
             place_barriers(step.steps, repeated=True)
@@ -121,4 +129,5 @@ def place_barriers(steps: Sequence[Step], repeated: bool = False) -> None:
 
 
 def bytes_of(t: Tensor) -> Dim:
+    """Return the bytes of t's elements."""
     return product(t.shape) * t.dtype.itemsize

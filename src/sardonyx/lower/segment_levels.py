@@ -1,6 +1,8 @@
-"""Which segment a value can be computed in: those that need a size that data decide come after the segment that computes it.
+"""Assign each value to the first segment in which it can be computed: after the segment that computes its data-dependent
+sizes.
 
-A repeated body is run in one segment: all that stands in it waits for what any of it needs."""
+A repeated body runs in one segment. All values in it wait for everything that any of them needs.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,11 @@ from sardonyx.lower.values import Value, depends_on, reads_of
 
 
 def mark_levels(values: Mapping[Tensor, Value], readbacks: Sequence[DataSymbol]) -> None:
-    """Sets each value's `level`: that of what it is made of, and one more than that of what decides its sizes."""
+    """Set the `level` of each value: at least those of its operands, and one more than those of the tensors that decide its
+    sizes."""
     bodies: dict[Region, int] = {}
     moving = bool(readbacks)
-    while moving:  # more than once only for repeated bodies
+    while moving:  # a second pass is needed only for repeated bodies
         moving = False
         for v in sorted(values.values(), key=lambda v: v.id):
             level = min(max(level_of(v, values), *(bodies.get(r, 0) for r in v.region), 0), len(readbacks))
@@ -32,7 +35,7 @@ def mark_levels(values: Mapping[Tensor, Value], readbacks: Sequence[DataSymbol])
 
 
 def level_of(v: Value, values: Mapping[Tensor, Value]) -> int:
-    """As far as it can be told from the levels of others."""
+    """Return v's level, from the present levels of the values that it depends on."""
     made_of = [r.tensor for r in reads_of(v)] + list(v.tensor.call.inputs if v.tensor.call else ())
     made_of += [r.flag for r in v.region if r.flag is not None]
     level = max((values[t].level for t in made_of if t in values), default=0)

@@ -1,7 +1,7 @@
-"""Nests that differ in nothing but the tensors they stand for share one kernel, which is built once.
+"""Build one kernel for all nests that differ only in their tensors.
 
-The signature of a nest is all that its kernel is made from, its loops and tensors renamed in the order of their appearance. Sizes of the
-model keep their names: a kernel is called with them.
+The signature of a nest is everything that its kernel is made from, with loops and tensors numbered in the order of their
+appearance. Sizes of the model keep their names, since they are arguments of the kernel.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ from sardonyx.lower.values import Panels, Value, transform
 
 
 class Shared(NamedTuple):
-    """A kernel; the positions of its arguments among a nest's tensors; the counters of the repeated bodies that the nest it was built
-    from stood in; what its own sizes stand for; and roughly how many operations it does."""
+    """A kernel and how to call it for a nest of its signature.
+
+    positions: of its arguments among the nest's tensors; counters: the loop counters of the nest that it was built from;
+    sizes: the values of sizes that are its own; work: an estimate of its operations.
+    """
 
     kernel: Kernel
     positions: tuple[int, ...]
@@ -37,14 +40,15 @@ class Shared(NamedTuple):
 
 @dataclass
 class Kernels:
-    """The kernels built so far, by their nests' signatures."""
+    """The kernels built so far, by the signatures of their nests."""
 
     built: dict[Hashable, Shared] = field(default_factory=dict)
 
     def build(
         self, nest: Nest, values: Mapping[Tensor, Value], machine: Machine, single_threaded: bool = False
     ) -> tuple[Kernel, list[Tensor], list[Dim], Dim]:
-        """The nest's kernel, the tensors its buffers stand for, in order, its sizes, in order, and its work. alone: one thread does it."""
+        """Return the nest's kernel, the tensors of its buffers, the values of its sizes, and its work. single_threaded: one
+        thread computes all."""
         signature = Signature(values)
         key = signature.of(nest), single_threaded
         if key not in self.built:
@@ -62,12 +66,12 @@ class Kernels:
 
 
 def counters(nest: Nest) -> tuple[Symbol, ...]:
-    """Of the repeated bodies that the nest stands in."""
+    """List the iteration counters of the repeated bodies that contain the nest."""
     return tuple(region.step for region in nest.root.region)
 
 
 class Signature:
-    """Names for the tensors and loops of one nest, in the order in which they appear."""
+    """Numbers the tensors and loops of one nest in the order of their appearance."""
 
     def __init__(self, values: Mapping[Tensor, Value]) -> None:
         self.values = values
@@ -75,6 +79,7 @@ class Signature:
         self.loops: dict[Symbol, Dim] = {}
 
     def of(self, nest: Nest) -> Hashable:
+        """Return the nest's signature. Nests of equal signature have equal kernels."""
         for depth, step in enumerate(counters(nest)):
             assert step.extent is not None
             self.loops[step] = value(Symbol(f"turn{depth}", self.dim(step.extent)))
@@ -92,22 +97,24 @@ class Signature:
             *(self.name(v.tensor) for v in nest.members),
         )
         kinds, seen = [], 0
-        while seen < len(self.tensors):  # a part brings in its whole
+        while seen < len(self.tensors):  # describing a part may add its whole
             kinds.append(self.kind(list(self.tensors)[seen]))
             seen += 1
         return written, shape, tuple(kinds)
 
     def name(self, t: Tensor) -> int:
+        """Return the number of tensor t; a new one for a tensor not seen before."""
         return self.tensors.setdefault(t, len(self.tensors))
 
     def dim(self, d: Dim) -> Dim:
+        """Replace the loops in d by their numbered stand-ins."""
         return substitute(d, self.loops)
 
     def dims(self, found: Iterable[Dim]) -> tuple[Dim, ...]:
         return tuple(map(self.dim, found))
 
     def expr(self, e: Expr | None) -> Expr | None:
-        """e with every read as a load of a buffer that stands for the tensor."""
+        """Rewrite e with a numbered buffer for each tensor and a numbered symbol for each loop."""
 
         def on_read(r: Read) -> Expr:
             buffer = stand_in(self.name(r.tensor), r.dtype)
@@ -117,6 +124,7 @@ class Signature:
         return None if e is None else replace(transform(e, on_read), self.loops)
 
     def statement(self, v: Value) -> Hashable:
+        """Describe one statement: its body, axes, reduction, and where it writes."""
         return (
             self.name(v.tensor),
             None if v.tile is None else self.name(v.tile.tensor),
@@ -131,7 +139,7 @@ class Signature:
         )
 
     def kind(self, t: Tensor) -> Hashable:
-        """What a kernel knows of a tensor beyond the statement that computes it."""
+        """Describe a tensor beyond its statement: dtype, shape, strides, the tensor that it is a part of."""
         v = self.values[t]
         into: Hashable = None
         if v.into is not None:
@@ -142,9 +150,11 @@ class Signature:
 
 @functools.cache
 def stand_in(position: int, dtype: DType) -> Buffer:
+    """Return the buffer that stands for the tensor of this number."""
     return Buffer(f"t{position}", dtype)
 
 
 @functools.cache
 def axis(number: int) -> Dim:
+    """Return the symbol that stands for the stride of this axis."""
     return value(Symbol(f"axis{number}"))

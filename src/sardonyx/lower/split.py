@@ -1,7 +1,8 @@
-"""Long nests of little work, taken apart: each statement is a nest of its own.
+"""Split nests of many tiny statements into one nest per statement, so that equal statements share a kernel.
 
-Values of a few elements that are computed one after the other share nothing but a call, which takes nanoseconds. Taken apart, those of the
-same form share a kernel (lower.sharing): creating a graph of very many small nodes takes what its different forms take, not their number.
+Computing values of a few elements in one nest saves only calls, each of which takes nanoseconds. As nests of their own,
+statements of one form share a kernel (lower.sharing): compiling a graph of very many small nodes then takes time for its
+distinct forms only.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from sardonyx.lower.place import Nest
 from sardonyx.lower.values import Value, quotients
 
 LEAST_STATEMENTS = 8
-"""Of a nest that is taken apart."""
+"""Statements that a nest must have to be split."""
 
 
 class Placed(NamedTuple):
-    """A nest, the place of its call in the order of the program, and whether one thread is to do all of it."""
+    """A nest, the position of its call in the program, and whether one thread must compute all of it."""
 
     at: float
     nest: Nest
@@ -27,7 +28,7 @@ class Placed(NamedTuple):
 
 
 def split_nests(nests: Sequence[Nest]) -> Iterator[Placed]:
-    """The nests in order, some of them as several."""
+    """Yield the nests in order; nests of many tiny statements are split into one nest per statement."""
     for nest in nests:
         if is_long(nest):
             yield from (Placed(nest.root.id, piece, True) for piece in pieces(nest))
@@ -36,19 +37,20 @@ def split_nests(nests: Sequence[Nest]) -> Iterator[Placed]:
 
 
 def is_long(nest: Nest) -> bool:
-    """Has the nest many statements, each one plain, and with little to do?"""
+    """Tell whether the nest has many statements, all of them plain and tiny, and none that writes into another tensor."""
     if len(nest.members) < LEAST_STATEMENTS - 1 or nest.panels_outermost or nest.tile is not None:
         return False
     return all(v.into is None and not v.is_next_state for v in nest.members) and all(map(is_plain, nest.statements))
 
 
 def is_plain(v: Value) -> bool:
-    """Is v computed the same way wherever it stands, in no time?"""
+    """Tell whether v is pointwise or a plain reduction of little work, with no tile and no loop that would be split or
+    unrolled."""
     return v.tile is None and not v.contracts and not deciding(v.body) and not quotients(v) and is_tiny(v.work)
 
 
 def pieces(nest: Nest) -> list[Nest]:
-    """A nest for each statement, over the same band, in their order; every value has a buffer."""
+    """Make one nest per statement, over the same band and in the same order; every value gets a buffer."""
     out = [Nest(v, list(nest.band)) for v in nest.statements]
     for piece in out:
         piece.root.place, piece.root.stored, piece.root.nest = "ROOT", False, piece

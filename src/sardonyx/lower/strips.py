@@ -1,19 +1,22 @@
-"""Pictures made in strips: a sum, and the windows over it, for a few rows at a time, so that what lies between stays in the cache.
+"""Overlapped row tiling of feature maps: compute a contraction and the windows over it for a few rows at a time, so that the
+feature map between them stays in the cache.
 
-    e[n, c, start + y, x]  = f(sum over i of ...)                      a feature map, y < H, inside of a border
-    d[n, c, h, w]          = g(sum over p, q of e[n, c, m h + p, ..])   windows that overlap
-    z[n, o, h, w]          = f'(sum over c of d[n, c, h, w] ...)        if d is read by nothing else
+    e[n, c, start + y, x]  = f(sum over i of ...)                      a feature map with y < H, inside a border
+    d[n, c, h, w]          = g(sum over p, q of e[n, c, m h + p, ..])   overlapping windows
+    z[n, o, h, w]          = f'(sum over c of d[n, c, h, w] ...)        if nothing else reads d
 
-becomes a repeated body over the strips of all images: R rows of the last statement at a time, from h0 = R (step mod strips),
+becomes a loop over the strips of all images. One strip computes R rows of the last statement, from h0 = R (step mod strips)
+on:
 
-    e'[c, start + r, x]    the picture's rows base + r, r < H', inside of the same border: a picture of less height
-    d'[c, r, w]            from the rows m (h0 + r) + p - base of e'
+    e'[c, start + r, x]    rows base + r of the feature map, r < H', inside the same border: a feature map of less height
+    d'[c, r, w]            from rows m (h0 + r) + p - base of e'
     z[n, o, h0 + r, w]     = ...
 
-H' rows are as many as the windows of R rows reach; base is where they begin, but never outside of the feature map: the border of e' is then
-that of e where a strip is at the picture's edge, and is not read elsewhere. Rows that two strips reach are computed twice.
+H' is the number of rows that the windows of R rows reach. `base` is the first such row, clamped to the feature map: at the
+edge of the image, the border of e' is the border of e; elsewhere the border is not read. Rows that two strips reach are
+computed twice.
 
-The widening layers of mobile networks are such: e is several times as large as what goes in and what comes out.
+The expanding layers of mobile networks profit most: e is several times larger than their input and output.
 """
 
 from __future__ import annotations
@@ -42,15 +45,16 @@ from sardonyx.lower.machine import Machine
 from sardonyx.lower.values import Value, extent, reads_of, transform
 
 LEAST_POINTS = 256
-"""Outputs in the rows of a strip: with fewer its sums are too low to run at full speed, and threads wait for each other too often."""
+"""Fewest elements of output per channel in a strip: below that, tiles are too low to run at full speed, and barriers come too
+often."""
 STRIP_SECONDS = 5e-6
-"""Seconds that a further strip costs: its kernels start, and the team meets."""
+"""Seconds that one more strip costs: its kernels start, and the threads meet at barriers."""
 LEAST_GAIN = 1.5
-"""How many times the time that strips cost must be saved."""
+"""Strips are used if the time that they save is at least this many times what they cost."""
 
 
 def make_strips(values: dict[Tensor, Value], kept: Container[Tensor], machine: Machine) -> None:
-    """Rewrites the chains for which it pays. kept: what must remain as it is."""
+    """Rewrite the chains of values for which strips pay. kept: tensors that must stay as they are."""
     readers = readers_of(values.values())
     for v in sorted(values.values(), key=lambda v: v.id):
         chain = find_chain(v, values, readers, kept) if v.fn and not v.region and not v.constant and v.place is None else None
@@ -63,14 +67,14 @@ def make_strips(values: dict[Tensor, Value], kept: Container[Tensor], machine: M
 
 
 def choose(c: Chain, machine: Machine) -> int | None:
-    """The rows of outputs of a strip; None where strips would not pay. From extents alone, for one image."""
+    """Return the rows of output per strip, or None where strips do not pay. Decided from the extents of one image alone."""
     w = c.windows
     row = (
         machine.guess(product(n for a, n in enumerate(c.feature_map.shape) if a not in (w.axis, w.image)))
         * c.feature_map.tensor.dtype.itemsize
     )
     budget = machine.l2 // 2 - sum(weights(u.value, machine) for u in (c.above[0], *c.below))
-    if row * c.height <= budget:  # one image at a time
+    if row * c.height <= budget:  # a strip can be a whole image
         large = w.image is not None and row * c.height > machine.l2 // 4
         return c.outputs if large and points(c, c.outputs, machine) >= LEAST_POINTS else None
     most = (budget // row - w.reach) // w.step + 1
@@ -79,13 +83,13 @@ def choose(c: Chain, machine: Machine) -> int | None:
     strips = -(-c.outputs // most)
     rows = -(-c.outputs // strips)
     again = strips * c.rows(rows) - c.height
-    saved = 3 * row * c.height / machine.bandwidth  # written, read before it is written, read
+    saved = 3 * row * c.height / machine.bandwidth  # write, the read for ownership before it, and the read
     price = again * operations(c.above[0], machine) / machine.flops + strips * STRIP_SECONDS
     return rows if saved > LEAST_GAIN * price else None
 
 
 def points(c: Chain, rows: int, machine: Machine) -> int:
-    """Outputs of so many rows of an image, in one channel."""
+    """Count the elements of output in so many rows of an image, per channel."""
     w = c.windows
     others = set().union(*(q.symbols for q in reads_of(w.value) if q is not w.read))
     free = [s for s in w.value.variables if s not in others and s not in (w.link.image, w.link.row)]
@@ -93,12 +97,12 @@ def points(c: Chain, rows: int, machine: Machine) -> int:
 
 
 def weights(v: Value, machine: Machine) -> int:
-    """Bytes of weights that a sum reads."""
+    """Estimate the bytes of weights that a sum reads."""
     return sum(machine.guess(product(r.tensor.shape)) * r.dtype.itemsize for r in reads_of(v) if v.fn and r.tensor.data is not None)
 
 
 def operations(u: Link, machine: Machine) -> int:
-    """For one row of an image."""
+    """Estimate the operations for one row of one image."""
     return 2 * machine.guess(product(extent(s) for s in u.value.all_loops if s not in (u.image, u.row)))
 
 
@@ -107,7 +111,8 @@ def operations(u: Link, machine: Machine) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """A tensor of a strip: which axis of the whole one it lacks, which one counts rows, and the row that is its first."""
+    """The tensor of one strip that stands for a whole tensor: `image` is the axis that it lacks, `axis` counts rows, `base`
+    is its first row."""
 
     tensor: Tensor
     image: int | None
@@ -115,13 +120,13 @@ class Local:
     base: Dim
 
     def at(self, indices: Sequence[Dim]) -> tuple[Dim, ...]:
-        """Where an element of the whole tensor lies."""
+        """Map the indices of an element of the whole tensor to its indices in this strip."""
         moved = [i - self.base if a == self.axis else i for a, i in enumerate(indices)]
         return tuple(i for a, i in enumerate(moved) if a != self.image)
 
 
 class Rewrite:
-    """Puts a chain in strips of so many rows of outputs."""
+    """Replaces the values of a chain by a loop over strips of `rows` rows of output."""
 
     def __init__(self, values: dict[Tensor, Value], chain: Chain, rows: int) -> None:
         self.values, self.chain, self.rows = values, chain, rows
@@ -134,6 +139,7 @@ class Rewrite:
         self.locals: dict[Tensor, Local] = {}
 
     def run(self) -> None:
+        """Create the values of a strip in the loop's body, from the first value of the chain to the last."""
         c, w = self.chain, self.chain.windows
         first = value(self.region.step) % self.strips * self.rows
         if c.outputs % self.rows:
@@ -147,7 +153,8 @@ class Rewrite:
             self.link(u, self.rows, first)
 
     def cut(self, v: Value, image: int | None, axis: int | None, rows: int) -> tuple[Value, dict[Symbol, Dim]]:
-        """A new value in the body of a strip: v's tensor with so many rows of one image; and v's loops as its own."""
+        """Create the strip's counterpart of v, with `rows` rows of one image. -> (the new value, {v's loop: its index in
+        terms of the new loops})"""
         shape = [rows if a == axis else n for a, n in enumerate(v.shape) if a != image]
         t = Tensor(v.tensor.dtype, shape, v.tensor.name)
         t.id, t.origin = v.tensor.id, v.tensor.origin
@@ -160,7 +167,7 @@ class Rewrite:
         return made, env
 
     def link(self, u: Link, rows: int, base: Dim) -> Value:
-        """u's value for so many rows from base on."""
+        """Create u's counterpart for `rows` rows from row `base` on, and retire u."""
         v, (image, axis) = u.value, u.axes
         made, env = self.cut(v, image, axis, rows)
         self.locals[v.tensor] = Local(made.tensor, image, axis, base)
@@ -174,12 +181,12 @@ class Rewrite:
         return made
 
     def moved(self, r: Read) -> Expr:
-        """A read of what is made in strips, where it lies there."""
+        """Replace a read of a tensor that is computed in strips by a read of the strip's tensor."""
         found = self.locals.get(r.tensor)
         return r if found is None else Read(found.tensor, found.at(r.indices), r.guard)
 
     def feature_map(self, inside: Value, height: int, base: Dim) -> None:
-        """The picture of a strip, which has the whole one's border around so many rows."""
+        """Create the strip's feature map: `height` rows, with the border of the whole one."""
         c, w = self.chain, self.chain.windows
         less = c.height - height
         rows = c.feature_map.shape[w.axis]
@@ -191,7 +198,10 @@ class Rewrite:
         whole.tensor.parts = inside.tensor, *(self.edge(e, whole.tensor, less) for e in c.edges)
 
     def edge(self, e: Edge, whole: Tensor, less: int) -> Tensor:
-        """A part of the border: what lies under the inside moves up by as many rows as are less, what lies beside it loses them."""
+        """Create the strip's counterpart of a border part, for a map with `less` fewer rows.
+
+        Parts under the inside move up by so many rows; parts beside the inside lose so many rows.
+        """
         c, w, v = self.chain, self.chain.windows, e.value
         assert v.into is not None
         assert v.body is not None
@@ -209,5 +219,5 @@ class Rewrite:
 
 
 def retire(v: Value) -> None:
-    """v's tensor is made elsewhere, or no more."""
+    """Mark v as computed elsewhere, or not at all."""
     v.body, v.into, v.fn, v.loops, v.place = None, None, None, (), "WHOLE"

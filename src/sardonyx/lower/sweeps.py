@@ -1,13 +1,14 @@
-"""Statements without a tile, inside a block of rows: for each row one vector loop, shared by neighbours over equal loops.
+"""Loops for statements without a tile, inside a block of rows: one vector loop per row, shared by neighbouring statements
+with equal loops.
 
-for each row: vector for j: the group's statements at j         a value that only its group reads is in no memory
-for each row: vector for j: reduce over k                       a reduction along another loop than the vector's
-for each row: start; vector for k: combine into lanes           along the vector's own
+    for each row: vector for j: the group's statements at j         a value read only within the group is never stored
+    for each row: vector for j: reduce over k                       a reduction along another loop than the vector's
+    for each row: start; vector for k: combine into lanes           a reduction along the vector's own loop
 
-Long sums of floats run in blocks (loop.blocks), the loops that are not in the vector as they are written:
+Long sums of floats are computed in blocks (loop.blocks). The loops outside the vector loop keep their order:
 
-for each row: start; for each block: part = 0; vector for k in it: part += ...; total += part
-for each row: vector for j: sum over the blocks of (sum over k in the block)
+    for each row: start; for each block: part = 0; vector for k in it: part += ...; total += part
+    for each row: vector for j: sum over the blocks of (sum over k in the block)
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ from sardonyx.lower.place import MOST_OPERATIONS, is_short
 from sardonyx.lower.values import Value, cost, extent, reads_of
 
 MOST_UNROLLED = 32
-"""Terms of a reduction over a fixed window that are written out."""
+"""Terms of a reduction of constant length that are fully unrolled."""
 WINDOW_VECTORS = 2
-"""Of a chunk of channels that windows slide over: a row of 112 pixels then takes 14 KiB."""
+"""Vectors of channels in a chunk, for reductions over sliding windows: a row of 112 pixels then takes 14 KiB."""
 MOST_ROWS_UNROLLED = 8
-"""Rows of such windows that are computed side by side."""
+"""Rows of sliding windows that are computed side by side in one iteration of the vector loop."""
 LEAST_ROWS_UNROLLED = 4
-"""Where they are only a part of a block's rows: with fewer the loop over groups costs what it saves."""
+"""Fewest rows side by side if a block is divided into groups of rows: with fewer, the loop over groups costs what it saves."""
 
 
 def sweep_rows(statements: list[Value], builder: Builder) -> list[Stmt]:
-    """for each row of the block: the statements, in groups"""
+    """Build the loops for the statements: they are grouped, and each group gets a loop over the block's rows."""
     out: list[Stmt] = []
     for group in groups(statements, builder):
         rows = builder.blocks.height
@@ -54,7 +55,8 @@ def sweep_rows(statements: list[Value], builder: Builder) -> list[Stmt]:
 
 
 def rows_beside(rows: Dim) -> int:
-    """How many rows of windows stand side by side: all, or a part that divides them; 0 if there is none."""
+    """Return how many rows of windows to compute side by side: all, or a divisor of their number. 0 if the number is unknown
+    or has none."""
     if not isinstance(rows, int):
         return 0
     most = next(n for n in range(MOST_ROWS_UNROLLED, 0, -1) if rows % n == 0)
@@ -62,7 +64,11 @@ def rows_beside(rows: Dim) -> int:
 
 
 def rows_in_groups(rows: Dim, beside: int, name: str, builder: Builder) -> Callable[[Stmt], Stmt]:
-    """Puts the loop over the groups and the one inside, written out, around a statement; the builder stands in that row."""
+    """Return a function that puts the loops over rows around a statement: serial over groups, unrolled over the `beside` rows
+    of a group.
+
+    The builder is set to the row that these loops select.
+    """
     r, g = Symbol(name, beside), Symbol(f"{name}.group", rows // beside)
     builder.set_row(value(r) if rows == beside else value(g) * beside + value(r))
 
@@ -74,7 +80,8 @@ def rows_in_groups(rows: Dim, beside: int, name: str, builder: Builder) -> Calla
 
 
 def sweep(group: list[Value], builder: Builder, rows: Callable[[Stmt], Stmt] | None = None) -> Stmt:
-    """One row of the group; `rows` puts a loop of rows around what is inside the vector loop."""
+    """Build the loops for one row of a group of statements. `rows`, if given, wraps loops over rows around the body of the
+    vector loop."""
     if len(group) == 1 and group[0].fn and not reduces_inside(group[0], builder):
         return lane_reduction(group[0], builder)
     free = outer_free(group[0], builder)
@@ -100,10 +107,11 @@ def sweep(group: list[Value], builder: Builder, rows: Callable[[Stmt], Stmt] | N
 
 
 def window_chunks(body: Stmt, builder: Builder) -> tuple[Stmt, list[Symbol]]:
-    """(body, the loop over chunks of its vectors) where all of a block is one vector loop around windows.
+    """Split the vector loop of a block into chunks, if the whole block is one vector loop over sliding windows. -> (body,
+    [loop over chunks])
 
-    Outermost, that loop keeps what overlapping windows share in the first cache: a few vectors of some rows of the picture. Not for
-    pictures that come from beyond the second one: they are read once, whole lines of memory after another.
+    The loop over chunks goes outermost, so that what overlapping windows share stays in L1: a few vectors of some rows of the
+    feature map. Feature maps larger than L2 are not chunked: they are read once, whole cache lines in order.
     """
     length = WINDOW_VECTORS * builder.machine.lanes
     windows = builder.nest.band and any(v.fn and has_short_reduction(v, builder.machine) for v in builder.nest.statements)
@@ -124,7 +132,8 @@ def window_chunks(body: Stmt, builder: Builder) -> tuple[Stmt, list[Symbol]]:
 
 
 def feature_map_bytes(builder: Builder) -> int:
-    """The largest piece of memory that is read while the band's first loop stands; all of it, if that one's extent is fixed."""
+    """Return the size of the largest memory region read in one iteration of the band's first loop, or in all iterations if
+    its extent is constant."""
     first = builder.nest.band[0]
     count = n if isinstance(n := extent(first), int) else 1
     spans = [0]
@@ -138,6 +147,7 @@ def feature_map_bytes(builder: Builder) -> int:
 
 
 def groups(statements: list[Value], builder: Builder) -> list[list[Value]]:
+    """Group neighbouring statements that can share one vector loop; the loop variables of a group's members are unified."""
     out: list[list[Value]] = []
     for v in statements:
         if out and joins(v, out[-1], builder):
@@ -149,7 +159,8 @@ def groups(statements: list[Value], builder: Builder) -> list[list[Value]]:
 
 
 def joins(v: Value, group: list[Value], builder: Builder) -> bool:
-    """Does v run over the group's one loop, reading of its members only what is at hand? Their expressions become one."""
+    """Tell whether v can join the group: it runs over an equal single loop, and reads of the members only values of the same
+    iteration."""
     own, shared = outer_free(v, builder), outer_free(group[0], builder)
     if len(own) != 1 or len(shared) != 1 or extent(own[0]) != extent(shared[0]):
         return False
@@ -169,7 +180,7 @@ def joins(v: Value, group: list[Value], builder: Builder) -> bool:
 
 
 def rename(v: Value, own: Symbol, to: Dim) -> None:
-    """v with its loop called otherwise."""
+    """Replace v's loop variable `own` by `to`, the loop of the group that v joins."""
     assert v.body is not None
     env: dict[Symbol, Dim] = {own: to}
     (shared,) = symbols(to)
@@ -179,7 +190,7 @@ def rename(v: Value, own: Symbol, to: Dim) -> None:
 
 
 def is_read_outside(v: Value, group: list[Value], builder: Builder) -> bool:
-    """Must v be in memory? Not if only its own group reads it."""
+    """Tell whether v must be stored: it is the root, lies in a buffer, or is read by a statement outside the group."""
     if v is builder.nest.root or v.stored:
         return True
     others = [q for s in builder.nest.statements for q in (s, s.tile) if q and s not in group]
@@ -190,34 +201,36 @@ def is_read_outside(v: Value, group: list[Value], builder: Builder) -> bool:
 
 
 def free_loops(v: Value, builder: Builder) -> list[Symbol]:
-    """v's loops inside the band, those it reduces over too."""
+    """List v's loops that are not in the band, those that it reduces over included."""
     return [s for s in v.all_loops if s not in builder.nest.band]
 
 
 def fully_unrolled(v: Value, builder: Builder) -> list[Symbol]:
-    """The short loops of a piecewise statement: each iteration has an arm of its own."""
+    """List the short loops of a piecewise statement, which are fully unrolled because each iteration selects another case."""
     return [s for s in free_loops(v, builder) if is_short(extent(s))] if deciding(v.body) and not v.fn else []
 
 
 def unrolled_iterations(v: Value, builder: Builder) -> Iterator[Iteration]:
-    """The loops that are written out, at each of their turns."""
+    """Yield the values of the fully unrolled loops' variables, one mapping for each iteration."""
     loops = fully_unrolled(v, builder)
     for at in itertools.product(*(range(builder.machine.guess(extent(s))) for s in loops)):
         yield dict(zip(loops, at, strict=True))
 
 
 def outer_free(v: Value, builder: Builder) -> list[Symbol]:
-    """The loops around v's store or around its reduction's lanes."""
+    """List the loops around v's store: those of free_loops that are neither unrolled nor reduced inside the vector's lanes."""
     out = fully_unrolled(v, builder)
     free = [s for s in free_loops(v, builder) if s not in out]
     return [s for s in free if s not in v.loops] if not v.fn or reduces_inside(v, builder) else free
 
 
 def sweep_loop(v: Value, builder: Builder) -> Symbol:
+    """Return the outermost loop of outer_free."""
     return outer_free(v, builder)[0]
 
 
 def around(loops: Sequence[Symbol], vector: Symbol | None, body: Stmt) -> Stmt:
+    """Put a vector loop, if there is one, and then the serial loops around the body. loops: outermost first."""
     if vector is not None:
         body = For(vector, 0, extent(vector), "vector", body)
     for s in reversed(loops):
@@ -226,7 +239,8 @@ def around(loops: Sequence[Symbol], vector: Symbol | None, body: Stmt) -> Stmt:
 
 
 def best_vector(group: list[Value], free: Sequence[Symbol], builder: Builder) -> Symbol | None:
-    """The loop along which most of what the group reads and writes lies side by side, a long one rather than a short one."""
+    """Choose the loop to vectorise: a long loop before a short one, then the loop along which most of the group's accesses
+    are contiguous."""
     machine = builder.machine
     spots: list[Dim] = []
     for v in group:
@@ -243,25 +257,27 @@ def best_vector(group: list[Value], free: Sequence[Symbol], builder: Builder) ->
 
 
 def reduces_inside(v: Value, builder: Builder) -> bool:
-    """Is v's reduction a serial one in each lane, the vectors along another loop?"""
+    """Tell whether each lane computes a whole reduction of v, because the vectors run along another loop."""
     return v.fn is not None and best_vector([v], free_loops(v, builder), builder) not in v.loops
 
 
 def has_short_reduction(v: Value, machine: Machine) -> bool:
-    """Over so few terms that they are written out?"""
+    """Tell whether v reduces so few terms, in constant number, that the reduction is fully unrolled."""
     extents = [extent(s) for s in v.loops]
     return all(isinstance(n, int) for n in extents) and machine.guess(product(extents)) <= MOST_UNROLLED
 
 
 def has_window(group: list[Value], builder: Builder) -> bool:
-    """Is it one vector loop around short fixed reductions? Rows side by side then share what their windows read."""
+    """Tell whether the group is one vector loop around short reductions of constant length: rows side by side then share
+    loads."""
     plain = all(not v.fn or reduces_inside(v, builder) for v in group)
     short = plain and any(v.fn and has_short_reduction(v, builder.machine) for v in group)
     return short and len(outer_free(group[0], builder)) == 1
 
 
 def reduced(v: Value, x: Expr, machine: Machine) -> Expr:
-    """x reduced over v's loops, in each lane. A short sum of products is written out: a product, then multiply-adds."""
+    """Reduce x over v's loops, separately in each lane. A short sum of products becomes one product and a chain of
+    multiply-adds."""
     assert v.fn is not None
     short = has_short_reduction(v, machine)
     product_of_floats = isinstance(x, Op) and x.fn == "mul" and x.dtype in (f32, f64)
@@ -279,7 +295,10 @@ def reduced(v: Value, x: Expr, machine: Machine) -> Expr:
 
 
 def lane_reduction(v: Value, builder: Builder) -> Stmt:
-    """Vectors along the reduced loop, merged with those around it where memory allows that: partial sums in lanes."""
+    """Vectorise v along a loop that it reduces over: each lane sums a part, and the lanes are combined at the end.
+
+    Loops around the vector loop are merged into it where the addresses allow that.
+    """
     assert v.body is not None
     free = free_loops(v, builder)
     vector = best_vector([v], free, builder)
@@ -296,7 +315,11 @@ def lane_reduction(v: Value, builder: Builder) -> Stmt:
 def lanes_in_blocks(
     serial: Sequence[Symbol], vector: Symbol | None, inside: Sequence[Stmt], totals: Mapping[Value, Expr], builder: Builder
 ) -> Stmt:
-    """start; the loops around `inside` and what adds up the totals in lanes; sums of floats in blocks."""
+    """Build start values and the loops around `inside` that accumulate the totals per lane; sums of floats are computed in
+    blocks.
+
+    totals: {value: expression to combine into it}. serial: the loops around the vector loop, outermost first.
+    """
     assert vector is not None
     loops = [*serial, vector]
     sums = [v for v, x in totals.items() if adds_floats(v.fn, x)]
@@ -323,7 +346,7 @@ def lanes_in_blocks(
 
 
 def neutral(fn: str, like: Expr) -> Expr:
-    """What fn leaves unchanged, in like's dtype."""
+    """Return the neutral element of reduction fn in the dtype of `like`."""
     dtype = like.dtype
     if fn in ("min", "max"):
         if dtype.is_float:

@@ -1,9 +1,10 @@
-"""Contractions inside a block of rows: a tile for each panel of columns.
+"""Contractions inside a block of rows: one tile for each panel of columns.
 
-for each panel: Tile -> v's own memory                       where v is the plain sums, and whole vectors fit there
-for each panel: Tile -> sums; for each row: v's expression   else: its epilogue
+    for each panel: Tile -> v's own memory                       if v stores the plain sums, and whole vectors fit there
+    for each panel: Tile -> sums; for each row: v's expression   otherwise; the expression is the epilogue
 
-Where lower.pack leaves a choice, sums along k stand beside the Tile, for runs with few rows.
+If lower.pack has left a choice, the kernel also contains dot products along k, which run instead of the Tile when there are
+few rows.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from sardonyx.lower.machine import Machine
 from sardonyx.lower.values import Operands, Value, extent, operands
 
 Target: TypeAlias = tuple[Buffer, Dim, Dim]
-"""Where the sums go: buffer, offset, row stride."""
+"""Where the sums go: (buffer, offset, row stride), in elements."""
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A turn of `loop` over the columns of a contraction, `width` of them, of which `lane` counts each."""
+    """One panel of a contraction's columns: iteration `loop` of the loop over panels, `width` columns wide; `lane` counts the
+    columns in it."""
 
     of: Operands
     loop: Symbol
@@ -37,21 +39,22 @@ class Panel:
 
     @property
     def columns(self) -> Dim:
-        """Of all panels."""
+        """The columns of all panels together."""
         return extent(self.of.columns[0])
 
     @property
     def is_whole(self) -> bool:
-        """Is no panel short of columns?"""
+        """True if the last panel has `width` columns too."""
         return isinstance(self.columns, int) and self.columns % self.width == 0
 
     @property
     def point(self) -> dict[Symbol, Dim]:
+        """The contraction's column variable in terms of `loop` and `lane`."""
         return {self.of.columns[0]: value(self.loop) * self.width + value(self.lane)}
 
     @property
     def present(self) -> Dim:
-        """The columns of this panel."""
+        """The number of columns that this panel has: `width`, or fewer in the last one."""
         return self.width if self.is_whole else minimum(self.width, self.columns - value(self.loop) * self.width)
 
 
@@ -59,34 +62,36 @@ class Panel:
 
 
 def contraction(v: Value) -> Operands:
-    """Of v's tile."""
+    """Return the contraction in v's tile. v must have one."""
     o = operands(v.tile) if v.tile else None
     assert o is not None
     return o
 
 
 def tile_dtype(v: Value) -> DType:
-    """What the contraction in v's tile is summed in."""
+    """Return the dtype in which v's tile sums."""
     assert v.tile is not None
     return v.tile.tensor.dtype
 
 
 def tile_vectors(v: Value, machine: Machine) -> int:
-    """How many lie side by side in a panel."""
+    """Return the number of vectors side by side in a panel."""
     return machine.vectors(extent(contraction(v).columns[0]), tile_dtype(v))
 
 
 def panel_width(v: Value, machine: Machine) -> int:
+    """Return the number of columns in a panel."""
     return tile_vectors(v, machine) * machine.lanes_of(tile_dtype(v))
 
 
 def panel_loop(v: Value, builder: Builder) -> Symbol:
-    """The loop over v's panels: a loop around the blocks of rows where B streams by, else one inside the block."""
+    """Return the loop over v's panels. If panels are outermost it runs outside the blocks of rows, else inside each block."""
     name = "panel" if panels_outermost(v, builder) else f"panel{v.id}"
     return Symbol(name, ceil_divide(extent(contraction(v).columns[0]), panel_width(v, builder.machine)))
 
 
 def panels_outermost(v: Value, builder: Builder) -> bool:
+    """Tell whether v's panels are the nest's outermost loop: only the root's can be."""
     return builder.nest.panels_outermost and v is builder.nest.root
 
 
@@ -94,7 +99,7 @@ def panels_outermost(v: Value, builder: Builder) -> bool:
 
 
 def contraction_tiles(v: Value, builder: Builder) -> Stmt:
-    """for each panel: the tile, straight to v's memory or through a scratch and v's expression."""
+    """Build, for each panel, the tile and its epilogue. Plain sums go straight into v's memory, others through scratch."""
     width = panel_width(v, builder.machine)
     panel = Panel(contraction(v), panel_loop(v, builder), Symbol(f"j{v.id}", width), width)
     builder.set_row(0)
@@ -108,7 +113,8 @@ def contraction_tiles(v: Value, builder: Builder) -> Stmt:
 
 
 def direct_target(v: Value, panel: Panel, builder: Builder) -> Target | None:
-    """v's own memory if v is the plain sums and its memory takes whole vectors of columns."""
+    """Return v's own memory as the tile's target, if v stores the plain sums and its memory can take whole vectors of
+    columns; else None."""
     assert v.tile is not None
     if not isinstance(v.body, Read) or v.body.tensor is not v.tile.tensor or v.body.indices != v.tile.axes:
         return None
@@ -121,7 +127,8 @@ def direct_target(v: Value, panel: Panel, builder: Builder) -> Target | None:
 
 
 def epilogue(v: Value, sums: Buffer, panel: Panel, builder: Builder) -> Stmt:
-    """for each row: v's expression over the panel's columns"""
+    """Build the loops that read a panel's sums and store v's expression: for each row, a vector loop over the panel's
+    columns."""
     assert v.tile is not None
     assert v.body is not None
     r = Symbol(f"lr{v.id}", max(builder.blocks.heights))
@@ -135,13 +142,14 @@ def epilogue(v: Value, sums: Buffer, panel: Panel, builder: Builder) -> Stmt:
 
 
 def products(panel: Panel, target: Target, builder: Builder) -> Stmt:
-    """The sums of a panel: a tile or, where the rows are few and B has no packed copy, sums along k."""
+    """Build the sums of a panel: a tile or, by a condition checked at run time, dot products along k where rows are few and B
+    is not packed."""
     choice, tile = panel.of.choice, tile_node(panel, target, builder)
     return tile if choice is None else If(choice.args[0], sums_along_k(panel, choice.args[1], target, builder), tile)
 
 
 def sums_along_k(panel: Panel, b: Expr, target: Target, builder: Builder) -> Stmt:
-    """for each row: for each column of the panel: vector for k: a * b, lanes added up"""
+    """Build dot products: for each row and each column of the panel, a vector loop over k whose lanes are added up."""
     o, (buffer, offset, step) = panel.of, target
     r = Symbol(f"r{panel.lane.name}", max(builder.blocks.heights))
     builder.set_row(value(r))
@@ -157,6 +165,7 @@ def sums_along_k(panel: Panel, b: Expr, target: Target, builder: Builder) -> Stm
 
 
 def tile_node(panel: Panel, target: Target, builder: Builder) -> Tile:
+    """Build the Tile of a panel: the offsets and strides of its operands, its target, and what it prefetches."""
     o, blocks = panel.of, builder.blocks
     a, a_offset, a_row = offset_over(o.a.tensor, o.a.indices, panel, builder)
     b, b_offset, _ = offset_over(o.b.tensor, o.b.indices, panel, builder)
@@ -174,7 +183,7 @@ def tile_node(panel: Panel, target: Target, builder: Builder) -> Tile:
 
 
 def tile_steps(o: Operands, a_offset: Dim, b_offset: Dim) -> tuple[Step, ...]:
-    """The loops over k, outermost first; neighbours along which both offsets move evenly are one."""
+    """List the loops over k, outermost first; neighbouring loops along which both offsets move evenly are merged."""
     steps: list[Step] = []
     for k in o.k:
         a, b, count = coefficient(a_offset, k), coefficient(b_offset, k), extent(k)
@@ -187,7 +196,11 @@ def tile_steps(o: Operands, a_offset: Dim, b_offset: Dim) -> tuple[Step, ...]:
 
 
 def prefetched(panel: Panel, start: Dim, builder: Builder) -> tuple[Dim | None, int]:
-    """Where B streams by, each block of rows fetches its share of the next panel: (from where on, lines for every two turns of k)"""
+    """Return what a tile prefetches if panels are outermost: (offset in B, cache lines for every two iterations of k), else
+    (None, 1).
+
+    The blocks of rows that share a panel each prefetch an equal part of the next panel.
+    """
     blocks, lanes = builder.blocks, builder.machine.lanes
     jump = coefficient(start, panel.loop)
     if not builder.nest.panels_outermost or jump is None:
@@ -201,7 +214,7 @@ def prefetched(panel: Panel, start: Dim, builder: Builder) -> tuple[Dim | None, 
 
 
 def offset_over(t: Tensor, indices: tuple[Dim, ...], panel: Panel, builder: Builder) -> tuple[Buffer, Dim, Dim | None]:
-    """The buffer of t; the offset at row 0 of the block, and its step per row (None if they don't lie evenly)."""
+    """Return t's buffer, the offset at row 0 of the block, and the step from row to row, or None for the step if it varies."""
     r = Symbol("lr", max(builder.blocks.heights))
     builder.set_row(value(r))
     buffer, offset = builder.place_of(t, indices)
@@ -211,7 +224,7 @@ def offset_over(t: Tensor, indices: tuple[Dim, ...], panel: Panel, builder: Buil
 
 
 def uneven_rows(r: Read, builder: Builder) -> tuple[int, ...]:
-    """How far each row of a block lies from the first."""
+    """Return the distance of each row of a block from the first row, in elements."""
     offsets: list[Dim] = []
     for i in range(max(builder.blocks.heights)):
         builder.set_row(i)

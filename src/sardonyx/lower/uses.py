@@ -1,4 +1,4 @@
-"""The sizes a statement depends on, and the buffers it writes to."""
+"""Find the symbols that a loop IR statement depends on, and the buffers that it writes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sardonyx.loop.nodes import Alloc, Buffer, Check, For, If, Seq, Stmt, Store,
 
 
 def free_symbols(s: Stmt) -> frozenset[Symbol]:
-    """All symbols in s that no loop of s binds."""
+    """Collect the symbols in s that no loop inside s binds."""
     if isinstance(s, For):
         return (free_symbols(s.body) | of_dims(s.lo, s.hi)) - {s.variable}
     if isinstance(s, Seq):
@@ -31,7 +31,7 @@ def free_symbols(s: Stmt) -> frozenset[Symbol]:
 
 
 def written_buffers(s: Stmt) -> frozenset[Buffer]:
-    """The buffers that s writes to."""
+    """Collect the buffers that s stores to."""
     if isinstance(s, Store):
         return frozenset([s.buffer])
     if isinstance(s, Tile):
@@ -44,4 +44,5 @@ def written_buffers(s: Stmt) -> frozenset[Buffer]:
 
 
 def of_dims(*dims: Dim) -> frozenset[Symbol]:
+    """Collect the symbols in these dims."""
     return frozenset().union(*map(symbols, dims))

@@ -1,4 +1,5 @@
-"""The working form of tensors while they are being placed: statements whose bodies are rewritten as readers take up what they read."""
+"""The mutable form of tensors during lowering: bodies change as values are inlined, and each value collects what is decided
+about it."""
 
 from __future__ import annotations
 
@@ -27,18 +28,18 @@ from sardonyx.loop.nodes import TRUSTED, Cast, Const, Element, Expr, Index, Op, 
 
 
 class Value:
-    """A tensor and what lowering decides about it.
+    """A tensor and the decisions that lowering makes about it.
 
-    place     VIEW, INLINE, TILE, ROW, ROOT, WHOLE (its parts are placed), INPUT or None (not placed yet)
-    strides   of its buffer, in elements, once `laid`
-    room      elements that the buffer takes, gaps included
-    stored    a ROW that later nests read too: its memory is a buffer
-    tile      the contraction whose sums this statement takes as its epilogue
-    contracts a sum of products whose right-hand side lies as a tile reads it (see lower.pack)
-    turns     the next state of a loop, written into the other half of its buffer (see lower.repetition) wherever it is computed
-    level     the segment in which it can be computed first (see lower.segment_levels)
-    checked   the nodes whose indices its body checks, what it has taken up included
-    guard     where it is false, nothing is stored: a loop that was split runs past the end
+    place          VIEW, INLINE, TILE, ROW, ROOT, WHOLE (its parts are placed instead), INPUT, or None (not placed yet)
+    strides        of its buffer, in elements; final once `has_layout`
+    allocated      elements that the buffer takes, gaps included
+    stored         a ROW that later nests read too: it lies in a buffer instead of scratch
+    tile           the contraction whose sums this statement reads as its epilogue
+    contracts      a sum of products whose right-hand side lies as a tile reads it (see lower.pack)
+    is_next_state  the next state of a loop, written into the buffer that the next iteration reads (see lower.repetition)
+    level          the first segment in which it can be computed (see lower.segment_levels)
+    checked        the nodes whose indices the body checks, those of inlined values included
+    guard          nothing is stored where it is false: a loop that was split may run past the end of its axis
     """
 
     __slots__ = (
@@ -76,29 +77,31 @@ class Value:
         self.tile: Value | None = None
         self.form: tuple[object, Operands | None] | None = None  # memo of operands()
         self.covered: tuple[object, list[Symbol]] = (None, [])  # memo of variables
-        self.region: tuple[Region, ...] = ()  # the repeated bodies it stands in, outermost first
+        self.region: tuple[Region, ...] = ()  # the repeated bodies that compute it, outermost first
 
     def __repr__(self) -> str:
         return repr(self.tensor)
 
     @property
     def id(self) -> float:
+        """The position in the order of computation: operands have smaller ids than their readers."""
         return self.tensor.id
 
     @property
     def variables(self) -> list[Symbol]:
-        """The loops over its own axes, outermost first."""
+        """The loops over the value's own axes, outermost first, without the loops that it reduces over."""
         if self.covered[0] is not self.axes:
             self.covered = self.axes, [s for a in self.axes for s in covering_loops(a) or ()]
         return list(self.covered[1])
 
     @property
     def all_loops(self) -> list[Symbol]:
+        """The loops over the axes, then the loops of the reduction."""
         return self.variables + list(self.loops)
 
     @property
     def work(self) -> Dim:
-        """Roughly how many operations it takes to compute all of it, at most."""
+        """An upper estimate of the operations that computing all elements takes, the contraction in its tile included."""
         count = product([*self.tensor.shape, *(s.extent for s in self.loops if s.extent is not None)])
         while outer := {s: s.extent for s in symbols(count) if s.extent is not None}:
             count = substitute(count, outer)
@@ -107,16 +110,19 @@ class Value:
 
 
 class Panels(Tensor):
-    """The copy of a contraction's B as its tile reads it: [*batch, column // width, *k, column % width]."""
+    """A packed copy of a contraction's B, in the order in which a tile reads it: [*batch, column // width, *k, column %
+    width]."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Operands:
-    """A contraction's reads and loops. k: those that share an axis of a with another loop (windows) first.
+    """A contraction: the reads of its operands a and b, and its loops by role.
 
-    choice: of b and what it is a copy of, by a condition on sizes (see pack.copy_panels).
+    batch: loops that move both operands; rows: loops that move a only, or neither; columns: the one loop that moves b only;
+    k: the loops of the reduction, those first that share an index of a with another loop (windows). choice: the select
+    between b itself and its packed copy, by a condition on sizes (see pack.copy_panels).
     """
 
     a: Read
@@ -129,7 +135,8 @@ class Operands:
 
 
 def operands(v: Value) -> Operands | None:
-    """v's reads and loops if it is a contraction that was packed; else None."""
+    """Return v's operands if v is a contraction that `pack` has prepared for tiles, else None. The answer is memoised until v
+    changes."""
     if not v.contracts:
         return None
     state = v.fn, v.body, v.axes, v.loops
@@ -139,7 +146,11 @@ def operands(v: Value) -> Operands | None:
 
 
 def find_operands(v: Value) -> Operands | None:
-    """v as a contraction: a sum of products of two reads, a moving with the rows and b with one loop of columns; else None."""
+    """Match v as a contraction: a sum of products of two reads, where b has one loop of columns that a has not. None if v is
+    none.
+
+    If either factor could be b, a packed copy is preferred, then a constant, then the factor whose columns are v's last loop.
+    """
     factors = product_of_reads(v)
     if factors is None or not v.variables:
         return None
@@ -149,8 +160,11 @@ def find_operands(v: Value) -> Operands | None:
 
 
 def as_operands(v: Value, a: Read, b: Read) -> Operands | None:
-    """The contraction of a with b, if b has one loop of columns and both move with all that is reduced. A loop that moves neither is one
-    of rows, all of which are the same."""
+    """Return the contraction of a with b if b has exactly one loop of columns and every reduced loop moves both a and b; else
+    None.
+
+    A loop that moves neither operand counts as a loop of rows: all those rows are equal.
+    """
     in_a, in_b = a.symbols, b.symbols
     batch = [s for s in v.variables if s in in_a and s in in_b]
     rows = [s for s in v.variables if s not in in_b]
@@ -163,14 +177,17 @@ def as_operands(v: Value, a: Read, b: Read) -> Operands | None:
 
 
 def is_choice(factor: Expr) -> bool:
-    """Is it a packed copy or, if a condition holds, its source?"""
+    """Tell whether the factor is a select between B itself and its packed copy."""
     copy = factor.args[2] if isinstance(factor, Select) else None
     return isinstance(copy, Read) and isinstance(copy.tensor, Panels)
 
 
 def product_of_reads(v: Value) -> tuple[Read, Read] | None:
-    """The two factors of a sum of products in f32 or f64, each a read, maybe cast; no guards, no data-dependent indices. Of a
-    packed copy and its source the copy."""
+    """Return the two factors of a sum of products in f32 or f64, if each is a read, possibly cast; else None.
+
+    The reads must have no guard and no index that comes from data. Of a choice between B and its packed copy, the copy is
+    returned.
+    """
     if v.fn != "add" or not isinstance(v.body, Op) or v.body.fn != "mul" or v.body.dtype not in (f32, f64):
         return None
     found = []
@@ -185,7 +202,7 @@ def product_of_reads(v: Value) -> tuple[Read, Read] | None:
 
 
 def transform(expr: Expr, on_read: Callable[[Read], Expr], memo: dict[Expr, Expr] | None = None) -> Expr:
-    """expr with every Read replaced by on_read of it (after its own indices and guard were transformed)."""
+    """Replace every Read r in expr by on_read(r), innermost first: r's own indices and guard are transformed before r."""
     memo = {} if memo is None else memo
     found = memo.get(expr)
     if found is None:
@@ -199,7 +216,7 @@ def transform(expr: Expr, on_read: Callable[[Read], Expr], memo: dict[Expr, Expr
 
 
 def transform_dim(dim: Dim, on_read: Callable[[Read], Expr], memo: dict[Expr, Expr] | None = None) -> Dim:
-    """dim with the Reads inside its Elements replaced."""
+    """Replace the Reads inside the Elements of an index by on_read of them."""
     if not isinstance(dim, Int) or not dim_elements(dim):
         return dim
     out: Dim = 0
@@ -218,20 +235,20 @@ def transform_dim(dim: Dim, on_read: Callable[[Read], Expr], memo: dict[Expr, Ex
 
 
 def inline_into(reader: Value, v: Value) -> None:
-    """The reader evaluates v's body in place of reading v."""
+    """Replace the reader's reads of v by v's body."""
     assert reader.body is not None
     reader.body = transform(reader.body, lambda r: inlined(v, r) if r.tensor is v.tensor else r)
     reader.checked |= v.checked
 
 
 def checks_index(body: Expr) -> bool:
-    """Does an index in the body depend on data that have to be checked?"""
+    """Tell whether the body contains an index that comes from data and must be checked against its bound."""
     atoms = (a for e in walk(body) for d in e.dims if isinstance(d, Int) for a in d.atoms)
     return any(isinstance(a, Element) and a.code != TRUSTED for a in atoms)
 
 
 def inlined(v: Value, read: Read) -> Expr:
-    """v's body at the read's indices; under the read's guard, zero where it is false."""
+    """Return v's body at the indices of this read; if the read has a guard, the result is zero where the guard is false."""
     assert v.body is not None
     env = {s: i for a, i in zip(v.axes, read.indices, strict=True) if (s := single(a)) is not None}
     guard = read.guard
@@ -250,6 +267,7 @@ def inlined(v: Value, read: Read) -> Expr:
 
 
 def zero(like: Expr) -> Expr:
+    """Return the constant 0 (False for bool) of the expression's dtype."""
     if like.dtype.kind == "bool":
         return Const(False, like.dtype)
     accumulator = like.dtype if like.dtype in (f32, f64) or like.dtype.is_integer else f32
@@ -257,12 +275,13 @@ def zero(like: Expr) -> Expr:
 
 
 def reads_of(v: Value) -> list[Read]:
-    """All reads in v's body, each once."""
+    """List all reads in v's body, each once."""
     return [n for n in walk(v.body) if isinstance(n, Read)] if v.body is not None else []
 
 
 def depends_on(v: Value) -> frozenset[Symbol]:
-    """What v's definition names as it has become (see expr.dependence), its own loops too, and the bodies it stands in."""
+    """Collect the symbols that v's present definition names (see expr.dependence), its own loops and those of its repeated
+    bodies included."""
     found = named(v.shape, v.body, v.loops, v.into, v.tensor.call).union(*map(symbols, v.axes))
     if v.guard is not None:
         found |= v.guard.symbols
@@ -271,11 +290,12 @@ def depends_on(v: Value) -> frozenset[Symbol]:
 
 
 COSTS = {"div": 4, "sqrt": 6, "rem": 8, "mod": 8, "exp": 14, "log": 14, "tanh": 20, "erf": 25, "pow": 40}
-"""Operations that cost more than one, in units of an addition; other functions count 20."""
+"""Cost of operations that take longer than an addition, in additions. EXPENSIVE ones cost 20, all others 1."""
 
 
 def cost(v: Value) -> int:
-    """Operations to evaluate v once, and loads beyond the one that reading it would take."""
+    """Count the operations that computing one element of v takes, plus its loads, minus the one load that reading v instead
+    would take."""
     assert v.body is not None
     total = 0
     for n in walk(v.body):
@@ -290,12 +310,13 @@ EXPENSIVE = frozenset(("log1p", "expm1", "sin", "cos", "tan", "asin", "acos", "a
 
 
 def extent(s: Symbol) -> Dim:
+    """Return the number of iterations of loop s."""
     assert s.extent is not None, f"{s} is not a loop variable"
     return s.extent
 
 
 def address(indices: Iterable[Dim], steps: Sequence[Dim]) -> Dim:
-    """Where the element lies, in elements from the buffer's start."""
+    """Return the offset of an element in elements from the buffer's start: the sum of indices times strides."""
     out: Dim = 0
     for i, s in zip(indices, steps, strict=True):
         out = out + i * s
@@ -303,12 +324,12 @@ def address(indices: Iterable[Dim], steps: Sequence[Dim]) -> Dim:
 
 
 def moves(dim: Dim, s: Symbol) -> Dim | None:
-    """How far an address moves per step of loop s; None if not evenly."""
+    """Return how far an address moves per iteration of loop s, or None if the distance varies."""
     return coefficient(dim, s)
 
 
 def bound(v: Value, index: Dim, extent: Dim) -> None:
-    """v is stored only where index < extent, and what it reads there is read only then."""
+    """Guard v so that it is stored, and reads its operands at this index, only where index < extent."""
     inside, loops = Op("lt", Index(index), Index(extent)), symbols(index)
 
     def guarded(guard: Expr | None) -> Expr:
@@ -322,11 +343,12 @@ def bound(v: Value, index: Dim, extent: Dim) -> None:
 
 
 def has_remainder(i: Dim) -> bool:
+    """Tell whether the index contains a remainder (%)."""
     return isinstance(i, Int) and any(isinstance(a, Derived) and a.op == "%" for m in i.terms for a in m)
 
 
 def quotients(v: Value) -> list[Derived]:
-    """The // and % in the indices that v's body reads at."""
+    """List the quotients (//) and remainders (%) in the indices at which v's body reads."""
     if v.body is None:
         return []
     dims = [d for n in walk(v.body) for d in n.dims]

@@ -1,10 +1,12 @@
-"""Is a program that lowering has made whole? Checked for every one, in time linear in its steps.
+"""Verify a lowered program: every step finds what it needs. Takes time linear in the number of steps.
 
 In the order in which the steps run:
 
-1. What a step reads has been written by an earlier one, is fed, or is a constant. So has a loop's state before its first iteration.
-2. What its sizes, its number of iterations and the buffers' shapes name is known by then: sizes of what is fed and sizes that data decide
-   in an earlier segment; inside a loop its iteration; after it, in the same body or one around, how many there were.
+1. What a step reads was written by an earlier step, is an input, or is a constant. This includes a loop's state before it
+  begins.
+2. The symbols in its sizes, trip count and buffer shapes are known: sizes of inputs, sizes read back after an earlier
+  segment, inside a
+   loop its counter, and after a loop, in the same body or an enclosing one, the number of iterations done.
 """
 
 from __future__ import annotations
@@ -20,13 +22,13 @@ from sardonyx.lower.schedule import Call, Repeat, Segment, Step
 
 
 class LoweringError(ValueError):
-    """Lowering has made a program that makes no sense. The message names the node."""
+    """Lowering has produced an inconsistent program. The message names the node."""
 
 
 def verify(
     inputs: Sequence[Tensor], constants: Sequence[Tensor], readbacks: Sequence[DataSymbol], segments: Sequence[Segment]
 ) -> None:
-    """Raises LoweringError for a step that needs what is not there."""
+    """Raise LoweringError for a step that reads a tensor not yet written, or names a size not yet known."""
     state = _There({*inputs, *constants}, {s for t in inputs for n in t.shape if (s := single(n)) is not None})
     last = {t: number for number, segment in enumerate(segments) for step in segment.steps for t in step.writes}
     for number, segment in enumerate(segments):
@@ -37,7 +39,7 @@ def verify(
 
 @dataclass(slots=True)
 class _There:
-    """What is there so far: tensors, and symbols."""
+    """The tensors written and the symbols known at the present point of the program."""
 
     written: set[Tensor]
     known: set[Symbol]
