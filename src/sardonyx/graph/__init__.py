@@ -1,4 +1,4 @@
-"""Graphs as onnx_ir holds them. Whoever needs onnx_ir outside this package takes it from here: its first import is made cheap."""
+"""Graphs of models, held by onnx_ir. Other packages import onnx_ir from here, where its import is made cheap."""
 
 from sardonyx.graph.deferred_import import imports_deferred
 

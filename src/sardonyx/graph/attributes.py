@@ -1,4 +1,4 @@
-"""A node's attributes as plain Python values, with the defaults of its schema."""
+"""Conversion of a node's attributes to Python values, with the defaults of its schema."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sardonyx.graph.schemas import Schema
 
 
 def attributes_of(node: ir.Node, schema: Schema) -> dict[str, Any]:
-    """{name: value} as Python values, with the schema's defaults for those that are not given."""
+    """Return {name: value} of a node's attributes, with the schema's defaults for those that the node lacks."""
     given = {name: python_value(attribute) for name, attribute in node.attributes.items()}
     return {**{name: python_value(attribute) for name, attribute in defaults(schema).items()}, **given}
 
 
 def python_value(attribute: ir.Attr) -> Any:
-    """An attribute as a number, text, tuple or array."""
+    """Convert an attribute to a number, string, tuple or array."""
     if attribute.type == ir.AttributeType.TENSOR:
         return array_of(tensor_of(attribute))
     if attribute.type == ir.AttributeType.TENSORS:
@@ -28,6 +28,6 @@ def python_value(attribute: ir.Attr) -> Any:
 
 
 def defaults(schema: Schema) -> dict[str, ir.Attr]:
-    """The attributes that have a default."""
+    """Return the schema's attributes that have a default."""
     given = {name: attribute.default_value for name, attribute in schema.raw.attributes.items()}
     return {name: ir.serde.deserialize_attribute(value) for name, value in given.items() if value.type}

@@ -1,4 +1,4 @@
-"""Constant nodes become initializers when a model is loaded, so that everything after load knows one kind of constant."""
+"""Conversion of Constant nodes into initializers when a model is loaded, so that later steps know one kind of constant only."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _NUMBERS = {
 
 
 def lift_constants(model: ir.Model) -> None:
-    """Replaces each Constant node by an initializer of the graph it stands in, under its output's name.
+    """Replace each Constant node by an initializer of its graph, which keeps the name of the node's output.
 
-    Raises InvalidGraph for a Constant without exactly one value.
+    Raises InvalidGraph for a Constant that does not have exactly one value.
     """
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         if node.op_type != "Constant" or node.domain != "":
@@ -41,16 +41,16 @@ def lift_constants(model: ir.Model) -> None:
 
 
 def tensor_of(attribute: ir.Attr) -> ir.TensorProtocol:
-    """The tensor that an attribute holds. Raises TypeError if the attribute's type is another.
+    """Return the tensor that an attribute holds. Raises TypeError if the attribute has another type.
 
-    `Attr.as_tensor` also compares the value with the protocol of tensors, method by method, which takes longer than the rest of loading
-    a constant. In an attribute of this type the deserialiser has put a tensor.
+    `Attr.as_tensor` also checks that the value has every method of a tensor, which takes longer than the rest of loading a
+    constant. That is unnecessary here: the deserialiser has put a tensor into every attribute of this type.
     """
     return attribute.value if attribute.type == ir.AttributeType.TENSOR else attribute.as_tensor()
 
 
 def constant_tensor(node: ir.Node) -> ir.TensorProtocol:
-    """What a Constant node holds."""
+    """Return the tensor that a Constant node holds. Raises InvalidGraph."""
     if len(node.attributes) != 1:
         raise InvalidGraph(f"Constant node '{node.name}' must have one value, not {sorted(node.attributes)}.")
     ((name, attribute),) = node.attributes.items()
@@ -69,12 +69,12 @@ def constant_tensor(node: ir.Node) -> ir.TensorProtocol:
 
 
 def shape_of(tensor: ir.TensorProtocol) -> ir.Shape:
-    """The tensor's shape, as one that values can have."""
+    """Return the tensor's shape as onnx_ir represents the shapes of values."""
     return ir.Shape(tensor.shape.numpy())
 
 
 def string_array(tensor: ir.TensorProtocol) -> Array:
-    """object[*]: the texts of a string tensor, as str."""
+    """Decode a string tensor into an array of str objects."""
     raw: Array = np.array(tensor.string_data(), object).reshape(tensor.shape.numpy())  # type: ignore[attr-defined, type-var]
     decode = np.frompyfunc(lambda text: text.decode("utf-8", "replace") if isinstance(text, bytes) else text, 1, 1)
     decoded = np.empty(raw.shape, object)
@@ -83,7 +83,7 @@ def string_array(tensor: ir.TensorProtocol) -> Array:
 
 
 def array_of(tensor: ir.TensorProtocol) -> Array:
-    """The tensor as an array: strings as objects, everything else as numpy or ml_dtypes has it."""
+    """Convert a tensor to an array: strings become objects, other types those of numpy or ml_dtypes."""
     if tensor.dtype == ir.DataType.STRING:
         return string_array(tensor)
     return tensor.numpy()

@@ -1,9 +1,9 @@
-"""Imports of a module that are carried out only if it looks into what it imported.
+"""Deferred imports: a module runs without loading some of the modules that it imports, until it uses them.
 
-onnx_ir imports sympy for arithmetic on named sizes, which nothing here asks for; loading it takes longer than compiling a small model.
-So the module that does so is run with an import function of its own. For some modules that are not loaded yet this one gives it a
-stand-in, which loads the module when its first attribute is asked for and passes that and all others on. Nobody else meets a stand-in:
-`sys.modules` never holds one.
+onnx_ir imports sympy for arithmetic on symbolic sizes, which this package never uses; loading sympy takes longer than compiling a
+small model. So the module that imports sympy is run with an import function of its own. For chosen modules that are not loaded yet,
+this function returns a stand-in, which loads the real module when its first attribute is read. Other importers never see a
+stand-in, because `sys.modules` never holds one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 
 class StandIn(ModuleType):
-    """Another module, loaded when it is looked into."""
+    """Stands for a module that is loaded when one of its attributes is read."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(importlib.import_module(self.__name__), name)
@@ -27,7 +27,7 @@ class StandIn(ModuleType):
 
 @contextlib.contextmanager
 def imports_deferred(reader: str, *names: str) -> Iterator[None]:
-    """If module `reader` is loaded inside, these modules are loaded when it looks into them, rather than when it imports them."""
+    """Defer the imports of these modules by module `reader`, if `reader` is loaded inside this context."""
     finder = _Finder(reader, names)
     sys.meta_path.insert(0, finder)
     try:
@@ -37,7 +37,7 @@ def imports_deferred(reader: str, *names: str) -> Iterator[None]:
 
 
 class _Finder:
-    """Finds one module, as the ordinary finder does, and has it run by a _Loader."""
+    """Finds one module as the ordinary finder does, but lets a _Loader run it."""
 
     def __init__(self, reader: str, names: Sequence[str]) -> None:
         self.reader, self.names = reader, names
@@ -50,7 +50,7 @@ class _Finder:
 
 
 class _Loader(SourceFileLoader):
-    """Runs a module from its source, with an import function of its own."""
+    """Runs a module from its source with the import function `imported`."""
 
     def __init__(self, name: str, path: str, deferred: Sequence[str]) -> None:
         super().__init__(name, path)
@@ -63,7 +63,7 @@ class _Loader(SourceFileLoader):
     def imported(
         self, name: str, own: Any = None, local: Any = None, parts: Sequence[str] | None = (), level: int = 0
     ) -> ModuleType:
-        """See builtins.__import__."""
+        """Import as builtins.__import__ does, but return stand-ins for deferred modules."""
         if not parts and self._is_deferred(name):
             return StandIn(name)
         for part in parts or ():

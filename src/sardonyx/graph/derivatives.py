@@ -1,7 +1,8 @@
-"""Derivatives of operators as nodes of operators: one rule each, in the table RULES.
+"""Derivatives of operators, expressed by nodes: one rule for each operator, in the table RULES.
 
-A rule is handed a Step and gives, for each input of a node, its share of the adjoint, or None for an input that nobody asks about. The operators
-that rules are made of have rules themselves, so that gradients can be differentiated again.
+A rule gets a DerivativeBuilder and returns, for each input of a node, what the node contributes to the input's adjoint, or None for
+an input that is not wanted. The adjoint of a value is the derivative of the final result with respect to it. Rules use only
+operators that have rules themselves, so that gradients can be differentiated again.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from sardonyx.graph.passes.rewrite import add_constant
 from sardonyx.graph.schemas import schema_of
 
 Size: TypeAlias = "int | ir.SymbolicDim"
-Shares: TypeAlias = Sequence[ir.Value | None]
-AXES_ARE_INPUTS = 13  # of ReduceSum, Squeeze and Unsqueeze, from this opset on
+Contributions: TypeAlias = Sequence[ir.Value | None]
+AXES_ARE_INPUTS = 13  # from this opset on the axes of ReduceSum, Squeeze and Unsqueeze are an input
 
 
-class Step:
-    """Adds nodes to a graph, and knows the node whose derivative is made: `inputs`, `output`, its adjoint `g`, `attributes`."""
+class DerivativeBuilder:
+    """Adds nodes to a graph and describes the node that a rule differentiates: `inputs`, `output`, the output's adjoint `g`,
+    `attributes`, and which inputs are `wanted`.
+    """
 
     def __init__(self, graph: ir.Graph, opset: int) -> None:
         self.graph, self.opset = graph, opset
@@ -35,16 +38,19 @@ class Step:
         self.attributes: Mapping[str, Any] = {}
         self.output = self.g = ir.Value()
 
-    def shares(
+    def contributions(
         self,
-        rule: Callable[[Step], Shares],
+        rule: Callable[[DerivativeBuilder], Contributions],
         node: ir.Node,
         inputs: Sequence[ir.Value | None],
         output: ir.Value,
         g: ir.Value,
         wanted: Sequence[bool],
-    ) -> Shares:
-        """What the rule gives, for inputs that are wanted alone. Raises NotImplemented if a rank is not known that a rule asks for."""
+    ) -> Contributions:
+        """Apply a rule to a node and return the contributions to the adjoints of the wanted inputs.
+
+        Raises NotImplemented if the rank of an input or of the output is not known.
+        """
         if any(v is not None and v.shape is None for v in (*inputs, output)):
             raise errors.NotImplemented(f"The derivative of {node.op_type} node '{node.name}', of which a rank is not known.")
         schema = schema_of(node, self.graph.opset_imports)
@@ -56,28 +62,29 @@ class Step:
         return [share if asked else None for share, asked in zip(made, wanted, strict=True)]
 
     def __call__(self, name: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
-        """The output of a new node. Its type is that of the first input, until types are inferred."""
+        """Append a node and return its first output. Its type is not known until types are inferred."""
         node = ir.node(name, inputs, attributes)
         node.outputs[0].name = next(self.names)
         self.graph.append(node)
         return node.outputs[0]
 
     def constant(self, numbers: Any, like: ir.Value | None = None) -> ir.Value:
-        """Of the element type of `like`, or i64."""
+        """Add a constant with the element type of `like`, or i64."""
         dtype = np.dtype(np.int64) if like is None or like.dtype is None else like.dtype.numpy()
         return add_constant(self.graph, next(self.names), ir.tensor(np.array(numbers, dtype)))
 
     def number(self, number: float) -> ir.Value:
+        """Add a scalar constant with the element type of the output."""
         return self.constant(number, self.output)
 
     def filled(self, number: float, like: ir.Value) -> ir.Value:
-        """A tensor as `like`, all of whose elements are the number."""
+        """Make a tensor in the shape and type of `like`, all of whose elements are the number."""
         return self("Expand", self.constant(number, like), self("Shape", like))
 
     # ---- axes ---------------------------------------------------------------------------------------------------------------
 
     def over_axes(self, name: str, x: ir.Value, axes: Sequence[int], **attributes: Any) -> ir.Value:
-        """ReduceSum, Squeeze or Unsqueeze with these axes; x itself if there are none."""
+        """Append ReduceSum, Squeeze or Unsqueeze over these axes; return x itself if there are none."""
         if not axes:
             return x
         if self.opset < AXES_ARE_INPUTS:
@@ -85,14 +92,14 @@ class Step:
         return self(name, x, self.constant(list(axes)), **attributes)
 
     def as_shaped(self, x: ir.Value, like: ir.Value) -> ir.Value:
-        """The elements of x in the shape of `like`."""
+        """Reshape x to the shape of `like`."""
         return self("Reshape", x, self("Shape", like))
 
     def summed(self, g: ir.Value, of: Sequence[Size], x: ir.Value) -> ir.Value:
-        """g, of the sizes `of`, summed over the axes along which x was broadcast.
+        """Sum g, which has the sizes `of`, over the axes along which x was broadcast to these sizes.
 
-        Whether x was along an axis that is not known before the run is asked in the run. Raises NotImplemented before opset 13, which has
-        no axes that are data.
+        If only the run knows whether x was broadcast along an axis, nodes that find out are added. That needs axes that are an
+        input: raises NotImplemented before opset 13.
         """
         more = len(of) - rank(x)
         along: list[int] = list(range(more))
@@ -110,28 +117,34 @@ class Step:
         axes = self("Reshape", self("NonZero", self("Equal", padded, self.constant(1))), self.constant([-1]))
         return self.as_shaped(self("ReduceSum", g, axes, keepdims=1, noop_with_empty_axes=1), x)
 
-    def back(self, shares: Sequence[Callable[[], ir.Value]]) -> list[ir.Value | None]:
-        """The shares of inputs that were broadcast to the output, those that are wanted."""
-        triples = zip(shares, self.inputs, self.wanted, strict=False)
+    def back(self, contributions: Sequence[Callable[[], ir.Value]]) -> list[ir.Value | None]:
+        """Return the contributions to the wanted inputs, each summed over the axes along which the input was broadcast to the
+        output.
+        """
+        triples = zip(contributions, self.inputs, self.wanted, strict=False)
         return [self.summed(share(), sizes(self.output), x) if wanted else None for share, x, wanted in triples]
 
 
 # ---- rules ------------------------------------------------------------------------------------------------------------------
 
-Rule: TypeAlias = Callable[[Step], Shares]
+Rule: TypeAlias = Callable[[DerivativeBuilder], Contributions]
+"""Function that makes a node's contributions to the adjoints of its inputs."""
 
 
-def pointwise(factor: Callable[[Step, ir.Value, ir.Value], ir.Value]) -> Rule:
-    """Of y = f(x): g times factor(x, y)."""
+def pointwise(factor: Callable[[DerivativeBuilder, ir.Value, ir.Value], ir.Value]) -> Rule:
+    """Return the rule of an elementwise y = f(x): the contribution is g factor(x, y)."""
     return lambda s: [s("Mul", s.g, factor(s, s.inputs[0], s.output))]
 
 
-def broadcast(*shares: Callable[[Step], ir.Value]) -> Rule:
-    """Of an operator that broadcasts its inputs: the share of each one, before the sum over what it was broadcast along."""
+def broadcast(*shares: Callable[[DerivativeBuilder], ir.Value]) -> Rule:
+    """Return the rule of an operator that broadcasts its inputs. shares: for each input its contribution before the sum over
+    broadcast axes
+    """
     return lambda s: s.back([lambda share=share: share(s) for share in shares])  # type: ignore[misc]
 
 
-def power(s: Step) -> Shares:
+def power(s: DerivativeBuilder) -> Contributions:
+    """Rule of x^n: contributions g n x^(n - 1) and g y log(x); where x <= 0 the latter is 0."""
     x, n = s.inputs
     n = n if n.dtype == x.dtype else s("CastLike", n, x) if s.opset >= 15 else s("Cast", n, to=int(x.dtype or 1))
 
@@ -146,8 +159,8 @@ def power(s: Step) -> Shares:
     return s.back([of_base, of_exponent])
 
 
-def product(s: Step) -> Shares:
-    """A matrix product; vectors are matrices of one row, or of one column."""
+def product(s: DerivativeBuilder) -> Contributions:
+    """Rule of a matrix product: contributions g B^T and A^T g. Vectors count as matrices of one row or column."""
     a, b = s.inputs
     row, column = rank(a) == 1, rank(b) == 1
     left = s.over_axes("Unsqueeze", a, [0]) if row else a
@@ -162,8 +175,8 @@ def product(s: Step) -> Shares:
         return s.summed(made, [*outer, *sizes(x)[-2:]], x)
 
     return [
-        share(s("MatMul", g, turned(s, right, max(rank(b), 2))), a) if s.wanted[0] else None,
-        share(s("MatMul", turned(s, left, max(rank(a), 2)), g), b) if s.wanted[1] else None,
+        share(s("MatMul", g, transposed_last(s, right, max(rank(b), 2))), a) if s.wanted[0] else None,
+        share(s("MatMul", transposed_last(s, left, max(rank(a), 2)), g), b) if s.wanted[1] else None,
     ]
 
 
@@ -176,12 +189,13 @@ def rank(x: ir.Value) -> int:
     return len(sizes(x))
 
 
-def turned(s: Step, x: ir.Value, count: int) -> ir.Value:
-    """The last two of `count` axes exchanged."""
+def transposed_last(s: DerivativeBuilder, x: ir.Value, count: int) -> ir.Value:
+    """Exchange the last two of `count` axes."""
     return s("Transpose", x, perm=[*range(count - 2), count - 1, count - 2])
 
 
-def gemm(s: Step) -> Shares:
+def gemm(s: DerivativeBuilder) -> Contributions:
+    """Rule of Gemm: contributions alpha g B^T, alpha A^T g and beta g, with transposes by transA and transB."""
     a, b = s.inputs[:2]
     alpha, beta = s.attributes.get("alpha", 1.0), s.attributes.get("beta", 1.0)
     ta, tb = s.attributes.get("transA", 0), s.attributes.get("transB", 0)
@@ -192,13 +206,14 @@ def gemm(s: Step) -> Shares:
     return [of_a, of_b, s.summed(s("Mul", s.g, s.number(beta)), sizes(s.output), s.inputs[2])]
 
 
-def transpose(s: Step) -> Shares:
+def transpose(s: DerivativeBuilder) -> Contributions:
+    """Rule of Transpose: the contribution is g with the inverse permutation."""
     perm = s.attributes.get("perm") or range(rank(s.output))[::-1]
     return [s("Transpose", s.g, perm=[int(i) for i in np.argsort(perm)])]
 
 
-def reduced_axes(s: Step) -> list[int]:
-    """The axes of a reduction. Raises NotImplemented if they are not known."""
+def reduced_axes(s: DerivativeBuilder) -> list[int]:
+    """Return the axes of a reduction. Raises NotImplemented if only the run knows them."""
     count = rank(s.inputs[0])
     axes = s.attributes.get("axes")
     if len(s.inputs) > 1 and s.inputs[1] is not None:
@@ -211,50 +226,55 @@ def reduced_axes(s: Step) -> list[int]:
     return [int(axis) % count for axis in axes]
 
 
-def spread(s: Step) -> ir.Value:
-    """The adjoint of a reduction's output, along the axes that were reduced."""
+def spread(s: DerivativeBuilder) -> ir.Value:
+    """Broadcast the adjoint of a reduction's output back along the reduced axes."""
     axes = sorted(reduced_axes(s))
     kept = s.g if s.attributes.get("keepdims", 1) else s.over_axes("Unsqueeze", s.g, axes)
     return s("Expand", kept, s("Shape", s.inputs[0]))
 
 
-def mean(s: Step) -> Shares:
+def mean(s: DerivativeBuilder) -> Contributions:
+    """Rule of ReduceMean: the broadcast adjoint divided by the number of reduced elements."""
     x = s.inputs[0]
     count = s("Div", s("Size", x), s("Size", s.output))
     return [s("Div", spread(s), s("Cast", count, to=int(x.dtype or 1)))]
 
 
-def softmax(s: Step) -> Shares:
-    """Along one axis, as from opset 13 on: y (g - sum of g y)"""
+def softmax(s: DerivativeBuilder) -> Contributions:
+    """Rule of Softmax along one axis, as since opset 13: the contribution is y (g - sum of g y). Raises NotImplemented for earlier
+    opsets.
+    """
     if s.opset < 13:
         raise errors.NotImplemented("The derivative of Softmax before opset 13.")
     inner = s.over_axes("ReduceSum", s("Mul", s.g, s.output), [s.attributes.get("axis", -1)], keepdims=1)
     return [s("Mul", s.output, s("Sub", s.g, inner))]
 
 
-def where(s: Step) -> Shares:
+def where(s: DerivativeBuilder) -> Contributions:
+    """Rule of Where: g goes to x where the condition is true, to y elsewhere."""
     zero = s.number(0)
     condition = s.inputs[0]
     return s.back([lambda: s.g, lambda: s("Where", condition, s.g, zero), lambda: s("Where", condition, zero, s.g)])
 
 
-def minus(s: Step, x: ir.Value) -> ir.Value:
+def minus(s: DerivativeBuilder, x: ir.Value) -> ir.Value:
     return s("Neg", x)
 
 
-def squared(s: Step, x: ir.Value) -> ir.Value:
+def squared(s: DerivativeBuilder, x: ir.Value) -> ir.Value:
     return s("Mul", x, x)
 
 
-def one_minus(s: Step, x: ir.Value) -> ir.Value:
+def one_minus(s: DerivativeBuilder, x: ir.Value) -> ir.Value:
     return s("Sub", s.number(1), x)
 
 
-def reshaped(s: Step) -> Shares:
+def reshaped(s: DerivativeBuilder) -> Contributions:
+    """Rule of operators that keep all elements in order: g in the shape of the input."""
     return [s.as_shaped(s.g, s.inputs[0])]
 
 
-def same(s: Step) -> ir.Value:
+def same(s: DerivativeBuilder) -> ir.Value:
     return s.g
 
 
@@ -293,8 +313,9 @@ RULES: Mapping[str, Rule] = {
     "Where": where,
     "Cast": lambda s: [s("Cast", s.g, to=int(s.inputs[0].dtype or 1))],
 }
+"""The rule of each operator that has a derivative."""
 CONSTANT = frozenset(
     {"Shape", "Size", "Sign", "Floor", "Ceil", "Round", "Greater", "Less", "Equal", "GreaterOrEqual", "LessOrEqual"}
     | {"Not", "And", "Or", "Xor", "ArgMax", "ArgMin", "NonZero", "ConstantOfShape", "IsNaN", "IsInf"}
 )
-"""Operators whose outputs don't move with small changes of their inputs."""
+"""Operators whose derivative is zero: their outputs don't change with small changes of their inputs."""

@@ -1,13 +1,13 @@
-"""Initializers kept in files beside the model: opened by us, and never trusted.
+"""Initializers that are stored in files beside the model. The files are not trusted.
 
-A location names a file below the model's folder. Refused, each with an error that names the initializer:
+A location names a file below the model's folder. The following are refused, with an error that names the initializer:
 
-1. whatever `runtime.safe_open` does not open: paths that lead out of the folder, links but for those of the Hugging Face cache,
-   anything that is not a regular file;
-2. offsets and lengths that are not plain decimal numbers, lie past the end of the file, or don't fit dtype and shape.
+1. everything that `runtime.safe_open` refuses: paths that lead out of the folder, links except those of the Hugging Face cache,
+anything that is not a regular file;
+2. offsets and lengths that are not decimal numbers, exceed the file, or don't fit dtype and shape.
 
-A file is checked when the model is loaded and read, not mapped, when the tensor is asked for; if it is no longer the file that
-was checked, reading fails.
+A file is checked when the model is loaded. It is read (not mapped) when the tensor's data are requested; reading fails if the file
+has changed since the check.
 """
 
 from __future__ import annotations
@@ -31,17 +31,21 @@ _NUMBER = re.compile(r"[0-9]{1,19}")
 
 
 class ExternalData:
-    """The files beside one model. `folder` is None for a model that was given as bytes. given: their contents, if nothing is to be opened."""
+    """Files beside one model. folder: None for a model that was given as bytes. given: contents by location, if no file is to be
+    opened
+
+    Attribute `identities`: {location: Identity} of every file that was checked.
+    """
 
     def __init__(self, folder: str | None, given: Mapping[str, Bytes] | None = None) -> None:
         self._folder, self._given = folder, given
         self.identities: dict[str, Identity] = {}  # of every file that was checked, by its location
 
     def tensor(self, proto: onnx.TensorProto, expected_bytes: int) -> ir.LazyTensor:
-        """The tensor that `proto` places in a file, checked now and read when asked for.
+        """Check the place that `proto` names in a file, and return a tensor whose data are read when they are requested.
 
-        expected_bytes: what dtype and shape ask for.
-        Raises Fail, naming the initializer, for everything this module refuses.
+        expected_bytes: the size that dtype and shape imply. Raises Fail, with the initializer's name, for everything that this
+        module refuses.
         """
         with self._naming(proto.name):
             entries = {entry.key: entry.value for entry in proto.external_data}
@@ -68,7 +72,7 @@ class ExternalData:
     def _tensor_in_memory(
         self, given: Mapping[str, Bytes], proto: onnx.TensorProto, location: str, offset: int, length: int
     ) -> ir.LazyTensor:
-        """The tensor in a buffer that was given for a file, without a copy if its numbers are aligned there. Raises ValueError."""
+        """Return a tensor in a buffer that was given for a file, without a copy if its data are aligned. Raises ValueError."""
         if location not in given:
             raise ValueError(f"External file: {location} not found from the table user provided.")
         if offset + length > given[location].size:
@@ -81,6 +85,7 @@ class ExternalData:
 
     @contextlib.contextmanager
     def _naming(self, name: str) -> Iterator[None]:
+        """Turn OSError and ValueError into Fail with the initializer's name."""
         try:
             yield
         except (OSError, ValueError) as error:
@@ -88,13 +93,14 @@ class ExternalData:
             raise Fail(f"External data of initializer '{name}' cannot be used: {reason}") from error
 
     def _identity(self, location: str) -> Identity:
+        """Return the identity (inode, size, time of change) of the file at `location`."""
         if location not in self.identities:
             with self._open(location) as file:
                 self.identities[location] = identity_of(file)
         return self.identities[location]
 
     def _read(self, location: str, identity: Identity, offset: int, length: int) -> Bytes:
-        """u8[length]: these bytes of the file."""
+        """Read `length` bytes of a file. Raises ValueError if it has changed."""
         data = np.empty(length, np.uint8)
         with self._open(location) as descriptor, open(descriptor, "rb", buffering=0, closefd=False) as file:
             if identity_of(descriptor) != identity:
@@ -110,7 +116,7 @@ class ExternalData:
 
     @contextlib.contextmanager
     def _open(self, location: str) -> Iterator[int]:
-        """A descriptor of the regular file at `location`."""
+        """Open the regular file at `location` and yield its descriptor."""
         if self._folder is None:
             raise ValueError(f"a model given as bytes has no folder in which to look for {location!r}")
         with opened(self._folder, location) as file:
@@ -118,14 +124,14 @@ class ExternalData:
 
 
 def parse_number(key: str, text: str) -> int:
-    """An offset or a length: decimal digits only. Raises ValueError."""
+    """Parse an offset or a length, which must consist of decimal digits. Raises ValueError."""
     if not _NUMBER.fullmatch(text):
         raise ValueError(f"its {key} is {text[:40]!r}, not a number of bytes")
     return int(text)
 
 
 def tensor_of_bytes(data: Bytes, dtype: ir.DataType, shape: ir.Shape, name: str) -> ir.TensorProtocol:
-    """The tensor whose little-endian bytes are `data`, without a copy. Types narrower than a byte lie packed."""
+    """Return the tensor whose little-endian bytes are `data`, without a copy. Elements narrower than a byte are packed."""
     if dtype.bitwidth < 8:
         return ir.PackedTensor(data, dtype, shape=shape, name=name)
     if dtype == ir.DataType.BOOL:

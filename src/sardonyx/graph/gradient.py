@@ -1,10 +1,10 @@
-"""Gradient nodes (ai.onnx.preview.training) become nodes of plain operators when a model is loaded.
+"""Expansion of Gradient nodes (ai.onnx.preview.training) into nodes of plain operators when a model is loaded.
 
-Gradient(xs, zs, y) names values of the graph that it stands in: y is computed from xs and zs by the graph's nodes, and the node's outputs
-are the derivatives of the sum of y's elements with respect to each of xs, at the values that the node is given for xs and zs.
+Gradient(xs, zs, y) names values of its graph: the graph's nodes compute y from xs and zs. The outputs of the node are the
+derivatives of the sum of y's elements with respect to each of xs, at the values that the node's inputs give for xs and zs.
 
-1. The nodes between xs, zs and y are copied where the node gives other values than those that xs and zs name.
-2. They are walked through backwards: each adds to the adjoints of its inputs what its row in `derivatives.RULES` says.
+1. The nodes between xs, zs and y are copied where the Gradient node's inputs differ from the values that xs and zs name.
+2. The nodes are visited backwards. Each adds to the adjoints of its inputs what its rule in `derivatives.RULES` returns.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import onnx_ir as ir
 
 from sardonyx.base import errors
 from sardonyx.base.errors import Fail
-from sardonyx.graph.derivatives import CONSTANT, RULES, Step
+from sardonyx.graph.derivatives import CONSTANT, RULES, DerivativeBuilder
 from sardonyx.graph.inference import infer
 
 DOMAIN = "ai.onnx.preview.training"
-OLDEST_OPSET = 9  # has all the operators that derivatives are made of
+OLDEST_OPSET = 9  # the first opset that has all operators which derivatives use
 
 
 def expand_gradients(model: ir.Model) -> bool:
-    """Replaces the graph's Gradient nodes; types and shapes are inferred anew. Says whether there were any.
+    """Replace the graph's Gradient nodes, and infer types and shapes anew. Returns whether there were any.
 
-    The nodes are no longer in order. Raises Fail for names that are not there and for Gradients of one another, NotImplemented, naming
-    the node, where an operator has no derivative here.
+    Afterwards nodes may be out of order. Raises Fail for missing names and for Gradient nodes that depend on each other in a cycle,
+    NotImplemented, with the node's name, where an operator has no derivative here.
     """
     waiting = [node for node in model.graph if is_gradient(node)]
     found = bool(waiting)
@@ -45,11 +45,12 @@ def is_gradient(node: ir.Node) -> bool:
 
 
 def title(node: ir.Node) -> str:
+    """Return how errors name a Gradient node."""
     return f"Gradient node '{node.name}'"
 
 
 def expand(model: ir.Model, node: ir.Node) -> None:
-    """Replaces one Gradient node."""
+    """Replace one Gradient node."""
     graph = model.graph
     if model.opset_imports[""] < OLDEST_OPSET:
         raise errors.NotImplemented(f"{title(node)} in a model of opset {model.opset_imports['']}; it takes {OLDEST_OPSET}.")
@@ -58,7 +59,7 @@ def expand(model: ir.Model, node: ir.Node) -> None:
     at: dict[ir.Value, ir.Value] = dict(zip((*xs, *zs), node.inputs, strict=True))  # type: ignore[arg-type]
     copy_path(graph, path, at)
     infer(model)
-    adjoints = walk_back(Step(graph, model.opset_imports[""]), node, path, xs, y, at)
+    adjoints = walk_back(DerivativeBuilder(graph, model.opset_imports[""]), node, path, xs, y, at)
     for output, gradient in zip(node.outputs, adjoints, strict=False):
         if output.name:
             take_over(graph, output, gradient)
@@ -67,7 +68,7 @@ def expand(model: ir.Model, node: ir.Node) -> None:
 
 
 def sources(graph: ir.Graph, node: ir.Node) -> tuple[list[ir.Value], list[ir.Value], ir.Value]:
-    """The values that xs, zs and y name. Raises Fail for a name that is not there, or too many or few inputs or outputs."""
+    """Return the values that xs, zs and y name. Raises Fail for missing names and wrong numbers of inputs or outputs."""
     values = {v.name: v for v in (*graph.inputs, *graph.initializers.values(), *(v for n in graph for v in n.outputs))}
 
     def named(names: Sequence[str]) -> list[ir.Value]:
@@ -82,7 +83,7 @@ def sources(graph: ir.Graph, node: ir.Node) -> tuple[list[ir.Value], list[ir.Val
 
 
 def between(graph: ir.Graph, node: ir.Node) -> list[ir.Node]:
-    """The nodes by which y is computed from xs and zs, in order."""
+    """Return the nodes that compute y from xs and zs, in order."""
     xs, zs, y = sources(graph, node)
     needed: set[ir.Node] = set()
     waiting, seen = [y], {*xs, *zs}
@@ -97,8 +98,9 @@ def between(graph: ir.Graph, node: ir.Node) -> list[ir.Node]:
 
 
 def copy_path(graph: ir.Graph, path: Sequence[ir.Node], at: dict[ir.Value, ir.Value]) -> None:
-    """Copies the nodes that read a value which `at` replaces by another; their outputs are added to `at`. Raises NotImplemented for
-    nodes with bodies."""
+    """Copy the nodes that read a value which `at` replaces, and add their outputs to `at`. Raises NotImplemented for nodes with
+    bodies.
+    """
     fresh = unused_names(graph)
     for node in path:
         inputs = [v if v is None else at.get(v, v) for v in node.inputs]
@@ -114,19 +116,24 @@ def copy_path(graph: ir.Graph, path: Sequence[ir.Node], at: dict[ir.Value, ir.Va
 
 
 def unused_names(graph: ir.Graph) -> Iterator[str]:
-    """Names that no value of the graph has, nor of a body in it."""
+    """Yield names that no value of the graph or of its bodies has."""
     taken = {v.name for g in (graph, *graph.subgraphs()) for v in (*g.inputs, *g.initializers.values())}
     taken |= {v.name for node in ir.traversal.RecursiveGraphIterator(graph) for v in node.outputs}
     return (name for name in (f"gradient_{i}" for i in itertools.count()) if name not in taken)
 
 
 def walk_back(
-    step: Step, node: ir.Node, path: Sequence[ir.Node], xs: Sequence[ir.Value], y: ir.Value, at: Mapping[ir.Value, ir.Value]
+    builder: DerivativeBuilder,
+    node: ir.Node,
+    path: Sequence[ir.Node],
+    xs: Sequence[ir.Value],
+    y: ir.Value,
+    at: Mapping[ir.Value, ir.Value],
 ) -> list[ir.Value]:
-    """The gradients of y with respect to xs. path: as they stand in the model; at: what stands for their values."""
-    step.names = unused_names(step.graph)
+    """Return the gradients of y with respect to xs. path: the nodes of the model; at: replacements of their values"""
+    builder.names = unused_names(builder.graph)
     moving = depending(path, xs)
-    adjoints = {y: step.filled(1, at.get(y, y))} if y in moving else {}
+    adjoints = {y: builder.filled(1, at.get(y, y))} if y in moving else {}
     for inner in reversed(path):
         reached = [v for v in inner.outputs if v in adjoints]
         if inner.op_type in CONSTANT or not reached or not moving.intersection(filter(None, inner.inputs)):
@@ -138,15 +145,15 @@ def walk_back(
         inputs = [v if v is None else at.get(v, v) for v in inner.inputs]
         output = at.get(inner.outputs[0], inner.outputs[0])
         for value, share in zip(
-            inner.inputs, step.shares(rule, inner, inputs, output, adjoints[inner.outputs[0]], wanted), strict=True
+            inner.inputs, builder.contributions(rule, inner, inputs, output, adjoints[inner.outputs[0]], wanted), strict=True
         ):
             if value is not None and share is not None:
-                adjoints[value] = step("Add", adjoints[value], share) if value in adjoints else share
-    return [adjoints[x] if x in adjoints else step.filled(0, at.get(x, x)) for x in xs]
+                adjoints[value] = builder("Add", adjoints[value], share) if value in adjoints else share
+    return [adjoints[x] if x in adjoints else builder.filled(0, at.get(x, x)) for x in xs]
 
 
 def depending(path: Sequence[ir.Node], xs: Sequence[ir.Value]) -> set[ir.Value]:
-    """xs, and the values that move with them."""
+    """Return xs and all values that depend on them differentiably."""
     moving = set(xs)
     for node in path:
         if node.op_type not in CONSTANT and not moving.isdisjoint(filter(None, node.inputs)):
@@ -155,7 +162,7 @@ def depending(path: Sequence[ir.Node], xs: Sequence[ir.Value]) -> set[ir.Value]:
 
 
 def take_over(graph: ir.Graph, output: ir.Value, gradient: ir.Value) -> None:
-    """Whoever reads the Gradient node's output reads the gradient, under the same name."""
+    """Make all uses of the Gradient node's output use the gradient instead, under the output's name."""
     node = ir.Node("", "Identity", [gradient], num_outputs=1)
     node.outputs[0].name, output.name = output.name, None
     output.replace_all_uses_with(node.outputs[0], replace_graph_outputs=True)

@@ -1,4 +1,4 @@
-"""Which nodes run on the host: those of strings, sequences, optionals and maps."""
+"""Decides which nodes run in Python on the host: those that read or write strings, sequences, optionals or maps."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from sardonyx.graph.types import type_string
 
 
 def is_host_node(node: ir.Node, imports: Mapping[str, int]) -> bool:
-    """Has the node a host form, and does it read or write something that compiled code can't hold?
+    """Return whether the node has a function of the host and reads or writes a value that compiled code can't hold: a string,
+    sequence, optional or map.
 
-    That is strings, sequences, optionals and maps; numbers are computed on the host by no node.
+    Nodes whose values are all numeric never run on the host.
     """
-    if not any(is_foreign(value) for value in (*node.inputs, *node.outputs) if value is not None):
+    if not any(is_not_numeric(value) for value in (*node.inputs, *node.outputs) if value is not None):
         return False
     schema = schema_of(node, imports)
     return schema is not None and host.find(schema.domain, schema.name, schema.since) is not None
 
 
-def is_foreign(value: ir.Value) -> bool:
-    """Is the value something else than a tensor of numbers, as far as its type is known?"""
+def is_not_numeric(value: ir.Value) -> bool:
+    """Return whether the value is known to be something else than a tensor of numbers."""
     if isinstance(value.type, ir.TensorType):
         return value.dtype == ir.DataType.STRING
     kind = type_string(value)

@@ -1,13 +1,13 @@
-"""Types and shapes of all values, by the standard's own inference.
+"""Inference of the types and shapes of all values, by onnx's own inference.
 
-What a file claims about its values is not taken on trust: only the types of graph inputs and initializers are given to the inference.
-A declared type of a graph output must agree with the inferred one; a declared shape need not (the inferred one is kept, and
-where they clash a warning is logged), as in other runtimes. Operators outside the standard that have a record are inferred by it
-(`record_schemas`); values behind others keep their declared element type, and graph outputs their declared shape.
+The inference does not use what a file claims about its values: it gets the types of graph inputs and initializers only. The
+declared type of a graph output must agree with the inferred one. A declared shape need not: the inferred one is kept, and a warning
+is logged where they clash, as other runtimes do. Operators outside the standard that have a record are inferred by it
+(`record_schemas`). Values behind other such operators keep their declared element type, and graph outputs their declared shape.
 
-Where the inference has no rule for an operator, its outputs get the type that its schema allows, and the inference is run once more,
-with these types given, if values after them have none. A body may return what it was given, an initializer, or one value twice: for
-the inference an Identity node stands there, since it finds types only of what a node makes.
+Where the inference has no rule for an operator, the outputs get the type that its schema allows; the inference then runs again with
+these types if later values still have none. A body may return one of its inputs, an initializer, or one value twice. The inference
+finds types only of values that nodes make, so an Identity node is added for each of these outputs.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from sardonyx.graph import record_schemas, schemas
 from sardonyx.graph.types import kept_proto, proto_string, set_type, tensor_code, type_string
 from sardonyx.ops.record import Op
 
-# What the inference raises on models that don't make sense.
+# Exceptions that the inference raises for invalid models.
 ERRORS = (onnx.shape_inference.InferenceError, ArithmeticError, IndexError, MemoryError, RuntimeError, TypeError, ValueError)
-MOST_SIZES = 1 << 16  # that a vector may have for all that a file says
-# Operators whose rules read the type of an input that has none, and end the process.
+MOST_SIZES = 1 << 16  # longest vector of sizes whose claimed length is believed
+# Operators whose rules in onnx crash the process if an input has no type.
 FRAGILE = frozenset(
     {
         ("", "EyeLike"),
@@ -38,10 +38,10 @@ FRAGILE = frozenset(
         (schemas.ML, "TreeEnsemble"),
     }
 )
-_LATER = "sardonyx.later"  # the domain of nodes that don't take part yet
-LARGEST_KNOWN = 1024  # bytes of a constant whose value is shown to the inference
+_LATER = "sardonyx.later"  # a domain for nodes that the current run of the inference shall skip
+LARGEST_KNOWN = 1024  # bytes; the inference gets the values of constants up to this size
 _ERROR = re.compile(r"\(op_type:(?P<op>[^,)]*)(?:, node name: (?P<name>.*?))?\): \[(?P<kind>\w+)\] (?P<text>[^\n]*)")
-# Complaints that follow from an operator outside the standard, whose outputs have no type.
+# Errors that only say that a value has no type, because an operator outside the standard makes it.
 _UNTYPED = re.compile(
     r"expected to have type but instead is null|Element type of tensor or sparse tensor|has no type|is null\. Type info is expected"
     r"|subgraph outputs should all be tensors.* but output \d+ was (not|0)"
@@ -49,9 +49,9 @@ _UNTYPED = re.compile(
 
 
 def infer(model: ir.Model) -> None:
-    """Sets type and shape of every value that the inference can reach.
+    """Set type and shape of every value that the inference can determine.
 
-    Raises Fail, naming node and operator, where shapes that are known clash.
+    Raises Fail, with the node's name and operator, where known shapes clash.
     """
     _infer(model)
     given = [v.name for node in _untyped(model) for v in _assign_by_schema(node, schemas.schema_of(node, model.opset_imports))]
@@ -60,9 +60,9 @@ def infer(model: ir.Model) -> None:
 
 
 def _infer(model: ir.Model, given: Container[str] = ()) -> None:
-    """One run of the inference. given: names of values whose types are known before."""
+    """Run the inference once. given: names of values whose types are already known"""
     with record_schemas.registered(_recorded(model)) as clashes:
-        inferred, clash = _run_in_turn(_stripped(model, given))
+        inferred, clash = _run_in_order(_stripped(model, given))
         error = clashes[0] if clashes else clash
     try:
         _assign(model.graph, inferred.graph)
@@ -73,22 +73,22 @@ def _infer(model: ir.Model, given: Container[str] = ()) -> None:
 
 
 def _untyped(model: ir.Model) -> Iterator[ir.Node]:
-    """The nodes with an output of unknown type."""
+    """Yield the nodes that have an output of unknown type."""
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         if any(value.name and type_string(value) is None for value in node.outputs):
             yield node
 
 
 def _recorded(model: ir.Model) -> Iterator[Op]:
-    """The records that stand in for schemas of the standard."""
+    """Yield the records of operators outside the standard that the model uses."""
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         version = schemas.version_of(node, model.opset_imports)
         if version is not None and (op := record_schemas.find(node.domain, node.op_type, version)) is not None:
             yield op
 
 
-def _run_in_turn(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Fail | None]:
-    """`_run`, in which nodes of FRAGILE operators take part only when the types of what they read have been found."""
+def _run_in_order(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Fail | None]:
+    """Run the inference as `_run` does, but let nodes of FRAGILE operators take part only when the types of their inputs are known."""
     waiting = [(node, node.domain) for node in _nodes(proto.graph) if (node.domain, node.op_type) in FRAGILE]
     for node, _ in waiting:
         node.domain = _LATER
@@ -107,7 +107,7 @@ def _run_in_turn(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Fail | None]:
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """The nodes of a graph and of those inside it."""
+    """Yield the nodes of a graph and of its bodies."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
@@ -116,7 +116,7 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 
 def _typed(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto | onnx.TensorProto]:
-    """The values of a graph, and of those inside it, whose types are known."""
+    """Yield the values of a graph, and of its bodies, whose types are known."""
     yield from graph.initializer
     for infos in (graph.input, graph.value_info, graph.output):
         yield from (info for info in infos if info.type.WhichOneof("value") and not _is_of_no_type(info.type))
@@ -127,13 +127,14 @@ def _typed(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto | onnx.Tensor
 
 
 def _is_of_no_type(kind: onnx.TypeProto) -> bool:
+    """Return whether this is a tensor type without an element type."""
     return kind.WhichOneof("value") == "tensor_type" and not kind.tensor_type.elem_type
 
 
 def _run(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Fail | None]:
-    """The annotated model, and the first clash there was.
+    """Run onnx's inference. Returns the annotated model, and the first clash if there is one.
 
-    Without propagating data: a claim that a vector has 2**62 elements would then take as much time and memory.
+    Data propagation is off: a claim that a vector has 2**62 elements would otherwise take as much time and memory.
     """
     try:
         return onnx.shape_inference.infer_shapes(proto, strict_mode=True), None
@@ -146,7 +147,7 @@ def _run(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Fail | None]:
 
 
 def _clash(text: str) -> Fail | None:
-    """The first clash that an inference error tells of; None if it only tells of missing types."""
+    """Return the first clash that an inference error reports, None if it reports missing types only."""
     for found in _ERROR.finditer(text):
         if not _UNTYPED.search(found["text"]) and "Inference error(s)" not in found["text"]:
             return Fail(f"Node ({found['name'] or ''}) Op ({found['op']}) [{found['kind']}] {found['text']}")
@@ -157,7 +158,9 @@ def _clash(text: str) -> Fail | None:
 
 
 def _stripped(model: ir.Model, given: Container[str] = ()) -> onnx.ModelProto:
-    """The model without large constants (they become inputs) and without claims about values that are not `given`."""
+    """Serialise the model for the inference: large constants become inputs, and claims about values that are not `given` are
+    removed.
+    """
     graph = model.graph
     small = [v for v in graph.initializers.values() if not v.is_graph_input() and _is_small(v)]
     known = {id(v) for v in small} | {id(v) for v in graph.inputs}
@@ -178,7 +181,9 @@ def _stripped(model: ir.Model, given: Container[str] = ()) -> onnx.ModelProto:
 
 
 def _forget_length(claimed: onnx.TypeProto.Tensor) -> None:
-    """A vector that may be sizes is of no known length if it claims a large one: the inference writes down an axis for each of them."""
+    """Remove the claimed length of an integer vector if it is large: the inference would make an axis for each element, in case the
+    elements are sizes.
+    """
     if claimed.elem_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32) and len(claimed.shape.dim) == 1:
         length = claimed.shape.dim[0]
         if length.dim_value > MOST_SIZES:
@@ -186,12 +191,13 @@ def _forget_length(claimed: onnx.TypeProto.Tensor) -> None:
 
 
 def _is_small(value: ir.Value) -> bool:
+    """Return whether the inference gets the constant's value."""
     tensor = value.const_value
     return tensor is not None and tensor.dtype != ir.DataType.STRING and tensor.nbytes <= LARGEST_KNOWN
 
 
 def _strip_claims(graph: onnx.GraphProto, given: Container[str], numbers: Iterator[int]) -> None:
-    """Forgets what the file says of values. numbers: for names that are not in use."""
+    """Remove the types and shapes that the file claims. numbers: makes unused names"""
     claims = [info for info in graph.value_info if info.name in given]
     del graph.value_info[:]
     graph.value_info.extend(claims)
@@ -209,11 +215,11 @@ def _strip_claims(graph: onnx.GraphProto, given: Container[str], numbers: Iterat
 
 
 def _copy_what_is_returned(body: onnx.GraphProto, numbers: Iterator[int]) -> None:
-    """Each output of the body that no node makes, or that it returns before, becomes that of an Identity node."""
-    free = {name for node in body.node for name in node.output}
+    """Add an Identity node for each output of the body that no node makes, or that is returned twice."""
+    unreturned = {name for node in body.node for name in node.output}
     for output in body.output:
-        if output.name in free:
-            free.remove(output.name)
+        if output.name in unreturned:
+            unreturned.remove(output.name)
         else:
             copy = f"{output.name}#{next(numbers)}"
             body.node.append(onnx.helper.make_node("Identity", [output.name], [copy]))
@@ -221,6 +227,7 @@ def _copy_what_is_returned(body: onnx.GraphProto, numbers: Iterator[int]) -> Non
 
 
 def _graphs(attribute: onnx.AttributeProto) -> Iterable[onnx.GraphProto]:
+    """Return the graphs in an attribute."""
     if attribute.type == onnx.AttributeProto.GRAPH:
         return [attribute.g]
     return list(attribute.graphs)
@@ -230,7 +237,7 @@ def _graphs(attribute: onnx.AttributeProto) -> Iterable[onnx.GraphProto]:
 
 
 def _assign(graph: ir.Graph, inferred: onnx.GraphProto) -> None:
-    """Writes what was inferred for a graph, and for those inside it, into its values."""
+    """Write the inferred types and shapes into the values of a graph and of its bodies."""
     outputs = {id(v) for v in graph.outputs}
     types = {info.name: info.type for infos in (inferred.value_info, inferred.output) for info in infos}
     for node, proto in zip(graph, inferred.node, strict=False):  # copies of what a body returns come after its own nodes
@@ -246,6 +253,7 @@ def _assign(graph: ir.Graph, inferred: onnx.GraphProto) -> None:
 
 
 def _assign_value(value: ir.Value, types: Mapping[str, onnx.TypeProto], node: ir.Node, is_output: bool) -> None:
+    """Write the inferred type and shape into a value. Raises Fail if a graph output is declared with another type."""
     found = types.get(value.name or "")
     declared = type_string(value)
     if found is None or proto_string(found) is None:
@@ -263,7 +271,9 @@ def _assign_value(value: ir.Value, types: Mapping[str, onnx.TypeProto], node: ir
 
 
 def _assign_by_schema(node: ir.Node, schema: schemas.Schema | None) -> Iterator[ir.Value]:
-    """Gives outputs without a type the only one that the schema allows, or that of the inputs they must agree with. -> which"""
+    """Give outputs without a type the one that the schema allows, or that of the inputs with which they must agree. Yields these
+    outputs.
+    """
     if schema is None:
         return
     bound = {}
@@ -283,7 +293,7 @@ def _assign_by_schema(node: ir.Node, schema: schemas.Schema | None) -> Iterator[
 
 
 def _merged(value: ir.Value, inferred: ir.Shape | None) -> ir.Shape | None:
-    """The shape of a graph output: inferred sizes, with declared names where the inference has none of its own."""
+    """Return the shape of a graph output: inferred sizes, with declared names where the inference has none."""
     declared = value.shape
     if inferred is None or declared is None:
         return inferred if inferred is not None else declared
@@ -294,6 +304,7 @@ def _merged(value: ir.Value, inferred: ir.Shape | None) -> ir.Shape | None:
 
 
 def _merged_size(value: ir.Value, declared: int | ir.SymbolicDim, inferred: int | ir.SymbolicDim) -> int | ir.SymbolicDim:
+    """Return one size of a graph output, see `_merged`. A fixed size that is declared differently is logged."""
     if isinstance(inferred, int):
         if isinstance(declared, int) and declared != inferred:
             logger.warning("Output %s is declared with size %s where it has %s.", value.name, declared, inferred)

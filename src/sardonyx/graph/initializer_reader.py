@@ -1,12 +1,14 @@
-"""The large tensors of a model's bytes, read to where they stay: protobuf would copy each several times.
+"""Streaming reader of initializers: reads large tensors from a model's bytes directly to their final place, where protobuf would
+copy each several times.
 
     ModelProto   ... 7: graph
     GraphProto   ... 5: initializer, any number of times
     TensorProto  ... 9: raw_data
 
-`split_large_tensors` reads the raw_data of the main graph's large initializers apart and returns what is left, a model like any other, for protobuf
-to parse. It knows the wire format as far as it must: fields are a key (number << 3 | type) and a value. Bytes in which it meets
-anything else, or a field twice that says once, are left whole, for protobuf to judge.
+`split_large_tensors` reads the raw_data of the main graph's large initializers separately and returns the remaining bytes, which
+are a valid model for protobuf to parse. It understands only the part of the wire format that it needs: a field is a key (number <<
+3 | type) and a value. If it finds anything else, or a field twice that may occur once, it returns all bytes unchanged and leaves it
+to protobuf to judge them.
 """
 
 from __future__ import annotations
@@ -22,18 +24,18 @@ import numpy as np
 from sardonyx.base.background import Background
 from sardonyx.runtime.memory import ALIGNMENT, Bytes, allocate
 
-LARGE = 1 << 16  # bytes of a tensor: less is not worth it
-CHUNK = 1 << 16  # bytes that are read at a time while looking through a file
+LARGE = 1 << 16  # bytes; smaller tensors are left to protobuf
+CHUNK = 1 << 16  # bytes that are read at a time while a file is scanned
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # types of fields
 GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9
 MOST_VARINT = 10  # bytes
-MOST_FIELDS = 1 << 20  # of one message: looking at more takes longer than what is gained
-MOST_WHOLE = (1 << 31) - 1  # bytes: protobuf takes no larger messages
+MOST_FIELDS = 1 << 20  # of one message; scanning more fields takes longer than the copies that it saves
+MOST_WHOLE = (1 << 31) - 1  # bytes of the largest message that protobuf accepts
 
 
 class Source(Protocol):
-    """A model's bytes."""
+    """Random access to a model's bytes."""
 
     size: int
 
@@ -42,12 +44,12 @@ class Source(Protocol):
     def piece(self, start: int, end: int) -> bytes: ...
 
     def array(self, start: int, end: int) -> Bytes:
-        """u8[end - start], aligned as kernels like it, not to be written to."""
+        """Return u8[end - start], aligned as kernels require. It must not be written to."""
         ...
 
 
 class Memory:
-    """Bytes that are there."""
+    """A model's bytes in memory."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self.size = data, len(data)
@@ -67,7 +69,9 @@ class Memory:
 
 
 class File:
-    """The bytes of an open regular file, which may be closed elsewhere. Raises OSError, also where it ends too early."""
+    """A model's bytes in an open regular file; the caller may close its descriptor. Raises OSError, also if the file ends too
+    early.
+    """
 
     def __init__(self, descriptor: int, size: int) -> None:
         self.descriptor, self.size = os.dup(descriptor), size
@@ -96,7 +100,7 @@ class File:
 
 
 class Span(NamedTuple):
-    """A field: its number, where its key begins, and its value [start, end)."""
+    """A field: its number, the offset of its key, and its value [start, end)."""
 
     number: int
     key: int
@@ -105,11 +109,11 @@ class Span(NamedTuple):
 
 
 class UnknownFormat(Exception):
-    """Bytes that are for protobuf to judge."""
+    """Raised inside this module for bytes that protobuf shall judge."""
 
 
 class RawData(NamedTuple):
-    """The raw_data of a tensor: its size, and what gives it, perhaps after a wait. Raises OSError."""
+    """The raw_data of a tensor: its size, and a function that returns it, perhaps after a wait. The function raises OSError."""
 
     size: int
     read: Callable[[], Bytes]
@@ -117,14 +121,16 @@ class RawData(NamedTuple):
 
 @dataclass
 class SplitModel:
-    """`model`: the bytes without large tensors. `tensors`: {initializer: its raw_data}, numbered as they stand in the graph."""
+    """A model whose large tensors are separate. `tensors`: {index of the initializer in the main graph: its raw_data}; `model`: the
+    other bytes
+    """
 
     model: bytes
     tensors: dict[int, RawData] = field(default_factory=dict)
 
 
 def split_large_tensors(data: Source, reader: Background | None = None) -> SplitModel:
-    """The model of these bytes, and its large tensors, which are read by `reader` if there is one, else at once."""
+    """Split the large tensors off from a model's bytes. They are read by `reader` in the background, or at once if it is None."""
     try:
         graphs = [span for span in fields(data, 0, data.size) if span.number == GRAPH]
         if len(graphs) != 1:
@@ -139,6 +145,7 @@ def split_large_tensors(data: Source, reader: Background | None = None) -> Split
 
 
 def piece(data: Source, raw: Span, reader: Background | None) -> RawData:
+    """Start reading a tensor's raw_data."""
     size = raw.end - raw.start
     if reader is not None:
         return RawData(size, reader.submit(lambda: data.array(raw.start, raw.end)).result)
@@ -147,10 +154,11 @@ def piece(data: Source, raw: Span, reader: Background | None) -> RawData:
 
 
 Cuts = dict[int, tuple[Span, Span]]  # initializer: its own span and its raw_data's
+"""{index of an initializer: its own span and that of its raw_data}"""
 
 
 def large_tensors(data: Source, graph: Span) -> Iterator[tuple[int, tuple[Span, Span]]]:
-    """The initializers with much raw_data."""
+    """Yield the initializers whose raw_data is large."""
     initializers = (span for span in fields(data, graph.start, graph.end) if span.number == INITIALIZER)
     for number, tensor in enumerate(initializers):
         if tensor.end - tensor.start < LARGE:
@@ -163,7 +171,7 @@ def large_tensors(data: Source, graph: Span) -> Iterator[tuple[int, tuple[Span, 
 
 
 def remainder(data: Source, graph: Span, cuts: Cuts) -> Iterator[bytes]:
-    """The graph without what is cut out, in pieces."""
+    """Yield the bytes of the graph without the raw_data that is cut out."""
     at = graph.start
     for tensor, raw in cuts.values():
         yield data.piece(at, tensor.key)
@@ -176,7 +184,7 @@ def remainder(data: Source, graph: Span, cuts: Cuts) -> Iterator[bytes]:
 
 
 def fields(data: Source, at: int, end: int) -> Iterator[Span]:
-    """The fields of the message [at, end)."""
+    """Yield the fields of the message [at, end)."""
     for _ in range(MOST_FIELDS):
         if at >= end:
             return
@@ -199,7 +207,7 @@ def fields(data: Source, at: int, end: int) -> Iterator[Span]:
 
 
 def varint(data: Source, at: int, end: int) -> tuple[int, int]:
-    """(the number that begins at `at`, where it ends)"""
+    """Decode the varint at offset `at`. Returns (number, offset of its end)"""
     number = shift = 0
     while at < min(end, at + MOST_VARINT):
         byte = data.byte(at)
@@ -212,13 +220,13 @@ def varint(data: Source, at: int, end: int) -> tuple[int, int]:
 
 
 def nested(number: int, pieces: list[bytes]) -> list[bytes]:
-    """A field that is a message of these pieces."""
+    """Encode a field that is a message of these pieces."""
     size = sum(map(len, pieces))
     return [encoded(number << 3 | BYTES) + encoded(size), *pieces]
 
 
 def encoded(number: int) -> bytes:
-    """A varint."""
+    """Encode a number as a varint."""
     out = bytearray()
     while number > 127:
         out.append(number & 127 | 128)

@@ -1,4 +1,4 @@
-"""Calls of a model's own functions are replaced by the functions' nodes when the model is loaded."""
+"""Inlining of a model's own functions when the model is loaded."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MOST_NODES = 2_000_000
 
 
 def inline_functions(model: ir.Model) -> None:
-    """Leaves a model without functions.
+    """Replace all calls of the model's functions by the functions' nodes.
 
-    Raises Fail for functions that call themselves, that would grow the graph beyond MOST_NODES, or whose operators differ from
-    the model's because the two import different versions.
+    Raises Fail for recursive functions, for functions that would grow the graph beyond MOST_NODES, and for functions that import
+    other versions of operators than the model.
     """
     if not model.functions:
         return
@@ -36,7 +36,7 @@ def inline_functions(model: ir.Model) -> None:
 
 
 def check_size(model: ir.Model) -> None:
-    """Raises Fail if functions call themselves, or if inlining would make more than MOST_NODES nodes."""
+    """Check that functions are not recursive and that inlining makes at most MOST_NODES nodes. Raises Fail."""
     calls = {key: called(model, function.all_nodes()) for key, function in model.functions.items()}
     sizes: dict[ir.OperatorIdentifier, int] = {}
     try:
@@ -53,12 +53,12 @@ def check_size(model: ir.Model) -> None:
 
 
 def called(model: ir.Model, nodes: object) -> list[ir.OperatorIdentifier]:
-    """The model's functions that these nodes call, once for each call."""
+    """Return the functions that these nodes call, once for each call."""
     return [node.op_identifier() for node in nodes if node.op_identifier() in model.functions]  # type: ignore[attr-defined]
 
 
 def unify_imports(model: ir.Model, function: ir.Function) -> None:
-    """Makes a function import what the model does, where that means the same operators."""
+    """Make a function import the model's opset versions. Raises Fail if its operators have another meaning in those."""
     for domain, version in list(function.opset_imports.items()):
         wanted = model.opset_imports.setdefault(domain, version)
         if wanted == version:
@@ -73,5 +73,6 @@ def unify_imports(model: ir.Model, function: ir.Function) -> None:
 
 
 def _since(node: ir.Node, version: int) -> int | None:
+    """Return the version in which the operator got its present form, None for an unknown operator."""
     schema = schemas.find(node.domain, node.op_type, version)
     return schema.since if schema else None

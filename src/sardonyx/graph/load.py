@@ -1,6 +1,6 @@
-"""From the bytes of an .onnx file to a graph that the rest can rely on.
+"""Loading of .onnx files: from bytes to a graph on which later steps can rely.
 
-A model is untrusted input: whatever the bytes say, loading ends with a sound graph or with one of the coded errors.
+A model is untrusted input. Whatever its bytes say, loading ends with a valid graph or with a SardonyxError.
 """
 
 from __future__ import annotations
@@ -33,22 +33,23 @@ from sardonyx.runtime.memory import Bytes
 from sardonyx.runtime.safe_open import open_regular
 
 NEWEST_IR_VERSION = 14
-FILES = "sardonyx.files"  # in a model's meta: {location: Identity} of the files beside it that it was read from
-FIRST_OVERRIDABLE = 4  # before this IR version initializers had to be listed among the inputs, and are constants
+FILES = "sardonyx.files"  # key of a model's meta: {location: Identity} of the external files that it was read from
+FIRST_OVERRIDABLE = 4  # in earlier IR versions initializers must be listed as inputs too; there they are constants
 
-# Its warnings tell of models that we refuse with an error of our own.
+# onnx_ir logs warnings about models that are refused here with an error.
 logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True, slots=True)
 class LoadOptions:
-    """How a model is to be read.
+    """How a model is read.
 
-    folder: where external data lies; by default beside the file. knows: says whether a provider has an operator
-    (domain, name) that is outside the standard. dimensions, denotations: sizes for input dimensions of these names
-    and denotations. reader: reads large tensors while other things go on; whoever asks for their numbers waits for it. given: tensors and files of the
-    user's in place of the model's. distinct:
-    two dimensions of inputs are two sizes, even if they have one name.
+    folder: where external data are stored; by default beside the file.
+    knows: whether a provider has an operator (domain, name) outside the standard.
+    dimensions, denotations: sizes for input dimensions that have these names or denotations.
+    reader: thread that reads large tensors while loading continues; requests for their data wait for it.
+    given: tensors and files of the user that replace the model's.
+    distinct: dimensions of inputs that have one name may have different sizes.
     """
 
     folder: str | None = None
@@ -61,9 +62,9 @@ class LoadOptions:
 
 
 def load(source: str | os.PathLike[str] | bytes, options: LoadOptions = LoadOptions()) -> ir.Model:
-    """The model in a file, or in bytes: verified, functions inlined, nodes in order, types and shapes inferred.
+    """Load a model from a file or from bytes: verify it, inline functions, sort nodes, infer types and shapes.
 
-    Raises TypeError for a source of another type, else a SardonyxError that begins with the file's name, if there is one.
+    Raises TypeError for a source of another type, else a SardonyxError, which begins with the file's name if there is one.
     """
     if isinstance(source, bytes):
         split = split_large_tensors(Memory(source))
@@ -89,7 +90,7 @@ def load(source: str | os.PathLike[str] | bytes, options: LoadOptions = LoadOpti
 
 
 def read_file(path: str, reader: Background | None) -> SplitModel:
-    """What the file says. Raises NoSuchFile; a folder reads as a file that is no model. Fail for a pipe or a device."""
+    """Read a model file. Raises NoSuchFile if it does not exist, InvalidProtobuf for a folder, Fail for a pipe or a device."""
     prefix = f"Load model from {path} failed:"
     try:
         with open(open_regular(path), "rb", buffering=0) as file:
@@ -109,7 +110,7 @@ def read_file(path: str, reader: Background | None) -> SplitModel:
 
 
 def parse(data: bytes) -> onnx.ModelProto:
-    """Raises DecodeError for bytes that are no protobuf."""
+    """Parse protobuf. Raises DecodeError for other bytes."""
     proto = onnx.ModelProto()
     proto.ParseFromString(data)
     return proto
@@ -118,7 +119,7 @@ def parse(data: bytes) -> onnx.ModelProto:
 def from_proto(
     proto: onnx.ModelProto, options: LoadOptions = LoadOptions(), tensors: Mapping[int, RawData] | None = None
 ) -> ir.Model:
-    """The graph of a parsed model; `proto` is changed. tensors: see `split_large_tensors`. Raises SardonyxError."""
+    """Make the graph of a parsed model; `proto` is modified. tensors: see `split_large_tensors`. Raises SardonyxError."""
     check_header(proto)
     check_texts(proto)
     normalise_imports(proto)
@@ -142,7 +143,7 @@ def from_proto(
     free_negative_dimensions(model.graph)
     fix_dimensions(model.graph, options)
     if options.distinct:
-        part_names(model.graph)
+        separate_dimensions(model.graph)
     infer(model)
     if expand_gradients(model):
         sort(model)
@@ -154,7 +155,7 @@ def from_proto(
 
 
 def check_header(proto: onnx.ModelProto) -> None:
-    """A graph is there, and versions are ones that we know."""
+    """Check that there is a graph and that its versions are known. Raises a SardonyxError."""
     if not proto.HasField("graph"):
         raise InvalidArgument("No graph was found in the protobuf.")
     if not proto.opset_import:
@@ -175,7 +176,7 @@ def check_header(proto: onnx.ModelProto) -> None:
 
 
 def check_texts(proto: onnx.ModelProto) -> None:
-    """Names are UTF-8; protobuf hands out any other as bytes."""
+    """Check that names are UTF-8, because protobuf returns other names as bytes. Raises InvalidGraph."""
     try:
         "".join(entry.domain for entry in proto.opset_import)
         "".join((proto.producer_name, proto.producer_version, proto.domain, proto.doc_string, proto.graph.doc_string))
@@ -190,7 +191,7 @@ def check_texts(proto: onnx.ModelProto) -> None:
 
 
 def names_of(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[str]:
-    """The names that a graph or function declares, those of nodes' outputs aside."""
+    """Yield the names that a graph or function declares, except those of nodes' outputs."""
     if isinstance(graph, onnx.FunctionProto):
         yield from (graph.domain, graph.overload, *graph.input, *graph.output, *graph.attribute)
         yield from (attribute.name for attribute in graph.attribute_proto)
@@ -202,7 +203,7 @@ def names_of(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[str]:
 
 
 def graphs_of(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
-    """The main graph, the functions, and all graphs inside their nodes."""
+    """Yield the main graph, the functions, and all graphs in their nodes' attributes."""
     waiting: list[onnx.GraphProto | onnx.FunctionProto] = [proto.graph, *proto.functions]
     while waiting:
         graph = waiting.pop()
@@ -217,8 +218,11 @@ def graphs_of(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.Functio
 def read_tensors(
     proto: onnx.ModelProto, data: ExternalData, split: Mapping[int, RawData], given: Replacements = NOTHING
 ) -> dict[str, ir.TensorProtocol]:
-    """Checks every tensor. Sparse ones become dense; those in other files, and those that were split off from the main graph's
-    initializers, are returned under the location left in their place."""
+    """Check every tensor. Sparse tensors become dense.
+
+    Tensors in other files, and those that were split off from the main graph's initializers, are returned by key; their key
+    replaces their location in `proto`.
+    """
     external: dict[str, ir.TensorProtocol] = {}
 
     def read(tensor: onnx.TensorProto, raw: RawData | None = None) -> None:
@@ -264,7 +268,7 @@ def read_tensors(
 
 
 def replacements(graph: onnx.GraphProto, given: Replacements) -> dict[str, ir.TensorProtocol]:
-    """Tensors of the user's by the names of the initializers that they replace. Raises Fail for those that don't fit."""
+    """Return the user's tensors by the names of the initializers that they replace. Raises Fail for those that don't fit."""
     there = {tensor.name: tensor for tensor in graph.initializer}
     for name in given.external:
         if name not in there:
@@ -293,7 +297,9 @@ def replacements(graph: onnx.GraphProto, given: Replacements) -> dict[str, ir.Te
 
 
 def with_data(tensor: onnx.TensorProto, raw: RawData) -> ir.TensorProtocol | None:
-    """The checked tensor whose raw_data is `raw`, without a copy. None for a type of which that can't be: the data are put back."""
+    """Return the checked tensor whose raw_data is `raw`, without a copy. For types where that is impossible, put the data back and
+    return None.
+    """
     dtype, name = tensor_dtype(tensor), tensor.name
 
     def read() -> Bytes:
@@ -311,7 +317,7 @@ def with_data(tensor: onnx.TensorProto, raw: RawData) -> ir.TensorProtocol | Non
 
 
 def make_dense(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> None:
-    """Constant(sparse_value=...) becomes Constant(value=...)."""
+    """Replace Constant(sparse_value=...) by Constant(value=...). Raises InvalidGraph for sparse tensors elsewhere."""
     if node.op_type != "Constant" or attribute.name != "sparse_value":
         raise InvalidGraph(f"Node '{node.name}' ({node.op_type}) has a sparse tensor in attribute '{attribute.name}'.")
     attribute.t.CopyFrom(densify(attribute.sparse_tensor))
@@ -320,7 +326,7 @@ def make_dense(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> None:
 
 
 def check_definitions(graph: onnx.GraphProto | onnx.FunctionProto) -> None:
-    """No two inputs share a name, and no node defines a name that is there already."""
+    """Check that no two inputs share a name and that no node defines an existing name. Raises Fail."""
     function = isinstance(graph, onnx.FunctionProto)
     names: set[str] = set()
     for entry in graph.input:
@@ -342,7 +348,9 @@ def check_definitions(graph: onnx.GraphProto | onnx.FunctionProto) -> None:
 
 
 def check_reads(function: onnx.FunctionProto, names: set[str]) -> None:
-    """What the nodes of a function, and those in their bodies, read is there. names: of the function's own values."""
+    """Check that all values exist that the nodes of a function and of their bodies read. names: the function's own values. Raises
+    Fail.
+    """
     waiting: list[tuple[onnx.GraphProto | onnx.FunctionProto, set[str]]] = [(function, names)]
     while waiting:
         graph, there = waiting.pop()
@@ -356,7 +364,7 @@ def check_reads(function: onnx.FunctionProto, names: set[str]) -> None:
 
 
 def take_map_types(graph: onnx.GraphProto) -> dict[str, onnx.TypeProto]:
-    """Takes types with maps, which onnx_ir can't hold, off the graph's inputs and outputs: {name: type}."""
+    """Remove types that contain maps, which onnx_ir can't represent, from the graph's inputs and outputs. Returns {name: type}"""
     taken: dict[str, onnx.TypeProto] = {}
     for infos in (graph.input, graph.output, graph.value_info):
         for info in infos:
@@ -368,7 +376,7 @@ def take_map_types(graph: onnx.GraphProto) -> dict[str, onnx.TypeProto]:
 
 
 def convert(proto: onnx.ModelProto) -> ir.Model:
-    """onnx_ir's model."""
+    """Convert protobuf to onnx_ir's model. Raises InvalidGraph."""
     try:
         return ir.serde.deserialize_model(proto)
     except (ir.serde.SerdeError, ValueError, TypeError, NotImplementedError, KeyError, UnicodeDecodeError) as error:
@@ -376,15 +384,16 @@ def convert(proto: onnx.ModelProto) -> ir.Model:
 
 
 def root_cause(error: BaseException) -> str:
-    """The text of the exception that started a chain of them."""
+    """Return the text of the exception that started a chain of exceptions."""
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def normalise_imports(proto: onnx.ModelProto) -> None:
-    """One import for each domain: the last one counts. `ai.onnx` is the long name of the empty domain, of which a model that does not
-    import it means the newest version."""
+    """Keep one import for each domain, the last one. `ai.onnx` becomes the empty domain; a model that does not import it means its
+    newest version.
+    """
     for owner in (proto, *proto.functions):
         versions = {"" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in owner.opset_import}
         if owner is proto:
@@ -394,7 +403,7 @@ def normalise_imports(proto: onnx.ModelProto) -> None:
 
 
 def place_external(model: ir.Model, external: dict[str, ir.TensorProtocol]) -> None:
-    """Puts tensors where `read_tensors` left their keys as locations."""
+    """Put tensors where `read_tensors` left their keys."""
     if not external:
         return
 
@@ -417,7 +426,7 @@ def place_external(model: ir.Model, external: dict[str, ir.TensorProtocol]) -> N
 
 
 def free_negative_dimensions(graph: ir.Graph) -> None:
-    """A negative size is what some exporters write for one that is not known."""
+    """Treat negative sizes as unknown ones: some exporters write them so."""
     for inner in (graph, *graph.subgraphs()):
         for value in (*inner.inputs, *inner.outputs):
             if value.shape is not None and any(isinstance(size, int) and size < 0 for size in value.shape):
@@ -425,7 +434,7 @@ def free_negative_dimensions(graph: ir.Graph) -> None:
 
 
 def fix_dimensions(graph: ir.Graph, options: LoadOptions) -> None:
-    """Gives input dimensions the sizes that the user has fixed."""
+    """Give input dimensions the sizes that the user has fixed."""
     for value in graph.inputs:
         if value.shape is None or not (options.dimensions or options.denotations):
             continue
@@ -438,8 +447,8 @@ def fix_dimensions(graph: ir.Graph, options: LoadOptions) -> None:
         value.shape = ir.Shape(sizes)
 
 
-def part_names(graph: ir.Graph) -> None:
-    """Lets no two dimensions of inputs have one name; those of outputs, which are claims, get none."""
+def separate_dimensions(graph: ir.Graph) -> None:
+    """Give each dimension of the inputs a name of its own, and remove the names of the outputs' dimensions, which are only claims."""
     for value in graph.inputs:
         if value.shape is not None:
             value.shape = ir.Shape([n if isinstance(n, int) else f"{value.name}.{axis}" for axis, n in enumerate(value.shape)])
@@ -449,7 +458,7 @@ def part_names(graph: ir.Graph) -> None:
 
 
 def sort(model: ir.Model) -> None:
-    """Nodes in the order in which they can run."""
+    """Sort nodes topologically. Raises Fail if the graph has a cycle."""
     try:
         model.graph.sort()
     except ValueError as error:

@@ -1,12 +1,12 @@
-"""Who runs what: divides a graph among providers, into sub-graphs that can be run one after the other.
+"""Partition of a graph among providers, into sub-graphs that can run one after the other.
 
-Providers are asked in order. Of one provider's claims the largest is served first; a node goes to the first claim that reaches it.
-Then claims are cut where they must be: with
+Providers are asked in order of preference. Of one provider's claims the largest is served first; each node goes to the first claim
+that contains it. Then claims are divided so that sub-graphs don't depend on each other in a cycle: with
 
     level(node) = max over its producers p of level(p) + (0 if p belongs to the same claim else 1)
 
-the nodes of one claim and one level make a sub-graph. Along every edge the level grows or the sub-graph stays the same, so
-sub-graphs never wait for each other in a circle. The time taken is linear in the graph.
+the nodes of one claim and one level form a sub-graph. Along every edge either the level grows or the sub-graph stays the same, so
+there is no cycle. The time taken is linear in the size of the graph.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class Part:
 
 
 def partition(graph: ir.Graph, claims: Sequence[Sequence[Sequence[ir.Node]]]) -> list[Part]:
-    """The graph's parts in the order in which they can run.
+    """Return the graph's parts in an order in which they can run.
 
-    claims: for each provider, in order of preference, the groups of nodes it claims. Nodes of the graph are in order.
-    Raises NotImplemented, naming the node, if nobody claims it.
+    claims: for each provider, in order of preference, the groups of nodes that it claims. The graph's nodes must be sorted.
+    Raises NotImplemented, with the node's name, if no provider claims it.
     """
     owner = assign(claims)
     levels: dict[ir.Node, int] = {}
@@ -52,7 +52,7 @@ def partition(graph: ir.Graph, claims: Sequence[Sequence[Sequence[ir.Node]]]) ->
 
 
 def assign(claims: Sequence[Sequence[Sequence[ir.Node]]]) -> dict[ir.Node, tuple[int, int]]:
-    """{node: (provider, claim)}"""
+    """Return {node: (provider, index of the claim)}."""
     owner: dict[ir.Node, tuple[int, int]] = {}
     for provider, groups in enumerate(claims):
         for index, group in enumerate(sorted(groups, key=len, reverse=True)):
@@ -62,7 +62,7 @@ def assign(claims: Sequence[Sequence[Sequence[ir.Node]]]) -> dict[ir.Node, tuple
 
 
 def producers(node: ir.Node) -> Iterable[ir.Node]:
-    """The nodes whose outputs the node or its bodies read."""
+    """Yield the nodes whose outputs the node or its bodies read."""
     for value in read_values(node):
         producer = value.producer()
         if producer is not None:
@@ -70,7 +70,7 @@ def producers(node: ir.Node) -> Iterable[ir.Node]:
 
 
 def read_values(node: ir.Node) -> Iterable[ir.Value]:
-    """The values that the node, or a node in its bodies, reads; those defined inside its bodies too."""
+    """Yield the values that the node or a node in its bodies reads, including those defined in the bodies."""
     yield from (value for value in node.inputs if value is not None)
     for graph in subgraphs(node):
         for inner in graph:
@@ -78,7 +78,7 @@ def read_values(node: ir.Node) -> Iterable[ir.Value]:
 
 
 def captured_values(graph: ir.Graph) -> list[ir.Value]:
-    """The values that the graph, or a graph inside it, reads but none of them defines, in order of first use."""
+    """Return the values that the graph or its bodies read but none of them defines, in order of first use."""
     local = {*graph.inputs, *graph.initializers.values()}
     found: dict[ir.Value, None] = {}
     for node in graph:
@@ -94,10 +94,10 @@ def captured_values(graph: ir.Graph) -> list[ir.Value]:
 
 
 def extract(graph: ir.Graph, parts: Sequence[Part]) -> list[ir.Graph]:
-    """A self-contained graph for each part. Its nodes move there; `graph` is left without nodes and outputs.
+    """Return a self-contained graph for each part. Nodes are moved there; `graph` keeps neither nodes nor outputs.
 
-    Values keep their names. Inputs come in the order of the graph's inputs, then of first use; outputs in the order of the
-    graph's outputs, then of definition. Initializers that a caller may override are inputs.
+    Values keep their names. Inputs are in the order of the graph's inputs, then of first use; outputs in the order of the graph's
+    outputs, then of definition. Initializers that a caller may override are inputs.
     """
     inputs = {value: index for index, value in enumerate(graph.inputs)}
     outputs = {value: index for index, value in reversed(list(enumerate(graph.outputs)))}
@@ -110,7 +110,7 @@ def extract(graph: ir.Graph, parts: Sequence[Part]) -> list[ir.Graph]:
 
 
 def outside_values(graph: ir.Graph, part: Part, home: Mapping[ir.Node, int], index: int) -> list[ir.Value]:
-    """The values of the graph that the part reads but doesn't compute, in order of first use."""
+    """Return the values of the graph that the part reads but does not compute, in order of first use."""
     found: dict[ir.Value, None] = {}
     for node in part.nodes:
         for value in read_values(node):
@@ -129,7 +129,7 @@ def move(
     inputs: Mapping[ir.Value, int],
     outputs: Mapping[ir.Value, int],
 ) -> ir.Graph:
-    """The part as a graph of its own; `inputs` and `outputs` rank those of the graph it comes from."""
+    """Make a graph of the part. inputs, outputs: the positions of values among those of the original graph"""
     copies = {value: copy_value(value) for value in reads}
     for node in part.nodes:
         redirect(node, copies)
@@ -148,14 +148,14 @@ def move(
 
 
 def copy_value(value: ir.Value) -> ir.Value:
-    """A value of the same name, type and constant that belongs to no graph yet."""
+    """Return a value with the same name, type and constant that belongs to no graph yet."""
     copy = ir.Value(name=value.name, type=value.type, shape=value.shape, const_value=value.const_value)
     copy.meta.update(value.meta)
     return copy
 
 
 def redirect(node: ir.Node, copies: Mapping[ir.Value, ir.Value]) -> None:
-    """Makes the node and its bodies read the copies."""
+    """Make the node and its bodies read the copies."""
     for index, value in enumerate(node.inputs):
         if value is not None and value in copies:
             node.replace_input_with(index, copies[value])

@@ -1,9 +1,9 @@
-"""Schemas of the operators that onnx has none for, made from their records: com.microsoft's, and what exporters write into the
+"""Schemas, made from records, of operators for which onnx has none: com.microsoft's, and those that exporters write into the
 standard's domain.
 
-An input's name and presence, an attribute's name and type follow from the signature of the record's function: parameters that are
-annotated as Tensors are inputs, the others attributes. Types and shapes of outputs are those of the tensors that the function returns.
-onnx's inference calls it like one of its own, so that inference goes on behind such a node.
+The signature of a record's function determines inputs and attributes: parameters annotated as Tensors are inputs, the others
+attributes. The tensors that the function returns determine the types and shapes of outputs. The schemas are registered with onnx's
+inference, so that it continues behind such nodes.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ ATTRIBUTES = {
     "Sequence[float]": ir.AttributeType.FLOATS,
     "Sequence[str]": ir.AttributeType.STRINGS,
 }
-"""What a parameter's annotation, less `| None`, says of the attribute."""
+"""Type of an attribute, by the parameter's annotation without `| None`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a record takes. optional: which of the inputs may be left out. needed: which of the attributes may not."""
+    """Inputs and attributes of a record. optional: inputs that may be absent; needed: attributes that may not"""
 
     inputs: tuple[str, ...]
     optional: frozenset[str]
@@ -54,14 +54,14 @@ class Signature:
 
 
 def find(domain: str, name: str, version: int) -> Op | None:
-    """The record of an operator that onnx has no schema for in this version; None if it is a standard one, or there is none."""
+    """Return the record of an operator for which onnx has no schema in this version, None for standard and unknown operators."""
     op = ops.find(domain, name, version)
     return op if op is not None and not op.in_standard else None
 
 
 @functools.cache
 def signature_of(op: Op) -> Signature:
-    """What the operator takes, by the signature of its function."""
+    """Return the operator's inputs and attributes, from the signature of its function."""
     function = op.meaning or op.types
     assert function is not None, f"{op.name} has neither a meaning nor types"
     parameters = [p for p in inspect.signature(function).parameters.values() if p.name != "outputs"]
@@ -77,7 +77,7 @@ def signature_of(op: Op) -> Signature:
 
 @functools.cache
 def raw_schema(op: Op) -> OpSchema:
-    """onnx's own object, with types and shapes by the record."""
+    """Make onnx's schema object, whose inference calls the record."""
     signature = signature_of(op)
     kind = OpSchema.FormalParameterOption
     parameters, letters = [], {"R": type_texts(ALL)}
@@ -105,6 +105,7 @@ def raw_schema(op: Op) -> OpSchema:
 
 
 def type_texts(dtypes: Iterable[DType]) -> list[str]:
+    """Return the names of tensor types with these element types."""
     return [tensor_string(dtype.code) for dtype in dtypes]
 
 
@@ -116,7 +117,9 @@ _registering = threading.RLock()
 
 @contextlib.contextmanager
 def registered(found: Iterable[Op]) -> Iterator[list[Exception]]:
-    """onnx's inference knows these operators inside. What it yields are the errors that their records raised meanwhile, in order."""
+    """Register these operators with onnx inside this context. Yields the list of errors that their records raise meanwhile, in
+    order.
+    """
     records = dict.fromkeys(found)
     if not records:
         yield []
@@ -133,8 +136,10 @@ def registered(found: Iterable[Op]) -> Iterator[list[Exception]]:
 
 
 def infer_outputs(op: Op, context: Any) -> None:
-    """Sets the types that a node's outputs have, as far as those of its inputs are known. Errors are noted in `_clashes`: an exception
-    would have to pass through onnx's own code, which makes another of it."""
+    """Set the types of a node's outputs as far as those of its inputs are known: the callback of onnx's inference.
+
+    Errors are stored in `_clashes`, because an exception would pass through onnx's C++ code, which changes its type.
+    """
     node = node_name(op, context)
     try:
         with origin(node, op.name):
@@ -154,8 +159,9 @@ def infer_outputs(op: Op, context: Any) -> None:
 
 
 def results_of(op: Op, context: Any) -> Sequence[Tensor | None]:
-    """The node's outputs as tensors. Raises Unsupported where the type of an input is not known, or there is no such form; Fail for a
-    wrong one."""
+    """Compute the node's outputs as tensors. Raises Unsupported if the type of an input is not known or the form has no meaning,
+    Fail if it is wrong.
+    """
     signature = signature_of(op)
     inputs = [input_of(context, index) for index in range(context.get_num_inputs())]
     given = {name: context.get_attribute(name) for name in signature.attributes}
@@ -164,7 +170,7 @@ def results_of(op: Op, context: Any) -> Sequence[Tensor | None]:
 
 
 def input_of(context: Any, index: int) -> Tensor | None:
-    """The input as a tensor; None for one that is left out."""
+    """Return the input as a tensor, None for an absent one."""
     if not context.has_input(index):
         return None
     data = context.get_input_data(index)
@@ -180,12 +186,13 @@ def input_of(context: Any, index: int) -> Tensor | None:
 
 
 def dimensions(context: Any, index: int) -> Sequence[onnx.TensorShapeProto.Dimension]:
+    """Return the dimensions of an input, as far as its type is known."""
     found = context.get_input_type(index) if context.has_input(index) else None
     return found.tensor_type.shape.dim if found is not None and found.HasField("tensor_type") else ()
 
 
 def type_proto(t: Tensor, names: set[str]) -> onnx.TypeProto:
-    """The tensor's type; sizes are numbers, one of the names, or open."""
+    """Convert the tensor's type to protobuf. Sizes are numbers, one of `names`, or unknown."""
     proto = onnx.TypeProto()
     proto.tensor_type.elem_type = t.dtype.code
     proto.tensor_type.shape.SetInParent()
@@ -199,7 +206,7 @@ def type_proto(t: Tensor, names: set[str]) -> onnx.TypeProto:
 
 
 def attribute_value(found: onnx.AttributeProto) -> Any:
-    """An attribute as records take it."""
+    """Convert an attribute to the Python value that records take."""
     value = onnx.helper.get_attribute_value(found)
     if isinstance(value, bytes):
         return value.decode()
@@ -207,6 +214,6 @@ def attribute_value(found: onnx.AttributeProto) -> Any:
 
 
 def node_name(op: Op, context: Any) -> str:
-    """The node's name, of which onnx gives `node Gelu[com.microsoft] (name)`."""
+    """Extract the node's name from onnx's text `node Gelu[com.microsoft] (name)`."""
     _, _, name = context.get_display_name().partition(f"node {op.name}")
     return str(name.partition("(")[2].removesuffix(")"))

@@ -1,4 +1,4 @@
-"""A node's operator record, and the call that gives the node's tensors."""
+"""Finding a node's operator record, and calling it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sardonyx.ops.record import Op
 
 
 def find_op(node: onnx_ir.Node, opsets: Mapping[str, int]) -> Op:
-    """The node's operator record. Raises Unsupported if there is none, or if it runs on the host."""
+    """Return the node's operator record. Raises Unsupported if there is none, or if the operator runs on the host."""
     version = node.version if node.version is not None else opsets.get(node.domain, 1)
     op = ops.find(node.domain, node.op_type, version)
     if op is None or op.meaning is None:
@@ -24,13 +24,15 @@ def find_op(node: onnx_ir.Node, opsets: Mapping[str, int]) -> Op:
 
 
 def call(op: Op, inputs: Sequence[Tensor | None], node: onnx_ir.Node) -> list[Tensor | None]:
-    """The node's outputs as its record makes them. Raises Fail for what can't be, Unsupported for what has no compiled form."""
+    """Compute the node's outputs by its record. Raises Fail for invalid inputs, Unsupported for forms that have no compiled
+    meaning.
+    """
     attributes = {name: attribute_value(a) for name, a in node.attributes.items()}
     return list(op.call(inputs, attributes, len(node.outputs)))
 
 
 def attribute_value(a: onnx_ir.Attr) -> Any:
-    """An attribute as Python value: tensors as numpy arrays."""
+    """Convert an attribute to a Python value; tensors become numpy arrays. Raises Unsupported for graphs and other kinds."""
     kind = onnx_ir.AttributeType
     if a.type == kind.TENSOR:
         return a.value.numpy()
@@ -42,6 +44,7 @@ def attribute_value(a: onnx_ir.Attr) -> Any:
 
 
 def element_type(dtype: onnx_ir.DataType, name: str | None) -> DType:
+    """Return the dtype of a value's elements. Raises Unsupported unless it is numeric."""
     found = BY_CODE.get(int(dtype))
     if found is None or not found.is_number:
         raise Unsupported(f"{name} has elements of type {dtype.name}")
@@ -49,9 +52,10 @@ def element_type(dtype: onnx_ir.DataType, name: str | None) -> DType:
 
 
 def node_name(node: onnx_ir.Node) -> str:
-    """The name a node goes by in messages, profiles and dumps."""
+    """Return the name of a node in messages, profiles and dumps."""
     return node.name or next((v.name for v in node.outputs if v.name), None) or node.op_type
 
 
 def describe(node: onnx_ir.Node) -> str:
+    """Return how errors name a node: operator and name."""
     return f"{node.op_type} node '{node_name(node)}'"

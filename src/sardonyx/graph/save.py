@@ -1,4 +1,4 @@
-"""Writes a graph back to a file."""
+"""Writing a graph to a file."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from sardonyx.graph.types import kept_proto
 
 
 def save(model: ir.Model, path: str) -> None:
-    """Writes the model, weights included, to `path`. Raises OSError, or ValueError for one beyond protobuf's 2 GB."""
+    """Write the model, weights included, to `path`. Raises OSError, or ValueError if it exceeds protobuf's 2 GB."""
     with open(path, "wb") as file:
         file.write(to_proto(model).SerializeToString())
 
 
 def to_proto(model: ir.Model) -> onnx.ModelProto:
-    """The model as protobuf, types that onnx_ir can't hold put back."""
+    """Convert the model to protobuf, with the types that onnx_ir can't represent."""
     proto = ir.serde.serialize_model(model)
     for values, infos in ((model.graph.inputs, proto.graph.input), (model.graph.outputs, proto.graph.output)):
         for value, info in zip(values, infos, strict=True):

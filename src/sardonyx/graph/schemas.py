@@ -1,4 +1,4 @@
-"""The schemas of operators, as plain records that are looked up once: the standard's, and those that our records make."""
+"""Schemas of operators as plain records, looked up once: those of the standard, and those made from operator records."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from sardonyx.graph import record_schemas
 
 ML = "ai.onnx.ml"
 MICROSOFT = "com.microsoft"
-# Domains that a model may use without importing them, and the version that is then meant.
+# Domains that a model may use without importing them, with the version that applies then.
 IMPLIED = {ML: onnx.defs.onnx_ml_opset_version(), MICROSOFT: 1}
-LARGEST_VERSION = (1 << 31) - 1  # of an opset that onnx can look for
+LARGEST_VERSION = (1 << 31) - 1  # onnx stores opset versions in 32 bits
 STANDARD = ("", ML, "ai.onnx.preview", "ai.onnx.preview.training")
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """An input or output of an operator. `types` are the type texts it may have; `letter` is shared by those that must agree."""
+    """An input or output of an operator. types: names of the types it may have; letter: shared by parameters whose types must agree"""
 
     name: str
     letter: str
@@ -52,16 +52,17 @@ class Schema:
     raw: Any  # onnx's own object; its stubs are incomplete
 
     def input(self, index: int) -> Parameter:
-        """The parameter that the input at `index` belongs to; the last one of a variadic operator takes all the rest."""
+        """Return the parameter of the input at `index`; the last parameter of a variadic operator takes all further inputs."""
         return self.inputs[min(index, len(self.inputs) - 1)]
 
     def output(self, index: int) -> Parameter:
+        """Return the parameter of the output at `index`."""
         return self.outputs[min(index, len(self.outputs) - 1)]
 
 
 @functools.cache
 def find(domain: str, name: str, version: int) -> Schema | None:
-    """The schema that an import of `domain` at `version` means by `name`; None if there is none."""
+    """Return the schema of operator `name` if `domain` is imported at `version`, None if there is none."""
     if not 0 < version <= LARGEST_VERSION:
         return None
     record = record_schemas.find(domain, name, version)
@@ -93,11 +94,11 @@ def _parameter(raw: Any) -> Parameter:
 
 
 def version_of(node: ir.Node, imports: Mapping[str, int]) -> int | None:
-    """The version of its domain that the node is read by; None if the domain is neither imported nor implied."""
+    """Return the version of the node's domain, None if the domain is neither imported nor implied."""
     return imports.get(node.domain, IMPLIED.get(node.domain))
 
 
 def schema_of(node: ir.Node, imports: Mapping[str, int]) -> Schema | None:
-    """The node's schema; None for an operator that neither the standard nor a record of ours has."""
+    """Return the node's schema, None for an operator that neither the standard nor a record has."""
     version = version_of(node, imports)
     return find(node.domain, node.op_type, version) if version is not None else None

@@ -1,7 +1,7 @@
-"""Tensors as a model file holds them: checked before anything reads them.
+"""Checks of the tensors in a model file, before anything reads them.
 
-A tensor that passes has a known element type, sizes whose product no 64-bit integer overflows, and exactly the data that type and
-shape ask for, in the one field that its type uses. Reading it can then neither fail nor take more memory than the file did.
+A tensor that passes has a known element type, a number of elements that fits in 64 bits, and exactly the data that type and shape
+imply, in the field that its type uses. Reading it can then neither fail nor take more memory than the file did.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sardonyx.base import dtypes
 from sardonyx.base.errors import Fail, InvalidGraph
 
 MOST_BYTES = 1 << 62
-MOST_DENSE_BYTES = 1 << 31  # of a tensor that the file holds as a sparse one
+MOST_DENSE_BYTES = 1 << 31  # largest dense size of a sparse tensor
 
 _INT32_DATA = frozenset(d.code for d in dtypes.ALL if d.bits <= 32 and d not in (dtypes.f32, dtypes.u32, dtypes.string))
 _FIELDS: tuple[tuple[str, frozenset[int]], ...] = (
@@ -31,7 +31,7 @@ _AS_BOOL = bytes([0] + [1] * 255)
 
 
 def element_count(dims: Sequence[int], dtype: dtypes.DType, name: str) -> int:
-    """How many elements a tensor of this shape has. Raises InvalidGraph for negative sizes and products that overflow."""
+    """Return the number of elements of a tensor of this shape. Raises InvalidGraph for negative sizes and products that overflow."""
     if any(d < 0 for d in dims):
         raise InvalidGraph(f"Tensor '{name}' has a negative dimension in its shape {list(dims)}.")
     if math.prod(max(d, 1) for d in dims) * dtype.itemsize >= MOST_BYTES:
@@ -40,21 +40,21 @@ def element_count(dims: Sequence[int], dtype: dtypes.DType, name: str) -> int:
 
 
 def tensor_dtype(tensor: onnx.TensorProto) -> dtypes.DType:
-    """The tensor's element type. Raises InvalidGraph if there is no such type."""
+    """Return the tensor's element type. Raises InvalidGraph for an unknown one."""
     if tensor.data_type not in dtypes.BY_CODE:
         raise InvalidGraph(f"Tensor '{tensor.name}' has the unknown element type {tensor.data_type}.")
     return dtypes.BY_CODE[tensor.data_type]
 
 
 def byte_count(count: int, dtype: dtypes.DType) -> int:
-    """Bytes that `count` elements take in a file, where narrow ones lie packed."""
+    """Return how many bytes `count` elements take in a file, where narrow elements are packed."""
     return (count * dtype.bits + 7) // 8
 
 
 def check_tensor(tensor: onnx.TensorProto) -> None:
-    """Raises InvalidGraph unless a tensor that the file itself holds is as this module's head says.
+    """Check a tensor that the file itself holds, see the head of this module. Raises InvalidGraph.
 
-    Booleans that are neither 0 nor 1 are made 1.
+    Booleans other than 0 and 1 become 1.
     """
     dtype = tensor_dtype(tensor)
     count = element_count(tensor.dims, dtype, tensor.name)
@@ -76,14 +76,16 @@ def check_tensor(tensor: onnx.TensorProto) -> None:
 
 
 def _items(count: int, dtype: dtypes.DType) -> int:
-    """Entries of a typed field for `count` elements: complex numbers take two, narrow ones are packed in bytes."""
+    """Return the number of entries of a typed field for `count` elements: complex numbers take two, narrow ones are packed in
+    bytes.
+    """
     if dtype.kind == "complex":
         return 2 * count
     return byte_count(count, dtype) if dtype.bits < 8 else count
 
 
 def check_raw(tensor: onnx.TensorProto, dtype: dtypes.DType, count: int, found: int) -> None:
-    """Raises InvalidGraph unless a tensor of `count` elements can have `found` bytes of raw_data."""
+    """Check that a tensor of `count` elements can have `found` bytes of raw_data. Raises InvalidGraph."""
     if dtype is dtypes.string:
         raise InvalidGraph(f"Tensor '{tensor.name}' of strings keeps its data in raw_data.")
     expected = byte_count(count, dtype)
@@ -95,9 +97,9 @@ def check_raw(tensor: onnx.TensorProto, dtype: dtypes.DType, count: int, found: 
 
 
 def densify(sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
-    """The dense tensor that a sparse one stands for.
+    """Convert a sparse tensor to a dense one.
 
-    Raises InvalidGraph if its parts don't fit together, Fail if it would take more than MOST_DENSE_BYTES.
+    Raises InvalidGraph if its parts don't fit together, Fail if the result would exceed MOST_DENSE_BYTES.
     """
     name = sparse.values.name
     check_tensor(sparse.values)

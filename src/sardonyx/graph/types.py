@@ -1,6 +1,6 @@
 """Types of values as text, as users and errors see them: `tensor(float)`, `seq(tensor(int64))`, `map(string,tensor(float))`.
 
-onnx_ir has no map types. Where a type contains one, the value's `type` is None and its TypeProto is kept in the value's `meta`.
+onnx_ir has no map types. If a type contains one, the value's `type` is None, and its TypeProto is stored in the value's `meta`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CODES = {text: code for code, text in _TENSORS.items()}
 
 
 def type_string(value: ir.Value) -> str | None:
-    """The value's type as text; None if it isn't known."""
+    """Return the value's type as text, None if it is unknown."""
     if value.type is None:
         proto = value.meta.get(_PROTO)
         return proto_string(proto) if proto is not None else None
@@ -27,6 +27,7 @@ def type_string(value: ir.Value) -> str | None:
 
 
 def ir_type_string(found: ir.TypeProtocol) -> str:
+    """Return onnx_ir's type as text."""
     if isinstance(found, ir.TensorType):
         return tensor_string(int(found.dtype))
     if isinstance(found, ir.SparseTensorType):
@@ -36,17 +37,17 @@ def ir_type_string(found: ir.TypeProtocol) -> str:
 
 
 def tensor_string(code: int) -> str:
-    """`tensor(float)` for 1, and so on."""
+    """Return the text of a tensor type: `tensor(float)` for element type 1, and so on."""
     return _TENSORS.get(code) or f"tensor({onnx.TensorProto.DataType.Name(code).lower()})"
 
 
 def tensor_code(text: str) -> int | None:
-    """1 for `tensor(float)`, and so on; None for texts of other types."""
+    """Return the element type of a text: 1 for `tensor(float)`, and so on; None for texts of other types."""
     return _CODES.get(text)
 
 
 def proto_string(proto: onnx.TypeProto) -> str | None:
-    """The text for a type of a file; None for one that says nothing."""
+    """Return a type of a model file as text, None if it is empty."""
     kind = proto.WhichOneof("value")
     if kind == "tensor_type":
         return tensor_string(proto.tensor_type.elem_type) if proto.tensor_type.elem_type else None
@@ -66,7 +67,7 @@ def _key_string(code: int) -> str:
 
 
 def has_map(proto: onnx.TypeProto) -> bool:
-    """Is there a map in it?"""
+    """Return whether the type contains a map."""
     kind = proto.WhichOneof("value")
     if kind == "sequence_type":
         return has_map(proto.sequence_type.elem_type)
@@ -76,7 +77,7 @@ def has_map(proto: onnx.TypeProto) -> bool:
 
 
 def set_type(value: ir.Value, proto: onnx.TypeProto) -> None:
-    """Gives the value this type, without its shape."""
+    """Set the type of a value, not its shape."""
     if has_map(proto):
         value.type = None
         value.meta[_PROTO] = proto
@@ -85,13 +86,13 @@ def set_type(value: ir.Value, proto: onnx.TypeProto) -> None:
 
 
 def kept_proto(value: ir.Value) -> onnx.TypeProto | None:
-    """The TypeProto of a value whose type onnx_ir can't hold."""
+    """Return the TypeProto of a value whose type onnx_ir can't represent, else None."""
     found: onnx.TypeProto | None = value.meta.get(_PROTO) if value.type is None else None
     return found
 
 
 def tensor_dtype(value: ir.Value) -> np.dtype[Any] | None:
-    """numpy's type of a value that is a tensor, object for strings; None for others and for unknown ones."""
+    """Return numpy's dtype of a tensor value, object for strings; None for other types and unknown ones."""
     if not isinstance(value.type, ir.TensorType) or value.type.dtype == ir.DataType.UNDEFINED:
         return None
     return np.dtype(object if value.type.dtype == ir.DataType.STRING else value.type.dtype.numpy())

@@ -1,8 +1,8 @@
-"""Is a model well formed? Run after loading, and after every pass when the debug dial says so.
+"""Verification of models: run after loading, and after every pass at debug level 3.
 
-`check_structure` needs no types: operators are known, have the inputs, outputs and attributes that their schemas ask for, every value
-is defined once and before it is used, and graph outputs exist. `check_types` compares the types of values, where they are known,
-with what the schemas allow. Both take time linear in the graph and raise what the loaders of other runtimes raise.
+`check_structure` needs no types: operators are known and have the inputs, outputs and attributes of their schemas; every value is
+defined once and before its uses; graph outputs exist. `check_types` compares known types of values with what the schemas allow.
+Both take time linear in the graph, and raise the errors that the loaders of other runtimes raise.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from sardonyx.graph import schemas
 from sardonyx.graph.types import type_string
 
 Knows = Callable[[str, str], bool]
+"""Function (domain, operator) -> whether a provider has this operator outside the standard."""
 
 _TERM = r"[A-Za-z ]*(\.\.\.[A-Za-z ]*)?"
 _EQUATION = re.compile(f"{_TERM}(,{_TERM})*(->{_TERM})?")
-MOST_AXES = 64  # numpy's limit
+MOST_AXES = 64  # numpy's limit of a tensor's rank
 _COUNTS = frozenset({"batch_dims", "perm"})
 _AXES = _COUNTS | {"axis", "axes", "batch_axis", "time_axis", "scan_input_axes", "scan_output_axes"}
 
 
 def knows_nothing(domain: str, name: str) -> bool:
-    """The answer of providers that have no operators outside the standard."""
+    """Return False: the answer of providers that have no operators outside the standard."""
     return False
 
 
 def verify(model: ir.Model, knows: Knows = knows_nothing) -> None:
-    """Both checks. `knows(domain, name)` says whether a provider has an operator that is outside the standard."""
+    """Check structure and types. knows: see `Knows`. Raises InvalidGraph, InvalidArgument or Fail."""
     check_structure(model, knows)
     check_types(model)
 
@@ -40,7 +41,7 @@ def verify(model: ir.Model, knows: Knows = knows_nothing) -> None:
 
 
 def check_structure(model: ir.Model, knows: Knows = knows_nothing) -> None:
-    """Raises InvalidGraph, InvalidArgument or Fail, naming the node or value, unless the model's structure is sound."""
+    """Check the model's structure. Raises InvalidGraph, InvalidArgument or Fail, with the name of the node or value."""
     for value in model.graph.inputs:
         found = type_string(value)
         if found is None:
@@ -51,6 +52,7 @@ def check_structure(model: ir.Model, knows: Knows = knows_nothing) -> None:
 
 
 def _check_graph(graph: ir.Graph, imports: Mapping[str, int], outer: frozenset[ir.Value], knows: Knows) -> None:
+    """Check a graph and its bodies. outer: the values of the graphs around it"""
     names: set[str] = set()
     for argument in graph.inputs:
         if argument.name in names:
@@ -84,6 +86,7 @@ def _check_graph(graph: ir.Graph, imports: Mapping[str, int], outer: frozenset[i
 
 
 def _undefined(value: ir.Value, graph: ir.Graph) -> Exception:
+    """Return the error for a value that is read before or without a definition."""
     producer = value.producer()
     if producer is not None and producer.graph is graph:
         return Fail("This is an invalid model. Error: the graph is not acyclic.")
@@ -93,7 +96,7 @@ def _undefined(value: ir.Value, graph: ir.Graph) -> Exception:
 
 
 def subgraphs(node: ir.Node) -> Iterable[ir.Graph]:
-    """The graphs in the node's attributes."""
+    """Yield the graphs in the node's attributes."""
     for attribute in node.attributes.values():
         if attribute.type == ir.AttributeType.GRAPH:
             yield attribute.as_graph()
@@ -102,6 +105,7 @@ def subgraphs(node: ir.Node) -> Iterable[ir.Graph]:
 
 
 def _check_operator(node: ir.Node, imports: Mapping[str, int], knows: Knows) -> None:
+    """Check that the node's operator exists in the imported version, and that the node fits its schema."""
     version = schemas.version_of(node, imports)
     if version is None:
         raise _invalid(node, f"No opset import for domain '{node.domain}'")
@@ -124,6 +128,7 @@ def _check_operator(node: ir.Node, imports: Mapping[str, int], knows: Knows) -> 
 
 
 def _check_arity(node: ir.Node, schema: schemas.Schema) -> None:
+    """Check the numbers of inputs and outputs."""
     title = f"Node with schema({schema.domain}::{schema.name}:{schema.since})"
     inputs, outputs = len(node.inputs), len(node.outputs)
     if not schema.min_input <= inputs <= schema.max_input:
@@ -143,7 +148,7 @@ def _check_arity(node: ir.Node, schema: schemas.Schema) -> None:
 
 
 def _check_axes(node: ir.Node) -> None:
-    """Axes lie where tensors can have them; onnx's inference reads memory that isn't its own if they don't."""
+    """Check that attributes which name axes are in the range of possible axes; otherwise onnx's inference reads foreign memory."""
     for name, attribute in node.attributes.items():
         if name in _AXES:
             axes = [attribute.value] if attribute.type == ir.AttributeType.INT else attribute.value
@@ -153,14 +158,17 @@ def _check_axes(node: ir.Node) -> None:
 
 
 def _check_equation(node: ir.Node) -> None:
-    """Terms of letters, each with one ellipsis at most, between commas and before or after one arrow; onnx's inference reads other texts
-    without end."""
+    """Check the syntax of an Einsum equation; onnx's inference does not terminate on others.
+
+    An equation consists of terms of letters with at most one ellipsis, separated by commas, and at most one arrow.
+    """
     equation = node.attributes.get_string("equation")
     if equation is not None and not _EQUATION.fullmatch(equation):
         raise _invalid(node, f"Attribute 'equation' is {equation!r}, which is no equation.")
 
 
 def _check_attributes(node: ir.Node, schema: schemas.Schema) -> None:
+    """Check names and types of the node's attributes."""
     for name, attribute in node.attributes.items():
         expected = schema.attributes.get(name)
         if expected is None:
@@ -181,6 +189,7 @@ def _check_attributes(node: ir.Node, schema: schemas.Schema) -> None:
 
 
 def _invalid(node: ir.Node, reason: str) -> InvalidGraph:
+    """Return the error for a node that does not fit its schema."""
     inputs = "".join(f"{_described(value)}," for value in node.inputs)
     outputs = "".join(f"{_described(value)}," for value in node.outputs)
     return InvalidGraph(
@@ -190,6 +199,7 @@ def _invalid(node: ir.Node, reason: str) -> InvalidGraph:
 
 
 def _described(value: ir.Value | None) -> str:
+    """Return how errors show a value: name and type."""
     if value is None:
         return '""'
     found = type_string(value)
@@ -200,7 +210,7 @@ def _described(value: ir.Value | None) -> str:
 
 
 def check_types(model: ir.Model) -> None:
-    """Raises InvalidGraph or Fail where a value's type is known and its node's operator does not take or give it."""
+    """Check known types of values against the schemas of the nodes that read and write them. Raises InvalidGraph or Fail."""
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         schema = schemas.schema_of(node, model.opset_imports)
         if schema is not None:

@@ -93,18 +93,18 @@ class Verification:
         self.origins = origins(graph, self.outputs)
         names = list(self.origins)
         self.expected: Values = dict(zip(names, session.run(names, self.feeds), strict=True)) if names else {}
-        self.random = self.depending_on_chance(graph)
+        self.random = self.random_names(graph)
         self.inside = sum(len(inner.outputs) for node in graph for body in subgraphs(node) for inner in body.all_nodes())
 
     def check(self, level: GraphOptimizationLevel) -> LevelResult:
         """Compares the model compiled at this level with the reference."""
         try:
             with closing(InferenceSession(self.path, at_level(level))) as session:
-                return self.finding(session, level)
+                return self.result(session, level)
         except SardonyxError as error:
             return LevelResult(level, error=str(error))
 
-    def finding(self, session: InferenceSession, level: GraphOptimizationLevel) -> LevelResult:
+    def result(self, session: InferenceSession, level: GraphOptimizationLevel) -> LevelResult:
         outputs = self.fetch(session, self.outputs)
         wrong = self.first_difference(outputs)
         values = self.fetch(session, list(self.origins))
@@ -123,7 +123,7 @@ class Verification:
     def fetch(self, session: InferenceSession, names: Sequence[str]) -> Values:
         return dict(zip(names, session.run(names, self.feeds), strict=True)) if names else {}
 
-    def depending_on_chance(self, graph: ir.Graph) -> frozenset[str]:
+    def random_names(self, graph: ir.Graph) -> frozenset[str]:
         """The values that other runs would give otherwise."""
         values = {**self.feeds, **self.expected}
 

@@ -1,4 +1,4 @@
-"""The graph passes: a list that reads aloud. Each pass stands in a file of its own, with its rules at the head."""
+"""The graph passes, as a list in the order in which they run. Each pass has a file of its own that begins with its rewrite rules."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from sardonyx.graph.verify import Knows, knows_nothing, verify
 class Pass:
     """A step of the pipeline.
 
-    run: works on the model in place and says whether it changed anything. level: the least optimisation level at which it runs.
-    aliases: ONNX Runtime's names for what it does; it can be switched off by any of them, or by its own.
+    run: modifies the model in place and returns whether it changed anything. level: the least optimisation level at which it runs.
+    aliases: ONNX Runtime's names for what the pass does. It can be disabled by any of them, or by its own name.
     """
 
     run: Callable[[ir.Model], bool]
@@ -36,7 +36,7 @@ class Pass:
 
     @property
     def name(self) -> str:
-        """The file it stands in."""
+        """Return the name of the pass: that of its file."""
         return self.run.__module__.rpartition(".")[2]
 
 
@@ -52,12 +52,13 @@ PIPELINE = (
     Pass(fuse_matmul_add, BASIC, ("MatMulAddFusion",)),
     Pass(eliminate_dead_nodes, BASIC),
 )
+"""The passes in the order in which they run."""
 
 
 def optimise(model: ir.Model, options: CompileOptions, knows: Knows = knows_nothing) -> None:
-    """Runs the passes that the options, and the debug dial, ask for.
+    """Run the passes that the options and the debug settings select.
 
-    At the dial's level 3 the model is verified and shown after each pass that changed it.
+    At debug level 3 the model is verified and printed after each pass that changed it.
     """
     for number, step in enumerate(chosen(options)):
         changed = step.run(model)
@@ -67,7 +68,7 @@ def optimise(model: ir.Model, options: CompileOptions, knows: Knows = knows_noth
 
 
 def chosen(options: CompileOptions) -> Iterator[Pass]:
-    """The passes of the options' level, without those that are disabled, filtered or beyond the step limit."""
+    """Yield the passes of the options' level that are neither disabled, filtered nor beyond the step limit."""
     limit = debug.step_limit()
     for number, step in enumerate(PIPELINE):
         wanted = step.level <= options.level and options.disabled.isdisjoint((step.name, *step.aliases))

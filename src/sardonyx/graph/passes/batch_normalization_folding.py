@@ -1,11 +1,12 @@
-"""BatchNormalization with constant statistics goes into the weights before it. With f = scale / sqrt(variance + epsilon):
+"""Folds a BatchNormalization with constant statistics into the weights before it. With f = scale / sqrt(variance + epsilon):
 
 1. BN(Conv(x, w, b))          -> Conv(x, w f, (b - mean) f + bias)           f along the output channels
 2. BN(ConvTranspose(x, w, b)) -> ConvTranspose(x, w f, (b - mean) f + bias)  f along the output channels, group by group
 3. BN(Gemm(a, w, c))          -> Gemm(a, w f, (beta c - mean) f + bias), beta = 1
 4. BN(MatMul(a, w))           -> Add(MatMul(a, w f), bias - mean f)          where a has two axes
 
-Only where nobody else reads the value in between, and weights are constant. New weights are computed when they are read.
+The rules apply only if no other node reads the value in between and the weights are constant. New weights are computed when they
+are read.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from sardonyx.graph import schemas
 from sardonyx.graph.passes.rewrite import add_constant, bypass, computed, float64, only_reader, rank_of, tensor_of, unused
 from sardonyx.ops.record import as_in_files
 
-EPSILON = as_in_files(1e-5)  # where the node has none
+EPSILON = as_in_files(1e-5)  # the attribute's default
 Numbers = npt.NDArray[np.float64]
 Weigh = Callable[[Numbers, Numbers], Numbers]  # (weights, f) -> weights with f along their output channels
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """The four constants of a BatchNormalization and its epsilon."""
+    """The four constants of a BatchNormalization, and its epsilon."""
 
     scale: ir.TensorProtocol
     bias: ir.TensorProtocol
@@ -37,14 +38,16 @@ class Statistics:
     epsilon: float
 
     def factor(self) -> Numbers:
+        """Return scale / sqrt(variance + epsilon)."""
         return np.asarray(float64(self.scale) / np.sqrt(float64(self.variance) + self.epsilon))
 
     def shift(self, before: Numbers | float) -> Numbers:
-        """The bias after, for the one before."""
+        """Return the bias of the folded operator, from the bias that the operator had before."""
         return np.asarray((before - float64(self.mean)) * self.factor() + float64(self.bias))
 
 
 def fold_batch_normalizations(model: ir.Model) -> bool:
+    """Apply rules 1 to 4 everywhere. Returns whether the model changed."""
     changed = False
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         if node.domain != "" or node.op_type not in RULES:
@@ -59,7 +62,7 @@ def fold_batch_normalizations(model: ir.Model) -> bool:
 
 
 def statistics_of(node: ir.Node, imports: dict[str, int]) -> Statistics | None:
-    """The node's constants, if it has them and does not train."""
+    """Return the node's statistics if they are constant and the node is not in training mode, else None."""
     schema = schemas.schema_of(node, imports)
     if schema is None or node.attributes.get_int("training_mode") or "spatial" in node.attributes:
         return None
@@ -72,7 +75,7 @@ def statistics_of(node: ir.Node, imports: dict[str, int]) -> Statistics | None:
 
 
 def along(axis: int) -> Weigh:
-    """f along one axis of the weights."""
+    """Return the function that multiplies weights by f along one axis."""
 
     def weigh(weights: Numbers, factor: Numbers) -> Numbers:
         shape = [1] * weights.ndim
@@ -83,7 +86,7 @@ def along(axis: int) -> Weigh:
 
 
 def by_group(groups: int) -> Weigh:
-    """f along the output channels of ConvTranspose's weights [inputs, outputs / groups, ...]."""
+    """Return the function that multiplies ConvTranspose's weights [inputs, outputs / groups, ...] by f along the output channels."""
 
     def weigh(weights: Numbers, factor: Numbers) -> Numbers:
         parts = weights.reshape(groups, -1, *weights.shape[1:])
@@ -94,13 +97,13 @@ def by_group(groups: int) -> Weigh:
 
 
 def fold_convolution(node: ir.Node, reader: ir.Node, statistics: Statistics) -> bool:
-    """Rules 1 and 2."""
+    """Apply rule 1 or 2."""
     groups = node.attributes.get_int("group", 1)
     return fold(node, reader, statistics, along(0) if node.op_type == "Conv" else by_group(groups), 1.0)
 
 
 def fold_gemm(node: ir.Node, reader: ir.Node, statistics: Statistics) -> bool:
-    """Rule 3."""
+    """Apply rule 3."""
     transposed = node.attributes.get_int("transB", 0)
     if not fold(node, reader, statistics, along(0 if transposed else 1), node.attributes.get_float("beta", 1.0)):
         return False
@@ -109,7 +112,7 @@ def fold_gemm(node: ir.Node, reader: ir.Node, statistics: Statistics) -> bool:
 
 
 def fold(node: ir.Node, reader: ir.Node, statistics: Statistics, weigh: Weigh, beta: float) -> bool:
-    """New weights and bias for the node, which takes the reader's place."""
+    """Give the node new weights and bias, and remove the BatchNormalization `reader`. Returns whether that was possible."""
     weights = tensor_of(node.inputs[1])
     before = node.inputs[2] if len(node.inputs) > 2 else None
     bias = tensor_of(before)
@@ -127,7 +130,7 @@ def fold(node: ir.Node, reader: ir.Node, statistics: Statistics, weigh: Weigh, b
 
 
 def fold_matmul(node: ir.Node, reader: ir.Node, statistics: Statistics) -> bool:
-    """Rule 4: the reader becomes an Add."""
+    """Apply rule 4: the BatchNormalization becomes an Add."""
     weights = tensor_of(node.inputs[1])
     if weights is None or len(weights.shape) != 2 or rank_of(node.inputs[0]) != 2:
         return False

@@ -1,4 +1,4 @@
-"""Casts that change nothing are taken out. `A <= B` says that every number of type A is one of type B.
+"""Removes casts that change nothing. `A <= B` means that type B can represent every number of type A.
 
 1. Cast(x: A, to=A) -> x
 2. Cast(Cast(x: A, to=B), to=A) -> x             where A <= B
@@ -12,12 +12,13 @@ import onnx_ir as ir
 from sardonyx.base.dtypes import BY_CODE, DType
 from sardonyx.graph.passes.rewrite import bypass
 
-# Bits of a float's significand, hidden one included: integers of so many bits are exact.
+# Bits of a float's significand, with the hidden one: integers of at most this many bits are exact.
 _SIGNIFICANDS = {"f16": 11, "bf16": 8, "f32": 24, "f64": 53}
 _WIDER = {("f16", "f32"), ("f16", "f64"), ("bf16", "f32"), ("bf16", "f64"), ("f32", "f64")}
 
 
 def eliminate_casts(model: ir.Model) -> bool:
+    """Apply rules 1 to 3 everywhere. Returns whether the model changed."""
     changed = False
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         if node.domain == "" and node.op_type == "Cast" and node.inputs[0] is not None:
@@ -26,14 +27,14 @@ def eliminate_casts(model: ir.Model) -> bool:
 
 
 def remove_if_idle(node: ir.Node) -> bool:
-    """Rule 1."""
+    """Apply rule 1."""
     source = node.inputs[0]
     assert source is not None
     return source.dtype is not None and int(source.dtype) == target(node) and bypass(node, source)
 
 
 def shorten(node: ir.Node) -> bool:
-    """Rules 2 and 3: reads what the cast before it reads."""
+    """Apply rule 2 or 3: the node reads the input of the cast before it."""
     middle = node.inputs[0]
     before = middle.producer() if middle is not None else None
     if before is None or before.op_type != "Cast" or before.domain != "":
@@ -46,13 +47,13 @@ def shorten(node: ir.Node) -> bool:
 
 
 def target(node: ir.Node) -> int:
-    """The element type that a Cast gives; that of nothing for the name that opsets before 6 have in its place."""
+    """Return the element type that a Cast gives; UNDEFINED before opset 6, where the attribute is a name."""
     to = node.attributes["to"]
     return to.as_int() if to.type == ir.AttributeType.INT else int(ir.DataType.UNDEFINED)
 
 
 def holds(narrow: ir.DataType, wide: int) -> bool:
-    """narrow <= wide?"""
+    """Return whether narrow <= wide."""
     if int(narrow) not in BY_CODE or wide not in BY_CODE:
         return False
     a, b = BY_CODE[int(narrow)], BY_CODE[wide]
@@ -60,7 +61,7 @@ def holds(narrow: ir.DataType, wide: int) -> bool:
 
 
 def integer_holds(a: DType, b: DType) -> bool:
-    """a <= b for an integer or boolean a."""
+    """Return whether a <= b, for an integer or boolean type a."""
     bits = {"bool": 1, "uint": a.bits, "int": a.bits - 1}.get(a.kind)
     if bits is None:
         return False

@@ -1,9 +1,9 @@
-"""What is computed twice is computed once.
+"""Merges nodes that compute the same.
 
 1. y = f(x...), z = f(x...) in one graph -> z becomes y
 
-f and its attributes are the same, the inputs are the same values, f is deterministic and has no graphs as attributes.
-A node that makes an output of its graph stays.
+f and its attributes are equal, the inputs are the same values, f is deterministic and has no graphs as attributes. A node that
+makes an output of its graph stays.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import onnx_ir as ir
 
 from sardonyx.graph import schemas
 
-LARGEST_COMPARED = 1024  # bytes of a tensor attribute that is compared by value
+LARGEST_COMPARED = 1024  # bytes; larger tensor attributes are compared by identity
 
 
 def eliminate_common_subexpressions(model: ir.Model) -> bool:
+    """Apply rule 1 everywhere. Returns whether the model changed."""
     changed = False
     for graph in (model.graph, *model.graph.subgraphs()):
         seen: dict[Hashable, ir.Node] = {}
@@ -34,7 +35,7 @@ def eliminate_common_subexpressions(model: ir.Model) -> bool:
 
 
 def merge(first: ir.Node, second: ir.Node) -> None:
-    """Readers of the second read the first, which gives out all that the second did."""
+    """Make all uses of the second node's outputs use the first node's, and remove the second node."""
     assert second.graph is not None
     for kept, value in zip(first.outputs, second.outputs, strict=True):
         if not kept.name:
@@ -44,7 +45,7 @@ def merge(first: ir.Node, second: ir.Node) -> None:
 
 
 def key_of(node: ir.Node, imports: dict[str, int]) -> Hashable:
-    """Equal for nodes that compute the same; None for nodes that may not be merged."""
+    """Return a key that is equal for nodes which compute the same, None for nodes that may not be merged."""
     schema = schemas.schema_of(node, imports)
     if schema is None or not schema.deterministic or is_training(node):
         return None
@@ -58,12 +59,12 @@ def key_of(node: ir.Node, imports: dict[str, int]) -> Hashable:
 
 
 def is_training(node: ir.Node) -> bool:
-    """Dropout draws numbers when it is told to."""
+    """Return whether the node may be a Dropout in training mode, which draws random numbers."""
     return node.op_type == "Dropout" and len(node.inputs) > 2
 
 
 def attribute_key(attribute: ir.Attr) -> Hashable:
-    """Equal for equal attributes; None for kinds that are not compared."""
+    """Return a key that is equal for equal attributes, None for kinds that are not compared."""
     kinds = ir.AttributeType
     value: Any = attribute.value
     if attribute.type in (kinds.INT, kinds.FLOAT, kinds.STRING):

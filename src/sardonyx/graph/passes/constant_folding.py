@@ -1,14 +1,15 @@
-"""What can be computed from constants alone is computed now.
+"""Computes nodes whose inputs are constant.
 
 1. f(constants...) -> constants
-2. Shape(x) -> constant, where all sizes that it asks for are fixed
-3. Size(x)  -> constant, where all sizes are fixed
+2. Shape(x) -> constant, where all sizes that it asks for are known
+3. Size(x)  -> constant, where all sizes are known
 
-f is deterministic, has no graphs as attributes, takes and gives tensors of numbers, and has a compiled form: its constants are what that
-form means (`expr.evaluate`), so folding gives what running would. A node that would fail stays, and fails when the model is run. Budgets
-keep a hostile model from using up memory or time: sizes of outputs are known before anything is computed, one node may handle LARGEST bytes
-and evaluate MOST_POINTS expressions, all together TOTAL bytes in SECONDS; the rest is left to the program that prepares constants.
-(De)QuantizeLinear stays: what quantised operators are made of must remain to be seen.
+f is deterministic, has no graphs as attributes, reads and returns tensors of numbers, and has a compiled form. The result is what
+that form means (`expr.evaluate`), so folding gives what running would give. A node that would fail is kept, and fails when the
+model is run. Budgets keep a hostile model from using up memory or time: the sizes of outputs are known before anything is computed,
+one node may handle LARGEST bytes and evaluate MOST_POINTS expressions, all nodes together TOTAL bytes in SECONDS. Other constant
+nodes are left to the program that prepares constants. QuantizeLinear and DequantizeLinear are kept, so that later passes can
+recognise quantised operators.
 """
 
 from __future__ import annotations
@@ -36,20 +37,20 @@ LARGEST = 1 << 20
 TOTAL = 1 << 26
 SECONDS = 2.0
 MOST_POINTS = 1 << 20
-INTERPRETED = 64  # points for each element that a hand-written kernel reads or writes
+INTERPRETED = 64  # estimated evaluations for each element that a kernel of the loop builder reads or writes
 KEPT = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
 GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
 class Budget:
-    """What folding may still use."""
+    """The bytes and the time that folding may still use."""
 
     def __init__(self) -> None:
         self.bytes = TOTAL
         self.deadline = time.monotonic() + SECONDS
 
     def allows(self, count: int) -> bool:
-        """May so many bytes be handled? Takes them off if so."""
+        """Return whether this many bytes may be handled, and subtract them from the budget if so."""
         if count > min(LARGEST, self.bytes) or time.monotonic() > self.deadline:
             return False
         self.bytes -= count
@@ -57,6 +58,7 @@ class Budget:
 
 
 def fold_constants(model: ir.Model) -> bool:
+    """Apply rules 1 to 3 everywhere. Returns whether the model changed."""
     changed = False
     budget = Budget()
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
@@ -72,7 +74,7 @@ def fold_constants(model: ir.Model) -> bool:
 
 
 def fixed_sizes(node: ir.Node) -> Array | None:
-    """Rules 2 and 3: i64."""
+    """Apply rules 2 and 3: return the sizes as i64, None if they are not known."""
     value = node.inputs[0]
     if value is None or value.shape is None:
         return None
@@ -84,7 +86,7 @@ def fixed_sizes(node: ir.Node) -> Array | None:
 
 
 def fold_node(node: ir.Node, imports: Mapping[str, int], budget: Budget) -> list[Array] | None:
-    """Rule 1: the node's outputs; None if it is not to be folded."""
+    """Apply rule 1: return the node's outputs, None if it is not folded."""
     schema = schemas.schema_of(node, imports)
     tensors = [tensor_of(value) for value in node.inputs]
     if schema is None or not schema.deterministic or not node.inputs or node.op_type in KEPT:
@@ -103,12 +105,13 @@ def fold_node(node: ir.Node, imports: Mapping[str, int], budget: Budget) -> list
 
 
 def is_numeric(tensor: ir.TensorProtocol) -> bool:
+    """Return whether the tensor's elements are numbers."""
     dtype = BY_CODE.get(int(tensor.dtype))
     return dtype is not None and dtype.is_number
 
 
 def meaning(node: ir.Node, imports: Mapping[str, int], tensors: Sequence[ir.TensorProtocol | None]) -> list[Tensor] | None:
-    """The node's outputs as tensors of fixed shapes; None if it has no compiled form, or one that only holds for some sizes."""
+    """Return the node's outputs as tensors of known shapes, None if it has no compiled form, or one that holds for some sizes only."""
     inputs = [None if tensor is None else constant(tensor.numpy()) for tensor in tensors]
     try:
         with require.collect() as requirements, origin(records.node_name(node)), values():
@@ -122,11 +125,12 @@ def meaning(node: ir.Node, imports: Mapping[str, int], tensors: Sequence[ir.Tens
 
 
 def bytes_of(t: Tensor) -> int:
+    """Return the size of a tensor of known shape in bytes."""
     return math.prod(int(n) for n in t.shape if isinstance(n, int)) * t.dtype.itemsize
 
 
 def numbers(made: Sequence[Tensor]) -> list[Array] | None:
-    """What the tensors hold; None if that takes too many points, or fails."""
+    """Evaluate the tensors. Returns None if that takes too many evaluations, or fails."""
     if sum(map(points, needed(made, ()))) > MOST_POINTS:
         return None
     try:
@@ -136,7 +140,7 @@ def numbers(made: Sequence[Tensor]) -> list[Array] | None:
 
 
 def points(t: Tensor) -> int:
-    """How many times an expression is evaluated for t; more than there may be where sizes don't tell."""
+    """Estimate how many times an expression is evaluated to compute t; more than MOST_POINTS if sizes are unknown."""
     dims = [*t.shape, *(s.extent for s in t.loops if s.extent is not None)]
     if t.region is not None or any(symbols(n) for n in dims):
         return MOST_POINTS + 1
@@ -147,7 +151,7 @@ def points(t: Tensor) -> int:
 
 
 def replace(node: ir.Node, results: Sequence[Array]) -> None:
-    """Puts initializers, under the outputs' names, in the node's place."""
+    """Replace the node by initializers under its outputs' names."""
     graph = node.graph
     assert graph is not None
     for value, result in zip(node.outputs, results, strict=False):

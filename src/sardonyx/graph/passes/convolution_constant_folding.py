@@ -1,9 +1,10 @@
-"""A constant per channel that multiplies or is added to a convolution's result goes into its weights and bias.
+"""Folds a constant factor or summand per channel into the weights and bias of the convolution before it.
 
 1. Mul(Conv(x, w, b), c) -> Conv(x, w c, b c)
 2. Add(Conv(x, w, b), c) -> Conv(x, w, b + c)
 
-c is one number, or one for each channel: shape [1, m, 1, ...] or [m, 1, ...]. Only where nobody else reads the value in between.
+c is one number, or one for each channel: shape [1, m, 1, ...] or [m, 1, ...]. The rules apply only if no other node reads the value
+in between.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ Numbers = npt.NDArray[np.float64]
 
 
 def fold_convolution_constants(model: ir.Model) -> bool:
+    """Apply rules 1 and 2 everywhere. Returns whether the model changed."""
     changed = False
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         if node.domain == "" and node.op_type == "Conv":
@@ -29,7 +31,7 @@ def fold_convolution_constants(model: ir.Model) -> bool:
 
 
 def fold_reader(node: ir.Node) -> bool:
-    """Takes the one reader of the convolution in, if a rule fits."""
+    """Fold the only user of the convolution into it if a rule applies. Returns whether one did."""
     reader = only_reader(node.outputs[0])
     if reader is None or reader.domain != "" or reader.op_type not in ("Mul", "Add") or "broadcast" in reader.attributes:
         return False
@@ -47,7 +49,7 @@ def fold_reader(node: ir.Node) -> bool:
 
 
 def is_per_channel(shape: Sequence[int], channels: int, rank: int) -> bool:
-    """One number, or one for each channel, that does not widen the result."""
+    """Return whether a constant of this shape is one number, or one for each channel, and does not broadcast the result."""
     if len(shape) > rank:
         return False
     aligned = (1,) * (rank - len(shape)) + tuple(shape)
@@ -62,7 +64,7 @@ def rewrite(
     constant: ir.TensorProtocol,
     channels: int,
 ) -> None:
-    """Rules 1 and 2: the convolution's new constants, computed when they are read."""
+    """Apply rule 1 or 2: give the convolution new constants, which are computed when they are read."""
     graph, name = node.graph, node.inputs[1].name  # type: ignore[union-attr]
     assert graph is not None
 

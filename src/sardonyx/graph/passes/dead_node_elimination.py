@@ -1,10 +1,10 @@
-"""What nobody reads is taken out.
+"""Removes what is not used.
 
-1. a node none of whose outputs is read
-2. an optional output that is not read: its name is taken away, or it is cut off at the end
-3. an initializer that nobody reads, unless it is an input as well
+1. a node none of whose outputs is used
+2. an optional output that is not used: its name is removed, or the output itself if it is the last
+3. an initializer that is not used, unless it is an input as well
 
-Inputs that are left out stay where the operator counts them: a Loop has two before its state, given or not.
+Absent inputs remain where the operator counts them: a Loop has two inputs before its state, absent or not.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from sardonyx.graph.schemas import schema_of
 
 
 def eliminate_dead_nodes(model: ir.Model) -> bool:
+    """Apply rules 1 to 3 everywhere. Returns whether the model changed."""
     before = named_outputs(model)
     modified = bool(ir.passes.common.RemoveUnusedNodesPass()(model).modified)
     restore_empty_inputs(model)
@@ -23,12 +24,12 @@ def eliminate_dead_nodes(model: ir.Model) -> bool:
 
 
 def named_outputs(model: ir.Model) -> int:
-    """How many outputs of nodes have a name: the pass does not say where it takes one away."""
+    """Count the outputs of nodes that have a name, because onnx_ir's pass does not say whether it removed one."""
     return sum(bool(value.name) for node in ir.traversal.RecursiveGraphIterator(model.graph) for value in node.outputs)
 
 
 def restore_empty_inputs(model: ir.Model) -> None:
-    """Gives each node at least as many inputs as its schema asks for: the pass above cuts off empty ones at the end."""
+    """Give each node at least as many inputs as its schema demands: onnx_ir's pass removes absent ones at the end."""
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         schema = schema_of(node, model.opset_imports)
         if schema is not None and len(node.inputs) < schema.min_input:

@@ -1,9 +1,9 @@
-"""Dropout that drops nothing is taken out.
+"""Removes Dropout nodes that drop nothing.
 
-1. Dropout(x), before opset 12, where it takes no training flag -> x
-2. Dropout(x, ratio, training) where training is left out or false -> x
+1. Dropout(x), before opset 12, where it has no training flag -> x
+2. Dropout(x, ratio, training) where training is absent or false -> x
 
-Not where the mask is read.
+The rules don't apply if the mask is used.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from sardonyx.graph.passes.rewrite import bypass, tensor_of
 
 
 def eliminate_dropouts(model: ir.Model) -> bool:
+    """Apply rules 1 and 2 everywhere. Returns whether the model changed."""
     changed = False
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         if node.domain == "" and node.op_type == "Dropout" and node.inputs[0] is not None and is_idle(node):
@@ -22,7 +23,7 @@ def eliminate_dropouts(model: ir.Model) -> bool:
 
 
 def is_idle(node: ir.Node) -> bool:
-    """Is the training flag false for certain?"""
+    """Return whether the training flag is known to be false."""
     if len(node.inputs) < 3 or node.inputs[2] is None:
         return True
     flag = tensor_of(node.inputs[2])

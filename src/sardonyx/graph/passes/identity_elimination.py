@@ -1,8 +1,8 @@
-"""Identity is taken out.
+"""Removes Identity nodes.
 
 1. Identity(x) -> x
-2. Identity(x) as a graph's output -> x, which takes the output's name; only where x is made by a node of that graph and is no
-   output itself
+2. Identity(x) as a graph's output -> x, which takes the output's name; only if a node of that graph makes x, and x is no output
+itself
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from sardonyx.graph.passes.rewrite import bypass
 
 
 def eliminate_identities(model: ir.Model) -> bool:
+    """Apply rules 1 and 2 everywhere. Returns whether the model changed."""
     changed = False
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         if node.domain == "" and node.op_type == "Identity" and node.inputs[0] is not None:

@@ -1,8 +1,8 @@
-"""Classifiers whose labels are strings give the places of the labels, and a table gives the labels.
+"""Splits classifiers whose labels are strings into a classifier with integer labels and a table of the strings.
 
 1. TreeEnsembleClassifier, LinearClassifier, SVMClassifier with labels s0, s1, ... -> the same with labels 0, 1, ...; LabelEncoder
 
-So all that is computed is numbers, and strings are looked up once, at the end. In bodies too.
+So the classifier can be compiled, and strings are looked up once, at the end. The rule also applies in bodies.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ CLASSIFIERS = {
     "SVMClassifier": "classlabels_ints",
     "TreeEnsembleClassifier": "classlabels_int64s",
 }
-"""{operator: the attribute that holds labels which are numbers}"""
-LEAST = 2  # labels: of one label runtimes make two, one of them their own
+"""{operator: its attribute for integer labels}"""
+LEAST = 2  # labels; for a single label runtimes add a second one of their own, so that case is not rewritten
 
 
 def separate_labels(model: ir.Model) -> bool:
-    """Rule 1."""
+    """Apply rule 1 everywhere. Returns whether the model changed."""
     found = [
         node
         for node in ir.traversal.RecursiveGraphIterator(model.graph)
@@ -34,13 +34,13 @@ def separate_labels(model: ir.Model) -> bool:
 
 
 def strings_of(node: ir.Node) -> list[str]:
-    """The node's labels, if they are strings."""
+    """Return the node's labels if they are strings, else an empty list."""
     attribute = node.attributes.get(STRINGS)
     return list(attribute.as_strings()) if attribute is not None else []
 
 
 def separate(node: ir.Node, version: int) -> None:
-    """Makes the node give places, and a LabelEncoder after it the labels, under the name that they had."""
+    """Make the node return indices of labels, and append a LabelEncoder that returns the labels under the original name."""
     labels, label, graph = strings_of(node), node.outputs[0], node.graph
     assert graph is not None
     node.attributes.pop(STRINGS)

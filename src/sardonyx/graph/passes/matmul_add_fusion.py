@@ -1,9 +1,9 @@
-"""A matrix product and the row added to it become one Gemm.
+"""Fuses a matrix product and the addition of a row into one Gemm.
 
 1. Add(MatMul(a, b), c) -> Gemm(a, b, c)
 
-a and b have two axes for certain; c is one number, or one row, of a size that is known to fit. Only where nobody else reads the
-product.
+a and b are known to have two axes; c is one number, or one row of a known size that fits. The rule applies only if no other node
+reads the product.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import onnx_ir as ir
 
 from sardonyx.graph.passes.rewrite import only_reader, rank_of, size_of
 
-FIRST_OPSET = 7  # Gemm broadcasts by itself from here on
+FIRST_OPSET = 7  # from this opset on Gemm broadcasts c
 FIRST_OPSET_FOR_INTEGERS = 9
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
 
 
 def fuse_matmul_add(model: ir.Model) -> bool:
+    """Apply rule 1 everywhere. Returns whether the model changed."""
     opset = model.opset_imports.get("", 1)
     if opset < FIRST_OPSET:
         return False
@@ -31,6 +32,7 @@ def fuse_matmul_add(model: ir.Model) -> bool:
 
 
 def fuse(node: ir.Node) -> bool:
+    """Apply rule 1 to a MatMul of matrices. Returns whether it applied."""
     product = node.outputs[0]
     reader = only_reader(product)
     if reader is None or reader.op_type != "Add" or reader.domain != "":
@@ -46,7 +48,9 @@ def fuse(node: ir.Node) -> bool:
 
 
 def is_row(value: ir.Value, product: ir.Value) -> bool:
-    """Does it add to every row of the product without widening it? ([n], [1, n], [1], [1, 1] or no axes)"""
+    """Return whether the value can be added to every row of the product without broadcasting it: shape [n], [1, n], [1], [1, 1] or
+    [].
+    """
     rank = rank_of(value)
     if rank is None or rank > 2 or (rank == 2 and size_of(value, 0) != 1):
         return False

@@ -1,4 +1,4 @@
-"""What the passes share: questions about values, and replacing one by another."""
+"""What the passes share: properties of values, and replacement of one value by another."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from sardonyx.graph.constants import shape_of
 
 
 def is_constant(value: ir.Value | None) -> bool:
-    """Is it an initializer that no caller can override?"""
+    """Return whether the value is an initializer that no caller can override."""
     return value is not None and value.is_initializer() and not value.is_graph_input() and value.const_value is not None
 
 
 def tensor_of(value: ir.Value | None) -> ir.TensorProtocol | None:
-    """The tensor of a constant value, else None."""
+    """Return the tensor of a constant value, else None."""
     return value.const_value if value is not None and is_constant(value) else None
 
 
 def only_reader(value: ir.Value) -> ir.Node | None:
-    """The node that alone reads the value, and once; None if others do, or if it is a graph's output.
+    """Return the node that uses the value if there is exactly one use, else None; a graph's output counts as a use.
 
-    The node stands in the graph that the value is of: one in a body runs only when the body does, or many times.
+    The node must be in the graph of the value: a node in a body may run many times, or not at all.
     """
     uses = value.uses()
     if len(uses) != 1 or value.is_graph_output():
@@ -34,15 +34,15 @@ def only_reader(value: ir.Value) -> ir.Node | None:
 
 
 def unused(values: Iterable[ir.Value]) -> bool:
-    """Does nobody read any of them?"""
+    """Return whether none of the values is used."""
     return all(not value.uses() and not value.is_graph_output() for value in values)
 
 
 def bypass(node: ir.Node, source: ir.Value) -> bool:
-    """Makes all who read the node's first output read `source` instead and removes the node. Says whether it could.
+    """Make all uses of the node's first output use `source` instead, and remove the node. Returns whether that was possible.
 
-    A graph's output can only be taken over by a value that a node of the same graph makes and that is no output itself;
-    it then takes the output's name.
+    A graph's output can only be replaced by a value that a node of the same graph makes and that is no output itself; it then gets
+    the output's name.
     """
     output, graph = node.outputs[0], node.graph
     assert graph is not None
@@ -61,13 +61,13 @@ def bypass(node: ir.Node, source: ir.Value) -> bool:
 
 
 def names(graph: ir.Graph) -> set[str]:
-    """Of all values of the graph and of the bodies in it."""
+    """Return the names of all values of the graph and of its bodies."""
     found = {str(v.name) for g in (graph, *graph.subgraphs()) for v in (*g.inputs, *g.initializers.values())}
     return found | {str(v.name) for node in ir.traversal.RecursiveGraphIterator(graph) for v in node.outputs}
 
 
 def add_constant(graph: ir.Graph, name: str, tensor: ir.TensorProtocol) -> ir.Value:
-    """A new initializer, whose name is made unique."""
+    """Add an initializer, whose name is made unique."""
     taken, unique, count = names(graph), name, 0
     while unique in taken:
         count += 1
@@ -81,7 +81,7 @@ def add_constant(graph: ir.Graph, name: str, tensor: ir.TensorProtocol) -> ir.Va
 def computed(
     compute: Callable[[], npt.NDArray[np.generic]], like: ir.TensorProtocol, shape: ir.Shape | None = None
 ) -> ir.LazyTensor:
-    """A tensor of the element type of `like` (and its shape by default) that is computed when it is read."""
+    """Return a tensor that is computed when it is read. It has the element type of `like`, and its shape by default."""
     dtype = like.dtype
 
     def read() -> ir.TensorProtocol:
@@ -91,12 +91,12 @@ def computed(
 
 
 def float64(tensor: ir.TensorProtocol) -> npt.NDArray[np.float64]:
-    """The tensor's numbers in double precision."""
+    """Return the tensor's numbers as f64."""
     return tensor.numpy().astype(np.float64)
 
 
 def size_of(value: ir.Value, axis: int) -> int | None:
-    """The size of an axis, if it is known and fixed."""
+    """Return the size of an axis if it is known, else None."""
     if value.shape is None or not -len(value.shape) <= axis < len(value.shape):
         return None
     size = value.shape[axis]
@@ -104,4 +104,5 @@ def size_of(value: ir.Value, axis: int) -> int | None:
 
 
 def rank_of(value: ir.Value | None) -> int | None:
+    """Return the rank of the value if it is known, else None."""
     return len(value.shape) if value is not None and value.shape is not None else None

@@ -1,1 +1,3 @@
-"""The meaning of every operator, in numpy: node by node through onnx's reference implementation, corrected where that is wrong."""
+"""The reference interpreter: runs graphs node by node in numpy, by onnx's reference implementation, with corrections where that is
+wrong.
+"""

@@ -1,6 +1,6 @@
 """If, Loop, Scan and SequenceMap: the operators whose attributes are graphs.
 
-Each kernel is handed the node's inputs followed by the values that its bodies capture from outside.
+Each kernel gets the node's inputs, followed by the values that its bodies capture from outside.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Body(Protocol):
 
 
 def truth(value: Any, what: str) -> bool:
-    """A condition: one bool."""
+    """Convert a condition, a tensor of one element, to bool. Raises InvalidArgument for more elements."""
     array = np.asarray(value)
     if array.size != 1:
         raise InvalidArgument(f"{what} must be one value, not a tensor of shape {list(array.shape)}")
@@ -35,7 +35,7 @@ def truth(value: Any, what: str) -> bool:
 
 
 def if_kernel(node: ir.Node, bodies: Mapping[str, Body]) -> Kernel:
-    """If(condition) { then_branch, else_branch }"""
+    """Return the kernel of If(condition) { then_branch, else_branch }."""
     first = next(iter(bodies))
 
     def run(inputs: list[Any], context: RunContext) -> Sequence[Any]:
@@ -48,7 +48,9 @@ def if_kernel(node: ir.Node, bodies: Mapping[str, Body]) -> Kernel:
 
 
 def loop_kernel(node: ir.Node, bodies: Mapping[str, Body]) -> Kernel:
-    """Loop(trips?, condition?, carried...) { body(i, condition, carried...) -> condition, carried..., scanned... }"""
+    """Return the kernel of Loop(trips?, condition?, carried...) { body(i, condition, carried...) -> condition, carried...,
+    scanned... }.
+    """
     body, given = bodies["body"], len(node.inputs)
     count = max(given - 2, 0)
     inner = node.attributes["body"].as_graph()
@@ -56,7 +58,7 @@ def loop_kernel(node: ir.Node, bodies: Mapping[str, Body]) -> Kernel:
     scanned = inner.outputs[1 + count :]
 
     def run(inputs: list[Any], context: RunContext) -> Sequence[Any]:
-        inputs = [*inputs[:given], *[None] * (2 - given), *inputs[given:]]  # those left out at the end may be missing
+        inputs = [*inputs[:given], *[None] * (2 - given), *inputs[given:]]  # absent inputs at the end may be missing
         trips = None if inputs[0] is None else int(np.asarray(inputs[0]).reshape(-1)[0])
         going = True if inputs[1] is None else truth(inputs[1], "the condition")
         carried, captured = inputs[2 : 2 + count], inputs[2 + count :]
@@ -75,12 +77,16 @@ def loop_kernel(node: ir.Node, bodies: Mapping[str, Body]) -> Kernel:
 
 
 def axes_of(argument: ir.Value) -> tuple[int, ...]:
-    """The shape in which a body is given a number: a scalar, or of one axis if it declares that, as exporters do."""
+    """Return the shape of a number that is given to a body: that of a scalar, or one axis if the body declares it so, as some
+    exporters do.
+    """
     return (1,) if argument.shape is not None and len(argument.shape) == 1 else ()
 
 
 def stack(rows: list[Any], value: ir.Value, axis: int = 0) -> Any:
-    """The rows along a new axis; an empty tensor of the right type, and shape as far as it is known, if there are none."""
+    """Stack the rows along a new axis. Without rows, return an empty tensor of the value's type, with its shape as far as it is
+    known.
+    """
     if rows:
         return np.stack(rows, axis)
     dtype = value.dtype.numpy() if value.dtype not in (None, ir.DataType.STRING) else object
@@ -90,7 +96,7 @@ def stack(rows: list[Any], value: ir.Value, axis: int = 0) -> Any:
 
 
 def scan_kernel(node: ir.Node, bodies: Mapping[str, Body]) -> Kernel:
-    """Scan(state..., scanned...) { body(state..., slices...) -> state..., slices... }, from opset 9 on."""
+    """Return the kernel of Scan(state..., scanned...) { body(state..., slices...) -> state..., slices... }, since opset 9."""
     body = bodies["body"]
     inner = node.attributes["body"].as_graph()
     scans = node.attributes["num_scan_inputs"].as_int()
@@ -125,7 +131,7 @@ def scan_kernel(node: ir.Node, bodies: Mapping[str, Body]) -> Kernel:
 
 
 def stack_at(rows: list[Any], value: ir.Value, axis: int) -> Any:
-    """`stack` for an axis that may be counted from the end of the result."""
+    """Stack rows as `stack` does, along an axis that may be counted from the end of the result."""
     rank = np.ndim(rows[0]) if rows else len(value.shape or ())
     return stack(rows, value, axis + rank + 1 if axis < 0 else axis)
 
@@ -136,7 +142,9 @@ def _ints(node: ir.Node, name: str, count: int) -> Sequence[int]:
 
 
 def scan_8_kernel(node: ir.Node, bodies: Mapping[str, Body]) -> Kernel:
-    """Scan of opset 8: Scan(lengths?, state[b, ...]..., scanned[b, s, ...]...), every row of the batch on its own."""
+    """Return the kernel of opset 8's Scan(lengths?, state[b, ...]..., scanned[b, s, ...]...), which scans each row of the batch
+    separately.
+    """
     body = bodies["body"]
     inner = node.attributes["body"].as_graph()
     scans = node.attributes["num_scan_inputs"].as_int()
@@ -167,12 +175,14 @@ def scan_8_kernel(node: ir.Node, bodies: Mapping[str, Body]) -> Kernel:
 
 
 def pad_rows(rows: Any, longest: int) -> Any:
-    """The rows, with zeros after them up to the longest sequence of the batch."""
+    """Append zeros to the rows, up to the longest sequence of the batch."""
     return np.pad(rows, [(0, longest - len(rows)), *[(0, 0)] * (rows.ndim - 1)])
 
 
 def sequence_map_kernel(node: ir.Node, bodies: Mapping[str, Body]) -> Kernel:
-    """SequenceMap(sequence, others...) { body(element, others...) }: others that are sequences go along, tensors stay the same."""
+    """Return the kernel of SequenceMap(sequence, others...) { body(element, others...) }. The body gets elements of sequences, and
+    tensors unchanged.
+    """
     body, count = bodies["body"], len(node.inputs)
 
     def run(inputs: list[Any], context: RunContext) -> Sequence[Any]:

@@ -1,4 +1,4 @@
-"""The functions that the standard defines operators by: a call of one, as a graph of its own."""
+"""Operators that the standard defines by a function: a call of the function, as a graph of its own."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from sardonyx.graph.reference.control import Body
 from sardonyx.graph.schemas import Schema
 
 Types: TypeAlias = tuple[tuple[np.dtype[Any], tuple[int, ...]] | None, ...]
+"""dtype and shape of each input, None for an absent one."""
 
 
 class FunctionBody:
-    """The function's nodes with the calling node's attributes put in, ready to run."""
+    """The function's nodes with the attributes of the calling node, ready to run."""
 
     def __init__(
         self,
@@ -32,7 +33,7 @@ class FunctionBody:
     ) -> None:
         function = ir.serde.deserialize_function(proto)
         given = {**defaults(schema), **node.attributes}
-        # Graphs are in the function already, which is made for them.
+        # The function was made for this node and already contains its graphs.
         attributes = [a for n, a in given.items() if n in function.attributes and a.type != ir.AttributeType.GRAPH]
         inputs = [ir.Value(name=f"in{i}") if value is not None else None for i, value in enumerate(node.inputs)]
         present = [value for value in inputs if value is not None]
@@ -54,12 +55,12 @@ class FunctionBody:
         self._body = prepare(graph, imports)
 
     def run(self, inputs: Sequence[Any], context: RunContext) -> list[Any]:
-        """Inputs that the node leaves out are None here and don't exist in the graph."""
+        """Run the function. Absent inputs are None in `inputs`; the graph does not have them."""
         return self._body.run([value for value in inputs if value is not None], context)
 
 
 def typed_function(node: ir.Node, schema: Schema, types: Types) -> onnx.FunctionProto:
-    """The function of an operator whose definition depends on the inputs' types and shapes (None where one is left out)."""
+    """Return the function of an operator whose definition depends on the types and shapes of its inputs."""
     protos = []
     for found in types:
         proto = onnx.TypeProto()

@@ -1,5 +1,6 @@
-"""Chooses what computes a node: a control-flow kernel, a correction of ours, onnx.reference's class, the operator's own body, or its
-record's tensors, evaluated by numpy."""
+"""Selection of what computes a node: a control-flow kernel, a correction from the operator's record, onnx.reference's class, the
+function that defines the operator, or the record's tensors evaluated by numpy.
+"""
 
 from __future__ import annotations
 
@@ -49,12 +50,13 @@ _LOADERS: dict[str, Callable[..., Any]] = {
 
 
 Prepare = Callable[[ir.Graph, Mapping[str, int]], Body]
+"""Function that prepares a graph to be run."""
 
 
 def kernel_for(node: ir.Node, imports: Mapping[str, int], bodies: Mapping[str, Body], prepare: Prepare) -> Kernel:
-    """The node's kernel. Raises Unsupported if there is none.
+    """Return the node's kernel. Raises Unsupported if there is none.
 
-    bodies: the graphs in its attributes, ready to run. prepare: makes a graph of the standard's own ready to run.
+    bodies: the graphs in its attributes, ready to run. prepare: makes the graph of a standard function ready to run.
     """
     version = schemas.version_of(node, imports)
     schema = schemas.find(node.domain, node.op_type, version) if version is not None else None
@@ -79,11 +81,12 @@ def kernel_for(node: ir.Node, imports: Mapping[str, int], bodies: Mapping[str, B
 
 
 def unsupported(node: ir.Node, version: int | None) -> Unsupported:
+    """Return the error for a node without a kernel."""
     return Unsupported(f"Could not find an implementation for {node.op_type}({version}) node with name '{node.name}'")
 
 
 def is_supported(node: ir.Node, imports: Mapping[str, int]) -> bool:
-    """Is there a kernel for the node itself? (Its bodies are not looked at.)"""
+    """Return whether there is a kernel for the node itself; its bodies are not considered."""
     schema = schemas.schema_of(node, imports)
     if schema is None:
         return False
@@ -102,7 +105,7 @@ def is_supported(node: ir.Node, imports: Mapping[str, int]) -> bool:
 
 
 def on_host(node: ir.Node, schema: schemas.Schema, imports: Mapping[str, int]) -> host.Prepare | None:
-    """The host's form of a node that runs there, or of an operator that has no other form in its record; else None."""
+    """Return the host's function for a node that runs on the host, or for an operator whose record has no other form, else None."""
     op = ops.find(schema.domain, schema.name, schema.since)
     if is_host_node(node, imports) or (op is not None and op.host):
         return host.find(schema.domain, schema.name, schema.since)
@@ -110,7 +113,7 @@ def on_host(node: ir.Node, schema: schemas.Schema, imports: Mapping[str, int]) -
 
 
 def from_host(prepare: host.Prepare, node: ir.Node, schema: schemas.Schema) -> Kernel:
-    """A kernel around the host's function, which returns an output or a tuple of them."""
+    """Return a kernel that calls the host's function, which returns an output or a tuple of outputs."""
     function = prepare(**attributes_of(node, schema))
 
     def run(inputs: list[Any], context: RunContext) -> Sequence[Any]:
@@ -124,13 +127,15 @@ def from_host(prepare: host.Prepare, node: ir.Node, schema: schemas.Schema) -> K
 
 
 def correction(schema: schemas.Schema) -> Callable[..., Any] | None:
-    """The record's own function in numpy, of an operator that onnx.reference lacks or gets wrong."""
+    """Return the record's numpy function of an operator that onnx.reference lacks or computes wrongly, else None."""
     op = ops.find(schema.domain, schema.name, schema.since)
     return op.reference if op is not None else None
 
 
 def corrected(function: Callable[..., Any], node: ir.Node, schema: schemas.Schema) -> Kernel:
-    """A kernel that calls `function(*inputs, **attributes)`, defaults filled in; it returns an output or a tuple of them."""
+    """Return a kernel that calls `function(*inputs, **attributes)` with defaults filled in. It returns an output or a tuple of
+    outputs.
+    """
     attributes = attributes_of(node, schema)
     if "outputs" in parameters(function):
         attributes["outputs"] = len(node.outputs)
@@ -149,7 +154,7 @@ def corrected(function: Callable[..., Any], node: ir.Node, schema: schemas.Schem
 
 @functools.cache
 def reference_class(domain: str, name: str, since: int) -> type[onnx.reference.op_run.OpRun] | None:
-    """onnx.reference's class for this version of an operator, if it has one."""
+    """Return onnx.reference's class for this version of an operator, None if it has none."""
     if domain not in _LOADERS:
         return None
     try:
@@ -161,14 +166,16 @@ def reference_class(domain: str, name: str, since: int) -> type[onnx.reference.o
 
 @functools.cache
 def parameters_of(reference: type[onnx.reference.op_run.OpRun]) -> frozenset[str]:
-    """The names of what the class's implementation takes."""
+    """Return the names of the parameters of the class's implementation."""
     return frozenset(inspect.signature(reference._run).parameters)
 
 
 def from_reference(
     reference: type[onnx.reference.op_run.OpRun], node: ir.Node, schema: schemas.Schema, imports: Mapping[str, int]
 ) -> Kernel:
-    """A kernel around an instance of the reference's class, with this version's defaults (it knows only the newest ones)."""
+    """Return a kernel that calls an instance of onnx.reference's class. Defaults of this version are passed, because the class
+    knows those of the newest version only.
+    """
     proto = ir.serde.serialize_node(node)
     kept = [attribute for attribute in proto.attribute if attribute.name != "consumed_inputs"]
     given = {attribute.name for attribute in kept}
@@ -201,9 +208,10 @@ def from_reference(
 
 
 def seeds_of(node: ir.Node, schema: schemas.Schema) -> Callable[[], int] | None:
-    """What gives a seed for each run of a node that draws random numbers, as runtime.draws says; None for another node.
+    """Return a function that gives a seed for each run of a node that draws random numbers (see runtime.draws), None for other
+    nodes.
 
-    The first run of a node with a seed gets that, as the standard's reference does, where it is a number that numpy takes.
+    The first run of a node with a seed gets that seed, as in onnx.reference, if numpy accepts it.
     """
     if "seed" not in schema.raw.attributes:
         return None
@@ -212,7 +220,7 @@ def seeds_of(node: ir.Node, schema: schemas.Schema) -> Callable[[], int] | None:
     runs = itertools.count()
 
     def seed() -> int:
-        """As many bits as a float32 holds, which the attribute is."""
+        """Return a seed of 24 bits: those that a float32, the attribute's type, represents exactly."""
         by_run, by_session = map(int, draws.next())
         if next(runs) == 0 and given is not None and 0 <= given.value < 1 << 32:
             return int(given.value)
@@ -225,13 +233,13 @@ def seeds_of(node: ir.Node, schema: schemas.Schema) -> Callable[[], int] | None:
 
 
 def evaluated(node: ir.Node, schema: schemas.Schema) -> Op | None:
-    """The record whose tensors give the outputs of an operator outside the standard."""
+    """Return the record of an operator outside the standard whose tensors give its outputs, else None."""
     op = record_schemas.find(node.domain, node.op_type, schema.since)
     return op if op is not None and op.meaning is not None else None
 
 
 def from_record(op: Op, node: ir.Node, schema: schemas.Schema) -> Kernel:
-    """A kernel that evaluates the record's tensors in numpy."""
+    """Return a kernel that evaluates the record's tensors in numpy."""
     attributes = attributes_of(node, schema)
 
     def run(inputs: list[Any], context: RunContext) -> Sequence[Any]:
@@ -248,7 +256,7 @@ def from_record(op: Op, node: ir.Node, schema: schemas.Schema) -> Kernel:
 
 
 def from_body(node: ir.Node, schema: schemas.Schema, imports: Mapping[str, int], prepare: Prepare) -> Kernel:
-    """A kernel that runs the function by which the standard defines the operator."""
+    """Return a kernel that runs the function by which the standard defines the operator."""
     if schema.raw.has_function:
         prepared = FunctionBody(node, schema, imports, schema.raw.function_body, prepare)
         return lambda inputs, context: prepared.run(inputs, context)
