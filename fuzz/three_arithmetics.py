@@ -35,9 +35,9 @@ ROUNDED_CORRECTLY = frozenset(
     ("Add", "Sub", "Mul", "Div", "Sqrt", "Neg", "Abs", "Floor", "Ceil", "Round", "Min", "Max", "Cast", "Relu")
 )
 
-
+STASHED = frozenset(("GroupNormalization",))  # computed in the dtype of an attribute
 # These go through floats on integers too, as far as the reference is concerned.
-THROUGH_FLOATS = frozenset(("Gemm", "Mean", "ReduceMean", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "LpNormalization", "Pow"))
+THROUGH_FLOATS = frozenset(("Mean", "ReduceMean", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "LpNormalization", "Pow"))
 
 
 class Undetermined(Exception):
@@ -133,7 +133,7 @@ class Evaluated:
         """dtypes: of the values that the node's bodies define, where known."""
         self.node, self.imports = node, imports
         self.native = kernel(node, imports, dtypes)
-        self._wide = kernel(widened_node(node), imports, {name: wide_type(dtype) for name, dtype in dtypes.items()})
+        self._wide = kernel(widened_node(node, imports), imports, {name: wide_type(dtype) for name, dtype in dtypes.items()})
         self.inputs = (*node.input, *self.native.captured)
 
     def __call__(self, inputs: Sequence[Known | None], dtypes: Sequence[DType | None], noise: np.random.Generator) -> list[Known]:
@@ -147,7 +147,8 @@ class Evaluated:
                 return [exact(x) for x in native]
             wide = self.in_wide([x and x.wide for x in inputs], native)
             loose = self.in_wide([x and x.loose for x in inputs], native)
-        return [joined(*each, noise) for each in zip(native, wide, loose, strict=True)]
+        given = [x.wide for x in inputs if x is not None and x.is_exact]
+        return [joined(*each, noise, rounded_in_f64(each[0], given)) for each in zip(native, wide, loose, strict=True)]
 
     def check_rows(self, native: Sequence[Array]) -> None:
         """Raises Undetermined for rows of a Loop that ran no iteration: no text says of what shape they are."""
@@ -183,8 +184,22 @@ class Evaluated:
         return self.node.op_type in ROUNDED_CORRECTLY and not names & {"f16", "bf16"} and all(x.size <= 8 for x in native)
 
 
-def joined(native: Array, wide: Array, loose: Array, noise: np.random.Generator) -> Known:
-    """The value, from the three worlds' results. Raises Undetermined."""
+def rounded_in_f64(x: Array, given: Sequence[Array]) -> bool:
+    """Has rounding to f64 possibly changed x, which no wider arithmetic tells? Not where its numbers are all among those given, or so
+    short that sums and products of such are exact."""
+    if x.dtype != np.float64:
+        return False
+    moved = np.zeros(x.shape, bool)
+    for other in given:
+        if other.dtype == np.float64:
+            moved |= np.isin(x, other)
+    with np.errstate(all="ignore"):
+        short = ~np.isfinite(x) | ((np.abs(x) < 2.0**32) & (np.ldexp(x, 16) % 1 == 0))
+    return not (moved | short).all()
+
+
+def joined(native: Array, wide: Array, loose: Array, noise: np.random.Generator, rounded: bool = False) -> Known:
+    """The value, from the three worlds' results. rounded: it is not exact, although all three are the same. Raises Undetermined."""
     if not native.shape == wide.shape == loose.shape:
         raise Undetermined("rounding decides the shape")
     dtype = from_numpy(native.dtype)
@@ -193,7 +208,7 @@ def joined(native: Array, wide: Array, loose: Array, noise: np.random.Generator)
             raise Undetermined("rounding decides the value")
         return exact(native)
     as_wide = native.astype(np.float64)
-    if np.array_equal(as_wide, wide, equal_nan=True) and np.array_equal(wide, loose, equal_nan=True):
+    if not rounded and np.array_equal(as_wide, wide, equal_nan=True) and np.array_equal(wide, loose, equal_nan=True):
         known = Known(native, wide, wide)
     else:
         known = Known(native, wide, loose * (1 + DISTURBED[dtype.name] * step(dtype) * noise.uniform(-1, 1, loose.shape)))
@@ -235,28 +250,37 @@ def wide_type(dtype: DType) -> DType:
     return from_numpy(np.dtype(np.float64)) if dtype.is_float else dtype
 
 
-def widened_node(node: onnx.NodeProto) -> onnx.NodeProto:
+def computes_in_f32(node: onnx.NodeProto, imports: Mapping[str, int]) -> bool:
+    """Does the reference compute it in the dtype `stash_type`, f32 by default, whatever the dtype of its inputs?"""
+    if node.op_type not in STASHED or any(attribute.name == "stash_type" for attribute in node.attribute):
+        return False
+    return "stash_type" in onnx.defs.get_schema(node.op_type, imports[node.domain], node.domain).attributes
+
+
+def widened_node(node: onnx.NodeProto, imports: Mapping[str, int]) -> onnx.NodeProto:
     """The node with f64 in place of narrower floats: in tensors, in bodies, in the attributes that name a dtype."""
     out = onnx.NodeProto()
     out.CopyFrom(node)
+    if computes_in_f32(node, imports):
+        out.attribute.append(onnx.helper.make_attribute("stash_type", TensorProto.FLOAT))
     for attribute in out.attribute:
-        if attribute.name in ("to", "dtype", "output_dtype") and attribute.i in NARROW:
+        if attribute.name in ("to", "dtype", "output_dtype", "stash_type") and attribute.i in NARROW:
             attribute.i = TensorProto.DOUBLE
         elif attribute.type == onnx.AttributeProto.TENSOR:
             widen_tensor(attribute.t)
         elif attribute.type == onnx.AttributeProto.GRAPH:
-            widen_graph(attribute.g)
+            widen_graph(attribute.g, imports)
     return out
 
 
-def widen_graph(graph: onnx.GraphProto) -> None:
+def widen_graph(graph: onnx.GraphProto, imports: Mapping[str, int]) -> None:
     for value in (*graph.input, *graph.output, *graph.value_info):
         if value.type.tensor_type.elem_type in NARROW:
             value.type.tensor_type.elem_type = TensorProto.DOUBLE
     for tensor in graph.initializer:
         widen_tensor(tensor)
     for node in graph.node:
-        node.CopyFrom(widened_node(node))
+        node.CopyFrom(widened_node(node, imports))
 
 
 def widen_tensor(tensor: onnx.TensorProto) -> None:

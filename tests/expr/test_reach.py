@@ -54,6 +54,23 @@ def test_nothing_is_read_in_an_empty_loop() -> None:
     assert not holds(found, n=1, m=1)
 
 
+def test_an_empty_loop_divides_nothing() -> None:
+    with collect() as found:
+        compute(f32, [N], lambda i: Read(tensor(5, M), (i // M, i % M)))
+    assert holds(found, n=0, m=0)
+    assert holds(found, n=10, m=2)
+    assert not holds(found, n=11, m=2)
+
+
+def test_a_loop_that_is_entered_divides_by_something() -> None:
+    """Also where no bound of the index depends on the divisor."""
+    with collect() as found:
+        compute(f32, [N], lambda i: Read(tensor(M), (i % M,)))
+    assert not holds(found, n=1, m=0)
+    assert holds(found, n=0, m=0)
+    assert holds(found, n=7, m=2)
+
+
 @pytest.mark.parametrize(("n", "m", "fits"), [(4, 4, True), (5, 4, True), (3, 4, False), (0, 0, True), (0, 1, False)])
 def test_sizes_of_a_run_are_compared(n: int, m: int, fits: bool) -> None:
     with collect() as found:

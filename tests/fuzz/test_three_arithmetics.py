@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from fuzz.three_arithmetics import Evaluated, Known, Undetermined, allowed, complaint, exact
-from sardonyx.base.dtypes import DType, f16, f32, i64
+from sardonyx.base.dtypes import DType, f16, f32, f64, i64
 
 X = np.array([0.1, -2.5, 3.0], np.float32)
 
@@ -95,6 +95,38 @@ def test_a_body_reads_values_around_it_and_is_widened_too() -> None:
     known = node([exact(np.array(2)), None, exact(X), w], [f32], np.random.default_rng(0))[0]
     np.testing.assert_array_equal(known.wide, X.astype(np.float64) + 2 * w.wide)
     assert complaint(X + w.native + w.native, known) == ""
+
+
+def test_f64_is_rounded_although_nothing_is_wider() -> None:
+    """Sums in another order are right too, and what follows from them; what is only moved, or short, stays exact."""
+    a, b = np.random.default_rng(0).normal(3, 2, (2, 30, 30))
+    product = run("MatMul", exact(a), exact(b), dtype=f64)
+    assert not product.is_exact
+    other = (a[:, ::-1, None] * b[None, ::-1]).sum(1)
+    assert complaint(np.sin(other), run("Sin", product, dtype=f64)) == ""
+    assert complaint(np.sin(other * (1 + 1e-11)), run("Sin", product, dtype=f64))
+    assert run("Transpose", exact(a), dtype=f64).is_exact
+    assert run("MatMul", exact(np.round(a)), exact(np.round(b)), dtype=f64).is_exact
+
+
+@pytest.mark.parametrize("version", [18, 21])
+@pytest.mark.parametrize("inside", [False, True])
+def test_f64_that_onnx_lets_compute_in_f32(version: int, inside: bool) -> None:
+    """GroupNormalization of opset 21, but not of 18, may keep its sums in f32: better is right too."""
+    x = np.random.default_rng(0).normal(3, 2, (2, 4, 5))
+    ones = np.ones(2 if version == 18 else 4)
+    normal = helper.make_node("GroupNormalization", ["x", "s", "b"], ["y"], num_groups=2)
+    body = helper.make_graph([normal], "body", [], [helper.make_tensor_value_info("y", 11, None)])
+    node = helper.make_node("If", ["c"], ["y"], then_branch=body, else_branch=body) if inside else normal
+    evaluated = Evaluated(node, {"": version}, {"y": f64})
+    given = {"c": np.array(True), "x": x, "s": ones, "b": 0 * ones}
+    known = evaluated([exact(given[name]) for name in evaluated.inputs], [f64], np.random.default_rng(0))[0]
+    groups = x.reshape(2, 2, 10)
+    right = ((groups - groups.mean(2, keepdims=True)) / np.sqrt(groups.var(2, keepdims=True) + float(np.float32(1e-5)))).reshape(
+        x.shape
+    )
+    assert complaint(right, known) == ""
+    assert complaint(right + 1e-4, known)
 
 
 def test_rows_of_no_iteration_are_open() -> None:

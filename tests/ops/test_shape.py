@@ -87,6 +87,22 @@ def test_targets_from_data(target: list[int]) -> None:
     np.testing.assert_array_equal(got, numbers.reshape([numbers.shape[a] if n == 0 else n for a, n in enumerate(target)]))
 
 
+@pytest.mark.parametrize("target", [[-1, 4], [4, -1], [0, -1], [-1, 0], [0, 0, -1], [0, 5, 9]])
+@pytest.mark.parametrize("size", [(3, 0, 2), (0, 0, 2), (3, 4, 0)], ids=str)
+def test_nothing_takes_any_shape_of_nothing(size: tuple[int, ...], target: list[int]) -> None:
+    """Sizes and target are known only at the run, where a size that others are divided by is 0."""
+    x = np.zeros(size, np.float32)
+    kept = [size[a] if n == 0 else n for a, n in enumerate(target)]
+    if -1 in kept and 0 in kept:  # beside 0 anything may stand for -1: onnxruntime has 0
+        kept[kept.index(-1)] = 0
+    wanted = [0 if n == -1 else n for n in kept]
+    if np.prod(wanted) != 0:
+        with pytest.raises(Fail, match="cannot reshape"):
+            run("Reshape", [x, np.array(target)], symbolic=True)
+    else:
+        assert run("Reshape", [x, np.array(target)], symbolic=True)[0].shape == tuple(wanted)
+
+
 @pytest.mark.parametrize("target", [[5, 5], [-1, 5], [-1, -1], [-2, 12], [0, 0, 0, 0]])
 def test_impossible_reshapes(target: list[int]) -> None:
     with pytest.raises(Fail, match=r"\[ShapeInferenceError\]"):

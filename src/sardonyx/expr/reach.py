@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from sardonyx.base.bounds import DERIVED, Range
 from sardonyx.base.symbolic import (
+    OPERATIONS,
     Atom,
     Derived,
     Dim,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 SHORT = "axis {} of {}, of shape {}, is too short: {} of its elements are read"
 EMPTY = "axis {} of {}, of shape {}, has no element to take"
+UNDIVIDED = "axis {} of {}, of shape {}, is read at a number divided by {}"
 NEGATIVE = "axis {} of {}, of shape {}, is read at {}"
 
 
@@ -94,13 +96,42 @@ def stay_on_axis(r: Read, axis: int, loops: Sequence[Symbol]) -> None:
         return
     # nothing is read where a loop is empty; a loop variable alone is -1 at most, then
     entered = product(minimum(n, 1) for n in extents) if single(index) is None else 1
+    for divisor in divisors(index):
+        if symbols(divisor).isdisjoint(loops) and product(extents) % divisor != 0:
+            require_nonnegative((divisor - 1) * entered, UNDIVIDED, axis, label(x), x.shape, divisor)
     for bound in data_bounds(index):
         if not is_nonnegative(bound - 1):
             require_nonnegative((bound - 1) * entered, EMPTY, axis, label(x), x.shape)
     if not is_nonnegative(low):
-        require_nonnegative(low * entered, NEGATIVE, axis, label(x), x.shape, low)
+        require_nonnegative(divisible(low) * entered, NEGATIVE, axis, label(x), x.shape, divisible(low))
     if not is_nonnegative(size - 1 - high):
-        require_nonnegative((size - 1 - high) * entered, SHORT, axis, label(x), x.shape, high + 1)
+        require_nonnegative(divisible(size - 1 - high) * entered, SHORT, axis, label(x), x.shape, divisible(high + 1))
+
+
+def divisors(index: Dim) -> list[Dim]:
+    """What an index divides by, as far as it may be zero. A loop that is empty then divides nothing."""
+    found = [a.right for a in index.atoms if isinstance(a, Derived) and a.op in ("//", "%")] if isinstance(index, Int) else []
+    return [d for d in dict.fromkeys(found) if not is_nonnegative(d - 1)]
+
+
+def divisible(e: Dim) -> Dim:
+    """e where it has a value; where it divides by zero, a number that stands for none."""
+    if not isinstance(e, Int) or not divisors(e):
+        return e
+    out: Dim = 0
+    for monomial, factor in e.terms.items():
+        term: Dim = factor
+        for atom in monomial:
+            term = term * (_divisible_atom(atom) if isinstance(atom, Derived) else value(atom))
+        out = out + term
+    return out
+
+
+def _divisible_atom(atom: Derived) -> Dim:
+    left, right = divisible(atom.left), divisible(atom.right)
+    if atom.op in ("//", "%") and not is_nonnegative(right - 1):
+        right = maximum(right, 1)
+    return OPERATIONS[atom.op](left, right)
 
 
 def data_bounds(index: Dim) -> list[Dim]:

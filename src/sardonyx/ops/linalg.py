@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sardonyx.base.dtypes import DType, boolean, i64
+from sardonyx.base.dtypes import DType, boolean, f64, i64
 from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim
 from sardonyx.expr import scalar
@@ -19,6 +19,7 @@ from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.pointwise import add, cast, expand_to, full_like, mul, pointwise, reduce, view
 from sardonyx.ops.ranks import require_rank_from, require_ranks
 from sardonyx.ops.record import Case, Op
+from sardonyx.ops.reference import products
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
@@ -87,14 +88,22 @@ def gemm(
     """Compute alpha A B + beta C, with A and B transposed where transA and transB say so.
 
     a: T[m, k] (or T[k, m]), b: T[k, n] (or T[n, k]), c: broadcast to T[m, n] -> T[m, n]
+    Integers times a factor with a fraction are computed in f64, and the result loses its fraction.
     """
     require_ranks("Gemm of {} and {}, which are not both matrices", (a, 2), (b, 2))
     y = product(transpose(a) if transA else a, transpose(b) if transB else b, a.dtype)
-    if alpha != 1:
-        y = mul(y, full_like(y, alpha))
-    if c is None:
-        return y
-    return add(y, c if beta == 1 else mul(c, full_like(c, beta)))
+    if a.dtype.is_integer and not (float(alpha).is_integer() and float(beta).is_integer()):
+        y, c = cast(y, f64), None if c is None else cast(c, f64)
+    y = times(y, alpha)
+    return cast(y if c is None else add(y, times(c, beta)), a.dtype)
+
+
+def times(x: Tensor, factor: float) -> Tensor:
+    """Multiply x by a number: a whole one, taken modulo 2^bits, where x holds integers."""
+    if factor == 1:
+        return x
+    numpy = x.dtype.numpy
+    return mul(x, full_like(x, np.uint64(int(factor) % (1 << 64)).astype(numpy) if x.dtype.is_integer else factor))
 
 
 def gemm_1(a: Tensor, b: Tensor, c: Tensor, broadcast: int = 0, **attributes: Any) -> Tensor:
@@ -162,6 +171,7 @@ def eliminated(a: Tensor, t: Dim, row: Tensor, pivot: Tensor) -> Tensor:
 
 
 A, B = reals(2, 3, 4), reals(4, 5)
+INTEGERS = integers(4, 2)
 
 OPS = (
     Op(
@@ -190,9 +200,13 @@ OPS = (
             Case((A[0].T.copy(), B.T.copy()), {"transA": 1, "transB": 1}),
             Case((A[0], B, reals(3, 1))),
             Case((A[0], B, np.float32(3) * np.ones((), np.float32))),
+            Case((integers(3, 4), INTEGERS, INTEGERS[0]), {"alpha": 2.0, "beta": -1.0}, name="integers"),
+            Case((integers(3, 4), INTEGERS, INTEGERS[0]), {"alpha": 0.5, "beta": 0.25}, name="integers_by_fractions"),
+            Case((integers(3, 4), INTEGERS), {"alpha": 0.5}, name="integers_by_a_fraction"),
         ),
+        reference=products.gemm,
     ),
-    Op("Gemm", since=1, lower=gemm_1),
+    Op("Gemm", since=1, lower=gemm_1, reference=products.gemm_1),
     Op("Transpose", since=1, lower=transpose, cases=(Case((A,)), Case((integers(2, 3, 4),), {"perm": [1, 2, 0]}))),
     Op(
         "Det",

@@ -216,6 +216,8 @@ def col2im(
     image, block = listed(image_shape, "image_shape"), listed(block_shape, "block_shape")
     require_ranks("Col2Im of {}, not [n, channels, windows]", (x, 3))
     axis_windows = windows(image, block, strides, dilations, pads)
+    for n in block:
+        require_nonnegative(n - 1, "Col2Im with blocks of {}", block)
     channels = x.shape[1] // product(block)
     require_equal(channels * product(block), x.shape[1], "Col2Im of {} with blocks of {}", x.shape, block)
     require_equal(product(w.out for w in axis_windows), x.shape[2], "Col2Im of {} into an image of {}", x.shape, image)

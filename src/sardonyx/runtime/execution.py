@@ -422,7 +422,8 @@ class Program:
         return outputs
 
     def size(self, context: Context, i: int, segment: SegmentSpec) -> None:
-        """The sizes of segment i, and what they must fulfil."""
+        """The sizes of segment i, and what they must fulfil: what they don't is told before a number that does not fit or a division by
+        zero, which may follow from it."""
         slots = context.slots
         for readback in segment.readbacks:
             number = self.read(slots[readback.source], readback)
@@ -430,12 +431,12 @@ class Program:
                 raise Fail(f"a size of {number} does not fit in 64 bits")
             slots[readback.slot] = number
         self.sizes[i](context.address)
-        if slots[abi.STATUS]:
-            self.check(context)
         for condition in segment.requirements:
             got = slots[condition.slot]
             if got != 0 if condition.zero else got < 0:
                 raise condition.error(slots)
+        if slots[abi.STATUS]:
+            self.check(context)
 
     def output(self, slots: memoryview[int], output: Output, empty: Make) -> Array:
         """An output's array, its address in its slot. Raises Fail where there is no memory for it."""
