@@ -1,13 +1,13 @@
-"""Questions about sizes whose answers decide the form of a graph: is this axis of one element? which branch is taken?
+"""Questions about sizes that decide the form of a graph, for example: does this axis have one element? Which branch is taken?
 
-A program holds for all sizes, so it has one form. Where the form depends on a size (the rank after a Squeeze without axes, the branch of
-an If that looks at a shape), a program is made for one set of answers, and another one for the next set:
+A program has one form, for all sizes. If the form depends on a size (the rank after a Squeeze without axes, the branch of an
+If on a shape), a program is compiled for one set of answers, and another program for the next set:
 
-    with answering(sizes, fed) as answers:   the sizes of the run that the program is made for
-        ...                                  ask() looks an answer up, and notes it in `answers`
-    answers.hold(sizes, fed)                 may the program run with these sizes?
+    with answering(sizes, fed) as answers:   the sizes of the run that the program is compiled for
+        ...                                  ask() computes an answer and records it in `answers`
+    answers.hold(sizes, fed)                 True if the program may also run with these sizes
 
-While no sizes are known, a question raises Undecided: the graph is then compiled when it is first run. A bool that is fed to the graph is
+Before sizes are known, a question raises Undecided, and the graph is compiled at its first run. The value of a bool input is
 asked for in the same way (`ask_value`): an If whose branches have different ranks is compiled for the branch that is taken.
 """
 
@@ -33,25 +33,25 @@ RELATIONS: Mapping[Relation, Callable[[int], bool]] = {"==": lambda n: n == 0, "
 
 
 class Undecided(Unsupported):
-    """The form of the graph depends on a size, or a value, that only a run brings. The message says on which."""
+    """The form of the graph depends on a size or value that only a run supplies. The message says which."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Whether `dim` is in a relation to zero: Answer(n - 1, "==", True) says that n is 1."""
+    """States whether `dim` is in a relation to zero. Example: Answer(n - 1, "==", True) states that n is 1."""
 
     dim: Dim
     relation: Relation
     truth: bool
 
     def holds(self, sizes: Sizes) -> bool:
-        """Is it the right answer for these sizes too?"""
+        """Tell whether the answer is also right for these sizes."""
         return RELATIONS[self.relation](number(self.dim, sizes)) is self.truth
 
 
 @dataclass(frozen=True, slots=True)
 class ValueAnswer:
-    """The element of the fed tensor `name` at these indices is `truth`."""
+    """States that the element at this index of the input `name` is `truth`."""
 
     name: str
     at: tuple[int, ...]
@@ -60,13 +60,13 @@ class ValueAnswer:
 
 @dataclass(slots=True)
 class Answers:
-    """What has been asked, in order: about sizes, and about fed values."""
+    """The answers given so far, in order: about sizes, and about values of inputs."""
 
     sizes: dict[Answer, None] = field(default_factory=dict)
     values: dict[ValueAnswer, None] = field(default_factory=dict)
 
     def hold(self, sizes: Sizes, fed: Fed) -> bool:
-        """Are they the right answers for these sizes and values too?"""
+        """Tell whether all answers are also right for these sizes and values."""
         return all(a.holds(sizes) for a in self.sizes) and all(bool(fed[a.name][a.at]) is a.truth for a in self.values)
 
 
@@ -83,9 +83,9 @@ _asking: contextvars.ContextVar[bool] = contextvars.ContextVar("asking", default
 
 @contextlib.contextmanager
 def answering(sizes: Sizes, fed: Fed) -> Iterator[Answers]:
-    """Answers questions inside. Gives the answers, to which those are added that are asked for.
+    """Answer the questions asked inside, and yield the `Answers` in which they are recorded.
 
-    sizes: of the axes of what is fed. fed: {name: array}.
+    sizes: of the axes of all inputs. fed: {name: array}.
     """
     state = _Answering(sizes, fed, Answers())
     token = _answering.set(state)
@@ -97,7 +97,8 @@ def answering(sizes: Sizes, fed: Fed) -> Iterator[Answers]:
 
 @contextlib.contextmanager
 def asking() -> Iterator[None]:
-    """Inside, comparisons of shape arithmetic whose outcome depends on sizes are questions; outside they are left to the run."""
+    """Turn comparisons in shape arithmetic whose outcome depends on sizes into questions. Outside, such comparisons are left
+    to the run."""
     token = _asking.set(True)
     try:
         yield
@@ -106,11 +107,12 @@ def asking() -> Iterator[None]:
 
 
 def is_asking() -> bool:
+    """Tell whether comparisons are questions at present."""
     return _asking.get()
 
 
 def ask(dim: Dim, relation: Relation) -> bool:
-    """Is dim == 0, < 0 or <= 0? Raises Undecided where no sizes are given, or not all that the question is about."""
+    """Tell whether dim == 0, < 0 or <= 0. Raises Undecided if sizes that dim depends on are not known."""
     if not isinstance(dim, Int):
         return RELATIONS[relation](dim)
     state = _answering.get()
@@ -125,7 +127,7 @@ def ask(dim: Dim, relation: Relation) -> bool:
 
 
 def ask_number(dim: Dim, what: str) -> int:
-    """The number that dim is in the run that the program is made for. Raises Undecided, saying what it is, where that is not known."""
+    """Return the value of dim in the run that is being compiled for. Raises Undecided, naming `what`, if it is not known."""
     if not isinstance(dim, Int):
         return dim
     state = _answering.get()
@@ -140,7 +142,7 @@ def ask_number(dim: Dim, what: str) -> int:
 
 
 def ask_value(name: str, at: tuple[int, ...]) -> bool | None:
-    """The element of the bool tensor that is fed as `name`. None while no values are given, or if that is not fed."""
+    """Return the element of the bool input `name`. None if no values are known yet, or if there is no such bool input."""
     state = _answering.get()
     if state is None or name not in state.fed or state.fed[name].dtype != np.bool_:
         return None
@@ -150,9 +152,9 @@ def ask_value(name: str, at: tuple[int, ...]) -> bool | None:
 
 
 def number(dim: Dim, sizes: Sizes) -> int:
-    """dim where the sizes are these. Raises KeyError for a symbol that is none of them.
+    """Evaluate dim for these sizes. Raises KeyError for a symbol that is none of them.
 
-    Defined sizes may stand on others however deep, so they are evaluated without recursion, the innermost first.
+    Defined sizes may be nested deeply, so they are evaluated without recursion, the innermost first.
     """
     found = dict(sizes)
     waiting = defined(dim)
@@ -168,4 +170,5 @@ def number(dim: Dim, sizes: Sizes) -> int:
 
 
 def defined(dim: Dim) -> list[Defined]:
+    """List the defined sizes in dim."""
     return [s for s in symbols(dim) if isinstance(s, Defined)]

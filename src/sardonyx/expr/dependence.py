@@ -1,8 +1,8 @@
-"""What a tensor depends on, in one place for all who ask: which sizes and which iterations of repeated bodies its definition names.
+"""Collect what a tensor depends on: the sizes, and the iteration counters of repeated bodies, that its definition names.
 
-A definition names a symbol in the shape, in the expression, in the extent of a loop that is reduced over, in the sizes of a
-hand-written kernel, in the place it takes in a whole, and in the number of iterations of the body whose result it is. It depends on what
-it names, on what the extents of that name, and on what defined sizes stand for.
+A definition names the symbols in its shape, its expression, the extents of its reduction's loops, the sizes of its
+hand-written kernel, its position in the tensor that it is a part of, and the trip count of the body whose result it is. A
+tensor depends on what its definition names, on what the extents of those symbols name, and on what defined sizes stand for.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Into = tuple[Tensor, tuple[Dim, ...]]
 
 
 def depends_on(t: Tensor) -> frozenset[Symbol]:
-    """Sizes, counters of iterations and loop variables, its own too."""
+    """Collect the sizes, iteration counters and loop variables that t depends on, t's own loop variables included."""
     found = named(t.shape, t.body, t.loops, t.into, t.call)
     if t.region is not None:
         found = found.union(*(symbols(r.trip) for r in t.region.both))
@@ -27,7 +27,7 @@ def depends_on(t: Tensor) -> frozenset[Symbol]:
 def named(
     shape: Sequence[Dim], body: Expr | None, loops: Sequence[Symbol], into: Into | None, call: KernelCall | None
 ) -> frozenset[Symbol]:
-    """The symbols that a definition names."""
+    """Collect the symbols that a definition names."""
     found = frozenset(loops).union(*map(symbols, shape))
     if body is not None:
         found |= body.symbols
@@ -39,7 +39,8 @@ def named(
 
 
 def closure(found: Iterable[Symbol]) -> frozenset[Symbol]:
-    """The symbols with all that their extents and definitions name; defined sizes are replaced by what they stand for."""
+    """Add everything that the symbols' extents and definitions name; defined sizes are replaced by the sizes that they stand
+    for."""
     out: set[Symbol] = set()
     seen: set[Symbol] = set()
     waiting = list(found)
@@ -58,7 +59,8 @@ def closure(found: Iterable[Symbol]) -> frozenset[Symbol]:
 
 
 def can_fail(t: Tensor) -> bool:
-    """May computing it end the run with an error? Then it is not computed before a body that may not run at all."""
+    """Tell whether computing t may end the run with an error. If so, t may not be moved out of a body that possibly never
+    runs."""
     if t.call is not None:
         return bool(t.call.checks)
     return t.body is not None and any(dim_elements(d) for n in walk(t.body) for d in n.dims)

@@ -1,4 +1,5 @@
-"""What random numbers are drawn by, as expressions: an input that the runtime feeds (runtime.draws), and the iteration of loops around."""
+"""Keys of random numbers, as expressions over an input that the runtime feeds (runtime.draws) and the counters of enclosing
+loops."""
 
 from __future__ import annotations
 
@@ -15,14 +16,14 @@ from sardonyx.loop.nodes import Expr
 from sardonyx.runtime.draws import STATE
 
 state: Tensor = input_tensor(STATE, u32, (2,))
-"""Of all programs."""
+"""The input that supplies random state, shared by all programs."""
 
 _iterations: contextvars.ContextVar[tuple[Dim, ...]] = contextvars.ContextVar("iterations", default=())
 
 
 @contextlib.contextmanager
 def iteration(t: Dim) -> Iterator[None]:
-    """Numbers drawn inside differ from iteration to iteration of a loop."""
+    """Let random numbers drawn inside differ from iteration to iteration of the loop with counter t."""
     token = _iterations.set((*_iterations.get(), t))
     try:
         yield
@@ -31,7 +32,11 @@ def iteration(t: Dim) -> Iterator[None]:
 
 
 def key(own: int, seeded: bool) -> Expr:
-    """u32: of a node in this run, and in this iteration of the loops around. own: the node's. seeded: does its seed alone decide it?"""
+    """Return the u32 key of a node in this run and in the present iteration of its loops.
+
+    own: the node's number. seeded: True for a node with a seed of its own, whose key depends on the count of runs but not on
+    `set_seed`.
+    """
     found = scalar.apply("xor", at(state, (0 if seeded else 1,)), own)
     for t in _iterations.get():
         found = scalar.mul(scalar.add(found, scalar.cast(scalar.index(t), u32)), ODD)

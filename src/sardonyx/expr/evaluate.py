@@ -1,8 +1,8 @@
-"""The meaning of tensor expressions in numpy: what compiled programs are tested against.
+"""Evaluate tensor expressions in numpy: the reference that compiled programs are tested against.
 
-Bodies are evaluated over whole grids of indices, one array axis per index or loop variable, and reduced. Nothing here is fast, and
-nothing is clever: every read is checked, the parts of a whole must cover it once, and a kernel goes through the loop interpreter.
-Functions (exp, erf, ...) are evaluated in f64 and rounded once.
+Bodies are evaluated on whole grids of indices, with one array axis per index or loop variable, and then reduced. The code
+favours checks over speed: every read is checked, the parts of a tensor must cover it exactly once, and kernels run in the
+loop interpreter. Functions (exp, erf, ...) are evaluated in f64 and rounded once.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ from sardonyx.loop.nodes import FUNCTIONS, Bitcast, Cast, Const, Element, Expr, 
 Array: TypeAlias = npt.NDArray[Any]
 
 MOST_POINTS = 1 << 22
-"""Points of a grid that are evaluated at once."""
+"""Largest number of grid points to evaluate at once."""
 
 
 def evaluate(outputs: Sequence[Tensor], feeds: Mapping[Tensor, Array], sizes: Mapping[Symbol, int]) -> list[Array]:
-    """The outputs' numbers, given those of the inputs and the sizes.
+    """Evaluate the outputs, given the inputs' numbers and the sizes.
 
-    Raises InvalidArgument for a data-dependent index out of bounds, IndexError for any other, KeyError for an input without a feed.
+    Raises InvalidArgument for a data-dependent index out of bounds, IndexError for any other, KeyError for an input that is
+    not fed.
     """
     scope = Scope(dict(feeds), dict(sizes))
     with np.errstate(all="ignore"):
@@ -48,7 +49,7 @@ def evaluate(outputs: Sequence[Tensor], feeds: Mapping[Tensor, Array], sizes: Ma
 
 
 def needed(outputs: Iterable[Tensor], given: Iterable[Tensor]) -> list[Tensor]:
-    """The tensors to compute, operands first; the inside of a region is left to the region."""
+    """List the tensors to compute, operands first. Tensors inside a region are computed by the region."""
     found: dict[Tensor, None] = dict.fromkeys(given)
     given = set(found)
     todo = list(outputs)
@@ -61,14 +62,14 @@ def needed(outputs: Iterable[Tensor], given: Iterable[Tensor]) -> list[Tensor]:
 
 
 def sources(t: Tensor) -> list[Tensor]:
-    """What must be there before t is computed: its operands, and the tensors whose elements are sizes that its definition names."""
+    """List what must be computed before t: its operands, and the tensors whose elements are sizes in its definition."""
     direct = [o for r in t.region.both for o in outer_operands(r)] if t.region else operands(t)
     return direct + [s.tensor for s in depends_on(t) if isinstance(s, DataSymbol)]
 
 
 def changing(region: Region) -> list[Tensor]:
-    """What a region computes anew at each iteration, because it depends on its state or on the iteration, or may not be computed
-    outside; operands first."""
+    """List, operands first, the tensors that a region computes in each iteration: those that depend on its state or counter,
+    or are pinned."""
     states = [c.state for c in region.states]
     moving = set(states)
     out = []
@@ -81,7 +82,7 @@ def changing(region: Region) -> list[Tensor]:
 
 
 def outer_operands(region: Region) -> list[Tensor]:
-    """What a region reads from outside."""
+    """List the tensors that a region reads from outside."""
     inside = changing(region)
     read = [o for t in inside for o in sources(t)]
     own = {*inside, *(c.state for c in region.states)}
@@ -92,22 +93,24 @@ def outer_operands(region: Region) -> list[Tensor]:
 
 
 class Scope:
-    """Numbers of tensors and of symbols. A region's step works in a copy."""
+    """The values of tensors and symbols. Each iteration of a region works in a copy."""
 
     def __init__(self, values: dict[Tensor, Array], sizes: dict[Symbol, int]) -> None:
         self.values, self.sizes = values, sizes
 
     def lookup(self, s: Symbol) -> int:
+        """Return the value of a symbol."""
         if isinstance(s, Defined):
             return int(Grid(self, {}).dim(s.definition))
         return int(self.values[s.tensor].ravel()[s.position]) if isinstance(s, DataSymbol) else self.sizes[s]
 
     def shape(self, dims: Iterable[Dim]) -> tuple[int, ...]:
+        """Evaluate the sizes."""
         sizes = Grid(self, {})
         return tuple(int(sizes.dim(d)) for d in dims)
 
     def compute(self, t: Tensor) -> None:
-        """Puts t's numbers (and those of all outputs of its kernel or region) among the values."""
+        """Compute t, together with the other outputs of its kernel or region, and store the results."""
         if t in self.values:
             return
         if t.data is not None:
@@ -125,6 +128,7 @@ class Scope:
             raise KeyError(f"no numbers are given for {t}")
 
     def compute_body(self, t: Tensor, body: Expr) -> Array:
+        """Compute a tensor from its body, in blocks of grid points."""
         shape = self.shape(t.shape)
         out = np.empty(shape, t.dtype.numpy)
         loops = self.shape(s.extent for s in t.loops if s.extent is not None)
@@ -136,6 +140,7 @@ class Scope:
         return out
 
     def assemble(self, whole: Tensor) -> Array:
+        """Assemble a tensor from its parts. Raises IndexError unless they cover it exactly once."""
         out = np.empty(self.shape(whole.shape), whole.dtype.numpy)
         times = np.zeros(out.shape, np.int64)
         for part in whole.parts:
@@ -151,6 +156,7 @@ class Scope:
         return out
 
     def run_kernel(self, call: KernelCall) -> list[Array]:
+        """Run a hand-written kernel in the loop interpreter and return its outputs."""
         shapes = [self.shape(t.shape) for t in call.outputs]
         outputs = [interpreter.undefined(math.prod(s), t.dtype).reshape(s) for s, t in zip(shapes, call.outputs, strict=True)]
         inputs = [np.ascontiguousarray(self.values[t]) for t in call.inputs]
@@ -162,6 +168,7 @@ class Scope:
         return outputs
 
     def run_region(self, region: Region) -> None:
+        """Run the iterations of a region and store its results."""
         if region.flag is not None:
             self.run_branch(region, self.values[region.flag])
             return
@@ -184,7 +191,7 @@ class Scope:
             self.values[region.count] = np.array(step, np.int64)
 
     def run_branch(self, region: Region, flag: Array) -> None:
-        """Puts what the branch makes among the values, if it is taken."""
+        """Run a branch and store its results, if its flag is true."""
         if flag:
             inside = Scope(self.values.copy(), self.sizes)
             for t in changing(region):
@@ -196,17 +203,17 @@ class Scope:
 
 
 class Grid:
-    """Expressions at many points at once: each index variable is an array with an axis of its own.
+    """Evaluates expressions at many points at once: each index variable is an array along an axis of its own.
 
-    `where` (a bool array) marks the points at which a guarded read takes place: indices in it are looked at only there.
+    `where` (a bool array) marks the points at which a guarded read is executed: indices are checked only there.
     """
 
     def __init__(self, scope: Scope, points: Mapping[Symbol | None, Array]) -> None:
         self.scope, self.points = scope, points
-        self.memo: dict[tuple[Expr, int], tuple[Array, Array | None]] = {}  # holds on to `where`, whose id is in the key
+        self.memo: dict[tuple[Expr, int], tuple[Array, Array | None]] = {}  # keeps `where` alive, because its id is in the key
 
     def dim(self, dim: Dim, where: Array | None = None) -> Any:
-        """An integer expression."""
+        """Evaluate an integer expression."""
         products = (c * math.prod((self.atom(a, where) for a in m), start=np.int64(1)) for m, c in terms(dim).items())
         return functools.reduce(operator.add, products, np.int64(0))
 
@@ -221,6 +228,7 @@ class Grid:
         raise TypeError(f"no meaning for {atom}")
 
     def element(self, atom: Element, where: Array | None) -> Array:
+        """Evaluate an index from data; negative ones count from the end. Raises InvalidArgument if it is out of bounds."""
         assert atom.extent is not None
         number, bound = self.expr(atom.expr, where).astype(np.int64), self.dim(atom.extent, where)
         wrong = (number < -bound) | (number >= bound)
@@ -269,7 +277,7 @@ class Grid:
 
 
 def checked(at: Sequence[Array], shape: Sequence[int], t: Tensor) -> tuple[Array, ...]:
-    """The indices, each within its axis. Raises IndexError naming the tensor."""
+    """Return the indices, each within its axis. Raises IndexError naming the tensor."""
     for axis, (i, n) in enumerate(zip(at, shape, strict=True)):
         if not ((i >= 0) & (i < n)).all():
             raise IndexError(f"{t} is read or written at {int(i.min())} to {int(i.max())} of {n} on axis {axis}")
@@ -277,18 +285,18 @@ def checked(at: Sequence[Array], shape: Sequence[int], t: Tensor) -> tuple[Array
 
 
 def function(fn: str, args: Sequence[Array]) -> Array:
-    """One of loop.nodes.FUNCTIONS, rounded once."""
+    """Evaluate one of loop.nodes.FUNCTIONS, rounded once."""
     return np.asarray(FUNCTION[fn](*(a.astype(np.float64) for a in args))).astype(args[0].dtype)
 
 
 def power(x: Array, y: Array) -> Array:
-    """C's pow; numpy takes the square root for a single exponent of 0.5, which differs at -infinity and -0."""
+    """Compute C's pow. numpy uses the square root for a scalar exponent of 0.5, which differs at -infinity and -0."""
     root = np.where(np.isneginf(x), np.inf, np.sqrt(x) + 0.0)
     return np.where(y == 0.5, root, np.power(x, y))
 
 
 def reduce(fn: str, numbers: Array, dtype: DType, kept: int) -> Array:
-    """fn over all axes from `kept` on."""
+    """Combine all axes from axis `kept` on by fn."""
     ufunc = semantics.FN[fn]
     assert isinstance(ufunc, np.ufunc)
     return np.asarray(
@@ -297,18 +305,18 @@ def reduce(fn: str, numbers: Array, dtype: DType, kept: int) -> Array:
 
 
 def variable_of(axis: Dim) -> Symbol | None:
-    """The loop variable that an axis's index is; None for one of extent 1, whose index is 0."""
+    """Return the loop variable that an axis's index is, or None for an axis of extent 1."""
     return next(iter(symbols(axis)), None)
 
 
 def open_grid(ranges: Sequence[range]) -> list[Array]:
-    """Arrays of these numbers, each along an axis of its own."""
+    """Return each range as an array along an axis of its own."""
     rank = len(ranges)
     return [np.asarray(r, np.int64).reshape([-1 if a == axis else 1 for a in range(rank)]) for axis, r in enumerate(ranges)]
 
 
 def blocks(shape: Sequence[int], most: int) -> Iterator[tuple[slice, ...]]:
-    """Slices that cover an array of this shape, each of at most `most` elements; none for an empty one."""
+    """Yield slices that cover an array of this shape, each of at most `most` elements; none for an empty array."""
     total = math.prod(shape)
     if total <= most:
         yield from [tuple(slice(0, n) for n in shape)] if total else []

@@ -1,11 +1,11 @@
-"""One operation of shape arithmetic, by the rules of its element type, on numbers and on formulas.
+"""Evaluate one operation of shape arithmetic, by the rules of its element type, on numbers and formulas.
 
-A number means what `loop.semantics` says: i8 wraps, f32 rounds. A formula is exact, so it stands for an element only where the
-element is exact too; else `Unknown` is raised, and the element is computed when the model runs:
+A number follows `loop.semantics`: i8 wraps, f32 rounds. A formula is exact, so it can represent an element only if the
+element is exact too. Otherwise `Unknown` is raised, and the element is computed when the model runs:
 
-    i64         an Int, as it is
-    i32         an Int that stays within 32 bits: a requirement, checked before each run with new sizes
-    f32, f64    an Int or a Ratio whose numerator has so few bits that nothing is rounded: a requirement too
+    i64         an Int
+    i32         an Int that must stay within 32 bits: a requirement, checked before each run with new sizes
+    f32, f64    an Int or a Ratio whose numerator must have so few bits that nothing is rounded: also a requirement
     all others  never a formula
 """
 
@@ -27,15 +27,15 @@ from sardonyx.loop import semantics
 
 
 class Unknown(Exception):
-    """This element is not shape arithmetic."""
+    """The element can't be evaluated by shape arithmetic."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """A float that is exactly numerator / denominator, or what one division of exact floats makes of that; denominator > 1.
+    """A float that is exactly numerator / denominator, or that quotient rounded once; denominator > 1.
 
-    The second only where the denominator is no power of two. Rounding it down, up or towards zero still gives the exact result: for
-    numbers below 2^24 (2^53 in f64) a quotient is never rounded onto the next whole number.
+    It may be rounded only if the denominator is no power of two. Floor, ceil and trunc of it are exact all the same: for
+    numbers below 2^24 (2^53 in f64), a quotient is never rounded to the next whole number.
     """
 
     numerator: Int
@@ -45,13 +45,14 @@ class Ratio:
 Number: TypeAlias = int | float | bool | Int | Ratio
 
 BITS: Mapping[DType, int] = {f32: 24, f64: 53}
-"""Of a float's significand: whole numbers up to 2^bits are exact."""
+"""Bits of a float's significand: integers up to 2^bits are exact."""
 MOST_FACTOR = 8
-"""A size times an odd number above this one soon has more bits than a float: it is computed when the model runs."""
+"""Largest odd factor of a size in a float formula: with larger ones, it soon needs more bits than a float has."""
 
 
 def operate(fn: str, dtype: DType, args: Sequence[Number]) -> Number:
-    """fn of loop.nodes.OPS on elements of this dtype. Raises Unknown for functions (exp, ...), and where data decide."""
+    """Apply fn of loop.nodes.OPS to elements of this dtype. Raises Unknown for functions (exp, ...), and for formulas without
+    an exact result."""
     if not any(isinstance(a, (Int, Ratio)) for a in args):
         return on_numbers(fn, dtype, args)
     if dtype in (i64, i32):
@@ -66,7 +67,7 @@ def operate(fn: str, dtype: DType, args: Sequence[Number]) -> Number:
 
 
 def convert(x: Number, source: DType, to: DType) -> Number:
-    """x as `to`, by ONNX's Cast."""
+    """Convert x to another dtype by ONNX's Cast."""
     if not isinstance(x, (Int, Ratio)):
         return number(semantics.cast(array(x, source), source, to))
     if to is boolean:
@@ -78,7 +79,7 @@ def convert(x: Number, source: DType, to: DType) -> Number:
 
 
 def reduced(fn: str, dtype: DType, terms: Sequence[Number]) -> Number:
-    """fn over all terms, one after the other."""
+    """Combine all terms by fn, in order."""
     total: Number = number(semantics.neutral(fn, dtype))
     for place, term in enumerate(terms):
         total = operate(fn, dtype, (total, term)) if place else term
@@ -93,6 +94,7 @@ def _unknown() -> Number:
 
 
 def on_numbers(fn: str, dtype: DType, args: Sequence[Number]) -> Number:
+    """Apply fn to numbers by the loop IR's semantics."""
     if fn not in semantics.FN:
         raise Unknown
     if dtype is i64 and fn in ("add", "sub", "mul") and abs(quick := INTEGERS[fn](*args)) < 1 << 63:  # type: ignore[arg-type]
@@ -101,6 +103,7 @@ def on_numbers(fn: str, dtype: DType, args: Sequence[Number]) -> Number:
 
 
 def array(x: Number, dtype: DType) -> semantics.Array:
+    """Return the number as an array of this dtype. Raises Unknown if it is out of range."""
     try:
         return np.array(x, dtype.numpy)
     except OverflowError:
@@ -108,7 +111,7 @@ def array(x: Number, dtype: DType) -> semantics.Array:
 
 
 def number(x: semantics.Array) -> int | float | bool:
-    """The only element, as Python's own number."""
+    """Return the array's only element as a Python number."""
     if x.dtype.kind == "b":
         return bool(x)
     return int(x) if x.dtype.kind in "iu" or "int" in x.dtype.name else float(x)
@@ -118,7 +121,7 @@ def number(x: semantics.Array) -> int | float | bool:
 
 
 def fitting(x: Number, dtype: DType) -> Number:
-    """x, which must fit dtype in each run."""
+    """Return x; requires that a formula fits dtype in each run."""
     if isinstance(x, Int) and dtype is i32:
         within(x, -(1 << 31), (1 << 31) - 1, dtype)
     elif not isinstance(x, (Int, bool)):
@@ -127,7 +130,7 @@ def fitting(x: Number, dtype: DType) -> Number:
 
 
 def within(x: Int, least: int, most: int, dtype: DType) -> None:
-    """Requires least <= x <= most, at all turns of the loops in x. Raises Unknown where their ranges don't tell."""
+    """Require least <= x <= most for all values of loop variables in x. Raises Unknown if their ranges are not known."""
     low, high = x, x
     if any(s.extent is not None for s in symbols(x)):
         top = largest(x)
@@ -142,24 +145,28 @@ def within(x: Int, least: int, most: int, dtype: DType) -> None:
 
 
 def divide(a: Dim, b: Dim) -> Dim:
-    """Integer division towards zero; of formulas only where both are known (or required) not to be negative."""
+    """Divide integers, rounding towards zero. For formulas, both must be known or required not to be negative; else raises
+    Unknown."""
     if not is_required_nonnegative(a) or not is_required_nonnegative(b - 1):
         raise Unknown
     return a // b
 
 
 def remainder(a: Dim, b: Dim) -> Dim:
+    """Return the remainder of `divide`."""
     return a - divide(a, b) * b
 
 
 def absolute(a: Dim) -> Dim:
+    """Return |a|."""
     if is_nonnegative(a):
         return a
     return -a if is_nonnegative(-a) else maximum(a, -a)
 
 
 def compare(certain: Callable[[Dim], bool | None], relation: Relation, truth: bool) -> Callable[[Dim, Dim], bool]:
-    """The comparison whose result is `truth` if a - b is in the relation to zero. certain: is it? None where sizes decide."""
+    """Make a comparison that returns `truth` if a - b is in the relation to zero. certain: decides it, or returns None if
+    sizes do."""
 
     def rule(a: Dim, b: Dim) -> bool:
         answer = certain(a - b)
@@ -173,21 +180,21 @@ def compare(certain: Callable[[Dim], bool | None], relation: Relation, truth: bo
 
 
 def less(d: Dim) -> bool | None:
-    """Is d < 0?"""
+    """Tell whether d < 0; None if sizes decide."""
     if is_nonnegative(d):
         return False
     return True if is_nonnegative(-1 - d) else None
 
 
 def at_most(d: Dim) -> bool | None:
-    """Is d <= 0?"""
+    """Tell whether d <= 0; None if sizes decide."""
     if is_nonnegative(-d):
         return True
     return False if is_nonnegative(d - 1) else None
 
 
 def same(d: Dim) -> bool | None:
-    """Is d == 0?"""
+    """Tell whether d == 0; None if sizes decide."""
     if not isinstance(d, Int):
         return d == 0
     return False if is_nonnegative(d - 1) or is_nonnegative(-1 - d) else None
@@ -222,11 +229,11 @@ INTEGERS: Mapping[str, Callable[..., Dim | bool]] = {
 # ---- formulas that stand for floats -------------------------------------------------------------------------------------
 
 Pair: TypeAlias = tuple[Dim, int]
-"""numerator, denominator > 0"""
+"""A fraction: (numerator, denominator > 0)."""
 
 
 def ratio(x: Number) -> Pair:
-    """x as numerator and denominator. Raises Unknown for infinity and NaN."""
+    """Return x as numerator and denominator. Raises Unknown for infinity and NaN."""
     if isinstance(x, Ratio):
         return x.numerator, x.denominator
     if isinstance(x, (int, Int)):
@@ -239,7 +246,8 @@ def _no_pair() -> Pair:
 
 
 def exact(x: Pair | bool, dtype: DType) -> Number:
-    """x as an element of this dtype that is not rounded, which is required of its sizes. Raises Unknown for other dtypes."""
+    """Return the fraction as an element of this dtype, and require that its sizes are small enough not to be rounded. Raises
+    Unknown for other dtypes."""
     if isinstance(x, bool):
         return x
     if dtype not in BITS:
@@ -263,23 +271,25 @@ def is_power_of_two(n: int) -> bool:
 
 
 def unrounded(*pairs: Pair) -> None:
-    """Raises Unknown if one of these floats is a quotient that may have been rounded."""
+    """Raise Unknown if one of these floats may be a rounded quotient."""
     if not all(is_power_of_two(below) for _, below in pairs):
         raise Unknown
 
 
 def add(x: Pair, y: Pair) -> Pair:
+    """Add two fractions."""
     unrounded(x, y)
     return x[0] * y[1] + y[0] * x[1], x[1] * y[1]
 
 
 def multiply(x: Pair, y: Pair) -> Pair:
+    """Multiply two fractions."""
     unrounded(x, y)
     return x[0] * y[0], x[1] * y[1]
 
 
 def quotient(x: Pair, y: Pair) -> Pair:
-    """Of a formula by a number."""
+    """Divide a fraction by a number. Raises Unknown for a divisor that is a formula or zero."""
     unrounded(x, y)
     by = y[0]
     if isinstance(by, Int) or by == 0:
@@ -288,21 +298,24 @@ def quotient(x: Pair, y: Pair) -> Pair:
 
 
 def chosen(choose: Callable[[Dim, Dim], Dim]) -> Callable[[Pair, Pair], Pair]:
-    """Minimum or maximum: rounding keeps the order."""
+    """Make the minimum or maximum of fractions, given that of integers. Rounding keeps the order, so rounded quotients are
+    allowed."""
     return lambda x, y: (choose(x[0] * y[1], y[0] * x[1]), x[1] * y[1])
 
 
 def compared(rule: Callable[[Dim, Dim], bool]) -> Callable[[Pair, Pair], bool]:
+    """Make a comparison of fractions from one of integers."""
+
     def on_pairs(x: Pair, y: Pair) -> bool:
         if x[1] != 1 and y[1] != 1:
-            unrounded(x, y)  # beside a whole number a quotient lies where the exact one does
+            unrounded(x, y)  # against an integer, a rounded quotient compares like the exact one
         return rule(x[0] * y[1], y[0] * x[1])
 
     return on_pairs
 
 
 def truncated(top: Dim, below: int) -> Pair:
-    """Towards zero."""
+    """Round a fraction towards zero. Raises Unknown if its sign is not known."""
     if below == 1:
         return top, 1
     if not is_required_nonnegative(top):
@@ -311,6 +324,7 @@ def truncated(top: Dim, below: int) -> Pair:
 
 
 def nearest(x: Pair) -> Pair:
+    """Round a fraction to nearest; only integers can be."""
     return x if x[1] == 1 else _no_pair()
 
 

@@ -1,4 +1,4 @@
-"""How tensors are read: with broadcasting, at a data-dependent index, reversed, shifted."""
+"""Ways to index a tensor: with broadcasting, at an index from data, clamped."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import Element, Expr, Index, Op
 
 OUT_OF_BOUNDS = 0
-"""The Check code of a data-dependent index outside its axis; details are the index and the extent."""
+"""Check code of a data-dependent index outside its axis; the details are the index and the extent."""
 
 
 def at(x: Tensor, indices: Sequence[Dim], guard: Expr | None = None) -> Expr:
-    """x at the trailing indices, by ONNX's (numpy's) rules of broadcasting: an axis of one element has that one everywhere.
+    """Read x at the trailing indices, by ONNX's (numpy's) broadcasting: on an axis of one element, that element is read for
+    all indices.
 
     Raises Fail if x has more axes than there are indices.
     """
@@ -26,11 +27,12 @@ def at(x: Tensor, indices: Sequence[Dim], guard: Expr | None = None) -> Expr:
 
 
 def broadcast_index(index: Dim, extent: Dim) -> Dim:
-    """index, or 0 on an axis of extent 1; where the extent is known only at run time and the loop's is another, both at once."""
+    """Return index, or 0 on an axis of extent 1. If that is known only at run time, return a formula that is 0 if the extent
+    is 1."""
     if isinstance(extent, int):
         return 0 if extent == 1 else index
     if is_clamped(extent, 1):
-        return 0  # it has one element, or none at all
+        return 0  # the axis has at most one element
     loops = [s.extent for s in sorted(index.symbols) if s.extent is not None] if not isinstance(index, int) else []
     if len(loops) == 1 and loops[0] != extent and not is_one_with(extent, loops[0]):
         return index * (1 - equals(extent, 1))
@@ -38,19 +40,19 @@ def broadcast_index(index: Dim, extent: Dim) -> Dim:
 
 
 def is_clamped(e: Dim, other: Dim) -> bool:
-    """Is e = min(other, n)?"""
+    """Tell whether e has the form min(other, n)."""
     return clamped_by(e, other) is not None
 
 
 def is_one_with(e: Dim, other: Dim) -> bool:
-    """Is e = min(other, n) for an n that is not 1? Then e is 1 only where other is, so that broadcasting the two means that they are
-    equal."""
+    """Tell whether e = min(other, n) where n can't be 1. Then e is 1 only if other is 1, so broadcasting them requires that
+    they are equal."""
     n = clamped_by(e, other)
     return n is not None and (n == 0 or is_nonnegative(n - 2))
 
 
 def clamped_by(e: Dim, other: Dim) -> Dim | None:
-    """n, if e = min(other, n)."""
+    """Return n if e has the form min(other, n), else None."""
     if not isinstance(e, Int) or len(e.terms) != 1:
         return None
     ((monomial, factor),) = e.terms.items()
@@ -67,7 +69,8 @@ def clamped_by(e: Dim, other: Dim) -> Dim | None:
 
 
 def broadcast(*shapes: Sequence[Dim]) -> list[Dim]:
-    """The common shape. Raises Fail naming the shapes if fixed sizes clash; unknown sizes that differ must be equal or 1 at run time."""
+    """Return the common shape. Raises Fail if constant sizes clash; different unknown sizes are required to be equal or 1 at
+    run time."""
     rank = max(map(len, shapes))
     out: list[Dim] = []
     for axis in range(rank):
@@ -77,13 +80,14 @@ def broadcast(*shapes: Sequence[Dim]) -> list[Dim]:
 
 
 def broadcast_extent(extents: Sequence[Dim], shapes: Sequence[Sequence[Dim]]) -> Dim:
+    """Return the common extent of one axis. extents: those that are not certainly 1; shapes: for the message."""
     clash = f"{{}} by {{}} cannot be broadcast: shapes {' and '.join(['{}'] * len(shapes))}"
     fixed = {e for e in extents if isinstance(e, int)}
     if len(fixed) > 1:
         raise Fail(f"[ShapeInferenceError] Incompatible dimensions: {' and '.join(str(list(s)) for s in shapes)}")
     if fixed:
         known = fixed.pop()
-        for e in extents:  # 1 is possible too, and then broadcast_index reads element 0
+        for e in extents:  # may also be 1: then broadcast_index reads element 0
             require_equal((e - known) * (e - 1), 0, clash, known, e, *shapes)
         return known
     different = list(dict.fromkeys(extents))
@@ -94,7 +98,7 @@ def broadcast_extent(extents: Sequence[Dim], shapes: Sequence[Sequence[Dim]]) ->
         if is_clamped(out, e):
             out, e = e, out
         if is_clamped(e, 1) and is_clamped(e, out):
-            continue  # one element beside out, none beside none
+            continue  # e broadcasts to out: it has one element, or out is empty too
         if is_one_with(e, out):
             require_equal(e, out, clash, out, e, *shapes)
             continue
@@ -104,15 +108,16 @@ def broadcast_extent(extents: Sequence[Dim], shapes: Sequence[Sequence[Dim]]) ->
 
 
 def element(expr: Expr, bound: Dim) -> Dim:
-    """An integer read from data as an index into an axis of extent `bound`: negative ones count from the end, others are an error."""
+    """Return an integer read from data as an index into an axis of extent `bound`. Negative ones count from the end; others
+    fail the run."""
     return value(Element(expr, bound, OUT_OF_BOUNDS))
 
 
 def clamp(index: Dim, lo: Dim, hi: Dim) -> Dim:
-    """index limited to [lo, hi]"""
+    """Limit index to [lo, hi]."""
     return maximum(lo, minimum(index, hi))
 
 
 def inside(index: Dim, extent: Dim) -> Expr:
-    """0 <= index < extent, as a bool."""
+    """Return the bool 0 <= index < extent."""
     return Op("and", Op("ge", Index(index), Index(0)), Op("lt", Index(index), Index(extent)))

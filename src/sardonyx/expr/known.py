@@ -1,7 +1,7 @@
-"""Shape arithmetic: the elements of small integer tensors as `Dim`s, by evaluating their bodies symbolically.
+"""Shape arithmetic: evaluate the elements of small integer tensors symbolically, as `Dim`s.
 
-Shape, Gather, Concat, Slice, Mul, Cast, Where, Range and kin over sizes need no second definition: their meaning is an expression
-over indices, and an expression over known indices and known elements is a number or a formula.
+Shape, Gather, Concat, Slice, Mul, Cast, Where, Range and similar operators on sizes need no second definition. Their bodies
+are expressions over indices; at known indices, with known elements, such an expression evaluates to a number or a formula.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from sardonyx.loop.nodes import Cast, Const, Element, Expr, Index, Op, Reduce, S
 T = TypeVar("T")
 
 MOST_ELEMENTS = 1024
-"""Tensors above this size are never shape arithmetic."""
+"""Largest number of elements of a tensor that takes part in shape arithmetic."""
 
 
 class DataSymbol(Symbol):
-    """An element of an integer tensor that is known only once the tensor has been computed."""
+    """A size that is an element of an integer tensor, known only once the tensor has been computed."""
 
     __slots__ = ("position", "tensor")
 
@@ -50,11 +50,12 @@ class DataSymbol(Symbol):
 
 
 class DataInBody(Unsupported):
-    """A size is asked for that only data of a repeated body decide."""
+    """The graph needs a size that only data inside a repeated body decide."""
 
 
 def known(t: Tensor) -> npt.NDArray[Any] | None:
-    """t's elements as numbers and formulas (an object array of t's shape; see expr.formulas), or None where data decide any."""
+    """Return t's elements as numbers and formulas (an object array of t's shape; see expr.formulas), or None if data decide
+    any of them."""
     try:
         for at in np.ndindex(memo(t).shape):
             number_at(t, at)
@@ -64,7 +65,8 @@ def known(t: Tensor) -> npt.NDArray[Any] | None:
 
 
 def decided(t: Tensor) -> npt.NDArray[Any]:
-    """As `known`; comparisons of sizes are answered for the run that the program is made for. Raises Undecided where data decide."""
+    """Return t's elements like `known`, but answer comparisons of sizes for the run that is being compiled. Raises Undecided
+    if data decide."""
     with decide.asking():
         found = known(t)
     if found is None:
@@ -74,8 +76,12 @@ def decided(t: Tensor) -> npt.NDArray[Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Body:
-    """The bodies of control flow around what is made now: where, for messages; the first id of a tensor made in the outermost one, and in
-    the outermost one of which all stays inside, since it may not run at all."""
+    """The control flow bodies that are being imported.
+
+    where   describes the innermost one in messages
+    first   the first id of a tensor made in the outermost one
+    pinned  the first id of a tensor made in the outermost one whose tensors must stay inside, because it may not run
+    """
 
     where: str = ""
     first: float = math.inf
@@ -88,8 +94,10 @@ _body: contextvars.ContextVar[_Body] = contextvars.ContextVar("body", default=_N
 
 @contextlib.contextmanager
 def inside_body(where: str, first: float, pinned: bool = False) -> Iterator[None]:
-    """Inside, a size that data decide raises DataInBody, naming where, if they are computed at each iteration. first: an id below those of
-    all tensors of the body, its state too. pinned: is nothing of it computed before?"""
+    """Mark the import of a body: a size decided by data of each iteration raises DataInBody, which names `where`.
+
+    first: an id below those of all tensors of the body, its states included. pinned: nothing is moved out of the body.
+    """
     around = _body.get()
     token = _body.set(_Body(where, min(around.first, first), min(around.pinned, first) if pinned else around.pinned))
     try:
@@ -99,9 +107,11 @@ def inside_body(where: str, first: float, pinned: bool = False) -> Iterator[None
 
 
 def elements(t: Tensor) -> npt.NDArray[Any]:
-    """t's elements as Dims; those that only data decide are new symbols, bound when t has been computed.
+    """Return t's elements as Dims. Elements that data decide become new symbols, which get their values once t has been
+    computed.
 
-    How many there are decides ranks, so a number of elements that is a formula is a question. Raises Undecided while nobody answers it.
+    The number of elements decides ranks, so it must be a number: if it is a formula, a run has to supply it. Raises Undecided
+    before that.
     """
     shape = tuple(decide.ask_number(n, f"the number of elements of {t.name}") for n in t.shape)
     if math.prod(shape) > MOST_ELEMENTS:
@@ -113,7 +123,7 @@ def elements(t: Tensor) -> npt.NDArray[Any]:
 
 
 def listed(t: Tensor, what: str) -> list[Dim]:
-    """The elements of a tensor of one axis, as `elements` has them. Raises Fail, calling them `what`, for one of another rank."""
+    """Return the elements of a tensor with one axis, like `elements`. Raises Fail, calling them `what`, for another rank."""
     if t.rank != 1:
         raise Fail(f"[ShapeInferenceError] {what} must be in a tensor of one axis, not in {t}")
     found: list[Dim] = elements(t).tolist()
@@ -121,7 +131,7 @@ def listed(t: Tensor, what: str) -> list[Dim]:
 
 
 def only(t: Tensor, what: str) -> Dim:
-    """The element of a tensor of one element, as `elements` has it. Raises Fail, calling it `what`, for more or fewer."""
+    """Return the element of a tensor of one element, like `elements`. Raises Fail, calling it `what`, for more or fewer."""
     found = elements(t)
     if found.size != 1:
         raise Fail(f"[ShapeInferenceError] {what} must be one number, not {t}")
@@ -130,6 +140,7 @@ def only(t: Tensor, what: str) -> Dim:
 
 
 def number_or_symbol(t: Tensor, at: tuple[int, ...], position: int) -> Number:
+    """Return the element at this index, or a new symbol if data decide it."""
     try:
         return number_at(t, at)
     except Unknown:
@@ -137,8 +148,10 @@ def number_or_symbol(t: Tensor, at: tuple[int, ...], position: int) -> Number:
 
 
 def data_size(t: Tensor, position: int) -> Dim:
-    """An element that only data decide, as a size. Raises DataInBody where they are computed at each iteration of a repeated body: sizes
-    are read only between the segments of a program."""
+    """Return a size that stands for an element decided by data.
+
+    Raises DataInBody if the element is computed in each iteration of a body: sizes are read back only between segments.
+    """
     body = _body.get()
     if t.id > body.first and not is_computed_before(t, body):
         raise DataInBody(f"a size that depends on data {body.where}")
@@ -146,7 +159,7 @@ def data_size(t: Tensor, position: int) -> Dim:
 
 
 def is_computed_before(t: Tensor, body: _Body) -> bool:
-    """Is t, although it is made in the bodies around, computed before all of them (see lower.repetition)?"""
+    """Tell whether t, although made inside the enclosing bodies, will be computed before all of them (see lower.repetition)."""
     waiting, seen = [t], {t}
     while waiting:
         x = waiting.pop()
@@ -162,7 +175,8 @@ def is_computed_before(t: Tensor, body: _Body) -> bool:
 
 
 def size_or_none(t: Tensor) -> Dim | None:
-    """The only element of t as a size; None where only data of a repeated body decide. Raises Unsupported if t may have more."""
+    """Return t's only element as a size, or None if only data of a repeated body decide it. Raises Unsupported if t may have
+    more elements."""
     try:
         found: Dim = elements(t).item()
     except ValueError:
@@ -173,13 +187,15 @@ def size_or_none(t: Tensor) -> Dim | None:
 
 
 def fixed_shape(t: Tensor) -> tuple[int, ...]:
+    """Return t's shape as numbers. Raises Unknown if a size is a formula."""
     if not all(isinstance(n, int) for n in t.shape):
         raise Unknown(f"{t} has no fixed shape")
     return tuple(n for n in t.shape if isinstance(n, int))
 
 
 def memo(t: Tensor) -> npt.NDArray[Any]:
-    """What has been found of t's elements: an object array of t's shape, None where nothing has been found yet."""
+    """Return the elements of t that have been evaluated so far: an object array of t's shape, None where nothing has been
+    evaluated."""
     if t.known is None:
         shape = fixed_shape(t)
         if not t.dtype.is_number or math.prod(shape) > MOST_ELEMENTS:
@@ -192,12 +208,12 @@ def memo(t: Tensor) -> npt.NDArray[Any]:
 
 
 Asking: TypeAlias = Generator[tuple[Tensor, tuple[int, ...]], Number, T]
-"""A computation that asks for elements of other tensors. `number_at` computes these: chains may be as long as they like, the stack of
-those under way is not Python's own."""
+"""A generator that yields (tensor, index) to ask for that element, and returns its result. `number_at` runs these on a stack
+of its own, so that chains of tensors may be longer than Python's recursion limit."""
 
 
 def number_at(t: Tensor, at: tuple[int, ...]) -> Number:
-    """One element. Raises Unknown where data decide."""
+    """Evaluate one element. Raises Unknown if data decide it."""
     found = memo(t)[at]
     if found is not None:
         return found  # type: ignore[no-any-return]
@@ -219,6 +235,7 @@ def number_at(t: Tensor, at: tuple[int, ...]) -> Number:
 
 
 def evaluate_element(t: Tensor, at: tuple[int, ...]) -> Asking[Number]:
+    """Evaluate the element of t at this index from t's definition."""
     if t.parts:
         return (yield part_at(t, at))
     if t.body is None:
@@ -231,7 +248,7 @@ def evaluate_element(t: Tensor, at: tuple[int, ...]) -> Asking[Number]:
 
 
 def part_at(whole: Tensor, at: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]]:
-    """The part that holds this place of the whole, and where."""
+    """Return the part that contains this element of the whole, and the element's index in that part."""
     for part in whole.parts:
         assert part.into is not None
         shape = fixed_shape(part)
@@ -245,6 +262,7 @@ def part_at(whole: Tensor, at: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]
 
 
 def reduce_known(t: Tensor, env: Mapping[Symbol, Dim]) -> Asking[Number]:
+    """Evaluate one element of a reduction. Raises Unknown for too many terms."""
     assert t.fn
     assert t.body is not None
     extents = [n for s in t.loops if s.extent is not None and isinstance(n := substitute(s.extent, env), int)]
@@ -257,6 +275,7 @@ def reduce_known(t: Tensor, env: Mapping[Symbol, Dim]) -> Asking[Number]:
 
 
 def evaluate_expr(e: Expr, env: Mapping[Symbol, Dim]) -> Asking[Number]:
+    """Evaluate an expression, given the values of its loop variables."""
     if isinstance(e, Const):
         return e.value
     if isinstance(e, Index):
@@ -278,7 +297,7 @@ def evaluate_expr(e: Expr, env: Mapping[Symbol, Dim]) -> Asking[Number]:
 
 
 def known_dim(dim: Dim, env: Mapping[Symbol, Dim]) -> Asking[Dim]:
-    """dim with the loop variables replaced, and its data-dependent indices too."""
+    """Substitute the loop variables in dim, and evaluate the indices in it that come from data."""
     if not any(True for _ in dim_elements(dim)):
         return substitute(dim, env)
     total: Dim = 0
@@ -296,6 +315,7 @@ def known_dim(dim: Dim, env: Mapping[Symbol, Dim]) -> Asking[Dim]:
 
 
 def element_known(atom: Element, env: Mapping[Symbol, Dim]) -> Asking[Dim]:
+    """Evaluate an index from data; a negative index counts from the end."""
     number = yield from evaluate_expr(atom.expr, env)
     if not isinstance(number, int) or atom.extent is None:
         raise Unknown
@@ -303,6 +323,7 @@ def element_known(atom: Element, env: Mapping[Symbol, Dim]) -> Asking[Dim]:
 
 
 def read_known(e: Read, env: Mapping[Symbol, Dim]) -> Asking[Number]:
+    """Evaluate a read; zero if its guard is false."""
     if e.guard is not None and not (yield from evaluate_expr(e.guard, env)):
         return False if e.dtype is boolean else 0
     where = []

@@ -1,4 +1,4 @@
-"""Which ONNX node is being made into tensors."""
+"""Track which ONNX node is being turned into tensors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sardonyx.base.errors import blame
 
 
 class Origin(str):
-    """The name of a node, by which kernels and profiles are known. full: what it is called in errors: its operator and its name."""
+    """The name of a node, used by kernels and profiles. full: its operator and name, used in error messages."""
 
     full: str
 
@@ -26,7 +26,7 @@ _origin: contextvars.ContextVar[Origin] = contextvars.ContextVar("origin", defau
 
 @contextlib.contextmanager
 def origin(name: str, operator: str = "") -> Iterator[None]:
-    """Tensors made, and requirements stated, inside carry this ONNX node's name. So does an exception that passes by, as a note."""
+    """Attach this ONNX node to the tensors made and requirements stated inside, and as a note to exceptions raised inside."""
     node = Origin(name, operator)
     token = _origin.set(node)
     try:
@@ -39,5 +39,5 @@ def origin(name: str, operator: str = "") -> Iterator[None]:
 
 
 def current_origin() -> Origin:
-    """The ONNX node whose tensors are being made."""
+    """Return the ONNX node whose tensors are being made."""
     return _origin.get()

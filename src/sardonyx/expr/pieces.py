@@ -1,9 +1,9 @@
-"""Piecewise expressions: one case for each value of a short index.
+"""Piecewise expressions, which have one case for each value of a short index.
 
     piecewise(i, [e0, e1, e2])  =  i == 0 ? e0 : i == 1 ? e1 : e2
 
-Both sides of a Select are evaluated, so a loop that decides between cases is written out by lowering, and `settle` leaves the one case
-that holds in each iteration.
+A Select evaluates both sides. Lowering therefore fully unrolls loops whose index selects a case, and `at_iteration` keeps,
+for each iteration, only the case that applies.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ COMPARISONS: Mapping[str, Callable[[int, int], bool]] = {fn: getattr(operator, f
 
 
 def piecewise(index: Dim, cases: Sequence[Expr]) -> Expr:
-    """cases[index], for 0 <= index < len(cases)."""
+    """Return cases[index], for 0 <= index < len(cases)."""
     *others, out = cases
     for i, case in reversed(list(enumerate(others))):
         out = Select(Op("eq", Index(index), Index(i)), case, out)
@@ -28,7 +28,7 @@ def piecewise(index: Dim, cases: Sequence[Expr]) -> Expr:
 
 
 def deciding(body: Expr | None) -> tuple[Int, ...]:
-    """The indices that decide between the cases of piecewise expressions in body."""
+    """List the indices that select between cases of piecewise expressions in body."""
     if body is None:
         return ()
     found = [n.args[0] for n in walk(body) if isinstance(n, Select)]
@@ -43,12 +43,13 @@ def deciding(body: Expr | None) -> tuple[Int, ...]:
 
 
 def settle(expr: Expr) -> Expr:
-    """expr without the cases and guards that its indices decide."""
+    """Remove cases and guards whose conditions are decided by constant indices."""
     return rewrite(expr, _settled)
 
 
 def at_iteration(expr: Expr, iteration: Mapping[Symbol, Dim], memo: dict[Expr, Expr] | None = None) -> Expr:
-    """expr at one iteration of loops, without the cases and guards that this decides. Cases that don't hold are not looked at."""
+    """Substitute the loop variables of one iteration, and remove cases and guards that this decides. Cases that don't apply
+    are not visited."""
     if expr.symbols.isdisjoint(frozenset(iteration)):
         return expr
     memo = {} if memo is None else memo
@@ -67,6 +68,7 @@ def at_iteration(expr: Expr, iteration: Mapping[Symbol, Dim], memo: dict[Expr, E
 
 
 def _settled(e: Expr) -> Expr:
+    """Simplify one node whose arguments are simplified."""
     if isinstance(e, Op) and e.fn in COMPARISONS and all(isinstance(a, Index) for a in e.args):
         known = _compared(e)
         return e if known is None else Const(known, e.dtype)
@@ -78,7 +80,7 @@ def _settled(e: Expr) -> Expr:
 
 
 def _compared(e: Op) -> bool | None:
-    """The outcome of a comparison of indices, where it is certain."""
+    """Return the outcome of a comparison of indices if it is certain, else None."""
     left, right = (a.dims[0] for a in e.args)
     if not isinstance(left, Int) and not isinstance(right, Int):
         return COMPARISONS[e.fn](left, right)

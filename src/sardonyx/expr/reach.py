@@ -1,15 +1,16 @@
-"""No tensor is read outside its axes: each index in a body is proved to lie within its axis, or required to.
+"""Prove, or require at run time, that each index in a body lies within its axis, so that no tensor is read out of bounds.
 
-An index is a formula over the loop variables of the tensor that is made, over sizes, and over numbers from data. Its smallest and its
-largest value follow from the extents of the loops:
+An index is a formula over the loop variables of the result, sizes, and integers read from data. Its smallest and largest
+values follow from the extents of the loops:
 
     compute(f32, [m, n], lambda i, j: Read(x, (i, 2 * j + 1)))      reads x, of shape [a, b], up to x[m - 1, 2 * n - 1]
 
-Here a >= m and b >= 2 n are required, unless they hold for certain. Sizes that are numbers are compared at once, the others at run start.
+Here a >= m and b >= 2 n are required unless they are certain. Constant sizes are compared at once, others when a run starts.
 
-Three kinds of index are left to the operator: one whose parts a guard compares (where the guard compares the whole index with zero and a
-size, that size must not be larger than the axis), one whose bounds are not found, and one in which a loop variable stands twice (such as
-min(i, 2 n - i)), since its bounds may lie outside although the index never does.
+Three kinds of index are left to the operator. First, an index of which a guard compares parts. (If the guard compares the
+whole index with zero and a size, that size is required not to exceed the axis.) Second, an index whose bounds are not found.
+Third, an index that contains a loop variable twice, such as min(i, 2 n - i): its computed bounds may lie outside although the
+index never does.
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ class NoBounds(Exception):
 
 
 def stay_inside(found: Iterable[Read], loops: Sequence[Symbol]) -> None:
-    """Requires that each read lies in its tensor while the variables of the loops, outermost first, lie in their extents.
+    """Require that each read lies within its tensor for all values of the loop variables. loops: outermost first.
 
-    Raises Fail where sizes that are numbers do not fit.
+    Raises Fail if constant sizes violate this.
     """
     if not is_collecting():
         return
@@ -65,7 +66,7 @@ def stay_inside(found: Iterable[Read], loops: Sequence[Symbol]) -> None:
 
 
 def is_whole_axis(index: Dim, size: Dim) -> bool:
-    """Is the index a loop variable that runs over just this axis, or an element that is there for certain?"""
+    """Tell whether the index is a loop variable over exactly this axis, or a constant that is certainly inside."""
     if not isinstance(index, Int):
         return not isinstance(size, Int) and 0 <= index < size
     s = single(index)
@@ -73,7 +74,7 @@ def is_whole_axis(index: Dim, size: Dim) -> bool:
 
 
 def stay_inside_buffers(kernel: Kernel, tensors: Sequence[Tensor], sizes: Sequence[Dim]) -> None:
-    """Requires that each tensor has the elements that the kernel, called with these sizes, may touch in the buffer of its place."""
+    """Require that each tensor has as many elements as the kernel, called with these sizes, may access in its buffer."""
     given = dict(zip(kernel.sizes, sizes, strict=True))
     for x, length in zip(tensors, kernel.lengths or [None] * len(tensors), strict=True):
         if length is not None:
@@ -84,7 +85,7 @@ def stay_inside_buffers(kernel: Kernel, tensors: Sequence[Tensor], sizes: Sequen
 
 
 def stay_on_axis(r: Read, axis: int, loops: Sequence[Symbol]) -> None:
-    """Requires that a read lies within this axis whenever it takes place."""
+    """Require that a read lies within this axis whenever it is executed."""
     x, index, size = r.tensor, r.indices[axis], r.tensor.shape[axis]
     extents = {s.extent for s in loops if s.extent is not None}
     used = [s for s in loops if s in symbols(index)]
@@ -94,7 +95,7 @@ def stay_on_axis(r: Read, axis: int, loops: Sequence[Symbol]) -> None:
         low, high = range_of(index, r.guard, used)
     except NoBounds:
         return
-    # nothing is read where a loop is empty; a loop variable alone is -1 at most, then
+    # An empty loop reads nothing. If the index is a single loop variable, its bound is then -1, which violates nothing.
     entered = product(minimum(n, 1) for n in extents) if single(index) is None else 1
     for divisor in divisors(index):
         if symbols(divisor).isdisjoint(loops) and product(extents) % divisor != 0:
@@ -135,17 +136,17 @@ def _divisible_atom(atom: Derived) -> Dim:
 
 
 def data_bounds(index: Dim) -> list[Dim]:
-    """The extents of the axes that numbers from data, each within its own, index: one that is empty has no such number."""
+    """List the extents of the axes that the data-dependent parts of the index count from: an empty axis has no valid index."""
     return [a.extent for a in index.atoms if isinstance(a, Element) and a.extent is not None] if isinstance(index, Int) else []
 
 
 def label(x: Tensor) -> str:
-    """What users know a tensor by: the name of the model's value, or where it comes from."""
+    """Return the name by which users know a tensor: that of the model's value, or of the node that computes it."""
     return f"a result of {x.origin.full}" if x.origin else x.name
 
 
 def is_exact(e: Dim, loops: Sequence[Symbol]) -> bool:
-    """Does each loop variable stand in one place, so that e takes on the values of its bounds?"""
+    """Tell whether each loop variable occurs once in e, so that e reaches its computed bounds."""
     if not isinstance(e, Int) or e.symbols.isdisjoint(loops):
         return True
     atoms = [a for monomial in e.terms for a in monomial]
@@ -159,9 +160,10 @@ def is_exact(e: Dim, loops: Sequence[Symbol]) -> bool:
 
 
 def extreme(e: Dim, top: bool, loops: Sequence[Symbol]) -> Dim:
-    """The largest value of e, or a number above it, if `top`; else the smallest, or one below it. Each loop is entered.
+    """Return an upper bound of e if `top`, else a lower bound, for loops with at least one iteration. Raises NoBounds if none
+    is found.
 
-    Unlike `base.bounds`, it knows that the extent of a loop may depend on loops around it. Raises NoBounds if it finds none.
+    Unlike `base.bounds`, this allows extents of loops to depend on the loops around them.
     """
     e = without_ranges(e, top, loops)
     for s in reversed(loops):
@@ -180,18 +182,19 @@ def extreme(e: Dim, top: bool, loops: Sequence[Symbol]) -> Dim:
 
 
 def is_natural(e: Dim) -> bool:
-    """Is e >= 0 for certain, such as 1 - (n == 1)?"""
+    """Tell whether e >= 0 is certain; comparisons count as 0 or 1, as in 1 - (n == 1)."""
     if is_nonnegative(e) or not isinstance(e, Int):
         return is_nonnegative(e)
     return is_nonnegative(sum(c * product(1 if c < 0 and is_truth(a) else value(a) for a in m) for m, c in e.terms.items()))
 
 
 def is_truth(atom: Atom) -> bool:
+    """Tell whether the atom is a comparison, which is 0 or 1."""
     return isinstance(atom, Derived) and atom.op == "=="
 
 
 def without_ranges(e: Dim, top: bool, loops: Sequence[Symbol]) -> Dim:
-    """A bound of e in which loop variables stand alone, not in quotients and the like, and numbers from data not at all."""
+    """Replace quotients and the like that contain loop variables, and integers from data, by their bounds."""
     if not isinstance(e, Int):
         return e
     out: Dim = 0
@@ -209,10 +212,12 @@ def without_ranges(e: Dim, top: bool, loops: Sequence[Symbol]) -> Dim:
 
 
 def has_range(atom: Atom, loops: Sequence[Symbol]) -> bool:
+    """Tell whether the atom is an integer from data, or a quotient or the like that contains a loop variable."""
     return isinstance(atom, Element) or (isinstance(atom, Derived) and not atom.symbols.isdisjoint(loops))
 
 
 def atom_range(atom: Atom, loops: Sequence[Symbol]) -> Range:
+    """Return (smallest, largest) value of the atom."""
     if isinstance(atom, Element):
         assert atom.extent is not None
         return 0, atom.extent - 1
@@ -225,8 +230,8 @@ def atom_range(atom: Atom, loops: Sequence[Symbol]) -> Range:
 
 
 def range_of(index: Dim, guard: Expr | None, loops: Sequence[Symbol]) -> Range:
-    """(smallest, largest) value of the index where the guard holds. Raises NoBounds if they are not found, or the guard compares parts of
-    the index."""
+    """Return (smallest, largest) value of the index where the guard holds. Raises NoBounds if they are not found, or if the
+    guard compares parts of the index."""
     low: Dim | None = None
     high: Dim | None = None
     for fn, compared, bound in comparisons(guard):
@@ -239,7 +244,7 @@ def range_of(index: Dim, guard: Expr | None, loops: Sequence[Symbol]) -> Range:
 
 
 def comparisons(guard: Expr | None) -> Iterator[tuple[str, Dim, Dim]]:
-    """The comparisons of indices that hold where the guard does."""
+    """Yield the comparisons of indices that are true wherever the guard is true. -> (fn, left, right)"""
     waiting = [] if guard is None else [guard]
     while waiting:
         e = waiting.pop()

@@ -1,10 +1,11 @@
-"""Repetition: a body of tensors computed once per iteration, with carried state. RNN cells, Scan, Loop; and If, whose branches run
-once or not at all.
+"""Repeated bodies: tensors computed once per iteration, with carried state, for RNN cells, Scan and Loop; and branches of an
+If, which run once or not at all.
 
     finals, stacks = scan(trip, [h0], step)                 step(t, h) -> ([h_next], [y])
 
-runs t = 0, 1, ... trip - 1, one after the other, each iteration's tensors in parallel. A step reads the state of the iteration before
-and, by indices over t, any tensor from outside; `stacks[i]` has a first axis of `trip` and y of iteration t at t.
+runs t = 0, 1, ... trip - 1 in order; the tensors of one iteration may be computed in parallel. A step reads the state that
+the previous iteration left and, at indices over t, any tensor from outside. `stacks[i]` has a first axis of extent `trip`,
+with y of iteration t at t.
 
     results = choose(condition, then, otherwise)            then() -> [y], otherwise() -> [y]
 """
@@ -29,14 +30,15 @@ from sardonyx.expr.tensor import Read, Tensor, compute, input_tensor, next_id, o
 _count = itertools.count()
 
 ENDLESS = 1 << 62
-"""The number of iterations of a loop that only its condition ends."""
+"""The trip count of a loop that only its condition ends."""
 LARGEST = 1 << 40
-"""Elements of a tensor that no machine holds."""
+"""Elements of a tensor that no machine can hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """State: `initial` before the first iteration, read as `state` inside one, `update` after it, `final` after the last."""
+    """A state: `initial` before the first iteration, read as `state` in an iteration, `update` at its end, `final` after the
+    last iteration."""
 
     initial: Tensor
     state: Tensor
@@ -46,7 +48,7 @@ class Carried:
 
 @dataclass(frozen=True, slots=True)
 class Stacked:
-    """`value` of iteration t is `whole[t]`; of a branch, `whole`."""
+    """A stacked result: iteration t writes `value` to `whole[t]`; a branch writes `value` to `whole`."""
 
     value: Tensor
     whole: Tensor
@@ -54,14 +56,16 @@ class Stacked:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Region:
-    """Iterations t in [0, trip), as long as `proceed` (a bool scalar: its initial value, then its update) holds, if there is one.
+    """A repeated body: iterations t in [0, trip), while the bool scalar `proceed`, if given, is true. It is tested before
+    each iteration.
 
-    Of the tensors that an iteration makes, those that depend on neither state nor t are computed once, before; unless `pinned`. With
-    `proceed` the number of iterations done is `done`, and `count`'s only element (i64), and rows of the stacks past it are undefined.
+    Tensors that depend on neither state nor t are computed once, before the loop, unless the region is `pinned`. With
+    `proceed`, the number of iterations done is the symbol `done` and the only element of `count` (i64); rows of stacks beyond
+    it are undefined.
 
-    made    ids of the tensors made by the body: from the first to the one after the last; None for a region that has none of its own
-    flag    of a branch: whether it runs (a bool scalar)
-    before  of the second of two branches: the first one; they write the same wholes
+        made    (first id, end id) of the body's tensors; None for a region without tensors of its own
+        flag    for a branch: the bool scalar that says whether it runs
+        before  for the second branch of an If: the first branch; both write the same wholes
     """
 
     step: Symbol
@@ -78,36 +82,39 @@ class Region:
 
     @property
     def both(self) -> tuple[Region, ...]:
-        """The regions that make the outputs: this one, and the branch before it."""
+        """The regions that make the outputs: this one and, for a second branch, the first one."""
         return (self,) if self.before is None else (self.before, self)
 
     @property
     def states(self) -> tuple[Carried, ...]:
-        """All that is carried, the condition too."""
+        """Everything that is carried, the condition included."""
         return self.carried + ((self.proceed,) if self.proceed else ())
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
-        """What must be there before the first iteration; the body's other operands are found by walking it."""
+        """The tensors needed before the first iteration. Other operands of the body are found by walking its expressions."""
         return tuple(c.initial for c in self.states) + ((self.flag,) if self.flag else ())
 
     @property
     def results(self) -> tuple[Tensor, ...]:
-        """What an iteration computes."""
+        """The tensors that each iteration computes."""
         return tuple(c.update for c in self.carried) + tuple(s.value for s in self.stacked) + self.conditions
 
     @property
     def conditions(self) -> tuple[Tensor, ...]:
+        """The condition that an iteration computes, if there is one."""
         return (self.proceed.update,) if self.proceed else ()
 
     @property
     def outputs(self) -> tuple[Tensor, ...]:
+        """The tensors that the region defines: final states, stacks, and the count."""
         counts = (self.count,) if self.count else ()
         return tuple(c.final for c in self.carried) + tuple(s.whole for s in self.stacked) + counts
 
     @property
     def at(self) -> float:
-        """Its place among the ids of the tensors around it: after all that its body makes, before its outputs."""
+        """The region's position among the ids of the tensors around it: after everything that its body makes, before its
+        outputs."""
         return self.made[1] if self.made is not None else min(t.id for t in self.outputs)
 
 
@@ -115,8 +122,8 @@ Step = Callable[..., tuple[Sequence[Tensor], Sequence[Tensor]]]
 
 
 def scan(trip: Dim, initial: Sequence[Tensor], step: Step) -> tuple[list[Tensor], list[Tensor]]:
-    """(final states, stacks) of `trip` iterations. Raises Fail if a state changes its dtype, Unsupported if one, or what is stacked,
-    changes its shape."""
+    """Run `trip` iterations of step. -> (final states, stacks). Raises Fail if a state changes its dtype, Unsupported if a
+    state or stacked result changes its shape."""
     first, t = next_id(), Symbol(f"t{next(_count)}", trip)
     states = [input_tensor(f"{t.name}.state{i}", x.dtype, x.shape) for i, x in enumerate(initial)]
     with iteration(value(t)):
@@ -128,9 +135,10 @@ def scan(trip: Dim, initial: Sequence[Tensor], step: Step) -> tuple[list[Tensor]
 
 
 def while_loop(trip: Dim, proceed: Tensor, initial: Sequence[Tensor], step: Step) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """Like `scan`, but only as long as a condition holds: step's first update is the next condition (a bool scalar).
+    """Run iterations of step while a condition holds, at most `trip`. The first update of step is the next condition (a bool
+    scalar).
 
-    -> (final states, stacks of `trip` rows of which only the first count[0] are defined, count: i64[])
+    -> (final states, stacks of `trip` rows of which the first count[0] are defined, count: i64[])
     """
     first, t = next_id(), Symbol(f"t{next(_count)}", trip)
     holds = input_tensor(f"{t.name}.proceed", boolean, ())
@@ -162,9 +170,10 @@ def choose(
     otherwise: Callable[[], Sequence[Tensor]],
     merge: Callable[[Tensor, Tensor], Sequence[Dim]],
 ) -> list[Tensor]:
-    """then's tensors if the condition (a bool scalar) holds, else those of otherwise; all of a branch is computed only if it is taken.
+    """Return then's tensors if the condition (a bool scalar) is true, else otherwise's. Only the branch that is taken is
+    computed.
 
-    merge: the shape of what is the one or the other.
+    merge: gives the shape of a result from its two variants.
     """
     flags = [require_condition(condition), compute(boolean, (), lambda: apply("not", Read(condition, ())))]
     branches: list[tuple[Symbol, Sequence[Tensor], tuple[float, float]]] = []
@@ -183,14 +192,14 @@ def choose(
 
 
 def require_condition(t: Tensor) -> Tensor:
-    """Raises Fail if t is no bool scalar."""
+    """Return t. Raises Fail if t is no bool scalar."""
     if t.dtype is not boolean or t.rank != 0:
         raise Fail(f"a condition must be a bool scalar, not {t}")
     return t
 
 
 def require_bounded(results: Sequence[Tensor], t: Symbol, first: float) -> None:
-    """Raises Unsupported if a tensor made since `first` may become larger and larger with the iterations."""
+    """Raise Unsupported if a tensor made since id `first` may grow with the iterations beyond any memory."""
     waiting, seen = list(results), set(results)
     while waiting:
         x = waiting.pop()
@@ -205,8 +214,11 @@ def require_bounded(results: Sequence[Tensor], t: Symbol, first: float) -> None:
 def carry_all(
     initial: Sequence[Tensor], states: Sequence[Tensor], updates: Sequence[Tensor]
 ) -> tuple[tuple[Carried, ...], list[Tensor]]:
-    """(what is carried, the final states). A state that no iteration changes is not carried: it is the initial value everywhere, so that
-    what follows from it alone (a packed copy of weights that a loop passes on) is computed once, before the loop."""
+    """Make the carried states. -> (carried, final states)
+
+    A state that no iteration changes is not carried but replaced by its initial value. What depends on that alone, such as a
+    packed copy of weights that a loop passes on, is then computed once, before the loop.
+    """
     carried: list[Carried] = []
     finals: list[Tensor] = []
     for x, s, u in zip(initial, states, updates, strict=True):
@@ -220,7 +232,7 @@ def carry_all(
 
 
 def is_identity(t: Tensor, source: Tensor) -> bool:
-    """Is t the source itself, all of it, however often it was named anew?"""
+    """Tell whether t is the whole source, possibly through several identity maps."""
     if t.shape != source.shape:
         return False
     while t is not source:
@@ -232,7 +244,8 @@ def is_identity(t: Tensor, source: Tensor) -> bool:
 
 
 def carry(initial: Tensor, state: Tensor, update: Tensor) -> Carried:
-    """Raises Fail for another dtype, Unsupported for another shape, which is allowed, but has no compiled form."""
+    """Make a state. Raises Fail if its dtype changes. Raises Unsupported if its shape changes, which ONNX allows but which is
+    not compiled."""
     if update.dtype is not initial.dtype:
         raise Fail(f"a loop's state begins as {initial} and goes on as {update}")
     if update.shape != initial.shape:
@@ -241,8 +254,8 @@ def carry(initial: Tensor, state: Tensor, update: Tensor) -> Carried:
 
 
 def stack(t: Symbol, trip: Dim, values: Sequence[Tensor]) -> tuple[Stacked, ...]:
-    """All rows have the shape of the first: what may differ is required not to, at each iteration. Raises Unsupported where the first
-    row's shape can't be told."""
+    """Make the stacked results; all rows are required to have the shape of the first. Raises Unsupported if that shape
+    depends on t."""
     out = []
     for v in values:
         row = [not_below_zero(substitute(n, {t: 0})) for n in v.shape]
@@ -255,6 +268,7 @@ def stack(t: Symbol, trip: Dim, values: Sequence[Tensor]) -> tuple[Stacked, ...]
 
 
 def attach(region: Region) -> tuple[list[Tensor], list[Tensor]]:
+    """Set the region of its outputs. -> (final states, stacks)"""
     for t in region.outputs:
         t.region = region
     return [c.final for c in region.carried], [s.whole for s in region.stacked]

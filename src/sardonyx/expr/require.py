@@ -1,6 +1,7 @@
-"""What an operator takes for granted about sizes that are known only at run time; checked before each run with new sizes.
+"""Requirements: conditions on run-time sizes that operators rely on. They are checked before each run with new sizes.
 
-What a branch of an If takes for granted is checked when the branch is taken, and what depends on the iteration of a loop at each iteration.
+Requirements of an If's branch are checked when the branch is taken. Those that depend on a loop's counter are checked in each
+iteration.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from sardonyx.expr.origin import current_origin
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """`dim` must be zero, or must not be negative; otherwise the run fails with the message.
+    """States that `dim` must be zero, or must not be negative; otherwise the run fails with the message.
 
-    text: the message, with fields {0}, {1}, ... for what `values` come to in that run. title: of the node that asks for it.
-    named: it only says that axes with one name have one size, which the model's operators may not need. branch: it must be so only if
-    this one is taken (the counter of its only iteration).
+    text    the message, with fields {0}, {1}, ... for `values` in that run
+    title   the node that states the requirement
+    named   True if it only states that axes of one name have equal sizes, which the model's operators may not need
+    branch  the counter of the branch in which it must hold, or None
     """
 
     dim: Dim
@@ -36,7 +38,7 @@ class Requirement:
 
 
 class Collected(list[Requirement]):
-    """Requirements, each once, and what stands for the sizes that must not be negative (see `essence`)."""
+    """A list of requirements without duplicates, with an index of the sizes that must not be negative (see `essence`)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,6 +46,7 @@ class Collected(list[Requirement]):
         self.nonnegative: set[tuple[Symbol | None, Dim]] = set()
 
     def state(self, requirement: Requirement) -> None:
+        """Add a requirement unless it is there already."""
         key = requirement.branch, requirement.dim, requirement.relation
         if key not in self.seen:
             self.seen.add(key)
@@ -52,7 +55,7 @@ class Collected(list[Requirement]):
                 self.nonnegative.add((requirement.branch, essence(requirement.dim)))
 
     def forget(self, before: int) -> None:
-        """As if only the first `before` had been stated."""
+        """Drop all requirements but the first `before`."""
         self.seen.difference_update((r.branch, r.dim, r.relation) for r in self[before:])
         del self[before:]
         self.nonnegative = {(r.branch, essence(r.dim)) for r in self if r.relation == "nonnegative"}
@@ -65,7 +68,7 @@ _branches: contextvars.ContextVar[tuple[Symbol, ...]] = contextvars.ContextVar("
 
 @contextlib.contextmanager
 def only_if(branch: Symbol) -> Iterator[None]:
-    """What is stated inside holds only where the branch is taken."""
+    """Restrict the requirements stated inside to runs in which the branch is taken."""
     token = _branches.set((*_branches.get(), branch))
     try:
         yield
@@ -75,7 +78,7 @@ def only_if(branch: Symbol) -> Iterator[None]:
 
 @contextlib.contextmanager
 def collect() -> Iterator[list[Requirement]]:
-    """Gathers the requirements stated inside."""
+    """Yield a list that receives the requirements stated inside."""
     found = Collected()
     token = _collected.set(found)
     try:
@@ -86,7 +89,7 @@ def collect() -> Iterator[list[Requirement]]:
 
 @contextlib.contextmanager
 def tentative() -> Iterator[None]:
-    """Forgets the requirements stated inside if it is left by an exception: what was tried is not what will run."""
+    """Drop the requirements stated inside if the block raises an exception, because what was tried will not run."""
     found = _collected.get()
     before = len(found) if found is not None else 0
     try:
@@ -98,8 +101,11 @@ def tentative() -> Iterator[None]:
 
 
 def require_equal(a: Dim, b: Dim, text: str, *about: object) -> None:
-    """a == b: now if that is known (else Fail), or at run start. text: the message, with a field {} for each of `about`: sizes, shapes
-    and others, shown as they are in the run that fails."""
+    """Require a == b: raise Fail at once if it is certainly false, else check when a run starts.
+
+    text: the message, with a field {} for each of `about` (sizes, shapes and others), whose values in the failing run are
+    shown.
+    """
     difference = a - b
     if isinstance(difference, Int):
         state(difference, "zero", text, about)
@@ -108,7 +114,8 @@ def require_equal(a: Dim, b: Dim, text: str, *about: object) -> None:
 
 
 def require_same(a: Sequence[Dim], b: Sequence[Dim], text: str, *about: object) -> None:
-    """Two shapes, or parts of shapes, are the same. Raises Fail, or fails at run start; text, about: see `require_equal`."""
+    """Require that two shapes, or parts of shapes, are equal. Raises Fail for different ranks. text, about: see
+    `require_equal`."""
     if len(a) != len(b):
         raise Fail(f"[ShapeInferenceError] {shown(text, about)}")
     for m, n in zip(a, b, strict=True):
@@ -116,7 +123,8 @@ def require_same(a: Sequence[Dim], b: Sequence[Dim], text: str, *about: object) 
 
 
 def require_nonnegative(a: Dim, text: str, *about: object) -> None:
-    """a >= 0: now if that is known (else Fail), or at run start. text, about: see `require_equal`."""
+    """Require a >= 0: raise Fail at once if it is certainly false, else check when a run starts. text, about: see
+    `require_equal`."""
     if is_nonnegative(a):
         return
     if not isinstance(a, Int):
@@ -125,7 +133,7 @@ def require_nonnegative(a: Dim, text: str, *about: object) -> None:
 
 
 def is_required_nonnegative(a: Dim) -> bool:
-    """Is a >= 0 for certain, or has it been required to be?"""
+    """Tell whether a >= 0 is certain or already required."""
     if is_nonnegative(a):
         return True
     found = _collected.get()
@@ -134,22 +142,23 @@ def is_required_nonnegative(a: Dim) -> bool:
 
 @functools.lru_cache(maxsize=1 << 12)
 def essence(a: Dim) -> Dim:
-    """a, over sizes that are not defined, without a common factor: two of the same have the same sign."""
+    """Expand a to undefined sizes and drop its common factor: formulas with equal results have equal signs."""
     whole = expanded(a)
     return primitive(whole)[1] if isinstance(whole, Int) else whole
 
 
 def not_below_zero(a: Dim) -> Dim:
-    """max(a, 0), which is a itself if that is certain or required."""
+    """Return max(a, 0), simplified to a if a >= 0 is certain or required."""
     return a if is_required_nonnegative(a) else maximum(a, 0)
 
 
 def is_collecting() -> bool:
-    """Does anybody gather requirements?"""
+    """Tell whether requirements are being collected."""
     return _collected.get() is not None
 
 
 def state(dim: Dim, relation: Literal["zero", "nonnegative"], text: str, about: Sequence[object]) -> None:
+    """Add a requirement of the present node and branch to those being collected."""
     found, branches = _collected.get(), _branches.get()
     if found is not None:
         branch = branches[-1] if branches else None
@@ -157,7 +166,7 @@ def state(dim: Dim, relation: Literal["zero", "nonnegative"], text: str, about: 
 
 
 def fields(text: str, about: Sequence[object]) -> tuple[str, tuple[Dim, ...]]:
-    """(the text with what is known of `about` written out and a numbered field for each size that is not, those sizes)"""
+    """Fill in what is known of `about`, and number the fields of sizes that are not. -> (text, those sizes)"""
     values: dict[Dim, int] = {}
 
     def field(item: Any) -> str:
@@ -172,17 +181,17 @@ def fields(text: str, about: Sequence[object]) -> tuple[str, tuple[Dim, ...]]:
 
 
 def braced(text: str) -> str:
-    """The text as it stands in one with fields."""
+    """Escape the braces in a text that becomes part of a format string."""
     return text.replace("{", "{{").replace("}", "}}")
 
 
 def shown(text: str, about: Sequence[object]) -> str:
-    """The text for a failure before any run: a size is shown by the name that the model gives it, or as ?."""
+    """Return the message for a failure before any run: sizes are shown by the model's names, or as ?."""
     told, values = fields(text, about)
     return told.format(*map(label, values))
 
 
 def label(size: Dim) -> str:
-    """What users know a size by."""
+    """Return the name by which users know a size, or ?."""
     s = single(size)
     return s.name if s is not None and s.extent is None and type(s) is Symbol else "?"

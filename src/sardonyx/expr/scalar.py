@@ -1,6 +1,7 @@
-"""Scalar arithmetic for bodies: loop IR operations with ONNX's dtype rules. Arguments are `Expr`s of one dtype, or Python numbers.
+"""Scalar arithmetic for tensor bodies: loop IR operations with ONNX's dtype rules. Arguments are `Expr`s of one dtype or
+Python numbers.
 
-f16, bf16 and narrower floats compute through f32, 2- and 4-bit integers through i32, and every result is rounded back.
+f16, bf16 and narrower floats are computed in f32, 2- and 4-bit integers in i32; each result is rounded back.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ Scalar: TypeAlias = Expr | float | int | bool
 
 
 def literal(x: Scalar, dtype: DType) -> Expr:
-    """x as an expression of this dtype."""
+    """Return x as an expression of this dtype."""
     if isinstance(x, Expr):
         return x
     accumulator = wide(dtype)
@@ -23,7 +24,7 @@ def literal(x: Scalar, dtype: DType) -> Expr:
 
 
 def wide(dtype: DType) -> DType:
-    """The dtype that arithmetic on `dtype` runs in."""
+    """Return the dtype in which arithmetic on `dtype` is computed."""
     if dtype.is_float and dtype not in (f32, f64):
         return f32
     if dtype.is_integer and dtype.bits < 8:
@@ -32,7 +33,7 @@ def wide(dtype: DType) -> DType:
 
 
 def apply(fn: str, *args: Scalar) -> Expr:
-    """fn of loop.nodes.OPS on arguments of one dtype (Python numbers take it on), rounded to that dtype."""
+    """Apply fn of loop.nodes.OPS to arguments of one dtype, which Python numbers adopt; the result is rounded to that dtype."""
     dtype = next((a.dtype for a in args if isinstance(a, Expr)), None)
     if dtype is None or fn not in OPS:
         raise TypeError(f"{fn} of {args}")
@@ -42,7 +43,7 @@ def apply(fn: str, *args: Scalar) -> Expr:
 
 
 def cast(x: Expr, dtype: DType) -> Expr:
-    """x as `dtype`, by ONNX's Cast. Widening and back again is nothing."""
+    """Convert x to `dtype` by ONNX's Cast. Widening followed by narrowing back is dropped."""
     if x.dtype is dtype:
         return x
     if isinstance(x, Cast) and x.args[0].dtype is dtype and x.dtype is wide(dtype):
@@ -51,13 +52,13 @@ def cast(x: Expr, dtype: DType) -> Expr:
 
 
 def select(condition: Expr, then: Scalar, otherwise: Scalar) -> Expr:
-    """condition ? then : otherwise; a Python number takes the other's dtype."""
+    """Build condition ? then : otherwise; a Python number adopts the other side's dtype."""
     dtype = next(a.dtype for a in (then, otherwise) if isinstance(a, Expr))
     return Select(condition, literal(then, dtype), literal(otherwise, dtype))
 
 
 def index(dim: Dim) -> Expr:
-    """An integer expression as an i64 value."""
+    """Return an integer expression as an i64 value."""
     return Index(dim)
 
 

@@ -1,15 +1,15 @@
-"""Tensor expressions: what each value is, as a pure function of its indices.
+"""Tensor expressions: each value as a pure function of its indices.
 
 A `Tensor` has a dtype, a shape of `Dim`s and one of these definitions:
 
-    body       an expression over its index variables; every `Read` in it names another tensor and the indices read
-    reduction  the same, reduced by `fn` over further loop variables
-    parts      the disjoint parts (other tensors, each written `into` this one) that make up the whole: Concat, Pad
+    body       an expression over its index variables; each `Read` in it names another tensor and the indices to read
+    reduction  a body that is combined by `fn` over further loop variables
+    parts      disjoint tensors, each written `into` this one, that together cover it: Concat, Pad
     kernel     one output of a hand-written kernel (`KernelCall`)
     region     a result of a repeated body (`expr.region`)
     none       an input, or a constant with `data`
 
-Tensors are created by the functions at the end of this file. They carry the name of the ONNX node under `origin.origin(...)`.
+The functions at the end of this file create tensors. Tensors carry the name of the ONNX node given to `origin.origin(...)`.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
     from sardonyx.expr.region import Region
 
 MOST_AXES = 64
-"""numpy's limit."""
+"""The largest rank that numpy supports."""
 
 _ids = itertools.count()
 
 
 def next_id() -> int:
-    """An id after those of all tensors made so far."""
+    """Return an id larger than those of all tensors made so far."""
     return next(_ids)
 
 
 class Tensor:
-    """A value of the graph. Identity is equality. `id` grows with creation, so operands come before their readers."""
+    """A value of the graph, equal only to itself. Ids grow with creation, so operands have smaller ids than their readers."""
 
     __slots__ = (
         *("axes", "body", "call", "data", "dtype", "fn", "id", "into", "known", "loops"),
@@ -66,14 +66,14 @@ class Tensor:
         self.name = name or f"{self.origin or 't'}#{self.id}"
         # index variables; an axis of one element has the index 0
         self.axes: tuple[Dim, ...] = tuple(variable(f"i{self.id}_{a}", n) for a, n in enumerate(self.shape))
-        self.loops: tuple[Symbol, ...] = ()  # reduced over, outermost first
+        self.loops: tuple[Symbol, ...] = ()  # loops of the reduction, outermost first
         self.body: Expr | None = None
-        self.fn: str | None = None  # of the reduction
+        self.fn: str | None = None  # combines the reduction's terms
         self.parts: tuple[Tensor, ...] = ()
-        self.into: tuple[Tensor, tuple[Dim, ...]] | None = None  # the whole, and where in it, over self.axes
+        self.into: tuple[Tensor, tuple[Dim, ...]] | None = None  # the whole, and the indices in it, over self.axes
         self.call: KernelCall | None = None
-        self.region: Region | None = None  # of expr.region, whose result it is
-        self.rounded = False  # is it a narrow float because the model says so, not as the dtype of a result?
+        self.region: Region | None = None  # the repeated body whose result it is
+        self.rounded = False  # True if the model itself asks for rounding to this narrow float
         self.data: Constant | None = None
         self.known: npt.NDArray[Any] | None = None  # memo of expr.known
 
@@ -82,17 +82,18 @@ class Tensor:
 
     @property
     def rank(self) -> int:
+        """The number of axes."""
         return len(self.shape)
 
     @property
     def variables(self) -> tuple[Symbol, ...]:
-        """The loop variables among its axes."""
+        """The loop variables of the axes; axes of extent 1 have none."""
         return tuple(s for a in self.axes if not isinstance(a, int) for s in sorted(a.symbols))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Constant:
-    """Numbers known before the run: `load()` gives the array, read when it is needed and not kept."""
+    """Numbers known before the run. `load()` reads the array when it is needed; the array is not kept."""
 
     load: Callable[[], npt.NDArray[Any]]
     size: int
@@ -100,10 +101,10 @@ class Constant:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KernelCall:
-    """A hand-written kernel over whole, dense tensors: buffers are inputs then outputs; sizes are given by name.
+    """A call of a hand-written kernel on whole, dense tensors. Its buffers are the inputs, then the outputs.
 
-    `checks` are the messages of its Check codes, with {0}, {1}, {2} for the details. work: roughly how many operations it does; None:
-    so many as it has elements to read and write, or thereabouts.
+    checks: the messages of its Check codes, with fields {0}, {1}, {2} for the details. work: an estimate of its operations;
+    None: about as many as its arguments have elements.
     """
 
     kernel: Kernel
@@ -115,7 +116,7 @@ class KernelCall:
 
 
 class Read(Expr):
-    """tensor[indices]; where the guard is false nothing is read and the value is zero."""
+    """The element tensor[indices]. If the guard is false, nothing is read and the value is zero."""
 
     __slots__ = ()
 
@@ -149,17 +150,17 @@ class Read(Expr):
 
 
 def variable(name: str, extent: Dim) -> Dim:
-    """A loop variable as an index; 0 where there is one element only."""
+    """Return a loop variable as an index, or 0 if the extent is 1."""
     return 0 if isinstance(extent, int) and extent == 1 else value(Symbol(name, extent))
 
 
 def reads(body: Expr) -> list[Read]:
-    """All reads in a body, each once, also those inside data-dependent indices and guards."""
+    """List all reads in a body, each once, those in data-dependent indices and guards included."""
     return [n for n in walk(body) if isinstance(n, Read)]
 
 
 def operands(t: Tensor) -> list[Tensor]:
-    """The tensors that t is directly made of."""
+    """List the tensors that t is directly computed from."""
     if t.call:
         return list(t.call.inputs)
     if t.parts:
@@ -175,26 +176,26 @@ def operands(t: Tensor) -> list[Tensor]:
 
 
 def input_tensor(name: str, dtype: DType, shape: Sequence[Dim]) -> Tensor:
-    """A value that the caller feeds."""
+    """Make a tensor that the caller supplies."""
     return Tensor(dtype, shape, name)
 
 
 def constant(data: npt.NDArray[Any], name: str = "") -> Tensor:
-    """A tensor of numbers that are known now."""
+    """Make a tensor of numbers that are known now."""
     t = Tensor(from_numpy(data.dtype), data.shape, name)
     t.data = Constant(lambda: data, data.size)
     return t
 
 
 def lazy_constant(name: str, dtype: DType, shape: Sequence[int], load: Callable[[], npt.NDArray[Any]]) -> Tensor:
-    """A weight whose numbers are read when they are packed."""
+    """Make a weight whose numbers are loaded when they are needed."""
     t = Tensor(dtype, shape, name)
     t.data = Constant(load, int(np.prod(shape, dtype=object)))
     return t
 
 
 def compute(dtype: DType, shape: Sequence[Dim], body: Callable[..., Expr], name: str = "") -> Tensor:
-    """The tensor with body(*indices) at each index."""
+    """Make the tensor whose element at each index is body(*indices)."""
     t = Tensor(dtype, shape, name)
     t.body = body(*t.axes)
     stay_inside(reads(t.body), t.variables)
@@ -206,7 +207,8 @@ def compute(dtype: DType, shape: Sequence[Dim], body: Callable[..., Expr], name:
 def reduction(
     fn: str, dtype: DType, shape: Sequence[Dim], extents: Sequence[Dim], body: Callable[..., Expr], name: str = ""
 ) -> Tensor:
-    """The tensor with fn over all r of body(*indices, *r) at each index, r in the given extents (fn: loop.nodes.REDUCTIONS)."""
+    """Make the tensor whose element at each index is body(*indices, *r) combined by fn over all r in the extents (see
+    loop.nodes.REDUCTIONS)."""
     t = Tensor(dtype, shape, name)
     over = [variable(f"r{t.id}_{a}", n) for a, n in enumerate(extents)]
     t.body, t.fn = body(*t.axes, *over), fn
@@ -218,9 +220,9 @@ def reduction(
 
 
 def assemble(dtype: DType, shape: Sequence[Dim], parts: Sequence[tuple[Tensor, Sequence[Dim]]], name: str = "") -> Tensor:
-    """The whole made of disjoint parts that cover it: (part, the index in the whole of the part's first element).
+    """Make a tensor from disjoint parts that cover it. parts: (part, the index in the whole of the part's first element).
 
-    Each part is a tensor made for this whole alone.
+    Each part must have been made for this whole and must not be a part of another tensor.
     """
     whole = Tensor(dtype, shape, name)
     for part, at in parts:
@@ -238,9 +240,9 @@ def kernel_outputs(
     checks: Sequence[str] = (),
     work: Dim | None = None,
 ) -> tuple[Tensor, ...]:
-    """The outputs, of given dtypes and shapes, of a hand-written kernel over dense inputs; see KernelCall.
+    """Make the outputs, of these dtypes and shapes, of a hand-written kernel on dense inputs (see KernelCall).
 
-    Requires that each has as many elements as the kernel may touch, as far as the kernel says so (its `lengths`).
+    Requires that each tensor has as many elements as the kernel may access, if the kernel declares that (its `lengths`).
     """
     made = tuple(Tensor(dtype, shape) for dtype, shape in outputs)
     stay_inside_buffers(kernel, (*inputs, *made), sizes)

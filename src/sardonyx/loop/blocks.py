@@ -1,10 +1,10 @@
-"""Long sums in blocks: the error of a sum grows with the number of terms that are added up one after the other.
+"""Long sums in blocks, because the rounding error of a sum grows with the number of terms that are added one after the other.
 
     for k < n: total += x[k]                                     error up to n roundings
     for each block: for k in the block: part += x[k]             error up to BLOCK + n / BLOCK roundings
                     total += part
 
-Blocks follow from the extents of the loops alone, so that the bits are the same for any number of threads.
+Blocks depend on the extents of the loops alone, so that the bits are the same for any number of threads.
 """
 
 from __future__ import annotations
@@ -15,12 +15,17 @@ from dataclasses import dataclass
 from sardonyx.base.symbolic import Dim
 
 BLOCK = 256
-"""Terms that are added up one after the other, at most. Sums of more blocks than that grow again, at a 256th of the rate."""
+"""Terms of a block, at most. With more than BLOCK blocks the error grows further, but 256 times more slowly than without
+blocks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """The loop at `depth` runs in blocks of `iterations`, each with all iterations of the loops inside. even: are all blocks whole?"""
+    """A partition of nested loops into blocks: `iterations` of the loop at `depth`, each with all iterations of the loops
+    inside it.
+
+    even: True if all blocks have equally many iterations.
+    """
 
     depth: int
     iterations: int
@@ -28,10 +33,10 @@ class Blocks:
 
 
 def find_blocks(extents: Sequence[Dim | None], most: int, multiple: int = 1) -> Blocks | None:
-    """Blocks of at most `most` iterations of all loops (extents: outermost first), as equal as can be; None where one block is all.
+    """Choose blocks of nearly equal size, of at most `most` iterations of all loops together. None if one block suffices.
 
-    An extent that is not a number (None, a formula) may be of any size. multiple: of the innermost loop's iterations that a block has,
-    if that one is divided, rounded up.
+    extents: outermost first; one that is None or a formula may have any value. multiple: if the innermost loop is divided,
+    its blocks are rounded up to a multiple of so many iterations.
     """
     depth, inside = len(extents) - 1, 1
     while depth > 0 and isinstance(n := extents[depth], int) and n * inside <= most:

@@ -1,4 +1,4 @@
-"""A pleasant way to write a kernel by hand.
+"""Builds kernels by hand.
 
     b = KernelBuilder("running maximum")
     n = b.size("n")
@@ -10,9 +10,9 @@
         y[i] = best.value
     kernel = b.build()
 
-Values are expressions: they are evaluated by the statement in which they stand, and load what memory holds then. `let` evaluates one
-now and keeps it. Offsets are integer expressions of sizes and loop variables (`Dim`); an index that comes from data becomes one by
-`checked` (compiled code checks it, see nodes.Element) or `trusted` (the kernel's own logic keeps it inside).
+Values are expressions, evaluated by the statement that contains them: they load what memory holds at that time. `let`
+evaluates a value at once. Offsets are integer expressions of sizes and loop variables (`Dim`). An index from data becomes one
+by `checked` (compiled code checks it, see nodes.Element) or `trusted` (the kernel ensures that it is valid).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ANY = 1 << 62  # the bound of a trusted index into a buffer of unknown size
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """A buffer to read and write: `a[offset]` is an element, `a[offset] = x` a statement. size: its elements, if known."""
+    """A buffer: `a[offset]` is an element, `a[offset] = x` adds a store. size: its number of elements, if known."""
 
     builder: KernelBuilder
     buffer: Buffer
@@ -46,20 +46,21 @@ class Array:
         self.store(offset, x)
 
     def load(self, offset: Dim, guard: Value) -> Value:
-        """An element; where the guard is false zero, and memory is not touched."""
+        """Load an element; where the guard is false the value is zero and memory is not accessed."""
         return Value(Load(self.buffer, offset, guard.expr))
 
     def store(self, offset: Dim, x: Operand, guard: Value | None = None, combine: str | None = None) -> None:
-        """element = x, or combine(element, x), where the guard is true."""
+        """Add a store: element = x, or combine(element, x), where the guard is true."""
         guarded = None if guard is None else guard.expr
         self.builder.add(Store(self.buffer, offset, as_value(x, self.buffer.dtype).expr, combine, guarded))
 
     def at(self, index: Value) -> Dim:
-        """An index that the kernel's own logic keeps inside, as an offset."""
+        """Use an index that the kernel ensures to be valid as an offset."""
         return trusted(index, ANY if self.size is None else self.size)
 
     def checked(self, index: Value, bound: Dim, code: int) -> Dim:
-        """An index from data, in [-bound, bound): as an offset. Otherwise the run fails with `code`, the value and the bound."""
+        """Use an index from data, in [-bound, bound), as an offset. Otherwise the run fails with `code`, the value and the
+        bound."""
         return checked(index, bound, code)
 
 
@@ -71,7 +72,7 @@ class Local:
 
     @property
     def value(self) -> Value:
-        """What it holds when the statement runs."""
+        """The variable's value when the statement runs."""
         return self.array[0]
 
     def set(self, x: Operand) -> None:
@@ -82,26 +83,27 @@ class Local:
 
 
 def trusted(index: Value, bound: Dim) -> Dim:
-    """A value in [0, bound) as an integer expression, unchecked."""
+    """Use a value in [0, bound) as an integer expression, without a check."""
     return checked(index, bound, nodes.TRUSTED)
 
 
 def checked(index: Value, bound: Dim, code: int) -> Dim:
-    """A value in [-bound, bound) as an integer expression, counted from the end if negative."""
+    """Use a value in [-bound, bound) as an integer expression, counted from the end if negative."""
     return value(Element(index.expr, bound, code))
 
 
 def as_index(dim: Dim) -> Value:
-    """An integer expression as an i64."""
+    """Use an integer expression as an i64 value."""
     return Value(Index(dim))
 
 
 def as_value(x: Operand, dtype: DType) -> Value:
+    """Return x as a Value; a Python number becomes a constant of this dtype."""
     return x if isinstance(x, Value) else constant(x, dtype)
 
 
 class KernelBuilder:
-    """Takes statements in the order in which they are written. Names are for the reader; they need not differ."""
+    """Appends statements in the order of the calls. Names serve readers only and need not be unique."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -114,16 +116,16 @@ class KernelBuilder:
     # ---- arguments and memory ---------------------------------------------------------------------------------------------
 
     def size(self, name: str) -> Dim:
-        """A size argument."""
+        """Add a size argument."""
         self.sizes.append(Symbol(name))
         return value(self.sizes[-1])
 
     def input(self, name: str, dtype: DType, size: Dim | None = None) -> Array:
-        """A buffer argument that nobody writes."""
+        """Add a buffer argument that nothing writes."""
         return self._argument(Buffer(name, dtype, readonly=True), size)
 
     def output(self, name: str, dtype: DType, size: Dim | None = None) -> Array:
-        """A buffer argument that the kernel writes, and may read."""
+        """Add a buffer argument that the kernel writes, and may read."""
         return self._argument(Buffer(name, dtype), size)
 
     def _argument(self, buffer: Buffer, size: Dim | None) -> Array:
@@ -132,20 +134,20 @@ class KernelBuilder:
         return Array(self, buffer, size)
 
     def scratch(self, name: str, dtype: DType, size: Dim) -> Array:
-        """Memory of the thread's own, undefined, to the end of this block."""
+        """Allocate memory of the thread's own, with undefined contents, until the end of this block."""
         space: nodes.Space = "local" if isinstance(size, int) else "scratch"
         buffer = Buffer(self._unique(name), dtype, space)
         self.blocks[-1].append(Allocation(buffer, size))
         return Array(self, buffer, size)
 
     def local(self, dtype: DType, initial: Operand) -> Local:
-        """A variable, to the end of this block."""
+        """Add a variable with this initial value, until the end of this block."""
         made = Local(self.scratch("local", dtype, 1))
         made.set(initial)
         return made
 
     def let(self, x: Value) -> Value:
-        """x as it is now, whatever is stored later."""
+        """Evaluate x now; later stores don't change it."""
         return self.local(x.dtype, x).value
 
     def _unique(self, name: str) -> str:
@@ -159,12 +161,12 @@ class KernelBuilder:
         self.blocks[-1].append(s)
 
     def check(self, condition: Value, code: int, *details: Value) -> None:
-        """The run fails with `code` where the condition is false; the kernel goes on."""
+        """Fail the run with `code` where the condition is false; the kernel continues."""
         self.add(nodes.Check(condition.expr, code, tuple(d.expr for d in details)))
 
     @contextmanager
     def loop(self, name: str, hi: Dim, lo: Dim = 0, kind: Kind = "serial") -> Iterator[Dim]:
-        """For each integer in [lo, hi)."""
+        """Loop over the integers in [lo, hi); yields the loop variable."""
         variable = Symbol(self._unique(name), hi)
         with self._block() as body:
             yield value(variable)
@@ -172,20 +174,21 @@ class KernelBuilder:
 
     @contextmanager
     def while_(self, condition: Value) -> Iterator[None]:
-        """The condition is evaluated before each turn."""
+        """Repeat the block while the condition, evaluated before each iteration, is true."""
         with self._block() as body:
             yield
         self.add(While(condition.expr, closed(body)))
 
     @contextmanager
     def if_(self, condition: Value) -> Iterator[None]:
+        """Run the block if the condition is true."""
         with self._block() as body:
             yield
         self.add(If(condition.expr, closed(body)))
 
     @contextmanager
     def else_(self) -> Iterator[None]:
-        """What to do otherwise, right after `if_`."""
+        """Run the block otherwise; must directly follow `if_`."""
         before = self.blocks[-1].pop() if self.blocks[-1] else None
         if not isinstance(before, If) or before.otherwise is not None:
             raise ValueError(f"{self.name}: else_ without an if_ before it")
@@ -194,7 +197,7 @@ class KernelBuilder:
         self.add(If(before.condition, before.then, closed(body)))
 
     def reduce(self, fn: str, hi: Dim, body: Callable[[Dim], Value], kind: Kind = "serial") -> Value:
-        """fn over body(r) for all r in [0, hi)."""
+        """Combine body(r) for all r in [0, hi) by fn."""
         variable = Symbol(self._unique("r"), hi)
         return Value(nodes.Reduce(fn, ((variable, kind),), body(value(variable)).expr))
 
@@ -205,7 +208,7 @@ class KernelBuilder:
         self.blocks.pop()
 
     def build(self) -> Kernel:
-        """The kernel, verified."""
+        """Return the kernel, verified. Raises ValueError inside a block."""
         if len(self.blocks) != 1:
             raise ValueError(f"{self.name}: built inside a block")
         kernel = Kernel(self.name, tuple(self.buffers), tuple(self.sizes), closed(self.blocks[0]), lengths=tuple(self.lengths))
@@ -215,15 +218,15 @@ class KernelBuilder:
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """The point in a block from which a buffer exists."""
+    """Marks the point in a block from which a buffer exists."""
 
     buffer: Buffer
     size: Dim
 
 
 def closed(block: list[Stmt | Allocation]) -> Stmt:
-    """The statements of a block; each allocation holds those that follow it."""
-    rest: list[Stmt] = []  # what follows, the last statement first
+    """Return a block as one statement, in which each allocation contains the statements after it."""
+    rest: list[Stmt] = []  # the statements after s, in reverse order
     for s in reversed(block):
         if isinstance(s, Allocation):
             rest = [Alloc(s.buffer, s.size, nodes.sequence(reversed(rest)))]

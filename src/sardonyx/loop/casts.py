@@ -1,10 +1,10 @@
-"""Casts from and to narrow types spelled out in integer operations, for targets that have no instruction for them.
+"""Casts from and to narrow types in integer operations, for targets without instructions for them.
 
-    narrow -> f32      the code's exponent and mantissa moved to their place, times 2^(127 - bias): exact, subnormals too
-    f32 -> narrow      rounded to nearest, ties to even, by an addition below the last bit kept; among the subnormals by adding the
-                       float whose last bit is the least of them
-    f64 -> narrow      through an f32 rounded to odd, so that nothing is rounded twice
-    integers, bool     through f32 (floats) or i32 (4- and 2-bit integers)
+    narrow -> f32      shift exponent and mantissa into place, multiply by 2^(127 - bias): exact, subnormals included
+    f32 -> narrow      round to nearest, ties to even, by an addition below the last bit kept; subnormals by adding the float whose last
+                       bit is the smallest subnormal
+    f64 -> narrow      by way of an f32 rounded to odd, so that nothing is rounded twice
+    integers, bool     by way of f32 (floats) or i32 (4- and 2-bit integers)
 
 Layouts and limits: the ONNX Cast operator; OCP 8-bit floating point and microscaling formats; IEEE 754.
 """
@@ -20,7 +20,7 @@ from sardonyx.base.dtypes import DType, f8e8m0, f32, f64, i32, u4, u8, u16, u32
 from sardonyx.loop.nodes import Expr
 from sardonyx.loop.values import Value, constant, op, where
 
-Native: TypeAlias = Callable[[DType, DType], bool]  # can the target cast from the one to the other?
+Native: TypeAlias = Callable[[DType, DType], bool]  # True if the target can cast from the first to the second
 RoundMode: TypeAlias = Literal["up", "down", "nearest"]
 
 F32_FRACTION, F32_BIAS = 23, 127
@@ -29,8 +29,15 @@ F32_INFINITY, F32_NAN = 0x7F800000, 0x7FC00000
 
 @dataclass(frozen=True, slots=True)
 class Narrow:
-    """A float of 16 bits or fewer: `storage` is as wide; codes of magnitudes: the greatest finite one, and what stands for overflow
-    without saturation and for NaN. `unsigned_zero`: there is no -0, its code is the NaN (the fnuz types)."""
+    """The format of a float of 16 bits or fewer.
+
+    storage        the unsigned integer of its width
+    fraction, bias  bits of its mantissa, bias of its exponent
+    greatest       code of the largest finite magnitude
+    overflow, nan  codes for overflow without saturation, and for NaN
+    saturates      True if Cast saturates by default
+    unsigned_zero  True if there is no -0, and that code is the NaN (the fnuz types)
+    """
 
     storage: DType
     fraction: int
@@ -43,6 +50,7 @@ class Narrow:
 
     @property
     def sign(self) -> int:
+        """The sign bit."""
         return 1 << (self.storage.bits - 1)
 
 
@@ -58,7 +66,7 @@ NARROW = {
 
 
 def convert(x: Expr, dtype: DType, native: Native) -> Expr:
-    """Cast(x, dtype), with only casts that are native, to f32 or between numbers of 8 bits and more on the way."""
+    """Build Cast(x, dtype) from native casts, to f32 or between numbers of 8 bits or more, and integer operations."""
     v = Value(x)
     if v.dtype is dtype or not (is_narrow(v.dtype) or is_narrow(dtype)):
         return v.cast(dtype).expr
@@ -72,15 +80,17 @@ def convert(x: Expr, dtype: DType, native: Native) -> Expr:
 
 
 def is_narrow(dtype: DType) -> bool:
+    """Tell whether the dtype is a narrow float or has fewer than 8 bits."""
     return is_narrow_float(dtype) or dtype.bits < 8
 
 
 def is_narrow_float(dtype: DType) -> bool:
+    """Tell whether the dtype is a float of 16 bits or fewer."""
     return dtype in NARROW or dtype is f8e8m0
 
 
 def widen(x: Value, native: Native) -> Value:
-    """A narrow float as f32, exactly."""
+    """Convert a narrow float to f32, exactly."""
     if native(x.dtype, f32):
         return x.cast(f32)
     if x.dtype is f8e8m0:
@@ -103,7 +113,7 @@ def widen(x: Value, native: Native) -> Value:
 
 
 def narrow(x: Value, dtype: DType, saturate: bool = True, round_mode: RoundMode = "up") -> Value:
-    """ONNX's Cast of a number to a float of 16 bits or fewer, with its attributes (round_mode: f8e8m0 only)."""
+    """Build ONNX's Cast of a number to a float of 16 bits or fewer, with its attributes (round_mode: f8e8m0 only)."""
     x = to_odd(x) if x.dtype is f64 else x.cast(f32)
     bits = x.bits(u32)
     magnitude = bits & 0x7FFFFFFF
@@ -117,7 +127,7 @@ def narrow(x: Value, dtype: DType, saturate: bool = True, round_mode: RoundMode 
     sign = (bits >> 31) << (k.storage.bits - 1)
     if k.unsigned_zero:
         code = where(code == 0, code, code | sign)
-    elif k.nan == 0:  # no NaN: it becomes -0
+    elif k.nan == 0:  # the type has no NaN: NaN becomes -0
         code = code | where(magnitude > F32_INFINITY, constant(k.sign, u32), sign)
     else:
         code = code | sign
@@ -125,7 +135,7 @@ def narrow(x: Value, dtype: DType, saturate: bool = True, round_mode: RoundMode 
 
 
 def rounded(magnitude: Value, k: Narrow) -> Value:
-    """The code of |x| from its bits, as if the exponent had no end."""
+    """Return the code of |x| from the bits of |x|, without a limit on the exponent."""
     drop = F32_FRACTION - k.fraction
     last = (magnitude >> drop) & 1
     normal = (magnitude + last + ((1 << (drop - 1)) - 1)) >> drop
@@ -138,7 +148,7 @@ def rounded(magnitude: Value, k: Narrow) -> Value:
 
 
 def to_odd(x: Value) -> Value:
-    """f64 -> f32 towards zero, but with the last bit set if anything was lost: rounded on, it is as if rounded once."""
+    """Convert f64 to f32 towards zero, with the last bit set if anything was lost: rounding the result equals rounding once."""
     near = x.cast(f32)
     back, exact = abs(near.cast(f64)), abs(x)
     cut = near.bits(u32) - (back > exact).cast(u32)
@@ -146,13 +156,14 @@ def to_odd(x: Value) -> Value:
 
 
 def widen_e8m0(code: Value) -> Value:
-    """2^(code - 127), 0xFF is NaN."""
+    """Compute 2^(code - 127); code 0xFF is NaN."""
     power = where(code == 0, constant(1 << (F32_FRACTION - 1), u32), code << F32_FRACTION)
     return where(code == 0xFF, constant(F32_NAN, u32), power).bits(f32)
 
 
 def narrow_e8m0(magnitude: Value, saturate: bool, mode: RoundMode) -> Value:
-    """The power of two for the bits of |x|; `nearest` rounds ties up. Below 2^-127 and above 2^127: the limit, or NaN."""
+    """Return the power of two for the bits of |x|; `nearest` rounds ties up. Outside [2^-127, 2^127], the limit if
+    `saturate`, else NaN."""
     half = 1 << (F32_FRACTION - 1)  # the bits of 2^-127
     add, least = {"up": ((1 << F32_FRACTION) - 1, half + 1), "down": (0, 0), "nearest": (half, half + half // 2)}[mode]
     code = (magnitude + add) >> F32_FRACTION

@@ -1,6 +1,7 @@
-"""exp, expm1, sinh, cosh, tanh and erf in plain operations: straight-line, for f32 and f64.
+"""exp, expm1, sinh, cosh, tanh and erf in basic operations: straight-line code for f32 and f64.
 
-The polynomials are minimax fits (Remez exchange at 45 digits, coefficients rounded one after the other), highest power first.
+The polynomials are minimax fits (Remez exchange with 45 digits, coefficients rounded one after the other), highest power
+first.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from sardonyx.loop.values import Value, fma, horner, op, where
 
 @dataclass(frozen=True, slots=True)
 class Exponential:
-    """e^x is 0 below `low`, e^x / 2 overflows at `high`. ln 2 = ln2_high + ln2_low, where n * ln2_high is exact for every n = x / ln 2.
-    e^r = polynomial(r) for |r| <= ln 2 / 2."""
+    """Constants of exp: e^x is 0 below `low`, and e^x / 2 overflows at `high`.
+
+    ln 2 = ln2_high + ln2_low, where n * ln2_high is exact for every n = x / ln 2. e^r = polynomial(r) for |r| <= ln 2 / 2.
+    """
 
     low: float
     high: float
@@ -42,7 +45,7 @@ EXP = {
 
 
 def reduced(x: Value, offset: int) -> tuple[Value, Value]:
-    """(n + offset as the low bits of an integer, r) with x = n ln 2 + r, |r| <= ln 2 / 2."""
+    """Return (n + offset as the low bits of an integer, r) with x = n ln 2 + r, |r| <= ln 2 / 2."""
     k, form = EXP[x.dtype], format_of(x)
     shifted = fma(x, math.log2(math.e), form.rounder + offset)
     n = shifted - (form.rounder + offset)
@@ -50,12 +53,13 @@ def reduced(x: Value, offset: int) -> tuple[Value, Value]:
 
 
 def exp(x: Value) -> Value:
-    """e^x. 2^n is applied in two steps, so that results round once among the subnormals and overflow only where they must."""
+    """Compute e^x. 2^n is multiplied in two steps, so that subnormal results are rounded once and only true overflows
+    overflow."""
     return scaled_exp(x, 0)
 
 
 def scaled_exp(x: Value, shift: int) -> Value:
-    """e^x 2^shift"""
+    """Compute e^x 2^shift."""
     k, form = EXP[x.dtype], format_of(x)
     x = op("min", op("max", x, k.low), k.high)
     n, r = reduced(x, 2 * form.bias + shift)
@@ -64,7 +68,8 @@ def scaled_exp(x: Value, shift: int) -> Value:
 
 
 def expm1(x: Value) -> Value:
-    """e^x - 1 = 2 (2^(n - 1) q + (2^(n - 1) - 1/2)) with q = e^r - 1, where n = 0 without rounding beyond q's; x itself where tiny."""
+    """Compute e^x - 1 = 2 (2^(n - 1) q + (2^(n - 1) - 1/2)) with q = e^r - 1. For n = 0 only q is rounded. For tiny x the
+    result is x."""
     k, form = EXP[x.dtype], format_of(x)
     bounded = op("min", op("max", x, -0.7 * (form.fraction + 3)), k.high - 1)
     n, r = reduced(bounded, form.bias - 1)
@@ -83,7 +88,7 @@ SINH = {
 
 
 def sinh(x: Value) -> Value:
-    """x + x^3 P(x^2) for |x| < 1, (e^|x| - e^-|x|) / 2 above."""
+    """Compute x + x^3 P(x^2) for |x| < 1, else (e^|x| - e^-|x|) / 2 with the sign of x."""
     half = scaled_exp(abs(x), -1)
     large = op("copysign", half - 0.25 / half, x)
     return where(abs(x) < 1, odd_polynomial(x, SINH[x.dtype]), large)
@@ -95,13 +100,13 @@ def cosh(x: Value) -> Value:
 
 
 def odd_polynomial(x: Value, coefficients: tuple[float, ...]) -> Value:
-    """x + x^3 P(x^2)"""
+    """Compute x + x^3 P(x^2)."""
     square = x * x
     return fma(x * square, horner(square, coefficients), x)
 
 
 def tanh(x: Value) -> Value:
-    """-E / (E + 2) with E = e^(-2 |x|) - 1, reduced as in `expm1` with the factor -2 taken into the constants."""
+    """Compute -E / (E + 2) with E = e^(-2 |x|) - 1, reduced as in `expm1`; the factor -2 is folded into the constants."""
     k, form = EXP[x.dtype], format_of(x)
     bounded = op("min", abs(x), 0.35 * (form.fraction + 3))
     shifted = fma(bounded, -2 * math.log2(math.e), form.rounder + form.bias)
@@ -115,7 +120,10 @@ def tanh(x: Value) -> Value:
 
 @dataclass(frozen=True, slots=True)
 class ErrorFunction:
-    """erf(x) = x + x low(x^2) for |x| < border, and 1 - 2^high(x) up to `one`, where it rounds to 1. 2^r = exp2(r), |r| <= 1/2."""
+    """Constants of erf: erf(x) = x + x low(x^2) for |x| < border, then 1 - 2^high(x) up to `one`, where it rounds to 1.
+
+    2^r = exp2(r) for |r| <= 1/2.
+    """
 
     border: float
     one: float
@@ -155,7 +163,7 @@ ERF = {
 
 
 def erf(x: Value) -> Value:
-    """Two branches and a select; 1 - erfc is only formed where erfc is small."""
+    """Compute both formulas and select one; 1 - erfc is used only where erfc is small."""
     k, form = ERF[x.dtype], format_of(x)
     magnitude = abs(x)
     low = fma(x, horner(x * x, k.low), x)

@@ -1,7 +1,7 @@
-"""The functions of the loop IR in plain operations: what the code generators and the interpreter evaluate instead of them.
+"""Expand the functions of the loop IR into basic operations, for code generators and the interpreter.
 
-expand(expr)            exp, log, tanh, erf, pow, ... within 2 ulp (f32) or 4 ulp (f64), straight-line and free of tables in memory
-expand(expr, native)    casts that the target has not, too (see loop.casts)
+expand(expr)            exp, log, tanh, erf, pow, ... within 2 ulp (f32) or 4 ulp (f64), straight-line, without tables in memory
+expand(expr, native)    also casts that the target lacks (see loop.casts)
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ EXPANSIONS: Mapping[str, Callable[..., Value]] = {
 
 
 def expand(expr: Expr, native: Native | None = None) -> Expr:
-    """expr without FUNCTIONS and, given `native`, without casts for which it says no. Raises Unsupported for a function of a dtype
+    """Replace FUNCTIONS in expr and, given `native`, casts that are not native. Raises Unsupported for functions of dtypes
     other than f32 and f64."""
 
     def rule(e: Expr) -> Expr:
@@ -53,6 +53,7 @@ def expand(expr: Expr, native: Native | None = None) -> Expr:
 
 
 def function(e: Op) -> Expr:
+    """Expand one function."""
     if e.dtype not in FORMATS or e.fn not in EXPANSIONS:
         raise Unsupported(f"{e.fn} of {e.dtype}")
     return EXPANSIONS[e.fn](*map(Value, e.args)).expr

@@ -1,13 +1,13 @@
-"""What a kernel means: the loop IR executed in numpy. Code generators are tested against it.
+"""Execute the loop IR in numpy. This defines what kernels mean; code generators are tested against it.
 
     failure = run(kernel, {"x": x, "y": y}, {"n": 3})        y is written in place
 
-Every access is checked; an index out of bounds raises IndexError. Functions (exp, ...) are evaluated through their expansion, so a
-kernel that reduces nothing gives the very bits that compiled code gives. Reductions go in order.
+Every access is checked; an index out of bounds raises IndexError. Functions (exp, ...) are evaluated by their expansion, so a
+kernel without reductions gives exactly the bits of compiled code. Reductions combine their terms in order.
 
-Where a guard is false, neither is memory touched nor the indices in the offset looked at.
-A vector loop runs all its iterations at once, statement by statement; a reduction's innermost loop likewise. With `strict` loops run
-one iteration after the other, and two iterations of a vector or parallel loop that touch one element raise Conflict.
+Where a guard is false, memory is not accessed and the indices in the offset are not checked. Vector loops, and the innermost
+loops of reductions, evaluate all iterations at once, statement by statement. With `strict`, loops run one iteration at a
+time, and conflicting accesses of two iterations of a vector or parallel loop raise Conflict.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ CHUNK = 4096  # iterations of a reduction that are evaluated at once
 
 
 class Conflict(RuntimeError):
-    """Two iterations that may run at once touch the same element, and one of them writes it."""
+    """Two iterations that may run concurrently access the same element, and at least one of them writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Failure:
 
 @dataclass(slots=True)
 class Shared:
-    """What the threads of a run have in common."""
+    """State that the threads of a run share: the first failure, and the expansions of expressions."""
 
     failure: Failure | None = None
     expanded: dict[Expr, Expr] = field(default_factory=dict)
@@ -74,11 +74,11 @@ class Shared:
 def run(
     kernel: Kernel, arrays: Mapping[str, Array], sizes: Mapping[str, int], threads: int = 1, strict: bool = False
 ) -> Failure | None:
-    """Execute a kernel on its arguments by name: C-contiguous arrays of any shape, changed in place.
+    """Run a kernel on its arguments by name: C-contiguous arrays of any shape, changed in place. Returns the first failed
+    Check, or None.
 
-    threads: the size of the team, each of whose shares is run after the other (strict sees conflicts within one: use one).
-    Returns what failed first, if anything did.
-    Raises IndexError for an access outside a buffer, Conflict, TypeError for an array of a wrong dtype.
+    threads: how many threads to simulate, one after the other. strict: detect conflicts, within one thread only, so use one.
+    Raises IndexError for an access outside a buffer, Conflict, and TypeError for an array of a wrong dtype.
     """
     memory = {b: flat(b, arrays[b.name]) for b in kernel.buffers}
     known: dict[Symbol, Integer] = {s: sizes[s.name] for s in kernel.sizes}
@@ -90,13 +90,14 @@ def run(
 
 
 def flat(buffer: Buffer, array: Array) -> Array:
+    """Return the array as one axis. Raises TypeError if its dtype or layout does not match the buffer."""
     if array.dtype != buffer.dtype.numpy or not array.flags.c_contiguous:
         raise TypeError(f"{buffer} wants a contiguous array of {buffer.dtype}, not {array.dtype}")
     return array.reshape(-1)
 
 
 def undefined(size: int, dtype: DType) -> Array:
-    """Memory with contents that nobody should rely on: NaN where there is one."""
+    """Return memory filled with values that reveal wrong use: NaN for dtypes that have one."""
     if dtype.kind == "bool" or dtype.bits < 8:
         return np.ones(size, dtype.numpy)
     return np.full(size * dtype.itemsize, 0xFF if dtype.is_float else 0xA5, np.uint8).view(dtype.numpy)
@@ -104,7 +105,8 @@ def undefined(size: int, dtype: DType) -> Array:
 
 @dataclass(slots=True)
 class Iterations:
-    """Who touched what in a strict loop: (array, offset) -> {read, write or combine: the iteration, or -1 for several}."""
+    """The accesses of a loop that is checked for conflicts: (array, offset) -> {read, write or combine: the iteration, or -1
+    for several}."""
 
     vector: bool
     current: int = 0
@@ -112,7 +114,7 @@ class Iterations:
     alive: dict[int, Array] = field(default_factory=dict)
 
     def touch(self, array: Array, offset: int, how: str) -> bool:
-        """Is it still without a conflict?"""
+        """Record an access; return True if no other iteration conflicts with it."""
         self.alive[id(array)] = array
         seen = self.touched.setdefault((id(array), offset), {})
         others = {h for h, iteration in seen.items() if iteration != self.current}
@@ -122,7 +124,8 @@ class Iterations:
 
 
 class Thread:
-    """One thread's walk over a kernel. Inside a vector loop `lanes` is the shape of what runs at once, and symbols are arrays."""
+    """Executes a kernel as one thread. Inside a vector loop, `lanes` is the shape of the iterations evaluated at once;
+    symbols are arrays."""
 
     def __init__(
         self,
@@ -136,11 +139,12 @@ class Thread:
         self.name, self.memory, self.symbols, self.shared, self.strict = name, memory, known, shared, strict
         self.thread, self.threads = place
         self.lanes: tuple[int, ...] = ()
-        self.on = np.asarray(True)  # where the guards around what is evaluated are true
+        self.on = np.asarray(True)  # where the enclosing guards are true
         self.loops: list[Iterations] = []
 
     @contextmanager
     def bound(self, symbol: Symbol, value: Integer) -> Iterator[None]:
+        """Bind the symbol to a value inside the block."""
         before = self.symbols.get(symbol)
         self.symbols[symbol] = value
         yield
@@ -151,7 +155,7 @@ class Thread:
 
     @contextmanager
     def at_once(self, symbol: Symbol, lo: int, hi: int) -> Iterator[None]:
-        """The symbol is all of range(lo, hi), along a new first axis."""
+        """Bind the symbol to all of range(lo, hi), along a new first axis."""
         outer = self.lanes
         self.lanes = (hi - lo, *outer)
         with self.bound(symbol, np.arange(lo, hi).reshape(-1, *[1] * len(outer))):
@@ -160,7 +164,7 @@ class Thread:
 
     @contextmanager
     def only(self, guard: Array) -> Iterator[None]:
-        """What is evaluated matters only where the guard is true."""
+        """Limit checks to the lanes in which the guard is true."""
         outer = self.on
         self.on = np.asarray(outer & guard)
         yield
@@ -169,6 +173,7 @@ class Thread:
     # ---- statements -------------------------------------------------------------------------------------------------------
 
     def statement(self, s: Stmt) -> None:
+        """Execute a statement."""
         match s:
             case Seq():
                 for part in s.body:
@@ -195,6 +200,7 @@ class Thread:
                 self.tile(s)
 
     def loop(self, s: For) -> None:
+        """Execute a loop: this thread's range of a parallel loop, all iterations of a vector loop at once, others in order."""
         lo, hi = self.number(s.lo), self.number(s.hi)
         if s.kind == "parallel":
             lo, hi = lo + max(hi - lo, 0) * self.thread // self.threads, lo + max(hi - lo, 0) * (self.thread + 1) // self.threads
@@ -208,6 +214,7 @@ class Thread:
             self.in_turn(s, lo, hi)
 
     def in_turn(self, s: For, lo: int, hi: int) -> None:
+        """Execute the iterations one after the other, recording accesses if conflicts are to be found."""
         watched = self.strict and s.kind in ("vector", "parallel")
         if watched:
             self.loops.append(Iterations(s.kind == "vector"))
@@ -220,6 +227,7 @@ class Thread:
             self.loops.pop()
 
     def store(self, s: Store) -> None:
+        """Execute a store in all lanes. Raises Conflict if two lanes store to one element without combining."""
         value, guard = self.value(s.value), np.asarray(True if s.guard is None else self.value(s.guard))
         if s.buffer.readonly:
             raise TypeError(f"{self.name}: a store to {s.buffer}, which is readonly")
@@ -238,6 +246,7 @@ class Thread:
                 array[i] = semantics.apply(s.combine, array[i], v)
 
     def tile(self, t: Tile) -> None:
+        """Execute a tile."""
         rows = self.number(t.rows)
         if rows not in t.heights:
             raise ValueError(f"{self.name}: a tile of {rows} rows, made for {t.heights}")
@@ -258,6 +267,7 @@ class Thread:
         self.within(t.c, c)[c] = sums
 
     def fetch(self, buffer: Buffer, offsets: Array, dtype: DType) -> Array:
+        """Load elements and convert them."""
         array = self.within(buffer, offsets)
         self.touch(buffer, offsets, "read")
         return semantics.cast(array[offsets], buffer.dtype, dtype)
@@ -265,7 +275,8 @@ class Thread:
     # ---- memory and checks ------------------------------------------------------------------------------------------------
 
     def within(self, buffer: Buffer, offsets: Array) -> Array:
-        """The buffer's memory; IndexError if an offset lies outside."""
+        """Return the buffer's memory. Raises IndexError if an offset lies outside, NameError if the buffer is not allocated
+        here."""
         array = self.memory.get(buffer)
         if array is None:
             raise NameError(f"{self.name}: {buffer} is not allocated here")
@@ -275,7 +286,11 @@ class Thread:
         return array
 
     def touch(self, buffer: Buffer, offsets: Array, how: str) -> None:
-        """Tell the strict loops around. Scratch belongs to a thread, whose iterations of a parallel loop follow each other."""
+        """Record an access so that enclosing loops can detect conflicting iterations.
+
+        Scratch counts only in vector loops, because each thread owns its own and runs its iterations of a parallel loop in
+        order.
+        """
         for loop in self.loops:
             if loop.vector or buffer.space == "argument":
                 for offset in offsets.flat:
@@ -283,6 +298,7 @@ class Thread:
                         raise Conflict(f"{self.name}: iteration {loop.current} and another meet at {buffer}[{offset}]")
 
     def check(self, good: Array, code: int, details: list[Array]) -> None:
+        """Record a failure if `good` is false in any lane whose guards are true."""
         bad = np.asarray(~good & self.on)
         if bad.any():
             lane = tuple(np.argwhere(bad)[0])
@@ -291,17 +307,20 @@ class Thread:
     # ---- expressions ------------------------------------------------------------------------------------------------------
 
     def value(self, e: Expr) -> Array:
+        """Evaluate an expression, its functions by their expansion."""
         plain = self.shared.expanded.get(e)
         if plain is None:
             plain = self.shared.expanded[e] = expand(e)
         return semantics.evaluate(plain, self.leaf)
 
     def leaf(self, e: Expr) -> Array:
+        """Evaluate an Index, Load or Reduce."""
         if isinstance(e, Index):
             return np.asarray(self.integer(e.dim), np.int64)
         return self.load(e) if isinstance(e, Load) else self.reduction(e)
 
     def load(self, e: Load) -> Array:
+        """Load an element in all lanes; zero where the guard is false."""
         guard = np.asarray(True if e.guard is None else self.value(e.guard))
         with self.only(guard):
             offsets, on = np.broadcast_arrays(self.integer(e.offset), self.on)
@@ -312,12 +331,13 @@ class Thread:
         return out
 
     def reduction(self, e: Expr) -> Array:
+        """Evaluate a reduction."""
         assert isinstance(e, Reduce)
         total = np.broadcast_to(semantics.neutral(e.fn, e.dtype), self.lanes)
         return self.reduce(e, 0, total)
 
     def reduce(self, e: Reduce, depth: int, total: Array) -> Array:
-        """The total with the values of all loops from `depth` on."""
+        """Combine `total` with the values of all loops from `depth` on."""
         if depth == len(e.loops):
             return semantics.apply(e.fn, total, self.value(e.body))
         symbol, _ = e.loops[depth]
@@ -336,13 +356,14 @@ class Thread:
         return total
 
     def number(self, dim: Dim) -> int:
-        """A Dim that is the same in all lanes."""
+        """Evaluate a Dim that must be equal in all lanes."""
         found = np.unique(self.integer(dim))
         if len(found) != 1:
             raise ValueError(f"{self.name}: {dim} differs between iterations of a vector loop")
         return int(found[0])
 
     def integer(self, dim: Dim) -> Integer:
+        """Evaluate a Dim in all lanes."""
         total: Integer = 0
         for monomial, factor in terms(dim).items():
             term: Integer = factor
@@ -352,6 +373,8 @@ class Thread:
         return total
 
     def atom(self, a: Atom) -> Integer:
+        """Evaluate one atom of a Dim. Raises NameError for an unbound symbol, ZeroDivisionError for a divisor that is not
+        positive."""
         if isinstance(a, Symbol):
             if a not in self.symbols:
                 raise NameError(f"{self.name}: nothing binds {a}")
@@ -367,7 +390,7 @@ class Thread:
         return np.asarray(INTEGERS[a.op](left, right), np.int64)
 
     def element(self, a: Element) -> Integer:
-        """An index from data: checked, counted from the end if negative, moved to the nearest element."""
+        """Evaluate an index from data: counted from the end if negative, checked, and clamped to the nearest valid element."""
         assert a.extent is not None
         index, bound = self.value(a.expr).astype(np.int64), np.asarray(self.integer(a.extent))
         if a.code == nodes.TRUSTED:
@@ -379,7 +402,7 @@ class Thread:
 
 
 def multiply_add(x: Array, y: Array, total: Array) -> Array:
-    """x * y + total, floats rounded once."""
+    """Compute x * y + total; floats are rounded once."""
     if total.dtype.kind == "f":
         return semantics.apply("fma", *np.broadcast_arrays(x, y, total))
     return np.asarray(total + x * y)
@@ -395,7 +418,7 @@ INTEGERS = {
 
 
 def bounds_depend(s: Stmt, symbol: Symbol) -> bool:
-    """Does how often something inside a vector loop's body runs depend on the loop's variable?"""
+    """Tell whether the bounds of a loop or reduction inside a vector loop's body depend on the loop's variable."""
     if isinstance(s, Seq):
         return any(bounds_depend(part, symbol) for part in s.body)
     if isinstance(s, For):
@@ -406,6 +429,6 @@ def bounds_depend(s: Stmt, symbol: Symbol) -> bool:
 
 
 def bounds_depend_in(e: Expr, symbol: Symbol) -> bool:
-    """The same for the reductions of an expression."""
+    """Tell whether the extent of a reduction in the expression depends on the symbol."""
     extents = [s.extent for r in nodes.walk(e) if isinstance(r, Reduce) for s, _ in r.loops]
     return any(x is not None and symbol in symbols(x) for x in extents)

@@ -1,6 +1,7 @@
-"""log, log1p, asinh, acosh, atanh and pow in plain operations: straight-line, for f32 and f64.
+"""log, log1p, asinh, acosh, atanh and pow in basic operations: straight-line code for f32 and f64.
 
-The polynomials are minimax fits (Remez exchange at 45 digits, coefficients rounded one after the other), highest power first.
+The polynomials are minimax fits (Remez exchange with 45 digits, coefficients rounded one after the other), highest power
+first.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ def log(x: Value) -> Value:
 
 
 def log_cases(x: Value, inner: Value) -> Value:
-    """inner for 0 < x < infinity, else what IEEE wants of log."""
+    """Return `inner` for 0 < x < infinity, else the value that IEEE 754 defines for log."""
     finite = where(x < INFINITY, inner, x)
     return where(x <= 0, where(x == 0, constant(-INFINITY, x.dtype), NAN), finite)
 
 
 def positive_log(x: Value, shift: Value | None = None) -> Value:
-    """log(x 2^shift) for 0 < x < infinity."""
+    """Compute log(x 2^shift) for 0 < x < infinity."""
     k = EXP[x.dtype]
     n, f = significand(x)
     n = n if shift is None else n + shift
@@ -50,7 +51,7 @@ def positive_log(x: Value, shift: Value | None = None) -> Value:
 
 
 def significand(x: Value) -> tuple[Value, Value]:
-    """(n, f) with x = 2^n (1 + f), f in [sqrt(1/2) - 1, sqrt(2) - 1), for 0 < x < infinity. Both floats."""
+    """Return floats (n, f) with x = 2^n (1 + f), f in [sqrt(1/2) - 1, sqrt(2) - 1), for 0 < x < infinity."""
     form = format_of(x)
     tiny = x < form.smallest
     bits = where(tiny, x * 2.0**form.fraction, x).bits(form.integer)
@@ -60,7 +61,7 @@ def significand(x: Value) -> tuple[Value, Value]:
 
 
 def root_half_bits(fraction: int, bias: int) -> int:
-    """The bits of sqrt(1/2)."""
+    """Return the bits of sqrt(1/2)."""
     return (bias - 1 << fraction) + int((math.sqrt(0.5) * 2 - 1) * 2.0**fraction)
 
 
@@ -71,24 +72,25 @@ def log1p(x: Value) -> Value:
 
 
 def one_plus(high: Value, low: Value) -> tuple[Value, Value]:
-    """1 + high + low in two parts."""
+    """Return 1 + high + low as an unevaluated sum of two floats."""
     total, lost = two_sum(constant(1, high.dtype), high)
     return total, lost + low
 
 
 def log_in_parts(high: Value, low: Value, shift: Value | None = None) -> Value:
-    """log((high + low) 2^shift), for a positive finite sum whose low part is small."""
+    """Compute log((high + low) 2^shift) for a positive finite sum with a small low part."""
     return positive_log(high, shift) + low / high
 
 
 def log_or_doubled(high: Value, low: Value, large: Value, x: Value) -> Value:
-    """log(high + low), but log(2 x) where x is `large`."""
+    """Compute log(high + low), but log(2 x) where `large` is true."""
     zero = constant(0, x.dtype)
     return log_in_parts(where(large, x, high), where(large, zero, low), where(large, constant(1, x.dtype), zero))
 
 
 def asinh(x: Value) -> Value:
-    """log(1 + a + a^2 / (1 + sqrt(1 + a^2))) with a = |x|; log(2 a) where a^2 hides the 1."""
+    """Compute log(1 + a + a^2 / (1 + sqrt(1 + a^2))) with a = |x|, or log(2 a) where 1 is negligible beside a^2; with the
+    sign of x."""
     a = abs(x)
     square = a * a
     parts = one_plus(*two_sum(a, square / (op("sqrt", square + 1) + 1)))
@@ -97,7 +99,7 @@ def asinh(x: Value) -> Value:
 
 
 def acosh(x: Value) -> Value:
-    """log(1 + t + sqrt(t (t + 2))) with t = x - 1; log(2 x) where x^2 hides the 1."""
+    """Compute log(1 + t + sqrt(t (t + 2))) with t = x - 1, or log(2 x) where 1 is negligible beside x^2."""
     t = x - 1
     square = fma(t, t, t * 2)
     root = op("sqrt", square)
@@ -108,7 +110,7 @@ def acosh(x: Value) -> Value:
 
 
 def atanh(x: Value) -> Value:
-    """log(1 + 2 a / (1 - a)) / 2 with a = |x|, the quotient in two parts."""
+    """Compute log(1 + 2 a / (1 - a)) / 2 with a = |x|, the quotient as a sum of two floats; with the sign of x."""
     a = abs(x)
     rest = 1 - a
     lost = (1 - rest) - a
@@ -124,8 +126,11 @@ def atanh(x: Value) -> Value:
 
 @dataclass(frozen=True, slots=True)
 class Power:
-    """atanh(s) = s (1 + z (1/3 + z P(z))), z = s^2; 2^r = exp2(r) for |r| <= 1/2; 2 / ln 2 and 1/3 in two parts; beyond 2^limit
-    everything over- or underflows."""
+    """Constants of pow: atanh(s) = s (1 + z (1/3 + z P(z))) with z = s^2, and 2^r = exp2(r) for |r| <= 1/2.
+
+    scale, third: 2 / ln 2 and 1/3 as sums of two floats. limit: beyond 2^limit and below 2^-limit everything over- or
+    underflows.
+    """
 
     limit: float
     scale: tuple[float, float]
@@ -152,7 +157,7 @@ POW = {
 
 
 def log2_in_parts(x: Value) -> tuple[Value, Value]:
-    """log2(x) for 0 < x < infinity as a sum, exact to about 2^-33 (f32) or 2^-66 (f64) of itself."""
+    """Compute log2(x) for 0 < x < infinity as a sum of two floats, with a relative error of about 2^-33 (f32) or 2^-66 (f64)."""
     k = POW[x.dtype]
     n, f = significand(x)
     divisor, lost = ordered_sum(constant(2, x.dtype), f)
@@ -175,7 +180,7 @@ def log2_in_parts(x: Value) -> tuple[Value, Value]:
 
 
 def power_of_magnitude(x: Value, y: Value) -> Value:
-    """|x|^y, also for 0 and infinities; NaN where y log2 |x| is 0 times infinity."""
+    """Compute |x|^y, for 0 and infinities too; NaN where y log2 |x| is 0 times infinity."""
     k, form = POW[x.dtype], format_of(x)
     a = abs(x)
     high, low = log2_in_parts(a)
@@ -193,7 +198,7 @@ def power_of_magnitude(x: Value, y: Value) -> Value:
 
 
 def square_root(x: Value) -> Value:
-    """pow(x, 0.5), which differs from sqrt for -0 and -infinity."""
+    """Compute pow(x, 0.5), which differs from sqrt at -0 and -infinity."""
     return where(x == -INFINITY, constant(INFINITY, x.dtype), op("sqrt", x + 0))
 
 
@@ -211,7 +216,7 @@ SIMPLE_POWERS: dict[float, Callable[[Value], Value]] = {
 
 
 def pow(x: Value, y: Value) -> Value:  # noqa: A001
-    """x^y with the special cases of C99's annex F.9.4.4. A constant y may do with a few products or a root."""
+    """Compute x^y with the special cases of C99's annex F.9.4.4. For some constant y, products or a root suffice."""
     simple = SIMPLE_POWERS.get(y.expr.value) if isinstance(y.expr, Const) else None
     if simple is not None:
         return simple(x)

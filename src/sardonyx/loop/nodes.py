@@ -1,29 +1,32 @@
-"""The loop IR: what every kernel is, between tensor expressions and machine code.
+"""The loop IR, in which every kernel is written, between tensor expressions and machine code.
 
-Expressions (`Expr`) have a dtype and are hash-consed: equal ones are one object, so a shared part is evaluated once. Statements
-(`Stmt`) say when. Offsets, bounds and extents are `Dim`s over loop variables and sizes (`base.symbolic`), in elements.
+Expressions (`Expr`) have a dtype and are hash-consed: equal ones are one object, so a shared part is evaluated once.
+Statements (`Stmt`) give the order of execution. Offsets, bounds and extents are `Dim`s over loop variables and sizes
+(`base.symbolic`), in elements.
 
     expr  = Const(value, dtype)                 a literal
           | Index(dim)                          an integer expression as an i64 value
-          | Load(buffer, offset, guard)         an element; where guard is false nothing is touched and the value is zero
+          | Load(buffer, offset, guard)         an element; where guard is false nothing is read and the value is zero
           | Op(fn, args, dtype)                 arithmetic, see OPS
           | Select(condition, then, otherwise)  both sides are evaluated
           | Cast(x, dtype)                      ONNX Cast: float to int truncates and saturates; to bool is x != 0
-          | Bitcast(x, dtype)                   the same bits, the same width
+          | Bitcast(x, dtype)                   the same bits as another dtype of equal width
           | Reduce(fn, loops, body)             fn over all values of body, see REDUCTIONS; a loop is (variable, kind)
     stmt  = Store(buffer, offset, value, combine)   buffer[offset] = value, or fn(buffer[offset], value) with combine=fn
           | For(variable, lo, hi, kind, body)   kind: serial, parallel, vector, unrolled
           | While(condition, body) | If(condition, then, otherwise) | Seq(body) | Alloc(buffer, size, body)
           | Check(condition, code, details) | Tile(...)
 
-dtype rules. `Load` of bool gives bool (stored as a byte). Arithmetic is on f32, f64, integers of 8 to 64 bits and bool; f16, bf16 and
-the narrower floats, and 4- and 2-bit integers, are only loaded, stored, selected and cast: `cast` them to f32 (or i32) around it.
+Dtypes: `Load` of bool gives bool (stored as a byte). Arithmetic is defined on f32, f64, integers of 8 to 64 bits, and bool.
+Other dtypes (f16, bf16, narrower floats, 4- and 2-bit integers) can only be loaded, stored, selected and cast: cast them to
+f32 or i32 for arithmetic.
 
-A `parallel` For deals equal runs of its range to the parts of a call, in order; nothing else in a kernel knows of them. Inside it
-`first(variable)` is the value at which this part begins. Parts run side by side or one after the other: none waits for another.
-A `vector` For may run in any number of lanes: its body is made of Store, Seq and serial or unrolled For, no iteration depends on
-another, except through `Store(combine=...)` to an offset that does not move with the variable: that is a reduction over the lanes.
-Order of a reduction: lanes may be combined in any fixed order, so a kernel's bits don't depend on the number of threads.
+A `parallel` For splits its range evenly, in order, among the chunks of a call; nothing else in a kernel depends on chunks.
+Inside it, `first(variable)` is the value at which this chunk begins. Chunks run concurrently or one after the other: none
+waits for another. A `vector` For may run in any number of lanes. Its body consists of Store, Seq and serial or unrolled For.
+No iteration depends on another one, except by `Store(combine=...)` to an offset that does not change with the variable: that
+is a reduction over the lanes. Reductions may combine lanes in any fixed order, so that a kernel's bits don't depend on the
+number of threads.
 """
 
 from __future__ import annotations
@@ -69,9 +72,12 @@ REDUCTIONS = frozenset(("add", "mul", "min", "max", "and", "or", "xor"))
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Buffer:
-    """Memory of one dtype. argument: a pointer the caller gives; scratch: the thread's, from Alloc; local: registers or stack, from
-    Alloc with a constant size. Two buffers are the same only if they are one object. `readonly` arguments are never stored to by
-    anyone while the kernel runs. `aligned`: the first element lies on a 64-byte line."""
+    """Memory of one dtype. Two buffers are the same only if they are one object.
+
+    space: argument (a pointer that the caller passes), scratch (the thread's own, from Alloc), or local (registers or stack,
+    from Alloc with a constant size). readonly: nothing stores to this argument while the kernel runs. aligned: the first
+    element is 64-byte aligned.
+    """
 
     name: str
     dtype: DType
@@ -86,17 +92,17 @@ class Buffer:
 # ---- expressions ----------------------------------------------------------------------------------------------------------
 
 _interned: weakref.WeakValueDictionary[tuple[Any, ...], Expr] = weakref.WeakValueDictionary()
-_references: Mapping[Any, weakref.ref[Expr]] = _interned.data  # type: ignore[attr-defined]  # asked directly: most expressions are there already
+_references: Mapping[Any, weakref.ref[Expr]] = _interned.data  # type: ignore[attr-defined]  # faster than _interned.get
 
 
 class Expr:
-    """A scalar value. Compare with `is` (or ==): equal expressions are one object."""
+    """A scalar value. Equal expressions are one object, so compare them with `is` or ==."""
 
     __slots__ = ("__weakref__", "_nodes", "_symbols", "args", "dtype", "fields")
     dtype: DType
     fields: tuple[Any, ...]
     args: tuple[Expr, ...]
-    """The expressions it is directly made of (not those inside offsets)."""
+    """The expressions that it is directly made of, without those inside offsets."""
     _symbols: frozenset[Symbol] | None
     _nodes: dict[Expr, None] | None
 
@@ -117,7 +123,7 @@ class Expr:
 
     @property
     def symbols(self) -> frozenset[Symbol]:
-        """Loop variables and sizes that the value depends on (not those a Reduce binds)."""
+        """The loop variables and sizes that the value depends on, without those that a Reduce binds."""
         if self._symbols is None:
             self._symbols = self._find_symbols()
         return self._symbols
@@ -127,16 +133,16 @@ class Expr:
 
     @property
     def dims(self) -> tuple[Dim, ...]:
-        """Its integer expressions: an offset, an index."""
+        """The node's integer expressions: an offset, an index."""
         return ()
 
     def rebuild(self, args: tuple[Expr, ...], dims: tuple[Dim, ...] = ()) -> Expr:
-        """The same node over other arguments and integer expressions."""
+        """Make a node of this kind with other arguments and integer expressions."""
         raise NotImplementedError
 
 
 class Const(Expr):
-    """A number of the dtype: floats are rounded to it, integers wrap."""
+    """A number, converted to its dtype: floats are rounded, integers wrap."""
 
     __slots__ = ()
 
@@ -156,7 +162,7 @@ class Const(Expr):
 
 
 def as_element(value: float | int | bool, dtype: DType) -> float | int | bool:
-    """The number that an element of dtype holds after this one was put there."""
+    """Return the number that an element of this dtype holds after `value` is stored to it."""
     if dtype is boolean:
         return bool(value)
     if dtype.is_integer:
@@ -269,7 +275,8 @@ class Bitcast(Expr):
 
 
 class Reduce(Expr):
-    """fn over body for all values of the loops, outermost first: ((symbol with an extent, kind), ...). Empty: fn's neutral element."""
+    """fn over body for all values of the loops, outermost first: ((symbol with an extent, kind), ...). Without iterations:
+    fn's neutral element."""
 
     __slots__ = ()
 
@@ -299,15 +306,16 @@ class Reduce(Expr):
         return Reduce(self.fn, self.loops, args[0])
 
 
-TRUSTED = -1  # the code of an Element that needs no check
+TRUSTED = -1  # code of an Element that is not checked
 
 
 class Element(Atom):
-    """An integer read from data, as an atom of an offset: the value of `expr` (an integer dtype), counted from the end if negative.
+    """An integer read from data, as an atom of an offset: the value of `expr` (of an integer dtype), counted from the end if
+    negative.
 
-    It must lie in [-bound, bound): the generated code checks it, records the error `code` (see Check; details are the value and the
-    bound) and goes on with the nearest element inside. So the atom's range is [0, bound). With the code TRUSTED the kernel itself sees
-    to it that the value lies in [0, bound), and nothing is checked.
+    It must lie in [-bound, bound). Generated code checks that; otherwise it records the error `code` (see Check; the details
+    are the value and the bound) and continues with the nearest valid element. The atom's range is therefore [0, bound). With
+    the code TRUSTED nothing is checked, and the kernel itself must ensure that the value lies in [0, bound).
     """
 
     __slots__ = ("code", "expr")
@@ -331,7 +339,7 @@ class Element(Atom):
 
 
 def replace(expr: Expr, env: Mapping[Symbol, Dim], memo: dict[Expr, Expr] | None = None) -> Expr:
-    """expr with loop variables and sizes replaced."""
+    """Substitute loop variables and sizes in expr."""
     if expr.symbols.isdisjoint(frozenset(env)):
         return expr
     memo = {} if memo is None else memo
@@ -343,7 +351,10 @@ def replace(expr: Expr, env: Mapping[Symbol, Dim], memo: dict[Expr, Expr] | None
 
 
 def walk(expr: Expr, seen: dict[Expr, None] | None = None) -> dict[Expr, None]:
-    """All nodes of expr in evaluation order, each once; also those inside offsets' Elements. Without `seen`: not to be changed."""
+    """List all nodes of expr in evaluation order, each once, those inside the Elements of offsets included.
+
+    Without `seen`, the result is memoised: callers must not change it.
+    """
     if seen is None:
         if expr._nodes is None:
             expr._nodes = walk(expr, {})
@@ -357,13 +368,13 @@ def walk(expr: Expr, seen: dict[Expr, None] | None = None) -> dict[Expr, None]:
 
 
 def elements_of(expr: Expr) -> Sequence[Expr]:
-    """The expressions of the Elements in the node's integer expressions."""
+    """List the expressions of the Elements in the node's integer expressions."""
     dims = expr.dims
     return [e for dim in dims for e in dim_elements(dim)] if dims else ()
 
 
 def dim_elements(dim: Dim) -> Sequence[Expr]:
-    """The expressions of the Elements in an integer expression, also of those in quotients and the like."""
+    """List the expressions of the Elements in an integer expression, those in quotients and the like included."""
     return [a.expr for a in dim.atoms if isinstance(a, Element)] if isinstance(dim, Int) else ()
 
 
@@ -376,12 +387,12 @@ class Store:
     offset: Dim
     value: Expr
     combine: str | None = None
-    guard: Expr | None = None  # where false, nothing is stored
+    guard: Expr | None = None  # nothing is stored where it is false
 
 
 @dataclass(frozen=True, slots=True)
 class For:
-    """for variable in range(lo, hi): body. An unrolled For has constant bounds."""
+    """for variable in range(lo, hi): body. The bounds of an unrolled For are constant."""
 
     variable: Symbol
     lo: Dim
@@ -392,7 +403,7 @@ class For:
 
 @dataclass(frozen=True, slots=True)
 class While:
-    """The condition is evaluated before each turn; it loads what the body stores."""
+    """while condition: body. The condition is evaluated before each iteration; it loads what the body stores."""
 
     condition: Expr
     body: Stmt
@@ -412,7 +423,7 @@ class Seq:
 
 @dataclass(frozen=True, slots=True)
 class Alloc:
-    """`size` elements, 64-byte aligned, contents undefined, for the time of `body`."""
+    """Allocate `size` elements, 64-byte aligned and with undefined contents, for the duration of `body`."""
 
     buffer: Buffer
     size: Dim
@@ -421,7 +432,8 @@ class Alloc:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Where the condition is false, the first thread to find out records (call, code, up to three details); execution goes on."""
+    """Record an error where the condition is false: call, code and up to three details. Only the first error counts;
+    execution continues."""
 
     condition: Expr
     code: int
@@ -430,7 +442,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One loop over k of a Tile: its extent and how far A and B move per turn, in elements."""
+    """One loop over k in a Tile: its extent, and by how many elements a and b move per iteration."""
 
     extent: Dim
     a: Dim
@@ -439,16 +451,18 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """The contraction kernel: rows x width sums kept in registers, then stored.
+    """The contraction kernel: sums of rows x width elements are kept in registers, then stored.
 
         for i < rows, j < width:  c[c_offset + i c_row + j] = sum over k of a[a_offset + i a_row + k . a] * b[b_offset + k . b + j]
 
-    k runs over `steps`, outermost first. `width` is a whole number of the target's vectors and b, c may be read and written for all
-    of it. `rows` is a Dim whose value at run time is one of `heights`. With `ahead` (an offset in b) what the next panel
-    needs is prefetched meanwhile, from there on: `lines` lines of 64 bytes for every two turns of k; where k is not unrolled,
-    an odd number is rounded up.
-    Where the rows of A don't lie evenly, `a_rows` has the offset of each from the first, and stands for i a_row.
-    The products are summed in c's dtype (f32 for f32, i32 for 8-bit integers), floats in blocks along k (see loop.blocks).
+    k runs over `steps`, outermost first. The products are summed in c's dtype (f32 for f32, i32 for 8-bit integers), floats
+    in blocks along k (see loop.blocks).
+
+        rows      a Dim whose value at run time is one of `heights`
+        width     a multiple of the target's vector width; b and c may be read and written for all of it
+        ahead     an offset in b from which the next panel is prefetched meanwhile
+        lines     cache lines of 64 bytes to prefetch per two iterations of k; rounded up to an even number where k is not unrolled
+        a_rows    if the rows of a are not evenly spaced: each row's offset from the first, in place of i a_row
     """
 
     rows: Dim
@@ -473,8 +487,11 @@ Stmt: TypeAlias = Store | For | While | If | Seq | Alloc | Check | Tile
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A function over buffers and sizes. `sources` are the names of the ONNX nodes it came from. lengths: how many elements of each buffer
-    it may touch, over its sizes, where that is known; () if nothing is said."""
+    """A function of buffers and sizes.
+
+    sources: the names of the ONNX nodes that it computes. lengths: for each buffer, the number of elements that the kernel
+    may access, as a formula over its sizes, or None if that is not known; () if the kernel declares nothing.
+    """
 
     name: str
     buffers: tuple[Buffer, ...]
@@ -485,12 +502,12 @@ class Kernel:
 
 
 def first(variable: Symbol) -> Symbol:
-    """The symbol for the value at which this thread begins the parallel loop over `variable`."""
+    """Return the symbol for the value at which this chunk of the parallel loop over `variable` begins."""
     return Symbol(f"{variable.name}.first", variable.extent)
 
 
 def sequence(statements: Iterable[Stmt]) -> Stmt:
-    """The statements one after the other, flattened."""
+    """Join statements into one, without nested Seqs."""
     flat: list[Stmt] = []
     for s in statements:
         flat.extend(s.body if isinstance(s, Seq) else (s,))
@@ -498,5 +515,5 @@ def sequence(statements: Iterable[Stmt]) -> Stmt:
 
 
 def as_number(dim: Dim, env: Mapping[Symbol, int]) -> int:
-    """A Dim's value where all its symbols are known."""
+    """Evaluate a Dim whose symbols are all known."""
     return evaluate(dim, env.__getitem__)

@@ -1,8 +1,8 @@
-"""Kernels as text: what a golden test and a dump show, and, hashed, what a kernel is stored under.
+"""Print kernels as text, for dumps and golden tests. A digest of the text names a kernel's compiled code.
 
-The text is canonical: buffers, sizes, loop variables and shared values are named in order of appearance (b0, s0, i0, v0), sums are
-sorted by those names. Two kernels have the same text exactly if they compute the same in the same way; neither their names, nor the
-process, nor the order in which expressions were made have a say.
+The text is canonical: buffers, sizes, loop variables and shared values are named in order of appearance (b0, s0, i0, v0), and
+sums are sorted by those names. Two kernels have equal texts exactly if they compute the same results by the same steps. Names
+in the kernels, the process, and the order in which expressions were created don't influence the text.
 
     kernel(b0: f32 readonly, b1: f32; s0)
     for i0 in [0, s0) parallel:
@@ -29,7 +29,7 @@ from sardonyx.loop.nodes import Buffer, Const, Element, Expr, Index, Kernel, Loa
 
 
 def text(kernel: Kernel) -> str:
-    """The canonical text of a kernel."""
+    """Return the canonical text of a kernel."""
     printer = Printer()
     sizes = ", ".join(printer.name(s) for s in kernel.sizes)
     buffers = ", ".join(printer.buffer(b) for b in kernel.buffers)
@@ -39,15 +39,15 @@ def text(kernel: Kernel) -> str:
 
 
 def key(kernel: Kernel) -> str:
-    """The name under which a kernel's code is kept: a digest of its text."""
+    """Return the digest of the kernel's text, under which its code is stored."""
     return hashlib.sha256(text(kernel).encode()).hexdigest()
 
 
 class Printer:
-    """The lines so far, the names given, and how deep it stands.
+    """The lines so far, the names given, and the indentation.
 
-    Inside a scope (a statement, or a reduction's body) every value is printed once: `values` has the names of those that are shared.
-    Integers without Elements have one text while their symbols keep their names, so it is made once: `dims`, and `ranks` of their atoms.
+    values       names of the values shared within the present scope (a statement, or a reduction's body), each printed once
+    dims, ranks  memoised texts of integers without Elements, and of their atoms, valid while symbols keep their names
     """
 
     def __init__(self) -> None:
@@ -65,11 +65,13 @@ class Printer:
     # ---- names ------------------------------------------------------------------------------------------------------------
 
     def name(self, size: Symbol) -> str:
+        """Name a size."""
         self.symbols[size] = f"s{len(self.symbols)}"
         return self.symbols[size]
 
     def variable(self, symbol: Symbol) -> str:
-        if symbol in self.ever:  # the name that it had is in the texts
+        """Name a loop variable."""
+        if symbol in self.ever:  # memoised texts contain its old name
             self.dims.clear()
             self.ranks.clear()
         self.ever.add(symbol)
@@ -79,7 +81,7 @@ class Printer:
         return name
 
     def buffer(self, b: Buffer) -> str:
-        """Names it; its declaration."""
+        """Name a buffer and return its declaration."""
         self.buffers[b] = f"b{len(self.buffers)}"
         marks = [b.space] * (b.space != "argument") + ["readonly"] * b.readonly + ["aligned"] * b.aligned
         return " ".join([f"{self.buffers[b]}: {b.dtype}", *marks])
@@ -87,10 +89,12 @@ class Printer:
     # ---- layout -----------------------------------------------------------------------------------------------------------
 
     def line(self, words: str) -> None:
+        """Append a line at the present indentation."""
         self.lines.append("  " * self.depth + words)
 
     @contextmanager
     def indented(self, head: str) -> Iterator[None]:
+        """Append the line `head` and indent what follows."""
         self.line(head)
         self.depth += 1
         yield
@@ -98,7 +102,8 @@ class Printer:
 
     @contextmanager
     def scope(self, roots: Iterable[Expr], fresh: bool = True) -> Iterator[None]:
-        """A place for the shared values of these expressions. Inside a reduction (not fresh) those around it are known too."""
+        """Open a scope for the values that these expressions share. If not `fresh` (in a reduction), values of the outer
+        scope stay known."""
         outer = self.symbols, self.values, self.shared
         self.symbols = dict(self.symbols)
         self.values = {} if fresh else dict(self.values)
@@ -110,6 +115,7 @@ class Printer:
     # ---- statements -------------------------------------------------------------------------------------------------------
 
     def statement(self, s: Stmt) -> None:
+        """Print a statement."""
         match s:
             case nodes.Seq():
                 for part in s.body:
@@ -124,7 +130,7 @@ class Printer:
                     self.scoped(s)
 
     def scoped(self, s: Stmt) -> None:
-        """The statement, where its own expressions have their scope; those inside it open others."""
+        """Print a statement whose scope is open; statements inside it open their own."""
         match s:
             case nodes.Store():
                 guard = "" if s.guard is None else f" where {self.expr(s.guard)}"
@@ -166,7 +172,7 @@ class Printer:
     # ---- expressions ------------------------------------------------------------------------------------------------------
 
     def expr(self, e: Expr) -> str:
-        """The expression, or its name if it is shared; what must stand before it becomes lines."""
+        """Return the text of an expression, or its name if it is shared. Lines that must come before it are printed."""
         if e in self.values:
             return self.values[e]
         words = self.node(e)
@@ -181,6 +187,7 @@ class Printer:
         return name
 
     def node(self, e: Expr) -> str:
+        """Return the text of one node with its arguments."""
         match e:
             case Const():
                 return number(e)
@@ -197,6 +204,7 @@ class Printer:
         return f"{word}({', '.join([self.expr(a) for a in e.args])})"
 
     def reduction(self, name: str, e: Reduce) -> None:
+        """Print a reduction as a named block."""
         with self.scope([e.body], fresh=False):
             loops = []
             for symbol, kind in e.loops:
@@ -206,7 +214,7 @@ class Printer:
                 self.line(self.expr(e.body))
 
     def dim(self, d: Dim) -> str:
-        """A sum of products, sorted by its words; the constant last."""
+        """Return the text of an integer expression: products in sorted order, the constant last."""
         if not isinstance(d, Int):
             return str(d)
         found = self.dims.get(d)
@@ -217,6 +225,7 @@ class Printer:
         return found
 
     def sum(self, d: Int) -> str:
+        """Return the text of a polynomial."""
         words = []
         for monomial, factor in sorted(d.terms.items(), key=lambda term: sorted(map(self.rank, term[0]))):
             atoms = sorted(self.atom(a) for a in sorted(monomial, key=self.rank))
@@ -224,7 +233,8 @@ class Printer:
         return " + ".join(w for _, w in sorted(words))
 
     def rank(self, a: Atom) -> str:
-        """Where an atom stands among others: by what it is made of, without the names of shared values, which its place decides."""
+        """Return a sort key for an atom. It excludes the names of shared values, because these depend on the order of
+        printing."""
         if isinstance(a, Symbol):
             return self.atom(a)
         found = self.ranks.get(a)
@@ -239,7 +249,7 @@ class Printer:
         return found
 
     def words(self, part: object) -> str:
-        """A part of an expression for `rank`: names and numbers, nothing for what is made of parts itself."""
+        """Return the part of `rank` that a field of a node contributes: its name or number, nothing for nested nodes."""
         if isinstance(part, Buffer):
             return self.buffers[part]
         if isinstance(part, Int):
@@ -247,6 +257,7 @@ class Printer:
         return part if isinstance(part, str) else ""
 
     def atom(self, a: Atom) -> str:
+        """Return the text of an atom."""
         if isinstance(a, Symbol):
             return self.symbols.get(a, f"?{a.name}")
         if isinstance(a, Element):
@@ -264,21 +275,21 @@ class Printer:
 
 
 def extent_of(a: Atom) -> Dim:
-    """The extent of an atom that must have one."""
+    """Return the atom's extent. Raises TypeError if it has none."""
     if a.extent is None:
         raise TypeError(f"{a} has no extent")
     return a.extent
 
 
 def number(e: Const) -> str:
-    """The number, with its dtype unless it is an f32, an i64 or a bool."""
+    """Return the text of a number, with its dtype unless that is f32, i64 or bool."""
     if e.dtype is f32:
         return str(np.float32(e.value))
     return repr(e.value) if e.dtype in (i64, boolean) else f"{e.value!r}: {e.dtype}"
 
 
 def roots_of(s: Stmt) -> list[Expr]:
-    """The expressions that a statement is directly made of, those of its offsets and bounds too."""
+    """List the expressions that a statement directly contains, those in its offsets and bounds included."""
     dims: tuple[Dim, ...] = ()
     exprs: tuple[Expr | None, ...] = ()
     match s:
@@ -299,7 +310,7 @@ def roots_of(s: Stmt) -> list[Expr]:
 
 
 def used_again(roots: Iterable[Expr], known: Iterable[Expr]) -> frozenset[Expr]:
-    """The values, other than constants, that stand at two places or more: under the roots, outside the bodies of reductions."""
+    """Return the values, except constants, that occur at least twice under the roots, outside the bodies of reductions."""
     uses: Counter[Expr] = Counter()
     seen = set(known)
     pending = list(roots)

@@ -1,4 +1,4 @@
-"""Bottom-up rewriting of expressions, also of those that stand inside offsets."""
+"""Rewrite expressions bottom-up, those inside offsets included."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TypeAlias
 from sardonyx.base.symbolic import Dim, Symbol, terms, value
 from sardonyx.loop.nodes import Element, Expr, dim_elements
 
-Rule: TypeAlias = Callable[[Expr], Expr]  # gives its argument back where it has nothing to change
+Rule: TypeAlias = Callable[[Expr], Expr]  # returns its argument if nothing changes
 
 
 def rewrite(expr: Expr, rule: Rule, memo: dict[Expr, Expr] | None = None) -> Expr:
-    """expr with the rule applied once to every node, its arguments first. Shared nodes are rewritten once."""
+    """Apply the rule once to every node of expr, arguments before the node itself. Shared nodes are rewritten once."""
     memo = {} if memo is None else memo
     found = memo.get(expr)
     if found is None:
@@ -24,7 +24,7 @@ def rewrite(expr: Expr, rule: Rule, memo: dict[Expr, Expr] | None = None) -> Exp
 
 
 def rewrite_dim(dim: Dim, rule: Rule, memo: dict[Expr, Expr] | None = None) -> Dim:
-    """dim with the rule applied to the expressions of its Elements."""
+    """Apply the rule to the expressions of the Elements in dim."""
     if not any(True for _ in dim_elements(dim)):
         return dim
     memo = {} if memo is None else memo

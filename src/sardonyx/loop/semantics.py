@@ -1,4 +1,4 @@
-"""What the operations of the loop IR mean, as numpy functions over arrays (of shape () for a single value)."""
+"""Define the operations of the loop IR as numpy functions on arrays; a single value is an array of shape ()."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 
 def apply(fn: str, *args: Array) -> Array:
-    """An Op of `nodes.OPS` over arrays of one dtype. The functions (exp, ...) mean their expansion and are not here."""
+    """Apply an operation of `nodes.OPS` to arrays of one dtype. Functions (exp, ...) are defined by their expansion and not
+    included."""
     with np.errstate(all="ignore"):
         return np.asarray(FN[fn](*args))
 
@@ -26,12 +27,12 @@ def select(condition: Array, then: Array, otherwise: Array) -> Array:
 
 
 def bitcast(x: Array, dtype: DType) -> Array:
-    """Types narrower than a byte keep their bits in the low end of one."""
+    """Reinterpret bits. Types narrower than a byte use the low bits of a byte."""
     return np.ascontiguousarray(x).view(dtype.numpy).reshape(x.shape)
 
 
 def neutral(fn: str, dtype: DType) -> Array:
-    """The e with fn(e, x) = x."""
+    """Return the e with fn(e, x) = x."""
     if fn in ("min", "max"):
         lowest = fn == "max"
         if dtype.is_float:
@@ -49,7 +50,7 @@ Leaf: TypeAlias = Callable[[Expr], Array]
 
 
 def evaluate(expr: Expr, leaf: Leaf, memo: dict[Expr, Array] | None = None) -> Array:
-    """The value of expr; `leaf` gives those of Index, Load and Reduce nodes. Functions are evaluated by their expansion."""
+    """Evaluate expr; `leaf` gives the values of Index, Load and Reduce nodes. Functions are evaluated by their expansion."""
     memo = {} if memo is None else memo
     if expr not in memo:
         memo[expr] = evaluate_node(expr, leaf, memo)
@@ -57,6 +58,7 @@ def evaluate(expr: Expr, leaf: Leaf, memo: dict[Expr, Array] | None = None) -> A
 
 
 def evaluate_node(expr: Expr, leaf: Leaf, memo: dict[Expr, Array]) -> Array:
+    """Evaluate one node from its arguments."""
     if isinstance(expr, Const):
         return np.array(expr.value, expr.dtype.numpy)
     if isinstance(expr, Index | Load | Reduce):
@@ -75,9 +77,12 @@ def evaluate_node(expr: Expr, leaf: Leaf, memo: dict[Expr, Array]) -> Array:
 
 
 def cast(x: Array, source: DType, to: DType) -> Array:
-    """ONNX Cast with saturate=1, round_mode=up. Float to integer: towards zero, saturated (4- and 2-bit integers keep the low bits of
-    an i32), NaN is 0. To float: rounded once to nearest, ties to even, but integers become floats narrower than f32 through f32. f4e2m1
-    saturates too and has -0 for NaN."""
+    """Compute ONNX's Cast with saturate=1 and round_mode=up.
+
+    Float to integer: truncated and saturated (4- and 2-bit integers keep the low bits of an i32), NaN becomes 0. To float:
+    rounded once to nearest, ties to even; but integers become floats narrower than f32 by way of f32. f4e2m1 saturates, and
+    NaN becomes -0.
+    """
     if source is to:
         return x
     with np.errstate(all="ignore"):
@@ -95,6 +100,7 @@ def cast(x: Array, source: DType, to: DType) -> Array:
 
 
 def float_to_integer(x: Array, to: DType) -> Array:
+    """Truncate and saturate; NaN becomes 0."""
     if to.bits < 8:
         return float_to_integer(x, i32).astype(to.numpy)
     info = np.iinfo(to.numpy)
@@ -106,7 +112,7 @@ def float_to_integer(x: Array, to: DType) -> Array:
 
 
 def float_to_narrow(x: Array, to: DType) -> Array:
-    """f32 or f64 to a float of 16 bits or fewer."""
+    """Round f32 or f64 to a float of 16 bits or fewer."""
     if to is f8e8m0:
         return to_e8m0(x)
     if to is not f16 and x.dtype == np.float64:
@@ -120,7 +126,7 @@ def float_to_narrow(x: Array, to: DType) -> Array:
 
 
 def round_to_odd(x: Array) -> Array:
-    """f64 to the f32 that rounds on to narrower floats as x does."""
+    """Round f64 to an f32 that rounds to narrower floats as x itself would."""
     near = x.astype(np.float32)
     error = x - near
     even = near.view(np.int32) & 1 == 0
@@ -129,7 +135,7 @@ def round_to_odd(x: Array) -> Array:
 
 
 def to_e8m0(x: Array) -> Array:
-    """The least power of two that is not below |x|, in [2^-127, 2^127]."""
+    """Return the least power of two that is at least |x|, in [2^-127, 2^127]."""
     mantissa, exponent = np.frexp(np.abs(x.astype(np.float64)))
     code = np.clip(np.where(x == 0, 0, exponent + 126 + (mantissa > 0.5)), 0, 254)
     code = np.where(np.isnan(x), 255, np.where(np.isinf(x), 254, code))
@@ -140,6 +146,7 @@ def to_e8m0(x: Array) -> Array:
 
 
 def divide(a: Array, b: Array) -> Array:
+    """Divide; integers truncate, and x / 0 = 0."""
     if a.dtype.kind == "f":
         return a / b
     whole = np.floor_divide(a - np.fmod(a, b), b)
@@ -147,6 +154,8 @@ def divide(a: Array, b: Array) -> Array:
 
 
 def shift(left: bool) -> Callable[[Array, Array], Array]:
+    """Make a shift; shifting by the width or more gives 0."""
+
     def fn(a: Array, b: Array) -> Array:
         width = a.dtype.itemsize * 8
         inside = (b >= 0) & (b < width)
@@ -157,6 +166,7 @@ def shift(left: bool) -> Callable[[Array, Array], Array]:
 
 
 def fma(a: Array, b: Array, c: Array) -> Array:
+    """Compute a * b + c, rounded once."""
     if a.dtype == np.float32:
         wide = [x.astype(np.float64) for x in (a, b, c)]
         return np.asarray(add_to_odd(wide[0] * wide[1], wide[2])).astype(np.float32)
@@ -170,7 +180,8 @@ def fma(a: Array, b: Array, c: Array) -> Array:
 
 
 def add_to_odd(a: Array, b: Array) -> Array:
-    """f64 a + b, rounded to odd: rounded again, to fewer bits, it is as if rounded once (Boldo and Melquiond 2008)."""
+    """Compute f64 a + b rounded to odd, so that rounding the result to fewer bits equals rounding once (Boldo and Melquiond
+    2008)."""
     total, error = two_sum(a, b)
     even = np.asarray(total).view(np.int64) & 1 == 0
     inexact = np.isfinite(total) & (error != 0) & even
@@ -178,14 +189,14 @@ def add_to_odd(a: Array, b: Array) -> Array:
 
 
 def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
-    """a + b rounded, and what rounding lost."""
+    """Return a + b rounded, and the rounding error."""
     total = a + b
     part = total - a
     return total, (a - (total - part)) + (b - part)
 
 
 def two_product(a: Array, b: Array) -> tuple[Array, Array]:
-    """f64 a * b rounded, and what rounding lost (Dekker 1971)."""
+    """Return f64 a * b rounded, and the rounding error (Dekker 1971)."""
     product = a * b
     high_a, high_b = (x * 134217729.0 - (x * 134217729.0 - x) for x in (a, b))
     low_a, low_b = a - high_a, b - high_b
@@ -193,7 +204,7 @@ def two_product(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def fma_in_range(a: Array, b: Array, c: Array) -> Array:
-    """f64 fma where nothing over- or underflows: algorithm Fma of Boldo and Melquiond 2008."""
+    """Compute f64 fma where nothing over- or underflows, by algorithm Fma of Boldo and Melquiond 2008."""
     product, low = two_product(a, b)
     total, lost = two_sum(c, low)
     high, rest = two_sum(product, total)
@@ -201,14 +212,14 @@ def fma_in_range(a: Array, b: Array, c: Array) -> Array:
 
 
 def out_of_range(a: Array, b: Array, c: Array) -> Array:
-    """Finite operands, none of the factors 0, for which `fma_in_range` may be wrong."""
+    """Mark finite operands with nonzero factors for which `fma_in_range` may be wrong."""
     outside = [(x != 0) & ((np.abs(x) < 2.0**-400) | (np.abs(x) > 2.0**400)) for x in (a, b, c)]
     finite = np.isfinite(a) & np.isfinite(b) & np.isfinite(c)
     return np.asarray(finite & (a != 0) & (b != 0) & (outside[0] | outside[1] | outside[2]))
 
 
 def fma_exact(a: float, b: float, c: float) -> float:
-    """fma of finite numbers, in rational arithmetic."""
+    """Compute fma of finite numbers in rational arithmetic."""
     exact = Fraction(a) * Fraction(b) + Fraction(c)
     if exact == 0:
         return 0.0

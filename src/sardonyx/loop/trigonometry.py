@@ -1,8 +1,9 @@
-"""sin, cos, tan and their inverses in plain operations: straight-line, for f32 and f64, for arguments of any size.
+"""sin, cos, tan and their inverses in basic operations: straight-line code for f32 and f64, for arguments of any size.
 
-|x| is reduced after Payne and Hanek (1983), in integers: of m 2^e (2 / pi), with m the mantissa of x, only the bits from weight 2 down
-matter, and three words of 2 / pi give them. A shift by e picks the words; it is built of selects between constants.
-The polynomials are minimax fits (Remez exchange at 45 digits, coefficients rounded one after the other), highest power first.
+|x| is reduced in integers, after Payne and Hanek (1983). With x = m 2^e, only the bits of m 2^e (2 / pi) of weight 2 and
+below matter, and three words of 2 / pi determine them. These words are selected by e; the selection is built of selects
+between constants. The polynomials are minimax fits (Remez exchange with 45 digits, coefficients rounded one after the other),
+highest power first.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from sardonyx.loop.exponentials import odd_polynomial
 from sardonyx.loop.floats import INFINITY, NAN, format_of, ordered_sum, two_product
 from sardonyx.loop.values import Value, constant, fma, horner, op, where
 
-# the first 1280 bits of 2 / pi, after the point
+# the first 1280 fraction bits of 2 / pi
 TWO_OVER_PI = (
     "a2f9836e4e441529fc2757d1f534ddc0db6295993c439041fe5163abdebbc561b7246e3a424dd2e006492eea09d1921cfe1deb1cb129a73e"
     "e88235f52ebb4484e99c7026b45f7e413991d639835339f49c845f8bbdf9283b1ff897ffde05980fef2f118b5a0a6d1f6d367ecf27cb09b7"
@@ -25,8 +26,12 @@ TWO_OVER_PI = (
 
 @dataclass(frozen=True, slots=True)
 class Trigonometry:
-    """word, integer: the unsigned and the signed integer as wide as the float. pi / 2 in two parts. sin, tan: f(x) = x + x^3 P(x^2),
-    cos: 1 - x^2 / 2 + x^4 P(x^2), on [0, pi / 4]; asin on [0, 1 / 2], atan on [0, tan(pi / 8)] like sin."""
+    """Constants: `word` and `integer` are the unsigned and signed integers of the float's width; half_pi is pi / 2 as a sum
+    of two floats.
+
+    Polynomials on [0, pi / 4]: sin, tan as x + x^3 P(x^2), cos as 1 - x^2 / 2 + x^4 P(x^2). asin on [0, 1 / 2] and atan on
+    [0, tan(pi / 8)] have the form of sin.
+    """
 
     word: DType
     integer: DType
@@ -103,7 +108,7 @@ def tan(x: Value) -> Value:
 
 
 def near_zero(r: Value) -> tuple[Value, Value]:
-    """(sin, cos) for |r| <= pi / 4."""
+    """Return (sin, cos) for |r| <= pi / 4."""
     k = TABLE[r.dtype]
     square = r * r
     cosine = fma(square, fma(square, horner(square, k.cos), -0.5), 1)
@@ -111,16 +116,17 @@ def near_zero(r: Value) -> tuple[Value, Value]:
 
 
 def finite(x: Value, inner: Value) -> Value:
+    """Return `inner` for finite x, else NaN."""
     return where(abs(x) < INFINITY, inner, NAN)
 
 
 def sign_of(x: Value) -> Value:
-    """1 for negative numbers and -0, else 0."""
+    """Return 1 for negative numbers and -0, else 0."""
     return x.bits(TABLE[x.dtype].word) >> (x.dtype.bits - 1)
 
 
 def flipped(x: Value, negative: Value) -> Value:
-    """-x where the lowest bit of an integer as wide is 1."""
+    """Return -x where the lowest bit of `negative`, an integer of equal width, is 1; else x."""
     return (x.bits(negative.dtype) ^ (negative << (x.dtype.bits - 1))).bits(x.dtype)
 
 
@@ -128,7 +134,7 @@ def flipped(x: Value, negative: Value) -> Value:
 
 
 def reduced(x: Value) -> tuple[Value, Value, Value]:
-    """(q, r, rest) with |x| = q pi / 2 + r + rest, |r| <= pi / 4; q modulo 4."""
+    """Return (q, r, rest) with |x| = q pi / 2 + r + rest and |r| <= pi / 4; q is modulo 4."""
     k, form, width = TABLE[x.dtype], format_of(x), x.dtype.bits
     a = abs(x)
     bits = a.bits(k.word)
@@ -143,15 +149,15 @@ def reduced(x: Value) -> tuple[Value, Value, Value]:
 
 
 def window(start: Value) -> list[Value]:
-    """Three words of 2 / pi from the bit `start` on, where a word of zeros stands before its first bit."""
+    """Select three words of 2 / pi from bit `start` on; a word of zeros precedes the first bit."""
     width = start.dtype.bits
     digits = width // 4
     words = [0, *(int(TWO_OVER_PI[i : i + digits], 16) for i in range(0, len(TWO_OVER_PI), digits))]
-    needed, step = 4, 4 if width == 32 else 16  # words to the right of the first, and the highest bit of their number
+    needed, step = 4, 4 if width == 32 else 16  # words to keep at the end, and the highest bit of the word's number
     found = [constant(w, start.dtype) for w in words]
     while step:
         chosen = ((start >> (width.bit_length() - 1)) & step) != 0
-        last = len(found) - 1  # whoever skips `step` words from beyond it goes too far anyway
+        last = len(found) - 1  # words beyond the last are never selected
         found = [where(chosen, found[min(i + step, last)], found[i]) for i in range(min(needed + step - 1, len(found)))]
         step //= 2
     shift = start & (width - 1)
@@ -159,7 +165,7 @@ def window(start: Value) -> list[Value]:
 
 
 def product_modulo_4(m: Value, words: list[Value]) -> tuple[Value, Value]:
-    """The two highest words of m times the three words, what goes beyond them dropped: two bits before the point."""
+    """Return the two highest words of m times the three words, modulo 4: two bits stand before the point."""
     low = m * words[1]
     total = low + high_product(m, words[2])
     carry = (total < low).cast(m.dtype)
@@ -167,7 +173,7 @@ def product_modulo_4(m: Value, words: list[Value]) -> tuple[Value, Value]:
 
 
 def high_product(a: Value, b: Value) -> Value:
-    """The upper word of a * b."""
+    """Return the upper word of a * b."""
     if a.dtype is u32:
         return ((a.cast(u64) * b.cast(u64)) >> 32).cast(u32)
     low = (1 << 32) - 1
@@ -178,7 +184,7 @@ def high_product(a: Value, b: Value) -> Value:
 
 
 def fraction(high: Value, low: Value, dtype: DType) -> tuple[Value, Value]:
-    """The signed number high.low, two bits of high before the point, times pi / 2: as a sum."""
+    """Return (high.low) * pi / 2 as a sum of two floats, where high.low is a signed number with two bits before the point."""
     k, width = TABLE[dtype], dtype.bits
     mask = (high.bits(k.integer) >> (width - 1)).bits(k.word)
     whole, rest = (high ^ mask).bits(k.integer), ((low ^ mask) >> 1).bits(k.integer)
@@ -195,7 +201,7 @@ def fraction(high: Value, low: Value, dtype: DType) -> tuple[Value, Value]:
 
 
 def asin(x: Value) -> Value:
-    """asin(a) = pi / 2 - 2 asin(sqrt((1 - a) / 2)) for a > 1 / 2."""
+    """Compute asin; for a = |x| > 1 / 2 as pi / 2 - 2 asin(sqrt((1 - a) / 2))."""
     high, low = TABLE[x.dtype].half_pi
     base, rest, large = arcsine(abs(x))
     total, lost = ordered_sum(high, base * -2)
@@ -204,7 +210,7 @@ def asin(x: Value) -> Value:
 
 
 def acos(x: Value) -> Value:
-    """2 asin(sqrt((1 - a) / 2)) for a > 1 / 2, pi minus that for x < -1 / 2, pi / 2 - asin(x) between."""
+    """Compute 2 asin(sqrt((1 - x) / 2)) for x > 1 / 2, pi minus the value at -x for x < -1 / 2, and pi / 2 - asin(x) between."""
     high, low = TABLE[x.dtype].half_pi
     base, rest, large = arcsine(abs(x))
     found = base + rest
@@ -213,7 +219,7 @@ def acos(x: Value) -> Value:
 
 
 def arcsine(a: Value) -> tuple[Value, Value, Value]:
-    """(b, c, is a large?): b + c is asin(a), or asin(sqrt((1 - a) / 2)) for large a; for 0 <= a."""
+    """Return (b, c, large): b + c is asin(a) or, where `large` (a > 1 / 2), asin(sqrt((1 - a) / 2)). a >= 0."""
     large = a > 0.5
     square = where(large, (1 - a) * 0.5, a * a)
     base = where(large, op("sqrt", square), a)
@@ -221,7 +227,8 @@ def arcsine(a: Value) -> tuple[Value, Value, Value]:
 
 
 def atan(x: Value) -> Value:
-    """atan(a) = pi / 2 + atan(-1 / a) from tan(3 pi / 8) on, pi / 4 + atan((a - 1) / (a + 1)) from tan(pi / 8) on."""
+    """Compute atan: for a = |x| from tan(3 pi / 8) on, pi / 2 + atan(-1 / a); from tan(pi / 8) on, pi / 4 + atan((a - 1) / (a
+    + 1))."""
     k, a = TABLE[x.dtype], abs(x)
     zero, one = constant(0, x.dtype), constant(1, x.dtype)
     large, middle = a > math.tan(3 * math.pi / 8), a > math.tan(math.pi / 8)

@@ -1,9 +1,9 @@
-"""Expressions with Python's operators: a thin wrapper for those who write arithmetic by hand (functions, kernels).
+"""Values: expressions with Python's operators, for arithmetic written by hand (functions, kernels).
 
     x = Value(expr)
-    y = where(x < 0, -x, x) * 2 + 1          numbers take the dtype of the other operand
+    y = where(x < 0, -x, x) * 2 + 1          numbers adopt the dtype of the other operand
 
-`/` is div, `%` is mod, `&`, `|`, `^` and `~` are the bit operations (on bool: logic), `==` compares; nothing is simplified.
+`/` is div, `%` is mod, `&`, `|`, `^` and `~` are the bit operations (on bool: logic), `==` compares. Nothing is simplified.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Value:
         raise TypeError(f"the truth of {self} is not known before the run")
 
     def cast(self, dtype: DType) -> Value:
-        """As ONNX's Cast; nothing if it has that dtype."""
+        """Convert by ONNX's Cast; returns self if the dtype is the same."""
         return self if dtype is self.dtype else Value(Cast(self.expr, dtype))
 
     def bits(self, dtype: DType) -> Value:
-        """The same bits as another dtype of the same width."""
+        """Reinterpret the bits as another dtype of equal width."""
         return self if dtype is self.dtype else Value(Bitcast(self.expr, dtype))
 
     def __add__(self, other: Operand) -> Value:
@@ -116,11 +116,12 @@ class Value:
 
 
 def constant(number: Number, dtype: DType) -> Value:
+    """Return a number as a constant of this dtype."""
     return Value(Const(number, dtype))
 
 
 def operands(*args: Operand) -> tuple[Value, ...]:
-    """All as Values of one dtype: numbers take that of the first Value. TypeError without one."""
+    """Return all arguments as Values; numbers adopt the dtype of the first Value. Raises TypeError if there is none."""
     like = next((a.dtype for a in args if isinstance(a, Value)), None)
     if like is None:
         raise TypeError(f"no dtype for {args}")
@@ -128,22 +129,23 @@ def operands(*args: Operand) -> tuple[Value, ...]:
 
 
 def op(fn: str, *args: Operand) -> Value:
-    """An Op of `nodes.OPS`. TypeError where the dtypes differ."""
+    """Apply an operation of `nodes.OPS`. Raises TypeError if the dtypes differ."""
     return Value(Op(fn, *(a.expr for a in operands(*args))))
 
 
 def where(condition: Value, then: Operand, otherwise: Operand) -> Value:
+    """Build condition ? then : otherwise."""
     then, otherwise = operands(then, otherwise)
     return Value(Select(condition.expr, then.expr, otherwise.expr))
 
 
 def fma(a: Operand, b: Operand, c: Operand) -> Value:
-    """a * b + c, rounded once."""
+    """Compute a * b + c, rounded once."""
     return op("fma", a, b, c)
 
 
 def horner(x: Value, coefficients: Sequence[float]) -> Value:
-    """The polynomial with these coefficients, that of the highest power first (two at least)."""
+    """Evaluate a polynomial at x. coefficients: at least two, that of the highest power first."""
     out: Operand = coefficients[0]
     for c in coefficients[1:]:
         out = fma(out, x, c)

@@ -1,11 +1,12 @@
-"""The rules of the loop IR, checked: `verify(kernel)` after whatever makes or changes kernels.
+"""Verify the rules of the loop IR. Call `verify(kernel)` after anything that makes or changes kernels.
 
-1. Every symbol is a size, or the variable of a loop around it; no loop binds a name that is bound already.
-2. Every buffer is an argument or allocated around its use; readonly ones are not stored to; a local one has a constant size.
-3. Operations stand on the dtypes that `nodes` allows; guards and conditions are bool; stores have the buffer's dtype.
-4. A vector loop holds Store, Seq and serial or unrolled For; a store there moves with the variable or combines.
-5. A parallel loop holds no other one; an unrolled loop has constant bounds.
-6. A Tile sums floats in f32 or f64 and bytes in i32; a constant number of rows is one of its heights.
+1. Every symbol is a size or the variable of an enclosing loop; no loop binds a name that is already bound.
+2. Every buffer is an argument or allocated around its use; nothing stores to a readonly buffer; a local buffer has a constant
+  size.
+3. Operations have dtypes that `nodes` allows; guards and conditions are bool; stored values have the buffer's dtype.
+4. A vector loop contains Store, Seq and serial or unrolled For; a store in it moves with the variable or combines.
+5. A parallel loop contains no other parallel loop; an unrolled loop has constant bounds.
+6. A Tile sums floats in f32 or f64 and bytes in i32; if its number of rows is constant, it is one of its heights.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ FLOATS = FUNCTIONS | {"sqrt", "rint", "floor", "ceil", "trunc", "copysign", "fma
 
 
 class InvalidKernel(ValueError):
-    """A kernel breaks a rule. The message names the kernel, the node and the reason."""
+    """A kernel violates a rule. The message names the kernel, the node and the reason."""
 
 
 def verify(kernel: Kernel) -> None:
-    """Raises InvalidKernel for the first rule that the kernel breaks."""
+    """Raise InvalidKernel for the first rule that the kernel violates."""
     names = [b.name for b in kernel.buffers] + [s.name for s in kernel.sizes]
     if len(set(names)) < len(names):
         raise InvalidKernel(f"{kernel.name}: two arguments of one name among {', '.join(names)}")
@@ -35,7 +36,7 @@ def verify(kernel: Kernel) -> None:
 
 
 def allows(fn: str, dtype: DType) -> bool:
-    """Is there an operation fn on this dtype?"""
+    """Tell whether operation fn exists for this dtype."""
     if dtype in (f32, f64):
         return fn not in BITS
     if dtype is boolean:
@@ -44,7 +45,7 @@ def allows(fn: str, dtype: DType) -> bool:
 
 
 class Verifier:
-    """Where the walk stands: symbols and buffers in scope, and the vector or parallel loop around it."""
+    """Walks a kernel, keeping track of the symbols and buffers in scope and of enclosing vector and parallel loops."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
@@ -54,6 +55,7 @@ class Verifier:
         self.parallel = False
 
     def require(self, fine: bool, node: object, reason: str) -> None:
+        """Raise InvalidKernel for the node unless `fine`."""
         if not fine:
             raise InvalidKernel(f"{self.kernel.name}: {describe(node)}: {reason}")
 
@@ -125,6 +127,7 @@ class Verifier:
         self.vector, self.parallel = outer
 
     def bind(self, new: set[Symbol], node: object) -> None:
+        """Add symbols to the scope; their names must be new."""
         taken = {s.name for s in self.symbols} & {s.name for s in new}
         self.require(not taken, node, f"{', '.join(sorted(taken))} is bound already")
         self.symbols |= new
@@ -153,6 +156,7 @@ class Verifier:
                 self.dim(d, t)
 
     def target(self, buffer: Buffer, node: object) -> None:
+        """Check that a buffer may be stored to."""
         self.require(buffer in self.buffers, node, f"{buffer} is not in scope")
         self.require(not buffer.readonly, node, f"{buffer} is readonly")
 
@@ -170,7 +174,7 @@ class Verifier:
         self.expressions(elements, node)
 
     def expressions(self, roots: Iterable[Expr], node: object) -> None:
-        """Each node under the roots once; the body of a reduction with its variables in scope."""
+        """Check each node under the roots once; the body of a reduction with its variables in scope."""
         pending, seen = list(roots), set[Expr]()
         while pending:
             e = pending.pop()
@@ -203,7 +207,7 @@ class Verifier:
 
 
 def describe(node: object) -> str:
-    """A few words that tell a node from others."""
+    """Describe a node in a few words for messages."""
     match node:
         case nodes.Store():
             return f"store to {node.buffer}[{node.offset}]"

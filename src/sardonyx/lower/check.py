@@ -2,8 +2,8 @@
 and does not show as wrong numbers later.
 
     check_values    before values are placed: every tensor that is read exists, and every loop is bound
-    check_nests     after: each statement, and each tensor that it reads, is stored somewhere, and in an enclosing or the same repeated
-                    body; every loop is bound
+    check_nests     after: each statement, and each tensor that it reads, is stored, and in the same repeated body or one around it;
+                    every loop is bound
     check_calls     each kernel gets all its buffers, in their dtypes, and all its sizes
 
 lower.verify checks the order of the program and which sizes are known when.

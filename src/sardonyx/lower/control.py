@@ -1,9 +1,9 @@
-"""Loop, Scan and If as repeated bodies (`expr.region`): a sub-graph is imported where its operator stands, over the same tensors.
+"""Import Loop, Scan and If as repeated bodies (`expr.region`): the subgraph becomes tensors, like any other nodes.
 
-Loop    scan or while_loop over its trip count, known or decided by data
+Loop    scan, or while_loop if a condition may end it; the trip count is known or decided by data
 Scan    scan; each iteration reads its slice of the scanned inputs by index
-If      one branch if the condition is known; else the two as bodies of which one runs once. Branches that can't be repeated bodies
-        (other ranks, sizes that data decide) are imported alone, once a run has brought the condition
+If      the branch that is taken, if the condition is known; else two bodies of which one runs. Branches that can't be bodies,
+        because their ranks differ or data decide sizes, are imported when a run has supplied the condition
 """
 
 from __future__ import annotations
@@ -33,18 +33,21 @@ ImportBody = Callable[[onnx_ir.Graph, Scope], list[Tensor]]
 Results = tuple[list[Tensor], list[Tensor]]
 
 ONE_BRANCH = "sardonyx.one_branch"
-"""Marks an If whose branches have been tried as bodies, without success: trying again at each level of nested ones would take for ever."""
+"""Metadata key of an If whose branches could not be imported as bodies, so that this is not tried again at each level of
+nested Ifs."""
 MOST_ROWS = 4096
-"""Iterations for all of which a loop that may end before has memory for what it stacks."""
+"""Largest trip count for which a loop that a condition may end reserves memory for the stacked results of all iterations."""
 
 
 def import_control(node: onnx_ir.Node, scope: Scope, import_body: ImportBody) -> Sequence[Tensor]:
-    """The outputs of a Loop, Scan or If node. Raises Unsupported for a form that has no compiled one, naming it."""
+    """Import a Loop, Scan or If node and return its outputs. Raises Unsupported, naming the form, for forms that can't be
+    compiled."""
     inputs = [scope[v] if v is not None else None for v in node.inputs]
     return CONTROL[node.op_type](node, inputs, scope, import_body)
 
 
 def body_of(node: onnx_ir.Node, name: str) -> onnx_ir.Graph:
+    """Return the subgraph in the attribute of this name."""
     attribute = node.attributes[name]
     assert isinstance(attribute.value, onnx_ir.Graph)
     return attribute.value
@@ -53,7 +56,7 @@ def body_of(node: onnx_ir.Node, name: str) -> onnx_ir.Graph:
 def run_body(
     graph: onnx_ir.Graph, inputs: Sequence[Tensor], scope: Scope, import_body: ImportBody, first: float, pinned: bool = False
 ) -> list[Tensor]:
-    """The body's outputs. first, pinned: see `inside_body`."""
+    """Import the subgraph with these inputs and return its outputs. first, pinned: see `inside_body`."""
     inner = dict(scope)
     inner.update(zip(graph.inputs, inputs, strict=True))
     with inside_body(f"inside the body {graph.name}", first, pinned):
@@ -62,7 +65,7 @@ def run_body(
 
 @contextlib.contextmanager
 def may_fail(body: onnx_ir.Graph) -> Iterator[None]:
-    """Around the import of a body that may never run: what is wrong in it is wrong only if it does, so that Fail becomes Unsupported."""
+    """Turn Fail into Unsupported while a body is imported that may never run: its faults matter only if it runs."""
     try:
         yield
     except Fail as reason:
@@ -70,22 +73,24 @@ def may_fail(body: onnx_ir.Graph) -> Iterator[None]:
 
 
 def shaped(x: Tensor, argument: onnx_ir.Value) -> Tensor:
-    """A scalar as a body's argument: of one axis if the body declares it so, as exporters do."""
+    """Reshape a scalar to one axis if the body declares its argument so, as some exporters do."""
     return view(x, (1,), lambda *_: ()) if argument.shape is not None and len(argument.shape) == 1 else x
 
 
 def scalar(x: Tensor) -> Tensor:
-    """A tensor of one element as a scalar."""
+    """Reshape a tensor of one element to a scalar; requires that it has one element."""
     for n in x.shape:
         require_equal(n, 1, "a condition or trip count must be one value, not a tensor of shape {}", x.shape)
     return x if x.rank == 0 else view(x, (), lambda: (0,) * x.rank)
 
 
 def always() -> Tensor:
+    """Return the constant True."""
     return constant(np.array(True))
 
 
 def both(x: Tensor, y: Tensor) -> Tensor:
+    """Return x and y."""
     return pointwise(lambda a, b: apply("and", a, b), x, y, dtype=boolean)
 
 
@@ -93,7 +98,8 @@ def both(x: Tensor, y: Tensor) -> Tensor:
 
 
 def loop(node: onnx_ir.Node, inputs: Sequence[Tensor | None], scope: Scope, import_body: ImportBody) -> list[Tensor]:
-    """inputs: trip count (i64, optional), condition (bool, optional), state... -> final state..., stacked scan outputs..."""
+    """Import a Loop. inputs: trip count (i64, optional), condition (bool, optional), state... -> final state..., stacked scan
+    outputs..."""
     body = body_of(node, "body")
     count, condition = (*inputs, None, None)[:2]
     initial = [x for x in inputs[2:] if x is not None]
@@ -126,7 +132,7 @@ def loop(node: onnx_ir.Node, inputs: Sequence[Tensor | None], scope: Scope, impo
 
 
 def trip_count(count: Tensor | None) -> Dim | None:
-    """How many iterations there are at most; None where only data of the body around decide."""
+    """Return the largest number of iterations, or None where only data of an enclosing body decide it."""
     trip = ENDLESS if count is None else size_or_none(count)
     return (
         trip
@@ -138,14 +144,15 @@ def trip_count(count: Tensor | None) -> Dim | None:
 
 
 def has_room(trip: Dim) -> bool:
-    """Is the trip count a small number, or one that sizes of the inputs decide? Then there is memory for so many rows."""
+    """Tell whether memory for `trip` rows can be reserved: the trip count is a small number, or decided by sizes of the
+    inputs."""
     if isinstance(trip, int):
         return trip <= MOST_ROWS
     return not any(isinstance(s, DataSymbol) for s in closure(symbols(trip)))
 
 
 def counted(count: Tensor, start: Tensor, step: Callable[..., Results]) -> tuple[Tensor, Callable[..., Results]]:
-    """The first condition and the step of a loop whose condition holds for `count` iterations at most."""
+    """Add the limit of `count` iterations to a loop's condition. -> (first condition, step)"""
     first = both(start, compute(boolean, (), lambda: apply("lt", index(0), Read(count, ()))))
 
     def goes_on(t: Dim, *state: Tensor) -> Results:
@@ -156,7 +163,8 @@ def counted(count: Tensor, start: Tensor, step: Callable[..., Results]) -> tuple
 
 
 def twice(node: onnx_ir.Node, trip: Dim, start: Tensor, initial: Sequence[Tensor], step: Callable[..., Results]) -> list[Tensor]:
-    """A loop of very many iterations at most that stacks results: once to count the iterations, and again for so many."""
+    """Import a loop of very many possible iterations that stacks results as two loops: one counts the iterations, one runs so
+    many of them."""
     body = body_of(node, "body")
     for inner in onnx_ir.traversal.RecursiveGraphIterator(body):
         schema = schema_of(inner, body.opset_imports)
@@ -168,20 +176,23 @@ def twice(node: onnx_ir.Node, trip: Dim, start: Tensor, initial: Sequence[Tensor
 
 
 def without_condition(result: Results) -> Results:
+    """Drop the condition from the results of an iteration."""
     return result[0][1:], result[1]
 
 
 def with_scalar_condition(result: Results) -> Results:
+    """Make the condition in the results of an iteration a scalar."""
     return [scalar(result[0][0]), *result[0][1:]], result[1]
 
 
 def is_true(condition: Tensor) -> bool:
+    """Tell whether the condition is known to be true."""
     found = known(condition)
     return found is not None and bool(found.ravel()[0])
 
 
 def conditional(body: onnx_ir.Graph) -> bool:
-    """May the body end the loop? Not if its condition is the one it was given, or a constant true."""
+    """Tell whether the body may end the loop: its condition is neither passed through from the input nor a constant true."""
     out = body.outputs[0]
     while (producer := out.producer()) is not None and producer.op_type == "Identity" and producer.inputs[0] is not None:
         out = producer.inputs[0]
@@ -197,7 +208,7 @@ def conditional(body: onnx_ir.Graph) -> bool:
 
 
 def scan_operator(node: onnx_ir.Node, inputs: Sequence[Tensor | None], scope: Scope, import_body: ImportBody) -> list[Tensor]:
-    """inputs: state..., scanned... -> final state..., stacked... (opset 9 on: no batch axis)"""
+    """Import a Scan without a batch axis (opset 9 on). inputs: state..., scanned... -> final state..., stacked..."""
     body = body_of(node, "body")
     scanned = int(node.attributes["num_scan_inputs"].value)
     given = [x for x in inputs if x is not None]
@@ -225,16 +236,18 @@ def scan_operator(node: onnx_ir.Node, inputs: Sequence[Tensor | None], scope: Sc
 
 
 def integers(node: onnx_ir.Node, name: str, count: int) -> list[int]:
+    """Return the integers of an attribute; `count` zeros if it is absent."""
     found = node.attributes.get(name)
     return [int(v) for v in found.value] if found is not None else [0] * count
 
 
 def slice_at(x: Tensor, axis: int, at: Dim) -> Tensor:
+    """Return the view of x at this index of the axis."""
     return view(x, [*x.shape[:axis], *x.shape[axis + 1 :]], lambda *i: (*i[:axis], at, *i[axis:]))
 
 
 def arrange(stack: Tensor, axis: int, backwards: int, trip: Dim) -> Tensor:
-    """The stack with its iterations along `axis`, the last first if backwards."""
+    """Move the stack's iterations to `axis`, in reverse order if `backwards`."""
     rest = stack.shape[1:]
     shape = [*rest[:axis], trip, *rest[axis:]]
     return view(stack, shape, lambda *i: (trip - 1 - i[axis] if backwards else i[axis], *i[:axis], *i[axis + 1 :]))
@@ -244,7 +257,7 @@ def arrange(stack: Tensor, axis: int, backwards: int, trip: Dim) -> Tensor:
 
 
 def branch(node: onnx_ir.Node, inputs: Sequence[Tensor | None], scope: Scope, import_body: ImportBody) -> list[Tensor]:
-    """The branch that the condition chooses. Raises Undecided where it can be imported only once the condition is known, but isn't."""
+    """Import an If. Raises Undecided if the branches can't be bodies and the condition is not known yet."""
     condition = inputs[0]
     assert condition is not None
     found = known(scalar(condition))
@@ -262,7 +275,7 @@ def branch(node: onnx_ir.Node, inputs: Sequence[Tensor | None], scope: Scope, im
 
 
 def both_branches(node: onnx_ir.Node, condition: Tensor, scope: Scope, import_body: ImportBody) -> list[Tensor]:
-    """Each branch as a body that runs if it is taken; they must give tensors of the same ranks."""
+    """Import both branches as bodies of which the one that is taken runs. Their results must have the same dtypes and ranks."""
     then, otherwise = body_of(node, "then_branch"), body_of(node, "else_branch")
     chosen = scalar(condition)
     number = cast(chosen, i64)

@@ -1,4 +1,4 @@
-"""onnx_ir graph -> tensor expressions: each node's operator record, called with the node's inputs and attributes."""
+"""Import an onnx_ir graph as tensor expressions: call each node's operator record with the node's inputs and attributes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ from sardonyx.lower.control import CONTROL, import_control
 
 @dataclass
 class Imported:
-    """A graph as tensors."""
+    """The inputs and outputs of a graph as tensors."""
 
     inputs: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
 
 
 def import_graph(graph: onnx_ir.Graph, opsets: Mapping[str, int]) -> Imported:
-    """All of the graph as tensors. Raises Unsupported naming the first node that has no meaning here, Fail for one that is wrong."""
+    """Import the whole graph. Raises Unsupported naming the first node that can't be compiled, Fail for a node that is
+    invalid."""
     out = Imported()
     scope: dict[onnx_ir.Value, Tensor] = {}
     for v in graph.initializers.values():
@@ -46,7 +47,7 @@ def import_graph(graph: onnx_ir.Graph, opsets: Mapping[str, int]) -> Imported:
 
 
 def import_node(node: onnx_ir.Node, scope: dict[onnx_ir.Value, Tensor], opsets: Mapping[str, int]) -> None:
-    """Adds the node's outputs to scope."""
+    """Import one node and add its outputs to scope."""
     budget.check(f"importing {describe(node)}")
     if node.op_type in CONTROL and node.domain == "":
         with origin(node_name(node), node.op_type):
@@ -71,7 +72,7 @@ def import_node(node: onnx_ir.Node, scope: dict[onnx_ir.Value, Tensor], opsets: 
 
 
 def import_body(graph: onnx_ir.Graph, scope: dict[onnx_ir.Value, Tensor], opsets: Mapping[str, int]) -> list[Tensor]:
-    """The outputs of a sub-graph whose inputs are in scope."""
+    """Import a subgraph whose inputs are in scope, and return its outputs."""
     for v in graph.initializers.values():
         scope[v] = weight(v)
     for node in graph:
@@ -80,7 +81,7 @@ def import_body(graph: onnx_ir.Graph, scope: dict[onnx_ir.Value, Tensor], opsets
 
 
 def weight(v: onnx_ir.Value) -> Tensor:
-    """An initializer; its numbers are read later, scalars and shape arithmetic excepted."""
+    """Import an initializer. Its numbers are loaded later, unless shape arithmetic or a scalar needs them."""
     data = v.const_value
     assert data is not None
     dtype = element_type(data.dtype, v.name)
@@ -93,7 +94,8 @@ def weight(v: onnx_ir.Value) -> Tensor:
 
 
 def graph_input(v: onnx_ir.Value) -> Tensor:
-    """A graph input; sizes without a name get one. Raises Unsupported if it is no tensor, or its element type or rank is not known."""
+    """Import a graph input; unnamed sizes get a name. Raises Unsupported if it is no tensor, or of unknown element type or
+    rank."""
     if not isinstance(v.type, onnx_ir.TensorType) or v.dtype is None or v.shape is None:
         raise Unsupported(f"{v.name} is no tensor of a known element type and rank")
     shape = [dimension(d, f"{v.name}.{i}") for i, d in enumerate(v.shape)]
@@ -101,6 +103,7 @@ def graph_input(v: onnx_ir.Value) -> Tensor:
 
 
 def dimension(d: int | onnx_ir.SymbolicDim, name: str) -> Dim:
+    """Return a size as a number, or as a symbol named by the model or by `name`."""
     if isinstance(d, int):
         return d
     return symbol(d.value if d.value is not None else name)

@@ -1,27 +1,29 @@
-"""Convolutions with fewer multiplications: Winograd's minimal filtering F(m x m, 3 x 3), as a rewrite of the tensor expression.
+"""Compute convolutions with fewer multiplications by Winograd's minimal filtering F(m x m, 3 x 3), as a rewrite of tensor
+expressions.
 
-    y[n, o, h, w] = sum over c, p, q of x[n, c, h + p, w + q] g[o, c, p, q]                    h + p: a window of three, stride 1
+    y[n, o, h, w] = sum over c, p, q of x[n, c, h + p, w + q] g[o, c, p, q]                    3 x 3 windows, stride 1
 
 becomes, with a = m + 2 and tiles (s, t) of m x m outputs,
 
     u[i, j, o, c]       = sum over p, q of G[i, p] G[j, q] g[o, c, p, q]                       once, in f64
-    v[i, j, n, s, t, c] = sum over y, x of B[i, y] B[j, x] x[n, c, m s + y, m t + x]           a x a inputs of a tile
+    v[i, j, n, s, t, c] = sum over y, x of B[i, y] B[j, x] x[n, c, m s + y, m t + x]           the a x a inputs of a tile
     z[i, j, n, s, t, o] = sum over c of v[i, j, n, s, t, c] u[i, j, o, c]                      a^2 contractions
     y[n, o, h, w]       = sum over i, j of A[h % m, i] A[w % m, j] z[i, j, n, h // m, w // m, o]
 
-The small sums are straight-line code: piecewise expressions over i, j and h % m, w % m, whose loops lowering writes out. What follows y
-at its own point (bias, activation, residual, the border of the next convolution) joins its last statement, as it would join a tile.
+The transforms u, v, y are piecewise expressions over i, j and h % m, w % m, whose loops lowering fully unrolls. The epilogue
+of y (bias, activation, residual, the border of the next convolution) is fused into its last statement, as it would be fused
+into a tile.
 
-Matrices by Cook and Toom from m + 1 points and infinity (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016).
-Points of F(4 x 4): 0, +-sqrt(1/2), +-sqrt(2), whose error is 1.2 to 1.9 times that of the direct sum; F(2 x 2), with 0, +-1, is more
-exact than that. A NaN or an infinity spreads over the tile that it lies in.
+A, B, G come from m + 1 points and infinity (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016). The
+points of F(4 x 4) are 0, +-sqrt(1/2), +-sqrt(2): its error is 1.2 to 1.9 times that of the direct sum. F(2 x 2), with 0, +-1,
+is more accurate than the direct sum. A NaN or an infinity spreads over the tile that contains it.
 
-Where v and z of a whole picture are more than a cache holds, they are made for a strip of it at a time: a repeated body over s (of all
-images, one after the other), whose last statement writes its part of y.
+If v and z of a whole feature map exceed the cache, they are computed in strips: a repeated body over strips of rows of tiles,
+all images one after the other, whose last statement writes its part of y.
 
-A rewrite is chosen from extents alone, by the time that it would take one thread: bits must not depend on the number of threads.
-Where a normalisation divides what follows y by a deviation of its own, errors grow from one layer to the next: in forty layers that do so
-those of F(4 x 4) came to 5e-5 of the largest output, those of the direct sum and of F(2 x 2) to 2e-5. There F(2 x 2) is the only choice.
+The choice depends on extents and single-threaded time estimates alone, so that results don't depend on the number of threads.
+Where a normalisation divides the result by its own deviation, errors grow from layer to layer: after forty such layers, F(4 x
+4) was off by 5e-5 of the largest output, the direct sum and F(2 x 2) by 2e-5. There, only F(2 x 2) is allowed.
 """
 
 from __future__ import annotations
@@ -46,19 +48,20 @@ from sardonyx.lower.values import Operands, Value, bound, extent, find_operands
 
 Matrix = npt.NDArray[np.float64]
 
-NEAR = 1e-8  # numbers of transforms that differ by less differ by rounding
+NEAR = 1e-8  # entries of A, B, G that differ by less are considered equal
 TAPS = 3
 LEAST_CHANNELS = 16
-"""In or out: with fewer the transforms cost more than the products saved."""
+"""Fewest input and output channels: with fewer, the transforms cost more than the saved products."""
 LEAST_SPEEDUP = 1.1
-"""How many times faster than the direct sum a rewrite must be."""
+"""Estimated speedup over the direct sum from which a rewrite pays."""
 PYRAMID = 128 * 64
-"""Pixels along a side times channels, where sizes are not known: where networks double the channels they halve the picture."""
+"""Assumed pixels along a side times channels where sizes are unknown: networks halve feature maps where they double channels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """F(m x m, 3 x 3). seconds: of transforming a tile in one channel, in or out. exact: is its error no larger than the direct sum's?"""
+    """The algorithm F(m x m, 3 x 3). seconds: estimated time to transform one tile of one channel; exact: the error is not
+    larger than the direct sum's."""
 
     m: int
     points: tuple[float, ...]
@@ -67,7 +70,7 @@ class Variant:
 
     @property
     def taps(self) -> int:
-        """Inputs of a tile along one axis."""
+        """The number of inputs of a tile along one axis."""
         return self.m + TAPS - 1
 
 
@@ -79,7 +82,8 @@ VARIANTS = (
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One spatial axis: which of a's it is, the loop over outputs, the loop over taps, where the first window begins."""
+    """One spatial axis: its position among a's axes, the loop over outputs, the loop over taps, and the index at which the
+    first window begins."""
 
     axis: int
     output: Symbol
@@ -89,7 +93,8 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Convolution:
-    """A sum of products that slides a 3 x 3 window. rows: its loops over rows that are in no window; k: its reduced loops likewise."""
+    """A sum of products with a sliding 3 x 3 window. rows: its loops over rows outside the window; k: its reduced loops
+    outside the window."""
 
     of: Operands
     y: Window
@@ -99,7 +104,7 @@ class Convolution:
 
 
 def rewrite_convolutions(values: dict[Tensor, Value], kept: Container[Tensor], machine: Machine) -> None:
-    """Rewrites the sums in values for which it pays. kept: what must remain as it is."""
+    """Rewrite the convolutions for which an algorithm pays. kept: tensors that must stay as they are."""
     readers = readers_of(values.values())
     for v in sorted(values.values(), key=lambda v: v.id):
         found = convolution(v, values) if v.fn and v.place is None and v.tensor.dtype is f32 else None
@@ -112,7 +117,7 @@ def rewrite_convolutions(values: dict[Tensor, Value], kept: Container[Tensor], m
 
 
 def convolution(v: Value, values: Mapping[Tensor, Value]) -> Convolution | None:
-    """v as a convolution by a constant 3 x 3 kernel with stride 1, or None."""
+    """Match v as a convolution with a constant 3 x 3 kernel and stride 1. None if v is none."""
     o = find_operands(v)
     if o is None or not values[o.b.tensor].constant or o.a.dtype is not f32 or o.b.dtype is not f32:
         return None
@@ -129,7 +134,7 @@ def convolution(v: Value, values: Mapping[Tensor, Value]) -> Convolution | None:
 
 
 def window(axis: int, index: Dim, o: Operands) -> Window | None:
-    """index = output + tap + start"""
+    """Match the index as output + tap + start. None if it has another form."""
     outputs = [s for s in o.rows if s in symbols(index)]
     taps = [s for s in o.k if s in symbols(index)]
     if len(outputs) != 1 or len(taps) != 1 or extent(taps[0]) != TAPS:
@@ -138,11 +143,12 @@ def window(axis: int, index: Dim, o: Operands) -> Window | None:
     return Window(axis, outputs[0], taps[0], start) if isinstance(start, int) else None
 
 
-# ---- the choice -----------------------------------------------------------------------------------------------------------
+# ---- choosing an algorithm ------------------------------------------------------------------------------------------------
 
 
 def choose(c: Convolution, machine: Machine, exact: bool = False) -> Variant | None:
-    """The fastest variant, if it is faster than the direct sum. exact: of those that are as exact."""
+    """Return the fastest algorithm if it is faster than the direct sum, else None. exact: consider only those with no larger
+    error."""
     channels = machine.guess(product(map(extent, c.k))), machine.guess(product(map(extent, c.of.columns)))
     if not machine.winograd or min(channels) < LEAST_CHANNELS:
         return None
@@ -152,7 +158,7 @@ def choose(c: Convolution, machine: Machine, exact: bool = False) -> Variant | N
 
 
 def is_normalised(v: Value, values: Mapping[Tensor, Value], readers: Readers) -> bool:
-    """Does a sum of squares, which a deviation or a norm is, read v, what is pointwise in it, or where that is moved to?"""
+    """Tell whether a sum of squares (of a deviation or a norm) depends on v by pointwise operations and copies."""
     waiting, seen = [(v, False)], {(v, False)}
     while waiting:
         at, squared = waiting.pop()
@@ -168,7 +174,7 @@ def is_normalised(v: Value, values: Mapping[Tensor, Value], readers: Readers) ->
 
 
 def has_square(body: Expr | None) -> bool:
-    """Is a value multiplied by itself, or raised to the power of two?"""
+    """Tell whether the body multiplies a value by itself or raises it to the power of two."""
     for n in walk(body) if body is not None else ():
         if isinstance(n, Op) and n.fn == "mul" and n.args[0] is n.args[1]:
             return True
@@ -178,9 +184,10 @@ def has_square(body: Expr | None) -> bool:
 
 
 def seconds(c: Convolution, f: Variant | None, channels: tuple[int, int], machine: Machine) -> float:
-    """An estimate of the time of the direct sum (None) or of a variant: what bounds it, arithmetic or memory, and the transforms."""
+    """Estimate the time of the direct sum (f is None) or of a variant: arithmetic or memory, whichever is slower, plus the
+    transforms."""
     m = f.m if f else 1
-    images = math.prod(n for s in c.rows if isinstance(n := extent(s), int))  # sizes that are not known: batches, often of one
+    images = math.prod(n for s in c.rows if isinstance(n := extent(s), int))  # unknown sizes: batches, often 1
     tiles = images * math.prod(machine.guess(ceil_divide(extent(w.output), m)) for w in (c.y, c.x))
     groups = machine.guess(product(map(extent, c.of.batch)))
     points = f.taps**2 if f else TAPS**2
@@ -189,7 +196,9 @@ def seconds(c: Convolution, f: Variant | None, channels: tuple[int, int], machin
     if f is None:
         return total
     between = tiles * points * sum(channels) * groups * f32.itemsize
-    spilled = 0.0 if len(c.rows) <= 1 or between <= machine.l2 else 3 * between / machine.bandwidth  # they are many strips
+    spilled = (
+        0.0 if len(c.rows) <= 1 or between <= machine.l2 else 3 * between / machine.bandwidth
+    )  # else strips keep it in the cache
     return total + tiles * sum(channels) * groups * f.seconds + spilled
 
 
@@ -198,7 +207,7 @@ def seconds(c: Convolution, f: Variant | None, channels: tuple[int, int], machin
 
 @functools.cache
 def matrices(points: tuple[float, ...]) -> tuple[Matrix, Matrix, Matrix]:
-    """(A, B, G) of F(m, 3) from m + 1 points and infinity: y = A ((G g) * (B x)); A: [m, a], B: [a, a], G: [a, 3]."""
+    """Return (A, B, G) of F(m, 3) for m + 1 points and infinity: y = A ((G g) * (B x)). A: [m, a], B: [a, a], G: [a, 3]."""
     n, m = len(points) + 1, len(points) - 1
     a, b, g = np.zeros((m, n)), np.zeros((n, n)), np.zeros((n, TAPS))
     for i, p in enumerate(points):
@@ -212,7 +221,11 @@ def matrices(points: tuple[float, ...]) -> tuple[Matrix, Matrix, Matrix]:
 
 
 def times(matrix: Matrix, xs: Sequence[Expr], fma: bool) -> list[Expr]:
-    """matrix x: columns that are equal but for signs take the sum and the difference of their elements, rows likewise share parts."""
+    """Return the expressions of matrix x with few operations.
+
+    Two columns that are equal up to signs use the sum and the difference of their elements; two such rows share their partial
+    sums.
+    """
     columns, terms = matrix.T.copy(), list(xs)
     for i in range(len(terms)):
         for j in range(i + 1, len(terms)):
@@ -237,18 +250,18 @@ def times(matrix: Matrix, xs: Sequence[Expr], fma: bool) -> list[Expr]:
 
 
 def are_mirrored(a: Matrix, b: Matrix) -> bool:
-    """Are two rows equal in some elements, and opposite in the others?"""
+    """Tell whether two rows are equal in some elements and opposite in all others."""
     even = near(a, b)
     return bool(near(abs(a), abs(b)).all() and a[even].any() and a[~even].any())
 
 
 def near(a: Matrix, b: Matrix) -> npt.NDArray[np.bool_]:
-    """Where are the finite numbers of a and b equal but for rounding?"""
+    """Compare a and b element by element, up to rounding."""
     return abs(a - b) <= NEAR + NEAR * abs(b)
 
 
 def dot(row: Matrix, xs: Sequence[Expr], fma: bool) -> Expr:
-    """The sum of the products that are not zero; factors of one and minus one take no product."""
+    """Build the sum of products of a row with xs. Zeros are skipped; factors 1 and -1 need no product."""
     terms = sorted(((float(c), x) for c, x in zip(row, xs, strict=True) if c), key=lambda term: term[0] != 1)
     (c, total), *rest = terms
     if c != 1:
@@ -268,28 +281,31 @@ def dot(row: Matrix, xs: Sequence[Expr], fma: bool) -> Expr:
 
 @dataclass(frozen=True, slots=True)
 class Strips:
-    """Rows of tiles, `each` at a time, of all images in turn: row = turn * each + s. images: the loop over them, if there is one."""
+    """A partition of all images' rows of tiles into strips of `each`: row = step * each + s. rows: of tiles in one image;
+    images: the loop over images, if there is one; count: of all rows of tiles."""
 
     region: Region
     each: int
-    rows: Dim  # of tiles in a picture
+    rows: Dim
     images: Symbol | None
-    count: Dim  # of all rows
+    count: Dim
 
     def row(self, s: Dim) -> Dim:
+        """Return the row of tiles that is row s of the strip."""
         return value(self.region.step) * self.each + s
 
     def within(self, s: Dim) -> Dim:
-        """The row, or the last one beyond that."""
+        """Return the row, clamped to the last row of all."""
         return self.row(s) if self.count % self.each == 0 else minimum(self.row(s), self.count - 1)
 
     def divided(self, row: Dim) -> tuple[Dim, Dim]:
-        """(image, row in it)"""
+        """Split a row of tiles into (image, row in that image)."""
         return (row // self.rows, row % self.rows) if self.images else (0, row)
 
 
 class Rewrite:
-    """Puts the tensors of a variant among the values, between v's operands and v. last: the statement that takes v's body up."""
+    """Adds the tensors of a variant to the values, between v's operands and v. last: the statement that v and its epilogue
+    are inlined into."""
 
     def __init__(self, values: dict[Tensor, Value], v: Value, c: Convolution, f: Variant, machine: Machine, last: Value) -> None:
         self.values, self.v, self.c, self.f, self.machine, self.last = values, v, c, f, machine, last
@@ -298,10 +314,11 @@ class Rewrite:
         self.strips = self.find_strips()
         if self.strips:
             self.tiles[0] = self.strips.each
-        self.rows = [] if self.strips else c.rows  # loops beside those over tiles
+        self.rows = [] if self.strips else c.rows  # loops other than those over tiles
 
     def weights_stay(self, tiles: Dim) -> bool:
-        """Does u, which each strip reads again, stay in the cache, or take less time to read than to use for so many tiles?"""
+        """Tell whether strips read u at no extra cost: u fits in half of L2, or reading it takes less time than computing
+        with it."""
         of = self.c.of
         size = self.machine.guess(product(extent(s) for s in (*of.batch, *self.c.k, *of.columns))) * self.f.taps**2 * f32.itemsize
         side = max(PYRAMID // self.machine.guess(product(map(extent, self.c.k))), 1)
@@ -309,7 +326,8 @@ class Rewrite:
         return size <= self.machine.l2 // 2 or using > reading
 
     def find_strips(self) -> Strips | None:
-        """Strips whose v and z take half the cache. None where all of them do, and where u would be read again and again."""
+        """Choose strips whose v and z take half of L2. None if everything fits without strips, or if reading u for each strip
+        would cost too much."""
         c, (down, across) = self.c, self.tiles
         channels = product(map(extent, c.k)) + product(map(extent, c.of.columns))
         row = self.machine.guess(across * channels * product(map(extent, c.of.batch)) * (self.f.taps**2 * f32.itemsize))
@@ -325,12 +343,13 @@ class Rewrite:
         return Strips(region, each, down, c.rows[0] if c.rows else None, count)
 
     def run(self) -> None:
+        """Add the values of transformed weights, transformed inputs and sums, and rewrite v."""
         weights, inputs = self.weights(), self.inputs()
         sums = self.sums(inputs, weights)
         self.outputs(sums)
 
     def tensor(self, name: str, before: float, dtype: DType, shape: Sequence[Dim]) -> Value:
-        """A new value, `before` v in order."""
+        """Add a new value at position v.id - before in the program."""
         t = Tensor(dtype, shape, f"{self.v.tensor.name}.{name}")
         t.id, t.origin = self.v.id - before, self.v.tensor.origin
         found = self.values[t] = Value(t)
@@ -338,7 +357,7 @@ class Rewrite:
         return found
 
     def in_strip(self, v: Value) -> Value:
-        """v, made anew for each strip."""
+        """Compute v anew for each strip, if there are strips."""
         if self.strips:
             v.region = (*v.region, self.strips.region)
         return v
@@ -351,7 +370,11 @@ class Rewrite:
         loops: Sequence[Symbol],
         read: Callable[[Dim, Dim, Mapping[Symbol, Dim]], Expr],
     ) -> tuple[Value, Value]:
-        """(rows done, both done): matrix [n, k] on both sides of read(y, x, loops' places), y, x < k: [n, n, *loops]"""
+        """Apply the matrix [n, k] to both axes of read(y, x, indices of the loops), y, x < k. -> ([n, k, *loops], [n, n,
+        *loops])
+
+        The first value has the matrix applied to one axis, the second to both.
+        """
         n, k = matrix.shape
         dtype = read(0, 0, {}).dtype
         shape = [extent(s) for s in loops]
@@ -365,7 +388,7 @@ class Rewrite:
         return half, whole
 
     def weights(self) -> Tensor:
-        """u: [i, j, *batch, *k, column]"""
+        """Add the transformed weights u: [i, j, *batch, *k, column]."""
         c = self.c
 
         def read(p: Dim, q: Dim, place: Mapping[Symbol, Dim]) -> Expr:
@@ -379,7 +402,7 @@ class Rewrite:
         return narrow.tensor
 
     def inputs(self) -> Tensor:
-        """v: [i, j, *batch, *rows, s, t, *k], zero beyond the last input"""
+        """Add the transformed inputs v: [i, j, *batch, *rows, s, t, *k]; inputs beyond the last one count as zero."""
         c, m, a = self.c, self.f.m, self.c.of.a
         s, t = (Symbol(f"{w.output.name}.tile", n) for w, n in zip((c.y, c.x), self.tiles, strict=True))
 
@@ -400,7 +423,8 @@ class Rewrite:
         return self.in_strip(whole).tensor
 
     def tile_row(self, s: Dim) -> tuple[dict[Symbol, Dim], Dim]:
-        """(the image, where images are no loop of their own; the row of tiles in it) that row s of v stands for."""
+        """Return ({loop over images: image}, the row of tiles in it) for row s of v; the mapping is empty if images have a
+        loop of their own."""
         q = self.strips
         if q is None:
             return {}, s
@@ -408,7 +432,7 @@ class Rewrite:
         return {q.images: image} if q.images else {}, row
 
     def sums(self, inputs: Tensor, weights: Tensor) -> Tensor:
-        """z: [i, j, *batch, *rows, s, t, column]"""
+        """Add the contractions z: [i, j, *batch, *rows, s, t, column]."""
         c = self.c
         fixed = [*c.of.batch, *self.rows]
         shape = [self.f.taps, self.f.taps, *map(extent, fixed), *self.tiles, *map(extent, c.of.columns)]
@@ -421,7 +445,7 @@ class Rewrite:
         return z.tensor
 
     def outputs(self, sums: Tensor) -> None:
-        """v becomes the transform of the sums."""
+        """Rewrite v as the transform of the sums."""
         c, m, v = self.c, self.f.m, self.v
         fixed: list[Dim] = [value(s) for s in (*c.of.batch, *self.rows)]
         half = self.in_strip(self.tensor("z1", 0.1, f32, [m, *sums.shape[1:]]))
@@ -437,7 +461,8 @@ class Rewrite:
         v.body = piecewise(x % m, times(self.a, columns, self.machine.fma))
 
     def finish(self, places: Mapping[Symbol, Symbol]) -> None:
-        """In strips, what writes y becomes a statement of the strip. places: v's loops as those of the last statement."""
+        """If there are strips, replace the last statement by one that writes a strip's part of y. places: {v's loop: the last
+        statement's loop}."""
         q, c, m, last = self.strips, self.c, self.f.m, self.last
         if q is None:
             return
