@@ -1,4 +1,4 @@
-"""Where an array's numbers lie. numpy's own ways to ask take a microsecond or two, so the address is read where the object keeps it."""
+"""The address of an array's elements, read from the array object, because numpy's own ways take a microsecond or two."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Word = ctypes.c_size_t
 
 
 def _find_place() -> int | None:
-    """The offset in an array object of the pointer to its data: the one word that holds it in two arrays. None if that is not so."""
+    """Find the offset in an array object of the pointer to its data, by comparing two arrays. None if it can't be told."""
     if sys.implementation.name != "cpython":
         return None
     probes: list[Array] = [np.zeros(3), np.zeros((2, 5), np.uint8)]
@@ -32,7 +32,9 @@ _PLACE = _find_place()
 
 
 def quick_check(sizes: Sequence[int | None]) -> tuple[int, Callable[[Any], Any] | None, Any]:
-    """(rank, what picks the fixed sizes from a shape, those sizes), for a check that takes no loop. None: any size will do."""
+    """Prepare a check of a shape that needs no loop. -> (rank, a function that picks the fixed sizes from a shape, those sizes);
+    None stands for any size
+    """
     fixed = [axis for axis, size in enumerate(sizes) if size is not None]
     if not fixed:
         return len(sizes), None, None
@@ -41,5 +43,5 @@ def quick_check(sizes: Sequence[int | None]) -> tuple[int, Callable[[Any], Any] 
 
 
 def address_of(array: Array) -> int:
-    """The address of the first element."""
+    """Return the address of the first element."""
     return array.ctypes.data if _PLACE is None else _Word.from_address(id(array) + _PLACE).value

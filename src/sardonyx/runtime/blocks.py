@@ -1,8 +1,9 @@
-"""Blocks: the arrays of a program side by side, each on a cache line's boundary, as a file that is mapped.
+"""Blocks: files with the constants of a program, each array aligned to a cache line, which are mapped into memory.
 
-A sum of each part of each array is taken when a block is made, and again whenever one is mapped: at memory's speed, many times
-that of a cryptographic digest, and the pages are touched before the first run needs them. It finds what accidents do to a
-file: bits that flipped, pages that were never written before power failed. Malice is kept out by the folder's mode.
+Each block has a checksum, made of the sum of every PART of every array. It is compared whenever a block is mapped, which runs
+at memory bandwidth, many times faster than SHA-256, and touches the pages before the first run needs them. It detects
+accidents: flipped bits, or pages that were never written because power failed. Other users can't tamper with a block, because
+the cache folder is private.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from sardonyx.base.cache_line import LINE
 from sardonyx.runtime.cache import Cache
 from sardonyx.runtime.memory import Bytes
 
-PART = 1 << 20  # bytes of an array that share a sum
+PART = 1 << 20
+"""Bytes of an array that are summed into one word of the checksum."""
 KIND = "weights"
 
 
 def checksum(pieces: Sequence[Bytes]) -> str:
-    """Of these arrays in this order."""
+    """Return the checksum of these arrays, in this order."""
     total = hashlib.sha256()
     for piece in pieces:
         whole = piece.size // PART * PART
@@ -33,14 +35,14 @@ def checksum(pieces: Sequence[Bytes]) -> str:
 
 
 def put(cache: Cache, key: str, pieces: Sequence[Bytes]) -> None:
-    """Keep a block, if that is possible."""
+    """Store a block in the cache, if possible."""
     padded = [part for piece in pieces for part in (piece.data, bytes(-piece.size % LINE))]
     if any(padded):
         cache.put_block(KIND, key, padded)
 
 
 def mapped(cache: Cache, key: str, sizes: Sequence[int], expected: str) -> list[Bytes] | None:
-    """The arrays of a block, read-only, if it is there and has this checksum."""
+    """Map a block and return its arrays, read-only; None if it isn't in the cache or its checksum differs."""
     starts = [0]
     for size in sizes:
         starts.append(starts[-1] + -(-size // LINE) * LINE)

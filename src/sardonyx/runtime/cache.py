@@ -1,9 +1,10 @@
-"""The on-disk cache of compiled programs and kernels: private to the user, checked on reading, capped in size.
+"""The on-disk cache of compiled programs and kernels: private to the user, checked on reading, limited in size.
 
-Entries are read whole; blocks are mapped. A block's content is checked by whoever maps it, against what a checked entry says of it.
+An entry is read whole and verified by a SHA-256. A block is mapped; whoever maps it verifies it, by a checksum from a
+verified entry.
 
-Nothing here fails a caller: what can't be read, or fails its checks, is a miss, and what can't be written is not kept.
-`problem` tells why, for the debug dial.
+No method raises for a broken cache: an entry that can't be read or verified counts as missing, and one that can't be written
+is not stored. `problem` holds the reason, which is printed at the debug levels.
 """
 
 from __future__ import annotations
@@ -20,30 +21,40 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from sardonyx.runtime.mounts import is_remote
 
-CAPACITY = 4 << 30  # bytes
-ROOM_AFTER_EVICTION = 4  # an eviction frees one part in so many
-STALE_SECONDS = 3600.0  # a file written aside for longer than this was left by a writer that died
+CAPACITY = 4 << 30
+"""The most bytes of all entries together."""
+ROOM_AFTER_EVICTION = 4
+"""An eviction frees this fraction (1/4) of the capacity."""
+STALE_SECONDS = 3600.0
+"""Age after which a temporary file must be one whose writer has died."""
 
-_LAYOUT = "v1"  # names the folder of the entries
+_LAYOUT = "v1"  # the name of the entries' folder
 _MAGIC = b"SDXCACHE"
 _DIGEST_BYTES = 32
 _KIND = re.compile(r"[a-z0-9_]{1,32}")
-_ASIDE = "."  # files written aside begin with it
+_ASIDE = "."  # how names of temporary files begin
 
 
 class Cache:
-    """Entries by kind and key. Safe for any number of threads and processes at once: entries are written aside, renamed."""
+    """Stores entries by kind and key. Any number of threads and processes may use it at once: an entry is written to a temporary
+    file, then renamed.
+    """
 
     def __init__(self, directory: str | os.PathLike[str] | None, capacity: int = CAPACITY, problem: str | None = None) -> None:
-        """directory: made when the first entry is kept; None keeps nothing, `problem` says why. capacity: bytes of all entries."""
+        """Open a cache. It makes `directory` when the first entry is stored.
+
+        directory: None for a cache that stores nothing; `problem` then says why. capacity: the most bytes of all entries.
+        """
         self._folder = None if directory is None else os.path.join(os.path.abspath(directory), _LAYOUT)
         self.capacity = capacity
-        self._room: int | None = None  # bytes until the next eviction, as far as this process knows
+        self._room: int | None = None  # bytes that this process may write before it checks the total size
         self.problem = problem
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Cache:
-        """SARDONYX_CACHE: a directory, or `off`. Without it `sardonyx` in XDG_CACHE_HOME, or in ~/.cache."""
+        """Return the cache that SARDONYX_CACHE names (a directory, or `off`); without it `sardonyx` in XDG_CACHE_HOME, else in
+        ~/.cache.
+        """
         chosen = environment.get("SARDONYX_CACHE", "")
         if chosen == "off":
             return cls(None, problem="SARDONYX_CACHE is off")
@@ -61,11 +72,11 @@ class Cache:
 
     @property
     def folder(self) -> str | None:
-        """Where the entries lie; None if nothing is kept."""
+        """The folder of the entries; None if nothing is stored."""
         return self._folder
 
     def get(self, kind: str, key: str) -> bytes | None:
-        """The entry's data; None if there is none, or none that can be trusted."""
+        """Return an entry's data; None if there is no such entry, or if it is damaged."""
         name = _file_name(kind, key)
         if self._folder is None:
             return None
@@ -84,17 +95,17 @@ class Cache:
         return data
 
     def put(self, kind: str, key: str, data: bytes) -> None:
-        """Keep an entry, if that is possible; it replaces one of the same kind and key."""
+        """Store an entry, if possible. It replaces an entry with the same kind and key."""
         name = _file_name(kind, key)
         if self._folder is None:
             return
         self._put(self._folder, name, [_MAGIC, _digest(kind, key, data), data])
 
     def map_block(self, kind: str, key: str, size: int) -> mmap.mmap | None:
-        """A block's `size` bytes, mapped for reading; None if there is none of this size, or none that can be trusted.
+        """Map a block of `size` bytes for reading; None if there is none, it has another size, or it can't be trusted.
 
-        The memory is shared by all processes that map the block, and stays theirs if the entry is replaced or evicted. A block
-        on a file system of another machine is read instead.
+        All processes that map the block share the memory, which stays valid if the entry is replaced or evicted. A block on a
+        network file system is read into memory instead.
         """
         name = _file_name(kind, key)
         if self._folder is None:
@@ -109,7 +120,7 @@ class Cache:
             return None
 
     def put_block(self, kind: str, key: str, pieces: Sequence[bytes | memoryview]) -> None:
-        """Keep a block, its pieces one after the other, if that is possible."""
+        """Store a block, the concatenation of the pieces, if possible."""
         name = _file_name(kind, key)
         if self._folder is not None:
             self._put(self._folder, name, pieces)
@@ -129,7 +140,9 @@ class Cache:
 
     @contextlib.contextmanager
     def _opened_folder(self, path: str) -> Iterator[int]:
-        """A descriptor of the entries' folder. Raises OSError if there is none, or if others could have changed it."""
+        """Open the entries' folder; yield its descriptor. Raises OSError if there is none, or if other users may write to it or
+        read it.
+        """
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             status = os.fstat(folder)
@@ -142,9 +155,9 @@ class Cache:
             os.close(folder)
 
     def _make_room(self, folder: int, written: int) -> None:
-        """Count what was written, and evict what was used longest ago once the capacity is exceeded.
+        """Count the bytes written, and evict the least recently used entries once the capacity is exceeded.
 
-        Other processes write too, so the count is only good until it runs out; then the folder is looked at again.
+        Other processes write too, so when this process's budget is used up the folder is scanned again.
         """
         self._room = None if self._room is None else self._room - written
         if self._room is not None and self._room >= 0:
@@ -167,12 +180,14 @@ def _file_name(kind: str, key: str) -> str:
 
 
 def _digest(kind: str, key: str, data: bytes) -> bytes:
-    """Checksum of an entry, of its name too: an entry that was moved to another's place does not pass."""
+    """Return the SHA-256 over kind, key and data, so that an entry that was renamed to another key is rejected."""
     return hashlib.sha256(f"{kind}\0{len(key)}\0{key}\0".encode() + data).digest()
 
 
 def _read(folder: int, name: str, most: int) -> bytes:
-    """Content of a plain file of ours. Raises OSError for anything else. Marks it as used now."""
+    """Read a regular file of this user, and mark it as used now. Raises OSError for any other file, or one of more than `most`
+    bytes.
+    """
     with _opened(folder, name) as descriptor:
         size = os.fstat(descriptor).st_size
         if size > most:
@@ -182,7 +197,7 @@ def _read(folder: int, name: str, most: int) -> bytes:
 
 
 def _map(folder: int, name: str, size: int) -> mmap.mmap | None:
-    """A plain file of ours, of exactly this size, mapped. Raises OSError for anything else. Marks it as used now."""
+    """Map a regular file of this user, of exactly this size, and mark it as used now. Raises OSError for any other file."""
     with _opened(folder, name) as descriptor:
         status = os.fstat(descriptor)
         if status.st_size != size:
@@ -191,12 +206,12 @@ def _map(folder: int, name: str, size: int) -> mmap.mmap | None:
             return _copied(descriptor, size)
         try:
             return mmap.mmap(descriptor, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
-        except ValueError as error:  # it was cut since
+        except ValueError as error:  # the file has become shorter
             raise OSError(str(error)) from error
 
 
 def _copied(descriptor: int, size: int) -> mmap.mmap:
-    """The file's bytes in memory of our own. Raises OSError if there are fewer."""
+    """Read the file's bytes into anonymous memory. Raises OSError if it is shorter."""
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with memoryview(memory) as view, open(descriptor, "rb", closefd=False) as file:
         if file.readinto(view) != size:
@@ -206,13 +221,13 @@ def _copied(descriptor: int, size: int) -> mmap.mmap:
 
 @contextlib.contextmanager
 def _opened(folder: int, name: str) -> Iterator[int]:
-    """A descriptor of a plain file of ours. Raises OSError for anything else. Marks it as used now."""
+    """Open a regular file of this user and mark it as used now; yield its descriptor. Raises OSError for any other file."""
     descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
             raise PermissionError(f"{name} is not a file of this user")
-        with contextlib.suppress(OSError):  # a read-only disk
+        with contextlib.suppress(OSError):  # the disk is read-only
             os.utime(descriptor)
         yield descriptor
     finally:
@@ -220,7 +235,7 @@ def _opened(folder: int, name: str) -> Iterator[int]:
 
 
 def _write(folder: int, name: str, pieces: Sequence[bytes | memoryview]) -> None:
-    """Write aside, then rename: a reader sees the old entry, the new one or none, never half of one."""
+    """Write a temporary file, then rename it: a reader sees the old entry, the new one or none, never a part of one."""
     aside = f"{_ASIDE}{name}.{os.urandom(8).hex()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     descriptor = os.open(aside, flags, 0o600, dir_fd=folder)
@@ -235,7 +250,7 @@ def _write(folder: int, name: str, pieces: Sequence[bytes | memoryview]) -> None
 
 
 def _entries(folder: int) -> list[tuple[int, int, str]]:
-    """(time of last use, size, name) of all entries, and of the files of writers that died, as if never used."""
+    """Return (time of last use, size, name) of all entries; temporary files that a dead writer has left count as never used."""
     entries = []
     now = time.time()
     with os.scandir(folder) as files:
@@ -256,5 +271,5 @@ def _remove(folder: int, name: str) -> None:
 
 @functools.cache
 def shared_cache() -> Cache:
-    """The user's cache, as the environment said when it was first asked for."""
+    """Return the user's cache, as the environment named it at the first call."""
     return Cache.from_environment()

@@ -1,4 +1,4 @@
-"""The data caches of one core, as the system describes them."""
+"""Sizes of the data caches of one core, as the system reports them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 SYSFS = "/sys/devices/system/cpu/cpu0/cache"
-"""Linux: a folder index0, index1, ... for each cache of the first core, with files level, type, size and ways_of_associativity.
-See Documentation/ABI/testing/sysfs-devices-system-cpu in Linux's sources."""
+"""Linux's description of the first core's caches: folders index0, index1, ... with files level, type, size and
+ways_of_associativity. See Documentation/ABI/testing/sysfs-devices-system-cpu in Linux's sources.
+"""
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 LEAST, MOST = 4 << 10, 4 << 30
-"""Bytes that a cache can have; a virtual machine may report others."""
+"""The range of plausible sizes in bytes; a virtual machine may report others."""
 MOST_WAYS = 64
 
 
 class Caches(NamedTuple):
-    """Bytes of a core's first, second and last cache; how many ways the first has. The defaults are a server core's of 2023."""
+    """Bytes of a core's L1, L2 and last-level cache, and the associativity of L1. The defaults are those of a server core of
+    2023.
+    """
 
     l1: int = 48 << 10
     ways: int = 12
@@ -27,9 +30,9 @@ class Caches(NamedTuple):
 
 @functools.cache
 def caches(folder: str = SYSFS) -> Caches:
-    """The caches that the system reports; the default of each one that it does not report, or not plausibly.
+    """Return the caches that the system reports, and defaults for those that it doesn't report or reports implausibly.
 
-    folder: where Linux's files are found; another place in tests.
+    folder: where Linux's files are; tests pass another one.
     """
     told: dict[str, int] = {}
     for index in sorted(Path(folder).glob("index*")) if os.path.isdir(folder) else ():
@@ -40,19 +43,19 @@ def caches(folder: str = SYSFS) -> Caches:
         if level == "1" and ways.isdigit() and 0 < int(ways) <= MOST_WAYS:
             told["ways"] = int(ways)
     if "l3" not in told and "l2" in told:
-        told["l3"] = told["l2"]  # the second is the last one
+        told["l3"] = told["l2"]  # L2 is the last-level cache
     return Caches(**told)
 
 
 def _bytes(size: str) -> int | None:
-    """The number of bytes that "48K" stands for; None where it stands for no cache's."""
+    """Parse a size such as "48K"; None if it isn't plausible."""
     number, unit = (size[:-1], UNITS[size[-1]]) if size[-1:] in UNITS else (size, 1)
     found = int(number) * unit if number.isdigit() else 0
     return found if LEAST <= found <= MOST else None
 
 
 def _text(path: Path) -> str:
-    """The file's text without spaces around it; empty where it can't be read."""
+    """Return a file's text, stripped; empty if it can't be read."""
     try:
         return path.read_text(encoding="ascii", errors="replace").strip()
     except OSError:

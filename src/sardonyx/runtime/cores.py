@@ -1,4 +1,4 @@
-"""How many processors this process may use: its affinity, and the quota of its control groups."""
+"""How many cores this process may use: its affinity, and the CPU quota of its control groups."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class _Mount(NamedTuple):
-    """A mounted hierarchy of control groups: `root` of the hierarchy lies at `point`."""
+    """A mounted hierarchy of control groups: its path `root` is mounted at `point`."""
 
     is_v2: bool
     root: str
@@ -18,9 +18,10 @@ class _Mount(NamedTuple):
 
 
 def available_cores(files: str | os.PathLike[str] = "/") -> int:
-    """Processors in this process's affinity, or what the tightest quota of a control group allows, rounded up.
+    """Return the number of cores in this process's affinity, or the tightest CPU quota of its control groups, rounded up, if
+    that is less.
 
-    files: where the system's /proc and the mount points it names are found; another place in tests.
+    files: the root of /proc and of the mount points that it names; tests pass another one.
     """
     quota = min(_quotas(os.fspath(files)), default=None)
     allowed = _affinity()
@@ -34,7 +35,7 @@ def _affinity() -> int:
 
 
 def _quotas(files: str) -> Iterator[float]:
-    """Processors that each control group of this process allows, from its own to the outermost that we can see."""
+    """Yield the quota, in cores, of each control group of this process, from its own to the outermost visible one."""
     memberships = [line.split(":", 2) for line in _lines(files, "proc/self/cgroup")]
     for mount in _mounts(files):
         for number, controllers, group in memberships:
@@ -44,7 +45,7 @@ def _quotas(files: str) -> Iterator[float]:
 
 
 def _mounts(files: str) -> Iterator[_Mount]:
-    """Mounted hierarchies that govern the processor. See proc(5), /proc/pid/mountinfo."""
+    """Yield the mounted hierarchies that have a CPU controller. See proc(5), /proc/pid/mountinfo."""
     for line in _lines(files, "proc/self/mountinfo"):
         before, _, after = line.partition(" - ")
         fields, (kind, _, options) = before.split(), [*after.split(), "", "", ""][:3]
@@ -53,7 +54,9 @@ def _mounts(files: str) -> Iterator[_Mount]:
 
 
 def _folders(mount: _Mount, group: str) -> Iterator[str]:
-    """Folders of the group and of those around it, up to the mount point; that alone if the group lies elsewhere."""
+    """Yield the folders of the group and of its ancestors, up to the mount point; only the mount point if the group lies
+    elsewhere.
+    """
     inner = posixpath.relpath(group, mount.root)
     parts = [] if inner.split("/")[0] in (".", "..") else inner.split("/")
     for count in range(len(parts), -1, -1):
@@ -61,7 +64,7 @@ def _folders(mount: _Mount, group: str) -> Iterator[str]:
 
 
 def _quota(files: str, folder: str, is_v2: bool) -> Iterator[float]:
-    """Quota divided by period, where a quota is set."""
+    """Yield quota divided by period, if a quota is set."""
     if is_v2:
         words = " ".join(_lines(files, f"{folder}/cpu.max")).split()
     else:
@@ -71,7 +74,7 @@ def _quota(files: str, folder: str, is_v2: bool) -> Iterator[float]:
 
 
 def _lines(files: str, name: str) -> list[str]:
-    """Lines of a file; none where there is no such file or it may not be read."""
+    """Return the lines of a file; none if it doesn't exist or may not be read."""
     try:
         with open(os.path.join(files, name), "rb") as file:
             return file.read().decode(errors="replace").splitlines()

@@ -1,4 +1,5 @@
-"""Digests of content: a tree of SHA-256, its leaves hashed by several threads, and files that need not be read again.
+"""Digests of a model's content: a tree of SHA-256 whose leaves are hashed by several threads. The digests of large files are
+cached.
 
 digest = sha256(sha256(leaf 0) ... sha256(leaf n) size),  leaves of LEAF bytes
 """
@@ -16,10 +17,10 @@ from sardonyx.runtime.cores import available_cores
 from sardonyx.runtime.safe_open import Identity, identity_of
 
 LEAF = 4 << 20
-PIECE = 256 << 10  # read at a time: stays in the cache of the core that hashes it
+PIECE = 256 << 10  # bytes per read, which stay in the core's cache while they are hashed
 MOST_THREADS = 16
-REMEMBERED = 1 << 20  # a smaller file is hashed anew each time: that costs no more than remembering it
-SETTLED_SECONDS = 3.0  # file systems tell times apart by up to 2 s
+REMEMBERED = 1 << 20  # bytes; a smaller file is hashed each time, which costs no more than the cache
+SETTLED_SECONDS = 3.0  # more than the resolution of a file's times, up to 2 s
 
 KIND = "digest"
 
@@ -27,16 +28,17 @@ Leaf = Callable[[int, int], bytes]  # (start, end) -> its SHA-256
 
 
 def digest_bytes(data: bytes) -> str:
-    """Of bytes."""
+    """Return the digest of bytes."""
     view = memoryview(data)
     return _tree(len(data), lambda start, end: hashlib.sha256(view[start:end]).digest())
 
 
 def digest_file(descriptor: int, cache: Cache | None = None) -> tuple[str, Identity]:
-    """Of an open file's content, and which file that was. Raises OSError if it can't be read, or changes meanwhile.
+    """Return the digest of an open file's content, and the file's identity. Raises OSError if it can't be read, or changes
+    meanwhile.
 
-    The cache remembers the digest of a large file by the file's identity: device, inode, size, and both times. A file is only
-    remembered if it was last changed some seconds before it was read, so that any later change gives it another time.
+    The cache keeps the digest of a large file under the file's identity: device, inode, size and both times. A file is only
+    cached if it was last changed some seconds before it was read, so that any later change gives it another time.
     """
     identity = identity_of(descriptor)
     age = time.time() - max(identity.modified, identity.changed) / 1e9
@@ -65,7 +67,7 @@ def _leaf_of_file(descriptor: int, start: int, end: int) -> bytes:
 
 
 def _tree(size: int, leaf: Leaf) -> str:
-    """The digest of `size` bytes. Raises whatever `leaf` raises."""
+    """Return the digest of `size` bytes. Raises whatever `leaf` raises."""
     starts = range(0, size, LEAF)
     leaves = [b""] * len(starts)
     errors: list[BaseException] = []

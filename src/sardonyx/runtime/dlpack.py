@@ -1,6 +1,7 @@
-"""DLPack, by which libraries hand each other tensors without a copy, for all dtypes: numpy's own covers those that numpy has.
+"""DLPack, the protocol by which libraries exchange tensors without a copy, for all dtypes, including those that numpy lacks.
 
-A capsule with a dtype that numpy does not know is one of numpy's for unsigned words of the same width, with the dtype in it changed.
+A capsule with a dtype that numpy lacks is numpy's capsule for unsigned words of the same width, with the dtype in it
+replaced.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ CPU = 1
 NAME = b"dltensor"
 _FLOAT8 = {"f8e4m3fn": 10, "f8e4m3fnuz": 11, "f8e5m2": 12, "f8e5m2fnuz": 13, "f8e8m0": 14}
 _CODES = {"bf16": 4, **_FLOAT8}
-"""DLPack's numbers for kinds of elements that numpy does not have."""
+"""DLPack's type codes of dtypes that numpy lacks."""
 
 
 class _Tensor(ctypes.Structure):
-    """DLTensor."""
+    """The struct DLTensor."""
 
     _fields_ = (
         ("data", ctypes.c_void_p),
@@ -38,7 +39,7 @@ class _Tensor(ctypes.Structure):
 
 
 class _Capsule:
-    """A capsule as an object that numpy takes one from."""
+    """An object from which numpy.from_dlpack takes a capsule."""
 
     def __init__(self, capsule: Any) -> None:
         self._capsule = capsule
@@ -51,9 +52,9 @@ class _Capsule:
 
 
 def export(array: Array) -> Any:
-    """A capsule with the array's memory; the array stays as long as the capsule, or who has taken it.
+    """Return a capsule that shares the array's memory; the memory lives as long as the capsule or its consumer.
 
-    Raises RuntimeError for dtypes that DLPack has no number for, or that lie packed there, and for memory that may not be written.
+    Raises RuntimeError for dtypes that DLPack has no code for or stores packed, and for read-only memory.
     """
     dtype = dtypes.from_numpy(array.dtype)
     if not array.flags.writeable:
@@ -69,9 +70,10 @@ def export(array: Array) -> Any:
 
 
 def take(capsule: Any) -> Array:
-    """The array in a capsule, which is used up, without a copy; it may be written.
+    """Consume a capsule and return its tensor as a writable array, without a copy.
 
-    Raises TypeError for what is no capsule or has been used, RuntimeError for another device's memory, and dtypes or strides that we don't have.
+    Raises TypeError for an object that is no capsule or has been consumed, RuntimeError for memory of another device and for
+    unsupported dtypes or strides.
     """
     if not _is_valid(capsule):
         raise TypeError("from_dlpack expected a valid DLPack capsule named 'dltensor'")
@@ -94,7 +96,7 @@ def take(capsule: Any) -> Array:
 
 
 def at_address(address: int, shape: tuple[int, ...], dtype: np.dtype[Any], owner: Any = None) -> Array:
-    """The array in memory that somebody else owns. owner: is kept as long as the array."""
+    """Return an array over memory that somebody else owns. owner: an object that is kept alive as long as the array."""
     count = int(np.prod(shape, dtype=np.int64))
     if count == 0:
         return np.empty(shape, dtype)

@@ -1,9 +1,9 @@
-"""The state of random operators: two words that each run of a program is given, after its other inputs.
+"""The state of random operators: two words that each run of a program gets after its other inputs.
 
-    state[0]    of nodes with a seed: decided by which run it is; a new session repeats the sequence
-    state[1]    of the others: also by the program, which `set_seed` decides; without that it is drawn from the system
+    state[0]    for nodes with a seed: depends on the number of the run alone, so a new session repeats the sequence
+    state[1]    for other nodes: depends also on the program's seed, from `set_seed`, or else from the operating system
 
-Runs are counted as they begin, by an operation that no other thread can come between.
+Runs are numbered by an atomic counter when they begin.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import numpy as np
 from sardonyx.runtime.arrays import Array
 
 STATE = "@draws"
-"""The input's name; no value of a model has it."""
+"""Name of the input that holds the state; no value of a model has this name."""
 WORD, LONG = 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF
 
 _seeded: tuple[int, itertools.count[int]] | None = None
 
 
 def set_seed(seed: int) -> None:
-    """Fixes what nodes without a seed draw in sessions that are made from now on, each by its place among them. Raises TypeError for
-    what is no int."""
+    """Fix what nodes without a seed draw in sessions that are made from now on; each session's seed follows from its number.
+    Raises TypeError unless `seed` is an int.
+    """
     global _seeded
     if not isinstance(seed, int):
         raise TypeError(f"a seed is an int, not {type(seed).__name__}")
@@ -32,7 +33,7 @@ def set_seed(seed: int) -> None:
 
 
 def mixed(*numbers: int) -> int:
-    """64 bits that all bits of the numbers decide (SplitMix64)."""
+    """Hash the numbers to 64 bits (SplitMix64)."""
     total = 0
     for number in numbers:
         total = (total + number + 0x9E3779B97F4A7C15) & LONG
@@ -43,7 +44,7 @@ def mixed(*numbers: int) -> int:
 
 
 class Draws:
-    """The states of a program's runs."""
+    """Provides the random state of a program's runs."""
 
     def __init__(self) -> None:
         seeded = _seeded
@@ -51,6 +52,6 @@ class Draws:
         self._runs = itertools.count()
 
     def next(self) -> Array:
-        """u32[2], of the run that begins now."""
+        """Return the state, u32[2], of the run that begins now."""
         run = next(self._runs)
         return np.array([mixed(run) & WORD, mixed(self._own, run) & WORD], np.uint32)

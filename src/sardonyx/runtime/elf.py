@@ -1,4 +1,4 @@
-"""Reading relocatable ELF64 objects, little endian, as LLVM writes them. Damaged ones raise ImageError."""
+"""Reads relocatable ELF64 objects (little endian), as LLVM writes them. Raises ImageError for damaged ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sardonyx.runtime.image import ImageError
 
 MACHINES = {62: "x86_64", 183: "aarch64"}
-WRITE, ALLOC, EXECUTE, TLS = 0x1, 0x2, 0x4, 0x400  # section flags
+WRITE, ALLOC, EXECUTE, TLS = 0x1, 0x2, 0x4, 0x400  # flags of a section
 UNDEFINED, FIRST_RESERVED, ABSOLUTE, COMMON = 0, 0xFF00, 0xFFF1, 0xFFF2  # section indices of symbols
 LOCAL, WEAK = 0, 2  # symbol bindings
 MOST_ALIGNMENT = 4096
@@ -17,7 +17,7 @@ _SYMBOL_TABLE, _RELA, _NOTE, _NOBITS, _REL, _UNWIND = 2, 4, 7, 8, 9, 0x70000001 
 _RELOCATABLE = 1
 _IDENTITY = b"\x7fELF\x02\x01\x01"  # 64 bits, little endian, version 1
 _IDENTITY_BYTES = 16
-_FILE = struct.Struct("<HHIQQQIHHHHHH")  # what follows the identity
+_FILE = struct.Struct("<HHIQQQIHHHHHH")  # the rest of the file header
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
 _RELOCATION = struct.Struct("<QQq")
@@ -25,7 +25,7 @@ _RELOCATION = struct.Struct("<QQq")
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A section's header and, where the file holds it, its content."""
+    """A section's header, and its content if the file holds it."""
 
     name: str
     kind: int
@@ -38,12 +38,12 @@ class Section:
 
     @property
     def is_placed(self) -> bool:
-        """Does it belong in memory? Unwind tables and notes are left out: nothing unwinds through compiled code."""
+        """Does the section belong into memory? Unwind tables and notes don't, since nothing unwinds through compiled code."""
         return bool(self.flags & ALLOC) and self.kind not in (_NOTE, _UNWIND) and self.name != ".eh_frame"
 
     @property
     def is_code(self) -> bool:
-        """Is it to be executable? As with linkers, whatever is called .text goes there."""
+        """Must the section be executable? As in linkers, every section called .text is."""
         return bool(self.flags & EXECUTE) or self.name == ".text" or self.name.startswith(".text.")
 
     @property
@@ -63,7 +63,7 @@ class Symbol:
 
 @dataclass(frozen=True, slots=True)
 class Relocation:
-    """Put the address of a symbol, plus the addend, into `section` at `offset`, in the way of `kind`."""
+    """Store the address of a symbol plus the addend into `section` at `offset`, in the way that `kind` says."""
 
     section: int
     offset: int
@@ -74,7 +74,7 @@ class Relocation:
 
 @dataclass(frozen=True, slots=True)
 class ElfObject:
-    """A relocatable object, its indices checked."""
+    """A relocatable object whose indices have been checked."""
 
     arch: str
     sections: tuple[Section, ...]
@@ -83,7 +83,7 @@ class ElfObject:
 
 
 def parse(data: bytes) -> ElfObject:
-    """Read an object. Raises ImageError if it is none, is damaged, or is of a processor we don't link for."""
+    """Parse an object. Raises ImageError if it isn't one, is damaged, or is for a processor that the linker doesn't know."""
     kind, machine, _, _, _, table, _, _, _, _, entry, count, names = _unpack(_FILE, data, _IDENTITY_BYTES)
     if not data.startswith(_IDENTITY) or kind != _RELOCATABLE:
         raise ImageError("not a relocatable ELF64 object")

@@ -1,4 +1,4 @@
-"""A compiled program and its runs: feeds in, one native call a segment, outputs out. numpy and ctypes only."""
+"""Runs a compiled program: inputs in, one native call per segment, outputs out. Needs only numpy and ctypes."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from sardonyx.runtime.replay import Replay, is_plain
 from sardonyx.runtime.steps import Row, table
 from sardonyx.runtime.team import Team
 
-Size = int  # a fixed size; a negative one -1 - slot is read from that slot of the context
-Placed = tuple[Array, Array]  # slots, and the offset in an arena of each one's address
-Make = Callable[[Sequence[int], np.dtype[Any]], Array]  # an array of this shape and dtype, its content undefined
+Size = int  # a fixed size; a negative number -1 - slot stands for the size in that slot of the context
+Placed = tuple[Array, Array]  # slots, and the offset in an arena of the address that each slot holds
+Make = Callable[[Sequence[int], np.dtype[Any]], Array]  # allocates an array of this shape and dtype
 
 
 class Port(NamedTuple):
-    """An input or output: its name, dtype, shape (see Size), and the slot for its address."""
+    """An input or output: its name, dtype, shape (see Size), and the slot that holds its address."""
 
     name: str
     dtype: DType
@@ -44,7 +44,7 @@ class Port(NamedTuple):
 
 
 class Readback(NamedTuple):
-    """A size that data decide: slot <- element `position` of the tensor whose address is in `source`."""
+    """A size that depends on data: `slot` gets element `position` of the tensor whose address is in slot `source`."""
 
     slot: int
     source: int
@@ -53,13 +53,15 @@ class Readback(NamedTuple):
 
 
 class SegmentSpec(NamedTuple):
-    """Before the segment: read the readbacks, then plan_sizes, arena, plan_addresses. outputs: those whose sizes are known by then.
+    """A part of a program whose sizes are all known before it begins.
 
-    steps: see runtime.steps. placed: (slot, offset): where the address of a place in the arena stands.
+    Before it runs, the runtime reads the readbacks, computes its sizes, provides its arena and computes the addresses.
+    outputs: the numbers of the program's outputs whose sizes are known then. steps: see runtime.steps. placed: (slot,
+    offset): the slot holds the address at this offset in the arena.
     """
 
     readbacks: tuple[Readback, ...]
-    arena_slot: int  # the arena's address; its size in bytes is written to the slot after it
+    arena_slot: int  # holds the arena's address; the next slot holds its size in bytes
     outputs: tuple[int, ...]
     requirements: tuple[Condition, ...]
     steps: tuple[Row, ...]
@@ -67,9 +69,10 @@ class SegmentSpec(NamedTuple):
 
 
 class Condition(NamedTuple):
-    """slot's number (written by plan_sizes) must be zero, or not negative; else the run fails with the message.
+    """A condition on a computed number: slot's number must be zero (`zero`), or else not negative; if not, the run fails with
+    the message.
 
-    sizes: what stands in the message's fields {0}, {1}, ... named: it says that axes with one name have one size.
+    sizes: the values of the message's fields {0}, {1}, ... named: the condition says that axes with one name have one size.
     """
 
     slot: int
@@ -79,16 +82,17 @@ class Condition(NamedTuple):
     named: bool = False
 
     def error(self, slots: Sequence[int]) -> Exception:
-        """What a run raises that does not fulfil it."""
+        """Return the exception that a run raises if the condition doesn't hold."""
         text = self.message.format(*(n if n >= 0 else slots[-1 - n] for n in self.sizes))
         return NamesDiffer(text) if self.named else Fail(text)
 
 
 class ProgramSpec(NamedTuple):
-    """What the runtime must know of a program. sizes: (slot, input, axis): where a size is read off.
-    constants: (slot, constant): where the address of a constant stands. fixed: (slot, number).
+    """What the runtime must know of a program.
 
-    calls: for each call id the names of the ONNX nodes and the messages of its checks. kernels: names, as the steps number them.
+    slots: slots of the context. sizes: (slot, input, axis): the slot gets the size of an input's axis. constants: (slot,
+    constant): the slot gets a constant's address. fixed: (slot, number). calls: for each call id, the names of the ONNX nodes
+    and the messages of its checks. kernels: names, in the order in which steps number them.
     """
 
     slots: int
@@ -100,24 +104,25 @@ class ProgramSpec(NamedTuple):
     segments: tuple[SegmentSpec, ...]
     calls: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
     kernels: tuple[str, ...]
-    ticks: int = 0  # the first of the slots where a program that is timed adds up each call's cycles
+    ticks: int = 0  # the first of the slots that add up each call's cycles, in a program that is timed
 
 
 PATIENCE = 1e-3
-"""Seconds that a run waits for a worker to leave an earlier one, before it takes memory of its own."""
+"""Seconds for which a run waits until a worker leaves an earlier run's context, before it allocates another context."""
 KEPT_BYTES = 1 << 16
-"""An arena of at most so much stays with its context from run to run."""
+"""The most bytes of an arena that stays with its context from run to run."""
 
 
 class Context:
-    """The slots of one run at a time, and its arenas: small ones of its own, large ones that it has borrowed.
+    """The memory of one run at a time: its slots, small arenas of its own, and large arenas that it borrows.
 
-    room: bytes of its own that the address in a slot leads to. placed: of an arena's slot, see Program. replay: repeats the last
-    run, if that is possible, on so many `threads`; it writes outputs made so, and needs `large` arenas (slot, bytes, pool).
-    stop_word: that a run reads, kept until no worker is in the run any more. ends_early: do slots say what ends a run early?
-    shares_work: has the run that `replay` repeats enough work for several threads? claims: words of what threads take, see
-    codegen.tickets. process: whose workers may be inside. constants: whose addresses are in slots; a run that is under way when its
-    program is closed still reads them.
+    room: {slot: bytes of its own arena in it}. placed: for each arena's slot, see Program.
+    replay: the function that repeats the last run on `threads` threads, if that is possible. It needs the `large` arenas
+    (slot, bytes, pool) and writes the `outputs` (how to allocate, shape, dtype).
+    shares_work: has the run that `replay` repeats enough work for several threads?
+    stop_word: the word that a run polls, kept alive until every worker has left. ends_early: is there a stop word or a deadline?
+    claims: the claim words of codegen.tickets. process: the process whose workers may be inside.
+    constants: kept alive, because a run may still read them after its program is closed.
     """
 
     __slots__ = (
@@ -173,7 +178,9 @@ class Context:
         self.await_leaving()
 
     def provide(self, slot: int, size: int, pool: ArenaPool) -> None:
-        """Puts the address of an arena of this size, which is there until the run ends, into the slot. Raises Fail without memory."""
+        """Provide an arena of this size until the run ends, and put its address into the slot. Raises Fail if there is no
+        memory.
+        """
         if size <= KEPT_BYTES:
             self.own[slot] = memory = allocate(size)
             self.room[slot] = size
@@ -189,26 +196,26 @@ class Context:
         self.settle(slot, arena.address)
 
     def seat(self, threads: int) -> None:
-        """Gives each thread of a run a word for its share of a call, and all of them one for what one of them does."""
+        """Allot claim words for this many threads: one per thread's range, and one for groups."""
         if self.claims.size < (1 + threads) * abi.CLAIM_BYTES:
             self.claims = allocate((1 + threads) * abi.CLAIM_BYTES)
             self.claims[:] = 0
             self.slots[abi.CLAIMS] = address_of(self.claims)
 
     def end_by(self, run: RunContext) -> None:
-        """What ends the run that comes next early. No worker may be inside."""
+        """Set what may end the next run early: the run's stop word and deadline. No worker may be inside."""
         self.stop_word = run.options.stop_word if run.options is not None else None
         self.ends_early = self.stop_word is not None or run.deadline != 0
         self.slots[abi.STOP_WORD] = self.stop_word.buffer_info()[0] if self.stop_word is not None else 0
         self.slots[abi.STOP_DEADLINE] = run.deadline
 
     def await_leaving(self) -> None:
-        """Returns when no worker is inside any more. In a forked child, none of its parent's will leave, or do anything."""
+        """Wait until no worker is inside. In a forked child the parent's workers don't exist, so it doesn't wait."""
         while self.slots[abi.INSIDE] and os.getpid() == self.process:
             time.sleep(0)
 
     def settle(self, slot: int, address: int) -> None:
-        """Puts an arena's address into its slot, and those of places in it into theirs."""
+        """Put an arena's address into its slot, and the addresses of the places in it into theirs."""
         if self.slots[slot] == address:
             return
         self.slots[slot] = address
@@ -217,13 +224,14 @@ class Context:
             self.numbers[places] = offsets + address
 
     def give_back(self) -> None:
+        """Return the borrowed arenas to their pools."""
         for _, pool, arena in self.borrowed:
             pool.give_back(arena)
         self.borrowed.clear()
 
 
 class Output(NamedTuple):
-    """A port that is written, as a run looks at it. shape: where all sizes are fixed."""
+    """What a run needs to know of an output. shape: its shape if all sizes are fixed, else None."""
 
     name: str
     slot: int
@@ -238,9 +246,10 @@ class Output(NamedTuple):
 
 
 class Program:
-    """A placed program with its constants. `run` may be called from several threads at once.
+    """A program placed in memory, with its constants. Several threads may call `run` at once.
 
-    tables: each segment's steps. placed: for the slot of an arena's address the slots and offsets of the addresses inside.
+    tables: the step table of each segment. placed: {slot of an arena's address: (slots, offsets) of the addresses inside}.
+    repeatable: may a run be replayed (one segment, and no sizes that depend on data)? idle: contexts that no run uses.
     """
 
     def __init__(self, spec: ProgramSpec, image: Image, team: Team, constants: Sequence[Array]) -> None:
@@ -265,17 +274,18 @@ class Program:
         self.empty: list[Make] = [memory.empty for memory in self.memory]
         self.idle: list[Context] = []
         self.closed = False
-        weakref.finalize(self, leave, self.idle)  # a worker that comes late still reads steps and contexts
+        weakref.finalize(self, leave, self.idle)  # a late worker may still read steps and contexts
 
     def run(
         self, feeds: Sequence[Array], threads: int, run: RunContext = QUIET, into: Sequence[Array | None] | None = None
     ) -> list[Array]:
-        """The outputs. feeds: C-contiguous arrays of the inputs' dtypes and ranks. into: arrays in which outputs are written; None: a new one.
+        """Run the program and return its outputs.
 
-        Raises Fail or InvalidArgument naming the node, InvalidArgument if the program is closed, Fail if `run` ends it early, and what a
-        signal's handler raises meanwhile.
+        feeds: C-contiguous arrays with the inputs' dtypes and ranks. into: arrays to write outputs to; None for a new array.
+        Raises Fail or InvalidArgument naming the node, InvalidArgument if the program is closed, Fail if `run` ends it early,
+        and what a signal handler raises meanwhile.
         """
-        constants = self.constants  # taken before `closed` is asked: then they are there
+        constants = self.constants  # read before `closed`, which is set before constants are dropped
         if self.closed:
             raise InvalidArgument(CLOSED)
         context = self.free() or Context(self.spec, constants, self.placed, self.team.should_stop)
@@ -285,7 +295,7 @@ class Program:
             self.put_back(context)
 
     def put_back(self, context: Context) -> None:
-        """Ends a run's use of a context: the next run has it, unless the program has been closed meanwhile."""
+        """Return a context after a run, for the next run to use; it is freed if the program has been closed meanwhile."""
         if context.borrowed:
             context.give_back()
         self.idle.append(context)
@@ -293,7 +303,7 @@ class Program:
             self.idle.clear()
 
     def free(self) -> Context | None:
-        """A context of an earlier run in which no worker is any more, if there is one."""
+        """Take a context of an earlier run that no worker is inside any more; None if there is none."""
         for _ in range(len(self.idle)):
             try:
                 context = self.idle.pop()
@@ -305,7 +315,7 @@ class Program:
         return None
 
     def soon_free(self) -> Context | None:
-        """The same, after a while: a further context takes memory that nobody has touched."""
+        """Like `free`, but wait up to PATIENCE: another context would mean fresh memory and page faults."""
         end = time.monotonic() + PATIENCE
         while self.idle and time.monotonic() < end:
             time.sleep(0)
@@ -314,9 +324,11 @@ class Program:
         return None
 
     def replay(self, feeds: list[Any], threads: int, into: Sequence[Array | None] | None = None) -> list[Array] | None:
-        """The outputs, if a run before had inputs like these, in dtype and shape; None if it had not, or that can't be told.
+        """Repeat an earlier run with inputs of the same dtypes and shapes, and return its outputs; None if there was no such
+        run, or if that can't be told.
 
-        feeds: any objects. Raises Fail or InvalidArgument as `run` does. The smallest models run for as long as these lines take.
+        feeds: any objects; the native function checks them. Raises Fail or InvalidArgument as `run` does. For the smallest
+        models these lines are most of the run's time.
         """
         context = self.free() or self.soon_free()
         if context is None:
@@ -335,7 +347,7 @@ class Program:
     def replay_in(
         self, context: Context, feeds: list[Any], replay: Replay, into: Sequence[Array | None] | None = None
     ) -> list[Array] | None:
-        """See `replay`."""
+        """Provide the context's arenas and outputs and call its replay function; see `replay`."""
         try:
             for slot, size, pool in context.large:
                 context.provide(slot, size, pool)
@@ -345,7 +357,7 @@ class Program:
                 outputs = []
                 for x, (empty, shape, dtype) in zip(into, context.outputs, strict=True):
                     if x is not None and (x.shape != shape or x.dtype != dtype):
-                        return None  # `run` finds the outputs' sizes, and tells of them
+                        return None  # `run` computes the sizes of outputs, and raises with them
                     outputs.append(empty(shape, dtype) if x is None else x)
         except (Fail, MemoryError, ValueError):
             return None
@@ -355,7 +367,7 @@ class Program:
         return outputs if done == abi.DONE else None
 
     def record_replay(self, context: Context, feeds: Sequence[Array], outputs: Sequence[Array], threads: int) -> None:
-        """Lets the context repeat the run that it has just done, where nothing but addresses will differ."""
+        """Store in the context how to repeat the run that it has just done, if only addresses will differ next time."""
         if not all(is_plain(x) and x.dtype == port.dtype.numpy for x, port in zip(feeds, self.spec.inputs, strict=True)):
             return
         inputs = list(zip(self.feeds, feeds, strict=True))
@@ -369,7 +381,7 @@ class Program:
         context.large = [(slot, arena.needed, pool) for slot, pool, arena in context.borrowed]
 
     def close(self) -> None:
-        """Refuses runs from now on, and gives back arenas and constants: what runs under way hold, when they end."""
+        """Refuse further runs and free arenas and constants. Runs under way keep theirs until they end."""
         self.closed = True
         leave(self.idle)
         for pool in (*self.arenas, self.scratch):
@@ -387,6 +399,9 @@ class Program:
         run: RunContext,
         into: Sequence[Array | None] | None = None,
     ) -> list[Array]:
+        """Run the program in a context: for each segment compute its sizes, provide memory, compute addresses, and execute its
+        steps.
+        """
         slots, room = context.slots, context.room
         context.replay = None
         context.seat(threads)
@@ -411,7 +426,7 @@ class Program:
                 make = self.empty[o] if given is None else functools.partial(fitting, self.outputs[o].name, given)
                 outputs[o] = self.output(slots, self.outputs[o], make)
             self.plans[i](context.address)
-            if slots[abi.STATUS]:  # no kernel may see an address that is wrong
+            if slots[abi.STATUS]:  # no kernel may see a wrong address
                 self.check(context)
             slots[abi.STEPS] = self.steps[i]
             self.team.walk(context.address, threads if slots[abi.WORK] > abi.LITTLE else 1)
@@ -422,8 +437,10 @@ class Program:
         return outputs
 
     def size(self, context: Context, i: int, segment: SegmentSpec) -> None:
-        """The sizes of segment i, and what they must fulfil: what they don't is told before a number that does not fit or a division by
-        zero, which may follow from it."""
+        """Read the readbacks of segment i, compute its sizes, and check their conditions. Raises Fail if one doesn't hold.
+
+        A condition that doesn't hold is reported before an overflow or a division by zero, which may be its consequence.
+        """
         slots = context.slots
         for readback in segment.readbacks:
             number = self.read(slots[readback.source], readback)
@@ -439,7 +456,7 @@ class Program:
             self.check(context)
 
     def output(self, slots: memoryview[int], output: Output, empty: Make) -> Array:
-        """An output's array, its address in its slot. Raises Fail where there is no memory for it."""
+        """Make an output's array and put its address into its slot. Raises Fail if there is no memory for it."""
         shape = output.shape if output.shape is not None else [n if n >= 0 else slots[-1 - n] for n in output.sizes]
         try:
             out = empty(shape, output.dtype)
@@ -449,17 +466,18 @@ class Program:
         return out
 
     def ticks(self) -> list[int]:
-        """Cycles of each call, summed over the runs so far (of programs compiled with ticks)."""
+        """Return the cycles of each call, summed over the runs so far, for programs that were compiled with ticks."""
         first, count = self.spec.ticks, len(self.spec.calls)
         return [sum(c.slots[first + i] for c in self.idle) for i in range(count)]
 
     def read(self, address: int, readback: Readback) -> int:
+        """Read a readback's number from the tensor at this address."""
         size = readback.dtype.itemsize
         raw = ctypes.string_at(address + readback.position * size, size)
         return int(np.frombuffer(raw, readback.dtype.numpy)[0])
 
     def check(self, context: Context) -> None:
-        """Raises what the run recorded."""
+        """Raise the exception that the run's status describes."""
         slots = context.slots
         status = slots[abi.STATUS]
         slots[abi.STATUS] = 0
@@ -475,14 +493,14 @@ class Program:
 
 
 def fitting(name: str, given: Array, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-    """An array that was handed in for an output. Raises InvalidArgument if it has another shape or dtype than the output will have."""
+    """Return an array that the caller provides for an output. Raises InvalidArgument if its shape or dtype isn't the output's."""
     if given.shape != tuple(shape) or given.dtype != dtype:
         raise InvalidArgument(misfit(name, given, shape))
     return given
 
 
 def misfit(name: str, given: Array, shape: Sequence[int]) -> str:
-    """Says what is wrong with an array that was handed in for an output of this shape."""
+    """Return the error message for an array whose shape isn't the output's."""
     there, computed = ("{" + ",".join(map(str, sizes)) + "}" for sizes in (given.shape, shape))
     return (
         f"The output OrtValue provided for output '{name}' has shape {there} but the computed output shape for this run is {computed}. "
@@ -491,21 +509,21 @@ def misfit(name: str, given: Array, shape: Sequence[int]) -> str:
 
 
 def leave(contexts: Sequence[Context]) -> None:
-    """Returns when no worker is in one of them."""
+    """Wait until no worker is inside any of these contexts."""
     for context in contexts:
         context.await_leaving()
 
 
 class Block:
-    """Arrays that stay, side by side in one piece of memory, each on a cache line's boundary; big pages where they fill some."""
+    """Arrays side by side in one piece of memory, each aligned to a cache line, in huge pages if it is large."""
 
     def __init__(self, size: int) -> None:
-        """size: bytes of all arrays together, each rounded up to `LINE`."""
+        """Allocate the memory. size: bytes of all arrays together, each rounded up to `LINE`."""
         self.memory = allocate(max(size, 1))
         self.used = 0
 
     def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-        """Like numpy.empty. Raises MemoryError past the end."""
+        """Allocate the next array, like numpy.empty. Raises MemoryError if the block is full."""
         size = math.prod(shape) * dtype.itemsize
         start, self.used = self.used, self.used + -(-size // LINE) * LINE
         if self.used > self.memory.nbytes:
@@ -515,5 +533,5 @@ class Block:
 
 ENDS = {abi.OVERFLOW: "a size overflows 63 bits, or is divided by zero", abi.TERMINATED: TERMINATED, abi.EXPIRED: EXPIRED}
 LARGEST = (1 << 63) - 1
-"""What a slot holds."""
+"""The largest number that a slot can hold."""
 CLOSED = "The session is closed."

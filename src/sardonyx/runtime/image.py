@@ -1,4 +1,4 @@
-"""Linked machine code: position independent, ready to be placed, and what the on-disk cache keeps."""
+"""Linked machine code: position independent, ready to be placed in memory, and stored in the on-disk cache."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class ImageError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """Linked machine code. It runs at any address that is a multiple of `text_size`'s page.
+    """Linked machine code, which runs at any address that is aligned to a page.
 
-    code: text, padded to `text_size`, then read-only data. symbols: offset of each global symbol from the start.
-    arch: the first part of its target triple, as `x86_64`.
+    code: text, padded to `text_size` bytes, then read-only data. symbols: the offset of each global symbol. arch: the first
+    part of its target triple, such as `x86_64`.
     """
 
     code: bytes
@@ -28,7 +28,7 @@ class Image:
     arch: str
 
     def to_bytes(self) -> bytes:
-        """Serialised; the same image gives the same bytes."""
+        """Serialise the image. Equal images give equal bytes."""
         parts = [
             _HEADER.pack(_MAGIC, self.arch.encode("ascii"), self.text_size, len(self.code), len(self.symbols)),
         ]
@@ -39,7 +39,7 @@ class Image:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Image:
-        """The image that `to_bytes` wrote. Raises ImageError for anything else."""
+        """Read what `to_bytes` wrote. Raises ImageError for anything else."""
         try:
             magic, arch, text_size, size, count = _HEADER.unpack_from(data)
             symbols, at = {}, _HEADER.size

@@ -1,9 +1,9 @@
 """Links relocatable objects into one position-independent image: text, then read-only data, nothing writable.
 
 parse       ELF objects -> sections, symbols, relocations
-lay out     text first, read-only data from the next page on
-resolve     symbols of every object against all
-relocate    relative relocations only: the image is placed anywhere, unchanged
+lay out     text first, then read-only data from the next page on
+resolve     the symbols of each object among those of all objects
+relocate    pc-relative relocations only, so that the image runs at any address
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from sardonyx.runtime import elf
 from sardonyx.runtime.elf import ElfObject, Relocation, Section, Symbol, parse
 from sardonyx.runtime.image import Image, ImageError
 
-PAGE = {"x86_64": 4096, "aarch64": 65536}  # the largest page in common use: text and data share none
+PAGE = {"x86_64": 4096, "aarch64": 65536}  # the largest page size in common use; text and data share no page
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """How a relocation's value is formed and stored.
+    """How the value of a relocation is computed and stored.
 
-    origin: what is subtracted from the target's address: the place itself, the place's 4 KiB page (from the target's),
-    or nothing but the low 12 bits kept, which no placing at a page's start changes.
-    The value, less `shift` low bits that must be zero, goes into `bits` bits from `lsb` of a little-endian word.
+    origin: what is subtracted from the target's address: "place", the relocated word's own address; "page", its 4 KiB page
+    (from the target's page); "low12", nothing, but only the low 12 bits are kept, which are the same for every placement at a
+    page boundary. The value is shifted right by `shift` bits, which must be zero, and stored in `bits` bits from bit `lsb` of
+    a little-endian word.
     """
 
     name: str
@@ -33,7 +34,7 @@ class Field:
     bits: int = 32
     lsb: int = 0
     shift: int = 0
-    is_adr: bool = False  # the two low bits stand apart, as in AArch64's ADR and ADRP
+    is_adr: bool = False  # the two low bits are stored separately, as in AArch64's ADR and ADRP
     is_checked: bool = True
 
 
@@ -70,7 +71,7 @@ FIELDS: dict[str, dict[int, Field]] = {
     },
 }
 
-NONE = 0  # the relocation that asks for nothing
+NONE = 0  # the relocation that does nothing
 
 REFUSED = {
     "x86_64": {
@@ -89,15 +90,16 @@ REFUSED = {
         312: "R_AARCH64_LD64_GOT_LO12_NC",
     },
 }
+"""Relocations that depend on the image's address or need a global offset table; named in the error message."""
 
 Offsets = dict[tuple[int, int], int]  # (object, section) -> offset in the image
 
 
 def link(objects: Sequence[bytes]) -> Image:
-    """Link ELF64 objects of one architecture into an image; global symbols of all are its symbols.
+    """Link ELF64 objects of one architecture into an image, which has all their global symbols.
 
-    Raises ImageError for damaged objects, writable data, an undefined or doubly defined symbol, and relocations that
-    depend on where the image is placed.
+    Raises ImageError for damaged objects, writable data, undefined or doubly defined symbols, and relocations that depend on
+    the image's address.
     """
     parsed = [parse(data) for data in objects]
     arch = _common_architecture(parsed)
@@ -120,7 +122,7 @@ def _common_architecture(objects: Sequence[ElfObject]) -> str:
 
 
 def _lay_out(objects: Sequence[ElfObject], page: int) -> tuple[bytearray, int, Offsets]:
-    """Code and data, one section after the other; the bytes of text, whole pages; where each section went."""
+    """Concatenate the sections: code, then data from a page boundary on. -> (bytes, bytes of text, {(object, section): offset})"""
     code, offsets = bytearray(), Offsets()
     for is_code in (True, False):
         for key, section in _placed_sections(objects):
@@ -151,7 +153,7 @@ def _pad(code: bytearray, alignment: int) -> None:
 
 
 def _global_symbols(objects: Sequence[ElfObject], offsets: Offsets) -> dict[str, int]:
-    """Offset of each global symbol. The first definition counts; a weak one gives way to one that is not."""
+    """Return the offset of each global symbol. The first definition counts, except that a strong one replaces a weak one."""
     symbols: dict[str, int] = {}
     strong: set[str] = set()
     for number, item in enumerate(objects):
@@ -181,7 +183,7 @@ def _check_defined(objects: Sequence[ElfObject], symbols: dict[str, int]) -> Non
 
 
 def _target(symbol: Symbol, number: int, offsets: Offsets, symbols: dict[str, int]) -> int:
-    """Offset of what a relocation of object `number` refers to."""
+    """Return the offset of the symbol that a relocation of object `number` refers to."""
     if symbol.binding != elf.LOCAL and symbol.name in symbols:
         return symbols[symbol.name]
     key = (number, symbol.section)
@@ -191,7 +193,7 @@ def _target(symbol: Symbol, number: int, offsets: Offsets, symbols: dict[str, in
 
 
 def _relocate(code: bytearray, item: ElfObject, relocation: Relocation, base: int, target: int) -> None:
-    """Store the distance to `target` where the relocation wants it; base: offset of its section."""
+    """Apply a relocation. base: the offset of its section. target: the offset of its symbol plus the addend."""
     section = item.sections[relocation.section]
     field = FIELDS[item.arch].get(relocation.kind)
     where = f"in section {section.name!r}, to symbol {item.symbols[relocation.symbol].name!r}"
@@ -213,7 +215,7 @@ def _relocate(code: bytearray, item: ElfObject, relocation: Relocation, base: in
 
 
 def _value(field: Field, place: int, target: int) -> int | None:
-    """What the field is to hold; None if bits that it drops are not zero."""
+    """Return the value to store; None if bits that the shift drops are not zero."""
     match field.origin:
         case "place":
             value = target - place

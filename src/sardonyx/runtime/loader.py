@@ -12,7 +12,7 @@ from sardonyx.runtime.image import Image, ImageError
 
 
 class LoadedImage:
-    """Machine code in memory. It stays there until `close` is called or the last reference is gone."""
+    """Machine code in memory, which stays until `close` is called or the last reference is gone."""
 
     def __init__(self, image: Image, memory: mmap.mmap, address: int) -> None:
         self._symbols, self._text_size, self._arch = image.symbols, image.text_size, image.arch
@@ -20,7 +20,7 @@ class LoadedImage:
         self._address = address
 
     def address(self, symbol: str) -> int:
-        """Where the symbol lies. Raises ImageError if the image has none of that name, or is closed."""
+        """Return the address of a symbol. Raises ImageError if the image has no such symbol, or is closed."""
         if self._memory.closed:
             raise ImageError(f"symbol {symbol!r} of a closed image")
         try:
@@ -29,16 +29,18 @@ class LoadedImage:
             raise ImageError(f"the image has no symbol {symbol!r}") from None
 
     def copy(self) -> Image:
-        """What was placed."""
+        """Return the image that was placed."""
         return Image(self._memory[:], self._text_size, self._symbols, self._arch)
 
     def close(self) -> None:
-        """Give the memory back. The caller makes sure that no thread runs in it."""
+        """Free the memory. The caller makes sure that no thread runs in it."""
         self._memory.close()
 
 
 def load(image: Image) -> LoadedImage:
-    """Place an image. Raises ImageError if it is of another processor, or if the system has no way for it or forbids it."""
+    """Place an image in memory. Raises ImageError if it is for another processor, or if the system has no way to run it or
+    forbids it.
+    """
     machine = host_architecture()
     if image.arch != machine:
         raise ImageError(f"machine code for {image.arch} does not run on {machine}")
@@ -49,7 +51,7 @@ def load(image: Image) -> LoadedImage:
     memory = mmap.mmap(-1, len(image.code), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.write(image.code)
     address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    # Making pages executable for the first time, the kernel also brings the instruction cache up to date.
+    # The kernel synchronises the instruction cache when it makes pages executable for the first time.
     _protect(address, image.text_size, mmap.PROT_READ | mmap.PROT_EXEC)
     if len(image.code) > image.text_size:
         _protect(address + image.text_size, len(image.code) - image.text_size, mmap.PROT_READ)
@@ -57,7 +59,7 @@ def load(image: Image) -> LoadedImage:
 
 
 def host_architecture() -> str:
-    """The processor that this process runs on, by the name that target triples use."""
+    """Return this processor's architecture, named as in target triples."""
     machine = platform.machine().lower()
     return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
 

@@ -1,7 +1,7 @@
-"""Asks the system whether memory that somebody names by its address is there, before it is read or written.
+"""Asks the system whether memory at an address that a caller gives is mapped, before it is read or written.
 
-The kernel is asked to have the first and the last page at hand (madvise). It refuses where nothing is mapped, or where what is mapped can't
-be read or written; that is all it can tell: memory that an allocator has taken back but still holds looks sound.
+It asks Linux to populate the first and the last page (madvise). The kernel refuses if a page isn't mapped, or can't be read
+or written. It can't tell more: memory that an allocator has freed but still holds counts as mapped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _READ, _WRITE = 22, 23  # MADV_POPULATE_READ, MADV_POPULATE_WRITE; since Linux 5
 
 
 def is_mapped(address: int, size: int, write: bool) -> bool:
-    """Can these bytes be read, or written? True also where the system can't tell."""
+    """May these bytes be read, or written? True also if the system can't tell."""
     if address <= 0 or address + size >= 1 << 63:
         return False
     if size == 0 or not _can_tell():
@@ -36,7 +36,7 @@ def _libc() -> ctypes.CDLL:
 
 @functools.cache
 def _can_tell() -> bool:
-    """Does the kernel know the question?"""
+    """Does the kernel support this use of madvise?"""
     if sys.platform != "linux":
         return False
     with mmap.mmap(-1, mmap.PAGESIZE) as page:

@@ -1,4 +1,4 @@
-"""Aligned memory for weights and arenas, and the pool of arenas that a program's calls borrow from."""
+"""Aligned memory for weights and arenas, and the pool of arenas that the runs of a program borrow from."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ Bytes: TypeAlias = "npt.NDArray[np.uint8]"
 
 ALIGNMENT = 64
 HUGE_PAGE = 2 << 20
-IDLE_SECONDS = 10.0  # an arena that was idle, or less than half full, for longer is given back to the system
+IDLE_SECONDS = 10.0
+"""Seconds after which an arena that was idle, or less than half used, is freed."""
 
 
 def allocate(size: int) -> Bytes:
-    """uint8[size] of undefined content, aligned to 64 bytes; a large piece to huge pages, and asked to consist of them.
+    """Allocate uint8[size] of undefined content, aligned to 64 bytes; a large piece is aligned to huge pages, and huge pages are
+    requested.
 
-    The memory belongs to the array and its views: it goes when the last of them does. A large piece goes back to the
-    system at once. Raises ValueError for a negative size, MemoryError where the system has no such piece.
+    The memory lives as long as the array and its views. Large pieces are returned to the system at once when they are freed.
+    Raises ValueError for a negative size, MemoryError if the system has no such memory.
     """
     if size < 0:
         raise ValueError(f"{size} bytes of memory")
@@ -41,7 +43,7 @@ def allocate(size: int) -> Bytes:
 
 
 def _advise(pages: mmap.mmap, advice: int) -> None:
-    """Advice only: kernels built without huge pages refuse it."""
+    """Advise the kernel; kernels without huge pages refuse, which is ignored."""
     try:
         pages.madvise(advice)
     except OSError:
@@ -55,7 +57,9 @@ def _align(memory: Bytes, size: int, alignment: int) -> Bytes:
 
 @dataclass(slots=True, eq=False)
 class Arena:
-    """One call's working memory. `needed` is what its borrower asked for, `used` when half of it was last needed."""
+    """Working memory of one run. needed: the bytes that its borrower asked for. used: the time when at least half of it was last
+    needed.
+    """
 
     memory: Bytes
     address: int
@@ -68,28 +72,30 @@ class Arena:
 
 
 class ArenaPool:
-    """Arenas of a program. Threads borrow and give back without a lock: the queue's own operations are atomic."""
+    """The arenas of a program. Threads borrow and return them without a lock, because the queue's operations are atomic."""
 
     def __init__(self) -> None:
         self._idle: deque[Arena] = deque()
         self._closed = False
 
     def borrow(self, size: int) -> Arena:
-        """An arena of at least `size` bytes, the one given back last if it is large enough. Raises MemoryError.
+        """Borrow an arena of at least `size` bytes: the one returned last if it is large enough, else a new one. Raises
+        MemoryError.
 
-        A larger one than ever before leaves room to grow: sizes that rise a little from call to call find it there.
+        A new arena is at least half as large again as the one it replaces, so that sizes which grow a little from run to run
+        fit.
         """
         arena = self._pop()
         if arena is not None and arena.size >= size:
             arena.needed = size
             return arena
         room = 0 if arena is None else arena.size + arena.size // 2
-        del arena  # two at a time would be more than the caller needs
+        del arena  # free it before the larger one is allocated
         memory = allocate(max(size, room, ALIGNMENT))
         return Arena(memory, memory.ctypes.data, size, time.monotonic())
 
     def give_back(self, arena: Arena) -> None:
-        """End a borrowing. What has been idle or much too large for long is freed on the way."""
+        """Return a borrowed arena. Arenas that have been idle or much too large for long are freed."""
         now = time.monotonic()
         if 2 * arena.needed >= arena.size:
             arena.used = now
@@ -100,11 +106,11 @@ class ArenaPool:
         self._drop_oldest(now)
 
     def trim(self) -> None:
-        """Give all idle arenas back to the system."""
+        """Free all idle arenas."""
         self._idle.clear()
 
     def close(self) -> None:
-        """Give all back: the idle ones now, borrowed ones when they come."""
+        """Free the idle arenas now, and borrowed ones when they are returned."""
         self._closed = True
         self._idle.clear()
 
@@ -119,7 +125,7 @@ class ArenaPool:
             return None
 
     def _drop_oldest(self, now: float) -> None:
-        """Free the arena that has been idle longest, if that is too long. Another thread may be faster."""
+        """Free the arena that has been idle longest, if it is older than IDLE_SECONDS. Another thread may take it first."""
         try:
             if now - self._idle[0].used > IDLE_SECONDS:
                 self._idle.popleft()

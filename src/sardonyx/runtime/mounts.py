@@ -1,15 +1,15 @@
-"""Which kind of file system a file lies on."""
+"""Tells whether a file lies on a network file system."""
 
 from __future__ import annotations
 
 import os
 
-# Their files can go away under a mapping when another machine removes them, or a server does not answer: touching it then kills the process.
+# Touching a mapped file of these kills the process when another machine has removed the file or the server does not answer.
 REMOTE = ("9p", "afs", "ceph", "cifs", "fuse", "gpfs", "lustre", "ncp", "nfs", "orangefs", "smb", "virtiofs", "vboxsf")
 
 
 def is_remote(device: int, table: str = "/proc/self/mountinfo") -> bool:
-    """Does the file system of this device number (a file's st_dev) lie on another machine, or in a process? False if it isn't known."""
+    """Is the file system with this device number (a file's st_dev) a network or user-space one? False if it isn't known."""
     number = f"{os.major(device)}:{os.minor(device)}"
     try:
         with open(table, "rb") as file:

@@ -1,7 +1,7 @@
-"""Memory of large outputs, used again once the caller has let go of them.
+"""Memory of large outputs, which is reused once the caller has dropped the output.
 
-A new piece of memory costs a page fault for every four kilobytes: for the keys and values of a language model more than their
-computation. So a large output lies in an arena, which goes back to its pool when the array and all views of it are gone.
+New memory costs a page fault per 4 KiB, which for the keys and values of a language model is more than their computation. So
+a large output lies in an arena, which returns to its pool when the array and all views of it are gone.
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ from sardonyx.runtime.arrays import Array
 from sardonyx.runtime.memory import Arena, ArenaPool
 
 LARGE = 1 << 18
-"""Bytes; what is smaller comes from the allocator's own store."""
+"""Bytes from which an output lies in an arena; smaller ones come from numpy's allocator."""
 
 
 class OutputMemory:
-    """Where one output of a program is put, run for run."""
+    """Allocates one output of a program, run after run."""
 
     def __init__(self) -> None:
         self._pool = ArenaPool()
         self._lent: dict[int, tuple[weakref.ref[Array], Arena]] = {}
 
     def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-        """Like numpy.empty; the array may be kept, changed and passed on as any other. Raises MemoryError, ValueError for a negative size."""
+        """Return an array like numpy.empty. The caller may keep, change and pass on the array. Raises MemoryError, or ValueError
+        for a negative size.
+        """
         size = math.prod(shape) * dtype.itemsize
         if size < LARGE or min(shape) < 0:
             return np.empty(shape, dtype)
@@ -36,10 +38,11 @@ class OutputMemory:
         owner = arena.memory[:size]
         there = weakref.ref(owner, self._give_back)
         self._lent[id(there)] = there, arena
-        return np.frombuffer(owner.data, np.uint8).view(dtype).reshape(shape)  # numpy does not look behind a memoryview
+        # through a memoryview, so that every view of the result keeps `owner` alive
+        return np.frombuffer(owner.data, np.uint8).view(dtype).reshape(shape)
 
     def close(self) -> None:
-        """Nothing is kept any longer; arrays that are still there stay sound."""
+        """Free the pool. Arrays that callers still hold stay valid."""
         self._pool.close()
 
     def _give_back(self, gone: weakref.ref[Array]) -> None:

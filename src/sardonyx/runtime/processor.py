@@ -1,12 +1,12 @@
-"""Which processor this is, without asking LLVM: one processor, one text."""
+"""Identifies the processor without LLVM: equal processors give equal texts."""
 
 from __future__ import annotations
 
 import functools
 import platform
 
-# x86-64 and aarch64: family, model and every feature that the kernel lets programs use, in one line. /proc/cpuinfo says the same, but
-# takes milliseconds to measure clocks.
+# One line with family, model and every feature that programs may use, on x86-64 and aarch64. /proc/cpuinfo says the same, but
+# reading it takes milliseconds, because it measures clocks.
 MODALIAS = "/sys/devices/system/cpu/modalias"
 CPUINFO = "/proc/cpuinfo"
 _LASTING = (
@@ -18,9 +18,9 @@ _FEATURES = ("flags", "Features")
 
 @functools.cache
 def processor() -> str | None:
-    """A text that differs wherever machine code made for the one processor might not run, or not as well, on the other.
+    """Return a text that differs between two processors if code compiled for one might not run, or run as well, on the other.
 
-    None where the system does not tell.
+    None if the system doesn't tell.
     """
     return _told(MODALIAS, CPUINFO)
 
@@ -31,7 +31,7 @@ def _told(modalias: str, cpuinfo: str) -> str | None:
 
 
 def _first_of(cpuinfo: str) -> str:
-    """What stays the same of the first processor's lines; empty if its features are not there."""
+    """Return the constant fields of the first processor in /proc/cpuinfo; empty if its features are missing."""
     first = cpuinfo.partition("\n\n")[0]
     pairs = [[word.strip() for word in line.split(":", 1)] for line in first.splitlines() if ":" in line]
     kept = {key: value for key, value in pairs if key in _LASTING}
@@ -39,7 +39,7 @@ def _first_of(cpuinfo: str) -> str:
 
 
 def _read(path: str) -> str:
-    """The file's text; empty where it can't be read."""
+    """Return the file's text; empty if it can't be read."""
     try:
         with open(path, "rb") as file:
             return file.read().decode(errors="replace").strip()

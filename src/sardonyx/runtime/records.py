@@ -1,6 +1,6 @@
-"""A program's spec as plain lists, numbers and texts, as JSON holds them, and back.
+"""Encodes a program's spec as plain lists, numbers and texts, as JSON holds them, and decodes it.
 
-Reading checks: whatever else is found raises ValueError, so that a program made of a bad record is never run.
+Decoding validates: anything unexpected raises ValueError, so that a program from a damaged record never runs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def encode(spec: ProgramSpec) -> list[Any]:
-    """The spec as a list of its fields, in order."""
+    """Return the spec as a list of its fields, in order."""
     return [
         spec.slots,
         [_port(port) for port in spec.inputs],
@@ -42,7 +42,9 @@ def _segment(segment: SegmentSpec) -> list[Any]:
 
 
 def decode(record: object, constants: int) -> ProgramSpec:
-    """The spec, without ticks, of a program with so many constants. Raises ValueError for anything that `encode` doesn't write."""
+    """Decode a spec, without ticks, of a program with `constants` constants. Raises ValueError for anything that `encode`
+    doesn't write.
+    """
     slots, inputs, outputs, places, fixed, sizes, segments, calls, names = fields(record, 9)
     kernels = listed(names, text)
     reader = _Reader(whole(slots, abi.FIRST_SLOT), len(kernels))
@@ -71,15 +73,17 @@ def decode(record: object, constants: int) -> ProgramSpec:
 
 
 class _Reader:
-    """Reads what refers to slots and kernels."""
+    """Reads and validates numbers that refer to slots and kernels."""
 
     def __init__(self, slots: int, kernels: int) -> None:
         self.slots, self.kernels = slots, kernels
 
     def slot(self, item: object) -> int:
+        """Read the number of a slot."""
         return whole(item, 0, self.slots)
 
     def number(self, item: object) -> tuple[int, int]:
+        """Read a pair (slot, number)."""
         slot, number = fields(item, 2)
         return self.slot(slot), whole(number, -1 << 63, 1 << 63)
 
@@ -102,7 +106,9 @@ class _Reader:
         )
 
     def steps(self, item: object) -> tuple[Row, ...]:
-        """Rows that lead to no other memory than slots and rows."""
+        """Validate a step table: slots, kernels and jump targets are in range, groups are complete, and the table is terminated.
+        Raises ValueError.
+        """
         rows = listed(item, lambda row: tuple(fields(row, 4)))
         for at, row in enumerate(rows):
             kind = whole(row[0], abi.JUMP, self.kernels)
@@ -112,11 +118,11 @@ class _Reader:
             for number in row[3:] if kind >= 0 else row[2:]:
                 whole(number, 0, self.slots)
             if (kind == abi.WHILE and at + 2 >= len(rows)) or (kind != abi.END and at + 1 == len(rows)):
-                raise ValueError("no end of the steps")
+                raise ValueError("the steps have no end")
             if kind in (abi.CLEAR, abi.COUNT) and rows[at + 1][0] not in (abi.CLEAR, abi.COUNT, abi.WHILE):
-                raise ValueError("no decision at the end of a group")
+                raise ValueError("a group of counters does not end with a WHILE")
         if not rows:
-            raise ValueError("no steps")
+            raise ValueError("there are no steps")
         return rows
 
     def readback(self, item: object) -> Readback:
@@ -137,44 +143,44 @@ def _call(item: object) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def fields(item: object, count: int) -> Sequence[Any]:
-    """A list of so many items."""
+    """Return a list of exactly `count` items. Raises ValueError."""
     if not isinstance(item, list) or len(item) != count:
-        raise ValueError(f"no list of {count} items")
+        raise ValueError(f"not a list of {count} items")
     return item
 
 
 def listed(item: object, read: Callable[[Any], T]) -> tuple[T, ...]:
-    """A list, each item read."""
+    """Return a list with each item read by `read`. Raises ValueError."""
     if not isinstance(item, list):
-        raise ValueError("no list")
+        raise ValueError("not a list")
     return tuple(map(read, item))
 
 
 def check_call(rows: Sequence[Row], at: int) -> None:
-    """How the row's kernel is called: in parts, or by one thread that calls so many."""
+    """Validate how a row calls its kernel: in chunks, or in a group of rows that all are calls. Raises ValueError."""
     how = whole(rows[at][2], 0)
-    parts, count = how >> 1 & (1 << abi.COUNT_BITS - 1) - 1, how >> abi.COUNT_BITS
-    whole(parts, 0, abi.MOST_CHUNKS + 1)
-    whole(count, int(parts == 0), 1 if parts else len(rows) - at)
+    chunks, count = how >> 1 & (1 << abi.COUNT_BITS - 1) - 1, how >> abi.COUNT_BITS
+    whole(chunks, 0, abi.MOST_CHUNKS + 1)
+    whole(count, int(chunks == 0), 1 if chunks else len(rows) - at)
     if any(row[0] < 0 for row in rows[at : at + count]):
-        raise ValueError("no calls that one thread does")
+        raise ValueError("a group of calls holds a row that is no call")
 
 
 def whole(item: object, least: int, end: int = 1 << 63) -> int:
-    """An integer in [least, end)."""
+    """Return an integer in [least, end). Raises ValueError."""
     if type(item) is not int or not least <= item < end:
-        raise ValueError(f"no number from {least} to {end - 1}")
+        raise ValueError(f"not an integer from {least} to {end - 1}")
     return item
 
 
 def text(item: object) -> str:
     if not isinstance(item, str):
-        raise ValueError("no text")
+        raise ValueError("not a text")
     return item
 
 
 def element_type(item: object) -> dtypes.DType:
-    """The element type of this name."""
+    """Return the dtype of this name. Raises ValueError."""
     if not isinstance(item, str) or item not in dtypes.BY_NAME:
-        raise ValueError("no element type")
+        raise ValueError("not the name of a dtype")
     return dtypes.BY_NAME[item]

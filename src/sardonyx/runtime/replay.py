@@ -1,7 +1,8 @@
-"""Runs like the one before, for callers to whom Python's microseconds matter: one call of a native function.
+"""Repeats a run by one call of a native function, for callers to whom the microseconds of Python code matter.
 
-The function (codegen.replay) is a built-in made of compiled code. It reads array objects itself, so it is offered only where Python and
-numpy lay them out as runtime.abi says: `available` has looked at objects of every kind. Elsewhere every run goes the ordinary way.
+The function (codegen.replay) is compiled code that Python calls as a built-in. It reads array objects directly, so it is used
+only where Python and numpy lay out objects as runtime.abi says, which `available` checks on objects of every kind. Elsewhere
+every run takes the ordinary path.
 """
 
 from __future__ import annotations
@@ -19,25 +20,25 @@ from sardonyx.runtime.arrays import Array
 from sardonyx.runtime.interpreter import address
 from sardonyx.runtime.memory import allocate
 
-Replay = Callable[[list[Array], list[Array]], int]  # (inputs, outputs) -> abi.UNLIKE, DONE or FAILED
+Replay = Callable[[list[Array], list[Array]], int]  # (inputs, outputs) -> abi.UNLIKE, abi.DONE or abi.FAILED
 
 _FASTCALL = 0x80  # METH_FASTCALL: f(self, arguments, count), a calling convention of Python's stable interface
 
 
 class _Method(ctypes.Structure):
-    """PyMethodDef."""
+    """The struct PyMethodDef."""
 
     _fields_ = (("name", ctypes.c_char_p), ("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("doc", ctypes.c_char_p))
 
 
 class Function:
-    """The team's native function, from which each context makes one of its own."""
+    """The team's native function, from which each context derives its own by binding it to a request."""
 
     def __init__(self, address: int) -> None:
         self._method = _Method(b"replay", address, _FASTCALL, None)
 
     def bound(self, request: Array) -> Replay:
-        """The function with this request as its self. The Function has to outlive it."""
+        """Return the function bound to this request (its `self`). The Function must outlive it."""
         make = ctypes.pythonapi.PyCFunction_NewEx
         make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
         return make(ctypes.addressof(self._method), request, None)  # type: ignore[no-any-return]
@@ -46,9 +47,10 @@ class Function:
 def request(
     context: int, plan: int, entry: int, control: int, threads: int, inputs: Sequence[tuple[int, Array]], outputs: Sequence[int]
 ) -> Array:
-    """The request of runs whose inputs look like these; addresses of the context, the plan, the entry and the team's control block.
+    """Encode the request: the inputs that a replay expects, and the addresses that it needs.
 
-    inputs: each slot, and an array of the kind that is expected there, with `is_plain`. outputs: their slots.
+    context, plan, entry, control: addresses; control is the team's control block. inputs: each slot, with an array of the
+    expected dtype and shape that satisfies `is_plain`. outputs: their slots.
     """
     words = [context, plan, entry, control, threads, *_interpreter(), len(inputs), len(outputs)]
     for slot, array in inputs:
@@ -60,27 +62,29 @@ def request(
 
 
 def is_plain(value: Any) -> bool:
-    """Is it an array that compiled code reads as it is?"""
+    """Is value an array that compiled code can read without a copy?"""
     return type(value) is np.ndarray and value.flags.c_contiguous and value.flags.aligned
 
 
 def _told_of(dtype: np.dtype[Any]) -> tuple[int, int]:
-    """What tells the types of numbers apart: many dtype objects may stand for one, as each array that was unpickled brings its own."""
+    """Return the words that identify a dtype: not the dtype object's address, because equal dtypes may be different objects, for
+    example after unpickling.
+    """
     at = id(dtype)
     return _word(at + abi.DTYPE_TYPE), _word(at + abi.DTYPE_KIND) & abi.KIND_MASK
 
 
 @functools.cache
 def _interpreter() -> tuple[int, ...]:
-    """numpy.ndarray, and three functions of the interpreter."""
+    """Return the addresses of numpy.ndarray and of three functions of Python."""
     return id(np.ndarray), *map(address, ("PyLong_FromLongLong", "PyEval_SaveThread", "PyEval_RestoreThread"))
 
 
 @functools.cache
 def available() -> bool:
-    """Do objects lie in memory as runtime.abi says?"""
+    """Are objects laid out in memory as runtime.abi says?"""
     ordinary = sys.implementation.name == "cpython" and ctypes.sizeof(ctypes.c_void_p) == 8
-    return ordinary and all(map(_is_as_expected, _probes()))  # Python without the GIL lays out objects otherwise
+    return ordinary and all(map(_is_as_expected, _probes()))  # the layout differs in Python without the GIL
 
 
 def _probes() -> list[Array]:
@@ -89,6 +93,7 @@ def _probes() -> list[Array]:
 
 
 def _is_as_expected(array: Array) -> bool:
+    """Compare what the offsets of runtime.abi lead to with the array's own attributes."""
     at, items = id(array), [array]
     first = _word(_word(id(items) + abi.LIST_ITEMS))
     found = [_word(at + abi.OBJECT_TYPE), _word(at + abi.ARRAY_DATA), _word(at + abi.ARRAY_DTYPE)]

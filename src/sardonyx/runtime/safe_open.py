@@ -1,21 +1,21 @@
-"""Opens files that untrusted text names, below a folder, and nothing else.
+"""Opens the files that a model names (external data) below a folder, although the model is untrusted.
 
-A location is walked component by component from an open directory and no link is followed, so nothing can be swapped between check
-and open. Refused:
+A location is opened component by component from an open directory, following no link, so that nothing can be exchanged
+between check and open. Refused are
 
 1. absolute paths, drive letters, `..`, backslashes, empty names and NUL bytes;
-2. symbolic links, whether the file or a folder on the way to it;
-3. files with hard links, and anything that is not a regular file.
+2. symbolic links, whether the file or a folder on the path;
+3. files with several hard links, and anything that is not a regular file.
 
-The exceptions to 2 and 3 are what the Hugging Face cache lays out, the file alone being a link:
+Exceptions to 2 and 3 allow the layout of the Hugging Face cache, where only the file itself is a link:
 
     models--x/snapshots/<revision>/...  a link to  models--x/blobs/<digest>  of the same `models--x`, in which no folder is a link
     any other folder (`local_dir`)      a link to  models--x/blobs/<digest>  of any cache, if the digest is right
     a blob with hard links              if the digest is right
 
-The digest is the SHA-256 of the content. Who makes a link under it knows what it leads to: so no such link lets out what its maker could
-not have written down, wherever it leads. Blobs named otherwise (small files have digests of another kind) are read where the first line
-holds and they have no hard links.
+The digest is the SHA-256 of the content. Whoever creates a link that is named by a digest must know the content, so such a
+link gives away nothing that its creator could not have copied. A blob with another kind of name (small files have other
+digests) is read only in the first case and if it has no hard links.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from typing import NamedTuple
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _DIRECTORY = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_DIRECTORY", 0)
-_PLAIN = _READ | getattr(os, "O_NONBLOCK", 0)  # a pipe does not keep us waiting
-_LINK = (errno.ELOOP, errno.EMLINK, errno.ENOTDIR)  # what opening a link raises
+_PLAIN = _READ | getattr(os, "O_NONBLOCK", 0)  # opening a pipe doesn't block
+_LINK = (errno.ELOOP, errno.EMLINK, errno.ENOTDIR)  # errors of opening a link with O_NOFOLLOW
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PIECE = 1 << 20
@@ -41,7 +41,7 @@ _MOST_REMEMBERED = 1000
 
 
 class Identity(NamedTuple):
-    """What tells one file from another: it must not change between check and read."""
+    """Identifies a file and its version; it must not change between check and read."""
 
     device: int
     inode: int
@@ -51,7 +51,9 @@ class Identity(NamedTuple):
 
 
 class Blob(NamedTuple):
-    """What a link of the cache's layout leads to: `repository`/blobs/`name`. own: the link lies in a snapshot of the same repository."""
+    """The target of a link in the cache's layout: `repository`/blobs/`name`. own: the link lies in a snapshot of the same
+    repository.
+    """
 
     repository: str
     name: str
@@ -60,7 +62,9 @@ class Blob(NamedTuple):
 
 @contextlib.contextmanager
 def opened(folder: str, location: str) -> Iterator[int]:
-    """A descriptor of the regular file at `location` below `folder`. Raises OSError or ValueError for whatever is refused."""
+    """Open the regular file at `location` below `folder`; yield its descriptor. Raises OSError or ValueError for whatever is
+    refused.
+    """
     parts = split_location(location)
     file, blob = open_linked(folder, parts)
     try:
@@ -76,7 +80,9 @@ def opened(folder: str, location: str) -> Iterator[int]:
 
 
 def unproven(location: str, links: int) -> str:
-    """Why a file that may be one from elsewhere is refused. links: how many hard links it has; 0 if it is behind a symbolic one."""
+    """Return why a file that may come from elsewhere is refused. links: how many hard links it has; 0 if it is behind a symbolic
+    link.
+    """
     how = f"has {links} hard links" if links else "is a symbolic link to a blob of a cache"
     return (
         f"{location!r} {how}, so it may be a file from elsewhere; only a blob of the Hugging Face cache that is named by the SHA-256 "
@@ -85,9 +91,9 @@ def unproven(location: str, links: int) -> str:
 
 
 def open_regular(path: str) -> int:
-    """A descriptor of the regular file at a path that the user names; links are followed.
+    """Open the regular file at a path that the user gives, following links. -> its descriptor
 
-    Raises OSError, and ValueError for a pipe, a device or a socket, which is not opened, let alone waited for.
+    Raises OSError, and ValueError for a pipe, a device or a socket, which is never opened, so it can't block.
     """
     found = os.stat(path)
     if stat.S_ISDIR(found.st_mode):
@@ -104,7 +110,7 @@ def open_regular(path: str) -> int:
 
 
 def split_location(location: str) -> list[str]:
-    """The components of a relative path that stays where it is. Raises ValueError for any other."""
+    """Split a relative path into components. Raises ValueError for a path that could lead out of its folder."""
     if not location:
         raise ValueError("it has no location")
     parts = location.removeprefix("./").split("/")
@@ -117,10 +123,10 @@ def split_location(location: str) -> list[str]:
 
 
 def open_linked(folder: str, parts: Sequence[str]) -> tuple[int, Blob | None]:
-    """(a descriptor of the file at `parts` below `folder`, the blob that it is if a link of the cache's layout leads there).
+    """Open the file at `parts` below `folder`. -> (a descriptor, the blob if a link of the cache's layout leads to it)
 
-    Only `folder` itself may be reached through other links. Raises OSError where a file can't be opened, ValueError where a link
-    stands in the way.
+    Only `folder` itself may be reached through other links. Raises OSError if the file can't be opened, ValueError for any
+    other link.
     """
     try:
         return open_inside(folder, parts), None
@@ -139,7 +145,7 @@ def open_linked(folder: str, parts: Sequence[str]) -> tuple[int, Blob | None]:
 
 
 def open_inside(folder: str, parts: Sequence[str]) -> int:
-    """A descriptor of the file at `parts` below `folder`, no part of which is a link. Raises OSError."""
+    """Open the file at `parts` below `folder`, following no link. -> a descriptor. Raises OSError."""
     if os.open not in os.supports_dir_fd:
         path = os.path.join(os.path.realpath(folder), *parts)
         if os.path.realpath(path) != path:
@@ -151,7 +157,7 @@ def open_inside(folder: str, parts: Sequence[str]) -> int:
 
 @contextlib.contextmanager
 def directory_inside(folder: str, parts: Sequence[str]) -> Iterator[int]:
-    """A descriptor of the directory at `parts` below `folder`, no part of which is a link. Raises OSError."""
+    """Open the directory at `parts` below `folder`, following no link; yield its descriptor. Raises OSError."""
     directory = os.open(folder or ".", _DIRECTORY)
     try:
         for part in parts:
@@ -164,7 +170,7 @@ def directory_inside(folder: str, parts: Sequence[str]) -> Iterator[int]:
 
 
 def real_path(blob: Blob) -> tuple[str, list[str]]:
-    """(a folder, the way from there) to a blob: from the root, so that no part of it is a link."""
+    """Return (root folder, components) of a blob's path, so that the whole path is opened without following links."""
     drive, tail = os.path.splitdrive(blob.repository)
     return drive + os.sep, [*filter(None, tail.split(os.sep)), "blobs", blob.name]
 
@@ -173,7 +179,7 @@ def real_path(blob: Blob) -> tuple[str, list[str]]:
 
 
 def linked_blob(folder: str, parts: Sequence[str]) -> Blob | None:
-    """What the file leads to, if it is a link of the cache's layout; None if it is none, or lies behind one."""
+    """Return the blob that the file links to, if it is a link in the cache's layout; None if it is no link, or lies behind one."""
     where = os.path.join(os.path.realpath(folder), *parts[:-1])
     if os.path.realpath(where) != where:
         return None
@@ -190,13 +196,13 @@ def linked_blob(folder: str, parts: Sequence[str]) -> Blob | None:
 
 
 def revision_of(where: str, repository: str) -> str | None:
-    """The revision in whose snapshot the folder lies; None if it lies in none of this repository."""
+    """Return the revision in whose snapshot the folder lies; None if it lies in no snapshot of this repository."""
     snapshots = os.path.join(repository, "snapshots") + os.sep
     return where.removeprefix(snapshots).split(os.sep)[0] or None if where.startswith(snapshots) else None
 
 
 def blob_name(folder: str, parts: Sequence[str], file: int) -> str | None:
-    """The name among the blobs of a file in a snapshot, of which one is a hard link to the other."""
+    """Return the name in blobs/ of a file in a snapshot that is a hard link to the blob; None if there is none."""
     where = os.path.join(os.path.realpath(folder), *parts[:-1])
     repository, separator, _ = (where + os.sep).rpartition(f"{os.sep}snapshots{os.sep}")
     if not separator or not os.path.basename(repository).startswith("models--"):
@@ -209,11 +215,11 @@ def blob_name(folder: str, parts: Sequence[str], file: int) -> str | None:
         return None
 
 
-_digests: dict[Identity, str] = {}  # of files that were read
+_digests: dict[Identity, str] = {}  # SHA-256 of files that were read
 
 
 def sha256(file: int) -> str | None:
-    """The SHA-256 of an open file's content, read once in the process; None if it changes meanwhile. Raises OSError."""
+    """Return the SHA-256 of an open file's content, read once per process; None if it changes meanwhile. Raises OSError."""
     identity = identity_of(file)
     if identity not in _digests:
         total, at = hashlib.sha256(), 0
@@ -232,7 +238,7 @@ def sha256(file: int) -> str | None:
 
 
 def check_regular(file: int, location: str) -> None:
-    """Raises ValueError unless the open file is a regular one."""
+    """Raise ValueError unless the open file is a regular file."""
     if not stat.S_ISREG(os.fstat(file).st_mode):
         raise ValueError(f"{location!r} is not a regular file")
 

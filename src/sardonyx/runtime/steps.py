@@ -1,25 +1,25 @@
-"""The steps of a segment as a table, which a native function walks (codegen.walk): rows of four numbers.
+"""The steps of a segment as a table, which native code interprets (codegen.walk): rows of four i64.
 
     what            a, b, c                      meaning
-    kernel, >= 0    slot, how, ticks             kernel(context + slot, ...); for the slot before it see codegen.chunks;
-                                                 ticks: the slot that adds up its cycles, or 0; how is
-                                                 count << COUNT_BITS | parts << 1 | whether the team meets before
+    kernel, >= 0    slot, how, ticks             call kernel(context + slot, ...); the slot before it holds the call's strips
+                                                 (codegen.chunks); ticks: the slot that adds up its cycles, or 0;
+                                                 how = count << COUNT_BITS | chunks << 1 | barrier first
     END                                          the run is over
-    BARRIER                                      the team meets: all calls so far are done
-    CLEAR           slot                         the slot's number becomes 0
-    COUNT           slot                         the slot's number grows by 1
-    WHILE           counter, trip, condition     the next row is passed over while counter < trip and, if `condition` is not 0, the bool
-                                                 at counter % 2 is True, of two whose address is in that slot
-    JUMP            row                          goes on at a row of the table
+    BARRIER                                      wait until all calls so far are finished
+    CLEAR           slot                         context[slot] = 0
+    COUNT           slot                         context[slot] += 1
+    WHILE           counter, trip, condition     skip the next row while counter < trip and, if `condition` is not 0, the bool at
+                                                 counter % 2 is True, of the two bools whose address is in that slot
+    JUMP            row                          continue at this row of the table
 
-Each thread's share of a call is divided into so many parts. Without parts, `count` calls from this one on are done by one thread, one
-after the other, and their cycles are those of the first. CLEAR, COUNT and WHILE stand in groups that end with a WHILE; one thread does a
-whole group, and the others go where it goes. A repeated part is
+Each thread's range of a call is divided into `chunks` chunks. If chunks is 0, one thread runs `count` calls from this row on,
+one after the other, and their cycles count as the first one's. CLEAR, COUNT and WHILE rows form groups that end with a WHILE;
+one thread executes a group, and the other threads continue where it says. A loop is
 
     BARRIER; CLEAR each counter; WHILE; JUMP over; body: its steps; BARRIER; COUNT each counter; WHILE; JUMP over; JUMP body; over:
 
-A plan between calls, which computes sizes anew, is called as a kernel by one thread, and then the team meets. No kernel is called after
-one that has found an error.
+A plan between kernels, which recomputes sizes, is called like a kernel by one thread, and a barrier follows. Once a kernel
+has found an error, no further kernel is called.
 """
 
 from __future__ import annotations
@@ -39,8 +39,11 @@ Row: TypeAlias = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class CallStep:
-    """Call a kernel whose arguments start at a slot; barrier: the team meets first. ticks: the slot that adds up its cycles, or 0.
-    parts: into which each thread's share is divided, at most abi.MOST_CHUNKS; 0: one thread does it."""
+    """Calls a kernel whose arguments start at a slot. barrier: all earlier calls must be finished first. ticks: the slot that
+    adds up its cycles, or 0.
+
+    chunks: into how many chunks each thread's range is divided, at most abi.MOST_CHUNKS; 0: one thread runs the whole call.
+    """
 
     kernel: str
     slot: int
@@ -51,10 +54,10 @@ class CallStep:
 
 @dataclass(frozen=True, slots=True)
 class LoopStep:
-    """Steps repeated from iteration 0: as often as slot `trip` says, and iteration t only if the bool at t % 2, of two
-    whose address is in slot `condition` (if there is one), is True.
+    """Repeats steps as often as slot `trip` says; iteration t runs only if the bool at t % 2 is True, of the two bools whose
+    address is in slot `condition` (None: no condition).
 
-    counters: slots that hold the number of the turn, each counted up after a turn; the first is the one compared with `trip`.
+    counters: slots that hold the number of the iteration; the first is compared with `trip`.
     """
 
     trip: int
@@ -65,7 +68,7 @@ class LoopStep:
 
 @dataclass(frozen=True, slots=True)
 class PlanStep:
-    """Call a plan (codegen.plans), which writes slots that the steps after it read. Every call before it is done."""
+    """Calls a plan (codegen.plans), which writes slots that later steps read, after every earlier call is finished."""
 
     plan: str
 
@@ -74,7 +77,7 @@ RunStep: TypeAlias = CallStep | LoopStep | PlanStep
 
 
 def rows(steps: Iterable[RunStep], numbers: Mapping[str, int]) -> tuple[Row, ...]:
-    """The steps as rows, END the last. numbers: of the kernels."""
+    """Encode the steps as rows, with END last. numbers: {kernel: its number}."""
     out: list[Row] = []
     _write(steps, numbers, out)
     return *out, (abi.END, 0, 0, 0)
@@ -98,7 +101,7 @@ def _write(steps: Iterable[RunStep], numbers: Mapping[str, int], out: list[Row])
 
 
 def _groups(steps: Iterable[RunStep]) -> Iterator[list[CallStep] | LoopStep | PlanStep]:
-    """Calls that one thread does, one after the other and without a barrier, together."""
+    """Yield the steps; consecutive calls that one thread runs, without a barrier between them, are yielded together."""
     waiting: list[CallStep] = []
     for step in steps:
         if waiting and (not isinstance(step, CallStep) or step.chunks or step.barrier):
@@ -120,7 +123,7 @@ def _call(step: CallStep, numbers: Mapping[str, int], count: int) -> Row:
 
 
 def table(steps: Sequence[Row], kernels: Sequence[int]) -> npt.NDArray[Any]:
-    """The rows as they are walked, i64[rows, 4]: each kernel's address in the place of its number."""
+    """Return the rows as native code reads them, i64[rows, 4]: with each kernel's address instead of its number."""
     made = allocate(len(steps) * abi.ROW_BYTES).view(np.int64).reshape(len(steps), -1)
     made[:] = steps
     is_call = made[:, 0] >= 0

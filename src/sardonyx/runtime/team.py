@@ -1,6 +1,6 @@
-"""The process's one team of threads: workers are Python threads that wait inside native code, without the GIL.
+"""The process's team of threads: workers are Python threads that wait inside native code, without the GIL.
 
-The native half (worker, dispatch, stop) comes as an image; see runtime.abi for the control block they share with it.
+The native half (worker, dispatch, stop) comes as an image; runtime.abi describes the control block that both halves share.
 """
 
 from __future__ import annotations
@@ -24,18 +24,20 @@ from sardonyx.runtime.memory import allocate
 from sardonyx.runtime.replay import Function, Replay, available, request
 
 MOST_WORKERS = 1023
-ARRIVAL_SECONDS = 5.0  # the longest wait for new workers; a run that finds fewer goes on with fewer
-LEAVING_SECONDS = 5.0  # the longest wait at exit for workers that are in a run
+ARRIVAL_SECONDS = 5.0  # the longest wait for new workers; a run starts with those that have arrived
+LEAVING_SECONDS = 5.0  # the longest wait, when the process exits, for workers that are in a run
 
 
 class Team:
-    """A team that starts and grows when a run asks for threads, and is rebuilt in a forked child.
+    """Threads that are started when a run asks for them, and again in a forked child.
 
-    A team lives as long as the process: one is enough, see `configure`.
+    A process has one team, which lives as long as the process; see `configure`.
     """
 
     def __init__(self, image: Image) -> None:
-        """image: has the entries worker, dispatch, stop, walk, should_stop and replay. Raises ImageError if it can't be placed or lacks one."""
+        """Place the image, which has the entries worker, dispatch, stop, walk, should_stop and replay. Raises ImageError if it
+        can't be placed or lacks an entry.
+        """
         self.image = load(image)
         self._worker = _native(self.image.address("worker"), ctypes.c_void_p, ctypes.c_int64)
         self._dispatch = _native(self.image.address("dispatch"), ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
@@ -56,35 +58,38 @@ class Team:
         atexit.register(self.close)
 
     def run(self, entry: int, context: int, threads: int) -> None:
-        """Call entry(context, tid, nt) on this thread and on idle workers, on at most `threads`; return when this thread has left it.
+        """Call entry(context, tid, nt) on this thread and on idle workers, at most `threads` threads in all. Return when this
+        thread has left the entry.
 
-        Others may be inside still: see `await_leaving`, before the context is used again. Its slot FLAGS says how.
+        Workers may still be inside: call `Context.await_leaving` before the context is used again. The context's slot FLAGS
+        holds the run's flags.
         """
         self.ensure(threads)
         self._dispatch(self._control, entry, context, threads)
 
     def walk(self, context: int, threads: int) -> None:
-        """Run the steps that the context's slot STEPS leads to, on at most so many threads."""
+        """Execute the step table whose address is in the context's slot STEPS, on at most `threads` threads."""
         self.run(self._walk, context, threads)
 
     def replay(
         self, context: int, plan: int, threads: int, inputs: Sequence[tuple[int, Array]], outputs: Sequence[int]
     ) -> Replay | None:
-        """A function that repeats a run: plan(context), then the steps on at most so many threads; see runtime.replay.request.
+        """Return a function that repeats a run: plan(context), then the steps, on at most `threads` threads; see
+        runtime.replay.request.
 
-        None where there is no such function. It starts no workers: see `ensure`.
+        None if replays aren't available. The function starts no workers: call `ensure` first.
         """
         if not available():
             return None
         return self._replay.bound(request(context, plan, self._walk, self._control, threads, inputs, outputs))
 
     def ensure(self, threads: int) -> None:
-        """Start what workers are missing, if any."""
+        """Start the workers that are missing for runs on this many threads, if any."""
         if threads > len(self._threads) + 1:
             self.grow(threads)
 
     def grow(self, threads: int) -> None:
-        """Start what workers are missing for runs on this many threads. A closed team starts none."""
+        """Start the missing workers for runs on this many threads. A closed team starts none."""
         wanted = min(threads - 1, MOST_WORKERS)
         with self._lock:
             if self._closed:
@@ -99,7 +104,7 @@ class Team:
             self._await_arrival()
 
     def close(self) -> None:
-        """Send the workers home, each after its job. Later runs stay on their callers' threads."""
+        """Stop the workers, each after its job. Later runs use their callers' threads only."""
         with self._lock:
             self._closed = True
             self._stop(self._control)
@@ -109,20 +114,20 @@ class Team:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _await_arrival(self) -> None:
-        """Wait until every new worker can be borrowed. One that a concurrent run has borrowed already will do."""
+        """Wait until every new worker is idle, or has already been borrowed by a concurrent run."""
         states = self._states[: len(self._threads)]
         deadline = time.monotonic() + ARRIVAL_SECONDS
         while (states == abi.ABSENT).any() and time.monotonic() < deadline:
             time.sleep(0)
 
     def _restart_in_child(self) -> None:
-        """A forked child has none of the workers, and nobody's runs: begin anew. The lock is still held."""
+        """Reset the team in a forked child, which has no workers and no runs. The lock is still held."""
         self._block[:] = 0
         self._threads = []
 
 
 def _hold_over_fork(lock: threading.Lock, in_child: Callable[[], None] | None = None) -> None:
-    """Let no fork happen while another thread holds the lock: the child would find it locked for good."""
+    """Acquire the lock before a fork and release it after, because a child could never acquire a lock that another thread held."""
 
     def after_in_child() -> None:
         if in_child is not None:
@@ -139,7 +144,7 @@ _hold_over_fork(_team_lock)
 
 
 def configure(image: Image) -> Team:
-    """The process's team; made from this image at the first call, which later calls find."""
+    """Return the process's team. The first call makes it from this image."""
     global _team
     with _team_lock:
         if _team is None:
@@ -148,10 +153,10 @@ def configure(image: Image) -> Team:
 
 
 def current() -> Team | None:
-    """The process's team, if there is one yet."""
+    """Return the process's team; None if there is none yet."""
     return _team
 
 
 def _native(address: int, *arguments: type[Any]) -> Callable[..., None]:
-    """A native procedure; calls of it release the GIL."""
+    """Return a native procedure as a Python function, which releases the GIL when called."""
     return ctypes.CFUNCTYPE(None, *arguments)(address)

@@ -1,1 +1,1 @@
-"""The surface that users see: sessions, their options, and what they tell about a model."""
+"""The public interface: sessions, their options, values, and what a session tells about its model."""

@@ -1,6 +1,7 @@
-"""Adapters: files of named tensors that runs feed to a model beside its other inputs, such as the small matrices of LoRA.
+"""Adapters: files of named tensors, such as the small matrices of LoRA, that runs feed to a model beside its other inputs.
 
-A file is a FlatBuffer of ONNX Runtime's schema; offsets count from where they stand, a table's first word leads back to its vtable:
+A file is a FlatBuffer with ONNX Runtime's schema. Offsets in it are relative to their own position; the first word of a table
+leads back to its vtable:
 
     Adapter    { format_version: i32, adapter_version: i32, model_version: i32, parameters: [Parameter] }     file identifier TORT
     Parameter  { name: string, dims: [i64], data_type: i32, raw_data: [u8] }
@@ -26,22 +27,22 @@ _DAMAGED = "The buffer does not appear to be a valid lora parameter format"
 
 
 class LoraAdapter:
-    """An adapter that runs use: `RunOptions.add_active_adapter`."""
+    """An adapter for runs to use; see `RunOptions.add_active_adapter`."""
 
     def __init__(self) -> None:
         self._parameters: dict[str, Array] = {}
 
     def Load(self, path: str) -> None:  # noqa: N802
-        """Reads an adapter's file. Raises RuntimeError for one that can't be read."""
+        """Read an adapter's file. Raises RuntimeError if it can't be read."""
         self._parameters = {name: value.numpy() for name, value in AdapterFormat.read_adapter(path).get_parameters().items()}
 
     def parameters(self) -> Mapping[str, Array]:
-        """The tensors by the names of the inputs that they are fed to."""
+        """Return {name of the input that it is fed to: tensor}."""
         return self._parameters
 
 
 class AdapterFormat:
-    """An adapter's content, to be written to a file, or read from one."""
+    """The content of an adapter's file: versions and named tensors."""
 
     def __init__(self, adapter: AdapterFormat | None = None) -> None:
         self._versions: list[int] = [FORMAT_VERSION, 0, 0] if adapter is None else list(adapter._versions)
@@ -49,7 +50,7 @@ class AdapterFormat:
 
     @staticmethod
     def read_adapter(file_path: str | os.PathLike[str]) -> AdapterFormat:
-        """The adapter in a file. Raises RuntimeError for one that can't be read."""
+        """Read an adapter's file. Raises RuntimeError if it can't be read."""
         try:
             with open(file_path, "rb") as file:
                 data = file.read()
@@ -61,40 +62,40 @@ class AdapterFormat:
             raise RuntimeError(f"{_DAMAGED}: {error}") from error
 
     def export_adapter(self, file_path: str | os.PathLike[str]) -> None:
-        """Writes the adapter to a file. Raises OSError."""
+        """Write the adapter to a file. Raises OSError."""
         data = encode(self._versions, {name: value.numpy() for name, value in self._parameters.items()})
         with open(file_path, "wb") as file:
             file.write(data)
 
     def get_format_version(self) -> int:
-        """The version of the file's format."""
+        """Return the version of the file's format."""
         return self._versions[0]
 
     def set_adapter_version(self, adapter_version: int) -> None:
-        """Sets the version that the adapter's maker gives it."""
+        """Set the adapter's own version."""
         self._versions[1] = int(adapter_version)
 
     def get_adapter_version(self) -> int:
-        """The version that the adapter's maker gives it."""
+        """Return the adapter's own version."""
         return self._versions[1]
 
     def set_model_version(self, model_version: int) -> None:
-        """Sets the version of the model that it belongs to."""
+        """Set the version of the model that the adapter belongs to."""
         self._versions[2] = int(model_version)
 
     def get_model_version(self) -> int:
-        """The version of the model that it belongs to."""
+        """Return the version of the model that the adapter belongs to."""
         return self._versions[2]
 
     def set_parameters(self, params: Mapping[str, OrtValue]) -> None:
-        """Sets the tensors. Raises RuntimeError for values that are no tensors of numbers."""
+        """Set the tensors, {name: value}. Raises RuntimeError for values that are not tensors of numbers."""
         for name, value in params.items():
             if value._get_c_value()._tensor(f"Parameter {name} is no tensor.").dtype == object:
                 raise RuntimeError(f"Parameter {name} is a tensor of strings, which an adapter can't hold.")
         self._parameters = {name: value._get_c_value() for name, value in params.items()}
 
     def get_parameters(self) -> dict[str, OrtValue]:
-        """The tensors by their names."""
+        """Return the tensors, {name: value}."""
         return {name: OrtValue(value) for name, value in self._parameters.items()}
 
 
@@ -102,23 +103,23 @@ class AdapterFormat:
 
 
 class Reader:
-    """Reads words of a FlatBuffer. Raises struct.error for a place outside of it."""
+    """Reads numbers and offsets of a FlatBuffer. Raises struct.error for a position outside of it."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
 
     def word(self, at: int, form: str = "<I") -> int:
-        """The number at a place."""
+        """Read the number at a position."""
         if at < 0:
             raise ValueError(f"a place before the buffer: {at}")
         return int(struct.unpack_from(form, self.data, at)[0])
 
     def follow(self, at: int) -> int:
-        """Where the offset at a place leads."""
+        """Return the position that the offset at `at` leads to."""
         return at + self.word(at)
 
     def field(self, table: int, number: int) -> int | None:
-        """The place of a table's field; None if it is left out."""
+        """Return the position of a table's field; None if the field is absent."""
         vtable = table - self.word(table, "<i")
         if self.word(vtable, "<H") < 6 + 2 * number:
             return None
@@ -126,12 +127,14 @@ class Reader:
         return table + offset if offset else None
 
     def number(self, table: int, number: int) -> int:
-        """An i32 field, 0 by default."""
+        """Read an i32 field; 0 if it is absent."""
         at = self.field(table, number)
         return 0 if at is None else self.word(at, "<i")
 
     def vector(self, table: int, number: int, itemsize: int) -> tuple[int, int]:
-        """Where the elements of a vector or string begin, and how many there are. Raises ValueError if they don't lie in the buffer."""
+        """Return the position of the first element of a vector or string, and the number of elements. Raises ValueError if they
+        don't lie in the buffer.
+        """
         at = self.field(table, number)
         if at is None:
             return 0, 0
@@ -143,7 +146,7 @@ class Reader:
 
 
 def decode(data: bytes) -> AdapterFormat:
-    """The adapter in these bytes. Raises ValueError, KeyError or struct.error for others."""
+    """Decode an adapter. Raises ValueError, KeyError or struct.error for other bytes."""
     if data[4:8] != IDENTIFIER:
         raise ValueError("it does not begin as an adapter's file does")
     reader = Reader(data)
@@ -158,7 +161,7 @@ def decode(data: bytes) -> AdapterFormat:
 
 
 def parameter(reader: Reader, table: int) -> tuple[str, Array]:
-    """A parameter's name and numbers."""
+    """Return the name and the tensor of a parameter."""
     at, size = reader.vector(table, 0, 1)
     name = reader.data[at : at + size].decode()
     at, rank = reader.vector(table, 1, 8)
@@ -174,7 +177,7 @@ def parameter(reader: Reader, table: int) -> tuple[str, Array]:
 
 
 def encode(versions: list[int], parameters: Mapping[str, Array]) -> bytes:
-    """The bytes of an adapter."""
+    """Return the bytes of an adapter's file."""
     out = bytearray(struct.pack("<I4s", 0, IDENTIFIER))
     root = table(out)
     struct.pack_into("<I", out, 0, root)
@@ -192,7 +195,7 @@ def encode(versions: list[int], parameters: Mapping[str, Array]) -> bytes:
 
 
 def table(out: bytearray) -> int:
-    """Appends a vtable and a table of four fields of four bytes each, zeros for now. Returns the table's place."""
+    """Append a vtable and a table of four zero fields of four bytes each. -> the table's position"""
     out.extend(bytes(-len(out) % 4))
     out.extend(struct.pack("<HH4H", 4 + 2 * _FIELDS, 4 + 4 * _FIELDS, *(4 + 4 * i for i in range(_FIELDS))))
     place = len(out)
@@ -201,7 +204,7 @@ def table(out: bytearray) -> int:
 
 
 def vector(out: bytearray, field: int, count: int, data: bytes, align: int) -> int:
-    """Appends a vector whose data are aligned, and has the field lead to it. Returns the place of the data."""
+    """Append a vector with aligned data, and set the field to its offset. -> the position of the data"""
     out.extend(bytes(-(len(out) + 4) % align))
     struct.pack_into("<I", out, field, len(out) - field)
     out.extend(struct.pack("<I", count))

@@ -1,4 +1,4 @@
-"""Runs that are started and go on by themselves: a few threads of the process's take them one after the other."""
+"""Asynchronous runs, which a small pool of threads executes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from sardonyx.runtime.cores import available_cores
 Callback = Callable[[list[Any], Any, str], None]
 
 _pools: dict[int, ThreadPoolExecutor] = {}
-"""Of each process: a forked child has none of its parent's threads."""
+"""The pool of each process, by process id: a forked child has none of its parent's threads."""
 
 
 def start(run: Callable[[], list[Any]], callback: Callback, user_data: Any) -> None:
-    """Runs on another thread, then calls `callback(outputs, user_data, "")`, or `callback([], user_data, text of the error)`."""
+    """Run on another thread, then call `callback(outputs, user_data, "")`, or `callback([], user_data, message)` if the run
+    raised.
+    """
     pool = _pools.get(os.getpid())
     if pool is None:
         pool = _pools.setdefault(os.getpid(), ThreadPoolExecutor(available_cores(), "sardonyx-async"))
@@ -25,7 +27,9 @@ def start(run: Callable[[], list[Any]], callback: Callback, user_data: Any) -> N
 
 
 def deliver(run: Callable[[], list[Any]], callback: Callback, user_data: Any) -> None:
-    """See `start`. What the callback raises goes to sys.unraisablehook, as nobody waits for it."""
+    """Run, and hand the result to the callback. Exceptions of the callback go to sys.unraisablehook, since no caller waits for
+    them.
+    """
     try:
         outputs, error = run(), ""
     except SardonyxError as raised:
@@ -39,7 +43,7 @@ def deliver(run: Callable[[], list[Any]], callback: Callback, user_data: Any) ->
 
 
 def report(raised: Exception, callback: Callback) -> None:
-    """Hands an exception to sys.unraisablehook."""
+    """Hand an exception of the callback to sys.unraisablehook."""
     import sys
     from types import SimpleNamespace
 

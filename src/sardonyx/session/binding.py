@@ -1,4 +1,4 @@
-"""IOBinding: inputs and outputs that stay where they are from run to run. Outputs are written straight into arrays of the user's."""
+"""IOBinding: inputs and outputs that stay bound to memory from run to run; outputs are written directly into the user's arrays."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class IOBinding:
-    """What a session's inputs are read from, and where its outputs go.
+    """Binds a session's inputs to values and its outputs to memory, for `InferenceSession.run_with_iobinding`.
 
-    An output that is bound to memory is written there by the compiled code, without a copy, unless that memory overlaps an input or another
-    output: then it is computed elsewhere and copied. Errors are RuntimeErrors, as in ONNX Runtime.
+    Compiled code writes a bound output directly into its memory, unless that memory overlaps an input or another output: then
+    the output is computed elsewhere and copied. Errors are RuntimeErrors, as in ONNX Runtime.
     """
 
     def __init__(self, session: InferenceSession) -> None:
@@ -35,19 +35,20 @@ class IOBinding:
         self._outputs: dict[str, OrtValue | None] = {}
         self._raw: list[tuple[str, Array, bool]] = []
         self._results: list[OrtValue] = []
-        self._checked = False  # do the following say what is bound?
+        self._checked = False  # are the attributes below up to date?
         self._feed: dict[str, Any] = {}
         self._names: tuple[str, ...] = ()
-        self._bound: list[OrtValue] | None = None  # the outputs, if all are bound to memory
+        self._bound: list[OrtValue] | None = None  # all outputs, if each of them is bound to memory
         self._direct: dict[str, Array] = {}
         self._copied: dict[str, Array] = {}
 
     # ---- inputs -------------------------------------------------------------------------------------------------------------
 
     def bind_cpu_input(self, name: str, arr_on_cpu: Any) -> None:
-        """Binds an input to an array; changes in the array are seen by runs, unless it had to be copied: texts, and what isn't contiguous.
+        """Bind an input to an array. Runs see later changes of the array, unless it had to be copied (strings, and arrays that
+        aren't contiguous).
 
-        Raises RuntimeError for an unknown name, for sequences and maps, and for what is no array of numbers.
+        Raises RuntimeError for an unknown name, for sequences and maps, and for a value that is no array.
         """
         spec = self._input(name)
         if not spec.type.startswith(("tensor(", "optional(tensor(")):
@@ -62,10 +63,10 @@ class IOBinding:
     def bind_input(
         self, name: str, device_type: str, device_id: int, element_type: Any, shape: Sequence[int], buffer_ptr: int
     ) -> None:
-        """Binds an input to memory by its address, which the caller keeps there.
+        """Bind an input to memory at an address, which the caller keeps allocated.
 
-        element_type: numpy's, or a number of TensorProto.DataType. Raises RuntimeError for another device than the CPU, and for memory that is
-        not there.
+        element_type: a numpy type, or a number of TensorProto.DataType. shape: sizes of the tensor. Raises RuntimeError for a
+        device other than the CPU, and for memory that isn't mapped.
         """
         self._input(name)
         require_cpu(OrtDevice.make(device_type, device_id), "input")
@@ -74,7 +75,7 @@ class IOBinding:
         self._raw.append((name, array, False))
 
     def bind_ortvalue_input(self, name: str, ortvalue: OrtValue) -> None:
-        """Binds an input to a value."""
+        """Bind an input to an OrtValue."""
         self._input(name)
         self._bind_input(name, ortvalue._get_c_value())
 
@@ -91,13 +92,13 @@ class IOBinding:
         raise RuntimeError(f"Failed to find NodeArg with name: {name} in the def list")
 
     def clear_binding_inputs(self) -> None:
-        """Forgets the inputs."""
+        """Unbind all inputs."""
         self._inputs.clear()
         self._raw = [entry for entry in self._raw if entry[2]]
         self._checked = False
 
     def synchronize_inputs(self) -> None:
-        """Without effect: inputs on the CPU are there."""
+        """Do nothing: inputs on the CPU need no synchronisation."""
 
     # ---- outputs ------------------------------------------------------------------------------------------------------------
 
@@ -110,14 +111,15 @@ class IOBinding:
         shape: Sequence[int] | None = None,
         buffer_ptr: int | None = None,
     ) -> None:
-        """Asks for an output: in new memory at each run, or in memory at an address, which the caller keeps there.
+        """Request an output: in new memory at each run, or, with `buffer_ptr`, in memory at that address, which the caller keeps
+        allocated.
 
-        Raises ValueError for an address without type and shape, RuntimeError for another device than the CPU, and for memory that is not there
-        or can't be written. What doesn't fit the output is found when it is run.
+        Raises ValueError for an address without type and shape, RuntimeError for a device other than the CPU, and for memory
+        that isn't mapped or is read-only. Whether shape and type match the output is checked when it is run.
         """
         device = OrtDevice.make(device_type, device_id)
         if buffer_ptr is None:
-            self._bind_output(name, None)  # wherever it was asked for: results lie on the CPU
+            self._bind_output(name, None)  # whatever the device, results lie on the CPU
             return
         if element_type is None or shape is None:
             raise ValueError("`element_type` and `shape` are to be provided if pre-allocated memory is provided")
@@ -127,7 +129,9 @@ class IOBinding:
         self._raw.append((name, array, True))
 
     def bind_ortvalue_output(self, name: str, ortvalue: OrtValue) -> None:
-        """Asks for an output in a tensor. Raises RuntimeError if the tensor's memory is read-only, or it is no tensor of numbers."""
+        """Request an output in a tensor's memory. Raises RuntimeError if the memory is read-only, or the value is no tensor of
+        numbers.
+        """
         value = ortvalue._get_c_value()
         array = value._value
         if not isinstance(array, np.ndarray) or array.dtype == object:
@@ -142,25 +146,25 @@ class IOBinding:
         self._checked = False
 
     def clear_binding_outputs(self) -> None:
-        """Forgets the outputs, and the results of the last run."""
+        """Unbind all outputs, and drop the results of the last run."""
         self._outputs.clear()
         self._results = []
         self._raw = [entry for entry in self._raw if not entry[2]]
         self._checked = False
 
     def synchronize_outputs(self) -> None:
-        """Without effect: a run that has returned has written its outputs."""
+        """Do nothing: outputs are complete when a run returns."""
 
     def get_outputs(self) -> list[OrtValue]:
-        """The outputs of the last run, in the order in which they were bound; those bound to memory are that memory."""
+        """Return the outputs of the last run, in the order in which they were bound; a bound output shares its memory."""
         return [OrtValue(value) for value in self._results]
 
     def get_outputs_as_ortvaluevector(self) -> OrtValueVector:
-        """The same as one object."""
+        """Return the outputs of the last run as an OrtValueVector."""
         return OrtValueVector(self._results)
 
     def copy_outputs_to_cpu(self) -> list[Any]:
-        """The outputs of the last run as `InferenceSession.run` returns them; those bound to memory as copies."""
+        """Return the outputs of the last run as `InferenceSession.run` does; outputs bound to memory are copied."""
         bound = self._outputs
         return [
             value._value.copy() if bound.get(name) is value else value._value
@@ -170,7 +174,7 @@ class IOBinding:
     # ---- running ------------------------------------------------------------------------------------------------------------
 
     def _run(self, run_options: RunOptions | None) -> None:
-        """Raises RuntimeError for what doesn't fit, and for whatever the run raises."""
+        """Run the session on what is bound. Raises RuntimeError for bindings that don't fit, and for errors of the run."""
         if not self._outputs:
             raise RuntimeError("Error in execution: At least one output should be requested.")
         try:
@@ -195,7 +199,7 @@ class IOBinding:
         ]
 
     def _check(self) -> None:
-        """Sorts the outputs that are bound to memory into those that can be written in place and those that are copied there.
+        """Sort the bound outputs into those that compiled code may write in place and those that have to be copied.
 
         Raises InvalidArgument for a rank, size or dtype that the model rules out.
         """
@@ -214,10 +218,10 @@ class IOBinding:
 
 
 class SessionIOBinding(IOBinding):
-    """IOBinding with the arguments of ONNX Runtime's inner class: a device instead of its name and number."""
+    """IOBinding with the arguments of ONNX Runtime's inner class, which takes a device instead of its name and number."""
 
     def bind_input(self, name: str, *what: Any) -> None:
-        """what: an array; or a device, an element type, a shape and an address."""
+        """Bind an input. what: an array; or a device, an element type, a shape and an address."""
         if len(what) == 1:
             self.bind_cpu_input(name, what[0])
             return
@@ -226,20 +230,22 @@ class SessionIOBinding(IOBinding):
         super().bind_input(name, "cpu", device.device_id(), element_type, shape, address)
 
     def bind_output(self, name: str, device: OrtDevice, *what: Any) -> None:  # type: ignore[override]
-        """what: nothing; or an element type, a shape and an address."""
+        """Request an output. what: nothing; or an element type, a shape and an address."""
         if what:
             require_cpu(device, "output")
         super().bind_output(name, "cpu", device.device_id(), *what)
 
 
 def require_cpu(device: OrtDevice, end: str) -> None:
-    """Raises RuntimeError for a device that is not the CPU. end: input or output."""
+    """Raise RuntimeError for a device that is not the CPU. end: "input" or "output", for the message."""
     if device.device_type() != OrtDevice.cpu():
         raise RuntimeError(f"Error when binding {end}: there is no device of type {device.device_type()} here, only the CPU (0).")
 
 
 def array_at(element_type: Any, shape: Sequence[int], address: int, write: bool) -> Array:
-    """The array at an address. Raises RuntimeError for texts, sizes below 0, and memory that isn't there, or can't be written."""
+    """Return the array at an address. Raises RuntimeError for strings, negative sizes, and memory that isn't mapped or can't be
+    written.
+    """
     dtype = element_dtype(element_type)
     if dtype is dtypes.string:
         raise RuntimeError("Only binding non-string Tensors is currently supported")
@@ -257,7 +263,7 @@ def array_at(element_type: Any, shape: Sequence[int], address: int, write: bool)
 
 
 def require_mapped(name: str, array: Array, write: bool) -> None:
-    """Raises RuntimeError if the memory is gone."""
+    """Raise RuntimeError if the memory is no longer mapped."""
     if not is_mapped(address_of(array), array.nbytes, write):
         raise RuntimeError(
             f"Error in execution: the memory that {name} is bound to, at {address_of(array):#x}, is not there any more."
@@ -265,7 +271,7 @@ def require_mapped(name: str, array: Array, write: bool) -> None:
 
 
 def check_target(name: str, kind: str, sizes: Sequence[int | str | None], target: Array) -> None:
-    """Raises InvalidArgument for an array that an output can't be written into, whatever is fed."""
+    """Raise InvalidArgument for an array whose dtype, rank or fixed sizes don't match the output."""
     from sardonyx.base.errors import InvalidArgument
 
     found = f"tensor({dtypes.from_numpy(target.dtype).onnx_name})"
@@ -281,7 +287,7 @@ def check_target(name: str, kind: str, sizes: Sequence[int | str | None], target
 
 
 def overlapping(targets: Sequence[Array], inputs: Sequence[Array]) -> set[int]:
-    """The ids of targets whose memory an input, or another target, has a part of."""
+    """Return the ids of targets whose memory overlaps an input or another target."""
     spans = sorted(
         (address_of(array), address_of(array) + array.nbytes, id(array), is_target)
         for arrays, is_target in ((targets, True), (inputs, False))
@@ -299,7 +305,7 @@ def overlapping(targets: Sequence[Array], inputs: Sequence[Array]) -> set[int]:
 
 
 def copy_into(name: str, target: Array, made: Array) -> None:
-    """Raises InvalidArgument if the shapes differ."""
+    """Copy an output into its target. Raises InvalidArgument if the shapes differ."""
     from sardonyx.base.errors import InvalidArgument
     from sardonyx.runtime.execution import misfit
 

@@ -1,4 +1,4 @@
-"""A compiled model: executables, run one after the other, with values passed between them by name."""
+"""A compiled model: executables that run one after the other and pass values by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sardonyx.runtime.arrays import Array
 
 @dataclass(frozen=True, slots=True)
 class ModelStep:
-    """An executable and the names of what it reads and writes, in its order."""
+    """An executable, with the names of the values that it reads and writes, in its order."""
 
     provider: str
     executable: Executable
@@ -25,10 +25,10 @@ class ModelStep:
 
 @dataclass(frozen=True, slots=True)
 class CompiledModel:
-    """The steps of a model, in order.
+    """The steps of a model, in the order in which they run.
 
-    inputs: names of what is fed, in order. outputs: the model's own. constants: those initializers that are outputs, or inputs
-    with a default.
+    inputs: names of the values that are fed. outputs: names of the model's outputs. constants: values of initializers that
+    are outputs, or inputs with a default.
     """
 
     inputs: tuple[str, ...]
@@ -37,11 +37,11 @@ class CompiledModel:
     steps: tuple[ModelStep, ...]
 
     def values(self) -> set[str]:
-        """Every name whose value can be asked for."""
+        """Return the names of all values that can be requested as outputs."""
         return {*self.inputs, *self.constants, *(name for step in self.steps for name in step.outputs)}
 
     def plan(self, outputs: Sequence[str]) -> ExecutionPlan:
-        """How to get these outputs; steps that they don't need are left out."""
+        """Plan how to compute these outputs, leaving out steps that they don't need."""
         wanted = set(outputs)
         needed: list[ModelStep] = []
         for step in reversed(self.steps):
@@ -51,16 +51,19 @@ class CompiledModel:
         return ExecutionPlan(self.inputs, tuple(outputs), self.constants, tuple(needed[::-1]))
 
     def close(self) -> None:
+        """Close every executable."""
         for step in self.steps:
             step.executable.close()
 
 
 Call = tuple[Executable, list[int], slice, list[int]]
-"""What is run, the places that it reads and writes, and those whose values nobody reads any more."""
+"""An executable, the indices of the values that it reads and writes, and those of values that no later step reads."""
 
 
 class ExecutionPlan:
-    """The steps that lead to certain outputs. Values stand in a list; each name has its place in it, what a step writes side by side."""
+    """The steps that compute certain outputs. Values are kept in a list, each name at a fixed index; a step's outputs are
+    adjacent.
+    """
 
     __slots__ = ("_calls", "_direct", "_given", "_inputs", "_names", "_outputs", "_places", "_rest", "_single", "_start", "steps")
 
@@ -88,9 +91,9 @@ class ExecutionPlan:
         self._rest = self._calls[1:]
 
     def replay(self, feed: Mapping[str, Any]) -> list[Any] | None:
-        """The outputs, if the first executable takes the inputs as they come and has run on inputs like these before; None if not.
+        """Return the outputs if the first executable takes exactly the inputs and can repeat an earlier run; else None.
 
-        Nothing is checked yet.
+        feed: unchecked values by name.
         """
         if not self._direct or len(feed) != len(self._inputs):
             return None
@@ -110,7 +113,7 @@ class ExecutionPlan:
         return self.finish(values, self._rest, QUIET)
 
     def replay_into(self, feed: Mapping[str, Any], targets: Mapping[str, Array]) -> list[Any] | None:
-        """As `replay`, for plans of one step; outputs with an array in `targets` are written there, see `run_into`."""
+        """Like `replay`, for a plan with one step; outputs with an array in `targets` are written there, see `run_into`."""
         if self._single is None or len(feed) != len(self._inputs):
             return None
         try:
@@ -120,11 +123,11 @@ class ExecutionPlan:
         return self._single.replay(arrays, [targets.get(name) for name in self._names])
 
     def run_or_replay(self, arrays: list[Any], context: RunContext) -> list[Any]:
-        """As `run`, for a caller that has not tried the short way of `replay`."""
+        """Like `run`, but replay an earlier run if possible."""
         return self.run(arrays, context) if self._single is None else execute(self._single, arrays, context)
 
     def run(self, arrays: list[Any], context: RunContext, overrides: Mapping[str, Any] | None = None) -> list[Any]:
-        """The outputs for the inputs' values. `overrides`: values for inputs that have a default."""
+        """Compute the outputs. arrays: values of the inputs, in order. overrides: values for inputs that have a default."""
         if self._single is not None and not overrides:
             return self._single.run(arrays, context)
         values = self._start.copy()
@@ -140,7 +143,9 @@ class ExecutionPlan:
         context: RunContext,
         overrides: Mapping[str, Any] | None = None,
     ) -> list[Any]:
-        """As `run`; outputs with an array in `targets` are written there. See `Executable.run_into` for what those have to be."""
+        """Like `run`; outputs with an array in `targets` are written there. `Executable.run_into` states what the arrays have to
+        be.
+        """
         values = self._start.copy()
         values[: len(arrays)] = arrays
         for name, value in (overrides or {}).items():
@@ -161,7 +166,7 @@ class ExecutionPlan:
         return found
 
     def finish(self, values: list[Any], calls: Sequence[Call], context: RunContext) -> list[Any]:
-        """The outputs, after these calls on the values."""
+        """Run these calls on the values, and return the outputs."""
         for executable, reads, writes, done_with in calls:
             context.check()
             values[writes] = execute(executable, [values[place] for place in reads], context)
@@ -174,18 +179,18 @@ class ExecutionPlan:
 
 
 def execute(executable: Executable, inputs: list[Any], context: RunContext) -> list[Any]:
-    """The executable's outputs, by the short way where a run before had inputs like these and nobody watches."""
+    """Run an executable, replaying an earlier run if the inputs are like its inputs and the run isn't traced or limited."""
     found = executable.replay(inputs) if context is QUIET else None
     return executable.run(inputs, context) if found is None else found
 
 
 def copied(value: Any) -> Any:
-    """A copy of an output that is an input or a constant, so that the caller may change it."""
+    """Copy an output that is an input or a constant, so that the caller may change it."""
     return value.copy() if isinstance(value, np.ndarray | list | dict) else value
 
 
 def lifetimes(steps: Sequence[ModelStep], outputs: Sequence[str]) -> list[list[str]]:
-    """For each step, the names that nobody reads after it, of those that a step writes."""
+    """Return, for each step, the names of values that no later step reads."""
     kept = set(outputs)
     written = {name for step in steps for name in step.outputs}
     out: list[list[str]] = []

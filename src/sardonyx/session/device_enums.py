@@ -1,4 +1,6 @@
-"""Enumerations of devices, memory and formats, named and numbered as in ONNX Runtime. Making a session needs none of them."""
+"""Enumerations of devices, memory and formats, named and numbered as in ONNX Runtime. Creating a session doesn't import this
+file.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from sardonyx.session.enums import Named
 
 
 class OrtAllocatorType(Named):
-    """Where an allocator takes memory from."""
+    """The kind of an allocator."""
 
     INVALID = -1
     ORT_DEVICE_ALLOCATOR = 0
@@ -16,7 +18,7 @@ class OrtAllocatorType(Named):
 
 
 class OrtMemType(Named):
-    """Which of a device's memories."""
+    """The kind of a device's memory."""
 
     CPU_INPUT = -2
     CPU_OUTPUT = -1
@@ -25,14 +27,14 @@ class OrtMemType(Named):
 
 
 class OrtDeviceMemoryType(Named):
-    """Can the host read a device's memory?"""
+    """Whether the host can access a device's memory."""
 
     DEFAULT = 0
     HOST_ACCESSIBLE = 5
 
 
 class OrtHardwareDeviceType(Named):
-    """A kind of hardware."""
+    """The kind of a device."""
 
     CPU = 0
     GPU = 1
@@ -40,7 +42,7 @@ class OrtHardwareDeviceType(Named):
 
 
 class OrtMemoryInfoDeviceType(Named):
-    """A kind of hardware, as descriptions of memory number it."""
+    """The kind of a device, numbered as in descriptions of memory."""
 
     CPU = 0
     GPU = 1
@@ -49,7 +51,7 @@ class OrtMemoryInfoDeviceType(Named):
 
 
 class OrtExecutionProviderDevicePolicy(Named):
-    """By what a provider is chosen."""
+    """The policy by which a session chooses a provider."""
 
     DEFAULT = 0
     PREFER_CPU = 1
@@ -61,7 +63,7 @@ class OrtExecutionProviderDevicePolicy(Named):
 
 
 class OrtSparseFormat(Named):
-    """How a sparse tensor's indices are written."""
+    """The format of a sparse tensor's indices."""
 
     ORT_SPARSE_UNDEFINED = 0
     ORT_SPARSE_COO = 1
@@ -70,14 +72,14 @@ class OrtSparseFormat(Named):
 
 
 class ArenaExtendStrategy(Named):
-    """By how much an arena grows."""
+    """How an arena grows."""
 
     kNextPowerOfTwo = 0  # noqa: N815
     kSameAsRequested = 1  # noqa: N815
 
 
 class OrtCompileApiFlags(IntFlag):
-    """What ModelCompiler takes for an error."""
+    """What ModelCompiler treats as an error."""
 
     NONE = 0
     ERROR_IF_NO_NODES_COMPILED = 1
@@ -91,7 +93,7 @@ class OrtCompileApiFlags(IntFlag):
 
 
 class OrtDeviceVendorId(IntEnum):
-    """Who makes a device: the number of its vendor on the PCI bus."""
+    """The vendor of a device, by its PCI vendor id."""
 
     NONE = 0x0000
     AMD = 0x1002

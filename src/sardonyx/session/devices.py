@@ -1,4 +1,6 @@
-"""Devices and their memory, as the public surface describes them. Models run on the CPU: other devices can be named, not used."""
+"""Devices and their memory, as ONNX Runtime's interface describes them. Models run on the CPU; other devices can be described
+but not used.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +29,14 @@ _ELSEWHERE = "Can't allocate memory on the device using this package. Models run
 
 
 class OrtDevice:
-    """A device: its type, the kind of its memory, its vendor and its number."""
+    """A device: its type, memory type, vendor and number."""
 
     __slots__ = ("_device_id", "_mem_type", "_type", "_vendor")
 
     def __init__(self, *what: Any) -> None:
-        """what: another OrtDevice, or (type, memory type, number), or (type, memory type, vendor, number). Raises ValueError for others."""
+        """Describe a device. what: another OrtDevice, or (type, memory type, number), or (type, memory type, vendor, number).
+        Raises ValueError for other arguments.
+        """
         if len(what) == 1 and isinstance(what[0], OrtDevice):
             given = what[0]
             what = given._type, given._mem_type, given._vendor, given._device_id
@@ -41,7 +45,7 @@ class OrtDevice:
         if len(what) != 4 or not all(isinstance(number, int) for number in what):
             raise ValueError("`Provided object` needs to be of type `OrtDevice`")
         numbers = [int(number) for number in what]
-        if numbers[0] == OrtDevice.dml():  # a GPU, named by its interface
+        if numbers[0] == OrtDevice.dml():  # DirectML: a GPU that is named by its interface
             numbers[0], numbers[2] = OrtDevice.gpu(), int(OrtDeviceVendorId.MICROSOFT)
         self._type: int = numbers[0]
         self._mem_type: int = numbers[1]
@@ -50,28 +54,30 @@ class OrtDevice:
 
     @staticmethod
     def make(ort_device_name: str, device_id: int, vendor_id: int = -1) -> OrtDevice:
-        """The device of this name: cpu, cuda, gpu, npu, dml, cann or webgpu. Raises Exception for others, as ONNX Runtime does."""
+        """Return the device of this name: cpu, cuda, gpu, npu, dml, cann or webgpu. Raises Exception for other names, as ONNX
+        Runtime does.
+        """
         if ort_device_name not in _NUMBERS:
             raise Exception(f"Unsupported device type: {ort_device_name}")
         vendor = int(vendor_id) if vendor_id >= 0 else int(_VENDORS.get(ort_device_name, 0))
         return OrtDevice(_NUMBERS[ort_device_name], 0, vendor, device_id)
 
     def device_id(self) -> int:
-        """The number of the device among those of its type."""
+        """Return the device's number among the devices of its type."""
         return self._device_id
 
     def device_type(self) -> int:
-        """0: CPU, 1: GPU, 2: FPGA, 3: NPU."""
+        """Return the type: 0 for CPU, 1 for GPU, 2 for FPGA, 3 for NPU."""
         return self._type
 
     def device_vendor_id(self) -> int:
-        """See OrtDeviceVendorId."""
+        """Return the vendor, see OrtDeviceVendorId."""
         return self._vendor
 
     vendor_id = device_vendor_id
 
     def device_mem_type(self) -> int:
-        """0: the device's own memory."""
+        """Return the memory type; 0 is the device's own memory."""
         return self._mem_type
 
     mem_type = device_mem_type
@@ -81,7 +87,7 @@ class OrtDevice:
 
     @staticmethod
     def cpu() -> int:
-        """The number of a type, as `device_type` gives it; so are the others."""
+        """Return the number of the device type CPU; the methods after it return those of other types."""
         return 0
 
     @staticmethod
@@ -106,18 +112,18 @@ class OrtDevice:
 
     @staticmethod
     def default_memory() -> int:
-        """The number of a device's own memory."""
+        """Return the memory type of a device's own memory."""
         return 0
 
 
 def require_cpu(device: OrtDevice) -> None:
-    """Raises RuntimeError for a device that is not the CPU."""
+    """Raise RuntimeError for a device that is not the CPU."""
     if device.device_type() != OrtDevice.cpu():
         raise RuntimeError(_ELSEWHERE)
 
 
 class OrtMemoryInfo:
-    """A memory: its name, device and kind. Raises RuntimeError for a name that is not known."""
+    """A memory: its name, device and kind. Raises RuntimeError for an unknown name."""
 
     _names: ClassVar[tuple[str, ...]] = ("Cpu", "Cuda", "CudaPinned", "Cann", "CannPinned", "DML", "OpenVINO_CPU", "WebGPU_Buffer")
 
@@ -139,7 +145,7 @@ class OrtMemoryInfo:
         alignment: int,
         allocator_type: OrtAllocatorType,
     ) -> OrtMemoryInfo:
-        """A memory of any name and vendor."""
+        """Describe a memory of any name and vendor."""
         made = cls("Cpu", allocator_type, device_id, OrtMemType.DEFAULT)
         made.name, made.device_vendor_id, made.device_mem_type = name, vendor_id, device_mem_type
         if device_mem_type == OrtDeviceMemoryType.HOST_ACCESSIBLE:
@@ -148,15 +154,15 @@ class OrtMemoryInfo:
 
 
 def cpu_memory() -> OrtMemoryInfo:
-    """Where inputs and outputs lie."""
+    """Return the memory in which inputs and outputs lie."""
     return OrtMemoryInfo("Cpu", OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, OrtMemType.DEFAULT)
 
 
 class OrtArenaCfg:
-    """How an arena grows; -1 leaves a figure to the runtime.
+    """How an arena grows; -1 leaves a number to the runtime.
 
-    OrtArenaCfg(max_mem, arena_extend_strategy, initial_chunk_size_bytes, max_dead_bytes_per_chunk), or OrtArenaCfg({name: figure}).
-    Raises RuntimeError for an unknown name.
+    OrtArenaCfg(max_mem, arena_extend_strategy, initial_chunk_size_bytes, max_dead_bytes_per_chunk), or OrtArenaCfg({name:
+    number}). Raises RuntimeError for an unknown name.
     """
 
     def __init__(self, *figures: Any) -> None:
@@ -178,7 +184,7 @@ class OrtArenaCfg:
 
 @dataclass(frozen=True)
 class OrtHardwareDevice:
-    """A piece of hardware."""
+    """A hardware device, such as a CPU."""
 
     type: OrtHardwareDeviceType
     vendor: str
@@ -188,16 +194,16 @@ class OrtHardwareDevice:
 
 
 class OrtSyncStream:
-    """A queue of a device's work. The CPU has none: `OrtEpDevice.create_sync_stream` raises NotImplemented."""
+    """A device's queue of work. The CPU has none: `OrtEpDevice.create_sync_stream` raises NotImplemented."""
 
     def get_handle(self) -> int:
-        """The queue's address."""
+        """Return the queue's address."""
         return 0
 
 
 @dataclass(frozen=True)
 class OrtEpDevice:
-    """A provider together with hardware that it runs on."""
+    """A provider together with a hardware device that it runs on."""
 
     ep_name: str
     ep_vendor: str
@@ -206,11 +212,11 @@ class OrtEpDevice:
     ep_options: dict[str, str] = field(default_factory=dict)
 
     def memory_info(self, kind: OrtDeviceMemoryType) -> OrtMemoryInfo | None:
-        """The memory of this kind that the provider uses; None if it has no such."""
+        """Return the memory of this kind that the provider uses; None if there is none."""
         return cpu_memory() if kind == OrtDeviceMemoryType.DEFAULT else None
 
     def create_sync_stream(self) -> OrtSyncStream:
-        """Raises NotImplemented: work on the CPU is done when a run returns."""
+        """Raise NotImplemented: work on the CPU is complete when a run returns."""
         from sardonyx.base import errors
 
         raise errors.NotImplemented(f"{self.ep_name} has no streams: its work is done when a run returns.")
@@ -218,7 +224,7 @@ class OrtEpDevice:
 
 @dataclass(frozen=True, slots=True)
 class OrtExternalInitializerInfo:
-    """Where the numbers of an initializer lie: a file, by its path relative to the model, and the bytes in it."""
+    """Where the data of an initializer lie: a file, by its path relative to the model, an offset and a length."""
 
     filepath: str
     file_offset: int
@@ -226,7 +232,7 @@ class OrtExternalInitializerInfo:
 
 
 def get_ep_devices() -> list[OrtEpDevice]:
-    """The providers of this installation, each with the hardware that it runs on."""
+    """Return the installed providers, each with the hardware device that it runs on."""
     import platform
 
     from sardonyx import __version__
@@ -238,7 +244,7 @@ def get_ep_devices() -> list[OrtEpDevice]:
 
 
 def create_and_register_allocator(memory: OrtMemoryInfo, arena: OrtArenaCfg | None) -> None:
-    """Accepted and without effect: sessions share the process's allocator anyway. Raises RuntimeError for another device's memory."""
+    """Do nothing: sessions share the process's allocator. Raises RuntimeError for the memory of another device than the CPU."""
     if memory.name != "Cpu":
         raise RuntimeError(f"Error when creating and registering allocator: {_ELSEWHERE}")
 
@@ -246,7 +252,7 @@ def create_and_register_allocator(memory: OrtMemoryInfo, arena: OrtArenaCfg | No
 def create_and_register_allocator_v2(
     provider_type: str, memory: OrtMemoryInfo, options: Mapping[str, str], arena: OrtArenaCfg | None
 ) -> None:
-    """As `create_and_register_allocator`, for a provider. Raises RuntimeError for any but the CPU's."""
+    """Do nothing, as `create_and_register_allocator`. Raises RuntimeError for a provider other than the CPU's."""
     if provider_type != registry.CPU:
         raise RuntimeError(
             "Error when creating and registering allocator in create_and_register_allocator_v2: "
@@ -256,19 +262,19 @@ def create_and_register_allocator_v2(
 
 
 def register_execution_provider_library(name: str, path: str) -> None:
-    """Raises Fail: native providers need ONNX Runtime's own interface, which this runtime does not have."""
+    """Raise Fail: native providers need ONNX Runtime's C interface, which this runtime does not have."""
     from sardonyx.base.errors import Fail
 
     raise Fail(f"Failed to load library {path}: provider {name} is a native library for ONNX Runtime, which cannot be loaded here.")
 
 
 def unregister_execution_provider_library(name: str) -> None:
-    """Raises InvalidArgument: none can be registered."""
+    """Raise InvalidArgument: no library can have been registered."""
     from sardonyx.base.errors import InvalidArgument
 
     raise InvalidArgument(f"Execution provider library: {name} was not registered.")
 
 
 def memory_infos(count: int) -> Sequence[OrtMemoryInfo]:
-    """Where so many inputs or outputs lie."""
+    """Return the memory of each of `count` inputs or outputs."""
     return [cpu_memory()] * count

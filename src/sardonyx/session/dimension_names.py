@@ -1,7 +1,8 @@
-"""Names of sizes. They are hints, as in ONNX Runtime: two axes with one name may differ in size, and nothing but an operator may mind.
+"""Names of dimensions, which are hints as in ONNX Runtime: two axes with one name may have different sizes unless an operator
+forbids it.
 
-Mostly they don't differ, and code that may take them for equal is the faster one. So a session is compiled as if names meant equality; for
-feeds that say otherwise it is compiled once more, with a size of its own for each axis.
+Usually the sizes are equal, and code that may rely on it is faster. So a session is compiled as if equal names meant equal
+sizes; for inputs that contradict this, it is compiled again with an independent size for each axis.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ Axis = tuple[int, int]  # (input, axis)
 
 
 def shared_names(inputs: Sequence[NodeArg]) -> list[tuple[Axis, Axis]]:
-    """The pairs of axes of inputs that have one name; of more than two the first with each of the others."""
+    """Return pairs of axes of inputs that have one name: the first such axis, with each later one."""
     first: dict[str, Axis] = {}
     found = []
     for number, argument in enumerate(inputs):
@@ -30,5 +31,5 @@ def shared_names(inputs: Sequence[NodeArg]) -> list[tuple[Axis, Axis]]:
 
 
 def agree(pairs: Sequence[tuple[Axis, Axis]], arrays: Sequence[Any]) -> bool:
-    """Have the axes of all pairs the same size? arrays: of the inputs, with their ranks."""
+    """Have the axes of every pair the same size? arrays: the inputs, whose ranks have been checked."""
     return all(arrays[a].shape[i] == arrays[b].shape[j] for (a, i), (b, j) in pairs)

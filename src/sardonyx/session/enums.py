@@ -1,4 +1,4 @@
-"""Enumerations of the public surface, named and numbered as in ONNX Runtime."""
+"""Enumerations of the public interface, named and numbered as in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Named(IntEnum):
-    """An int whose text is `<class>.<member>`, as ONNX Runtime writes its own."""
+    """An int enumeration whose members print as `<class>.<member>`, as ONNX Runtime's do."""
 
     def __str__(self) -> str:
         return f"{type(self).__name__}.{self.name}"
@@ -16,14 +16,14 @@ class Named(IntEnum):
 
 
 class ExecutionMode(Named):
-    """Are nodes that don't wait for each other run side by side?"""
+    """Whether independent nodes run in parallel."""
 
     ORT_SEQUENTIAL = 0
     ORT_PARALLEL = 1
 
 
 class ExecutionOrder(Named):
-    """The order of nodes."""
+    """The order in which nodes run."""
 
     DEFAULT = 0
     PRIORITY_BASED = 1
@@ -31,7 +31,7 @@ class ExecutionOrder(Named):
 
 
 class GraphOptimizationLevel(Named):
-    """How much of a graph may be rewritten."""
+    """How far graph optimisations may go."""
 
     ORT_DISABLE_ALL = 0
     ORT_ENABLE_BASIC = 1

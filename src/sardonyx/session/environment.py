@@ -1,4 +1,4 @@
-"""Questions about, and settings of, the process as a whole."""
+"""Functions about the whole process: providers, versions, logging, telemetry."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ _SEVERITIES = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logg
 
 
 def get_available_providers() -> list[str]:
-    """The providers that sessions can use here, in the order in which they are tried."""
+    """Return the providers that sessions can use here, in the order of preference."""
     return registry.names()
 
 
 def get_all_providers() -> list[str]:
-    """The providers that there are anywhere, those of this installation last."""
+    """Return the names of all providers of ONNX Runtime, those of this installation last."""
     return [*registry.ELSEWHERE, *registry.names()]
 
 
 def get_device() -> str:
-    """What models run on unless told otherwise."""
+    """Return the device that models run on by default."""
     return "CPU"
 
 
 def get_version_string() -> str:
-    """The package's version."""
+    """Return the package's version."""
     return metadata.version("sardonyx")
 
 
 def set_default_logger_severity(severity: int) -> None:
-    """Messages below this severity (0 verbose to 4 fatal) are not logged. Raises ValueError for other numbers.
+    """Log only messages of at least this severity, from 0 (verbose) to 4 (fatal). Raises ValueError for other numbers.
 
-    Messages go to Python's logger `sardonyx`, which prints nothing unless the program sets up logging.
+    Messages go to Python's logger `sardonyx`, which prints nothing unless the program configures logging.
     """
     if severity not in range(len(_SEVERITIES)):
         raise ValueError(f"severity must be from 0 to {len(_SEVERITIES) - 1}, not {severity}")
@@ -48,12 +48,12 @@ def set_default_logger_severity(severity: int) -> None:
 
 
 def set_default_logger_verbosity(verbosity: int) -> None:
-    """Accepted and without effect: messages have severities alone. Raises TypeError for what is no int."""
+    """Do nothing: messages have severities, but no verbosity. Raises TypeError unless the argument is an int."""
     operator.index(verbosity)
 
 
 class _Told(logging.Handler):
-    """Hands messages to a function of the user's."""
+    """A logging handler that passes messages to a user's function."""
 
     def __init__(self, callback: Callback) -> None:
         super().__init__()
@@ -68,9 +68,9 @@ class _Told(logging.Handler):
 
 
 def set_default_logger_callback(callback: Callback | None, severity: int = 2) -> None:
-    """Calls a function for each message of this severity or above, as (severity, category, logid, code_location, message).
+    """Call a function for each message of at least this severity, as (severity, category, logid, code_location, message).
 
-    None takes the function away. Raises TypeError for what can't be called, ValueError for another severity.
+    None removes the function. Raises TypeError for an object that can't be called, ValueError for an unknown severity.
     """
     if callback is not None and not callable(callback):
         raise TypeError("callback must be callable or None")
@@ -84,29 +84,29 @@ def set_default_logger_callback(callback: Callback | None, severity: int = 2) ->
 
 
 def enable_telemetry_events() -> None:
-    """Without effect: nothing is ever sent."""
+    """Do nothing: no telemetry is ever sent."""
 
 
 def disable_telemetry_events() -> None:
-    """Without effect: nothing is ever sent."""
+    """Do nothing: no telemetry is ever sent."""
 
 
 def preload_dlls(cuda: bool = True, cudnn: bool = True, msvc: bool = True, directory: str | None = None) -> None:
-    """Without effect: no native library is needed."""
+    """Do nothing: no native library is needed."""
 
 
 def has_collective_ops() -> bool:
-    """False: models run in one process."""
+    """Return False: models run in one process."""
     return False
 
 
 def get_build_info() -> str:
-    """What this is, in ONNX Runtime's form."""
+    """Describe the build, in ONNX Runtime's format."""
     return f"ORT Build Info: sardonyx={get_version_string()}, python={platform.python_version()}, build type=Release"
 
 
 def print_debug_info() -> None:
-    """Prints the versions of this package, of Python and of the libraries in use."""
+    """Print the versions of this package, of Python and of the libraries in use."""
     print(f"sardonyx version: {get_version_string()}")
     print("platform:", platform.platform())
     print("\nPython package, version and location:")

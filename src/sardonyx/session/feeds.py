@@ -1,6 +1,6 @@
-"""Checks a run's feeds against the model's inputs, and turns them into what executables take.
+"""Checks the values that a run feeds against the model's inputs, and converts them to the form that executables take.
 
-The common case, numpy arrays that are right as they are, costs a few comparisons per input; everything else goes through
+In the common case, numpy arrays that need no conversion, this costs a few comparisons per input; everything else goes through
 `InputSpec.convert`.
 """
 
@@ -24,8 +24,8 @@ _DTYPES = {f"tensor({d.onnx_name})": d for d in dtypes.ALL}
 class InputSpec:
     """What an input must be.
 
-    type: as users see it. dtype: that of arrays that need no conversion, None if there is no such. sizes: one for each dimension, None
-    where it is free; None altogether if the rank is unknown.
+    type: as users see it, such as tensor(float). dtype: of arrays that need no conversion; None if all values need one.
+    sizes: one per axis, None where it is free; None altogether if the rank is unknown.
     """
 
     name: str
@@ -34,7 +34,7 @@ class InputSpec:
     sizes: tuple[int | None, ...] | None
 
     def convert(self, value: Any) -> Any:
-        """The value in the form that executables take. Raises InvalidArgument or RuntimeError as ONNX Runtime does."""
+        """Convert a value to the form that executables take. Raises InvalidArgument or RuntimeError as ONNX Runtime does."""
         if isinstance(value, OrtValue):
             value = value._value
         if self.type.startswith("optional("):
@@ -43,6 +43,7 @@ class InputSpec:
         return self.converted(self.type, value)
 
     def converted(self, kind: str, value: Any) -> Any:
+        """Convert a value of type `kind`, which is not optional."""
         if kind.startswith("seq("):
             if not isinstance(value, list | tuple):
                 raise RuntimeError(f"Input must be a list for input '{self.name}', not {type(value).__name__}.")
@@ -54,7 +55,7 @@ class InputSpec:
         return converted
 
     def check_sizes(self, shape: tuple[int, ...]) -> None:
-        """Raises InvalidArgument, listing what differs."""
+        """Raise InvalidArgument for a wrong rank or size, listing the axes that differ."""
         if self.sizes is None:
             return
         if len(shape) != len(self.sizes):
@@ -75,7 +76,7 @@ class InputSpec:
 
 
 def value_of(kind: str, value: Any, name: str) -> Any:
-    """A feed, or an element of one, of the type `kind`."""
+    """Convert a value, or an element of a sequence, of type `kind`."""
     if kind.startswith("map("):
         if not isinstance(value, Mapping):
             raise RuntimeError(f"Input must be a dictionary for input '{name}', not {type(value).__name__}.")
@@ -95,7 +96,7 @@ def value_of(kind: str, value: Any, name: str) -> Any:
 
 
 def from_array(kind: str, dtype: dtypes.DType, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The array, contiguous and in native byte order. Raises InvalidArgument if its element type is another one."""
+    """Return the array, contiguous and in native byte order. Raises InvalidArgument if its dtype isn't that of `kind`."""
     actual = type_of(array.dtype)
     if actual != kind:
         raise InvalidArgument(f"Unexpected input data type. Actual: ({actual}) , expected: ({kind})")
@@ -112,7 +113,7 @@ def type_of(dtype: np.dtype[Any]) -> str:
 
 
 def texts(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """object[*] of str. Raises UnicodeDecodeError for bytes that are not UTF-8."""
+    """Return strings as an object array of str. Raises UnicodeDecodeError for bytes that aren't UTF-8."""
     if array.dtype.kind == "U":
         return array.astype(object)
     if array.dtype == object and array.flags.c_contiguous and {*map(type, array.reshape(-1).tolist())} <= {str}:
@@ -124,7 +125,7 @@ def texts(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def from_list(dtype: dtypes.DType, value: list[Any]) -> np.ndarray[Any, Any]:
-    """The array of a nested list. Raises RuntimeError if the list is ragged or holds something else."""
+    """Convert a nested list to an array. Raises RuntimeError if the list is ragged or holds values of another type."""
     try:
         array = np.array(value, object if dtype is dtypes.string else dtype.numpy, order="C")
     except (ValueError, TypeError, OverflowError) as error:
@@ -136,13 +137,13 @@ def from_list(dtype: dtypes.DType, value: list[Any]) -> np.ndarray[Any, Any]:
     return texts(array)
 
 
-NO_RANK = -1, None, None  # that no shape passes
-NO_DTYPE = np.dtype(np.void)  # that no input has
+NO_RANK = -1, None, None  # a check that every shape fails
+NO_DTYPE = np.dtype(np.void)  # a dtype that no input has
 TEXT = np.dtype(object)
 
 
 class Feeds:
-    """The inputs of a model, in order. `overridable` are those that have a default in the model."""
+    """The inputs of a model, in order. overridable: those that have a default in the model."""
 
     def __init__(self, inputs: Sequence[InputSpec], overridable: Sequence[InputSpec]) -> None:
         self.inputs = tuple(inputs)
@@ -157,9 +158,9 @@ class Feeds:
         )
 
     def bind(self, feed: Mapping[str, Any]) -> list[Any]:
-        """The values of the inputs, in order.
+        """Return the values of the inputs, in order, checked and converted.
 
-        Raises ValueError for missing feeds, InvalidArgument for names, types and sizes that don't fit.
+        Raises ValueError for missing inputs, InvalidArgument for names, types and sizes that don't fit.
         """
         values = []
         if len(feed) != len(self._fast):
@@ -180,17 +181,17 @@ class Feeds:
         return values
 
     def require_all(self, feed: Mapping[str, Any]) -> None:
-        """Raises ValueError if a feed is missing."""
+        """Raise ValueError if an input is missing."""
         missing = [s.name for s in self.inputs if s.name not in feed and not s.type.startswith("optional(")]
         if missing:
             raise ValueError(f"Required inputs ({missing}) are missing from input feed ({list(feed)}).")
 
     def overrides(self, feed: Mapping[str, Any]) -> dict[str, Any]:
-        """{name: value} of the inputs with a default that are fed nevertheless."""
+        """Return {name: value} of inputs with a default that are fed."""
         return {name: spec.convert(feed[name]) for name, spec in self.overridable.items() if name in feed}
 
     def check_names(self, feed: Mapping[str, Any]) -> None:
-        """Raises ValueError or InvalidArgument if a feed is missing or unknown."""
+        """Raise ValueError or InvalidArgument if an input is missing or unknown."""
         self.require_all(feed)
         known = {spec.name for spec in self.inputs} | set(self.overridable)
         for name in feed:

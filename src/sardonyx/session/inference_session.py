@@ -1,4 +1,4 @@
-"""InferenceSession: a model, loaded and compiled, that can be run."""
+"""InferenceSession: a loaded and compiled model, ready to run."""
 
 from __future__ import annotations
 
@@ -34,20 +34,21 @@ if TYPE_CHECKING:
     from sardonyx.session.values import OrtValueVector
 
 
-Variant = tuple[bool, tuple[str, ...]]  # are sizes distinct that have one name? which values are given out?
+Variant = tuple[bool, tuple[str, ...]]  # (may axes with one name have different sizes?, names of additional outputs)
 
 
 class InferenceSession:
     """Runs an ONNX model.
 
-    path_or_bytes: the model's file, or its bytes. sess_options: SessionOptions. providers: names, or (name, options) pairs, in
-    order of preference; CPUExecutionProvider is always there, and what it can't do falls to ReferenceExecutionProvider
-    unless the config entry `session.disable_reference_fallback` is "1". provider_options: the options, if `providers` are names.
-    disabled_optimizers: names of graph passes to leave out. read_config_from_model: 1 if options that the model holds count where
-    `sess_options` are left out; by default the environment variable ORT_LOAD_CONFIG_FROM_MODEL says so. Other keywords are accepted.
+    path_or_bytes: the model's file, or its bytes. sess_options: SessionOptions. providers: names, or (name, options) pairs,
+    in order of preference; CPUExecutionProvider is always available. Nodes that it can't run fall to
+    ReferenceExecutionProvider, unless the config entry `session.disable_reference_fallback` is "1". provider_options: the
+    options, if `providers` are names. disabled_optimizers: names of graph passes to leave out. read_config_from_model: 1 to
+    use options that the model holds if `sess_options` is None; the default comes from the environment variable
+    ORT_LOAD_CONFIG_FROM_MODEL. Other keywords are accepted and ignored.
 
-    Several threads may run a session at once. A session can be pickled; it is made anew, from the same file or bytes.
-    Raises SardonyxError for models that can't be loaded, TypeError for a model or options of a wrong type.
+    Several threads may run a session at once. A pickled session is built again from its file or bytes. Raises SardonyxError
+    for models that can't be loaded, TypeError for a model or options of a wrong type.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class InferenceSession:
         return _restore, (self._source, self._options, providers or None, self._disabled)
 
     def _build(self, providers: Providers | None, provider_options: Options | None) -> None:
+        """Build the session for these providers."""
         chosen = normalise(*self._wanted(providers, provider_options), registry.names())
         self._asked = tuple(chosen)
         self._providers = {**chosen, **({} if registry.CPU in chosen else {registry.CPU: {}})}
@@ -93,7 +95,7 @@ class InferenceSession:
         self._plan = self._plan_for(self._outputs)
 
     def _wanted(self, providers: Providers | None, provider_options: Options | None) -> tuple[Providers | None, Options | None]:
-        """The providers that are named, else those of the options."""
+        """Return the providers that the caller names, else those of the session options."""
         if not providers and not provider_options:
             return self._options._chosen or providers, None
         if self._options.has_providers() and list(providers or ()) != self._options._chosen:
@@ -105,7 +107,7 @@ class InferenceSession:
         return providers, provider_options
 
     def _obtain(self, request: Request, trace: Trace | None = None) -> SessionParts:
-        """The parts of a session. Raises SardonyxError."""
+        """Load the compiled parts from the cache, or build them. Raises SardonyxError."""
         try:
             with budget.cancelled_by(self._options.stop_word):
                 budget.check("looking for it in the cache")
@@ -134,13 +136,16 @@ class InferenceSession:
     def run(
         self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: RunOptions | None = None
     ) -> list[Any]:
-        """The values of the named outputs, or of all if there are no names. The name of any value in the model will do.
+        """Run the model and return the named outputs, or all outputs if `output_names` is empty. Any value of the model may be
+        named.
 
-        input_feed: {name: value}: numpy arrays, nested lists, anything with `__dlpack__`; lists for sequences, dicts for maps.
-        Raises ValueError for missing feeds, InvalidArgument for names, types or sizes that don't fit, Fail for a node that
-        fails and when `run_options` end the run; what a signal's handler raises, such as KeyboardInterrupt.
+        input_feed: {name: value}: numpy arrays, nested lists or objects with `__dlpack__`; lists for sequences, dicts for
+        maps. Raises ValueError for missing inputs, InvalidArgument for names, types or sizes that don't fit, Fail for a node
+        that fails and when `run_options` end the run, and what a signal handler raises, such as KeyboardInterrupt.
         """
-        if type(input_feed) is not dict and not isinstance(input_feed, Mapping):  # the second takes a part of a small model's time
+        if type(input_feed) is not dict and not isinstance(
+            input_feed, Mapping
+        ):  # the second test takes a noticeable part of a small model's time
             raise TypeError(f"feeds are a mapping of names to values, not {type(input_feed).__name__}")
         plan = self._plan if not output_names else self._plan_for(output_names)
         quiet = run_options is None and self._trace is None and not self._verbose
@@ -165,7 +170,7 @@ class InferenceSession:
         overrides: Mapping[str, Any] | None,
         targets: Mapping[str, Array] | None = None,
     ) -> list[Any]:
-        """The outputs, by the plan or by one for which sizes of one name are distinct."""
+        """Run the plan, or, if axes with one name have different sizes, the plan that was compiled for that case."""
         try:
             if not self._shared or agree(self._shared, arrays):
                 with contextlib.suppress(NamesDiffer):
@@ -177,7 +182,9 @@ class InferenceSession:
     def _run_into(
         self, names: tuple[str, ...], feed: dict[str, Any], targets: Mapping[str, Array], run_options: RunOptions | None
     ) -> list[Any]:
-        """As `run`; outputs with an array in `targets` are written there. See `Executable.run_into` for what those have to be."""
+        """Like `run`; outputs with an array in `targets` are written there. `Executable.run_into` states what the arrays have to
+        be.
+        """
         if not targets:
             return self.run(names, feed, run_options)
         plan = self._plan_for(names)
@@ -197,7 +204,7 @@ class InferenceSession:
         input_dict_ort_values: Mapping[str, OrtValue],
         run_options: RunOptions | None = None,
     ) -> list[OrtValue]:
-        """As `run`, with OrtValues as inputs and outputs."""
+        """Like `run`, with OrtValues as inputs and outputs."""
         feed = {name: value._get_c_value()._value for name, value in input_dict_ort_values.items()}
         made = self.run(output_names, feed, run_options)
         kinds = self._kinds
@@ -212,7 +219,7 @@ class InferenceSession:
         fetches: OrtValueVector,
         fetch_devices: Sequence[OrtDevice],
     ) -> None:
-        """As `run_with_ort_values`; the outputs are appended to `fetches`."""
+        """Like `run_with_ort_values`, but append the outputs to `fetches`."""
         for value in self.run_with_ort_values(fetch_names, dict(zip(feed_names, feeds, strict=True)), run_options):
             fetches.push_back(value)
 
@@ -224,9 +231,10 @@ class InferenceSession:
         user_data: Any,
         run_options: RunOptions | None = None,
     ) -> None:
-        """As `run`, on another thread, which then calls `callback(outputs, user_data, "")`, or `callback([], user_data, error)`.
+        """Like `run`, on another thread, which then calls `callback(outputs, user_data, "")`, or `callback([], user_data,
+        error)`.
 
-        Raises ValueError for missing feeds, TypeError for options of another type; whatever else goes wrong is told to the callback.
+        Raises ValueError for missing inputs, TypeError for wrong options; the callback gets every other error.
         """
         from sardonyx.session import asynchronous
 
@@ -236,15 +244,15 @@ class InferenceSession:
         asynchronous.start(lambda: self.run(output_names, input_feed, run_options), callback, user_data)
 
     def io_binding(self) -> IOBinding:
-        """Inputs and outputs that stay where they are from run to run."""
+        """Return an IOBinding, which binds inputs and outputs to memory for several runs."""
         from sardonyx.session.binding import IOBinding
 
         return IOBinding(self)
 
     def run_with_iobinding(self, iobinding: IOBinding, run_options: RunOptions | None = None) -> None:
-        """Runs on what is bound; `iobinding.get_outputs()` has the results.
+        """Run on what is bound; `iobinding.get_outputs()` then returns the results.
 
-        Raises ValueError for the binding of another session, RuntimeError for everything else, as ONNX Runtime does.
+        Raises ValueError for another session's binding, RuntimeError for every other error, as ONNX Runtime does.
         """
         if iobinding._session is not self:
             raise ValueError("IOBinding must be used with the session that created it.")
@@ -253,11 +261,11 @@ class InferenceSession:
     def create_ortvalue_from_shape_and_type(
         self, shape: Sequence[int], element_type: Any, device_type: str, device_id: int = 0, vendor_id: int = -1
     ) -> OrtValue:
-        """See OrtValue.ortvalue_from_shape_and_type."""
+        """Create a tensor, see OrtValue.ortvalue_from_shape_and_type."""
         return OrtValue.ortvalue_from_shape_and_type(shape, element_type, device_type, device_id, vendor_id)
 
     def _watched(self, run_options: RunOptions | None) -> RunContext:
-        """The context of a run that can be ended early, or that is traced or reported."""
+        """Return the context of a run that can be ended early, is traced, or is reported at the debug level."""
         if run_options is not None and not isinstance(run_options, RunOptions):
             raise TypeError(f"run_options must be RunOptions, not {type(run_options).__name__}")
         limit = keys.timeout(run_options) if run_options is not None else 0
@@ -273,7 +281,7 @@ class InferenceSession:
         overrides: Mapping[str, Any] | None,
         targets: Mapping[str, Array] | None,
     ) -> list[Any]:
-        """The outputs, the run traced and reported unless it is a quiet one."""
+        """Run a plan; record the run in the trace and report its time if the context asks for it."""
         if context is QUIET and targets is None:
             return plan.run(arrays, QUIET, overrides)
         start = time.perf_counter_ns()
@@ -285,7 +293,10 @@ class InferenceSession:
         return outputs
 
     def _plan_for(self, names: Sequence[str], distinct: bool = False) -> ExecutionPlan:
-        """The plan for these outputs, made at their first use. distinct: see session.dimension_names. Raises InvalidArgument for an unknown name."""
+        """Return the plan for these outputs, made at its first use. Raises InvalidArgument for an unknown name.
+
+        distinct: axes with one name may have different sizes, see session.dimension_names.
+        """
         if isinstance(names, str):
             raise TypeError(f"output names are a list, not the text {names!r}")
         self._require_open()
@@ -296,13 +307,17 @@ class InferenceSession:
         return plan
 
     def _program_with(self, distinct: bool, names: tuple[str, ...]) -> CompiledModel:
-        """A program that gives out these values: the session's own, or one compiled for them because they are fused away."""
+        """Return a compiled model that provides these values: the session's own, or one compiled for values that are fused away
+        in it.
+        """
         program = self._program(distinct)
         extra = tuple(sorted(set(names) - program.values()))
         return self._program(distinct, extra) if extra else program
 
     def _program(self, distinct: bool, extra: tuple[str, ...] = ()) -> CompiledModel:
-        """The session's own program, or one compiled at its first use: with these values given out too, or with distinct sizes."""
+        """Return the session's compiled model, or a variant compiled at its first use: with `extra` outputs, or with distinct
+        sizes.
+        """
         if not distinct and not extra:
             return self._built.program
         key = distinct, extra
@@ -310,7 +325,7 @@ class InferenceSession:
             self._variants[key] = self._obtain(variant(self._request, extra, distinct)).program
         return self._variants[key]
 
-    # Names that are not public in ONNX Runtime either, but that programs read.
+    # Private names of ONNX Runtime's class that some programs read.
 
     @property
     def _model_path(self) -> str | None:
@@ -337,14 +352,14 @@ class InferenceSession:
         return self._built.outputs
 
     def _require_open(self) -> None:
-        """Raises InvalidArgument once the session is closed."""
+        """Raise InvalidArgument if the session is closed."""
         if self._closed:
             raise InvalidArgument(CLOSED)
 
     def close(self) -> None:
-        """Gives back what the session holds, does not wait for runs under way: each gives back its own when it ends.
+        """Free what the session holds, without waiting for runs under way: each frees its memory when it ends.
 
-        From now on every run raises InvalidArgument; what the session says about the model it still says.
+        Every later run raises InvalidArgument; questions about the model are still answered.
         """
         self._closed = True
         for program in (self._built.program, *list(self._variants.values())):
@@ -356,41 +371,41 @@ class InferenceSession:
     # ---- asking -------------------------------------------------------------------------------------------------------------
 
     def get_inputs(self) -> list[NodeArg]:
-        """The inputs that have to be fed."""
+        """Return the inputs that have to be fed: names, types and shapes."""
         return self._built.inputs
 
     def get_outputs(self) -> list[NodeArg]:
-        """The model's outputs."""
+        """Return the model's outputs: names, types and shapes."""
         return self._built.outputs
 
     def get_overridable_initializers(self) -> list[NodeArg]:
-        """The inputs that have a default in the model."""
+        """Return the inputs that have a default in the model."""
         return self._built.overridable
 
     def get_modelmeta(self) -> ModelMetadata:
-        """What the file says about itself."""
+        """Return the model's metadata."""
         return self._built.metadata
 
     def get_session_options(self) -> SessionOptions:
         return self._options
 
     def get_providers(self) -> list[str]:
-        """The providers that were asked, in order."""
+        """Return the providers of the session, in order of preference."""
         return list(self._providers)
 
     def get_provider_options(self) -> dict[str, dict[str, str]]:
-        """{provider: its options}"""
+        """Return {provider: its options}."""
         return {name: dict(options) for name, options in self._providers.items()}
 
     def set_providers(self, providers: Providers | None = None, provider_options: Options | None = None) -> None:
-        """Compiles the model anew for these providers."""
+        """Compile the model again for these providers."""
         self._require_open()
         self._build(providers, provider_options)
 
     def get_provider_graph_assignment_info(self) -> list[OrtEpAssignedSubgraph]:
-        """The sub-graphs in the order in which they run, each with its provider and its nodes, those of bodies included.
+        """Return the sub-graphs in the order in which they run, each with its provider and its nodes, including nodes of bodies.
 
-        What is compiled when it is first run (see session.late) is told by what runs have made of it.
+        A sub-graph that is compiled at its first run (session.late) is described by what runs have compiled so far.
         """
         found: list[OrtEpAssignedSubgraph] = []
         for claimed, step in zip(self._built.assignment, self._built.program.steps, strict=True):
@@ -399,65 +414,67 @@ class InferenceSession:
         return found
 
     def get_input_memory_infos(self) -> Sequence[OrtMemoryInfo]:
-        """Where each input lies."""
+        """Return the memory in which each input lies."""
         from sardonyx.session.devices import memory_infos
 
         return memory_infos(len(self._built.inputs))
 
     def get_output_memory_infos(self) -> Sequence[OrtMemoryInfo]:
-        """Where each output lies."""
+        """Return the memory in which each output lies."""
         from sardonyx.session.devices import memory_infos
 
         return memory_infos(len(self._built.outputs))
 
     def get_input_epdevices(self) -> Sequence[OrtEpDevice]:
-        """The provider and hardware that read each input."""
+        """Return the provider and hardware device that reads each input."""
         from sardonyx.session.devices import get_ep_devices
 
         return get_ep_devices() * len(self._built.inputs)
 
     def enable_fallback(self) -> None:
-        """Without effect: a provider that fails is an error, and never another one's chance."""
+        """Do nothing: a provider that fails raises an error; no other provider is tried."""
 
     def disable_fallback(self) -> None:
-        """Without effect: see `enable_fallback`."""
+        """Do nothing, see `enable_fallback`."""
 
     def get_tuning_results(self) -> list[dict[str, Any]]:
-        """Nothing: no provider here is tuned by measurements."""
+        """Return an empty list: no provider here is tuned by measurements."""
         return []
 
     def set_tuning_results(self, results: Sequence[dict[str, Any]], *, error_on_invalid: bool = False) -> None:
-        """Without effect: see `get_tuning_results`. Raises RuntimeError for results of some if `error_on_invalid`."""
+        """Do nothing, see `get_tuning_results`. Raises RuntimeError if there are results and `error_on_invalid` is set."""
         if results and error_on_invalid:
             raise RuntimeError("No provider of this session takes tuning results.")
 
     def set_ep_dynamic_options(self, options: Mapping[str, str]) -> None:
-        """Without effect: no provider here has options that change while a session is there."""
+        """Do nothing: no provider here has options that change after the session is created."""
 
     def release_captured_graph(self, graph_annotation_id: int = 0) -> None:
-        """Without effect: nothing is captured on a CPU."""
+        """Do nothing: no graphs are captured on a CPU."""
 
     def describe(self) -> str:
-        """What the compiler did, for people: each sub-graph with its provider."""
+        """Describe what the compiler did: each sub-graph with its provider."""
         steps = self._built.program.steps
         return "\n".join(f"{step.provider}: {step.executable.describe()}" for step in steps) or "no nodes to run"
 
     # ---- profiling ----------------------------------------------------------------------------------------------------------
 
     def end_profiling(self) -> str:
-        """Ends profiling and writes the trace. Returns its path; "" if the session isn't profiled."""
+        """Stop profiling and write the trace. Return its path; "" if the session isn't profiled."""
         if self._trace is None:
             return ""
         trace, self._trace = self._trace, None
         return write_trace(trace, self._trace_path)
 
     def get_profiling_start_time_ns(self) -> int:
-        """When profiling began, comparable with `time.monotonic_ns`; 0 if the session isn't profiled."""
+        """Return when profiling began, on the clock of `time.monotonic_ns`; 0 if the session isn't profiled."""
         return monotonic_start(self._trace) if self._trace is not None else 0
 
 
 def default_options(source: str | os.PathLike[str] | bytes, read_from_model: int | None) -> SessionOptions:
-    """Options that nobody gave: those that the model holds, if they are to be read. Raises SardonyxError for ones that make no sense."""
+    """Return the options of a session that was given none: those in the model, if they are to be read. Raises SardonyxError if
+    they are invalid.
+    """
     wanted = os.environ.get("ORT_LOAD_CONFIG_FROM_MODEL") == "1" if read_from_model is None else int(read_from_model) == 1
     if not wanted:
         return SessionOptions()
@@ -467,7 +484,9 @@ def default_options(source: str | os.PathLike[str] | bytes, read_from_model: int
 
 
 def raise_documented(error: Exception) -> NoReturn:
-    """Raises what users get for an exception; see `documented`. What their handlers of signals raise they get as it is."""
+    """Raise the documented exception for an internal one; see `documented`. An exception of a signal handler is raised
+    unchanged.
+    """
     if isinstance(error, FromHandler):
         raise error.raised
     found = documented(error)
@@ -477,7 +496,7 @@ def raise_documented(error: Exception) -> NoReturn:
 
 
 class _Closed:
-    """Stands in for the plan of a session that is closed."""
+    """Takes the place of the plan in a closed session."""
 
     def replay(self, *_: Any) -> list[Any]:
         raise InvalidArgument(CLOSED)

@@ -1,6 +1,6 @@
-"""Which code this is: the package's own, and the libraries that decide what is compiled, none of them imported.
+"""Identifies the installed code: this package, and the libraries that influence what is compiled. It imports none of them.
 
-Files are told apart as Python itself tells whether to compile one again: by size and by time to the second.
+A file's version is identified as Python does for its bytecode: by size and by time to the second.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ LIBRARIES = ("llvmlite", "ml_dtypes", "numpy", "onnx", "onnx_ir")
 
 @functools.cache
 def installed() -> str | None:
-    """One text for one state of the installation; None where it can't be told, as when a library lies in an archive."""
+    """Return a text that is equal only for equal installations; None if it can't be told, for example if a library lies in an
+    archive.
+    """
     try:
         told = [sys.version, sardonyx.__version__]
         for folder in sardonyx.__path__:
@@ -31,7 +33,7 @@ def installed() -> str | None:
 
 
 def record(folder: str) -> list[str]:
-    """What an installer noted beside the package, its files' digests among it; nothing where the package is worked on in its place."""
+    """Return the stamp of the installer's RECORD file, which holds the files' digests; nothing for an editable installation."""
     found = os.path.join(os.path.dirname(folder), f"sardonyx-{sardonyx.__version__}.dist-info", "RECORD")
     try:
         return [stamp(found, os.stat(found))]
@@ -40,7 +42,7 @@ def record(folder: str) -> list[str]:
 
 
 def sources(folder: str) -> list[str]:
-    """Every module below a folder, in a fixed order."""
+    """Return the stamps of all modules below a folder, sorted."""
     found, waiting = [], [folder]
     while waiting:
         with os.scandir(waiting.pop()) as entries:
@@ -53,7 +55,9 @@ def sources(folder: str) -> list[str]:
 
 
 def package(name: str) -> list[str]:
-    """Where a library lies, its first module, and the folders with its version beside it. Raises OSError where they can't be found."""
+    """Return the stamp of a library's first module, and the names of its metadata folders, which contain the version. Raises
+    OSError if it isn't found.
+    """
     found = PathFinder.find_spec(name)
     if found is None or found.origin is None:
         raise FileNotFoundError(name)
@@ -68,4 +72,5 @@ def listing(folder: str) -> list[str]:
 
 
 def stamp(path: str, status: os.stat_result) -> str:
+    """Return a file's path, size and time of modification as text."""
     return f"{path} {status.st_size} {int(status.st_mtime)}"

@@ -1,10 +1,10 @@
-"""Sub-graphs that are compiled when they are first run, because their form depends on what a run brings.
+"""Sub-graphs that are compiled when they first run, because their form depends on the inputs of the run.
 
     q = Squeeze(x)        x: f32[rows, columns]; the rank of q depends on the sizes of x
     y = Relu(q)
 
-A program is made for the ranks and types of what the sub-graph reads and for the answers to the questions that came up (is `rows` 1?), and
-kept; a run with other answers makes another one.
+A variant is compiled for the dtypes and ranks of the sub-graph's inputs and for the answers to the questions that operators
+asked (is `rows` equal to 1?). It is kept; a run with other answers compiles another variant.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 Kind: TypeAlias = tuple[Any, ...]
 MOST_REMEMBERED = 256
-"""Combinations of shapes whose variant is found without asking; the table is emptied when it is full."""
+"""Combinations of input shapes whose variant is found in a table; the table is emptied when it is full."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A program for one set of answers.
+    """A sub-graph compiled for one set of answers.
 
-    kinds: of what it reads. symbols: names of the sizes of what it reads, as `answers` knows them; None for sizes that are numbers.
-    outputs: names, in the order of the sub-graph's.
+    kinds: dtype and rank of each input. symbols: the symbols of the inputs' sizes that `answers` uses; None for sizes that
+    are numbers. outputs: names, in the sub-graph's order.
     """
 
     kinds: tuple[Kind, ...]
@@ -50,13 +50,13 @@ class Variant:
         object.__setattr__(self, "plan", self.program.plan(self.outputs))
 
     def fits(self, kinds: tuple[Kind, ...], inputs: Sequence[Any], names: Sequence[str]) -> bool:
-        """Was it made for inputs like these? names: of the inputs."""
+        """Was the variant compiled for inputs like these? names: of the inputs."""
         fed = dict(zip(names, inputs, strict=True))
         return self.kinds == kinds and self.answers.hold(sizes_of(self.symbols, inputs), fed)
 
 
 def sizes_of(symbols: Sequence[Sequence[Symbol | None]], inputs: Sequence[Any]) -> dict[Symbol, int]:
-    """The sizes of these inputs by their symbols."""
+    """Return {symbol: size} of these inputs."""
     return {
         s: n
         for axes, x in zip(symbols, inputs, strict=True)
@@ -66,20 +66,20 @@ def sizes_of(symbols: Sequence[Sequence[Symbol | None]], inputs: Sequence[Any]) 
 
 
 class Variants(Protocol):
-    """Where variants are kept from session to session."""
+    """A store of variants that later sessions read."""
 
     def load(self) -> list[Variant]:
-        """Those that are there, in the order in which they were made."""
+        """Return the stored variants, in the order in which they were made."""
 
     def add(self, variant: Variant, count: int) -> None:
-        """Keeps a variant, made when there were so many."""
+        """Store a variant, the one with number `count`."""
 
 
 class LateSubgraph(Executable):
-    """A sub-graph with a program for each form that runs have asked for."""
+    """An executable with a variant for each form of the sub-graph that runs have needed."""
 
     def __init__(self, names: Sequence[str], specialise: Callable[[Sequence[Any]], Variant], store: Variants | None = None) -> None:
-        """names: of the inputs. specialise: makes the program for these inputs. store: where variants of earlier sessions are found."""
+        """names: of the inputs. specialise: compiles the variant for these inputs. store: holds variants of earlier sessions."""
         self.names, self.specialise = tuple(names), specialise
         self._store: Variants | None = None
         self.variants: list[Variant] = []
@@ -88,14 +88,14 @@ class LateSubgraph(Executable):
         self._to_load = store
 
     def keep_in(self, store: Variants) -> None:
-        """Keeps variants there from now on; what is there already is not looked at."""
+        """Store new variants there from now on; those in the store already are not read."""
         self._store = store
 
     def run(self, inputs: Sequence[Any], context: RunContext = QUIET) -> list[Any]:
         return self.variant(inputs).plan.run_or_replay(list(inputs), context)
 
     def variant(self, inputs: Sequence[Any]) -> Variant:
-        """The variant for these inputs, made if there is none yet. Raises SardonyxError."""
+        """Return the variant for these inputs, compiling it if there is none yet. Raises SardonyxError."""
         key = tuple(map(shape_key, inputs))
         found = self._remembered.get(key)
         if found is None:
@@ -112,7 +112,7 @@ class LateSubgraph(Executable):
         return found
 
     def matching(self, inputs: Sequence[Any]) -> Variant | None:
-        """A variant that was made for inputs like these."""
+        """Return a variant that was compiled for inputs like these; None if there is none."""
         if self._to_load is not None:
             self._store, self._to_load = self._to_load, None
             self.variants += self._store.load()
@@ -120,7 +120,7 @@ class LateSubgraph(Executable):
         return next((v for v in self.variants if v.fits(kinds, inputs, self.names)), None)
 
     def assignment(self) -> list[OrtEpAssignedSubgraph]:
-        """Who runs what, in the variants that there are."""
+        """Return who runs which nodes, in the variants compiled so far."""
         return [part for variant in self.variants for part in variant.assignment]
 
     def describe(self) -> str:
@@ -135,12 +135,12 @@ class LateSubgraph(Executable):
 
 
 def kind_of(x: Any) -> Kind:
-    """What a program relies on: type and rank of an array, else the Python type."""
+    """Return what a variant relies on: dtype and rank of an array, else the Python type."""
     return (x.dtype, x.ndim) if isinstance(x, np.ndarray) else (type(x),)
 
 
 def shape_key(x: Any) -> Kind:
-    """What decides every answer: type, shape, and the values of bools, which can be asked for."""
+    """Return what decides every answer: dtype and shape, and the values of bool arrays, which operators may ask for."""
     if not isinstance(x, np.ndarray):
         return (type(x),)
     return (x.dtype, x.shape, x.tobytes()) if x.dtype == np.bool_ else (x.dtype, x.shape)

@@ -1,7 +1,7 @@
-"""A session's parts as bytes, for the cache, and back: JSON, machine code, and arrays that lie in a block of their own.
+"""Encodes the parts of a session for the cache, and decodes them: JSON, machine code, and arrays in a separate block.
 
-manifest   length of the JSON | JSON | the team's image | the image of each step that is native
-block      constants: those that the model gives out, and those of the steps, packed as kernels read them
+manifest   length of the JSON | JSON | the team's image | the image of each native step
+block      constants: those that are outputs of the model, and those of the steps, packed as kernels read them
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from sardonyx.session.session_parts import SessionParts
 from sardonyx.session.stored_models import Reader, RebuildStep, Writer
 from sardonyx.session.stored_values import Unstorable
 
-Find = Callable[[Sequence[int], str], list[Bytes] | None]  # (sizes, checksum) -> the arrays of the block
+Find = Callable[[Sequence[int], str], list[Bytes] | None]  # (sizes, checksum) -> the block's arrays
 
 
 def encode(built: SessionParts, most: int) -> tuple[bytes, list[Bytes]] | None:
-    """The manifest and the block's arrays; None if a part is of a kind that isn't kept, or the arrays take more than `most` bytes."""
+    """Return the manifest and the block's arrays; None if a part can't be stored, or if the arrays take more than `most` bytes."""
     writer = Writer()
     try:
         program = writer.program(built.program)
@@ -49,11 +49,9 @@ def encode(built: SessionParts, most: int) -> tuple[bytes, list[Bytes]] | None:
 
 
 def decode(manifest: bytes, find: Find, threads: int, rebuilder: RebuildStep | None = None) -> SessionParts | None:
-    """The parts that `encode` was given, to run on so many threads; None if the block isn't there or is damaged.
+    """Return the parts that `encode` was given, to run on `threads` threads; None if the block is missing or damaged.
 
-    rebuilder: makes parts that are not kept.
-
-    Raises ValueError or ImageError for anything that `encode` doesn't write.
+    rebuilder: builds parts that are not stored. Raises ValueError or ImageError for anything that `encode` doesn't write.
     """
     head, images = unpack(manifest, KEYS)
     sizes = listed(head["pieces"], lambda size: whole(size, 0))
@@ -100,7 +98,7 @@ def spec_record(spec: InputSpec) -> list[Any]:
 
 
 def spec(record: object) -> InputSpec:
-    """The numpy type follows from the type that users see."""
+    """Read an InputSpec. Its numpy dtype follows from the type that users see."""
     name, kind, plain, sizes = fields(record, 4)
     dtype = element_type(_BY_TYPE.get(text(kind))).numpy if plain else None
     fixed = None if sizes is None else listed(sizes, lambda size: None if size is None else whole(size, 0))

@@ -13,7 +13,7 @@ NO_VERSION = (1 << 63) - 1
 
 @dataclass(frozen=True, slots=True)
 class NodeArg:
-    """An input or output. `shape` has ints for fixed sizes, names for symbolic ones and None for unknown ones."""
+    """An input or output. shape: an int for each fixed size, a name for a symbolic size, None for an unknown one."""
 
     name: str
     type: str
@@ -22,7 +22,7 @@ class NodeArg:
 
 @dataclass(frozen=True, slots=True)
 class ModelMetadata:
-    """What the file says about itself."""
+    """The metadata in the model's file."""
 
     custom_metadata_map: dict[str, str] = field(default_factory=dict)
     description: str = ""
@@ -35,7 +35,7 @@ class ModelMetadata:
 
 @dataclass(frozen=True, slots=True)
 class OrtEpAssignedNode:
-    """A node as a provider got it."""
+    """A node as it was assigned to a provider."""
 
     name: str
     domain: str
@@ -54,12 +54,12 @@ class OrtEpAssignedSubgraph:
 
 
 def assignment_record(assignment: Sequence[OrtEpAssignedSubgraph]) -> list[Any]:
-    """The sub-graphs as JSON holds them."""
+    """Encode the sub-graphs for JSON."""
     return [[part.ep_name, [[n.name, n.domain, n.op_type] for n in part.nodes]] for part in assignment]
 
 
 def read_assignment(record: object) -> tuple[OrtEpAssignedSubgraph, ...]:
-    """What `assignment_record` wrote. Raises ValueError for anything else."""
+    """Decode what `assignment_record` wrote. Raises ValueError for anything else."""
 
     def part(item: object) -> OrtEpAssignedSubgraph:
         name, nodes = fields(item, 2)

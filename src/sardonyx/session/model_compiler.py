@@ -1,4 +1,4 @@
-"""ModelCompiler: writes a model that a session would run, optimised as far as it is told."""
+"""ModelCompiler: writes the model that a session would run, optimised up to a given level."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from sardonyx.session.options import SessionOptions
 
 
 class ModelCompiler:
-    """Writes a model again, optimised.
+    """Writes an optimised copy of a model.
 
-    In ONNX Runtime a compiled model holds parts that a provider has compiled; here compiled code is kept in a cache beside
-    the model, so what is written holds nodes alone, and weights inside. Asking for weights in another file raises NotImplemented.
+    In ONNX Runtime a compiled model contains code that a provider has compiled. Here compiled code is kept in a cache on
+    disk, so the written model contains only nodes and weights. Asking for weights in another file raises NotImplemented.
     """
 
     def __init__(
@@ -53,9 +53,10 @@ class ModelCompiler:
         self._options = sess_options
 
     def compile_to_file(self, output_model_path: str | os.PathLike[str] | None = None) -> None:
-        """Writes the model to a file, by default beside the model, `m.onnx` as `m_ctx.onnx`.
+        """Write the model to a file; by default beside the source, `m.onnx` as `m_ctx.onnx`.
 
-        Raises InvalidArgument for a model of bytes without a path, Fail for what the flags forbid, and whatever loading the model raises.
+        Raises InvalidArgument for a model of bytes without a path, Fail for what the flags forbid, and whatever loading the
+        model raises.
         """
         if output_model_path is None and isinstance(self._source, bytes):
             raise InvalidArgument("Output model path is required for a model that was given as bytes.")
@@ -75,23 +76,23 @@ class ModelCompiler:
         InferenceSession(self._source, options).close()
 
     def compile_to_bytes(self) -> bytes:
-        """The model's bytes. Raises as `compile_to_file` does."""
+        """Return the written model's bytes. Raises as `compile_to_file` does."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             self.compile_to_file(path)
             return path.read_bytes()
 
     def compile_to_stream(self, write_function: Callable[[bytes], None]) -> None:
-        """Hands the model's bytes to a function."""
+        """Call a function with the written model's bytes."""
         write_function(self.compile_to_bytes())
 
     def set_ep_context_binary_information(self, output_directory: str | os.PathLike[str], model_name: str) -> None:
-        """Accepted and without effect: no provider here writes files. Raises InvalidArgument for an empty name."""
+        """Do nothing: no provider here writes files. Raises InvalidArgument for an empty name."""
         if not os.fspath(output_directory) or not model_name:
             raise InvalidArgument("The directory and the model's name can't be empty.")
 
     def set_ep_context_data_write_func(self, write_func: Callable[..., None]) -> None:
-        """Accepted and without effect: no provider here writes compiled parts."""
+        """Do nothing: no provider here writes compiled code into a model."""
 
     def clear_ep_context_data_write_func(self) -> None:
-        """Without effect: see `set_ep_context_data_write_func`."""
+        """Do nothing, see `set_ep_context_data_write_func`."""

@@ -1,9 +1,9 @@
-"""Options that a model holds: JSON under `ort_config` in its metadata, as ONNX Runtime reads it.
+"""Session options that a model holds: JSON under `ort_config` in its metadata, as ONNX Runtime reads it.
 
     {"session_options": {"intra_op_num_threads": 2, "inter_op_num_threads": 1, "execution_mode": 0, "graph_optimization_level": 99,
                          "enable_profiling": true}}
 
-Keys that are not among these five are passed over.
+Other keys are ignored.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _READ = {
 
 
 def options_in(source: str | os.PathLike[str] | bytes) -> SessionOptions:
-    """The options that the model holds, the defaults where it holds none, or can't be read: loading it tells why.
+    """Return the options that the model holds; the defaults if it holds none or can't be read (loading it will raise then).
 
-    Raises InvalidArgument for options that make no sense.
+    Raises InvalidArgument for invalid options.
     """
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -50,7 +50,7 @@ def options_in(source: str | os.PathLike[str] | bytes) -> SessionOptions:
 
 
 def apply(options: SessionOptions, text: str) -> None:
-    """Sets what the JSON says. Raises InvalidArgument."""
+    """Set the options that the JSON contains. Raises InvalidArgument."""
     try:
         given = json.loads(text).get("session_options", {})
         for name, value in given.items():
@@ -61,7 +61,7 @@ def apply(options: SessionOptions, text: str) -> None:
 
 
 def read(name: str, value: Any) -> Any:
-    """The option's value. Raises ValueError."""
+    """Return an option's value. Raises ValueError."""
     if not isinstance(value, int):
         raise ValueError(f"{name} is a number, not {value!r}")
     return _READ[name](value)

@@ -1,4 +1,4 @@
-"""SessionOptions and RunOptions: what a user can set for a session and for one run of it."""
+"""SessionOptions and RunOptions: what a user can set for a session, and for one run of it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from sardonyx.session.devices import OrtEpDevice
 
 LONGEST_KEY = 1024
-LONGEST_SECONDS = 1e9  # thirty years: nanoseconds of more are no i64
-# Config keys that mean something here; any other is accepted and kept.
+LONGEST_SECONDS = 1e9  # thirty years, whose nanoseconds fit an i64
+# Config keys that have an effect here; other keys are stored and ignored.
 FORBID_REFERENCE = "session.disable_reference_fallback"
 FORBID_CPU = "session.disable_cpu_ep_fallback"
 DATA_FOLDER = "session.model_external_initializers_file_folder_path"
@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 
 class Option(Generic[T]):
-    """An attribute with a default, whose values must be of the default's type. Raises TypeError for any other."""
+    """A typed attribute with a default. Raises TypeError for a value of another type than the default's."""
 
     def __init__(self, default: T) -> None:
         self.default = default
@@ -69,7 +69,7 @@ class Option(Generic[T]):
                 return operator.index(value)
             except TypeError as error:
                 raise self.wrong(value) from error
-        if wanted is bool and hasattr(type(value), "__bool__"):  # a number, or numpy's bool
+        if wanted is bool and hasattr(type(value), "__bool__"):  # a number or numpy.bool counts as a bool
             return bool(value)
         if not isinstance(value, wanted):
             raise self.wrong(value)
@@ -80,7 +80,7 @@ class Option(Generic[T]):
 
 
 class Configurable:
-    """Options plus a table of free config entries."""
+    """Options plus a table of config entries, both strings."""
 
     __slots__ = ("_entries", "_values")
 
@@ -142,10 +142,11 @@ class SessionOptions(Configurable):
         self.stop_word = array("q", [0])
 
     def add_initializer(self, name: str, value: OrtValue) -> None:
-        """Takes a tensor of the user's for the model's initializer of this name; nothing, if it has none.
+        """Replace the model's initializer of this name by a tensor of the user's; nothing happens if the model has none.
 
-        The numbers are not copied as long as kernels read them as they are, so that sessions can share them. They must not change while a session
-        is there. Raises RuntimeError for what is no OrtValue, and for a name that was given before; the session Fail for another type or shape.
+        The data are not copied if kernels can read them as they are, so that sessions can share them; they must not change
+        during the session's life. Raises RuntimeError unless the value is an OrtValue, and for a name that was given before.
+        Creating the session raises Fail if dtype or shape differ.
         """
         if not isinstance(value, OrtValue):
             raise RuntimeError("The provided Python object must be an OrtValue")
@@ -154,10 +155,10 @@ class SessionOptions(Configurable):
         self._initializers[name] = value
 
     def add_external_initializers(self, names: Sequence[str], values: Sequence[OrtValue]) -> None:
-        """Takes tensors of the user's for initializers that the model keeps in other files, which are then not opened.
+        """Replace initializers that the model keeps in other files by tensors of the user's; those files are then not opened.
 
-        Raises RuntimeError for lists of different lengths; the session Fail for an initializer that isn't there, lies inside of the model, or
-        has another type or shape.
+        Raises RuntimeError for lists of different lengths. Creating the session raises Fail for an initializer that doesn't
+        exist, lies inside the model, or has another dtype or shape.
         """
         if len(names) != len(values):
             raise RuntimeError("Expecting names and ort_values lists to have equal length")
@@ -168,10 +169,10 @@ class SessionOptions(Configurable):
     def add_external_initializers_from_files_in_memory(
         self, names: Sequence[str], buffers: Sequence[Any], lengths: Sequence[int]
     ) -> None:
-        """Takes buffers for the files that the model keeps initializers in: no file is opened then. Nothing is copied.
+        """Replace the files with the model's external initializers by buffers, which are not copied; no file is opened then.
 
-        names: of files, as the model writes them. lengths: bytes of each. Raises RuntimeError for lists of different lengths and for a buffer that
-        is shorter than told, TypeError for what is no buffer.
+        names: of files, as the model writes them. lengths: bytes of each buffer. Raises RuntimeError for lists of different
+        lengths and for a buffer shorter than its length, TypeError for an object that is no buffer.
         """
         if not len(names) == len(buffers) == len(lengths):
             raise RuntimeError(
@@ -184,7 +185,9 @@ class SessionOptions(Configurable):
             self._files[str(name)] = data[:length]
 
     def add_provider(self, name: str, options: Mapping[str, str]) -> None:
-        """Adds a provider after those that were added before. Raises InvalidArgument if it isn't there, RuntimeError if nobody knows it."""
+        """Append a provider to those that were added before. Raises InvalidArgument if it isn't installed, RuntimeError for an
+        unknown name.
+        """
         if name not in registry.names():
             if name not in registry.ELSEWHERE:
                 raise RuntimeError(f"Unknown Provider Type: {name}")
@@ -194,18 +197,20 @@ class SessionOptions(Configurable):
         self._chosen.append((name, dict(options)))
 
     def add_provider_for_devices(self, devices: Sequence[OrtEpDevice], options: Mapping[str, str]) -> None:
-        """Adds the provider of these devices. Raises InvalidArgument for none, or for those of several providers."""
+        """Add the provider of these devices. Raises InvalidArgument for no device, or for devices of several providers."""
         names = {device.ep_name for device in devices}
         if len(names) != 1:
             raise InvalidArgument(f"All OrtEpDevice instances must refer to the same execution provider, not to {sorted(names)}.")
         self.add_provider(names.pop(), options)
 
     def set_provider_selection_policy(self, policy: OrtExecutionProviderDevicePolicy) -> None:
-        """Lets the session choose its provider: whatever the policy, the CPU's."""
+        """Let the session choose its provider: with every policy, the CPU provider."""
         self._policy = True
 
     def set_provider_selection_policy_delegate(self, delegate: Callable[..., Sequence[OrtEpDevice]]) -> None:
-        """Lets a function choose among the devices: it is called with all of them, two empty dicts, and how many it may return."""
+        """Let a function choose among the devices. It is called with all devices, two empty dicts, and the most devices that it
+        may return.
+        """
         from sardonyx.session.devices import get_ep_devices
 
         there = get_ep_devices()
@@ -215,43 +220,45 @@ class SessionOptions(Configurable):
             self.add_provider_for_devices(chosen, {})
 
     def has_providers(self) -> bool:
-        """Was a provider added, or the choice of one left to the session?"""
+        """Was a provider added, or a selection policy set?"""
         return bool(self._chosen) or self._policy
 
     def set_load_cancellation_flag(self, is_cancel: bool) -> None:
-        """Set by another thread while a session is made with these options: it then ends with ModelLoadCanceled. So does each that follows."""
+        """Set or clear the flag that cancels the creation of sessions with these options, from another thread. They raise
+        ModelLoadCanceled while it is set.
+        """
         self.stop_word[0] = bool(is_cancel)
 
     def set_ep_context_data_read_func(self, read_func: Callable[..., None], max_data_size: int) -> None:
-        """Accepted and without effect: no provider here reads compiled parts out of a model."""
+        """Do nothing: no provider here reads compiled code from a model."""
 
     def clear_ep_context_data_read_func(self) -> None:
-        """Without effect: see `set_ep_context_data_read_func`."""
+        """Do nothing, see `set_ep_context_data_read_func`."""
 
     def add_session_config_entry(self, key: str, value: str) -> None:
-        """Sets a config entry. Raises RuntimeError for an empty or overlong key."""
+        """Set a config entry. Raises RuntimeError for an empty or overlong key."""
         self._add(key, value)
 
     def get_session_config_entry(self, key: str) -> str:
-        """The entry. Raises RuntimeError if it isn't set."""
+        """Return a config entry. Raises RuntimeError if it isn't set."""
         return self._get(key)
 
     def add_free_dimension_override_by_name(self, name: str, size: int) -> None:
-        """Fixes the size of every input dimension called `name`."""
+        """Fix the size of every input dimension called `name`."""
         self._dimensions[name] = operator.index(size)
 
     def add_free_dimension_override_by_denotation(self, denotation: str, size: int) -> None:
-        """Fixes the size of every input dimension with this denotation, such as DATA_BATCH."""
+        """Fix the size of every input dimension with this denotation, such as DATA_BATCH."""
         self._denotations[denotation] = operator.index(size)
 
     def register_custom_ops_library(self, path: str) -> None:
-        """Custom operators in native libraries can't be loaded: raises Fail, as for a library that is missing."""
+        """Raise Fail: custom operators in native libraries can't be loaded."""
         reason = "native operator libraries are not supported" if os.path.exists(path) else "No such file or directory"
         raise Fail(f"Failed to load library {path} with error: {path}: {reason}")
 
 
 class Flag(Option[bool]):
-    """A bool that compiled code reads while a run goes on: it stands in the options' `stop_word`."""
+    """A bool attribute that compiled code polls during a run: it is stored in the options' `stop_word`."""
 
     @overload
     def __get__(self, instance: None, owner: type) -> Flag: ...
@@ -267,8 +274,11 @@ class Flag(Option[bool]):
 
 
 class RunOptions(Configurable):
-    """Options of one run. `terminate` may be set from another thread while the run goes on, which then ends with Fail in less than a
-    tenth of a second; so does a run that takes longer than the config entry `run.timeout_seconds` says."""
+    """Options of one run.
+
+    `terminate` may be set from another thread during the run, which then raises Fail within a tenth of a second. So does a
+    run that takes longer than the config entry `run.timeout_seconds`.
+    """
 
     __slots__ = ("_adapters", "stop_word")
 
@@ -284,35 +294,37 @@ class RunOptions(Configurable):
         self.stop_word = array("q", [0])
 
     def add_run_config_entry(self, key: str, value: str) -> None:
-        """Sets a config entry. Raises RuntimeError for an empty or overlong key."""
+        """Set a config entry. Raises RuntimeError for an empty or overlong key."""
         self._add(key, value)
 
     def add_active_adapter(self, adapter: LoraAdapter) -> None:
-        """Feeds an adapter's parameters to those of the model's inputs that have their names."""
+        """Feed an adapter's parameters to the model's inputs of the same names."""
         self._adapters.append(adapter)
 
     def with_adapters(self, feed: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
-        """The feeds and those parameters of active adapters that are among the inputs' names and not fed already."""
+        """Return the feed, completed by those parameters of active adapters that are inputs and not fed already."""
         found = {name: x for adapter in self._adapters for name, x in adapter.parameters().items() if name in names}
         return {**found, **feed}
 
     def get_run_config_entry(self, key: str) -> str:
-        """The entry. Raises RuntimeError if it isn't set."""
+        """Return a config entry. Raises RuntimeError if it isn't set."""
         return self._get(key)
 
 
 def entry(options: Configurable, key: str, default: str = "") -> str:
-    """A config entry, or `default`."""
+    """Return a config entry, or `default` if it isn't set."""
     return options._entries.get(key, default)
 
 
 def is_set(options: Configurable, key: str) -> bool:
-    """Is the entry "1"?"""
+    """Is the config entry "1"?"""
     return entry(options, key) == "1"
 
 
 def timeout(options: RunOptions) -> int:
-    """Nanoseconds that a run may take, 0 without an entry. Raises InvalidArgument for an entry that is no number above 0."""
+    """Return the nanoseconds that a run may take; 0 without the entry. Raises InvalidArgument unless the entry is a positive
+    number.
+    """
     text = entry(options, TIMEOUT)
     if not text:
         return 0
@@ -326,7 +338,7 @@ def timeout(options: RunOptions) -> int:
 
 
 def given_by(options: SessionOptions) -> Replacements:
-    """The tensors and files that take the place of the model's."""
+    """Return the tensors and files that replace those of the model."""
     if not (options._initializers or options._external or options._files):
         return NOTHING
     return Replacements(
@@ -340,8 +352,10 @@ _global_threads = 0
 
 
 def set_global_thread_pool_sizes(intra_op_num_threads: int = 0, inter_op_num_threads: int = 0) -> None:
-    """How many threads run a session whose `use_per_session_threads` is False; 0: as many as the process may use. Raises TypeError for
-    what is no int, ValueError for numbers below 0."""
+    """Set how many threads run a session whose `use_per_session_threads` is False; 0: all cores that the process may use.
+
+    Raises TypeError unless the arguments are ints, ValueError for negative numbers.
+    """
     global _global_threads
     if min(operator.index(intra_op_num_threads), operator.index(inter_op_num_threads)) < 0:
         raise ValueError("numbers of threads are not below 0")
@@ -349,12 +363,12 @@ def set_global_thread_pool_sizes(intra_op_num_threads: int = 0, inter_op_num_thr
 
 
 def threads_of(options: SessionOptions) -> int:
-    """Threads of one run; 0: as many as the process may use."""
+    """Return the number of threads of a run; 0: all cores that the process may use."""
     return max(options.intra_op_num_threads, 0) if options.use_per_session_threads else _global_threads
 
 
 def compile_options(options: SessionOptions, disabled: frozenset[str]) -> CompileOptions:
-    """What the compiler is told. `disabled`: graph passes that the session was asked to leave out."""
+    """Return the compiler's options. disabled: graph passes to leave out."""
     listed = frozenset(name.strip() for name in entry(options, DISABLED_PASSES).split(";") if name.strip())
     return CompileOptions(
         level=int(options.graph_optimization_level),

@@ -1,4 +1,4 @@
-"""From a model's file to a program: load, optimise, partition, compile."""
+"""Builds a session from a model's file: load, optimise, partition, compile."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from sardonyx.session.specialise import CompiledBodies, late_program
 
 
 def build(request: Request, trace: Trace | None = None) -> SessionParts:
-    """Makes a program. Raises SardonyxError."""
+    """Build a session. Raises SardonyxError."""
     with no_full_collections(), Background("sardonyx-read") as reader:
         return build_with(reader, request, trace)
 
 
 def build_with(reader: Background, request: Request, trace: Trace | None) -> SessionParts:
-    """See `build`. reader: reads large weights while other things go on."""
+    """Build a session; reader: a thread that reads large weights meanwhile."""
     start = time.perf_counter_ns()
     chosen, fallback = make_providers(request)
 
@@ -72,12 +72,12 @@ def build_with(reader: Background, request: Request, trace: Trace | None) -> Ses
 
 
 def count_values(graph: ir.Graph) -> int:
-    """How many values the nodes of a graph, and of bodies in it, give."""
+    """Count the outputs of all nodes of a graph, including nodes of bodies."""
     return sum(len(node.outputs) for inner in (graph, *graph.subgraphs()) for node in inner)
 
 
 def make_providers(request: Request) -> tuple[list[ExecutionProvider], ExecutionProvider]:
-    """The user's providers, CPU among them, and the reference, which completes them."""
+    """Return the user's providers, including the CPU's, and the reference provider, which runs what they can't."""
     if request.forbid_cpu and registry.CPU in request.asked:
         raise InvalidArgument(
             "Conflicting session configuration: explicitly added the CPU EP to the session, but also disabled fallback to the CPU "
@@ -92,12 +92,12 @@ def make_providers(request: Request) -> tuple[list[ExecutionProvider], Execution
 
 
 def knows(providers: Sequence[ExecutionProvider], domain: str, name: str) -> bool:
-    """Has one of the providers this operator, although the standard has not?"""
+    """Does one of the providers have this operator, which the standard lacks?"""
     return any(provider.knows(domain, name) for provider in providers)
 
 
 def add_outputs(graph: ir.Graph, names: Sequence[str]) -> None:
-    """Makes intermediate values outputs. Raises InvalidArgument for a name that isn't there."""
+    """Make intermediate values outputs of the graph. Raises InvalidArgument for an unknown name."""
     there = {value.name: value for value in graph.outputs}
     wanted = [name for name in names if name not in there]
     if not wanted:
@@ -114,7 +114,7 @@ def add_outputs(graph: ir.Graph, names: Sequence[str]) -> None:
 
 
 def describe(model: ir.Model) -> tuple[list[NodeArg], list[NodeArg], list[NodeArg], ModelMetadata]:
-    """Inputs, inputs with a default, outputs, and metadata."""
+    """Return the model's inputs, inputs with a default, outputs, and metadata."""
     graph = model.graph
     inputs = [node_arg(value) for value in graph.inputs if not value.is_initializer()]
     overridable = [node_arg(value) for value in graph.inputs if value.is_initializer()]
@@ -131,14 +131,14 @@ def describe(model: ir.Model) -> tuple[list[NodeArg], list[NodeArg], list[NodeAr
 
 
 def node_arg(value: ir.Value) -> NodeArg:
-    """The value as users see it. Sequences and maps have no shape of their own."""
+    """Describe a value as users see it. Sequences and maps have an empty shape."""
     kind = type_string(value) or ""
     sizes = [] if value.shape is None or kind.startswith(("seq(", "map(")) else list(value.shape)
     return NodeArg(str(value.name), kind, [size if isinstance(size, int) else size.value for size in sizes])
 
 
 def make_feeds(graph: ir.Graph) -> Feeds:
-    """How the graph's feeds are checked."""
+    """Return the checks of the graph's inputs."""
     return Feeds(
         [input_spec(value) for value in graph.inputs if not value.is_initializer()],
         [input_spec(value) for value in graph.inputs if value.is_initializer()],
@@ -146,7 +146,7 @@ def make_feeds(graph: ir.Graph) -> Feeds:
 
 
 def input_spec(value: ir.Value) -> InputSpec:
-    """The value as feeds are checked against it."""
+    """Return the check of one input."""
     kind = type_string(value) or ""
     sizes = None if value.shape is None else tuple(size if isinstance(size, int) else None for size in value.shape)
     dtype = None if kind == "tensor(string)" else tensor_dtype(value)
@@ -159,9 +159,10 @@ def input_spec(value: ir.Value) -> InputSpec:
 def compile_graph(
     graph: ir.Graph, providers: Sequence[ExecutionProvider], request: Request, nested: bool = False
 ) -> tuple[CompiledModel, list[OrtEpAssignedSubgraph]]:
-    """Divides the graph among the providers, the reference last, and compiles the parts. The graph is used up.
+    """Partition the graph among the providers, the reference last, and compile the parts. It consumes the graph.
 
-    nested: the graph is compiled for a run: what is not known now never will be, unless another part computes it.
+    nested: the graph is compiled for a run, so a size or rank that is unknown now stays unknown unless another part computes
+    it.
     """
     inputs = tuple(str(value.name) for value in graph.inputs if not value.is_initializer())
     outputs = tuple(dict.fromkeys(str(value.name) for value in graph.outputs))
@@ -173,20 +174,20 @@ def compile_graph(
     return CompiledModel(inputs, outputs, constants, tuple(step for step, _ in done)), assignment
 
 
-Done = tuple[ModelStep, OrtEpAssignedSubgraph]  # a compiled part, and who runs which nodes in it
+Done = tuple[ModelStep, OrtEpAssignedSubgraph]  # a compiled part, and its provider and nodes
 Claims = list[list[ir.Node]]  # groups of nodes
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Who compiles claimed nodes: the provider at this place of the list, outright or when they are first run (see session.late)."""
+    """Which provider compiles claimed nodes (its index in the list), and whether when they first run (see session.late)."""
 
     place: int
     late: bool = False
 
 
 def compile_parts(graph: ir.Graph, providers: Sequence[ExecutionProvider], request: Request, nested: bool = False) -> list[Done]:
-    """The graph's parts that have outputs, compiled, in the order in which they run. The graph is used up."""
+    """Compile the graph's parts that have outputs, in the order in which they run. It consumes the graph."""
     asked = ask(graph, providers, request.options, nested)
     sources = list(asked)
     parts = partition(graph, list(asked.values()))
@@ -197,16 +198,17 @@ def compile_parts(graph: ir.Graph, providers: Sequence[ExecutionProvider], reque
 def ask(
     graph: ir.Graph, providers: Sequence[ExecutionProvider], options: CompileOptions, nested: bool = False
 ) -> dict[Source, Claims]:
-    """What each provider claims, in the order in which claims are served: outright, late, and last of all the reference's.
+    """Return what each provider claims, by precedence: nodes that compile now, nodes that compile when they first run, and those
+    of the reference.
 
-    Those after the first are asked while there are nodes that nobody has claimed.
+    The second and third kind are only asked for while there are unclaimed nodes.
     """
     *chosen, reference = providers
     found = {Source(place): provider.get_capability(graph, options) for place, provider in enumerate(chosen)}
     if has_open_nodes(graph, found):
         for place, provider in enumerate(chosen):
             groups = provider.get_late_capability(graph, options)
-            if nested:  # of a group that is all of the graph nothing would be known next time that is not known now
+            if nested:  # a group that is the whole graph would be the same sub-graph again, with nothing more known
                 groups = [group for group in groups if len(group) < len(graph)]
             found[Source(place, late=True)] = groups
     if has_open_nodes(graph, found):
@@ -215,12 +217,12 @@ def ask(
 
 
 def has_open_nodes(graph: ir.Graph, found: Mapping[Source, Claims]) -> bool:
-    """Are there nodes that nobody has claimed?"""
+    """Are there nodes that no provider has claimed?"""
     return len(set(graph).difference(*(group for groups in found.values() for group in groups))) > 0
 
 
 def visible_constants(graph: ir.Graph) -> dict[str, Any]:
-    """Initializers that are outputs, or inputs that a caller may leave out."""
+    """Return initializers that are outputs, or inputs that a caller may leave out."""
     seen = {value.name for value in (*graph.inputs, *graph.outputs)}
     return {
         name: array_of(value.const_value)
@@ -230,7 +232,9 @@ def visible_constants(graph: ir.Graph) -> dict[str, Any]:
 
 
 def compile_part(piece: ir.Graph, source: Source, providers: Sequence[ExecutionProvider], request: Request) -> list[Done]:
-    """The part's own provider compiles it. If that one finds that it can't, those after it are asked about its nodes."""
+    """Compile a part by the provider that claimed it. If the provider finds that it can't, the later providers are asked for its
+    nodes.
+    """
     budget.check("compiling it")
     provider, last = providers[source.place], len(providers) - 1
     try:
@@ -240,21 +244,23 @@ def compile_part(piece: ir.Graph, source: Source, providers: Sequence[ExecutionP
             raise errors.NotImplemented(str(error)) from error
         debug.show(debug.RAN, "refused", f"{provider.name} can't compile what it claimed: {error}")
         return compile_parts(piece, providers[source.place + 1 :], request)
-    told = piece if source.place == last else piece.all_nodes()  # the reference tells of its bodies itself
+    told = piece if source.place == last else piece.all_nodes()  # the reference reports the nodes of bodies itself
     nodes = tuple(OrtEpAssignedNode(node.name or "", node.domain, node.op_type) for node in told)
     names = tuple(str(v.name) for v in piece.inputs), tuple(str(v.name) for v in piece.outputs)
     return [(ModelStep(provider.name, executable, *names), OrtEpAssignedSubgraph(provider.name, nodes))]
 
 
 def make_executable(piece: ir.Graph, source: Source, provider: ExecutionProvider, request: Request) -> Executable:
-    """Raises Unsupported where the provider can't do what it claimed."""
+    """Compile a part, or make an executable that compiles it when it first runs. Raises Unsupported if the provider can't
+    compile it.
+    """
     if source.late:
         return late_program(piece, functools.partial(compile_specialised, request=request))
     return provider.compile(piece, request.options)
 
 
 def compile_specialised(model: ir.Model, request: Request) -> tuple[CompiledModel, list[OrtEpAssignedSubgraph]]:
-    """Optimises and compiles a sub-graph of which a run has brought what was open (see session.specialise)."""
+    """Optimise and compile a sub-graph whose unknown ranks and sizes a run has determined (see session.specialise)."""
     chosen, fallback = make_providers(request)
     optimise(model, request.options, functools.partial(knows, chosen))
     with no_full_collections():
@@ -262,7 +268,7 @@ def compile_specialised(model: ir.Model, request: Request) -> tuple[CompiledMode
 
 
 def check_allowed(assignment: Sequence[OrtEpAssignedSubgraph], request: Request) -> None:
-    """Raises Fail, naming nodes, if some run where the session's options forbid it."""
+    """Raise Fail, naming the nodes, if some run on a provider that the session's options forbid."""
     if request.forbid_reference and (nodes := assigned_to(assignment, registry.REFERENCE)):
         raise Fail(
             "This session contains graph nodes that are assigned to the reference provider, but fallback to it has been explicitly "
@@ -286,7 +292,7 @@ def title(node: OrtEpAssignedNode) -> str:
 
 
 def describe_assignment(assignment: Sequence[OrtEpAssignedSubgraph]) -> str:
-    """One line for each part: its provider and how many nodes of which operators."""
+    """Return one line per part: its provider, and how many nodes of each operator."""
     lines = []
     for part in assignment:
         counts: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Writes a trace of session and runs as Chrome's trace format, which chrome://tracing and Perfetto show."""
+"""Writes a trace of a session and its runs in Chrome's trace format, which chrome://tracing and Perfetto show."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sardonyx.base.context import Trace
 
 
 def trace_path(prefix: str) -> str:
-    """`<prefix>_<date>_<time>.json`"""
+    """Return `<prefix>_<date>_<time>.json`."""
     now = datetime.now()
     return f"{prefix}_{now:%Y-%m-%d_%H-%M-%S}_{now.microsecond // 1000:03d}.json"
 
 
 def write_trace(trace: Trace, path: str) -> str:
-    """Writes the events gathered so far, in order of their start; times are microseconds since the trace began. Returns the path."""
+    """Write the events so far, in the order of their start, with times in microseconds since the trace began. -> the path"""
     events = [
         {
             "cat": event.category,
@@ -37,5 +37,5 @@ def write_trace(trace: Trace, path: str) -> str:
 
 
 def monotonic_start(trace: Trace) -> int:
-    """When the trace began, on the clock of `time.monotonic_ns`."""
+    """Return when the trace began, on the clock of `time.monotonic_ns`."""
     return time.monotonic_ns() - (time.perf_counter_ns() - trace.start)

@@ -1,4 +1,4 @@
-"""Reads the `providers` and `provider_options` that a user gives."""
+"""Reads the arguments `providers` and `provider_options` of a session."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ Options = Sequence[dict[Any, Any]]
 
 
 def normalise(providers: Providers | None, options: Options | None, available: Sequence[str]) -> dict[str, dict[str, str]]:
-    """{provider: options} in the user's order, without those that don't exist (UserWarning). Raises ValueError for other forms, InvalidArgument
-    if none of those that are named exists."""
+    """Return {provider: options} in the user's order, leaving out providers that aren't available, with a UserWarning.
+
+    Raises ValueError for arguments of another form, InvalidArgument if none of the named providers is available.
+    """
     if providers is None:
         return {}
     found: dict[str, dict[str, str]] = {}
@@ -37,7 +39,7 @@ def normalise(providers: Providers | None, options: Options | None, available: S
 
 
 def pairs(providers: Providers, options: Options | None) -> list[tuple[str, dict[Any, Any]]]:
-    """[(provider, options)]"""
+    """Return [(provider, options)]."""
     if not isinstance(providers, Sequence) or isinstance(providers, str):
         raise ValueError("'providers' should be a sequence.")
     if options is not None:

@@ -1,4 +1,6 @@
-"""Makes parts of a session again that were not kept: when one of them is first run, the model is built as it was the first time."""
+"""Builds parts of a session that are not in the cache: when one of them first runs, the whole model is built as it was the first
+time.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from sardonyx.session.stored_variants import Store
 
 
 class Rebuilder:
-    """The parts of one session. build: builds it from its model; None if that is no longer the same."""
+    """Provides the parts of one session that are not stored. build: builds the session from its model; returns None if the model
+    has changed.
+    """
 
     def __init__(self, build: Callable[[], SessionParts | None], cache: Cache, key: str, threads: int) -> None:
         self._build, self._cache, self._key, self._threads = build, cache, key, threads
@@ -24,7 +28,7 @@ class Rebuilder:
         self._lock = threading.Lock()
 
     def executable(self, number: int) -> Executable:
-        """The executable of a step. Raises Fail if the model has changed, and whatever loading it raises."""
+        """Return the executable of a step. Raises Fail if the model has changed, and whatever loading it raises."""
         with self._lock:
             if self._built is None:
                 self._built = self._build()
@@ -35,11 +39,11 @@ class Rebuilder:
             return self._built.program.steps[number].executable
 
     def lazy(self, number: int, description: str) -> Executable:
-        """An executable that is made when it first runs."""
+        """Return an executable that is built when it first runs."""
         return Lazy(lambda: self.executable(number), description)
 
     def late(self, number: int, names: Sequence[str]) -> LateSubgraph:
-        """A sub-graph whose variants are kept; further ones are compiled."""
+        """Return a sub-graph with stored variants; further variants are compiled."""
 
         def specialise(inputs: Sequence[Any]) -> Variant:
             there = self.executable(number)
@@ -50,5 +54,5 @@ class Rebuilder:
         return LateSubgraph(names, specialise, self.store(number))
 
     def store(self, number: int) -> Store:
-        """Where the variants of a step are kept."""
+        """Return the store of a step's variants."""
         return Store(self._cache, self._key, number, self._threads)

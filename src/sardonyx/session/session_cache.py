@@ -1,12 +1,13 @@
-"""Sessions kept as a whole: what was built once is found again, without the model being parsed or the compiler imported.
+"""The session cache: whole compiled sessions on disk, which are loaded without parsing the model or importing the compiler.
 
     request  content of the model, options, providers, processor, this package and its libraries  -> key
     key      -> the manifest of the session, and a block with its weights
-             or the names of the files beside the model: key and their content -> manifest and block
+             or the names of the model's external files: key and their content -> manifest and block
 
-Not kept, and built each time: sessions that write an optimised model, or are given tensors; those asked for inner values; those that are profiled, or made while
-the debug dial or one of its variables is set; and those with the cache turned off. What can't be read, or doesn't pass its checks, is
-built anew. Programs that runs bring about (session.late) are kept beside; a part of a kind that isn't kept is made again at its first run.
+Not cached are sessions that write an optimised model or replace initializers, sessions for inner values, sessions that are
+profiled or made while SARDONYX_DEBUG or a related variable is set, and all sessions if the cache is off. An entry that can't
+be read or verified is built again. Variants that runs compile (session.late) are stored too; a part that can't be stored is
+built again at its first run.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ MOST_FILES = 1000
 
 
 def obtain(request: Request, trace: Trace | None = None) -> SessionParts:
-    """The session's parts: kept ones, else built and then kept if that is possible. Raises SardonyxError."""
+    """Load the session's parts from the cache; else build them, and store them if possible. Raises SardonyxError."""
     cache = shared_cache()
     key = request_key(request, cache) if is_to_be_kept(request, trace) and cache.folder is not None else None
     if key is None:
@@ -48,20 +49,20 @@ def obtain(request: Request, trace: Trace | None = None) -> SessionParts:
     if found is not None:
         return found
     made = build(request, trace)
-    if isinstance(request.source, bytes) or key == request_key(request, cache):  # the model is still the one that was built
+    if isinstance(request.source, bytes) or key == request_key(request, cache):  # the model hasn't changed meanwhile
         keep(request, cache, key, made)
     return made
 
 
 def build(request: Request, trace: Trace | None = None) -> SessionParts:
-    """The way from the model, for which the compiler is imported."""
+    """Build the session from the model, which imports the compiler."""
     from sardonyx.session import pipeline
 
     return pipeline.build(request, trace)
 
 
 def is_to_be_kept(request: Request, trace: Trace | None) -> bool:
-    """May the session come from the cache, and go there?"""
+    """May the session be loaded from the cache and stored there?"""
     ordinary = trace is None and not request.save_to and not request.extra_outputs and request.given is NOTHING
     return ordinary and request.options.cache and not debug.is_set()
 
@@ -70,14 +71,14 @@ def is_to_be_kept(request: Request, trace: Trace | None) -> bool:
 
 
 def request_key(request: Request, cache: Cache) -> str | None:
-    """What decides what is built, the files beside the model aside. None if that can't be told."""
+    """Return a text of everything that decides what is built, except the model's external files. None if that can't be told."""
     machine, packages = processor(), installed()
     if machine is None or packages is None:
         return None
     content = model_digest(request, cache)
     if content is None:
         return None
-    options = replace(request.options, threads=0, disabled=frozenset())  # threads decide nothing before a run
+    options = replace(request.options, threads=0, disabled=frozenset())  # threads don't influence what is built
     told = (
         *(content, machine, caches(), packages, os.environ.get("SARDONYX_TARGET")),
         *((name, factory.__module__, factory.__qualname__) for name, factory in registry.FACTORIES.items()),
@@ -88,7 +89,7 @@ def request_key(request: Request, cache: Cache) -> str | None:
 
 
 def model_digest(request: Request, cache: Cache) -> str | None:
-    """Of the model's bytes; None if its file can't be read, or is too large to be kept."""
+    """Return the digest of the model's bytes; None if its file can't be read, or is too large to be cached."""
     if isinstance(request.source, bytes):
         return digest_bytes(request.source)
     try:
@@ -99,7 +100,9 @@ def model_digest(request: Request, cache: Cache) -> str | None:
 
 
 def files_key(request: Request, cache: Cache, key: str, locations: list[str]) -> tuple[str, list[Identity]] | None:
-    """The key with the content of these files beside the model, opened under the same checks as when a model is loaded."""
+    """Return the key extended by the content of the model's external files, and their identities. They are opened under the same
+    checks as when the model is loaded.
+    """
     folder = folder_of(request)
     if folder is None:
         return None
@@ -114,7 +117,7 @@ def files_key(request: Request, cache: Cache, key: str, locations: list[str]) ->
 
 
 def folder_of(request: Request) -> str | None:
-    """Where the files beside the model lie."""
+    """Return the folder of the model's external files."""
     if isinstance(request.source, bytes) or request.data_folder is not None:
         return request.data_folder
     return os.path.dirname(os.fspath(request.source))
@@ -124,7 +127,7 @@ def folder_of(request: Request) -> str | None:
 
 
 def restored(request: Request, cache: Cache, key: str) -> SessionParts | None:
-    """The parts that were kept under this key; None if there are none, or none that are sound."""
+    """Load the parts that are stored under this key; None if there are none or they are damaged."""
     first = key
     listed = cache.get(FILES_KIND, key)
     if listed is not None:
@@ -146,7 +149,7 @@ def restored(request: Request, cache: Cache, key: str) -> SessionParts | None:
 
 
 def rebuilder_for(request: Request, cache: Cache, first: str, key: str) -> Rebuilder:
-    """What makes the parts of a session that are not kept. first: its key without the files beside the model; key: with them."""
+    """Return what builds the parts that are not stored. first: the key without external files; key: the key with them."""
 
     def build_again() -> SessionParts | None:
         same = isinstance(request.source, bytes) or first == request_key(request, cache)
@@ -156,7 +159,7 @@ def rebuilder_for(request: Request, cache: Cache, first: str, key: str) -> Rebui
 
 
 def location_list(data: bytes) -> list[str] | None:
-    """The names of files; None if it is something else."""
+    """Read a list of file names; None if it is anything else."""
     try:
         found = json.loads(data)
     except ValueError:
@@ -166,7 +169,7 @@ def location_list(data: bytes) -> list[str] | None:
 
 
 def keep(request: Request, cache: Cache, key: str, built: SessionParts) -> None:
-    """Writes the parts, the block first: a manifest without its block is a miss."""
+    """Store the parts: first the block, because a manifest without its block counts as missing."""
     encoded = manifest.encode(built, cache.capacity)
     locations = sorted(built.files)
     if encoded is None or len(locations) > MOST_FILES:

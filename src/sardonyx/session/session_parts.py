@@ -1,4 +1,4 @@
-"""What a session asks for, and what it is made of."""
+"""What a session is built from (Request), and what it consists of (SessionParts)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from sardonyx.session.metadata import ModelMetadata, NodeArg, OrtEpAssignedSubgr
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a session is to be made of.
+    """What to build a session from.
 
-    providers: in the user's order, with their options. asked: those that the user named; the others were added. extra_outputs: names of intermediate
-    values to give out as well. given: tensors that the user gives for the model's. distinct: axes with one name may have different sizes, see session.dimension_names.
+    providers: in the user's order, with their options. asked: the providers that the user named; the others were added.
+    extra_outputs: names of intermediate values that become outputs. given: tensors that replace the model's. distinct: axes
+    with one name may have different sizes, see session.dimension_names.
     """
 
     source: str | os.PathLike[str] | bytes
@@ -39,7 +40,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class SessionParts:
-    """A session's parts. files: {location: identity} of those beside the model that it was read from."""
+    """The parts of a session. files: {location: identity} of the external files that were read."""
 
     program: CompiledModel
     inputs: list[NodeArg]
@@ -52,5 +53,5 @@ class SessionParts:
 
 
 def variant(request: Request, names: Sequence[str], distinct: bool) -> Request:
-    """The same request with these values given out as well, and with distinct sizes or not; nothing is saved again."""
+    """Return the request with these additional outputs, and with distinct sizes or not; no model is written again."""
     return replace(request, extra_outputs=tuple(names), distinct=distinct, save_to="")

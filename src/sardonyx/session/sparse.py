@@ -1,4 +1,4 @@
-"""SparseTensor: a tensor of which only the elements that are not 0 are written down, with their places."""
+"""SparseTensor: a tensor that stores only its nonzero elements and their positions."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from sardonyx.session.devices import OrtDevice, require_cpu
 
 @dataclass(frozen=True)
 class SparseCooView:
-    """Places as coordinates."""
+    """Positions as coordinates."""
 
     _indices: Array
 
     def indices(self) -> Array:
-        """i64[count] of places in the flattened tensor, or i64[count, 2] of rows and columns."""
+        """Return i64[count] positions in the flattened tensor, or i64[count, 2] rows and columns."""
         return self._indices
 
 
 @dataclass(frozen=True)
 class SparseCsrView:
-    """Places by rows."""
+    """Positions by rows (CSR)."""
 
     _inner: Array
     _outer: Array
 
     def inner(self) -> Array:
-        """i64[count]: the column of each value."""
+        """Return i64[count]: the column of each value."""
         return self._inner
 
     def outer(self) -> Array:
-        """i64[rows + 1]: where each row's values begin."""
+        """Return i64[rows + 1]: where each row's values begin."""
         return self._outer
 
 
 @dataclass(frozen=True)
 class SparseBlockSparseView:
-    """Places of blocks."""
+    """Positions of blocks."""
 
     _indices: Array
 
     def indices(self) -> Array:
-        """i32[2, count]: rows and columns of blocks."""
+        """Return i32[2, count]: rows and columns of blocks."""
         return self._indices
 
 
@@ -62,10 +62,10 @@ _FORMATS: dict[type, tuple[OrtSparseFormat, str]] = {
 
 
 class SparseTensor:
-    """A sparse tensor. Made by `sparse_coo_from_numpy` and `sparse_csr_from_numpy`, which copy no numbers."""
+    """A sparse tensor, made by `sparse_coo_from_numpy` or `sparse_csr_from_numpy`, which don't copy the values."""
 
     def __init__(self, sparse_tensor: SparseTensor) -> None:
-        """The same tensor once more. Raises ValueError for anything else."""
+        """Share another sparse tensor. Raises ValueError for any other object."""
         if not isinstance(sparse_tensor, SparseTensor):
             raise ValueError("`Provided object` needs to be of type `SparseTensor`")
         self._shape: list[int] = sparse_tensor._shape
@@ -88,10 +88,10 @@ class SparseTensor:
     def sparse_coo_from_numpy(
         cls, dense_shape: Sequence[int] | Array, values: Array, coo_indices: Array, ort_device: OrtDevice
     ) -> SparseTensor:
-        """From the coordinates of values.
+        """Make a sparse tensor from values and their coordinates.
 
-        values: T[count]. coo_indices: i64[count], places in the flattened tensor, or i64[count, 2], rows and columns. Raises RuntimeError
-        for another number of indices, or one outside of the tensor.
+        values: T[count]. coo_indices: i64[count] positions in the flattened tensor, or i64[count, 2] rows and columns. Raises
+        RuntimeError for a wrong number of indices, or an index out of range.
         """
         indices = np.ascontiguousarray(coo_indices, np.int64)
         count = values.size
@@ -110,10 +110,10 @@ class SparseTensor:
     def sparse_csr_from_numpy(
         cls, dense_shape: Sequence[int] | Array, values: Array, inner_indices: Array, outer_indices: Array, ort_device: OrtDevice
     ) -> SparseTensor:
-        """From the columns of values, row after row.
+        """Make a sparse tensor from values and their columns, row by row.
 
-        values: T[count]. inner_indices: i64[count], columns. outer_indices: i64[rows + 1], where rows begin. Raises RuntimeError for sizes
-        and numbers that don't fit.
+        values: T[count]. inner_indices: i64[count], columns. outer_indices: i64[rows + 1], where rows begin. Raises
+        RuntimeError for inconsistent sizes or indices.
         """
         inner, outer = np.ascontiguousarray(inner_indices, np.int64), np.ascontiguousarray(outer_indices, np.int64)
         if len(dense_shape) != 2:
@@ -130,19 +130,19 @@ class SparseTensor:
         return cls._made(dense_shape, values, SparseCsrView(inner, outer), ort_device)
 
     def values(self) -> Array:
-        """T[count], without a copy."""
+        """Return the values, T[count], without a copy."""
         return self._values
 
     def as_coo_view(self) -> SparseCooView:
-        """The coordinates. Raises RuntimeError for a tensor of another format."""
+        """Return the coordinates. Raises RuntimeError for a tensor of another format."""
         return self._as(SparseCooView)
 
     def as_csrc_view(self) -> SparseCsrView:
-        """The places by rows. Raises RuntimeError for a tensor of another format."""
+        """Return the positions by rows. Raises RuntimeError for a tensor of another format."""
         return self._as(SparseCsrView)
 
     def as_blocksparse_view(self) -> SparseBlockSparseView:
-        """The places of blocks. Raises RuntimeError for a tensor of another format."""
+        """Return the positions of blocks. Raises RuntimeError for a tensor of another format."""
         return self._as(SparseBlockSparseView)
 
     def _as(self, kind: type[T]) -> T:
@@ -151,23 +151,23 @@ class SparseTensor:
         return self._view
 
     def to_cuda(self, ort_device: OrtDevice) -> SparseTensor:
-        """Raises RuntimeError: there is no such device."""
+        """Raise RuntimeError: this build has no CUDA device."""
         raise RuntimeError("Cuda is not available in this build")
 
     def format(self) -> OrtSparseFormat:
-        """How the indices are written."""
+        """Return the format of the indices."""
         return _FORMATS[type(self._view)][0]
 
     def dense_shape(self) -> list[int]:
-        """The shape, with the zeros."""
+        """Return the shape of the whole tensor."""
         return list(self._shape)
 
     def data_type(self) -> str:
-        """Such as `sparse_tensor(float)`."""
+        """Return the type, such as `sparse_tensor(float)`."""
         return f"sparse_tensor({dtypes.from_numpy(self._values.dtype).onnx_name})"
 
     def device_name(self) -> str:
-        """Where the numbers lie: `cpu`."""
+        """Return `cpu`, the device that holds the values."""
         return "cpu"
 
     def _get_c_tensor(self) -> SparseTensor:

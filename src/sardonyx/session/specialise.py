@@ -1,4 +1,4 @@
-"""Makes sub-graphs into programs once a run has brought what was open: ranks and types of what they read, and answers about sizes."""
+"""Compiles sub-graphs for a run that has determined what was unknown: dtypes and ranks of their inputs, and answers about sizes."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from sardonyx.session.metadata import OrtEpAssignedSubgraph
 
 Compile: TypeAlias = Callable[[ir.Model], tuple[CompiledModel, list[OrtEpAssignedSubgraph]]]
 IR_VERSION = 10
-"""Of the models that sub-graphs are wrapped in: any that has what graphs can hold."""
+"""IR version of the models that sub-graphs are wrapped in."""
 
 
 def late_program(piece: ir.Graph, compile_model: Compile) -> LateSubgraph:
-    """The self-contained graph as a program that is made when it is first run."""
+    """Return the self-contained graph as an executable that is compiled when it first runs."""
     return LateSubgraph([str(v.name) for v in piece.inputs], lambda inputs: specialise(piece, inputs, compile_model))
 
 
 def specialise(piece: ir.Graph, inputs: Sequence[Any], compile_model: Compile) -> Variant:
-    """The graph as a program for inputs of these types and ranks, and for the answers that their sizes give. Raises SardonyxError."""
+    """Compile the graph for inputs of these dtypes and ranks, and for the answers that their sizes give. Raises SardonyxError."""
     graph = piece.clone()
     for value, x in zip(graph.inputs, inputs, strict=True):
         set_kind(value, x)
@@ -44,7 +44,7 @@ def specialise(piece: ir.Graph, inputs: Sequence[Any], compile_model: Compile) -
 
 
 def set_kind(value: ir.Value, x: Any) -> None:
-    """Gives a value the type and rank of an array, unless they are known already."""
+    """Set a value's dtype and rank to those of an array, unless they are known."""
     if not isinstance(x, np.ndarray) or x.dtype == object:
         return
     if value.dtype is None:
@@ -54,7 +54,7 @@ def set_kind(value: ir.Value, x: Any) -> None:
 
 
 def symbols_of(value: ir.Value) -> list[Symbol | None]:
-    """The symbols that the value's sizes have once it is imported; None for sizes that are numbers."""
+    """Return the symbols that importing will give the value's sizes; None for sizes that are numbers."""
     return [single(dimension(d, f"{value.name}.{i}")) for i, d in enumerate(value.shape or ())]
 
 
@@ -63,7 +63,9 @@ def symbols_of(value: ir.Value) -> list[Symbol | None]:
 
 @dataclass(frozen=True, slots=True)
 class CompiledBody:
-    """A body as a program. taken: which of the body's inputs and captured values the program reads, the others being constants."""
+    """A compiled body. captured: outer values that the body uses. taken: the indices of its inputs and captured values that the
+    program reads; the others are constants.
+    """
 
     captured: list[ir.Value]
     program: LateSubgraph
@@ -74,9 +76,10 @@ class CompiledBody:
 
 
 class CompiledBodies:
-    """Compiles the bodies of If, Loop and Scan nodes that have no compiled form as a whole, each when it is first run.
+    """Compiles the bodies of If, Loop and Scan nodes that can't be compiled as a whole; each body is compiled when it first
+    runs.
 
-    knows: has a provider this operator (domain, name), although the standard has not?
+    knows: does a provider have this operator (domain, name), which the standard lacks?
     """
 
     def __init__(self, compile_model: Compile, knows: Callable[[str, str], bool]) -> None:
@@ -87,7 +90,7 @@ class CompiledBodies:
         return self._knows(domain, name)
 
     def make(self, graph: ir.Graph, imports: Mapping[str, int]) -> CompiledBody:
-        """The body as a sub-graph of its own."""
+        """Return the body as a sub-graph of its own."""
         captured = captured_values(graph)
         constants = {value for value in captured if value.is_initializer() and not value.is_graph_input()}
         program = late_program(detached(graph, captured, constants, imports), self._compile)
@@ -96,12 +99,12 @@ class CompiledBodies:
         return CompiledBody(captured, program, [*range(first), *(first + k for k, v in enumerate(captured) if v not in constants)])
 
     def assignment(self) -> Sequence[OrtEpAssignedSubgraph]:
-        """Who runs the nodes of the bodies that have been compiled."""
+        """Return who runs the nodes of the bodies that have been compiled."""
         return [part for program in self._programs for part in program.assignment()]
 
 
 def detached(body: ir.Graph, captured: Sequence[ir.Value], constants: set[ir.Value], imports: Mapping[str, int]) -> ir.Graph:
-    """A copy of the body whose captured values are inputs, after its own, or initializers."""
+    """Copy the body, with captured values as further inputs, or as initializers if they are constants."""
     graph = body.clone(allow_outer_scope_values=True)
     copies = {value: copy_value(value) for value in captured}
     for node in graph:
@@ -118,7 +121,7 @@ def detached(body: ir.Graph, captured: Sequence[ir.Value], constants: set[ir.Val
 
 
 def plain(value: Any) -> Any:
-    """Arrays as executables take them: contiguous and aligned."""
+    """Return an array in the form that executables take: contiguous and aligned."""
     if type(value) is np.ndarray and value.flags.carray:
         return value
     return np.require(value, requirements=["C", "ALIGNED"]) if isinstance(value, np.ndarray | np.generic) else value

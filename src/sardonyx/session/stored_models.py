@@ -1,4 +1,6 @@
-"""Programs as JSON, machine code and arrays, and back: each step with its executable, of a kind that can be kept."""
+"""Encodes compiled models as JSON, machine code and arrays, and decodes them: each step with its executable, if that can be
+stored.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +28,13 @@ NATIVE, HOST, REFERENCE, LATE, REBUILT = "native", "host", "reference", "late", 
 
 
 class RebuildStep(Protocol):
-    """Makes what is not kept; `number` is that of the step."""
+    """Builds executables that are not stored; `number` is the index of the step."""
 
     def lazy(self, number: int, description: str) -> Executable:
-        """An executable that is made when it first runs."""
+        """Return an executable that is built when it first runs."""
 
     def late(self, number: int, names: Sequence[str]) -> Executable:
-        """A sub-graph with a program for each form that runs ask for; its inputs have these names."""
+        """Return a sub-graph that compiles a variant for each form that runs need; its inputs have these names."""
 
 
 # ---- writing ----------------------------------------------------------------------------------------------------------------
@@ -40,9 +42,9 @@ class RebuildStep(Protocol):
 
 @dataclass
 class Writer:
-    """Gathers what the records refer to: images of code and pieces of memory, in the order in which they are read again.
+    """Encodes compiled models, and collects the images of code and the arrays that records refer to, in the order of reading.
 
-    alone: there is nothing to make other parts from.
+    alone: refuse parts that would have to be rebuilt.
     """
 
     alone: bool = False
@@ -51,12 +53,12 @@ class Writer:
     team: bytes | None = None
 
     def program(self, program: CompiledModel) -> list[Any]:
-        """The program as a record. Raises Unstorable for a part of a kind that isn't kept."""
+        """Encode a compiled model. Raises Unstorable for a part that can't be stored."""
         constants = [[name, stored(value, self.pieces)] for name, value in program.constants.items()]
         return [program.inputs, program.outputs, constants, [self.step(step, at) for at, step in enumerate(program.steps)]]
 
     def all_images(self) -> list[bytes]:
-        """The team's and those of the steps."""
+        """Return the images of the team and of the steps."""
         return self.images if self.team is None else [self.team, *self.images]
 
     def step(self, step: ModelStep, number: int) -> list[Any]:
@@ -98,7 +100,7 @@ class Writer:
 
 @dataclass
 class Reader:
-    """Reads records. Raises ValueError or ImageError for anything that a Writer doesn't write."""
+    """Decodes records. Raises ValueError or ImageError for anything that a Writer doesn't write."""
 
     images: Iterator[bytes]
     pieces: Iterator[Bytes]

@@ -1,4 +1,4 @@
-"""Values of a model (constants, attributes) as JSON holds them, and back. Numbers of arrays go to the block beside the JSON."""
+"""Encodes values of a model (constants, attributes) for JSON, and decodes them. Data of arrays go to a separate block."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ LIST, ARRAY, TEXTS = "list", "array", "texts"
 
 
 class Unstorable(Exception):
-    """A value of a kind that isn't kept."""
+    """Raised for a value or part that can't be stored in the cache."""
 
 
 def stored(value: Any, pieces: list[Bytes]) -> Any:
-    """The value as a record; arrays of numbers are added to the pieces. Raises Unstorable."""
+    """Encode a value; append the data of numeric arrays to `pieces`. Raises Unstorable."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
@@ -37,7 +37,7 @@ def stored(value: Any, pieces: list[Bytes]) -> Any:
 
 
 def restored(record: object, pieces: Iterator[Bytes]) -> Any:
-    """The value; lists come back as tuples. Raises ValueError for anything that `stored` doesn't write."""
+    """Decode a value; lists become tuples. Raises ValueError for anything that `stored` doesn't write."""
     if record is None or isinstance(record, bool | int | float | str):
         return record
     if isinstance(record, list) and len(record) == 2 and record[0] == LIST:

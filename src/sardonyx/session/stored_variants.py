@@ -1,6 +1,6 @@
-"""Programs that were made when a run came, as bytes for the cache, and back: each with the questions that it answers (see session.late).
+"""Encodes variants (session.late) for the cache, and decodes them, each with the questions that it answers.
 
-entry      length of the JSON | JSON | the team's image | the image of each step that is native
+entry      length of the JSON | JSON | the team's image | the image of each native step
 block      constants, as in session.manifest
 """
 
@@ -28,13 +28,15 @@ from sardonyx.session.stored_values import Unstorable
 
 KIND = "variant"
 MOST = 64
-"""Variants of one sub-graph that are kept."""
+"""The most variants of one sub-graph that are stored."""
 KEYS = {"kinds", "symbols", "answers", "outputs", "program", "assignment", "images", "pieces", "checksum"}
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Where the variants of one sub-graph are kept: entries of the session's key, the sub-graph's number and their own."""
+    """The stored variants of one sub-graph; an entry's key consists of the session's key, the sub-graph's number and the
+    variant's number.
+    """
 
     cache: Cache
     key: str
@@ -45,7 +47,7 @@ class Store:
         return repr((self.key, self.number, count))
 
     def load(self) -> list[Variant]:
-        """Those that are there and sound, in the order in which they were made."""
+        """Return the undamaged variants, in the order in which they were made."""
         found: list[Variant] = []
         while len(found) < MOST:
             key = self.entry(len(found))
@@ -64,7 +66,7 @@ class Store:
             return None
 
     def add(self, variant: Variant, count: int) -> None:
-        """Keeps the variant as number `count`, if that is possible."""
+        """Store the variant as number `count`, if possible."""
         if count >= MOST:
             return
         try:
@@ -79,7 +81,7 @@ class Store:
 
 
 def encode(variant: Variant) -> tuple[bytes, list[Any]]:
-    """The variant's entry and the arrays of its block. Raises Unstorable for a part of a kind that isn't kept."""
+    """Return the variant's entry and the arrays of its block. Raises Unstorable for a part that can't be stored."""
     writer = Writer(alone=True)
     answers = variant.answers
     head = {
@@ -99,7 +101,7 @@ def encode(variant: Variant) -> tuple[bytes, list[Any]]:
 
 
 def decode(data: bytes, find: Callable[[Sequence[int], str], list[Any] | None], threads: int) -> Variant | None:
-    """What `encode` was given; None without its block. Raises ValueError or ImageError for anything that it doesn't write."""
+    """Return the variant that `encode` was given; None without its block. Raises ValueError or ImageError for anything else."""
     head, images = unpack(data, KEYS)
     pieces = find(listed(head["pieces"], lambda size: whole(size, 0)), text(head["checksum"]))
     if pieces is None:
@@ -116,7 +118,7 @@ def decode(data: bytes, find: Callable[[Sequence[int], str], list[Any] | None], 
 
 
 def kind_record(found: Kind) -> list[Any]:
-    """Raises Unstorable for what is no array."""
+    """Encode dtype and rank of an input. Raises Unstorable if the input is no array."""
     if len(found) != 2 or not isinstance(found[0], np.dtype):
         raise Unstorable(f"a program for {found}")
     return [dtypes.from_numpy(found[0]).name, found[1]]
@@ -143,14 +145,16 @@ def value_answer(record: object) -> ValueAnswer:
 
 
 def dim_record(found: Dim) -> Any:
-    """The formula over symbols: a number, or the sum of [factor, atoms]. Raises Unstorable for what data decide."""
+    """Encode a formula over symbols: a number, or a list of [factor, atoms]. Raises Unstorable for a formula that depends on
+    data.
+    """
     if not isinstance(found, Int):
         return found
     return [[factor, [atom_record(atom) for atom in monomial]] for monomial, factor in found.terms.items()]
 
 
 def atom_record(atom: Any) -> Any:
-    """The name of a symbol, the formula that a defined one stands for, or [operation, left, right]."""
+    """Encode an atom: a symbol's name, ["=", formula] for a defined symbol, or [operation, left, right]."""
     if isinstance(atom, Derived):
         return [atom.op, dim_record(atom.left), dim_record(atom.right)]
     if isinstance(atom, Defined):

@@ -1,4 +1,4 @@
-"""OrtValue: a tensor, a sequence, a map or a sparse tensor, as sessions take and give them."""
+"""OrtValue: a tensor, sequence, map or sparse tensor, as sessions take and return them."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ _ELSEWHERE = (
 
 
 class OrtValue:
-    """A value that sessions read and write without a copy of it.
+    """A value that sessions read and write without copying it.
 
-    Tensors are numpy arrays inside, C-contiguous and in native byte order; sequences are lists of arrays, or of dicts; maps are dicts.
+    Inside, a tensor is a numpy array, C-contiguous and in native byte order; a sequence is a list of arrays or dicts; a map
+    is a dict.
     """
 
     __slots__ = ("__weakref__", "_kind", "_value")
 
     def __init__(self, ortvalue: OrtValue) -> None:
-        """The same value once more, in the same memory. Raises ValueError for anything else."""
+        """Share the memory of another OrtValue. Raises ValueError for any other object."""
         if not isinstance(ortvalue, OrtValue):
             raise ValueError("`Provided ortvalue` needs to be of type `OrtValue`")
         self._value: Any = ortvalue._value
@@ -40,7 +41,7 @@ class OrtValue:
 
     @classmethod
     def _of(cls, value: Any, kind: str = "") -> OrtValue:
-        """A value as sessions have them inside. kind: its type as users see it, "" if it is to be read off the value."""
+        """Wrap a value in the form that executables use. kind: its type as users see it; "" to derive it from the value."""
         made = cls.__new__(cls)
         made._value, made._kind = value, kind
         return made
@@ -51,9 +52,9 @@ class OrtValue:
     def ortvalue_from_numpy(
         cls, numpy_obj: Array, /, device_type: str = "cpu", device_id: int = 0, vendor_id: int = -1
     ) -> OrtValue:
-        """The tensor in an array's memory. Arrays of texts, and those that are not contiguous, are copied.
+        """Return a tensor that shares the array's memory. Arrays of strings, and arrays that aren't contiguous, are copied.
 
-        Raises RuntimeError for what is no array, and for another device than the CPU.
+        Raises RuntimeError unless numpy_obj is an array, and for a device other than the CPU.
         """
         require_cpu_named(device_type, device_id, vendor_id)
         if not isinstance(numpy_obj, np.ndarray):
@@ -62,9 +63,10 @@ class OrtValue:
 
     @classmethod
     def ortvalue_from_numpy_with_onnx_type(cls, data: Array, /, onnx_element_type: int) -> OrtValue:
-        """The tensor in an array's memory, its elements read as another type of the same width, such as bfloat16 in an array of uint16.
+        """Return a tensor that shares the array's memory but reads its elements as another type of the same width, such as
+        bfloat16 in an array of uint16.
 
-        onnx_element_type: of TensorProto.DataType. Raises RuntimeError for a type that isn't there or has another width.
+        onnx_element_type: a number of TensorProto.DataType. Raises RuntimeError for an unknown type or one of another width.
         """
         dtype = element_dtype(onnx_element_type)
         if dtype is dtypes.string or data.dtype.itemsize != dtype.itemsize:
@@ -81,10 +83,10 @@ class OrtValue:
         vendor_id: int = -1,
         memory_info: OrtMemoryInfo | None = None,
     ) -> OrtValue:
-        """A tensor whose numbers are not set.
+        """Return a tensor of this shape with undefined contents.
 
-        element_type: numpy's, or a number of TensorProto.DataType. Raises RuntimeError for a type or shape that can't be, and for another
-        device than the CPU.
+        element_type: a numpy type, or a number of TensorProto.DataType. Raises RuntimeError for an unsupported type or a
+        negative size, and for a device other than the CPU.
         """
         if memory_info is not None:
             if (device_type, device_id, vendor_id) != ("cpu", 0, -1):
@@ -105,15 +107,15 @@ class OrtValue:
 
     @classmethod
     def ort_value_from_sparse_tensor(cls, sparse_tensor: SparseTensor) -> OrtValue:
-        """A value that is a sparse tensor."""
+        """Wrap a sparse tensor."""
         return cls._of(sparse_tensor, sparse_tensor.data_type())
 
     @classmethod
     def from_dlpack(cls, data: Any, /) -> OrtValue:
-        """The tensor of an object with `__dlpack__`, or of a capsule, in the same memory.
+        """Return a tensor that shares the memory of an object with `__dlpack__`, or of a DLPack capsule.
 
-        Raises TypeError for what is no capsule or has been used, RuntimeError for another device's memory, for types that have no number here,
-        and for tensors that are not contiguous.
+        Raises TypeError for an object that is no capsule or has been consumed, RuntimeError for memory of another device,
+        unsupported types, and tensors that aren't contiguous.
         """
         from sardonyx.runtime import dlpack
 
@@ -122,42 +124,42 @@ class OrtValue:
     # ---- asking -------------------------------------------------------------------------------------------------------------
 
     def data_type(self) -> str:
-        """Such as `tensor(float)`, `seq(tensor(int64))`, `map(int64,tensor(float))`."""
+        """Return the type, such as `tensor(float)`, `seq(tensor(int64))` or `map(int64,tensor(float))`."""
         if not self._kind:
             self._kind = kind_of(self._value)
         return self._kind
 
     def element_type(self) -> int:
-        """The number in TensorProto.DataType of the elements of a tensor, or of the tensors in a sequence."""
+        """Return the number in TensorProto.DataType of the elements of a tensor, or of the tensors in a sequence."""
         inner = self.data_type().rsplit("(", 1)[-1].rstrip(")")
         return next(d.code for d in dtypes.ALL if d.onnx_name == inner)
 
     def shape(self) -> list[int]:
-        """Of a tensor. Raises RuntimeError for others."""
+        """Return a tensor's shape. Raises RuntimeError for other values."""
         if self.is_sparse_tensor():
             return self._value.dense_shape()  # type: ignore[no-any-return]
         return list(self._tensor("Only OrtValues that are Tensors/SpareTensors are currently supported").shape)
 
     def device_name(self) -> str:
-        """Where the value lies: `cpu`. Raises RuntimeError for what is no tensor."""
+        """Return `cpu`, the device that holds the tensor. Raises RuntimeError for other values."""
         if not self.is_sparse_tensor():
             self._tensor("Only OrtValues that are Tensors/SparseTensors are currently supported")
         return "cpu"
 
     def data_ptr(self) -> int:
-        """The address of a tensor's first element. Raises RuntimeError for others."""
+        """Return the address of a tensor's first element. Raises RuntimeError for other values."""
         return address_of(self._tensor("Only OrtValues that are Tensors are currently supported"))
 
     def tensor_size_in_bytes(self) -> int:
-        """Bytes of a tensor. Raises RuntimeError for others."""
+        """Return the size of a tensor's data in bytes. Raises RuntimeError for other values."""
         return int(self._tensor("Only OrtValues that are Tensors are currently supported").nbytes)
 
     def has_value(self) -> bool:
-        """Is there a value? False for an optional that is empty."""
+        """Is there a value? False for an empty optional."""
         return self._value is not None
 
     def is_tensor(self) -> bool:
-        """Is it a tensor that is not sparse?"""
+        """Is it a dense tensor?"""
         return isinstance(self._value, np.ndarray)
 
     def is_sparse_tensor(self) -> bool:
@@ -169,13 +171,13 @@ class OrtValue:
         return self.data_type().removeprefix("optional(").startswith("seq(tensor(")
 
     def as_sparse_tensor(self) -> SparseTensor:
-        """The sparse tensor. Raises RuntimeError for others."""
+        """Return the sparse tensor. Raises RuntimeError for other values."""
         if not self.is_sparse_tensor():
             raise RuntimeError("This OrtValue does not contain SparseTensor. Check data_type() value.")
         return self._value  # type: ignore[no-any-return]
 
     def numpy(self) -> Array:
-        """The tensor as an array, in the same memory. Raises RuntimeError for others."""
+        """Return the tensor as an array that shares its memory. Raises RuntimeError for other values."""
         return self._tensor("Only OrtValues that are Tensors are convertible to Numpy objects").view()
 
     to_numpy = numpy
@@ -189,10 +191,10 @@ class OrtValue:
     # ---- exchanging ---------------------------------------------------------------------------------------------------------
 
     def update_inplace(self, data: Array | OrtValue) -> None:
-        """Copies numbers into the tensor, which stays where it is.
+        """Copy data into the tensor, whose memory stays the same.
 
-        data: an array or OrtValue of the same dtype and number of elements. Raises TypeError for others, RuntimeError if dtype or
-        number differ, or the tensor's memory is read-only.
+        data: an array or OrtValue with the same dtype and number of elements. Raises TypeError for other objects,
+        RuntimeError if dtype or number of elements differ, or if the tensor's memory is read-only.
         """
         if not isinstance(data, np.ndarray | OrtValue):
             raise TypeError("data must be a numpy.ndarray or an OrtValue.")
@@ -211,24 +213,26 @@ class OrtValue:
         np.copyto(target, source.reshape(target.shape))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        """For numpy.asarray and numpy.array."""
+        """Return the tensor for numpy.asarray and numpy.array."""
         found = self.numpy()
         if copy is not None:
             return np.array(found, dtype, copy=copy)
         return found if dtype is None else np.asarray(found, dtype)
 
     def __dlpack__(self, *, stream: Any = None) -> Any:
-        """A DLPack capsule with the tensor's memory. Raises RuntimeError for what is no tensor of numbers, and for read-only memory."""
+        """Return a DLPack capsule that shares the tensor's memory. Raises RuntimeError for a value that is no tensor of numbers,
+        and for read-only memory.
+        """
         from sardonyx.runtime import dlpack
 
         return dlpack.export(self._tensor("Only tensor type OrtValues are supported"))
 
     def to_dlpack(self) -> Any:
-        """See `__dlpack__`."""
+        """Return a DLPack capsule, see `__dlpack__`."""
         return self.__dlpack__()
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        """(1, 0): the CPU. Raises RuntimeError for what is no tensor."""
+        """Return (1, 0), the CPU. Raises RuntimeError for a value that is no tensor."""
         self._tensor("Only tensor type OrtValues are supported")
         return 1, 0
 
@@ -247,25 +251,25 @@ class OrtValueVector:
         self._values = list(values)
 
     def push_back(self, value: OrtValue) -> None:
-        """Appends a value."""
+        """Append a value."""
         self._values.append(value)
 
     def reserve(self, count: int) -> None:
-        """Without effect: lists grow by themselves."""
+        """Do nothing: lists grow by themselves."""
 
     def shrink_to_fit(self) -> None:
-        """Without effect."""
+        """Do nothing."""
 
     def dlpack_at(self, index: int) -> Any:
-        """A DLPack capsule with the value at this place."""
+        """Return a DLPack capsule of the value at this index."""
         return self._values[index].__dlpack__()
 
     def element_type_at(self, index: int) -> int:
-        """See OrtValue.element_type."""
+        """Return the element type of the value at this index, see OrtValue.element_type."""
         return self._values[index].element_type()
 
     def to_dlpacks(self, convert: Any = None) -> list[Any]:
-        """A DLPack capsule for each value, converted by the function, if there is one."""
+        """Return a DLPack capsule for each value, converted by the function if one is given."""
         capsules = [value.__dlpack__() for value in self._values]
         return [convert(capsule) for capsule in capsules] if convert is not None else capsules
 
@@ -280,7 +284,9 @@ class OrtValueVector:
 
 
 def copy_tensors(src: Sequence[OrtValue], dst: Sequence[OrtValue], stream: Any = None) -> None:
-    """Copies each tensor into that at the same place. Raises RuntimeError if their numbers, types or sizes differ."""
+    """Copy each tensor of src into the one at the same index of dst. Raises RuntimeError if their numbers, types or sizes
+    differ.
+    """
     if len(src) != len(dst):
         raise RuntimeError("Invalid arguments provided to CopyTensors.")
     for source, target in zip(src, dst, strict=True):
@@ -288,7 +294,7 @@ def copy_tensors(src: Sequence[OrtValue], dst: Sequence[OrtValue], stream: Any =
 
 
 def require_cpu_named(device_type: str, device_id: int = 0, vendor_id: int = -1) -> None:
-    """Raises Exception for a device that nobody knows, RuntimeError for one that is not the CPU."""
+    """Raise Exception for an unknown device, RuntimeError for one that is not the CPU."""
     if device_type == "cpu":
         return
     from sardonyx.session.devices import OrtDevice
@@ -298,9 +304,9 @@ def require_cpu_named(device_type: str, device_id: int = 0, vendor_id: int = -1)
 
 
 def prepared(array: Array) -> Array:
-    """The array as sessions take them: itself if it is contiguous, aligned and in native byte order; a copy otherwise.
+    """Return the array as sessions take it: itself if it is contiguous, aligned and in native byte order, else a copy.
 
-    Raises RuntimeError for a dtype that ONNX has no name for.
+    Raises RuntimeError for a dtype that ONNX lacks.
     """
     if array.dtype.kind in "OUS":
         out = np.empty(array.shape, object)
@@ -315,7 +321,7 @@ def prepared(array: Array) -> Array:
 
 
 def element_dtype(element_type: Any) -> dtypes.DType:
-    """Of numpy's type, or of a number of TensorProto.DataType. Raises RuntimeError for others."""
+    """Return the dtype for a numpy type or a number of TensorProto.DataType. Raises RuntimeError for other arguments."""
     if isinstance(element_type, int):
         if element_type not in dtypes.BY_CODE:
             raise RuntimeError(f"Not a valid ONNX Tensor data type: {element_type}: this tensor type is not supported")
@@ -327,7 +333,9 @@ def element_dtype(element_type: Any) -> dtypes.DType:
 
 
 def kind_of(value: Any) -> str:
-    """The type of a value, as users see it. Raises Fail for what can't be one; "" for nothing, and seq() for an empty list."""
+    """Return a value's type as users see it; "" for None, and seq() for an empty list. Raises Fail for an object that is no ONNX
+    value.
+    """
     if value is None:
         return ""
     if isinstance(value, np.ndarray):
