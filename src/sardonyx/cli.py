@@ -1,6 +1,7 @@
 """The command line: `sardonyx verify | describe | run | info`.
 
-Exit status: 0 all is well, 1 the model's values differ, 2 the model or the command can't be used (one line on standard error says why).
+Exit status: 0 on success, 1 if the model's values differ from the reference, 2 if the model or the command can't be used (one
+line on standard error says why).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ Threads = Annotated[int, typer.Option(min=0, help="threads of a run; 0 is as man
 
 @contextlib.contextmanager
 def refusals() -> Iterator[None]:
-    """What a user can mend ends in one line and status 2."""
+    """Turn errors that the user can correct into one line on standard error and exit status 2."""
     try:
         yield
     except SardonyxError as error:
@@ -56,7 +57,7 @@ def refuse(reason: str) -> None:
 
 
 def make_feeds(session: sardonyx.InferenceSession, given: Path | None, sizes: Sequence[str], seed: int) -> dict[str, Any]:
-    """The inputs for a run. Raises ValueError or OSError."""
+    """Return the inputs of a run: from a file, or random. Raises ValueError or OSError."""
     if given is not None:
         return inputs.load_feeds(given)
     arguments = session.get_inputs()
@@ -102,7 +103,7 @@ def verify(
 
 
 def level_named(name: str) -> GraphOptimizationLevel:
-    """Raises ValueError for a name that is no level's."""
+    """Return the optimisation level of this name. Raises ValueError for another name."""
     if name not in LEVELS:
         raise ValueError(f"no optimisation level {name!r}: one of {', '.join(LEVELS)}")
     return LEVELS[name]
@@ -128,7 +129,7 @@ def show_result(found: LevelResult) -> None:
 
 
 def show_difference(difference: Difference) -> None:
-    """The first value that differs, its node, and by how much."""
+    """Print the first value that differs, its node, and by how much."""
     origin, deviation = difference.origin, difference.deviation
     read = ", ".join(f"{name}: {form}" for name, form in difference.inputs)
     typer.echo(f"  first value    {difference.value}: {difference.got}" + shape_note(difference))
@@ -170,7 +171,7 @@ def describe(
 
 
 def show_loops(model: Path, options: sardonyx.SessionOptions, prefix: str) -> None:
-    """The loop IR of the kernels. Raises ValueError if none has such a name."""
+    """Print the loop IR of the kernels. Raises ValueError if no kernel has such a name."""
     from sardonyx.inspection.loops import loops
     from sardonyx.session.options import compile_options
 
@@ -213,7 +214,7 @@ def run(
 
 
 def summary(value: Any) -> str:
-    """dtype, shape and the range of an output."""
+    """Describe an output: dtype, shape and range."""
     if not isinstance(value, np.ndarray):
         return repr(value)[:200]
     head = f"{value.dtype}{list(value.shape)}"
@@ -224,7 +225,9 @@ def summary(value: Any) -> str:
 
 
 def save_arrays(path: Path, values: dict[str, Any]) -> None:
-    """Writes the arrays to an .npz file: all of it, or nothing. Raises ValueError for outputs that are no arrays of numbers, OSError."""
+    """Write the arrays to an .npz file, completely or not at all. Raises ValueError for outputs that are no arrays of numbers,
+    and OSError.
+    """
     for name, value in values.items():
         if not isinstance(value, np.ndarray) or value.dtype.kind not in "biufc":
             raise ValueError(f"output {name} can't be kept in an .npz file: {summary(value)}")

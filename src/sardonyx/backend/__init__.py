@@ -1,4 +1,4 @@
-"""ONNX's own backend interface: `prepare(model).run(inputs)`."""
+"""ONNX's backend interface: `prepare(model).run(inputs)`."""
 
 from sardonyx.backend.backend import (
     SardonyxBackend,

@@ -1,4 +1,4 @@
-"""ONNX's own backend interface: `prepare(model).run(inputs)`, as `onnx.backend.base.Backend` has it."""
+"""ONNX's backend interface, `prepare(model).run(inputs)`, as `onnx.backend.base.Backend` defines it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ALLOWED = (
     ),
     "use_per_session_threads",
 )
-"""Options of a session that may be given as keywords: none that writes files."""
+"""Session options that may be given as keywords; none of them writes files."""
 
 
 class SardonyxBackend(Backend):
@@ -40,12 +40,12 @@ class SardonyxBackend(Backend):
 
     @classmethod
     def is_compatible(cls, model: Any, device: str | None = None, **kwargs: Any) -> bool:
-        """Can models run on the device?"""
+        """Can models run on this device?"""
         return cls.supports_device(device or get_device())
 
     @classmethod
     def is_opset_supported(cls, model: onnx.ModelProto) -> tuple[bool, str]:
-        """(True, ""), or (False, why not)."""
+        """Return (True, ""), or (False, the reason)."""
         for opset in model.opset_import:
             key = opset.domain or "ai.onnx", opset.version
             if key[0].startswith("ai.onnx") and key not in onnx.helper.OP_SET_ID_VERSION_MAP:
@@ -54,10 +54,11 @@ class SardonyxBackend(Backend):
 
     @classmethod
     def prepare(cls, model: Any, device: str | None = None, **kwargs: Any) -> SardonyxBackendRep:
-        """Loads and compiles a model.
+        """Load and compile a model.
 
-        model: ModelProto, the bytes of one, a file, an InferenceSession, or what `prepare` has returned. kwargs: options of the session.
-        Raises RuntimeError for a device that isn't there and for options that may not be given here, SardonyxError for a model that can't be run.
+        model: a ModelProto, its bytes, a file, an InferenceSession, or a result of `prepare`. kwargs: session options. Raises
+        RuntimeError for an unavailable device and for options that aren't allowed here, SardonyxError for a model that can't
+        be run.
         """
         if isinstance(model, SardonyxBackendRep):
             return model
@@ -72,12 +73,12 @@ class SardonyxBackend(Backend):
 
     @classmethod
     def run_model(cls, model: Any, inputs: Any, device: str | None = None, **kwargs: Any) -> Any:
-        """Prepares and runs a model once."""
+        """Prepare a model and run it once."""
         return cls.prepare(model, device, **kwargs).run(inputs, **kwargs)
 
     @classmethod
     def run_node(cls, node: onnx.NodeProto, inputs: Any, device: str | None = None, outputs_info: Any = None, **kwargs: Any) -> Any:
-        """Runs one node on arrays. kwargs: `opset_version`, by default the newest."""
+        """Run one node on arrays. kwargs: `opset_version`, by default the newest."""
         arrays = list(inputs.values()) if isinstance(inputs, Mapping) else list(inputs)
         names = [name for name in node.input if name]
         graph = onnx.helper.make_graph(
@@ -95,7 +96,7 @@ class SardonyxBackend(Backend):
 
     @classmethod
     def supports_device(cls, device: str) -> bool:
-        """Only the CPU."""
+        """Is this device a CPU?"""
         return bool(Device(device).type == DeviceType.CPU)
 
 

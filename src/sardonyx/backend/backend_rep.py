@@ -1,4 +1,4 @@
-"""A model that ONNX's backend interface has prepared."""
+"""A model prepared through ONNX's backend interface."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from sardonyx.session.inference_session import InferenceSession
 from sardonyx.session.options import RunOptions
 
 ALLOWED = ("log_severity_level", "log_verbosity_level", "logid", "only_execute_path_to_fetches")
-"""Options of a run that may be given as keywords."""
+"""Run options that may be given as keywords."""
 
 
 class SardonyxBackendRep(BackendRep):
-    """A model that is ready to run."""
+    """A prepared model, ready to run."""
 
     def __init__(self, session: InferenceSession) -> None:
         self.session = self._session = session
 
     def run(self, inputs: Any, **kwargs: Any) -> list[Any]:  # type: ignore[override]
-        """The outputs, in the model's order.
+        """Run the model and return its outputs, in the model's order.
 
-        inputs: a list in the order of the model's inputs, {name: value}, or the value of the only input. kwargs: options of the run.
-        Raises RuntimeError for options that may not be given here, and for one value where the model has several inputs.
+        inputs: a list in the order of the model's inputs, {name: value}, or the value of the only input. kwargs: run options.
+        Raises RuntimeError for options that aren't allowed here, and for a single value if the model has several inputs.
         """
         options = RunOptions()
         set_allowed(options, kwargs, ALLOWED)
         return self._session.run(None, self.feed(inputs), options)
 
     def feed(self, inputs: Any) -> dict[str, Any]:
-        """{name: value}"""
+        """Return the inputs as {name: value}."""
         names = [i.name for i in (*self._session.get_inputs(), *self._session.get_overridable_initializers())]
         if isinstance(inputs, Mapping):
             return dict(inputs)
@@ -44,7 +44,7 @@ class SardonyxBackendRep(BackendRep):
 
 
 def set_allowed(options: Any, given: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
-    """Sets options by keywords; those that aren't options are passed over. Raises RuntimeError for those that are not allowed."""
+    """Set options given as keywords, ignoring names that are no options. Raises RuntimeError for options that aren't allowed."""
     for name, value in given.items():
         if name in allowed:
             setattr(options, name, value)

@@ -1,1 +1,1 @@
-"""ONNX Runtime's inner module paths, for programs that import names from there."""
+"""ONNX Runtime's inner module paths, for programs that import from them."""

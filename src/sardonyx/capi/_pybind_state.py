@@ -1,4 +1,4 @@
-"""The names of `onnxruntime_pybind11_state`, under ONNX Runtime's other path to them."""
+"""The names of `onnxruntime_pybind11_state`, under another path that ONNX Runtime has for them."""
 
 from __future__ import annotations
 

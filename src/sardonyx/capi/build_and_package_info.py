@@ -1,4 +1,4 @@
-"""The package's name and version, where ONNX Runtime keeps its own."""
+"""The package's name and version, at ONNX Runtime's path."""
 
 from sardonyx import __version__
 

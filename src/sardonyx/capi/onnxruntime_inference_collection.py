@@ -1,4 +1,4 @@
-"""Sessions and what they take and give, under ONNX Runtime's inner path."""
+"""Sessions, values and devices, at ONNX Runtime's inner path."""
 
 from __future__ import annotations
 
@@ -36,11 +36,13 @@ __all__ = [
 def check_and_normalize_provider_args(
     providers: Providers | None, provider_options: Options | None, available_provider_names: Sequence[str]
 ) -> tuple[list[str], list[dict[str, str]]]:
-    """The names of providers and the options of each, as texts. Warns of those that aren't there; raises ValueError for other forms."""
+    """Return the provider names and the options of each, as strings. Unavailable providers are dropped with a warning. Raises
+    ValueError for arguments of another form.
+    """
     found = normalise(providers, provider_options, available_provider_names)
     return list(found), list(found.values())
 
 
 def get_ort_device_type(device_type: str, *_: Any) -> int:
-    """The number of a device's type. Raises Exception for one that nobody knows."""
+    """Return the number of a device type. Raises Exception for an unknown one."""
     return OrtDevice.make(device_type, 0).device_type()

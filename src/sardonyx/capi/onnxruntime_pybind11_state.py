@@ -1,4 +1,4 @@
-"""What ONNX Runtime's native module has: classes, functions and the exceptions that sessions raise."""
+"""The contents of ONNX Runtime's native module: classes, functions, and the exceptions that sessions raise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [*_HOMES, "get_default_session_options", "kNextPowerOfTwo", "kSameAsRe
 
 
 def get_default_session_options() -> Any:
-    """Options with nothing set."""
+    """Return default session options."""
     return sardonyx.SessionOptions()
 
 

@@ -3,9 +3,9 @@
     python -m sardonyx.dropin SCRIPT ...      or -m MODULE ..., or -c CODE ...
     sardonyx.dropin.install()                 at the beginning of a program
 
-What programs ask about the distribution `onnxruntime` (`importlib.metadata`) is answered with the version of ONNX Runtime whose interface this
-is. Nothing is written: the import system is asked to look here first. Parts of an installed ONNX Runtime that are Python over its public
-interface (quantization, tools, transformers) are still found, and then work with this package.
+`importlib.metadata` reports the distribution `onnxruntime` with the version whose interface this package has. No files are
+installed: a finder is put in front of the import system. Packages of an installed ONNX Runtime that are written in Python
+over its public interface (quantization, tools, transformers) are still found, and then use this package.
 """
 
 from sardonyx.dropin.finder import VERSION, install, uninstall

@@ -1,4 +1,4 @@
-"""`python -m sardonyx.dropin SCRIPT ...`: runs a program to which this package is `onnxruntime`."""
+"""`python -m sardonyx.dropin SCRIPT ...`: runs a program for which `onnxruntime` is this package."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ USAGE = "usage: python -m sardonyx.dropin SCRIPT ... | -m MODULE ... | -c CODE .
 
 
 def reach_children() -> None:
-    """Lets processes that the program starts find this package under the name too: by a folder of this run's own in their PYTHONPATH."""
+    """Let child processes of the program find this package as `onnxruntime` too, by a temporary folder in their PYTHONPATH."""
     folder = Path(tempfile.mkdtemp(prefix=FOLDER))
     owner = os.getpid()
     atexit.register(lambda: shutil.rmtree(folder, ignore_errors=True) if os.getpid() == owner else None)
     for name, text in ((f"{NAME}/__init__.py", STUB), (f"{NAME}-{VERSION}.dist-info/METADATA", METADATA)):
         (folder / name).parent.mkdir()
         (folder / name).write_text(text, encoding="utf-8")
-    sys.path.insert(1, str(folder))  # multiprocessing hands sys.path on
+    sys.path.insert(1, str(folder))  # multiprocessing passes sys.path to child processes
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the program as Python itself would, with the arguments that follow. Returns 2 for arguments that name none."""
+    """Run the program with the arguments after it, as Python would. Return 2 if the arguments name no program."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE, file=sys.stderr if not arguments else sys.stdout)
         return 0 if arguments else 2

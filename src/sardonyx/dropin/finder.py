@@ -1,4 +1,4 @@
-"""The finder that gives programs this package under the name `onnxruntime`."""
+"""The import finder that provides this package under the name `onnxruntime`."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from typing import Any
 
 NAME = "onnxruntime"
 VERSION = "1.32.0"
-"""Of the ONNX Runtime whose interface this is."""
+"""The version of ONNX Runtime whose interface this package has."""
 METADATA = f"Metadata-Version: 2.1\nName: {NAME}\nVersion: {VERSION}\nSummary: Sardonyx under the name of ONNX Runtime\n"
 FILES = {"METADATA": METADATA, "top_level.txt": f"{NAME}\n", "INSTALLER": "sardonyx\n"}
 INSTALLED = ("quantization", "tools", "transformers")
-"""Packages of an installed ONNX Runtime that need nothing but its public interface."""
+"""Packages of an installed ONNX Runtime that need only its public interface."""
 
 
 FOLDER = "sardonyx-dropin-"
-"""How the names of folders begin by which children of a program find this package, see `dropin.__main__`."""
+"""Prefix of the temporary folders by which child processes find this package, see `dropin.__main__`."""
 
 
 class Facade(ModuleType):
-    """The module `onnxruntime`: the names of `sardonyx`, but for those that say which version this is."""
+    """The module `onnxruntime`: the names of `sardonyx`, except those that give the version."""
 
     def __getattr__(self, name: str) -> Any:
         import sardonyx
@@ -43,7 +43,7 @@ class Facade(ModuleType):
 
 
 def fill(module: ModuleType) -> None:
-    """Gives a facade what is its own."""
+    """Set the facade's own attributes: version, package name, __all__."""
     import sardonyx
 
     module.__doc__ = sardonyx.__doc__
@@ -52,11 +52,11 @@ def fill(module: ModuleType) -> None:
     vars(module)["package_name"], vars(module)["cuda_version"] = NAME, ""
     vars(module)["get_version_string"] = lambda: VERSION
     for name in ("capi.onnxruntime_pybind11_state", "capi.onnxruntime_inference_collection", "capi.onnxruntime_validation"):
-        importlib.import_module(f"{NAME}.{name}")  # as importing ONNX Runtime does
+        importlib.import_module(f"{NAME}.{name}")  # importing ONNX Runtime imports these too
 
 
 class FacadeLoader(Loader):
-    """Makes the module `onnxruntime`."""
+    """Creates the module `onnxruntime`."""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         return Facade(spec.name)
@@ -66,7 +66,7 @@ class FacadeLoader(Loader):
 
 
 class AliasLoader(Loader):
-    """Gives a module of this package under another name: the same module, so that classes are the same."""
+    """Provides a module of this package under another name. It is the same module object, so that its classes are the same."""
 
     def __init__(self, target: str) -> None:
         self._target = target
@@ -76,7 +76,7 @@ class AliasLoader(Loader):
 
 
 class DropinDistribution(Distribution):
-    """What `importlib.metadata` tells of `onnxruntime`."""
+    """The metadata of `onnxruntime` for `importlib.metadata`."""
 
     def read_text(self, filename: str | os.PathLike[str]) -> str | None:
         return FILES.get(os.fspath(filename))
@@ -92,11 +92,11 @@ class DropinDistribution(Distribution):
 
 
 ANY = DistributionFinder.Context()
-"""The question for all distributions."""
+"""The context that asks for all distributions."""
 
 
 class Finder(MetaPathFinder):
-    """Asked before all others; answers for `onnxruntime`, its submodules and its distribution."""
+    """A meta path finder, before all others, for `onnxruntime`, its submodules and its distribution."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         package, _, rest = fullname.partition(".")
@@ -117,28 +117,28 @@ class Finder(MetaPathFinder):
         )
 
     def find_distributions(self, context: DistributionFinder.Context = ANY) -> Iterable[Distribution]:
-        """The distribution `onnxruntime`, if it is asked for, or all are."""
+        """Yield the distribution `onnxruntime`, if it or all distributions are asked for."""
         if context.name is None or context.name.lower().replace("_", "-") == NAME:
             yield DropinDistribution()
 
     def invalidate_caches(self) -> None:
-        """Without effect: nothing is remembered."""
+        """Do nothing: there are no caches."""
 
 
 def public(rest: str) -> bool:
-    """Is it a module that ONNX Runtime has too?"""
+    """Does ONNX Runtime have this module too?"""
     return rest.split(".")[0] in ("backend", "capi", "datasets")
 
 
 def installed(fullname: str, path: Sequence[str] | None) -> ModuleSpec | None:
-    """A module of an ONNX Runtime that is installed; None without one."""
+    """Return the spec of a module of an installed ONNX Runtime; None if it isn't installed."""
     if fullname.count(".") == 1:
         path = list(folders())
     return PathFinder.find_spec(fullname, path)
 
 
 def folders() -> Iterator[str]:
-    """Where an installed ONNX Runtime lies."""
+    """Yield the folders of an installed ONNX Runtime."""
     found = PathFinder.find_spec(NAME, [path for path in sys.path if FOLDER not in path])
     if found is not None:
         yield from found.submodule_search_locations or ()
@@ -148,7 +148,7 @@ FINDER = Finder()
 
 
 def install() -> None:
-    """Lets `import onnxruntime` give this package from now on. Raises RuntimeError if ONNX Runtime has been imported already."""
+    """Make `import onnxruntime` provide this package. Raises RuntimeError if ONNX Runtime has been imported already."""
     there = sys.modules.get(NAME)
     if there is not None and not isinstance(there, Facade):
         raise RuntimeError("onnxruntime has been imported already: call sardonyx.dropin.install() before")
@@ -157,14 +157,14 @@ def install() -> None:
 
 
 def adopt() -> None:
-    """Replaces the module `onnxruntime` that is just being imported, a stub in a child's PYTHONPATH, by this package."""
+    """Replace the stub module `onnxruntime`, which a child process is importing from PYTHONPATH, by this package."""
     del sys.modules[NAME]
     install()
     importlib.import_module(NAME)
 
 
 def uninstall() -> None:
-    """Undoes `install`. Who has imported a module keeps it."""
+    """Undo `install`. Modules that have been imported stay usable."""
     if FINDER in sys.meta_path:
         sys.meta_path.remove(FINDER)
     for name in [name for name in sys.modules if name.partition(".")[0] == NAME]:

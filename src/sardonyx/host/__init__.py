@@ -1,5 +1,7 @@
-"""Operators of strings, sequences, optionals and maps, which run in Python between compiled parts. numpy only: a session that is found in
-the cache runs them without the compiler, onnx or the reference."""
+"""Operators of strings, sequences, optionals and maps, which run in Python between compiled parts.
+
+They need only numpy, so that a session from the cache runs them without importing the compiler, onnx or the reference.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +20,8 @@ TABLES = (
 
 
 def find(domain: str, name: str, since: int) -> Prepare | None:
-    """What prepares the operator in the form that came with version `since` of its domain; None if it has no host form."""
+    """Return what prepares the operator in the form introduced by version `since` of its domain; None if it doesn't run on the
+    host.
+    """
     found = [entry for home, table in TABLES if home == domain for entry in table.get(name, ()) if entry[0] <= since]
     return max(found, key=lambda entry: entry[0])[1] if found else None

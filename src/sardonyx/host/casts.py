@@ -1,8 +1,9 @@
-"""Numbers to strings and back: Cast and CastLike where one side is strings.
+"""Cast and CastLike from and to strings.
 
-Numbers become the shortest text that is read as the same number; NaN, INF and -INF have the standard's names. The standard says nothing of
-bools: they become 1 and 0, as in ONNX Runtime. Texts are read as integers or as decimal numbers, in any case and with blanks around them; a whole number too large
-for an integer type loses its upper bits, as between numbers, and what follows the point is cut off.
+A number becomes the shortest text that reads back as the same number; NaN, INF and -INF are the standard's names. The
+standard is silent on bools: they become 1 and 0, as in ONNX Runtime. Texts are read as integers or decimal numbers, in any
+case and with blanks around them. Casting to an integer dtype truncates fractions, and wraps numbers out of range, as casts
+between numbers do.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from sardonyx.host.table import Array, Function, Table, fresh, texts
 
 
 def cast(to: int, saturate: int = 1, round_mode: str = "up") -> Function:
-    """x: S[*d] -> T[*d], T the type of this number; S or T are strings. Raises Fail for a T that strings are not read as."""
+    """x: S[*d] -> T[*d], where `to` is the code of T, and S or T are strings. Raises Fail if strings can't be read as T."""
     dtype = BY_CODE[to]
     convert = converter(dtype)
     return fresh(convert)
@@ -31,7 +32,7 @@ def cast_like(saturate: int = 1, round_mode: str = "up") -> Function:
 
 
 def converter(dtype: DType) -> Callable[[Array], Array]:
-    """What converts an array from or to strings. Raises Fail as `cast`."""
+    """Return the function that converts an array from or to strings. Raises Fail as `cast`."""
     if dtype == string:
         return written
     if not (dtype in FLOATS or dtype.is_integer or dtype == boolean):
@@ -43,7 +44,7 @@ def converter(dtype: DType) -> Callable[[Array], Array]:
 
 
 def written(x: Array) -> Array:
-    """string[*d] of numbers or strings"""
+    """Format an array of numbers or strings as string[*d]."""
     dtype = from_numpy(x.dtype)
     values = x.astype(np.float32) if dtype.is_float and x.dtype.kind != "f" else x.astype(np.int64) if dtype.bits < 8 else x
     return texts([text_of(value) for value in values.reshape(-1)], x.shape)
@@ -59,7 +60,7 @@ def text_of(value: Any) -> str:
 
 
 def read(x: Array, dtype: DType) -> Array:
-    """The numbers that texts say. x: string[*d] -> T[*d]. Raises InvalidArgument for one that says none."""
+    """Parse texts as numbers. x: string[*d] -> T[*d]. Raises InvalidArgument for a text that is no number."""
     values = x.reshape(-1).tolist()
     if dtype.is_float:
         return np.array([decimal(text) for text in values], np.float64).astype(dtype.numpy).reshape(x.shape)
@@ -78,7 +79,7 @@ def decimal(text: str) -> float:
 
 
 def whole(text: str) -> int:
-    """The integer, of 64 bits or less."""
+    """Parse an integer of at most 64 bits. Raises InvalidArgument."""
     try:
         found = int(text) if "_" not in text else None
     except ValueError:
@@ -92,7 +93,7 @@ def whole(text: str) -> int:
 
 
 def within(number: int, dtype: DType) -> int:
-    """The number's lower bits, as the type has them."""
+    """Wrap a number to the dtype's bits."""
     if dtype == boolean:
         return number
     lower = number & ((1 << dtype.bits) - 1)

@@ -1,4 +1,4 @@
-"""ai.onnx.ml: tables of labels, categories, and maps."""
+"""Operators of ai.onnx.ml that run on the host: label tables, categories and maps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def label_encoder(
     values_strings: Sequence[str] | None = None,
     values_tensor: Array | None = None,
 ) -> Function:
-    """x: T[*d] -> U[*d], the value of each element's key (the last one of equal keys; NaN is a key too), or the default."""
+    """x: T[*d] -> U[*d]: replace each element by the value of its key, or the default. Of equal keys the last counts; NaN is a
+    key too.
+    """
     keys = first_given(keys_tensor, keys_strings, keys_int64s, keys_floats)
     if values_tensor is not None:
         dtype, values = values_tensor.dtype, values_tensor.reshape(-1).tolist()
@@ -45,7 +47,7 @@ def label_encoder(
 
 
 def first_given(*lists: Any) -> list[Any]:
-    """The first of these that is there, as a list. Raises Fail if none is."""
+    """Return the first argument that isn't None, as a list. Raises Fail if there is none."""
     for found in lists:
         if found is not None:
             return found.reshape(-1).tolist() if isinstance(found, np.ndarray) else list(found)
@@ -53,12 +55,12 @@ def first_given(*lists: Any) -> list[Any]:
 
 
 def default_for(dtype: np.dtype[Any]) -> Any:
-    """What stands for a missing key where the node gives no default of its own."""
+    """Return the value for missing keys if the node has no default attribute."""
     return "_Unused" if dtype.kind == "O" else -1 if dtype.kind in "iu" else -0.0
 
 
 def looked_up(keys: Sequence[Any], values: Sequence[Any], default: Any, dtype: np.dtype[Any]) -> Function:
-    """The function that looks up each element of an array."""
+    """Return the function that looks up each element of an array."""
     table = dict(zip(keys, values, strict=True))
     of_nan = [value for key, value in zip(keys, values, strict=True) if key != key]
     if of_nan:
@@ -78,7 +80,7 @@ def one_by_one(value_of: Callable[[Any], Any], dtype: np.dtype[Any]) -> Function
 
 
 def by_bytes(table: Mapping[Any, bytes], default: Array) -> Function:
-    """Numbers from a table of their bytes, which are put together faster than numpy takes numbers from a list."""
+    """Look up numbers by joining their bytes, which is faster than converting a list to an array."""
     dtype, missing = default.dtype, default.tobytes()
     single = of_one_element({key: np.frombuffer(value, dtype) for key, value in table.items()}, np.frombuffer(missing, dtype))
 
@@ -93,7 +95,7 @@ def by_bytes(table: Mapping[Any, bytes], default: Array) -> Function:
 
 
 def of_one_element(table: Mapping[Any, Array], default: Array) -> Callable[[Array], Array]:
-    """What looks up an array of one element, which is what most runs have: the answers are arrays already, of one element."""
+    """Return a function that looks up an array of one element, the most common case; its answers are stored as arrays."""
 
     def run(x: Array) -> Array:
         found = table.get(x.item(), default).copy()
@@ -103,7 +105,7 @@ def of_one_element(table: Mapping[Any, Array], default: Array) -> Callable[[Arra
 
 
 def by_key(table: Mapping[Any, str], default: str) -> Function:
-    """Strings from a table."""
+    """Look up strings in a dict."""
     single = of_one_element({key: texts([value], (1,)) for key, value in table.items()}, texts([default], (1,)))
 
     def run(x: Array) -> Array:
@@ -117,17 +119,17 @@ def by_key(table: Mapping[Any, str], default: str) -> Function:
 
 
 def in_order(values: Array, table: Mapping[int, str]) -> Function:
-    """Strings by their place; the last one of `values` for a place that is none of the others'."""
+    """Look up strings by index; the last of `values` for an index out of range."""
     few, many = by_key(table, values[-1]), by_place(values)
     return fresh(lambda x: few(x) if x.size <= FEW else many(x))
 
 
 FEW = 64
-"""Elements that numpy's functions take longer for than a loop."""
+"""The most elements for which a loop in Python is faster than numpy's functions."""
 
 
 def by_place(values: Array) -> Callable[[Array], Array]:
-    """x: i64[*d] -> U[*d], values[x]; the last value for a place that is none of the others."""
+    """x: i64[*d] -> U[*d]: values[x], or the last value for an index out of range."""
     count = len(values) - 1
 
     def run(x: Array) -> Array:
@@ -140,7 +142,7 @@ def by_place(values: Array) -> Callable[[Array], Array]:
 
 
 def label_encoder_1(classes_strings: Sequence[str], default_int64: int = -1, default_string: str = "_Unused") -> Function:
-    """A string's place in the list, or the string at a place."""
+    """Map each string to its index in the list, or each index to its string."""
     return category_mapper(range(len(classes_strings)), classes_strings, default_int64, default_string)
 
 
@@ -150,7 +152,7 @@ def category_mapper(
     default_int64: int = -1,
     default_string: str = "_Unused",
 ) -> Function:
-    """Strings to numbers, or numbers to strings."""
+    """Map strings to numbers, or numbers to strings."""
     if len(cats_int64s) != len(cats_strings):
         raise Fail(f"{len(cats_int64s)} numbers and {len(cats_strings)} strings")
     to_number = looked_up(cats_strings, cats_int64s, default_int64, np.dtype(np.int64))
@@ -161,7 +163,9 @@ def category_mapper(
 def one_hot_encoder(
     cats_int64s: Sequence[int] | None = None, cats_strings: Sequence[str] | None = None, zeros: int = 1
 ) -> Function:
-    """1 at the category that a string is, else 0. x: string[*d] -> f32[*d, categories]; zeros = 0: one that is none is an error."""
+    """x: string[*d] -> f32[*d, categories]: 1 at the string's category, else 0. With zeros = 0 an unknown string raises
+    InvalidArgument.
+    """
     count = len(cats_strings or ())
     rows = dict(zip(cats_strings or (), map(bytes, np.eye(count, dtype=np.float32)), strict=True))
     unknown = bytes(4 * count)
@@ -181,7 +185,7 @@ def one_hot_encoder(
 
 
 def array_feature_extractor(x: Array, indices: Array) -> Array:
-    """x at these places of its last axis. x: T[*d, f], indices: i64[*k] -> T[*d, count], of a vector T[1, count]"""
+    """x: T[*d, f], indices: i64[*k] -> T[*d, count]: select these indices of the last axis; a vector gives T[1, count]."""
     count, places = x.shape[-1], indices.reshape(-1)
     if (places.item() if places.size == 1 else min(places.tolist(), default=0)) < 0:
         raise IndexError(f"Invalid Y argument: index is out of range: Y[...] must be within [0, {count - 1}]")
@@ -194,7 +198,7 @@ def array_feature_extractor(x: Array, indices: Array) -> Array:
 
 
 def zip_map(classlabels_int64s: Sequence[int] | None = None, classlabels_strings: Sequence[str] | None = None) -> Function:
-    """x: f32[n, classes] or f32[classes] -> for each row {label: score}, the labels in order, as in onnxruntime"""
+    """x: f32[n, classes] or f32[classes] -> for each row {label: score}, sorted by label, as in onnxruntime"""
     labels = tuple(classlabels_strings or classlabels_int64s or ())
     count, zipped = len(labels), row_zipper(labels)
 
@@ -207,13 +211,14 @@ def zip_map(classlabels_int64s: Sequence[int] | None = None, classlabels_strings
 
 
 MOST_WRITTEN = 100
-"""Labels for which a comprehension is written out."""
+"""The most labels for which a specialised comprehension is generated."""
 
 
 def row_zipper(labels: Sequence[Any]) -> Callable[[list[list[float]]], list[dict[Any, float]]]:
-    """The function that gives {label: score} for each row of scores.
+    """Return a function that makes {label: score} for each row of scores.
 
-    Up to MOST_WRITTEN labels it is written as `[{k0: v0, k1: v1} for v0, v1 in rows]`, which takes a third of the time of dict(zip(labels, row)).
+    For up to MOST_WRITTEN labels it is generated as `[{k0: v0, k1: v1} for v0, v1 in rows]`, which takes a third of the time
+    of dict(zip(labels, row)).
     """
     if not 0 < len(labels) <= MOST_WRITTEN:
         return lambda rows: [dict(sorted(zip(labels, row, strict=True))) for row in rows]
@@ -221,11 +226,11 @@ def row_zipper(labels: Sequence[Any]) -> Callable[[list[list[float]]], list[dict
     keys = ", ".join(f"k{i}" for i in range(len(labels)))
     scores = ", ".join(f"v{i}" for i in range(len(labels)))
     pairs = ", ".join(f"k{i}: v{i}" for i in order)
-    made = eval(f"lambda {keys}: lambda rows: [{{{pairs}}} for {scores}, in rows]")  # noqa: S307: no label stands in the text
+    made = eval(f"lambda {keys}: lambda rows: [{{{pairs}}} for {scores}, in rows]")  # noqa: S307: the text contains no label
     return made(*labels)  # type: ignore[no-any-return]
 
 
-# cast_to: (element type, conversion of a value, what stands for a missing one)
+# {cast_to: (element type, conversion of a value, value for missing entries)}
 CASTS: dict[str, tuple[Any, Callable[[Any], Any], Any]] = {
     "TO_FLOAT": (np.float32, float, 0),
     "TO_INT64": (np.int64, lambda value: int(float(value)), 0),
@@ -234,7 +239,7 @@ CASTS: dict[str, tuple[Any, Callable[[Any], Any], Any]] = {
 
 
 def cast_map(cast_to: str = "TO_FLOAT", map_form: str = "DENSE", max_map: int = 1) -> Function:
-    """A map's values in the order of their keys: [1, entries], or with keys as places: [1, max_map]."""
+    """Return a map's values in the order of its keys, [1, entries]; or, with keys as column numbers, [1, max_map]."""
     dtype, convert, empty = CASTS[cast_to]
 
     def run(x: Mapping[int, Any]) -> Array:
@@ -250,7 +255,7 @@ def cast_map(cast_to: str = "TO_FLOAT", map_form: str = "DENSE", max_map: int = 
 
 
 def dict_vectorizer(int64_vocabulary: Sequence[int] | None = None, string_vocabulary: Sequence[str] | None = None) -> Function:
-    """x: {key: value} -> [1, vocabulary], the value of each key, 0 where there is none."""
+    """x: {key: value} -> [1, vocabulary]: the value of each key of the vocabulary, 0 if x lacks it."""
     vocabulary = tuple(string_vocabulary or int64_vocabulary or ())
 
     def run(x: Mapping[Any, Any]) -> Array:

@@ -1,4 +1,4 @@
-"""Operators that move elements whatever these are, and comparisons, for tensors of strings."""
+"""Operators on tensors of strings: those that move elements, and comparisons."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sardonyx.host.table import Array, Function, Table, fresh, plain
 
 
 def reshape(allowzero: int = 0) -> Function:
-    """x: T[*d], shape: i64[r] -> T[*shape]; -1 takes what is left, 0 the size of x (unless allowzero)."""
+    """x: T[*d], shape: i64[r] -> T[*shape]; -1 stands for the remaining size, 0 for the size of x (unless allowzero)."""
 
     def run(x: Array, shape: Array) -> Array:
         sizes = shape.tolist()
@@ -22,43 +22,43 @@ def reshape(allowzero: int = 0) -> Function:
 
 
 def gather(axis: int = 0) -> Function:
-    """x: T[*d], indices: i[*k] -> T with d[axis] exchanged for *k; indices count from the end where negative."""
+    """x: T[*d], indices: i[*k] -> T with d[axis] replaced by *k; negative indices count from the end."""
     return fresh(lambda x, indices: x.take(indices, axis))
 
 
 def concat(axis: int) -> Function:
-    """xs: T[*d] that differ along the axis alone."""
+    """xs: T[*d] that differ only along the axis -> their concatenation."""
     return fresh(lambda *xs: np.concatenate(xs, axis))
 
 
 def squeeze(x: Array, axes: Array | None = None) -> Array:
-    """x without these axes of one element, by default without all that are."""
+    """Remove these axes of size 1; by default all axes of size 1."""
     return x.squeeze(None if axes is None else tuple(axes.tolist()))
 
 
 def squeeze_1(axes: tuple[int, ...] | None = None) -> Function:
-    """Before opset 13 the axes are an attribute."""
+    """Squeeze before opset 13, where the axes are an attribute."""
     return lambda x: x.squeeze(axes)
 
 
 def unsqueeze(x: Array, axes: Array) -> Array:
-    """x with new axes of one element at these places of the result."""
+    """Insert axes of size 1 at these positions of the result."""
     return np.expand_dims(x, tuple(axes.tolist()))
 
 
 def unsqueeze_1(axes: tuple[int, ...]) -> Function:
-    """Before opset 13 the axes are an attribute."""
+    """Unsqueeze before opset 13, where the axes are an attribute."""
     return lambda x: np.expand_dims(x, axes)
 
 
 def slice_(data: Array, starts: Array, ends: Array, axes: Array | None = None, steps: Array | None = None) -> Array:
-    """x[start:end:step] along each of the axes, by default the first ones."""
+    """Return x[start:end:step] along each of the axes, by default the first ones."""
     where = axes.tolist() if axes is not None else range(len(starts))
     by = steps.tolist() if steps is not None else [1] * len(starts)
     taken: list[slice] = [slice(None)] * data.ndim
     for axis, start, end, step in zip(where, starts.tolist(), ends.tolist(), by, strict=True):
         size = data.shape[axis]
-        first = max(start, -size) if step < 0 else start  # clamped to the first element, where a slice of Python's would be empty
+        first = max(start, -size) if step < 0 else start  # clamped to the first element; Python's slice would be empty
         taken[axis] = slice(first, None if step < 0 and end < -size else end, step)
     return np.ascontiguousarray(data[tuple(taken)])
 
@@ -92,7 +92,7 @@ def size(x: Array) -> Array:
 
 
 def expand(x: Array, sizes: Array) -> Array:
-    """x broadcast with a tensor of these sizes."""
+    """Broadcast x with a tensor of these sizes."""
     wanted: tuple[Any, ...] = np.broadcast_shapes(x.shape, tuple(sizes.tolist()))
     return np.ascontiguousarray(np.broadcast_to(x, wanted))
 

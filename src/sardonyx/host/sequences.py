@@ -1,4 +1,4 @@
-"""Sequences are lists, an optional value that is empty is None."""
+"""Operators of sequences, which are lists, and of optionals, of which an empty one is None."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sardonyx.host.table import Array, Function, Table, plain
 
 
 def number(x: Array) -> int:
-    """A scalar, or a tensor of one element."""
+    """Return the integer in a tensor of one element."""
     return int(x.reshape(-1)[0])
 
 
 def place(sequence: list[Any], position: Array, end: int) -> int:
-    """A position, counted from the end if it is negative. Raises InvalidArgument outside [-end, end)."""
+    """Return an index, counted from the end if it is negative. Raises InvalidArgument outside [-end, end)."""
     found = number(position)
     if not -end <= found < end:
         raise InvalidArgument(f"Invalid sequence index ({found}) specified for sequence of size ({len(sequence)})")
@@ -32,7 +32,7 @@ def sequence_at(sequence: list[Any], position: Array) -> Any:
 
 
 def insert(sequence: list[Any], element: Any, position: Array | None = None) -> list[Any]:
-    """A new sequence with the element before `position`, by default at the end."""
+    """Return a new sequence with the element before `position`, by default at the end."""
     at = len(sequence) if position is None else number(position)
     if not -len(sequence) <= at <= len(sequence):
         raise InvalidArgument(f"Invalid sequence index ({at}) specified for sequence of size ({len(sequence)})")
@@ -41,7 +41,7 @@ def insert(sequence: list[Any], element: Any, position: Array | None = None) -> 
 
 
 def erase(sequence: list[Any], position: Array | None = None) -> list[Any]:
-    """A new sequence without the element at `position`, by default the last."""
+    """Return a new sequence without the element at `position`, by default the last."""
     at = len(sequence) - 1 if position is None else place(sequence, position, len(sequence))
     if not sequence:
         raise InvalidArgument("Invalid sequence index (-1) specified for sequence of size (0)")
@@ -53,7 +53,7 @@ def length(sequence: list[Any]) -> Array:
 
 
 def concat_from_sequence(axis: int, new_axis: int = 0) -> Function:
-    """The elements side by side along an axis, or along a new one."""
+    """Concatenate the elements along an axis, or stack them along a new one."""
 
     def run(sequence: list[Array]) -> Array:
         if not sequence:

@@ -1,4 +1,4 @@
-"""How host operators are listed: for each one, from which version on what prepares it."""
+"""The tables of host operators: for each operator, its versions and what prepares its function."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[Any]
 Function: TypeAlias = Callable[..., Any]
-"""Takes a node's inputs (None for one that is left out), returns its output, or a tuple of its outputs."""
+"""Takes a node's inputs (None for an omitted one) and returns its output, or a tuple of its outputs."""
 Prepare: TypeAlias = Callable[..., Function]
-"""Takes a node's attributes as keywords, defaults filled in, and returns its function; tables are built here, once."""
+"""Takes a node's attributes as keywords, including defaults, and returns its function; lookup tables are built here, once."""
 Table: TypeAlias = Mapping[str, tuple[tuple[int, Prepare], ...]]
-"""{operator: ((since, prepare), ...)}"""
+"""{operator: ((first version, prepare), ...)}"""
 
 
 FRESH = "fresh"
-"""The name of what marks a function whose outputs share no memory with its inputs, nor with anything that it keeps."""
+"""Attribute of functions whose outputs share no memory with inputs or with stored values."""
 
 
 def fresh(function: Function) -> Function:
-    """Marks the function as one whose outputs are its caller's alone."""
+    """Mark a function whose outputs belong to the caller: they share no memory with inputs or with stored values."""
     setattr(function, FRESH, True)
     return function
 
 
 def plain(function: Function) -> tuple[tuple[int, Prepare], ...]:
-    """An operator without attributes, in all its versions."""
+    """Return the table entry of an operator without attributes that is the same in all versions."""
     return ((1, lambda: function),)
 
 
 def texts(values: list[Any], shape: tuple[int, ...]) -> Array:
-    """object[*shape] with these elements, in order."""
+    """Return object[*shape] with these elements, in order."""
     out = np.empty(len(values), object)
     out[:] = values
     return out.reshape(shape)

@@ -1,4 +1,4 @@
-"""com.microsoft's operators of texts."""
+"""com.microsoft's operators on texts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLASSES = {
     "punct": r"!-/:-@\[-`{-~",
     "xdigit": "0-9a-fA-F",
 }
-"""What RE2's `[:alpha:]` and so on stand for inside brackets."""
+"""What RE2's classes, such as `[:alpha:]`, stand for inside brackets."""
 
 
 def tokenizer(
@@ -33,11 +33,11 @@ def tokenizer(
     separators: Sequence[str] | None = None,
     tokenexp: str | None = None,
 ) -> Function:
-    """x: string[*d] -> string[*d, longest]: each text's tokens, then `pad_value`. If `mark` is set, the tokens stand between 0x02 and
+    """x: string[*d] -> string[*d, longest]: the tokens of each text, padded with `pad_value`; with `mark`, between 0x02 and
     0x03.
 
-    Tokens of fewer characters than `mincharnum` are left out. Without any token in all of x the last axis is empty, marks or not.
-    Raises Fail for a wrong attribute.
+    Tokens shorter than `mincharnum` characters are dropped. If x has no tokens at all, the last axis is empty, even with
+    marks. Raises Fail for an invalid attribute.
     """
     if mincharnum < 1:
         raise Fail(f"Tokenizer: mincharnum is {mincharnum}, which is no positive number")
@@ -64,7 +64,9 @@ def tokenizer(
 
 
 def splitter(separators: Sequence[str]) -> Callable[[str], list[str]]:
-    """Cuts a text at each separator, one after the other; a single empty one cuts it into characters."""
+    """Return a function that splits a text at each separator, one after the other; a single empty separator splits it into
+    characters.
+    """
     if tuple(separators) == ("",):
         return list
     patterns = [expression(separator) for separator in separators]
@@ -79,7 +81,7 @@ def splitter(separators: Sequence[str]) -> Callable[[str], list[str]]:
 
 
 def between(pattern: re.Pattern[str], text: str) -> Iterator[str]:
-    """What lies before, between and behind the matches."""
+    """Yield the texts before, between and after the matches."""
     start = 0
     for first, end in matches(pattern, text):
         yield text[start:first]
@@ -88,17 +90,17 @@ def between(pattern: re.Pattern[str], text: str) -> Iterator[str]:
 
 
 def finder(tokenexp: str) -> Callable[[str], list[str]]:
-    """The matches of an expression."""
+    """Return a function that finds all matches of an expression."""
     pattern = expression(tokenexp)
     return lambda text: [text[first:end] for first, end in matches(pattern, text)]
 
 
 def matches(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
-    """(start, end) of the matches that are not empty, from left to right, each as long as can be."""
+    """Yield (start, end) of the nonempty matches from left to right, each as long as possible."""
     place = 0
     while place <= len(text) and (found := pattern.search(text, place)) is not None:
         first, end = found.span()
-        if "|" in pattern.pattern or "?" in pattern.pattern:  # the first that Python finds need not be the longest
+        if "|" in pattern.pattern or "?" in pattern.pattern:  # Python's match need not be the longest
             end = next((e for e in range(len(text), end, -1) if pattern.fullmatch(text, first, e)), end)
         if end > first:
             yield first, end
@@ -106,7 +108,7 @@ def matches(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
 
 
 def expression(text: str) -> re.Pattern[str]:
-    """The regular expression, in RE2's syntax as far as Python knows it. Raises Fail for any other."""
+    """Compile a regular expression in RE2's syntax, as far as Python supports it. Raises Fail for any other."""
     plain = re.sub(r"\[:(\w+):\]", lambda found: CLASSES.get(found[1], found[0]), text)
     try:
         return re.compile(plain, re.ASCII)

@@ -1,4 +1,8 @@
-"""A lowered program as machine code and the table by which the runtime runs it: every slot of the context gets its meaning here."""
+"""Turns a lowered program into what the runtime needs: a spec, the plans that compute its sizes and addresses, and its step
+tables.
+
+Every slot of the run context is allotted here.
+"""
 
 from __future__ import annotations
 
@@ -42,22 +46,22 @@ from sardonyx.runtime.execution import LARGEST, Condition, Port, ProgramSpec, Re
 from sardonyx.runtime.steps import CallStep, LoopStep, PlanStep, RunStep, rows
 
 CHUNK = 4_000_000
-"""Operations of a part of a call that one thread takes at a time: 25 microseconds or so."""
+"""Operations of the smallest chunk of a call, about 25 microseconds of work."""
 CHUNKS = 4
-"""Into which a thread's share is divided at most: where its core is slower than others, or not its own, they take over what is left."""
+"""The most chunks of a thread's range. If a core is slower than others, or busy, other threads steal its remaining chunks."""
 STRIP = 1 << 24
-"""Operations that a kernel does before the walk asks whether the run is to end: some milliseconds."""
+"""Operations of a strip, after which a thread polls should_stop: some milliseconds of work."""
 UNKNOWN = Machine().small
-"""What a size that is not known is thought to be."""
+"""The size that is assumed for an unknown size."""
 
 
 def chunks_of(work: Dim) -> int:
-    """Parts of a share of so many operations."""
+    """Return into how many chunks a thread's range is divided, for a call of `work` operations."""
     return max(1, min(CHUNKS, evaluate(work, lambda s: UNKNOWN) // (CHUNKS * CHUNK)))
 
 
 def require_words(spec: ProgramSpec) -> None:
-    """Raises Fail for a number that a slot can't hold."""
+    """Raise Fail if a number of the spec doesn't fit a slot."""
     sizes = (n for port in (*spec.inputs, *spec.outputs) for n in port.shape)
     placed = (offset for segment in spec.segments for _, offset in segment.placed)
     for number in (*(n for _, n in spec.fixed), *sizes, *placed):
@@ -67,10 +71,12 @@ def require_words(spec: ProgramSpec) -> None:
 
 @dataclass
 class Between:
-    """A plan between the calls of a run: at the start of each iteration of a loop, or after its last one. It computes what depends on
-    the number of the iteration, or on how many there were, and tests what is required of such sizes.
+    """A plan that runs between the kernels of a run: at the start of each iteration of a loop, or after its last one. It
+    computes what depends on the number of the iteration or on the number of iterations, and checks the conditions on such
+    sizes.
 
-    point: a later one may use what earlier ones of the same segment go by, and comes again whenever they do.
+    point: the order of the plans. A later plan may use what earlier plans of the segment compute, and runs again whenever
+    they do.
     """
 
     name: str
@@ -81,7 +87,7 @@ class Between:
 
 @dataclass
 class Assembly:
-    """What code generation and the runtime need: the spec, the plans, the slot of every symbol, the slots of estimates."""
+    """What code generation and the runtime need: the spec, the plans, the slot of each symbol, and the slots of estimates."""
 
     spec: ProgramSpec
     plans: dict[str, list[tuple[int, Dim]]]
@@ -91,7 +97,10 @@ class Assembly:
 
 
 def assemble(program: Lowered, requirements: Sequence[Requirement], timed: bool = False, flags: int = 0) -> Assembly:
-    """Lays out the context of a program. timed: each call's cycles are added up. flags: abi.FLUSH, abi.NO_SPIN."""
+    """Allot the slots of a program's context, and make its spec and plans.
+
+    timed: add up the cycles of each call. flags: abi.FLUSH and abi.NO_SPIN.
+    """
     assembler = Assembler(program, timed)
     if flags:
         assembler.fixed.append((abi.FLAGS, flags))
@@ -100,28 +109,33 @@ def assemble(program: Lowered, requirements: Sequence[Requirement], timed: bool 
 
 @dataclass
 class Assembler:
+    """The state of `assemble`: which slots hold what, and the plans so far."""
+
     program: Lowered
     timed: bool
     slots: dict[Symbol, int] = field(default_factory=dict)
     plans: dict[str, list[tuple[int, Dim]]] = field(default_factory=dict)
     next_slot: int = abi.FIRST_SLOT
-    memory: dict[Tensor, Dim] = field(default_factory=dict)  # addresses that are computed at each run
-    places: dict[Tensor, tuple[int, int]] = field(default_factory=dict)  # the others: segment, and offset in its arena
-    numbered: dict[Tensor, int] = field(default_factory=dict)  # constants
-    placed: list[list[tuple[int, int]]] = field(default_factory=list)  # of each segment: slots of places in its arena
+    memory: dict[Tensor, Dim] = field(default_factory=dict)  # addresses that are computed in each run
+    places: dict[Tensor, tuple[int, int]] = field(default_factory=dict)  # other addresses: the segment, and the offset in its arena
+    numbered: dict[Tensor, int] = field(default_factory=dict)  # the number of each constant
+    placed: list[list[tuple[int, int]]] = field(default_factory=list)  # for each segment: (slot, offset in its arena)
     call_names: list[tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=list)
-    fixed: list[tuple[int, int]] = field(default_factory=list)  # slots that hold one number for ever
+    fixed: list[tuple[int, int]] = field(default_factory=list)  # slots whose number never changes
     pointers: list[tuple[int, int]] = field(default_factory=list)  # slots that hold the address of a constant
-    estimates: set[int] = field(default_factory=lambda: {abi.WORK})  # slots of numbers that may be any where they overflow
+    estimates: set[int] = field(default_factory=lambda: {abi.WORK})  # slots whose number becomes the largest one if it overflows
     ticks: int = 0  # the first of the slots that add up the calls' cycles
-    counters: dict[Symbol, list[int]] = field(default_factory=dict)  # of each loop: the slots that hold its iteration
+    # for each loop: the slots that hold the number of its iteration
+    counters: dict[Symbol, list[int]] = field(default_factory=dict)
     between: list[Between] = field(default_factory=list)
-    moments: dict[Symbol, Between] = field(default_factory=dict)  # when a symbol that changes in this segment's run is known anew
-    required: dict[Region, list[Requirement]] = field(default_factory=dict)  # at each iteration, or of a branch
-    points: int = 0  # of the plans between calls made so far
-    shapes: list[list[int]] = field(default_factory=list)  # of the outputs: sizes, or -1 - slot
+    # for each symbol that changes while this segment runs: the plan that runs when it has changed
+    moments: dict[Symbol, Between] = field(default_factory=dict)
+    required: dict[Region, list[Requirement]] = field(default_factory=dict)  # conditions to check in each iteration, or in a branch
+    points: int = 0  # how many plans between calls have been made
+    shapes: list[list[int]] = field(default_factory=list)  # sizes of each output, or -1 - the slot that holds the size
 
     def run(self, requirements: Sequence[Requirement]) -> Assembly:
+        """Allot slots to inputs, constants, outputs and arenas, then make the plans and steps of each segment."""
         p = self.program
         self.require_countable()
         sizes, same = self.input_sizes()
@@ -132,7 +146,7 @@ class Assembler:
         output_slots = [self.address(t, f"@output{i}") for i, t in enumerate(p.outputs)]
         for i, segment in enumerate(p.segments):
             self.slot_of(Symbol(f"@arena{i}"))
-            self.new_slots(1)  # its size in bytes
+            self.new_slots(1)  # the arena's size in bytes
             self.place(i, segment)
         count = sum(1 for s in p.segments for _ in calls(s.steps))
         self.ticks = self.new_slots(count)
@@ -161,9 +175,8 @@ class Assembler:
             arena = self.slots[Symbol(f"@arena{i}")]
             specs.append(SegmentSpec(tuple(map(self.readback, found)), arena, tuple(known), conditions, ()))
         names = [*p.kernels, *(b.name for b in self.between)]
-        tables = [
-            rows(s, {name: number for number, name in enumerate(names)}) for s in steps
-        ]  # calls of later segments join counters
+        # Rows are made last, because calls of later segments may add slots to a loop's counters.
+        tables = [rows(s, {name: number for number, name in enumerate(names)}) for s in steps]
         spec = ProgramSpec(
             self.next_slot,
             tuple(inputs),
@@ -182,7 +195,7 @@ class Assembler:
         return Assembly(spec, self.plans, self.between, self.slots, frozenset(self.estimates))
 
     def define(self) -> None:
-        """Every plan begins with the defined sizes that it uses."""
+        """Prepend to every plan the defined sizes that it uses."""
         for assignments in (*self.plans.values(), *(b.assignments for b in self.between)):
             used = definitions(set().union(*(symbols(d) for _, d in assignments)))
             assignments[:0] = [(self.slot_of(s), s.definition) for s in used]
@@ -199,7 +212,7 @@ class Assembler:
         return self.slots[s]
 
     def pointer(self, t: Tensor) -> int:
-        """A slot with the address of a constant."""
+        """Allot a slot for the address of a constant."""
         slot = self.new_slots(1)
         self.pointers.append((slot, self.numbered[t]))
         return slot
@@ -210,7 +223,7 @@ class Assembler:
         return self.slot_of(s)
 
     def place(self, i: int, segment: Segment) -> None:
-        """Where the buffers of the segment's arena lie."""
+        """Record where the buffers of the segment's arena lie."""
         base = value(Symbol(f"@arena{i}"))
         self.placed.append([])
         for t, offset in segment.offsets.items():
@@ -220,7 +233,7 @@ class Assembler:
                 self.memory[t] = base + offset
 
     def address_of(self, t: Tensor) -> Dim:
-        """Of what is no constant."""
+        """Return the address of a tensor that is no constant."""
         if t not in self.places:
             return self.memory[t]
         i, offset = self.places[t]
@@ -231,7 +244,9 @@ class Assembler:
         return Port(t.name, t.dtype, shape, self.address(t, name))
 
     def input_sizes(self) -> tuple[list[tuple[int, int, int]], list[Requirement]]:
-        """Where each size symbol is read off, and that its other places agree."""
+        """Return (slot, input, axis) for each axis with a symbolic size, and the requirements that axes with one symbol have
+        equal sizes.
+        """
         found: list[tuple[int, int, int]] = []
         same: list[Requirement] = []
         for i, t in enumerate(self.program.inputs):
@@ -250,13 +265,13 @@ class Assembler:
         return found, same
 
     def require_countable(self) -> None:
-        """Raises Fail for a value whose bytes are a number of more than 64 bits, whatever the sizes."""
+        """Raise Fail for a value whose number of bytes exceeds 64 bits whatever the symbolic sizes are."""
         for t in (*self.program.outputs, *(t for segment in self.program.segments for t in segment.offsets)):
             if any(abs(factor) > LARGEST for factor in terms(bytes_of(t)).values()):
                 raise Fail(f"{t.origin or t.name}: a value of shape {list(t.shape)} has more bytes than fit in 64 bits")
 
     def size_slot(self, n: Dim) -> int:
-        """n, or -1 - the slot that will hold it."""
+        """Return n if it is a number, else -1 - the slot that will hold it."""
         if isinstance(n, int):
             return n
         s = single(n)
@@ -267,14 +282,14 @@ class Assembler:
     # ---- segments -----------------------------------------------------------------------------------------------------------
 
     def condition(self, r: Requirement, ready: set[Symbol], told: list[tuple[int, Dim]]) -> Condition:
-        """A requirement as the runtime checks it. told: is given the sizes that its message needs and no slot has yet."""
+        """Encode a requirement for the runtime. told: gets the sizes that its message shows and no slot holds yet."""
         sizes = [self.told_slot(n, told) if ground(n) <= ready else None for n in r.values]
         text, places = with_known(r.text, sizes)
         message = running(braced(r.title), text) if r.title else text
         return Condition(self.new_slots(1), r.relation == "zero", message, places, r.named)
 
     def told_slot(self, n: Dim, told: list[tuple[int, Dim]]) -> int:
-        """-1 - the slot that holds a size; a formula's slot stands in `told`, from which plans fill it."""
+        """Return -1 - the slot that holds a size; a formula gets a slot, and is added to `told` for the plan to compute."""
         s = single(n)
         if s in self.slots and not isinstance(s, Defined):
             return -1 - self.slots[s]
@@ -285,7 +300,7 @@ class Assembler:
         return -1 - slot
 
     def there_before(self, t: Tensor, i: int) -> bool:
-        """Is t fed, a constant, or written by segments before the i-th, all of it?"""
+        """Is t fed, a constant, or completely written by segments before the i-th?"""
         p = self.program
         if t in p.inputs or t in p.constants:
             return True
@@ -362,7 +377,9 @@ class Assembler:
         return CallStep(c.kernel.name, slot, c.barrier, ticks, 0 if c.single_threaded else chunks_of(c.work))
 
     def plan_strips(self, c: Call, slot: int, i: int) -> None:
-        """In how many strips the call's work is done, see codegen.chunks; in one where it changes during a run."""
+        """Compute into how many strips the call's work is divided (codegen.chunks); 0 (no strips) if its work changes during a
+        run.
+        """
         strips = c.work // STRIP
         if c.single_threaded or not ground(strips).isdisjoint({*self.counters, *self.moments}):
             strips = 0
@@ -388,20 +405,23 @@ class Assembler:
         steps = (plan, *self.run_steps(r.steps, i, (*path, r.region)))
         if r.region.done is not None:
             self.slots[r.region.done], self.counters[r.region.done] = self.slots[step], self.counters[step]
-        return LoopStep(trip, self.counters[step], condition, steps)  # a call after it may join the counters
+        return LoopStep(trip, self.counters[step], condition, steps)  # later calls may add slots to the counters
 
     # ---- what changes during a run --------------------------------------------------------------------------------------------
 
     def plan_for(self, s: Symbol) -> PlanStep:
-        """The plan that runs as soon as this symbol is known anew."""
+        """Make the plan that runs whenever this symbol has changed."""
         self.points += 1
         plan = self.moments[s] = Between(f"between_{self.points}", self.points)
         self.between.append(plan)
         return PlanStep(plan.name)
 
     def assign(self, slot: int, d: Dim, i: int, path: Path) -> None:
-        """Puts a size into a slot: before the segment, or whenever what it depends on changes. What a branch divides by may be zero
-        where it is not taken."""
+        """Assign a size to a slot: before the segment, or in the plan that runs after the last change of what it depends on.
+
+        A size with a division inside a branch is computed in the branch, because the divisor may be zero if the branch isn't
+        taken.
+        """
         found = [self.moments[s] for s in closure(symbols(d)) if s in self.moments]
         if any(isinstance(a, Derived) and a.op in ("//", "%") for a in atoms_of(d)):
             found += [self.moments[r.step] for r in path if r.pinned]
@@ -411,7 +431,9 @@ class Assembler:
             self.plans[f"plan_{i}"].append((slot, d))
 
     def divide_requirements(self, requirements: Sequence[Requirement]) -> list[Requirement]:
-        """Those that hold for a whole run; the others are `required` where they hold. None of what does not stand in the program."""
+        """Return the requirements that hold for a whole run, and put the others into `required`. Those about loops that aren't
+        in the program are dropped.
+        """
         regions = {path[-1].step: path for s in self.program.segments for path in paths_in(s.steps)}
         out = []
         for r in requirements:
@@ -424,7 +446,7 @@ class Assembler:
         return out
 
     def test(self, plan: Between, requirements: Sequence[Requirement]) -> None:
-        """Lets a plan test what is required."""
+        """Let a plan check these requirements."""
         found = [r for r in requirements if all(s in self.slots for s in ground(r.dim))]
         if not found:
             return
@@ -440,7 +462,7 @@ class Assembler:
         self.call_names.append(((), tuple(messages)))
 
     def without_empty(self, steps: Sequence[RunStep]) -> tuple[RunStep, ...]:
-        """The steps but for plans in which nothing is to be done."""
+        """Remove the steps whose plan has nothing to compute."""
         idle = {b.name for b in self.between if not b.assignments}
         self.between = [b for b in self.between if b.assignments]
         return without(steps, idle)
@@ -452,7 +474,7 @@ def without(steps: Sequence[RunStep], idle: Container[str]) -> tuple[RunStep, ..
 
 
 def calls_in(steps: Iterable[Step], path: Path = ()) -> Iterator[tuple[Call, Path]]:
-    """The calls, each with the loops around it."""
+    """Yield the calls, each with the loops around it."""
     for s in steps:
         if isinstance(s, Call):
             yield s, path
@@ -461,7 +483,7 @@ def calls_in(steps: Iterable[Step], path: Path = ()) -> Iterator[tuple[Call, Pat
 
 
 def paths_in(steps: Iterable[Step], path: Path = ()) -> Iterator[Path]:
-    """The loops, each after those around it."""
+    """Yield the loops, each after the loops around it."""
     for s in steps:
         if isinstance(s, Repeat):
             yield (*path, s.region)
@@ -469,7 +491,7 @@ def paths_in(steps: Iterable[Step], path: Path = ()) -> Iterator[Path]:
 
 
 def atoms_of(d: Dim) -> Iterable[Atom]:
-    """All that a size is made of, what names in it stand for included."""
+    """Yield all atoms of a size, including those in the definitions of its symbols."""
     for a in d.atoms if isinstance(d, Int) else ():
         yield a
         if isinstance(a, Defined):
@@ -477,7 +499,7 @@ def atoms_of(d: Dim) -> Iterable[Atom]:
 
 
 def with_known(text: str, places: Sequence[int | None]) -> tuple[str, tuple[int, ...]]:
-    """(a message with ? in each field that has no place, the places of the others)"""
+    """Replace the fields of a message whose size is unknown by `?`. -> (the message, the slots of the other fields)"""
     known = [p for p in places if p is not None]
 
     def field(found: re.Match[str]) -> str:
@@ -493,13 +515,15 @@ _FIELD = re.compile(r"\{\{|\}\}|\{(\d+)\}")
 
 
 def scratch_of(c: Call, path: Path) -> Dim:
-    """Bytes of scratch that a thread needs for the call, in the largest iteration of the bodies that it stands in."""
+    """Return the bytes of scratch that a thread needs for the call, at most, over the iterations of the loops around it."""
     env = dict(zip(c.kernel.sizes, c.sizes, strict=True))
     return round_up(most(substitute(scratch_bytes(c.kernel), env), path), LINE)
 
 
 def largest(sizes: Iterable[Dim]) -> Dim:
-    """The largest of the sizes, 0 if there are none. Built like a tournament: a formula over a thousand sizes is ten levels deep."""
+    """Return the largest size; 0 if there are none. Maxima are nested as a balanced tree, so that a thousand sizes are ten
+    levels deep.
+    """
     left = list(dict.fromkeys(sizes))
     while len(left) > 1:
         left = list(dict.fromkeys(maximum(*left[i : i + 2]) if i + 1 < len(left) else left[i] for i in range(0, len(left), 2)))

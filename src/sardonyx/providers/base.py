@@ -1,4 +1,4 @@
-"""What a provider is: something that can run parts of a graph."""
+"""The interface of a provider, which runs parts of a graph."""
 
 from __future__ import annotations
 
@@ -21,48 +21,57 @@ class Executable(abc.ABC):
 
     @abc.abstractmethod
     def run(self, inputs: Sequence[Any], context: RunContext = QUIET) -> list[Any]:
-        """The graph's outputs, in its order, for its inputs, in its order.
+        """Run the graph. inputs, and the returned outputs, are in the graph's order.
 
-        inputs: arrays that are C-contiguous, aligned and in native byte order, of the declared element type; lists for
-        sequences, dicts for maps, None for optionals that are empty. Strings are object arrays of str. Sizes are not checked:
-        an executable that relies on one has to look. The arrays returned are the caller's to keep.
-        Raises Fail or InvalidArgument naming the node; Fail if `context.check()` says that the run is to end.
+        inputs: arrays that are C-contiguous, aligned, in native byte order and of the declared dtype; lists for sequences,
+        dicts for maps, None for empty optionals. Strings are object arrays of str. Sizes are not checked: an executable that
+        relies on one has to check it. The caller owns the returned arrays.
+
+        Raises Fail or InvalidArgument naming the node; Fail if `context.check()` says that the run has to end.
         """
 
     def replay(self, inputs: list[Any], outputs: Sequence[Array | None] | None = None) -> list[Any] | None:
-        """The outputs, if the inputs are arrays whose dtypes and shapes those of a run before were; None if not, or if that can't be told.
+        """Return the outputs if the inputs are arrays with the dtypes and shapes of an earlier run; None if they aren't, or if
+        that can't be told.
 
-        inputs: objects that nobody has looked at yet. outputs: as in `run_into`. Raises Fail or InvalidArgument as `run` does.
+        inputs: unchecked objects. outputs: as in `run_into`. Raises Fail or InvalidArgument as `run` does.
         """
         return None
 
     def run_into(self, inputs: Sequence[Any], outputs: Sequence[Array | None], context: RunContext = QUIET) -> list[Any]:
-        """As `run`, with arrays into which outputs are written, None for those that are to be made.
+        """Like `run`, but write outputs into the given arrays; None stands for an output that is allocated.
 
-        An array is C-contiguous, writable, and shares no memory with inputs or with another. Raises InvalidArgument if an output has another
-        shape or dtype. Here outputs are copied; executables that can write them in place do.
+        The arrays are C-contiguous, writable, and share no memory with inputs or with each other. Raises InvalidArgument if
+        an output has another shape or dtype. This default implementation copies outputs; executables that can write them in
+        place override it.
         """
         return [copied_into(made, given) for made, given in zip(self.run(inputs, context), outputs, strict=True)]
 
     def assignment(self) -> Sequence[Any]:
-        """Who runs the nodes inside, as `session.metadata.OrtEpAssignedSubgraph`, as far as only runs could tell."""
+        """Return which provider runs the nodes inside, as `session.metadata.OrtEpAssignedSubgraph`, for nodes that only runs
+        assign.
+        """
         return ()
 
     @abc.abstractmethod
     def describe(self) -> str:
-        """What the compiler made of the graph, for people."""
+        """Describe for people what the compiler made of the graph."""
 
     def to_bytes(self) -> bytes | None:
-        """The executable as bytes from which the reference makes it again; None if it isn't one of the reference's."""
+        """Return the executable as bytes from which the reference provider can rebuild it; None if it isn't an executable of the
+        reference.
+        """
         return None
 
     def close(self) -> None:
-        """Gives back memory. The executable is not run afterwards."""
+        """Free memory. The executable is not run afterwards."""
         return
 
 
 def copied_into(made: Any, given: Array | None) -> Any:
-    """The output that was made, or the given array with its numbers. Raises InvalidArgument if they differ in shape or dtype."""
+    """Copy an output into the given array and return that; return the output itself for None. Raises InvalidArgument if shape or
+    dtype differ.
+    """
     if given is None:
         return made
     if made.shape != given.shape or made.dtype != given.dtype:
@@ -80,23 +89,26 @@ class ExecutionProvider(abc.ABC):
         self.options = dict(options or {})
 
     def knows(self, domain: str, name: str) -> bool:
-        """Has the provider this operator, although the standard has not? (com.microsoft and the like.)"""
+        """Does the provider have this operator, which the standard lacks (such as one of com.microsoft)?"""
         return False
 
     @abc.abstractmethod
     def get_capability(self, graph: ir.Graph, options: CompileOptions) -> list[list[ir.Node]]:
-        """Groups of the graph's nodes that the provider can run; each becomes a sub-graph, or several where one would not be legal."""
+        """Return groups of nodes that the provider can run. Each group becomes a sub-graph, or several if one would have a
+        cycle.
+        """
 
     def get_late_capability(self, graph: ir.Graph, options: CompileOptions) -> list[list[ir.Node]]:
-        """Groups of further nodes, which the provider can perhaps compile once a run has brought ranks, types and sizes of what they read.
+        """Return groups of further nodes that the provider can perhaps compile when a run has determined ranks, dtypes and sizes
+        of their inputs.
 
-        Asked after `get_capability`, of the same graph; served after what all providers claimed outright.
+        Called after `get_capability`, for the same graph. All providers' claims of `get_capability` take precedence.
         """
         return []
 
     @abc.abstractmethod
     def compile(self, graph: ir.Graph, options: CompileOptions) -> Executable:
-        """Compiles a self-contained graph: it reads its inputs and initializers only, and imports its opsets itself.
+        """Compile a self-contained graph, which reads only its inputs and initializers and has its own opset imports.
 
-        Raises Unsupported, naming the node, if it can't be done after all.
+        Raises Unsupported, naming the node, if it can't be compiled after all.
         """

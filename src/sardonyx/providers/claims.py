@@ -1,4 +1,4 @@
-"""Which nodes of a graph have a compiled form: it is found by making it, and kept for when the graph is compiled."""
+"""Finds which nodes of a graph can be compiled, by importing them to tensor expressions, which are kept for compiling."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from sardonyx.providers.host_nodes import give_shape
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The nodes that can be compiled. made: the tensors of the graph's values. whole: they are all of the graph's.
+    """The nodes of a graph that can be compiled.
 
-    late: further nodes that can perhaps be compiled once a run has brought what their form depends on: the rank or the type of what
-    they read, or a size. on_host: those of strings, sequences, optionals and maps, which run in Python.
+    made: the tensors of the graph's values. whole: are `nodes` all nodes of the graph? late: further nodes that can perhaps
+    be compiled when a run has determined what their form depends on: rank or dtype of an input, or a size. on_host: nodes of
+    strings, sequences, optionals and maps, which run in Python.
     """
 
     nodes: list[ir.Node]
@@ -35,14 +36,16 @@ class Claim:
     whole: bool
 
     def imported(self, graph: ir.Graph) -> Imported | None:
-        """The graph as tensors, if all of the nodes have moved to it, and all had a compiled form."""
+        """Return the graph as tensors, if it consists of all the claimed nodes and every one of them has been imported; else
+        None.
+        """
         if not self.whole or self.nodes != list(graph):
             return None
         return Imported([self.inputs[v.name] for v in graph.inputs], [self.made[v] for v in graph.outputs])
 
 
 def claim(graph: ir.Graph) -> Claim:
-    """Claims the nodes with a compiled form, as far as they can be reached over values whose type and rank are known."""
+    """Claim the nodes that can be compiled, following values whose dtype and rank are known."""
     nodes: list[ir.Node] = []
     late: list[ir.Node] = []
     on_host: list[ir.Node] = []
@@ -68,7 +71,7 @@ def claim(graph: ir.Graph) -> Claim:
 
 
 def leaves(graph: ir.Graph) -> dict[ir.Value, Tensor]:
-    """The tensors of the weights, then of the inputs, that nodes read: in the order in which `import_graph` makes them."""
+    """Return tensors for the initializers, then the graph inputs, that nodes read, in the order of `import_graph`."""
     read = dict.fromkeys(v for node in graph for v in read_values(node) if v.producer() is None and v.graph is graph)
     out: dict[ir.Value, Tensor] = {}
     for v in [*filter(is_weight, read), *(v for v in graph.inputs if v in read)]:
@@ -77,8 +80,10 @@ def leaves(graph: ir.Graph) -> dict[ir.Value, Tensor]:
 
 
 def compile_node(node: ir.Node, graph: ir.Graph, made: dict[ir.Value, Tensor]) -> bool:
-    """Makes the node's outputs, if it has a compiled form. Raises Undecided if only a run can tell its form, and Fail, naming the node, if
-    its inputs and attributes don't fit."""
+    """Import a node, if its operator can be compiled. -> whether it was
+
+    Raises Undecided if only a run can tell its form, and Fail, naming the node, if its inputs and attributes don't fit.
+    """
     try:
         with require.tentative():
             import_node(node, made, graph.opset_imports)
@@ -91,7 +96,7 @@ def compile_node(node: ir.Node, graph: ir.Graph, made: dict[ir.Value, Tensor]) -
 
 
 def complete(node: ir.Node, made: dict[ir.Value, Tensor]) -> None:
-    """Gives outputs whose rank the standard's inference doesn't tell (ai.onnx.ml has none) the shape that was found: another part may read them."""
+    """Set the shapes of outputs for which the standard has no inference (ai.onnx.ml), because another part may read them."""
     for v in node.outputs:
         if v in made and v.shape is None:
             v.type = ir.TensorType(ir.DataType(made[v].dtype.code))
@@ -99,12 +104,12 @@ def complete(node: ir.Node, made: dict[ir.Value, Tensor]) -> None:
 
 
 def is_open(v: ir.Value) -> bool:
-    """May a run bring numbers for this value, although its type or rank is not known?"""
+    """May a run provide numbers for this value, although its dtype or rank is unknown?"""
     return v.type is None or (isinstance(v.type, ir.TensorType) and v.shape is None and v.dtype != ir.DataType.STRING)
 
 
 def has_operator(node: ir.Node, graph: ir.Graph) -> bool:
-    """Has the node's operator a compiled form for any input?"""
+    """Can the node's operator be compiled for some inputs?"""
     if node.op_type in CONTROL and node.domain == "":
         return True
     try:
@@ -115,7 +120,7 @@ def has_operator(node: ir.Node, graph: ir.Graph) -> bool:
 
 
 def provide(v: ir.Value, made: dict[ir.Value, Tensor]) -> bool:
-    """A tensor for a value, as for one from outside if it has none yet; False if it can't have one."""
+    """Make a tensor for a value that comes from outside, unless it has one. -> False if it can't have one"""
     if v in made:
         return True
     try:
@@ -126,5 +131,5 @@ def provide(v: ir.Value, made: dict[ir.Value, Tensor]) -> bool:
 
 
 def is_weight(v: ir.Value) -> bool:
-    """A constant that no caller may override."""
+    """Is the value a constant that no caller may override?"""
     return v.const_value is not None and v.is_initializer() and not v.is_graph_input()

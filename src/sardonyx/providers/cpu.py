@@ -1,4 +1,6 @@
-"""The compiler as a provider: graph -> tensor expressions -> places -> loops -> machine code -> a program the team of threads runs."""
+"""The compiler as a provider: graph -> tensor expressions -> places -> loops -> machine code -> a program that the thread team
+runs.
+"""
 
 from __future__ import annotations
 
@@ -50,11 +52,12 @@ from sardonyx.runtime.team import Team, configure, current
 
 
 class CPUExecutionProvider(ExecutionProvider):
-    """Claims every node that it can lower, which become native programs, and those of strings, sequences, optionals and maps, which run
-    in Python between these."""
+    """Claims every node that it can lower, which become native programs, and nodes of strings, sequences, optionals and maps,
+    which run in Python.
+    """
 
     name = "CPUExecutionProvider"
-    claim: Claim | None = None  # of the graph that was last asked about, until it is compiled
+    claim: Claim | None = None  # for the graph that `get_capability` last saw, until it is compiled
 
     def get_capability(self, graph: ir.Graph, options: CompileOptions) -> list[list[ir.Node]]:
         self.claim = claim(graph)
@@ -74,14 +77,14 @@ class CPUExecutionProvider(ExecutionProvider):
 
 
 def compile_graph(graph: ir.Graph, options: CompileOptions) -> NativeGraph:
-    """A native program for the graph. Raises Unsupported."""
+    """Compile a graph to a native program. Raises Unsupported."""
     with require.collect() as requirements:
         imported = import_graph(graph, graph.opset_imports)
     return compile_tensors(imported, requirements, options)
 
 
 def compile_tensors(imported: Imported, requirements: Sequence[require.Requirement], options: CompileOptions) -> NativeGraph:
-    """A native program for a graph as tensors. Raises Unsupported."""
+    """Compile a graph that has been imported to tensors. Raises Unsupported."""
     target = features.select(options.target or None)
     machine = machine_for(target, options)
     threads = options.threads or available_cores()
@@ -91,12 +94,12 @@ def compile_tensors(imported: Imported, requirements: Sequence[require.Requireme
         compiler = Compiler(Objects(background, cache), target, machine, threads, flags)
         program, lowered, preparation = compiler.run(imported.inputs, imported.outputs, requirements)
     for t in (*lowered.constants, *(preparation.constants if preparation else ())):
-        t.data = None  # the numbers are in place: the model's own are not kept
+        t.data = None  # the program has packed copies, so the model's data can be freed
     return NativeGraph(program, threads, functools.partial(describe, lowered))
 
 
 def machine_for(target: features.Target, options: CompileOptions) -> Machine:
-    """What lowering asks of the target."""
+    """Return the description of the target that lowering uses."""
     converted = frozenset(d for d in (f16, bf16) if is_native(d, f32, target))
     return Machine(
         lanes=target.vector_bits // 32,
@@ -113,31 +116,33 @@ def machine_for(target: features.Target, options: CompileOptions) -> Machine:
 
 @dataclass
 class Compiler:
-    """Makes code of kernels as they come, then of the programs that call them."""
+    """Compiles kernels as lowering produces them, then the programs that call them."""
 
     objects: Objects
     target: features.Target
     machine: Machine
     threads: int
-    flags: int = 0  # of its programs' runs
+    flags: int = 0  # of the programs' contexts (abi.FLUSH, abi.NO_SPIN)
     kernels: dict[str, list[Future[bytes]]] = field(default_factory=dict)
 
     def run(
         self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], requirements: Sequence[require.Requirement]
     ) -> tuple[Program, Lowered, Lowered | None]:
-        """The program that computes the outputs, what it was made from, and what prepared its constants."""
+        """Compile the program that computes the outputs. -> (the program, its lowered form, the lowered program that prepared
+        its constants)
+        """
         team = start_team(self.objects)
         lowered, preparation = lower([*inputs, draws.state], outputs, self.machine, self.begin)
         if not any(draws.state in c.arguments for segment in lowered.segments for c in calls(segment.steps)):
             lowered.inputs = list(inputs)
         first = self.draft(preparation, (), urgent=True) if preparation is not None else None
         then = self.draft(lowered, requirements, ticks=debug.level() >= 1)
-        # While constants are prepared, the program's own kernels are still being compiled.
+        # LLVM compiles the program's own kernels while its constants are prepared.
         prepared = prepare(first, team(), self.threads) if first is not None else {}
         return then.program(team(), prepared), lowered, preparation
 
     def begin(self, kernel: Kernel, urgent: bool) -> None:
-        """Starts what the kernel's objects take. Raises Unsupported for what can't be emitted, Fail for a number of too many bits."""
+        """Start compiling a kernel. Raises Unsupported for what can't be emitted, Fail for a number that needs too many bits."""
         if kernel.name in self.kernels:
             return
         try:
@@ -148,7 +153,7 @@ class Compiler:
     def draft(
         self, lowered: Lowered, requirements: Sequence[require.Requirement], urgent: bool = False, ticks: bool = False
     ) -> Draft:
-        """The program as far as it goes before its objects are there."""
+        """Emit a program's plans and collect its objects, without waiting for them."""
         assembly = assemble(lowered, requirements, ticks, self.flags)
         show(lowered, self.target)
         module = emit_plans(self.target, assembly.plans, assembly.slots, assembly.estimates)
@@ -161,27 +166,27 @@ class Compiler:
 
 @dataclass
 class Draft:
-    """A program whose objects are under way."""
+    """A program whose objects are still being compiled."""
 
     lowered: Lowered
     spec: ProgramSpec
     objects: Sequence[Future[bytes]]
 
     def program(self, team: Team, prepared: Mapping[Tensor, Array]) -> Program:
-        """Compiled and placed, with its constants in memory."""
+        """Wait for the objects, link them, and return the program with its constants."""
         constants = [numbers(t, self.lowered.orders.get(t), prepared) for t in self.lowered.constants]
         return Program(self.spec, link([found.result() for found in self.objects]), team, constants)
 
 
 def prepare(draft: Draft, team: Team, threads: int) -> dict[Tensor, Array]:
-    """What the program of a draft computes from the model's constants."""
+    """Run the program of a draft, which computes packed constants from the model's initializers."""
     program, outputs = draft.program(team, {}), draft.lowered.outputs
     program.empty = [block_for(outputs).empty] * len(outputs)
     return dict(zip(outputs, program.run([], threads), strict=True))
 
 
 def block_for(outputs: Sequence[Tensor]) -> Block:
-    """Memory for tensors of fixed shapes."""
+    """Allocate memory for tensors of fixed shapes."""
     return Block(evaluate(sum((round_up(bytes_of(t), LINE) for t in outputs), start=0), fixed))
 
 
@@ -190,7 +195,7 @@ def fixed(s: Symbol) -> int:
 
 
 def start_team(objects: Objects) -> Callable[[], Team]:
-    """What gives the process's team of threads; if there is none yet, its code is on the way."""
+    """Return a function that returns the process's thread team; if there is none yet, start compiling its code."""
     there = current()
     if there is not None:
         return lambda: there
@@ -200,7 +205,7 @@ def start_team(objects: Objects) -> Callable[[], Team]:
 
 
 def show(lowered: Lowered, target: features.Target) -> None:
-    """The dial's levels 2 (nests), 4 (loop IR), 5 (LLVM IR) and 6 (assembly)."""
+    """Print nests (debug level 2), loop IR (4), LLVM IR (5) and assembly (6)."""
     if debug.wants(debug.KERNELS):
         debug.show(debug.KERNELS, "nests", describe(lowered))
     for name, kernel in lowered.kernels.items():
@@ -213,7 +218,7 @@ def show(lowered: Lowered, target: features.Target) -> None:
 
 
 def numbers(t: Tensor, order: Sequence[int] | None, prepared: Mapping[Tensor, Array]) -> Array:
-    """A constant's array, its axes in the order in which they are read."""
+    """Return a constant's array, with its axes in the order in which kernels read them."""
     if t.data is None:
         return prepared[t]
     array = t.data.load()

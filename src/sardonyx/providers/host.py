@@ -1,4 +1,4 @@
-"""Graphs of host operators (strings, sequences, optionals, maps), run node by node in Python. Nothing but numpy is needed for that."""
+"""Runs graphs of host operators (strings, sequences, optionals, maps) node by node in Python. Needs only numpy."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sardonyx.host.table import FRESH
 from sardonyx.providers.base import Executable
 
 NOTHING = 0
-"""The slot of inputs that are left out."""
+"""The slot that stands for an omitted input."""
 ERRORS = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
-"""What a host function raises when it is handed something that doesn't fit."""
+"""Exceptions that host functions raise for unsuitable values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One node: which operator it is, its attributes with the defaults filled in, and the slots that it reads and writes."""
+    """One node: its operator, its attributes including defaults, and the slots that it reads and writes."""
 
     domain: str
     operator: str
@@ -36,7 +36,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A graph of host operators as data. Inputs stand in the slots 1, 2, ...; constants: {slot: value}; outputs: slots."""
+    """A graph of host operators as data. Inputs are in slots 1, 2, ...; constants: {slot: value}; outputs: slots."""
 
     inputs: int
     slots: int
@@ -46,7 +46,7 @@ class Layout:
 
 
 class HostGraph(Executable):
-    """A graph of host operators, ready to run. Raises Fail, naming the node, if attributes don't make sense."""
+    """A graph of host operators, ready to run. Raises Fail, naming the node, for invalid attributes."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
@@ -57,7 +57,7 @@ class HostGraph(Executable):
         made = {slot for function, *_, writes in self._functions if hasattr(function, FRESH) for slot in writes}
         read = {slot for call in layout.calls for slot in call.inputs}
         outputs = layout.outputs
-        # What is made here for one output alone needs no look.
+        # Outputs that may share memory with inputs, constants or each other are copied; a fresh value used once needs no check.
         self._to_own = [i for i, slot in enumerate(outputs) if slot not in made - read or outputs.count(slot) > 1]
         self._constants = {id(value) for value in layout.constants.values()}
 
@@ -92,7 +92,7 @@ class HostGraph(Executable):
 
 
 def prepared(call: Call) -> host.Function:
-    """The call's function. Raises Fail, naming the node."""
+    """Return the function of a call. Raises Fail, naming the node."""
     prepare = host.find(call.domain, call.operator, call.since)
     if prepare is None:
         raise Fail(failure(call, "this operator has no host form"))
@@ -109,14 +109,14 @@ def failure(call: Call, reason: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """An input, for an error's text."""
+    """Describe an input for an error message."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype}{list(value.shape)}"
     return "nothing" if value is None else type(value).__name__
 
 
 def owned(value: Any, taken: set[int]) -> Any:
-    """The value in memory of its own: not a view, nor anything that somebody has already (by id). What is returned is then taken."""
+    """Return the value, or a copy if it is a view or if its id is in `taken`; its id is then added to `taken`."""
     if isinstance(value, np.ndarray):
         flags = value.flags
         if not (flags.owndata and flags.writeable and flags.c_contiguous) or id(value) in taken:

@@ -1,4 +1,4 @@
-"""A graph of nodes that run on the host, as data."""
+"""Encodes a graph of nodes that run on the host as data (providers.host.Layout)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sardonyx.providers.host import NOTHING, Call, Layout
 
 
 def give_shape(node: ir.Node) -> None:
-    """Gives the node's output the shape that ai.onnx.ml's text says it has, and the standard's inference doesn't tell."""
+    """Set the shape of an output of ai.onnx.ml as the standard's text states it; onnx has no shape inference for it."""
     x, y = node.inputs[0] if node.inputs else None, node.outputs[0]
     if x is None or x.shape is None or y.shape is not None or node.domain != ML:
         return
@@ -22,7 +22,7 @@ def give_shape(node: ir.Node) -> None:
 
 
 def layout_of(graph: ir.Graph) -> Layout:
-    """The graph, all of whose nodes run on the host. Raises Unsupported for one that doesn't."""
+    """Return the layout of a graph whose nodes all run on the host. Raises Unsupported for another node."""
     slots: dict[ir.Value, int] = {value: 1 + index for index, value in enumerate(graph.inputs)}
 
     def slot(value: ir.Value | None) -> int:

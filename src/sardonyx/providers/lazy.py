@@ -1,4 +1,4 @@
-"""An executable that is made when it first runs, because what makes it takes long to import."""
+"""An executable that is built when it first runs, because building it needs slow imports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sardonyx.providers.base import Executable
 
 
 class Lazy(Executable):
-    """Stands in for an executable until its first run. Several threads may come at once; one makes it."""
+    """Takes the place of an executable until its first run. Several threads may run it at once; one of them builds it."""
 
     def __init__(self, make: Callable[[], Executable], description: str) -> None:
         self._make, self._description = make, description
@@ -22,7 +22,7 @@ class Lazy(Executable):
         return self.made().run(inputs, context)
 
     def made(self) -> Executable:
-        """The executable itself."""
+        """Return the executable, building it first if necessary."""
         with self._lock:
             if self._made is None:
                 self._made = self._make()

@@ -1,4 +1,4 @@
-"""A compiled graph, as it runs: no compiler is needed for that, nor for placing one that was kept on disk."""
+"""A compiled graph as an executable. Neither running it nor loading it from the cache needs the compiler."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class NativeGraph(Executable):
     """A native program for one graph."""
 
     def __init__(self, program: Program, threads: int, description: Callable[[], str]) -> None:
-        """threads: of a run. description: what the compiler made of the graph."""
+        """threads: the most threads of a run. description: describes what the compiler made of the graph."""
         self.program, self.threads, self._description = program, threads, description
         self._draws = Draws() if any(port.name == STATE for port in program.spec.inputs) else None
         self._quick = [quick_check([n if n >= 0 else None for n in port.shape]) for port in program.spec.inputs]
@@ -26,7 +26,9 @@ class NativeGraph(Executable):
         return self.program.run(self.checked(inputs), self.threads, context)
 
     def checked(self, inputs: Sequence[Any]) -> Sequence[Any]:
-        """What the program is fed: the inputs, and the state of random operators. Raises InvalidArgument for an input that doesn't fit."""
+        """Return what the program is fed: the inputs, and the state of random operators. Raises InvalidArgument for a wrong rank
+        or fixed size.
+        """
         if self._draws is not None:
             inputs = [*inputs, self._draws.next()]
         for x, (rank, fixed, sizes) in zip(inputs, self._quick, strict=True):
@@ -44,7 +46,7 @@ class NativeGraph(Executable):
         return self.program.run(self.checked(inputs), self.threads, context, outputs)
 
     def check(self, inputs: Sequence[Any]) -> None:
-        """Raises InvalidArgument for an input whose rank or fixed sizes are others."""
+        """Raise InvalidArgument for an input with a wrong rank or fixed size."""
         for x, port in zip(inputs, self.program.spec.inputs, strict=True):
             if x.ndim != len(port.shape) or any(n >= 0 and n != got for n, got in zip(port.shape, x.shape, strict=True)):
                 raise InvalidArgument(f"input {port.name} has shape {list(x.shape)}, not {list(port.shape)}")

@@ -1,7 +1,7 @@
-"""Compiled objects: made once, then found on disk.
+"""Compiled objects, which are cached on disk.
 
-A kernel's key is its canonical text's (its name), the target's features, and what makes code of it: LLVM's version and this
-package's code generator, byte for byte. So a new release never meets an old one's objects.
+The key of a kernel's object consists of its name (a digest of its canonical text), the target's features, LLVM's version and
+a digest of this package's code generator, so that a new release never uses objects of an old one.
 """
 
 from __future__ import annotations
@@ -27,15 +27,17 @@ KIND = "object"
 
 
 class Objects:
-    """Objects under way: emitted here, at once, and made by LLVM on the thread beside this one."""
+    """Emits kernels on this thread, and lets a background thread compile them with LLVM."""
 
     def __init__(self, background: Background, cache: Cache | None) -> None:
         self.background, self.cache = background, cache
-        self.made: dict[str, Future[bytes]] = {}  # of tiles
+        self.made: dict[str, Future[bytes]] = {}  # objects of tiles, by name
 
     def kernel(self, kernel: Kernel, target: Target, urgent: bool = False) -> list[Future[bytes]]:
-        """The kernel's object and those of the tiles it calls, which it may share with others. Raises Unsupported for what can't be
-        emitted."""
+        """Start compiling a kernel. -> its object and those of the tiles that it calls, which several kernels share
+
+        Raises Unsupported for what can't be emitted.
+        """
         tiles = [self._tiles(name, shapes, target, urgent) for name, shapes in tile.libraries(kernel, target).items()]
         return [self._object(kernel.name, target, lambda: code.kernel_text(kernel, target, True), urgent), *tiles]
 
@@ -45,7 +47,7 @@ class Objects:
         return self.made[name]
 
     def module(self, module: ir.Module, target: Target, urgent: bool = False, level: int = code.OPTIMISED) -> Future[bytes]:
-        """A module's object, known by the module's text. level: see `codegen.compile`."""
+        """Start compiling a module, whose text is its key. level: of LLVM's code generator, see `codegen.compile`."""
         text = str(module)
         return self._object(text, target, lambda: text, urgent, level)
 
@@ -75,7 +77,7 @@ def digest(what: str, target: Target) -> str:
 
 @functools.cache
 def generator() -> str:
-    """What turns a kernel into code, as a digest."""
+    """Return a digest of everything that turns a kernel into code."""
     total = hashlib.sha256(llvmlite.__version__.encode())
     for package in (loop, codegen):
         for folder in package.__path__:

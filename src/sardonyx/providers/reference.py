@@ -1,6 +1,7 @@
-"""The reference provider: every operator of the standard, node by node in numpy. For tests, and for what no compiler can do yet.
+"""The reference provider: runs every operator of the standard node by node in numpy, for tests and for nodes that can't be
+compiled.
 
-onnx.reference is imported where a node is left for it: most models leave none, and all would wait for it.
+onnx.reference is imported only when a node is assigned to this provider, because the import is slow.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from sardonyx.providers.base import Executable, ExecutionProvider
 from sardonyx.providers.host import owned
 
 MOST_BYTES = 1 << 28
-"""Of weights in a graph that is kept: a model as bytes may have less than 2 GB."""
+"""The most bytes of weights in a graph that is stored; a serialised model must stay under 2 GB."""
 IR_VERSION = 10
 
 if TYPE_CHECKING:
@@ -27,20 +28,20 @@ if TYPE_CHECKING:
 
 
 class Bodies(Protocol):
-    """Who compiles the bodies of If, Loop and Scan nodes that are interpreted."""
+    """Compiles the bodies of interpreted If, Loop and Scan nodes."""
 
     def knows(self, domain: str, name: str) -> bool:
-        """Has somebody this operator, although the reference may not have it?"""
+        """Does some provider have this operator, which the reference may lack?"""
 
     def make(self, graph: ir.Graph, imports: Mapping[str, int]) -> Body:
-        """The body, ready to run."""
+        """Return the body, ready to run."""
 
     def assignment(self) -> Sequence[Any]:
-        """As `Executable.assignment`: who runs the nodes of the bodies, as far as they have been compiled."""
+        """Return which provider runs the nodes of the bodies that have been compiled, as `Executable.assignment`."""
 
 
 class ReferenceExecutable(Executable):
-    """A graph that is interpreted. bodies: who compiles those of its nodes; without, they are interpreted too."""
+    """An interpreted graph. bodies: compiles the bodies of its nodes; None: they are interpreted too."""
 
     def __init__(self, graph: ir.Graph, bodies: Bodies | None = None) -> None:
         from sardonyx.graph.reference.interpreter import Interpreter
@@ -52,7 +53,7 @@ class ReferenceExecutable(Executable):
 
     @classmethod
     def from_bytes(cls, data: bytes) -> ReferenceExecutable:
-        """The executable that `to_bytes` wrote."""
+        """Return the executable that `to_bytes` wrote."""
         return cls(ir.from_proto(onnx.ModelProto.FromString(data)).graph)
 
     def run(self, inputs: Sequence[Any], context: RunContext = QUIET) -> list[Any]:
@@ -63,7 +64,9 @@ class ReferenceExecutable(Executable):
         return outputs
 
     def to_bytes(self) -> bytes | None:
-        """The graph as a model, its weights inside; None if they take too much for one, or if it has bodies that are compiled."""
+        """Return the graph as a serialised model with its weights; None if they are too large, or if it has bodies that are
+        compiled.
+        """
         if self._bodies is not None and any(True for node in self._graph for _ in subgraphs(node)):
             return None
         tensors = [v.const_value for v in self._graph.initializers.values() if v.const_value is not None]
@@ -86,9 +89,9 @@ class ReferenceExecutable(Executable):
 
 
 class ReferenceExecutionProvider(ExecutionProvider):
-    """Claims whatever it has an implementation for, which is every valid node of the standard's domains.
+    """Claims every node that it has an implementation for, which are all valid nodes of the standard's domains.
 
-    bodies: makes, for each sub-graph, who compiles the bodies of its nodes; None interprets them.
+    bodies: returns, for each sub-graph, what compiles the bodies of its nodes; None: they are interpreted.
     """
 
     name: ClassVar[str] = "ReferenceExecutionProvider"

@@ -1,4 +1,4 @@
-"""The providers there are, by name, in the order in which they are tried when a user names none."""
+"""The providers by name, in order of preference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Factory = Callable[[Mapping[str, str]], ExecutionProvider]
 
 
 def _cpu(options: Mapping[str, str]) -> ExecutionProvider:
-    """The compiler. Raises Fail if it can't be imported: nothing stands in for it."""
+    """Return the compiler. Raises Fail if it can't be imported; no other provider takes its place."""
     try:
         from sardonyx.providers.cpu import CPUExecutionProvider
     except ImportError as error:
@@ -40,16 +40,16 @@ ELSEWHERE = (
     *("JsExecutionProvider", "CoreMLExecutionProvider", "DmlExecutionProvider", "RknpuExecutionProvider", "WebNNExecutionProvider"),
     *("WebGpuExecutionProvider", "XnnpackExecutionProvider", "CANNExecutionProvider", "AzureExecutionProvider"),
 )
-"""Providers of ONNX Runtime that programs name."""
+"""Providers of ONNX Runtime that programs may name but that don't exist here."""
 
 FACTORIES: dict[str, Factory] = {CPU: _cpu, REFERENCE: _reference}
 
 
 def names() -> list[str]:
-    """The names that sessions accept."""
+    """Return the names of the providers that sessions accept."""
     return list(FACTORIES)
 
 
 def create(name: str, options: Mapping[str, str]) -> ExecutionProvider:
-    """The provider of this name. Raises KeyError if there is none."""
+    """Return a provider of this name. Raises KeyError if there is none."""
     return FACTORIES[name](options)

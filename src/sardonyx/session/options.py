@@ -224,8 +224,8 @@ class SessionOptions(Configurable):
         return bool(self._chosen) or self._policy
 
     def set_load_cancellation_flag(self, is_cancel: bool) -> None:
-        """Set or clear the flag that cancels the creation of sessions with these options, from another thread. They raise
-        ModelLoadCanceled while it is set.
+        """Cancel the creation of sessions with these options, from another thread: each raises ModelLoadCanceled while the flag
+        is set.
         """
         self.stop_word[0] = bool(is_cancel)
 
