@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from sardonyx.base.dtypes import f16, f32, f64
 from sardonyx.codegen.features import AVX2, AVX512, SSE2, Target, rows_in_registers

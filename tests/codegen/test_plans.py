@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim, Symbol, equals, evaluate, maximum, minimum, value

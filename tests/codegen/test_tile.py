@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from sardonyx.base.dtypes import DType, bf16, f16, f32, f64, i8, i32, u8
 from sardonyx.base.errors import Unsupported

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from sardonyx.base.dtypes import f16, f32, f64, i32, i64
 from sardonyx.base.symbolic import Dim, Symbol, maximum, minimum, value

@@ -10,7 +10,6 @@ finds accesses outside a buffer, reads of memory nobody wrote, and conflicts. `a
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from msgspec.structs import replace
 
 from sardonyx.base import dtypes
 from sardonyx.base.background import Background
@@ -90,7 +90,7 @@ def parse(signature: str, name: str) -> Tensor:
 
 def machine_for(target: Target, **changes: Any) -> Machine:
     """The provider's, without Winograd's products unless they are asked for."""
-    return dataclasses.replace(cpu.machine_for(target, CompileOptions(winograd=False)), **changes)
+    return replace(cpu.machine_for(target, CompileOptions(winograd=False)), **changes)
 
 
 @dataclass

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from sardonyx.base.cache_line import LINE
 from sardonyx.base.dtypes import DType, f16, f32, f64

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from sardonyx.base.dtypes import f32
 from sardonyx.base.symbolic import Dim, Symbol, symbol, value

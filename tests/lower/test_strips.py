@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from sardonyx.base.dtypes import f32
 from sardonyx.base.symbolic import Dim

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from sardonyx.base.dtypes import f32, i64
 from sardonyx.codegen.features import AVX2, SSE2, Target, host

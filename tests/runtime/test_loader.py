@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import dataclasses
 import gc
 import platform
 import sys
 
 import pytest
+from msgspec.structs import replace
 
 from sardonyx.runtime import loader
 from sardonyx.runtime.image import Image, ImageError
@@ -70,12 +70,12 @@ def test_a_missing_symbol_is_named(image: Image):
 
 def test_another_processors_code_is_refused(image: Image):
     with pytest.raises(ImageError, match="machine code for sparc does not run on"):
-        load(dataclasses.replace(image, arch="sparc"))
+        load(replace(image, arch="sparc"))
 
 
 def test_text_of_broken_pages_is_refused(image: Image):
     with pytest.raises(ImageError, match="100 bytes of text are no whole pages"):
-        load(dataclasses.replace(image, text_size=100))
+        load(replace(image, text_size=100))
 
 
 def test_a_system_without_a_way_is_named(image: Image, monkeypatch: pytest.MonkeyPatch):

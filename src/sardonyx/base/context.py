@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from array import array
-from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from msgspec import Struct, field
 
 from sardonyx.base.errors import Fail
 
@@ -21,8 +22,7 @@ class Terminable(Protocol):
     def stop_word(self) -> array[int]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True):
     """A span of time: what happened (`category`, `name`), when (nanoseconds of `time.perf_counter_ns`) and on which thread."""
 
     category: str
@@ -46,8 +46,7 @@ class Trace:
         self.events.append(Event(category, name, start, duration, threading.get_native_id(), details))
 
 
-@dataclass(frozen=True, slots=True)
-class RunContext:
+class RunContext(Struct, frozen=True):
     """Handed to whatever executes a part of a run. deadline: when it has to end, in nanoseconds of `time.monotonic_ns`; 0: never."""
 
     options: Terminable | None = None

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from sardonyx.base.errors import Fail
 
 
-@dataclass(frozen=True, slots=True)
-class DType:
+class DType(Struct, frozen=True):
     """An element type. `bits` is its width; `kind` is float, int, uint, bool, complex or string.
 
     Types narrower than a byte are kept one element a byte, as numpy does with ml_dtypes.

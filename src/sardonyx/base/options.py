@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 # Optimisation levels, numbered as ONNX Runtime numbers them.
 DISABLED, BASIC, EXTENDED, LAYOUT, ALL = 0, 1, 2, 3, 99
 
 
-@dataclass(frozen=True, slots=True)
-class CompileOptions:
+class CompileOptions(Struct, frozen=True):
     """Options that change what is compiled, or how it runs.
 
     level          graph passes up to this level run (DISABLED ... ALL)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import functools
 import os
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from llvmlite import binding as llvm
+from msgspec import Struct
+from msgspec.structs import replace
 
 from sardonyx.base.dtypes import DType, f32
 from sardonyx.runtime.caches import Caches, caches
@@ -24,8 +25,7 @@ CLOCK = 3e9
 """Clock rate of a core under full load, in Hz, for estimates."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """A processor as the compiler sees it.
 
     masked_bits: element widths for which a masked load or store is one instruction. fma: has fused multiply-add of f32 and f64.

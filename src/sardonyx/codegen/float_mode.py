@@ -6,16 +6,14 @@ thread of a run sets the run's mode.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from llvmlite import ir
+from msgspec import Struct
 
 from sardonyx.codegen.llvm_types import I32, I64, PTR, VOID
 from sardonyx.codegen.waiting import architecture, intrinsic
 
 
-@dataclass(frozen=True, slots=True)
-class FloatModes:
+class FloatModes(Struct, frozen=True):
     """Values of the control register: IEEE's default (round to nearest, subnormals, no traps), and with subnormals flushed to 0."""
 
     kind: ir.Type

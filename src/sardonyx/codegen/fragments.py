@@ -6,7 +6,7 @@ Another way of multiplying (pairs of bf16, quads of bytes for VNNI, matrix regis
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from sardonyx.base.dtypes import DType, f32, f64, i32
 from sardonyx.base.errors import Unsupported
@@ -15,8 +15,7 @@ from sardonyx.codegen.features import Target
 from sardonyx.codegen.llvm_types import FunctionBuilder, Type, Value, memory_type, register_type, vector_type
 
 
-@dataclass(frozen=True, slots=True)
-class Plain:
+class Plain(Struct, frozen=True):
     """Multiplies one element of A with one vector of B; both are converted to the sum's dtype when they are loaded."""
 
     a: DType

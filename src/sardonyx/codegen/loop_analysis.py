@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace as with_fields
+
+from msgspec.structs import replace as with_fields
 
 from sardonyx.base.errors import Unsupported
 from sardonyx.base.symbolic import Dim, Symbol, coefficient, substitute, symbols

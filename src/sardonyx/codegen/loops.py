@@ -10,7 +10,8 @@ A vector loop over [lo, hi) with L lanes and `unroll` accumulators, for hi > lo,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sardonyx.base.dtypes import DType
 from sardonyx.base.symbolic import Dim, Symbol
@@ -86,8 +87,7 @@ def joined(f: Frame, symbol: Symbol, bound: Bound, body: Body, states: States) -
     return out
 
 
-@dataclass(frozen=True, slots=True)
-class Counter:
+class Counter(Struct, frozen=True):
     """The values start, start + step, ... below stop.
 
     trips: how many there are, if known. pace: the iterations between two polls of should_stop (None: it never polls).
@@ -137,8 +137,7 @@ def counted(f: Frame, counter: Counter, stores: Stores, states: Sequence[Value],
     return following if counter.trips is None else counter.stop, out
 
 
-@dataclass(frozen=True, slots=True)
-class Strips:
+class Strips(Struct, frozen=True):
     """A loop divided into strips: the block before each strip, the start and the states there, and where the strip ends."""
 
     block: Block
@@ -197,8 +196,7 @@ def nonempty(f: Frame, lo: Dim, hi: Dim) -> Value | None:
     return f.builder.b.icmp_signed("<", integer(f, lo), integer(f, hi))
 
 
-@dataclass(frozen=True, slots=True)
-class SerialLoop:
+class SerialLoop(Struct, frozen=True):
     """for symbol in range(lo, hi). stores: the buffers that it stores to. pace: its polling interval, as in Counter."""
 
     symbol: Symbol
@@ -232,16 +230,14 @@ def is_empty(lo: Dim, hi: Dim) -> bool:
 # ---- vector loops ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Reduction:
+class Reduction(Struct, frozen=True):
     """A value that a vector loop accumulates: the operation and its dtype."""
 
     fn: str
     dtype: DType
 
 
-@dataclass(frozen=True, slots=True)
-class VectorLoop:
+class VectorLoop(Struct, frozen=True):
     """for symbol in range(lo, hi), `lanes` iterations at a time.
 
     stores: the buffers that it stores to. reductions: the values that it accumulates. masked: its remainder runs under a

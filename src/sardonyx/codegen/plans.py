@@ -25,10 +25,10 @@ void NAME(ptr arguments, ptr context, ptr scratch, i64 part, i64 of):
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from llvmlite import ir
+from msgspec import Struct, field
 
 from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Atom, Derived, Dim, Int, Symbol
@@ -156,8 +156,7 @@ def instructions(assignments: Sequence[tuple[int, Dim]]) -> int:
     return total
 
 
-@dataclass
-class Shared:
+class Shared(Struct):
     """Which values the functions of a split plan share, and the index of each in the array."""
 
     places: dict[Int | Atom, int] = field(default_factory=dict)

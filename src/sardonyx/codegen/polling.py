@@ -9,7 +9,8 @@ milliseconds at most. A loop that is known to be short does not poll.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from sardonyx.base.symbolic import Atom, Derived, Dim, Int, Symbol, atom_nonnegative
 from sardonyx.codegen.loop_analysis import children, own_expressions
@@ -29,8 +30,7 @@ PRODUCTS = 16
 """Multiply-adds of a tile that count as one node."""
 
 
-@dataclass(frozen=True, slots=True)
-class Effort:
+class Effort(Struct, frozen=True):
     """The work of code that runs once. nodes: expression nodes computed, without those in polling loops inside. depth: levels of
     polling loops inside.
     """
@@ -73,8 +73,7 @@ def at_once(kind: Kind) -> int:
 # ---- efforts ----------------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Efforts:
+class Efforts(Struct):
     """Efforts of statements, each computed once and cached."""
 
     known: dict[int, tuple[Stmt, Effort]] = field(default_factory=dict)

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from sardonyx.base.dtypes import i64
 from sardonyx.base.symbolic import Dim, Int, Symbol
@@ -32,23 +33,20 @@ CHECKS = Buffer("checks", i64)
 """Stands among the buffers that a value reads if the value checks an index."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(Struct, frozen=True):
     """The value that a symbol is bound to: `value` + `shift`."""
 
     value: Value
     shift: int = 0
 
 
-@dataclass(slots=True)
-class Spine:
+class Spine(Struct):
     """The open block at the end of a region's straight line of blocks."""
 
     block: Block
 
 
-@dataclass(slots=True)
-class Scope:
+class Scope(Struct):
     """A region under construction. stores: the buffers that it writes to, if it is a loop. bound: its symbols. memo: its values."""
 
     spine: Spine
@@ -60,8 +58,7 @@ class Scope:
     readers: dict[Buffer, list[object]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Lanes:
+class Lanes(Struct, frozen=True):
     """The enclosing vector loop: its variable, its number of lanes, the level of its scope, and which lanes are active (None:
     all).
     """
@@ -72,8 +69,7 @@ class Lanes:
     mask: Value | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Total:
+class Total(Struct, frozen=True):
     """A register in which a loop accumulates what belongs to a place: the whole total, a vector with one part per lane, or the
     tail's scalar.
     """

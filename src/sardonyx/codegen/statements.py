@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace as with_fields
 from typing import Any
+
+from msgspec.structs import replace as with_fields
 
 from sardonyx.base.dtypes import i64
 from sardonyx.base.errors import Unsupported

@@ -25,9 +25,9 @@ may be longer than BLOCK, one of its loops runs in blocks, each with sums of its
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from llvmlite import ir
+from msgspec import Struct
 
 from sardonyx.base.cache_line import LINE
 from sardonyx.base.errors import Unsupported
@@ -55,8 +55,7 @@ Sums = list[Value]
 Body = Callable[[Value, Sums], Sums]  # (k, sums) -> sums: one iteration of a loop
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(Struct, frozen=True):
     """A tile function: its dtypes, size and constants.
 
     sizes: a_row, c_row, then extent, a and b of each loop of k; None stands for an argument. lines: cache lines prefetched

@@ -6,9 +6,8 @@ target without a row in SYSTEM_CALLS a thread spins instead of sleeping.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from llvmlite import ir
+from msgspec import Struct
 
 from sardonyx.codegen.llvm_types import I8, I32, I64, PTR, VOID
 
@@ -18,8 +17,7 @@ FUTEX_WAIT_PRIVATE, FUTEX_WAKE_PRIVATE = 128, 129
 EVERYONE = 0x7FFFFFFF
 
 
-@dataclass(frozen=True, slots=True)
-class SystemCalls:
+class SystemCalls(Struct, frozen=True):
     """Linux system calls of one architecture: their numbers, and the machine code of `i64 system_call(i64 number, i64 a, i64 b,
     i64 c, i64 d)`, which moves its arguments to the kernel's registers.
 

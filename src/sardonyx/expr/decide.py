@@ -16,11 +16,11 @@ from __future__ import annotations
 import contextlib
 import contextvars
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct, field
 
 from sardonyx.base.errors import Unsupported
 from sardonyx.base.symbolic import Defined, Dim, Int, Symbol, evaluate, symbols
@@ -36,8 +36,7 @@ class Undecided(Unsupported):
     """The form of the graph depends on a size or value that only a run supplies. The message says which."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """States whether `dim` is in a relation to zero. Example: Answer(n - 1, "==", True) states that n is 1."""
 
     dim: Dim
@@ -49,8 +48,7 @@ class Answer:
         return RELATIONS[self.relation](number(self.dim, sizes)) is self.truth
 
 
-@dataclass(frozen=True, slots=True)
-class ValueAnswer:
+class ValueAnswer(Struct, frozen=True):
     """States that the element at this index of the input `name` is `truth`."""
 
     name: str
@@ -58,8 +56,7 @@ class ValueAnswer:
     truth: bool
 
 
-@dataclass(slots=True)
-class Answers:
+class Answers(Struct):
     """The answers given so far, in order: about sizes, and about values of inputs."""
 
     sizes: dict[Answer, None] = field(default_factory=dict)
@@ -70,8 +67,7 @@ class Answers:
         return all(a.holds(sizes) for a in self.sizes) and all(bool(fed[a.name][a.at]) is a.truth for a in self.values)
 
 
-@dataclass(slots=True)
-class _Answering:
+class _Answering(Struct):
     sizes: Sizes
     fed: Fed
     answers: Answers

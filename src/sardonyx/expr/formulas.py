@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+from msgspec import Struct
 
 from sardonyx.base.dtypes import DType, boolean, f32, f64, i32, i64
 from sardonyx.base.symbolic import Dim, Int, ceil_divide, is_nonnegative, largest, maximum, minimum, primitive, symbols
@@ -30,8 +30,7 @@ class Unknown(Exception):
     """The element can't be evaluated by shape arithmetic."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ratio:
+class Ratio(Struct, frozen=True):
     """A float that is exactly numerator / denominator, or that quotient rounded once; denominator > 1.
 
     It may be rounded only if the denominator is no power of two. Floor, ceil and trunc of it are exact all the same: for

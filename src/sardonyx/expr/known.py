@@ -11,11 +11,11 @@ import contextvars
 import itertools
 import math
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from sardonyx.base.dtypes import boolean
 from sardonyx.base.errors import Fail, Unsupported
@@ -74,8 +74,7 @@ def decided(t: Tensor) -> npt.NDArray[Any]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Body:
+class _Body(Struct, frozen=True):
     """The control flow bodies that are being imported.
 
     where   describes the innermost one in messages

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sardonyx.base.bounds import greatest
 from sardonyx.base.dtypes import boolean, i64
@@ -35,8 +36,7 @@ LARGEST = 1 << 40
 """Elements of a tensor that no machine can hold."""
 
 
-@dataclass(frozen=True, slots=True)
-class Carried:
+class Carried(Struct, frozen=True):
     """A state: `initial` before the first iteration, read as `state` in an iteration, `update` at its end, `final` after the
     last iteration."""
 
@@ -46,16 +46,14 @@ class Carried:
     final: Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Stacked:
+class Stacked(Struct, frozen=True):
     """A stacked result: iteration t writes `value` to `whole[t]`; a branch writes `value` to `whole`."""
 
     value: Tensor
     whole: Tensor
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Region:
+class Region(Struct, frozen=True, eq=False):
     """A repeated body: iterations t in [0, trip), while the bool scalar `proceed`, if given, is true. It is tested before
     each iteration.
 

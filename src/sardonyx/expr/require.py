@@ -10,16 +10,16 @@ import contextlib
 import contextvars
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim, Int, Symbol, expanded, is_nonnegative, maximum, primitive, single
 from sardonyx.expr.origin import current_origin
 
 
-@dataclass(frozen=True, slots=True)
-class Requirement:
+class Requirement(Struct, frozen=True):
     """States that `dim` must be zero, or must not be negative; otherwise the run fails with the message.
 
     text    the message, with fields {0}, {1}, ... for `values` in that run

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from sardonyx.base import budget
 from sardonyx.base.dtypes import DType, from_numpy
@@ -91,16 +91,14 @@ class Tensor:
         return tuple(s for a in self.axes if not isinstance(a, int) for s in sorted(a.symbols))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Constant:
+class Constant(Struct, frozen=True, eq=False):
     """Numbers known before the run. `load()` reads the array when it is needed; the array is not kept."""
 
     load: Callable[[], npt.NDArray[Any]]
     size: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class KernelCall:
+class KernelCall(Struct, frozen=True, eq=False):
     """A call of a hand-written kernel on whole, dense tensors. Its buffers are the inputs, then the outputs.
 
     checks: the messages of its Check codes, with fields {0}, {1}, {2} for the details. work: an estimate of its operations;

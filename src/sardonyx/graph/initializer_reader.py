@@ -16,10 +16,10 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from msgspec import Struct, field
 
 from sardonyx.base.background import Background
 from sardonyx.runtime.memory import ALIGNMENT, Bytes, allocate
@@ -119,8 +119,7 @@ class RawData(NamedTuple):
     read: Callable[[], Bytes]
 
 
-@dataclass
-class SplitModel:
+class SplitModel(Struct):
     """A model whose large tensors are separate. `tensors`: {index of the initializer in the main graph: its raw_data}; `model`: the
     other bytes
     """

@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 
 import google.protobuf.message  # type: ignore[import-untyped]
 import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from sardonyx.base import dtypes
 from sardonyx.base.background import Background
@@ -40,8 +41,7 @@ FIRST_OVERRIDABLE = 4  # in earlier IR versions initializers must be listed as i
 logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
 
 
-@dataclass(frozen=True, slots=True)
-class LoadOptions:
+class LoadOptions(Struct, frozen=True):
     """How a model is read.
 
     folder: where external data are stored; by default beside the file.

@@ -12,17 +12,16 @@ there is no cycle. The time taken is linear in the size of the graph.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import onnx_ir as ir
+from msgspec import Struct
 
 from sardonyx.base import errors
 from sardonyx.graph.schemas import version_of
 from sardonyx.graph.verify import subgraphs
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """Nodes that the provider at index `provider` runs as one sub-graph."""
 
     provider: int

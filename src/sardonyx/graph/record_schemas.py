@@ -13,12 +13,12 @@ import functools
 import inspect
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import onnx
 import onnx.numpy_helper
 import onnx_ir as ir
+from msgspec import Struct
 from onnx.defs import OpSchema
 
 from sardonyx import ops
@@ -43,8 +43,7 @@ ATTRIBUTES = {
 """Type of an attribute, by the parameter's annotation without `| None`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(Struct, frozen=True):
     """Inputs and attributes of a record. optional: inputs that may be absent; needed: attributes that may not"""
 
     inputs: tuple[str, ...]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import onnx
 import onnx_ir as ir
+from msgspec import Struct
 
 from sardonyx.graph import record_schemas
 
@@ -20,8 +20,7 @@ LARGEST_VERSION = (1 << 31) - 1  # onnx stores opset versions in 32 bits
 STANDARD = ("", ML, "ai.onnx.preview", "ai.onnx.preview.training")
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(Struct, frozen=True):
     """An input or output of an operator. types: names of the types it may have; letter: shared by parameters whose types must agree"""
 
     name: str
@@ -32,8 +31,7 @@ class Parameter:
     agrees: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Schema:
+class Schema(Struct, frozen=True):
     """One version of an operator."""
 
     name: str

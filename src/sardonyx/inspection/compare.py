@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from sardonyx.base.dtypes import DType, from_numpy
 
@@ -14,8 +14,7 @@ Array = np.ndarray[Any, Any]
 ROUNDING = 8  # roundings of a narrow float that a value may have gone through
 
 
-@dataclass(frozen=True, slots=True)
-class Deviation:
+class Deviation(Struct, frozen=True):
     """How a value differs.
 
     error: the largest |got - expected|, of scale: the largest |expected|. allowed: what the error may be. reason: why the values

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+from msgspec import Struct
 
 from sardonyx import ops
 from sardonyx.graph import schemas
@@ -39,8 +39,7 @@ the reference provider. *gradient* and *quantised* say what the record holds for
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One operator of a domain. since: None for those without a record."""
 
     name: str

@@ -10,7 +10,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph import schemas
@@ -20,8 +21,7 @@ Proof = Callable[[ir.Node], bool]
 BRANCHES = "If"
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(Struct, frozen=True):
     """How a node's inputs and outputs correspond to its body's, as index pairs, and which of them decide the number of iterations.
 
     entering: (node input, body input); returning: (body output, body input) of state; leaving: (body output, node output).
@@ -58,8 +58,7 @@ def _may_draw(operator: str, version: int) -> bool:
     return operator != BRANCHES and schema is not None and not schema.deterministic
 
 
-@dataclass(slots=True)
-class _Search:
+class _Search(Struct):
     imports: Mapping[str, int]
     drew_nothing: Proof
     found: set[ir.Value] = field(default_factory=set)

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from sardonyx.base.errors import SardonyxError
 from sardonyx.graph import onnx_ir as ir
@@ -35,8 +35,7 @@ Values = dict[str, Any]
 LEVELS = tuple(GraphOptimizationLevel)
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """A value's node: its name, operator, what it reads and writes."""
 
     node: str
@@ -45,8 +44,7 @@ class Origin:
     outputs: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """The first value that differs. inputs: (name, shape) of what its node reads. only_fused: not if all values are outputs."""
 
     value: str
@@ -58,8 +56,7 @@ class Difference:
     only_fused: bool
 
 
-@dataclass(frozen=True, slots=True)
-class LevelResult:
+class LevelResult(Struct, frozen=True):
     """What came out for one level.
 
     compared: how many values. random: those that random numbers decide, compared by dtype and shape alone. inside: how many values of

@@ -10,7 +10,8 @@ Blocks depend on the extents of the loops alone, so that the bits are the same f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sardonyx.base.symbolic import Dim
 
@@ -19,8 +20,7 @@ BLOCK = 256
 blocks."""
 
 
-@dataclass(frozen=True, slots=True)
-class Blocks:
+class Blocks(Struct, frozen=True):
     """A partition of nested loops into blocks: `iterations` of the loop at `depth`, each with all iterations of the loops
     inside it.
 

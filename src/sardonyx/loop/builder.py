@@ -19,7 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sardonyx.base.dtypes import DType
 from sardonyx.base.symbolic import Dim, Symbol, value
@@ -31,8 +32,7 @@ from sardonyx.loop.verifier import verify
 ANY = 1 << 62  # the bound of a trusted index into a buffer of unknown size
 
 
-@dataclass(frozen=True, slots=True)
-class Array:
+class Array(Struct, frozen=True):
     """A buffer: `a[offset]` is an element, `a[offset] = x` adds a store. size: its number of elements, if known."""
 
     builder: KernelBuilder
@@ -64,8 +64,7 @@ class Array:
         return checked(index, bound, code)
 
 
-@dataclass(frozen=True, slots=True)
-class Local:
+class Local(Struct, frozen=True):
     """A variable of the kernel."""
 
     array: Array
@@ -216,8 +215,7 @@ class KernelBuilder:
         return kernel
 
 
-@dataclass(frozen=True, slots=True)
-class Allocation:
+class Allocation(Struct, frozen=True):
     """Marks the point in a block from which a buffer exists."""
 
     buffer: Buffer

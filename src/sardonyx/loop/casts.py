@@ -12,8 +12,9 @@ Layouts and limits: the ONNX Cast operator; OCP 8-bit floating point and microsc
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from msgspec import Struct
 
 from sardonyx.base import dtypes
 from sardonyx.base.dtypes import DType, f8e8m0, f32, f64, i32, u4, u8, u16, u32
@@ -27,8 +28,7 @@ F32_FRACTION, F32_BIAS = 23, 127
 F32_INFINITY, F32_NAN = 0x7F800000, 0x7FC00000
 
 
-@dataclass(frozen=True, slots=True)
-class Narrow:
+class Narrow(Struct, frozen=True):
     """The format of a float of 16 bits or fewer.
 
     storage        the unsigned integer of its width

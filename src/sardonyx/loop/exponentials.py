@@ -7,15 +7,15 @@ first.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sardonyx.base.dtypes import f32, f64
 from sardonyx.loop.floats import format_of, power_of_two
 from sardonyx.loop.values import Value, fma, horner, op, where
 
 
-@dataclass(frozen=True, slots=True)
-class Exponential:
+class Exponential(Struct, frozen=True):
     """Constants of exp: e^x is 0 below `low`, and e^x / 2 overflows at `high`.
 
     ln 2 = ln2_high + ln2_low, where n * ln2_high is exact for every n = x / ln 2. e^r = polynomial(r) for |r| <= ln 2 / 2.
@@ -118,8 +118,7 @@ def tanh(x: Value) -> Value:
     return op("copysign", fma(scale, q, scale - 1) / fma(scale, q, scale + 1), x)
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorFunction:
+class ErrorFunction(Struct, frozen=True):
     """Constants of erf: erf(x) = x + x low(x^2) for |x| < border, then 1 - 2^high(x) up to `one`, where it rounds to 1.
 
     2^r = exp2(r) for |r| <= 1/2.

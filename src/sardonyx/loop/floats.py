@@ -3,7 +3,7 @@ rounding errors."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from sardonyx.base.dtypes import DType, f32, f64, i32, i64
 from sardonyx.loop.values import Operand, Value, fma
@@ -12,8 +12,7 @@ INFINITY = float("inf")
 NAN = float("nan")
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
+class Format(Struct, frozen=True):
     """A binary float: `fraction` stored bits of mantissa, exponent field `bias` for 1.0; `integer` is the integer type of its
     width."""
 

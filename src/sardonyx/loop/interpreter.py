@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
+from msgspec import Struct, field
 
 from sardonyx.base.dtypes import DType
 from sardonyx.base.symbolic import Atom, Derived, Dim, Symbol, symbols, terms
@@ -52,16 +52,14 @@ class Conflict(RuntimeError):
     """Two iterations that may run concurrently access the same element, and at least one of them writes it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """The first Check or Element that failed: its code and details."""
 
     code: int
     details: tuple[int, ...]
 
 
-@dataclass(slots=True)
-class Shared:
+class Shared(Struct):
     """State that the threads of a run share: the first failure, and the expansions of expressions."""
 
     failure: Failure | None = None
@@ -103,8 +101,7 @@ def undefined(size: int, dtype: DType) -> Array:
     return np.full(size * dtype.itemsize, 0xFF if dtype.is_float else 0xA5, np.uint8).view(dtype.numpy)
 
 
-@dataclass(slots=True)
-class Iterations:
+class Iterations(Struct):
     """The accesses of a loop that is checked for conflicts: (array, offset) -> {read, write or combine: the iteration, or -1
     for several}."""
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sardonyx.base.dtypes import f32, f64
 from sardonyx.loop.exponentials import ERF, EXP
@@ -124,8 +125,7 @@ def atanh(x: Value) -> Value:
 # ---- pow ----------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Power:
+class Power(Struct, frozen=True):
     """Constants of pow: atanh(s) = s (1 + z (1/3 + z P(z))) with z = s^2, and 2^r = exp2(r) for |r| <= 1/2.
 
     scale, third: 2 / ln 2 and 1/3 as sums of two floats. limit: beyond 2^limit and below 2^-limit everything over- or

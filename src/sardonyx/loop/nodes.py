@@ -33,10 +33,10 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from msgspec import Struct
 
 from sardonyx.base.dtypes import DType, boolean, i64
 from sardonyx.base.symbolic import Atom, Dim, Int, Symbol, evaluate, identity_of, substitute, symbols, the, value
@@ -70,8 +70,7 @@ FUNCTIONS = frozenset(
 REDUCTIONS = frozenset(("add", "mul", "min", "max", "and", "or", "xor"))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Buffer:
+class Buffer(Struct, frozen=True, eq=False):
     """Memory of one dtype. Two buffers are the same only if they are one object.
 
     space: argument (a pointer that the caller passes), scratch (the thread's own, from Alloc), or local (registers or stack,
@@ -381,8 +380,7 @@ def dim_elements(dim: Dim) -> Sequence[Expr]:
 # ---- statements -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Store:
+class Store(Struct, frozen=True):
     buffer: Buffer
     offset: Dim
     value: Expr
@@ -390,8 +388,7 @@ class Store:
     guard: Expr | None = None  # nothing is stored where it is false
 
 
-@dataclass(frozen=True, slots=True)
-class For:
+class For(Struct, frozen=True):
     """for variable in range(lo, hi): body. The bounds of an unrolled For are constant."""
 
     variable: Symbol
@@ -401,28 +398,24 @@ class For:
     body: Stmt
 
 
-@dataclass(frozen=True, slots=True)
-class While:
+class While(Struct, frozen=True):
     """while condition: body. The condition is evaluated before each iteration; it loads what the body stores."""
 
     condition: Expr
     body: Stmt
 
 
-@dataclass(frozen=True, slots=True)
-class If:
+class If(Struct, frozen=True):
     condition: Expr
     then: Stmt
     otherwise: Stmt | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Seq:
+class Seq(Struct, frozen=True):
     body: tuple[Stmt, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Alloc:
+class Alloc(Struct, frozen=True):
     """Allocate `size` elements, 64-byte aligned and with undefined contents, for the duration of `body`."""
 
     buffer: Buffer
@@ -430,8 +423,7 @@ class Alloc:
     body: Stmt
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Struct, frozen=True):
     """Record an error where the condition is false: call, code and up to three details. Only the first error counts;
     execution continues."""
 
@@ -440,8 +432,7 @@ class Check:
     details: tuple[Expr, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """One loop over k in a Tile: its extent, and by how many elements a and b move per iteration."""
 
     extent: Dim
@@ -449,8 +440,7 @@ class Step:
     b: Dim
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
+class Tile(Struct, frozen=True):
     """The contraction kernel: sums of rows x width elements are kept in registers, then stored.
 
         for i < rows, j < width:  c[c_offset + i c_row + j] = sum over k of a[a_offset + i a_row + k . a] * b[b_offset + k . b + j]
@@ -485,8 +475,7 @@ class Tile:
 Stmt: TypeAlias = Store | For | While | If | Seq | Alloc | Check | Tile
 
 
-@dataclass(frozen=True, slots=True)
-class Kernel:
+class Kernel(Struct, frozen=True):
     """A function of buffers and sizes.
 
     sources: the names of the ONNX nodes that it computes. lengths: for each buffer, the number of elements that the kernel
@@ -497,8 +486,19 @@ class Kernel:
     buffers: tuple[Buffer, ...]
     sizes: tuple[Symbol, ...]
     body: Stmt
-    sources: tuple[str, ...] = field(default=(), compare=False)
-    lengths: tuple[Dim | None, ...] = field(default=(), compare=False)
+    sources: tuple[str, ...] = ()
+    lengths: tuple[Dim | None, ...] = ()
+
+    @property
+    def code(self) -> tuple[str, tuple[Buffer, ...], tuple[Symbol, ...], Stmt]:
+        """What machine code is made of. Two kernels with equal code are equal, whatever nodes they came from."""
+        return self.name, self.buffers, self.sizes, self.body
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Kernel) and self.code == other.code
+
+    def __hash__(self) -> int:
+        return hash(self.code)
 
 
 def first(variable: Symbol) -> Symbol:

@@ -9,7 +9,8 @@ highest power first.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sardonyx.base.dtypes import DType, f32, f64, i32, i64, u32, u64
 from sardonyx.loop.exponentials import odd_polynomial
@@ -24,8 +25,7 @@ TWO_OVER_PI = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Trigonometry:
+class Trigonometry(Struct, frozen=True):
     """Constants: `word` and `integer` are the unsigned and signed integers of the float's width; half_pi is pi / 2 as a sum
     of two floats.
 

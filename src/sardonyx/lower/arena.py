@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
+from msgspec import Struct, field
 
 from sardonyx.base.cache_line import LINE
 from sardonyx.base.symbolic import (
@@ -124,8 +124,7 @@ def stacked(lives: Mapping[Tensor, Span], sizes: Mapping[Tensor, int]) -> list[T
     return [order[i] for i in np.argsort(start, kind="stable")]
 
 
-@dataclass
-class Typical:
+class Typical(Struct):
     """Evaluates formulas at typical sizes, to compare them; a formula that divides by 0 there counts as 0."""
 
     known: dict[Symbol, int] = field(default_factory=dict)

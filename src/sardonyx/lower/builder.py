@@ -8,9 +8,10 @@ element's offset in it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from sardonyx.base.symbolic import Dim, Symbol, substitute, symbols
 from sardonyx.expr.pieces import settle
@@ -25,8 +26,7 @@ Forward: TypeAlias = dict[tuple[Tensor, tuple[Dim, ...]], Expr]
 EMPTY: Iteration = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Scratch:
+class Scratch(Struct, frozen=True):
     """Scratch memory of a ROW for a block of rows. strides: of the tensor's axes; row: the distance between rows; size: of
     the whole block."""
 
@@ -36,8 +36,7 @@ class Scratch:
     size: Dim
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(Struct, frozen=True):
     """How a nest counts rows: the loops around them, the loop over rows, its iterations, and the loops merged into it, each
     set to 0.
 
@@ -52,8 +51,7 @@ class Rows:
     group_loop: Symbol | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Blocks:
+class Blocks(Struct, frozen=True):
     """The partition of rows into blocks (see rows.partition), and the block that `loops` select.
 
     heights   the numbers of rows that a block may have

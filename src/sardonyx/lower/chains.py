@@ -3,9 +3,10 @@ row by row."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from sardonyx.base.symbolic import Dim, Symbol, coefficient, single, substitute, symbols
 from sardonyx.expr.tensor import Read, Tensor
@@ -13,8 +14,7 @@ from sardonyx.lower.epilogue import Follower, Readers, epilogue, lone_reader
 from sardonyx.lower.values import Value, extent, reads_of
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Struct, frozen=True):
     """A value of a chain, with its loop over images, if there is one, and its loop over rows."""
 
     value: Value
@@ -36,8 +36,7 @@ class Link:
         return Link(v, over, down)
 
 
-@dataclass(frozen=True, slots=True)
-class Windows:
+class Windows(Struct, frozen=True):
     """The windows that a value slides over a feature map. On axis `axis` it reads row step * h + first + (0 ... reach - 1),
     where h is its loop over rows of output; `image` is the axis of images."""
 
@@ -60,8 +59,7 @@ class Windows:
         return self.step * (outputs - 1) + self.reach
 
 
-@dataclass(frozen=True, slots=True)
-class Edge:
+class Edge(Struct, frozen=True):
     """A part of the feature map's border: `height` rows from row `start` on. row: the loop over them, if there is one."""
 
     value: Value
@@ -70,8 +68,7 @@ class Edge:
     height: int
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(Struct, frozen=True):
     """A chain that can be computed in strips.
 
     above        values up to the one that fills `height` rows of the feature map, from row `start` on
@@ -108,7 +105,7 @@ def find_chain(v: Value, values: Mapping[Tensor, Value], readers: Readers, kept:
     if found is None:
         return None
     row, start = found
-    windows = dataclasses.replace(windows, image=find_image(windows, made, where, row))
+    windows = replace(windows, image=find_image(windows, made, where, row))
     above, below = trace(made, loop_of(windows.image, where), row), follow(windows.link, readers, kept)
     if above is None or below is None:
         return None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct, field
 
 from sardonyx.base import budget
 from sardonyx.base.errors import Fail, Unsupported
@@ -20,8 +20,7 @@ from sardonyx.graph.records import call, describe, element_type, find_op, node_n
 from sardonyx.lower.control import CONTROL, import_control
 
 
-@dataclass
-class Imported:
+class Imported(Struct):
     """The inputs and outputs of a graph as tensors."""
 
     inputs: list[Tensor] = field(default_factory=list)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from sardonyx.base.budget import check
 from sardonyx.base.errors import running
@@ -36,8 +38,7 @@ from sardonyx.lower.verify import verify
 from sardonyx.lower.winograd import rewrite_convolutions
 
 
-@dataclass
-class Lowered:
+class Lowered(Struct):
     """A lowered program: its kernels by name, its segments, and the tensors that it exchanges with the outside.
 
     constants   read by the program: weights, and tensors that a preparing program computes once from weights
@@ -362,8 +363,7 @@ def state_buffer(state: Tensor, values: dict[Tensor, Value]) -> Tensor:
     return read.tensor
 
 
-@dataclass
-class KernelTable:
+class KernelTable(Struct):
     """The kernels of a program by name. `made` is called with each as soon as it is built, so that it compiles while others
     are built."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from sardonyx.base.cache_line import LINE
 from sardonyx.base.dtypes import DType, bf16, f16, f32, f64
@@ -12,8 +12,7 @@ SYMBOLIC_ROWS = 8
 """Rows of a tile where the number of rows is known only at run time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(Struct, frozen=True):
     """The target as numbers.
 
     lanes             f32 elements in a vector

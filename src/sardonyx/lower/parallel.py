@@ -4,7 +4,8 @@ iterations."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from sardonyx.base.symbolic import Dim, Symbol, product, value
 from sardonyx.loop.nodes import Alloc, For, If, Seq, Stmt, While

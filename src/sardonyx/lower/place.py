@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from sardonyx.base.budget import check
 from sardonyx.base.symbolic import (
@@ -61,8 +62,7 @@ MOST_FULLY_UNROLLED = 8
 """Iterations of a loop that may be fully unrolled: a loop whose index selects the case of a piecewise expression."""
 
 
-@dataclass(eq=False)
-class Nest:
+class Nest(Struct, eq=False):
     """The loops that compute one root value and its members; it becomes one kernel.
 
     band: the outer loops that root and members share, the loop over rows last. tile: the contraction that the root stores, if

@@ -3,7 +3,7 @@ tile."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from sardonyx.base.symbolic import (
     Dim,

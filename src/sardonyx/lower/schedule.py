@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from sardonyx.base.bounds import greatest
 from sardonyx.base.symbolic import Dim, maximum, minimum, product
@@ -15,8 +16,7 @@ SLACK = 256
 """Bytes after each buffer that the last whole vectors may read, and in scratch write."""
 
 
-@dataclass(eq=False)
-class Call:
+class Call(Struct, eq=False):
     """A call of one kernel: its arguments in the order of the kernel's buffers, and the values of the kernel's sizes.
 
     work: an estimate of its operations. single_threaded: one thread does all of it. barrier: threads meet before the call.
@@ -38,8 +38,7 @@ class Call:
         return frozenset(self.arguments) - self.writes
 
 
-@dataclass(eq=False)
-class Repeat:
+class Repeat(Struct, eq=False):
     """The steps of a repeated body. Each iteration begins with a barrier.
 
     flag: decides whether an iteration runs: for a loop bool[2], read at t % 2 before iteration t; for a branch a bool scalar.
@@ -67,8 +66,7 @@ class Repeat:
 Step = Call | Repeat
 
 
-@dataclass
-class Segment:
+class Segment(Struct):
     """Steps that run in one native call. Sizes that data decide are read back between segments."""
 
     steps: list[Step] = field(default_factory=list)

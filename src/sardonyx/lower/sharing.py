@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
-from dataclasses import replace as with_fields
 from typing import NamedTuple
+
+from msgspec import Struct, field
+from msgspec.structs import replace as with_fields
 
 from sardonyx.base.dtypes import DType
 from sardonyx.base.symbolic import Dim, Symbol, substitute, symbols, value
@@ -38,8 +39,7 @@ class Shared(NamedTuple):
     work: Dim
 
 
-@dataclass
-class Kernels:
+class Kernels(Struct):
     """The kernels built so far, by the signatures of their nests."""
 
     built: dict[Hashable, Shared] = field(default_factory=dict)

@@ -22,7 +22,8 @@ The expanding layers of mobile networks profit most: e is several times larger t
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sardonyx.base.symbolic import (
     Dim,
@@ -109,8 +110,7 @@ def operations(u: Link, machine: Machine) -> int:
 # ---- the rewrite ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Local:
+class Local(Struct, frozen=True):
     """The tensor of one strip that stands for a whole tensor: `image` is the axis that it lacks, `axis` counts rows, `base`
     is its first row."""
 

@@ -9,8 +9,9 @@ few rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from sardonyx.base.dtypes import DType
 from sardonyx.base.symbolic import Dim, Symbol, ceil_divide, coefficient, minimum, product, substitute, value
@@ -27,8 +28,7 @@ Target: TypeAlias = tuple[Buffer, Dim, Dim]
 """Where the sums go: (buffer, offset, row stride), in elements."""
 
 
-@dataclass(frozen=True, slots=True)
-class Panel:
+class Panel(Struct, frozen=True):
     """One panel of a contraction's columns: iteration `loop` of the loop over panels, `width` columns wide; `lane` counts the
     columns in it."""
 

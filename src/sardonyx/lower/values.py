@@ -4,7 +4,8 @@ about it."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sardonyx.base.dtypes import f32, f64
 from sardonyx.base.symbolic import (
@@ -116,8 +117,7 @@ class Panels(Tensor):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Operands:
+class Operands(Struct, frozen=True):
     """A contraction: the reads of its operands a and b, and its loops by role.
 
     batch: loops that move both operands; rows: loops that move a only, or neither; columns: the one loop that moves b only;

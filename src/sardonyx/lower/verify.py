@@ -12,7 +12,8 @@ In the order in which the steps run:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sardonyx.base.symbolic import Dim, Symbol, single, symbols
 from sardonyx.expr.dependence import closure
@@ -37,8 +38,7 @@ def verify(
         state.need_sizes("the memory of a segment", [*segment.offsets.values(), *segment.sizes.values(), segment.arena])
 
 
-@dataclass(slots=True)
-class _There:
+class _There(Struct):
     """The tensors written and the symbols known at the present point of the program."""
 
     written: set[Tensor]

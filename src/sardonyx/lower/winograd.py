@@ -31,10 +31,10 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from sardonyx.base.dtypes import DType, f32, f64
 from sardonyx.base.symbolic import Dim, Symbol, ceil_divide, is_below, minimum, product, substitute, symbols, value
@@ -58,8 +58,7 @@ PYRAMID = 128 * 64
 """Assumed pixels along a side times channels where sizes are unknown: networks halve feature maps where they double channels."""
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(Struct, frozen=True):
     """The algorithm F(m x m, 3 x 3). seconds: estimated time to transform one tile of one channel; exact: the error is not
     larger than the direct sum's."""
 
@@ -80,8 +79,7 @@ VARIANTS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(Struct, frozen=True):
     """One spatial axis: its position among a's axes, the loop over outputs, the loop over taps, and the index at which the
     first window begins."""
 
@@ -91,8 +89,7 @@ class Window:
     start: int
 
 
-@dataclass(frozen=True, slots=True)
-class Convolution:
+class Convolution(Struct, frozen=True):
     """A sum of products with a sliding 3 x 3 window. rows: its loops over rows outside the window; k: its reduced loops
     outside the window."""
 
@@ -279,8 +276,7 @@ def dot(row: Matrix, xs: Sequence[Expr], fma: bool) -> Expr:
 # ---- the rewrite ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Strips:
+class Strips(Struct, frozen=True):
     """A partition of all images' rows of tiles into strips of `each`: row = step * each + s. rows: of tiles in one image;
     images: the loop over images, if there is one; count: of all rows of tiles."""
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from msgspec import Struct
 
 from sardonyx.base.dtypes import DType, boolean, f32, of_code
 from sardonyx.base.errors import Fail
@@ -44,8 +44,7 @@ class Masking(Protocol):
     def apply(self, score: Expr, at_head: tuple[Dim, Dim, Dim, Dim]) -> Expr: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Mask:
+class Mask(Struct, frozen=True):
     """Mask of the standard's Attention: keys hidden by their position (`allowed`), by a mask tensor (`given`), or by both.
 
     allowed(batch, query, key) -> bool, or None if every position is allowed.

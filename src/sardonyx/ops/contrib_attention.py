@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from sardonyx.base.dtypes import i32, i64
 from sardonyx.base.errors import Fail, Unsupported
@@ -46,8 +46,7 @@ FILTER = -10000.0
 """Default of mask_filter_value: the number added to the score of a key that a mask hides."""
 
 
-@dataclass(frozen=True, slots=True)
-class AddedMask:
+class AddedMask(Struct, frozen=True):
     """Mask of com.microsoft's Attention and MultiHeadAttention, which adds to the scores.
 
     padding: i32[b], the number of keys of each sequence; or i32[b, t] or i32[b, s, t], positive where a key may be seen. `filter`
@@ -324,8 +323,7 @@ def queries_keys_values(
     return q, k, v
 
 
-@dataclass(frozen=True, slots=True)
-class Cache:
+class Cache(Struct, frozen=True):
     """Lengths of the sequences in a cache of keys.
 
     lengths: i32[b], each sequence's length minus 1, this step's keys included; new: how many keys this step adds to each sequence;

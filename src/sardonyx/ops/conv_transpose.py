@@ -11,9 +11,9 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 
 from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Dim, ceil_divide, maximum
@@ -33,8 +33,7 @@ MOST_PHASES = 64
 """Largest number of phases; each of them is a convolution of its own. Above it, `gathered` is used instead."""
 
 
-@dataclass(frozen=True, slots=True)
-class Phase:
+class Phase(Struct, frozen=True):
     """One residue of the outputs along an axis: its taps are first + t step for t < count; for q = 0 the first tap reads input
     `base`.
     """
@@ -59,8 +58,7 @@ class Phase:
         return self.base - (self.count - 1) * self.move
 
 
-@dataclass(frozen=True)
-class TransposedAxis:
+class TransposedAxis(Struct, frozen=True):
     """One spatial axis: `extent` inputs become `out` outputs, after `before` outputs of the full result are cut off at the start."""
 
     extent: Dim

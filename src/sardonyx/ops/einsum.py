@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sardonyx.base.dtypes import DType
 from sardonyx.base.errors import Fail
@@ -24,8 +25,7 @@ ELLIPSIS = "..."
 """Einsum's notation for axes without a letter."""
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(Struct, frozen=True):
     """An operand and the labels of its axes. Axes that an ellipsis stands for are labelled "0", "1", ..., counted from the last."""
 
     tensor: Tensor

@@ -6,7 +6,8 @@ A heap holds positions of elements in an array. Its root is the position that co
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sardonyx.base.dtypes import boolean, i64
 from sardonyx.base.symbolic import Dim
@@ -18,8 +19,7 @@ Before = Callable[[Value, Value], Value]
 """Function that emits code for: does item p come before item q? No two items may be equal."""
 
 
-@dataclass(frozen=True, slots=True)
-class Heap:
+class Heap(Struct, frozen=True):
     """Binary heap of i64 items inside an array. Its methods emit the loops that maintain it.
 
     size: the number of items at first, i64; most: an upper bound of it, known when the kernel is built.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from sardonyx.ops.record import Op, Rule
 from sardonyx.ops.reference import tensors

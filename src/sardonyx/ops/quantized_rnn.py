@@ -7,10 +7,10 @@ in the model, with a scale and a zero point for each direction, or for each colu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from sardonyx.base.dtypes import f32, i8, i32, u8
 from sardonyx.base.symbolic import Dim
@@ -37,8 +37,7 @@ from sardonyx.ops.rnn import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Weights:
+class Weights(Struct, frozen=True):
     """Quantised weights of all directions. q: T[d, k, n], scale: f32[d] or f32[d, n], zero_point: T[d] or T[d, n]"""
 
     q: Tensor

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeAlias
 
 import numpy as np
+from msgspec import Struct, field
 
 from sardonyx.base.dtypes import DType
 from sardonyx.base.errors import Fail, Unsupported
@@ -31,8 +31,7 @@ class Rule(Enum):
     UNWRITTEN = "to come"
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(Struct, frozen=True):
     """A test case: input arrays (None where an optional input is absent), attributes, and the number of outputs that the node asks
     for.
     """
@@ -43,8 +42,7 @@ class Case:
     outputs: int = 1  # how many are asked for
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Op:
+class Op(Struct, frozen=True, eq=False):
     """Description of one operator of one domain from opset version `since` on. Older versions have records of their own.
 
     Exactly one of the following fields says how the operator is computed. Its function gets the node's inputs as Tensors (None

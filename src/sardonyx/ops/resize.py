@@ -9,11 +9,12 @@ Coordinates are computed in f32, as the scales are, but in f64 where the data ar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TypeAlias
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from sardonyx.base.dtypes import DType, f32, i64
 from sardonyx.base.errors import Fail
@@ -29,8 +30,7 @@ from sardonyx.ops.record import Case, Op
 from sardonyx.ops.reference import images
 
 
-@dataclass(frozen=True, slots=True)
-class ResizedAxis:
+class ResizedAxis(Struct, frozen=True):
     """How one axis is resized from n to m elements.
 
     factor: the scale in f32, as given, or m / n if sizes are given (by_size). exact: the scale, if it is known now.
@@ -201,8 +201,7 @@ def polynomial(t: Expr, coefficients: Sequence[float]) -> Expr:
     return out
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(Struct, frozen=True):
     """An interpolation kernel that is zero outside (-reach, reach). With antialias it is stretched by 1 / scale where scale < 1.
 
     exclude_outside: neighbours outside the axis get weight 0, and the other weights are rescaled to sum 1.

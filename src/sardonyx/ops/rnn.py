@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from sardonyx.base.dtypes import DType
 from sardonyx.base.errors import Fail
@@ -74,8 +74,7 @@ def clipped(fn: Callable[..., Expr], numbers: Sequence[float], clip: float | Non
     return lambda x: fn(scalar.minimum(scalar.maximum(x, -clip), clip), *numbers)
 
 
-@dataclass(frozen=True, slots=True)
-class Direction:
+class Direction(Struct, frozen=True):
     """One direction of a recurrent operator.
 
     number: its index among the directions in the weights (None if there is one only). backward: whether time runs backwards.
@@ -131,8 +130,7 @@ Recurrent = Callable[[Tensor, Dim, Dim], Tensor]
 """Function (h: T[1, batch, hidden], first, n) -> T[1, batch, n]: the product of h with columns first to first + n - 1 of R^T."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(Struct, frozen=True):
     """What RNN, GRU and LSTM share for one direction: sizes, the inputs' products with W, the state's with R, and sequence lengths."""
 
     dtype: DType

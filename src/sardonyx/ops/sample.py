@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 
 from sardonyx.base.dtypes import DType, i64
 from sardonyx.base.errors import Fail
@@ -26,8 +26,7 @@ from sardonyx.ops.record import Case, Op, Rule
 from sardonyx.ops.resize import cubic, triangle
 
 
-@dataclass(frozen=True, slots=True)
-class Tap:
+class Tap(Struct, frozen=True):
     """One neighbour of a sampled point along an axis.
 
     place: its index, inside the axis. weight: its interpolation weight (None for 1). inside: whether it counts (None for always).
@@ -119,8 +118,7 @@ def grid_sample(x: Tensor, grid: Tensor, align_corners: int = 0, mode: str = "li
     return compute(x.dtype, [*x.shape[:2], *grid.shape[1:-1]], body)
 
 
-@dataclass(frozen=True, slots=True)
-class Border:
+class Border(Struct, frozen=True):
     """How points map to coordinates of one axis of n elements, and what stands for elements outside it (mode: zeros, border,
     reflection).
     """

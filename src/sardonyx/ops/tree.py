@@ -5,11 +5,12 @@ tree_walk.py evaluates.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
+from msgspec.structs import replace
 
 from sardonyx.base.dtypes import DType, boolean, f32, f64, i64
 from sardonyx.base.errors import Fail
@@ -36,8 +37,7 @@ TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 # ---- tables from attributes ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
+class Names(Struct, frozen=True):
     """Index of nodes by (tree id, node id). keys: one number per node, sorted; order: the node that each key belongs to"""
 
     trees: Array

@@ -16,11 +16,12 @@ import functools
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
+from msgspec.structs import replace
 
 from sardonyx.base.dtypes import DType, boolean, f32, from_numpy, i32, i64, u32, u64
 from sardonyx.base.errors import Fail
@@ -60,8 +61,7 @@ def distinct(values: Array) -> Array:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Forest:
+class Forest(Struct, frozen=True):
     """All trees of an ensemble. Arrays over inner nodes: feature, number, mode, nan_is_true (NaN takes the true branch), yes and no
     (the children).
 
@@ -217,8 +217,7 @@ def walk_kernel(features: DType, numbers: DType, fn: str, comparison: str | None
     return b.build()
 
 
-@dataclass(frozen=True, slots=True)
-class Votes:
+class Votes(Struct, frozen=True):
     """The votes of all leaves, and the outputs that collect them. Its methods emit the loops. voted: None if votes are dense"""
 
     builder: KernelBuilder

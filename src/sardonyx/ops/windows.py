@@ -5,9 +5,9 @@ data.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 
 from sardonyx.base.dtypes import DType
 from sardonyx.base.errors import Fail
@@ -23,8 +23,7 @@ LONG = 64
 """A window that spans more inputs than this counts as wider than data of unknown size."""
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(Struct, frozen=True):
     """A sliding window along one spatial axis: output o covers the inputs o stride + r dilation - lo, for r in [0, size)."""
 
     extent: Dim  # of the input

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from sardonyx.base.cache_line import LINE
 from sardonyx.base.errors import Fail, running
@@ -69,8 +71,7 @@ def require_words(spec: ProgramSpec) -> None:
             raise Fail(f"a size of {number} does not fit in 64 bits")
 
 
-@dataclass
-class Between:
+class Between(Struct):
     """A plan that runs between the kernels of a run: at the start of each iteration of a loop, or after its last one. It
     computes what depends on the number of the iteration or on the number of iterations, and checks the conditions on such
     sizes.
@@ -85,8 +86,7 @@ class Between:
     tests: list[Expected] = field(default_factory=list)
 
 
-@dataclass
-class Assembly:
+class Assembly(Struct):
     """What code generation and the runtime need: the spec, the plans, the slot of each symbol, and the slots of estimates."""
 
     spec: ProgramSpec
@@ -107,8 +107,7 @@ def assemble(program: Lowered, requirements: Sequence[Requirement], timed: bool 
     return assembler.run(requirements)
 
 
-@dataclass
-class Assembler:
+class Assembler(Struct):
     """The state of `assemble`: which slots hold what, and the plans so far."""
 
     program: Lowered

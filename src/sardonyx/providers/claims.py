@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from sardonyx.base import debug
 from sardonyx.base.errors import Unsupported
@@ -18,8 +18,7 @@ from sardonyx.lower.importer import Imported, graph_input, import_node, weight
 from sardonyx.providers.host_nodes import give_shape
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """The nodes of a graph that can be compiled.
 
     made: the tensors of the graph's values. whole: are `nodes` all nodes of the graph? late: further nodes that can perhaps

@@ -7,9 +7,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 
 import numpy as np
+from msgspec import Struct, field
 
 from sardonyx.base import debug
 from sardonyx.base.background import Background
@@ -114,8 +114,7 @@ def machine_for(target: features.Target, options: CompileOptions) -> Machine:
     )
 
 
-@dataclass
-class Compiler:
+class Compiler(Struct):
     """Compiles kernels as lowering produces them, then the programs that call them."""
 
     objects: Objects
@@ -164,8 +163,7 @@ class Compiler:
         return Draft(lowered, assembly.spec, [*objects, own])
 
 
-@dataclass
-class Draft:
+class Draft(Struct):
     """A program whose objects are still being compiled."""
 
     lowered: Lowered

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from sardonyx import host
 from sardonyx.base.context import QUIET, RunContext
@@ -21,8 +21,7 @@ ERRORS = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, 
 """Exceptions that host functions raise for unsuitable values."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """One node: its operator, its attributes including defaults, and the slots that it reads and writes."""
 
     domain: str
@@ -34,8 +33,7 @@ class Call:
     outputs: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Struct, frozen=True):
     """A graph of host operators as data. Inputs are in slots 1, 2, ...; constants: {slot: value}; outputs: slots."""
 
     inputs: int

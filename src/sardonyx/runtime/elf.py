@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sardonyx.runtime.image import ImageError
 
@@ -23,8 +24,7 @@ _SYMBOL = struct.Struct("<IBBHQQ")
 _RELOCATION = struct.Struct("<QQq")
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(Struct, frozen=True):
     """A section's header, and its content if the file holds it."""
 
     name: str
@@ -51,8 +51,7 @@ class Section:
         return bool(self.flags & (WRITE | TLS)) or self.kind == _NOBITS
 
 
-@dataclass(frozen=True, slots=True)
-class Symbol:
+class Symbol(Struct, frozen=True):
     """A symbol: `value` is its offset in the section with index `section`."""
 
     name: str
@@ -61,8 +60,7 @@ class Symbol:
     value: int
 
 
-@dataclass(frozen=True, slots=True)
-class Relocation:
+class Relocation(Struct, frozen=True):
     """Store the address of a symbol plus the addend into `section` at `offset`, in the way that `kind` says."""
 
     section: int
@@ -72,8 +70,7 @@ class Relocation:
     addend: int
 
 
-@dataclass(frozen=True, slots=True)
-class ElfObject:
+class ElfObject(Struct, frozen=True):
     """A relocatable object whose indices have been checked."""
 
     arch: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _MAGIC = b"SDXIMAGE"
 _HEADER = struct.Struct("<8s16sQQI")  # magic, architecture, bytes of text, bytes in all, symbols
@@ -14,8 +15,7 @@ class ImageError(Exception):
     """Machine code that can't be linked, read back or placed; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(Struct, frozen=True):
     """Linked machine code, which runs at any address that is aligned to a page.
 
     code: text, padded to `text_size` bytes, then read-only data. symbols: the offset of each global symbol. arch: the first

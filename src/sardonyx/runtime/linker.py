@@ -9,7 +9,8 @@ relocate    pc-relative relocations only, so that the image runs at any address
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from sardonyx.runtime import elf
 from sardonyx.runtime.elf import ElfObject, Relocation, Section, Symbol, parse
@@ -18,8 +19,7 @@ from sardonyx.runtime.image import Image, ImageError
 PAGE = {"x86_64": 4096, "aarch64": 65536}  # the largest page size in common use; text and data share no page
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True):
     """How the value of a relocation is computed and stored.
 
     origin: what is subtracted from the target's address: "place", the relocated word's own address; "page", its 4 KiB page

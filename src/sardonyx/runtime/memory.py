@@ -6,10 +6,10 @@ import mmap
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from msgspec import Struct
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -55,8 +55,7 @@ def _align(memory: Bytes, size: int, alignment: int) -> Bytes:
     return memory[start : start + size]
 
 
-@dataclass(slots=True, eq=False)
-class Arena:
+class Arena(Struct, eq=False):
     """Working memory of one run. needed: the bytes that its borrower asked for. used: the time when at least half of it was last
     needed.
     """

@@ -25,11 +25,11 @@ has found an error, no further kernel is called.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from sardonyx.runtime import abi
 from sardonyx.runtime.memory import allocate
@@ -37,8 +37,7 @@ from sardonyx.runtime.memory import allocate
 Row: TypeAlias = tuple[int, int, int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class CallStep:
+class CallStep(Struct, frozen=True):
     """Calls a kernel whose arguments start at a slot. barrier: all earlier calls must be finished first. ticks: the slot that
     adds up its cycles, or 0.
 
@@ -52,8 +51,7 @@ class CallStep:
     chunks: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class LoopStep:
+class LoopStep(Struct, frozen=True):
     """Repeats steps as often as slot `trip` says; iteration t runs only if the bool at t % 2 is True, of the two bools whose
     address is in slot `condition` (None: no condition).
 
@@ -66,8 +64,7 @@ class LoopStep:
     steps: tuple[RunStep, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PlanStep:
+class PlanStep(Struct, frozen=True):
     """Calls a plan (codegen.plans), which writes slots that later steps read, after every earlier call is finished."""
 
     plan: str

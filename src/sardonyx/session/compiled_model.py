@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from sardonyx.base.context import QUIET, RunContext
 from sardonyx.providers.base import Executable, copied_into
 from sardonyx.runtime.arrays import Array
 
 
-@dataclass(frozen=True, slots=True)
-class ModelStep:
+class ModelStep(Struct, frozen=True):
     """An executable, with the names of the values that it reads and writes, in its order."""
 
     provider: str
@@ -23,8 +22,7 @@ class ModelStep:
     outputs: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CompiledModel:
+class CompiledModel(Struct, frozen=True):
     """The steps of a model, in the order in which they run.
 
     inputs: names of the values that are fed. outputs: names of the model's outputs. constants: values of initializers that

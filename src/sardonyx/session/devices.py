@@ -5,8 +5,9 @@ but not used.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
+
+from msgspec import Struct, field
 
 from sardonyx.providers import registry
 from sardonyx.session.device_enums import (
@@ -182,8 +183,7 @@ class OrtArenaCfg:
             setattr(self, name, int(figure))
 
 
-@dataclass(frozen=True)
-class OrtHardwareDevice:
+class OrtHardwareDevice(Struct, frozen=True):
     """A hardware device, such as a CPU."""
 
     type: OrtHardwareDeviceType
@@ -201,8 +201,7 @@ class OrtSyncStream:
         return 0
 
 
-@dataclass(frozen=True)
-class OrtEpDevice:
+class OrtEpDevice(Struct, frozen=True):
     """A provider together with a hardware device that it runs on."""
 
     ep_name: str
@@ -222,8 +221,7 @@ class OrtEpDevice:
         raise errors.NotImplemented(f"{self.ep_name} has no streams: its work is done when a run returns.")
 
 
-@dataclass(frozen=True, slots=True)
-class OrtExternalInitializerInfo:
+class OrtExternalInitializerInfo(Struct, frozen=True):
     """Where the data of an initializer lie: a file, by its path relative to the model, an offset and a length."""
 
     filepath: str

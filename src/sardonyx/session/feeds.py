@@ -7,10 +7,10 @@ In the common case, numpy arrays that need no conversion, this costs a few compa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from sardonyx.base import dtypes
 from sardonyx.base.errors import Fail, InvalidArgument
@@ -20,8 +20,7 @@ from sardonyx.session.values import OrtValue
 _DTYPES = {f"tensor({d.onnx_name})": d for d in dtypes.ALL}
 
 
-@dataclass(frozen=True, slots=True)
-class InputSpec:
+class InputSpec(Struct, frozen=True):
     """What an input must be.
 
     type: as users see it, such as tensor(float). dtype: of arrays that need no conversion; None if all values need one.

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
+from msgspec import Struct
 
 from sardonyx.base.context import QUIET, RunContext
 from sardonyx.base.symbolic import Symbol
@@ -30,8 +30,7 @@ MOST_REMEMBERED = 256
 """Combinations of input shapes whose variant is found in a table; the table is emptied when it is full."""
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(Struct, frozen=True):
     """A sub-graph compiled for one set of answers.
 
     kinds: dtype and rank of each input. symbols: the symbols of the inputs' sizes that `answers` uses; None for sizes that
@@ -44,10 +43,20 @@ class Variant:
     program: CompiledModel
     outputs: Sequence[str]
     assignment: list[OrtEpAssignedSubgraph]
-    plan: ExecutionPlan = field(init=False)
+    plan: ExecutionPlan
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "plan", self.program.plan(self.outputs))
+    @classmethod
+    def of(
+        cls,
+        kinds: tuple[Kind, ...],
+        answers: Answers,
+        symbols: Sequence[Sequence[Symbol | None]],
+        program: CompiledModel,
+        outputs: Sequence[str],
+        assignment: list[OrtEpAssignedSubgraph],
+    ) -> Variant:
+        """Make a variant, and the plan that runs its program."""
+        return cls(kinds, answers, symbols, program, outputs, assignment, program.plan(outputs))
 
     def fits(self, kinds: tuple[Kind, ...], inputs: Sequence[Any], names: Sequence[str]) -> bool:
         """Was the variant compiled for inputs like these? names: of the inputs."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from sardonyx.runtime.records import fields, listed, text
 
 NO_VERSION = (1 << 63) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class NodeArg:
+class NodeArg(Struct, frozen=True):
     """An input or output. shape: an int for each fixed size, a name for a symbolic size, None for an unknown one."""
 
     name: str
@@ -20,8 +20,7 @@ class NodeArg:
     shape: list[int | str | None]
 
 
-@dataclass(frozen=True, slots=True)
-class ModelMetadata:
+class ModelMetadata(Struct, frozen=True):
     """The metadata in the model's file."""
 
     custom_metadata_map: dict[str, str] = field(default_factory=dict)
@@ -33,8 +32,7 @@ class ModelMetadata:
     version: int = NO_VERSION
 
 
-@dataclass(frozen=True, slots=True)
-class OrtEpAssignedNode:
+class OrtEpAssignedNode(Struct, frozen=True):
     """A node as it was assigned to a provider."""
 
     name: str
@@ -42,8 +40,7 @@ class OrtEpAssignedNode:
     op_type: str
 
 
-@dataclass(frozen=True, slots=True)
-class OrtEpAssignedSubgraph:
+class OrtEpAssignedSubgraph(Struct, frozen=True):
     """The nodes that one provider runs as one sub-graph."""
 
     ep_name: str

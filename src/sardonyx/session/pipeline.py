@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from sardonyx.base import budget, debug, errors
 from sardonyx.base.background import Background
@@ -178,8 +179,7 @@ Done = tuple[ModelStep, OrtEpAssignedSubgraph]  # a compiled part, and its provi
 Claims = list[list[ir.Node]]  # groups of nodes
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """Which provider compiles claimed nodes (its index in the list), and whether when they first run (see session.late)."""
 
     place: int

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from sardonyx.base import debug
 from sardonyx.base.context import Trace

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from sardonyx.base.options import CompileOptions
 from sardonyx.base.replacements import NOTHING, Replacements
@@ -14,8 +16,7 @@ from sardonyx.session.feeds import Feeds
 from sardonyx.session.metadata import ModelMetadata, NodeArg, OrtEpAssignedSubgraph
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """What to build a session from.
 
     providers: in the user's order, with their options. asked: the providers that the user named; the others were added.
@@ -38,8 +39,7 @@ class Request:
     given: Replacements = NOTHING
 
 
-@dataclass(frozen=True, slots=True)
-class SessionParts:
+class SessionParts(Struct, frozen=True):
     """The parts of a session. files: {location: identity} of the external files that were read."""
 
     program: CompiledModel

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from msgspec import Struct
 
 from sardonyx.base import dtypes
 from sardonyx.runtime.arrays import Array
@@ -14,8 +14,7 @@ from sardonyx.session.device_enums import OrtSparseFormat
 from sardonyx.session.devices import OrtDevice, require_cpu
 
 
-@dataclass(frozen=True)
-class SparseCooView:
+class SparseCooView(Struct, frozen=True):
     """Positions as coordinates."""
 
     _indices: Array
@@ -25,8 +24,7 @@ class SparseCooView:
         return self._indices
 
 
-@dataclass(frozen=True)
-class SparseCsrView:
+class SparseCsrView(Struct, frozen=True):
     """Positions by rows (CSR)."""
 
     _inner: Array
@@ -41,8 +39,7 @@ class SparseCsrView:
         return self._outer
 
 
-@dataclass(frozen=True)
-class SparseBlockSparseView:
+class SparseBlockSparseView(Struct, frozen=True):
     """Positions of blocks."""
 
     _indices: Array

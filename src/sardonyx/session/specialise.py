@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from msgspec import Struct
 
 from sardonyx.base.context import RunContext
 from sardonyx.base.symbolic import Symbol, single
@@ -40,7 +40,7 @@ def specialise(piece: ir.Graph, inputs: Sequence[Any], compile_model: Compile) -
     fed = {str(v.name): x for v, x in zip(graph.inputs, inputs, strict=True) if isinstance(x, np.ndarray)}
     with answering(sizes_of(names, inputs), fed) as answers:
         program, assignment = compile_model(model)
-    return Variant(tuple(map(kind_of, inputs)), answers, names, program, [str(v.name) for v in piece.outputs], assignment)
+    return Variant.of(tuple(map(kind_of, inputs)), answers, names, program, [str(v.name) for v in piece.outputs], assignment)
 
 
 def set_kind(value: ir.Value, x: Any) -> None:
@@ -61,8 +61,7 @@ def symbols_of(value: ir.Value) -> list[Symbol | None]:
 # ---- bodies -----------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class CompiledBody:
+class CompiledBody(Struct, frozen=True):
     """A compiled body. captured: outer values that the body uses. taken: the indices of its inputs and captured values that the
     program reads; the others are constants.
     """

@@ -5,10 +5,10 @@ stored.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+from msgspec import Struct, field
 
 from sardonyx.base.errors import SardonyxError
 from sardonyx.providers.base import Executable
@@ -40,8 +40,7 @@ class RebuildStep(Protocol):
 # ---- writing ----------------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Writer:
+class Writer(Struct):
     """Encodes compiled models, and collects the images of code and the arrays that records refer to, in the order of reading.
 
     alone: refuse parts that would have to be rebuilt.
@@ -98,8 +97,7 @@ class Writer:
 # ---- reading ----------------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Reader:
+class Reader(Struct):
     """Decodes records. Raises ValueError or ImageError for anything that a Writer doesn't write."""
 
     images: Iterator[bytes]

@@ -7,10 +7,10 @@ block      constants, as in session.manifest
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from sardonyx.base import dtypes
 from sardonyx.base.symbolic import OPERATIONS, Defined, Derived, Dim, Int, Symbol, value
@@ -32,8 +32,7 @@ MOST = 64
 KEYS = {"kinds", "symbols", "answers", "outputs", "program", "assignment", "images", "pieces", "checksum"}
 
 
-@dataclass(frozen=True, slots=True)
-class Store:
+class Store(Struct, frozen=True):
     """The stored variants of one sub-graph; an entry's key consists of the session's key, the sub-graph's number and the
     variant's number.
     """
@@ -114,7 +113,7 @@ def decode(data: bytes, find: Callable[[Sequence[int], str], list[Any] | None], 
     outputs = listed(head["outputs"], text)
     if not program.values().issuperset(outputs):
         raise ValueError("outputs that the program hasn't")
-    return Variant(listed(head["kinds"], kind), answers, symbols, program, outputs, list(read_assignment(head["assignment"])))
+    return Variant.of(listed(head["kinds"], kind), answers, symbols, program, outputs, list(read_assignment(head["assignment"])))
 
 
 def kind_record(found: Kind) -> list[Any]:

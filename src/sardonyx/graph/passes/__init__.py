@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import onnx_ir as ir
+from msgspec import Struct
 
 from sardonyx.base import debug
 from sardonyx.base.options import BASIC, DISABLED, CompileOptions
@@ -22,8 +22,7 @@ from sardonyx.graph.passes.matmul_add_fusion import fuse_matmul_add
 from sardonyx.graph.verify import Knows, knows_nothing, verify
 
 
-@dataclass(frozen=True, slots=True)
-class Pass:
+class Pass(Struct, frozen=True):
     """A step of the pipeline.
 
     run: modifies the model in place and returns whether it changed anything. level: the least optimisation level at which it runs.

@@ -12,11 +12,11 @@ are read.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+from msgspec import Struct
 
 from sardonyx.graph import schemas
 from sardonyx.graph.passes.rewrite import add_constant, bypass, computed, float64, only_reader, rank_of, tensor_of, unused
@@ -27,8 +27,7 @@ Numbers = npt.NDArray[np.float64]
 Weigh = Callable[[Numbers, Numbers], Numbers]  # (weights, f) -> weights with f along their output channels
 
 
-@dataclass(frozen=True, slots=True)
-class Statistics:
+class Statistics(Struct, frozen=True):
     """The four constants of a BatchNormalization, and its epsilon."""
 
     scale: ir.TensorProtocol

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
+from msgspec import Struct
 
 from sardonyx.base.context import EXPIRED, QUIET, TERMINATED, RunContext
 from sardonyx.base.errors import Fail, InvalidArgument, SardonyxError, running
@@ -37,8 +37,7 @@ MakeBody: TypeAlias = Callable[[ir.Graph, Mapping[str, int]], Body]
 _NOTHING = 0  # the slot of absent inputs
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedNode:
+class PreparedNode(Struct, frozen=True):
     """A node with its kernel, and the slots that it reads and writes. done_with: slots that no later node reads; dtypes: those that
     its outputs must have
     """

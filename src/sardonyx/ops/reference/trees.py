@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from sardonyx.ops.reference.arrays import Array
 from sardonyx.ops.reference.ml import TRANSFORMS, class_labels, second_class
@@ -21,8 +21,7 @@ MODES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Trees:
+class Trees(Struct, frozen=True):
     """The nodes of all trees in one table. `modes`: names of comparisons, LEAF for leaves; `left`: the child taken if the
     comparison is true.
     """

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 
 from sardonyx.ops.reference.arrays import Array, wide
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(Struct, frozen=True):
     """How a window slides over the spatial axes: one entry per axis, except `pads`, which has all heads, then all tails."""
 
     kernel: tuple[int, ...]
