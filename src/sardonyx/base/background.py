@@ -1,7 +1,7 @@
-"""Work for one thread beside this one, the most urgent first.
+"""Run work on one background thread, most urgent first.
 
-LLVM and the reading of files go on without Python's lock, so a kernel is compiled while the next one is emitted. The thread is there
-from the first piece of work to the end of the `with` statement.
+LLVM and file reads release Python's lock, so a kernel can be compiled while the next one is emitted. The thread exists from
+the first submitted work to the end of the `with` statement.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Background:
-    """A queue and the thread that works on it. If the `with` statement fails, what is not begun is not done."""
+    """A priority queue and the thread that executes it. If the `with` statement fails, work that has not begun is cancelled."""
 
     def __init__(self, name: str) -> None:
         self._pool = ThreadPoolExecutor(1, name)
@@ -40,7 +40,7 @@ class Background:
             self._switching.__exit__(None, None, None)
 
     def submit(self, work: Callable[[], T], urgent: bool = False) -> Future[T]:
-        """The result that the work will have, or the exception that it will raise. Urgent work is done before any other."""
+        """Queue work; return the future of its result or exception. Urgent work is executed before other work."""
         result: Future[T] = Future()
         with self._lock:
             heapq.heappush(self._waiting, (not urgent, next(self._count), result, work))
@@ -52,7 +52,7 @@ class Background:
             _, _, result, work = heapq.heappop(self._waiting)
         try:
             done = work()
-        except BaseException as error:  # the one who asks for the result gets it
+        except BaseException as error:  # raised where the result is asked for
             result.set_exception(error)
         else:
             result.set_result(done)

@@ -1,8 +1,9 @@
-"""Bounds of symbolic integers: how large one can be while symbols in it move within ranges of their own.
+"""Bounds of symbolic integers: how large an expression can be while some of its symbols vary within given ranges.
 
     greatest(n - t + min(t, 3), t, 0, n - 1) = n + min(n - 1, 3)
 
-Each occurrence of a symbol is taken to move on its own, so a bound may lie above the largest value, never below it.
+Each occurrence of a symbol is assumed to vary independently. A bound may therefore exceed the largest value, but is never
+below it.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ Range = tuple[Dim, Dim]
 
 
 def greatest(e: Dim, s: Symbol, low: Dim, high: Dim) -> Dim:
-    """A number that e does not exceed while s, which is in it or in the definition of one of its sizes, lies in [low, high]."""
+    """Return an upper bound of e while s lies in [low, high]. s may also occur in the definitions of e's sizes."""
     return bounds(e, {s: (low, high)})[1]
 
 
 def bounds(e: Dim, ranges: Mapping[Symbol, Range]) -> Range:
-    """(least, greatest) of e while each symbol of `ranges` lies in its range."""
+    """Return (lower, upper) bounds of e while each symbol of `ranges` lies in its range."""
     if not moves(symbols(e), ranges):
         return e, e
     assert isinstance(e, Int)
@@ -50,11 +51,12 @@ def bounds(e: Dim, ranges: Mapping[Symbol, Range]) -> Range:
 
 
 def moves(found: frozenset[Symbol], ranges: Mapping[Symbol, Range]) -> bool:
+    """Tell whether any symbol, or its definition, depends on a symbol with a range."""
     return any(s in ranges or (isinstance(s, Defined) and moves(ground(s.definition), ranges)) for s in found)
 
 
 def atom_bounds(atom: Atom, ranges: Mapping[Symbol, Range]) -> Range:
-    """The same for an atom."""
+    """Return (lower, upper) bounds of an atom."""
     if not moves(atom.symbols, ranges):
         return value(atom), value(atom)
     if isinstance(atom, Defined):
@@ -66,6 +68,7 @@ def atom_bounds(atom: Atom, ranges: Mapping[Symbol, Range]) -> Range:
 
 
 def product(a: Range, b: Range) -> Range:
+    """Return the range of products of numbers in two ranges."""
     if is_nonnegative(a[0]) and is_nonnegative(b[0]):
         return a[0] * b[0], a[1] * b[1]
     corners = [x * y for x in a for y in b]
@@ -76,7 +79,7 @@ def product(a: Range, b: Range) -> Range:
 
 
 def quotient(a: Range, b: Range) -> Range:
-    """a // b for b > 0, rounded down: rising with a, and with b where a is negative."""
+    """Return the range of a // b for b > 0, rounded down: it grows with a, and for negative a also with b."""
     smallest = b[0] if b[0] == b[1] else maximum(b[0], 1)
     if b[0] == b[1] or is_nonnegative(a[0]):
         return divide(a[0], b[1]), last_block(a[1], smallest)
@@ -84,7 +87,7 @@ def quotient(a: Range, b: Range) -> Range:
 
 
 def last_block(e: Dim, by: Dim) -> Dim:
-    """e // by; where e + 1 is a multiple of `by`, the last of so many whole blocks."""
+    """Return e // by; if e + 1 is a multiple of `by`, simplified to (e + 1) / by - 1."""
     blocks = divide(e + 1, by)
     return blocks - 1 if blocks * by == e + 1 else divide(e, by)
 

@@ -1,10 +1,11 @@
-"""Budgets: loading a model ends, whatever numbers it claims.
+"""Budgets that end the loading of a model, whatever sizes the model claims.
 
     with cancelled_by(word): inside, `check()` raises ModelLoadCanceled once the word is not 0
-    with seconds(n):     inside, `check()` raises OverBudget once this thread has worked for longer
-    with values(n):      inside, `spend()` raises Unsupported after so many values
+    with seconds(n):     inside, `check()` raises OverBudget once this thread has used more than n seconds
+    with values(n):      inside, `spend()` raises Unsupported after n values
 
-Long loops of the stages call these at their heads. Time is the thread's own processor time: a busy machine takes nothing from it.
+Long loops call `check` or `spend` in each iteration. Time is the thread's own processor time, so a busy machine does not
+shorten it.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from collections.abc import Iterator, Sequence
 from sardonyx.base.errors import Fail, ModelLoadCanceled, Unsupported
 
 LOAD_SECONDS = 10.0
-"""Of processor time for a model, and"""
+"""Seconds of processor time that loading any model may take."""
 VALUE_SECONDS = 0.05
-"""for each value that its nodes give more: many times what they take."""
+"""Further seconds for each output of a node: many times what is needed."""
 NODE_VALUES = 20_000
 """Tensor expressions that one node may become."""
 
 
 class OverBudget(Fail):
-    """A model takes more to load than its size gives reason for."""
+    """Loading the model takes longer than its size justifies."""
 
 
 _deadline: contextvars.ContextVar[float | None] = contextvars.ContextVar("deadline", default=None)
@@ -34,13 +35,13 @@ _values: contextvars.ContextVar[list[int] | None] = contextvars.ContextVar("valu
 
 
 def seconds_for(values: int) -> float:
-    """What a model whose nodes give so many values may take."""
+    """Return the seconds that loading a model may take whose nodes have so many outputs."""
     return LOAD_SECONDS + VALUE_SECONDS * values
 
 
 @contextlib.contextmanager
 def seconds(most: float) -> Iterator[None]:
-    """Inside, this thread may work for so long; within another such budget, no longer than that one allows."""
+    """Limit the time that this thread may take inside; an enclosing limit still applies."""
     own, outer = time.thread_time() + most, _deadline.get()
     token = _deadline.set(own if outer is None else min(own, outer))
     try:
@@ -51,7 +52,7 @@ def seconds(most: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def cancelled_by(word: Sequence[int]) -> Iterator[None]:
-    """Inside, loading ends once word[0] is not 0. Another thread may set it."""
+    """End loading once word[0] is not 0. Another thread may set it."""
     token = _word.set(word)
     try:
         yield
@@ -60,7 +61,8 @@ def cancelled_by(word: Sequence[int]) -> Iterator[None]:
 
 
 def check(doing: str) -> None:
-    """Raises OverBudget, which says what was being done, if the time is over; ModelLoadCanceled if loading is to end."""
+    """Raise OverBudget, which says what was being done, if the time is used up, and ModelLoadCanceled if loading was
+    cancelled."""
     word = _word.get()
     if word is not None and word[0]:
         raise ModelLoadCanceled(f"Loading the model was canceled due to user request while {doing}.")
@@ -71,7 +73,7 @@ def check(doing: str) -> None:
 
 @contextlib.contextmanager
 def values(most: int = NODE_VALUES) -> Iterator[None]:
-    """Inside, so many values may be made."""
+    """Limit the number of values that may be made inside."""
     token = _values.set([most])
     try:
         yield
@@ -80,9 +82,9 @@ def values(most: int = NODE_VALUES) -> Iterator[None]:
 
 
 def spend(count: int = 1) -> None:
-    """Takes values off what is left. Raises Unsupported if there are none."""
+    """Count values against the limit. Raises Unsupported if it is exceeded."""
     left = _values.get()
     if left is not None:
         left[0] -= count
         if left[0] < 0:
-            raise Unsupported("a form of so many values")
+            raise Unsupported("it becomes too many tensor expressions")

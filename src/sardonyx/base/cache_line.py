@@ -1,7 +1,7 @@
-"""Cache lines."""
+"""The size of a cache line."""
 
 from __future__ import annotations
 
 LINE = 64
-"""Bytes: the unit in which memory moves, and to which buffers and what threads write are aligned. Every processor that there is a target
-for has lines of 64 bytes, or of 128 that are as well served by pairs."""
+"""Bytes of a cache line, to which buffers and data written by different threads are aligned. Targets with lines of 128 bytes
+exist; there, aligning to 64 works as well."""

@@ -1,4 +1,4 @@
-"""What goes along with one run: the flag and the deadline that end it early, and the trace that it writes."""
+"""The context of one run: the flag and the deadline that can end it early, and the trace that records it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ EXPIRED = "Exiting because the run has taken longer than its timeout."
 
 
 class Terminable(Protocol):
-    """Options of a run, as far as they are asked while it goes on. stop_word: one i64, not 0 once the run is to end."""
+    """Options of a run that are read while it runs. stop_word: an i64 that is not 0 once the run must end."""
 
     @property
     def stop_word(self) -> array[int]: ...
 
 
 class Event(Struct, frozen=True):
-    """A span of time: what happened (`category`, `name`), when (nanoseconds of `time.perf_counter_ns`) and on which thread."""
+    """A recorded span of time: what happened (`category`, `name`), when (nanoseconds of `time.perf_counter_ns`), and on which
+    thread."""
 
     category: str
     name: str
@@ -34,27 +35,27 @@ class Event(Struct, frozen=True):
 
 
 class Trace:
-    """A list of events that several runs may append to at once."""
+    """A list of events to which several runs may append concurrently."""
 
     def __init__(self) -> None:
         self.start = time.perf_counter_ns()
         self.events: list[Event] = []
 
     def record(self, category: str, name: str, start: int, **details: Any) -> None:
-        """Appends an event that began at `start` and ends now."""
+        """Append an event that began at `start` and ends now."""
         duration = time.perf_counter_ns() - start
         self.events.append(Event(category, name, start, duration, threading.get_native_id(), details))
 
 
 class RunContext(Struct, frozen=True):
-    """Handed to whatever executes a part of a run. deadline: when it has to end, in nanoseconds of `time.monotonic_ns`; 0: never."""
+    """Passed to everything that executes a part of a run. deadline: in nanoseconds of `time.monotonic_ns`; 0 for none."""
 
     options: Terminable | None = None
     trace: Trace | None = None
     deadline: int = 0
 
     def check(self) -> None:
-        """Raises Fail if the run is to end. Asked between nodes and at loops' back-edges; compiled code asks by itself."""
+        """Raise Fail if the run must end. Called between nodes and at loops' back-edges; compiled code has its own checks."""
         if self.options is not None and self.options.stop_word[0]:
             raise Fail(TERMINATED)
         if self.deadline and time.monotonic_ns() >= self.deadline:

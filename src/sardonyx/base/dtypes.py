@@ -14,7 +14,7 @@ from sardonyx.base.errors import Fail
 class DType(Struct, frozen=True):
     """An element type. `bits` is its width; `kind` is float, int, uint, bool, complex or string.
 
-    Types narrower than a byte are kept one element a byte, as numpy does with ml_dtypes.
+    Types narrower than a byte are stored with one element per byte, as numpy does with ml_dtypes.
     """
 
     name: str
@@ -29,7 +29,7 @@ class DType(Struct, frozen=True):
 
     @property
     def itemsize(self) -> int:
-        """Bytes of one stored element."""
+        """The bytes of one stored element."""
         return (self.bits + 7) // 8
 
     @property
@@ -42,7 +42,7 @@ class DType(Struct, frozen=True):
 
     @property
     def is_number(self) -> bool:
-        """Can compiled code hold it? (All but strings and complex numbers.)"""
+        """True if compiled code can hold it: all types but strings and complex numbers."""
         return self.kind in ("float", "int", "uint", "bool")
 
     @property
@@ -52,7 +52,7 @@ class DType(Struct, frozen=True):
 
 @functools.cache
 def numpy_dtype(dtype: DType) -> np.dtype[Any]:
-    """numpy's type, from ml_dtypes where numpy has none (imported only then)."""
+    """Return numpy's dtype. ml_dtypes is imported only for types that numpy lacks."""
     if dtype.numpy_name == "object" or hasattr(np, dtype.numpy_name):
         return np.dtype(dtype.numpy_name)
     import ml_dtypes
@@ -96,7 +96,7 @@ BY_CODE = {d.code: d for d in ALL}
 
 
 def of_code(code: int) -> DType:
-    """The dtype of numbers that an attribute names by ONNX's code. Raises Fail if there is none."""
+    """Return the dtype for an ONNX code in an attribute. Raises Fail if there is none, or if it is no number type."""
     found = BY_CODE.get(code)
     if found is None or not found.is_number:
         raise Fail(f"there are no numbers of type {code}")
@@ -111,7 +111,7 @@ INTEGERS = (i8, i16, i32, i64, u8, u16, u32, u64)
 
 @functools.cache
 def from_numpy(dtype: np.dtype[Any]) -> DType:
-    """The element type of an array. Raises TypeError for types that ONNX has no name for."""
+    """Return the element type of arrays of this dtype. Raises TypeError for types that ONNX lacks."""
     if dtype.kind in "OUS":
         return string
     for candidate in ALL:

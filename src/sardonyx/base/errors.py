@@ -1,4 +1,4 @@
-"""The exceptions users catch: ONNX Runtime's names, codes and message format, all deriving from Exception directly."""
+"""The exceptions that users catch, with ONNX Runtime's names, codes and message format. All derive from Exception directly."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import ClassVar
 
 
 class SardonyxError(Exception):
-    """Common base of the coded errors; `str()` reads `[ONNXRuntimeError] : <code> : <NAME> : <detail>`."""
+    """The base of errors with a code; `str()` reads `[ONNXRuntimeError] : <code> : <NAME> : <detail>`."""
 
     code: ClassVar[int] = 1
     label: ClassVar[str] = "FAIL"
-    defect = False  # it stands for an exception that nobody foresaw: a fault of this package, whatever the model is
+    defect = False  # True if it wraps an unforeseen exception: a bug in this package, whatever the model is
 
     def __init__(self, detail: str) -> None:
         super().__init__(f"[ONNXRuntimeError] : {self.code} : {self.label} : {detail}")
@@ -77,26 +77,28 @@ class NotFound(SardonyxError):
 
 
 class NamesDiffer(Exception):
-    """Two axes that have one name in the model have two sizes in a run of a program that takes them for equal. It never reaches a
-    user: the session has another program for such a run."""
+    """Two axes of one name in the model have different sizes in a run of a program that assumes them equal.
+
+    It never reaches a user: the session compiles another program for such a run.
+    """
 
 
 class Unsupported(Exception):
-    """The compiler has no way to express this (an operator, a dtype, a form of it). The message names it.
+    """The compiler can't express something (an operator, a dtype, a form of one). The message names it.
 
-    Raised while a graph is lowered; partitioning then gives the node to the next provider. It never reaches a user
-    unless every provider has refused.
+    Raised while a graph is lowered; the node then goes to the next provider. It reaches a user only if every provider has
+    refused.
     """
 
 
 def blame(error: Exception, title: str) -> None:
-    """Notes the node that was at work when an exception arose, unless one inside of it is noted already."""
+    """Note the node that was being processed when an exception arose, unless an inner node has been noted already."""
     if not isinstance(error, SardonyxError | Unsupported) and not getattr(error, "__notes__", None):
         error.add_note(title)
 
 
 class FromHandler(Exception):
-    """Carries what a user's handler of a signal has raised during a run; it never reaches a user."""
+    """Carries an exception that a user's signal handler raised during a run. It never reaches a user."""
 
     def __init__(self, raised: Exception) -> None:
         super().__init__(str(raised))
@@ -104,10 +106,10 @@ class FromHandler(Exception):
 
 
 def documented(error: Exception) -> SardonyxError:
-    """What users get for an exception: itself if it is one of theirs, else a Fail, which is to be raised from it.
+    """Return the exception to raise to users: the error itself if it is documented, else a Fail that wraps it.
 
-    The one place where that happens. Fuzzers take a `defect` for a finding, as if the exception had passed. Memory that is not there is
-    no defect.
+    This is the only place that makes such a Fail. It is marked as a `defect`, so that fuzzers report it like the original
+    exception; running out of memory is no defect.
     """
     if isinstance(error, SardonyxError):
         return error
@@ -121,5 +123,5 @@ def documented(error: Exception) -> SardonyxError:
 
 
 def running(title: str, reason: str) -> str:
-    """The text of an error of a run. title: an operator and a node, `Add node 'n'`."""
+    """Return the message of an error in a run. title: an operator and a node, `Add node 'n'`."""
     return f"Non-zero status code returned while running {title}: {reason}"

@@ -1,10 +1,11 @@
-"""Settings of the interpreter that are other than usual while sessions are made.
+"""Settings of the Python interpreter that are changed while sessions are created.
 
-Making one builds hundreds of thousands of objects, nearly all of which live until it is done. Full garbage collections would look through
-them again and again, for a sixth of the whole time, and find nothing; the quick ones of young objects stay, less often.
+Creating a session allocates hundreds of thousands of objects, most of which live until it is done. Full garbage collections
+would traverse them again and again, in a sixth of the whole time, and free nothing. Collections of young objects stay
+enabled, at longer intervals.
 
-A thread that works mostly without the interpreter's lock needs it for moments, and would wait for each until the main thread has had
-its turn: 5 ms by default, longer than most of what LLVM is asked for.
+A background thread that mostly runs without the interpreter's lock needs it for short moments. It would wait for up to the
+switch interval each time: 5 ms by default, longer than most compilations by LLVM.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ T = TypeVar("T")
 
 
 class TemporarySetting(Generic[T]):
-    """A setting that has another value as long as anybody holds it there; any number of threads may."""
+    """An interpreter setting that has another value while any number of threads need it."""
 
     def __init__(self, get: Callable[[], T], put: Callable[[T], object], value: T) -> None:
         self._get, self._put, self._value = get, put, value
@@ -31,6 +32,7 @@ class TemporarySetting(Generic[T]):
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
+        """Apply the value inside the block. The last block to end restores the setting."""
         with self._lock:
             if self._holders == 0:
                 self._before = self._get()
@@ -45,11 +47,11 @@ class TemporarySetting(Generic[T]):
                     self._restore()
 
     def _restore(self) -> None:
-        if self._get() == self._value:  # else the program has set another meanwhile
+        if self._get() == self._value:  # else the program has changed the setting meanwhile
             self._put(self._before)
 
     def _forget(self) -> None:
-        """In a forked child: those who hold on in other threads are not there to let go."""
+        """Restore the setting in a forked child, where the threads that needed it don't exist."""
         held, self._lock, self._holders = self._holders > 0, threading.Lock(), 0
         if held:
             self._restore()

@@ -1,4 +1,4 @@
-"""Where warnings go: Python's logger `sardonyx`, which prints nothing unless the program sets up logging."""
+"""The logger for warnings: Python's `sardonyx`, which prints nothing unless the program configures logging."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the compiler is told: one frozen record, made from a session's options."""
+"""Options of the compiler: one frozen record, made from a session's options."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ DISABLED, BASIC, EXTENDED, LAYOUT, ALL = 0, 1, 2, 3, 99
 class CompileOptions(Struct, frozen=True):
     """Options that change what is compiled, or how it runs.
 
-    level          graph passes up to this level run (DISABLED ... ALL)
-    threads        threads of one run; 0 is as many as the process may use
-    target         name of the processor to compile for; "" is the one at hand
-    winograd       allow algorithms with fewer operations and a slightly larger error
+    level            graph passes up to this level run (DISABLED ... ALL)
+    threads          threads of one run; 0 for as many as the process may use
+    target           name of the processor to compile for; "" for this machine's
+    winograd         allow algorithms with fewer operations and a slightly larger error
     flush_denormals  treat denormal numbers as zero
-    spin           let idle threads spin briefly before they sleep
-    cache          keep compiled objects on disk
-    disabled       names of graph passes that are not to run
+    spin             let idle threads spin briefly before they sleep
+    cache            keep compiled objects on disk
+    disabled         names of graph passes that do not run
     """
 
     level: int = ALL

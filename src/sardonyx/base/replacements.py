@@ -1,4 +1,4 @@
-"""Tensors and files that a user gives in place of a model's own."""
+"""Tensors and files that a user supplies in place of a model's own."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ Bytes: TypeAlias = "npt.NDArray[np.uint8]"
 
 
 class Replacements:
-    """initializers: arrays by the initializers' names. external: the same, of those that the model keeps in other files.
-    files: contents by the names of those files; None: they are opened."""
+    """What a user supplies in place of a model's own data.
+
+    initializers: arrays by the initializers' names. external: arrays for initializers that the model stores in external
+    files. files: contents of the external files by name; None to open the files themselves.
+    """
 
     __slots__ = ("external", "files", "initializers")
 

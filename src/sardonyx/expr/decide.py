@@ -117,7 +117,7 @@ def ask(dim: Dim, relation: Relation) -> bool:
     try:
         truth = RELATIONS[relation](number(dim, state.sizes))
     except KeyError as error:
-        raise Undecided(f"the form of the graph depends on {error.args[0]}, which data decide") from None
+        raise Undecided(f"the form of the graph depends on {error.args[0]}, which the model computes") from None
     state.answers.sizes[Answer(dim, relation, truth)] = None
     return truth
 

@@ -110,13 +110,13 @@ def stay_on_axis(r: Read, axis: int, loops: Sequence[Symbol]) -> None:
 
 
 def divisors(index: Dim) -> list[Dim]:
-    """What an index divides by, as far as it may be zero. A loop that is empty then divides nothing."""
+    """List what the index divides by and what may be zero. (An empty loop divides by nothing.)"""
     found = [a.right for a in index.atoms if isinstance(a, Derived) and a.op in ("//", "%")] if isinstance(index, Int) else []
     return [d for d in dict.fromkeys(found) if not is_nonnegative(d - 1)]
 
 
 def divisible(e: Dim) -> Dim:
-    """e where it has a value; where it divides by zero, a number that stands for none."""
+    """Replace divisors in e that may be zero by at least 1, so that e can be evaluated for all sizes."""
     if not isinstance(e, Int) or not divisors(e):
         return e
     out: Dim = 0
@@ -129,6 +129,7 @@ def divisible(e: Dim) -> Dim:
 
 
 def _divisible_atom(atom: Derived) -> Dim:
+    """Replace the divisor of one atom likewise."""
     left, right = divisible(atom.left), divisible(atom.right)
     if atom.op in ("//", "%") and not is_nonnegative(right - 1):
         right = maximum(right, 1)

@@ -44,13 +44,13 @@ def check_values(values: Values, stage: str) -> None:
     for t, v in values.items():
         for r in reads_of(v):
             if r.tensor not in values:
-                raise fault(stage, t, f"reads {r.tensor}, which is not there")
+                raise fault(stage, t, f"reads {r.tensor}, which does not exist")
             read[r.tensor] = None
     ends = iterations_done(values)
     for t in read:
         v = values[t]
         if v.body is not None and v.place not in ("VIEW", "INLINE") and (loose := unbound(v, counters(v.region) | ends)):
-            raise fault(stage, t, f"nothing binds the loop {loose}")
+            raise fault(stage, t, f"no loop binds {loose}")
 
 
 def iterations_done(values: Values) -> frozenset[Symbol]:
@@ -91,11 +91,11 @@ def check_nests(nests: Sequence[Nest], values: Values) -> None:
             if v.region != nest.root.region:
                 raise fault(stage, v.tensor, f"stands in the nest of {nest.root}, but in another repeated body")
             if loose := unbound(v, bound):
-                raise fault(stage, v.tensor, f"nothing binds the loop {loose}")
+                raise fault(stage, v.tensor, f"no loop binds {loose}")
             for r in reads_of(v):
                 source = values.get(r.tensor)
                 if source is None or (source.place not in IN_MEMORY and source.body is not None):
-                    where = "is not there" if source is None else f"is placed {source.place}"
+                    where = "does not exist" if source is None else f"is placed {source.place}"
                     raise fault(stage, v.tensor, f"reads {r.tensor}, which {where}")
                 if source.region and source.region != v.region[: len(source.region)]:
                     raise fault(stage, v.tensor, f"reads {r.tensor} from outside of the body in which it is computed")
@@ -113,4 +113,4 @@ def check_calls(calls: Iterable[Call]) -> None:
             raise fault(stage, first, f"{kernel.name} takes {len(kernel.buffers)} buffers and {len(kernel.sizes)} sizes")
         for t, buffer in zip(call.arguments, kernel.buffers, strict=True):
             if t.dtype is not buffer.dtype:
-                raise fault(stage, first, f"{t} stands for {buffer.dtype} {buffer.name}")
+                raise fault(stage, first, f"{t} is passed for the {buffer.dtype} buffer {buffer.name}")

@@ -169,7 +169,7 @@ def twice(node: onnx_ir.Node, trip: Dim, start: Tensor, initial: Sequence[Tensor
     for inner in onnx_ir.traversal.RecursiveGraphIterator(body):
         schema = schema_of(inner, body.opset_imports)
         if schema is not None and not schema.deterministic:
-            raise Unsupported(f"a loop that stacks results, and ends by random numbers: {inner.op_type}")
+            raise Unsupported(f"a loop that stacks results and whose end depends on random numbers: {inner.op_type}")
     _, _, done = while_loop(trip, start, initial, lambda t, *s: (with_scalar_condition(step(t, *s))[0], []))
     finals, stacks = scan(data_size(done, 0), initial, lambda t, *s: without_condition(step(t, *s)))
     return [*finals, *stacks]
