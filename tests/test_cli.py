@@ -81,7 +81,7 @@ def test_a_file_that_is_no_model(command: str, tmp_path: Path) -> None:
     [
         (["--size", "batch"], "name=number"),
         (["--size", "width=3"], "no input has a symbolic size 'width'"),
-        (["--level", "fast"], "no optimisation level 'fast': one of disabled, basic"),
+        (["--level", "fast"], "there is no optimisation level 'fast': choose one of disabled, basic"),
         (["--feeds", "nowhere.npz"], "nowhere.npz"),
     ],
 )
@@ -120,7 +120,7 @@ def test_describe_shows_the_loops_of_kernels() -> None:
         assert "tile " in shown
     done = call("describe", DIGITS, "--kernel", "nothing")
     assert done.exit_code == 2
-    assert done.stderr == "sardonyx: no kernel, and no node of one, whose name begins with 'nothing'\n"
+    assert done.stderr == "sardonyx: neither a kernel nor a node of one has a name that begins with 'nothing'\n"
 
 
 def test_run_saves_what_the_session_gives(tmp_path: Path) -> None:

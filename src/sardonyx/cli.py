@@ -105,7 +105,7 @@ def verify(
 def level_named(name: str) -> GraphOptimizationLevel:
     """Return the optimisation level of this name. Raises ValueError for another name."""
     if name not in LEVELS:
-        raise ValueError(f"no optimisation level {name!r}: one of {', '.join(LEVELS)}")
+        raise ValueError(f"there is no optimisation level {name!r}: choose one of {', '.join(LEVELS)}")
     return LEVELS[name]
 
 
@@ -177,7 +177,7 @@ def show_loops(model: Path, options: sardonyx.SessionOptions, prefix: str) -> No
 
     texts = list(loops(model, compile_options(options, frozenset()), prefix))
     if prefix and not texts:
-        raise ValueError(f"no kernel, and no node of one, whose name begins with {prefix!r}")
+        raise ValueError(f"neither a kernel nor a node of one has a name that begins with {prefix!r}")
     for text in texts:
         typer.echo(f"\n{text.rstrip()}")
 
@@ -230,7 +230,7 @@ def save_arrays(path: Path, values: dict[str, Any]) -> None:
     """
     for name, value in values.items():
         if not isinstance(value, np.ndarray) or value.dtype.kind not in "biufc":
-            raise ValueError(f"output {name} can't be kept in an .npz file: {summary(value)}")
+            raise ValueError(f"output {name} can't be written to an .npz file: {summary(value)}")
     handle, aside = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}")
     try:
         with open(handle, "wb") as file:

@@ -143,7 +143,7 @@ def test_zip_map(labels: list[Any]):
         assert run(scores) == [dict(zip(labels, row, strict=True)) for row in scores.tolist()]
         assert run(scores[0]) == run(scores[:1])
         assert run(scores[:0]) == []
-    with pytest.raises(InvalidArgument, match=f"{len(labels) + 1} columns for {len(labels)} labels"):
+    with pytest.raises(InvalidArgument, match=f"{len(labels)} labels, but its input has {len(labels) + 1} columns"):
         run(np.zeros((2, len(labels) + 1), np.float32))
 
 

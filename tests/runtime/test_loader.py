@@ -74,7 +74,7 @@ def test_another_processors_code_is_refused(image: Image):
 
 
 def test_text_of_broken_pages_is_refused(image: Image):
-    with pytest.raises(ImageError, match="100 bytes of text are no whole pages"):
+    with pytest.raises(ImageError, match="100 bytes of text are no multiple of the page size"):
         load(replace(image, text_size=100))
 
 

@@ -101,7 +101,7 @@ def test_set_seed_fixes_the_rest(operator: str) -> None:
 
 
 def test_a_seed_is_an_int() -> None:
-    with pytest.raises(TypeError, match="a seed is an int, not str"):
+    with pytest.raises(TypeError, match="the seed must be an int, not str"):
         sardonyx.set_seed("1")  # type: ignore[arg-type]
 
 

@@ -36,7 +36,7 @@ def test_the_model_is_built_once_when_a_part_is_first_run(tmp_path: Path):
         np.testing.assert_array_equal(part.run([X[:, 0]])[0], -X[:, 0])
     assert len(builds) == 1
     late = rebuilder.late(0, ["x"])  # but that step is none whose form a run decides
-    with pytest.raises(Fail, match="its model is another one"):
+    with pytest.raises(Fail, match="the model has changed"):
         late.run([X])
 
 

@@ -253,5 +253,5 @@ def test_a_timeout_is_a_number_of_seconds(text: str) -> None:
     options = sardonyx.RunOptions()
     options.add_run_config_entry("run.timeout_seconds", text)
     made, feeds = additions()
-    with pytest.raises(InvalidArgument, match=f"run.timeout_seconds is a number of seconds above 0, not '{text}'"):
+    with pytest.raises(InvalidArgument, match=f"run.timeout_seconds must be a positive number of seconds, not '{text}'"):
         session(made, 1).run(None, feeds, options)

@@ -27,7 +27,7 @@ def emit(w: FunctionBuilder, fn: str, dtype: DType, args: tuple[Value, ...]) -> 
     rule covers it.
     """
     if dtype.is_float and dtype.bits < 32:
-        raise Unsupported(f"{fn} of {dtype}: cast it to f32")
+        raise Unsupported(f"no instruction computes {fn} of {dtype}: cast it to f32")
     args = w.alike(*args)
     if len(args) == 1:
         return _unary(w, fn, dtype, args[0])
@@ -40,7 +40,7 @@ def emit(w: FunctionBuilder, fn: str, dtype: DType, args: tuple[Value, ...]) -> 
         fn = {"min": "and", "max": "or", "add": "or", "mul": "and"}.get(fn, fn)
     rule = (FLOAT if dtype.is_float else BITS if dtype.kind == "bool" else INTEGER).get(fn)
     if rule is None:
-        raise Unsupported(f"{fn} of {dtype}")
+        raise Unsupported(f"no rule computes {fn} of {dtype}")
     return wrapped(w, dtype, rule(w, dtype, x, y))
 
 
@@ -98,7 +98,7 @@ def _unary(w: FunctionBuilder, fn: str, dtype: DType, x: Value) -> Value:
 
 
 def _refuse(fn: str, dtype: DType) -> Value:
-    raise Unsupported(f"{fn} of {dtype}")
+    raise Unsupported(f"no rule computes {fn} of {dtype}")
 
 
 ROUNDINGS = ("rint", "floor", "ceil", "trunc")

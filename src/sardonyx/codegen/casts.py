@@ -30,7 +30,7 @@ def cast(w: FunctionBuilder, v: Value, source: DType, to: DType) -> Value:
     if source is to:
         return v
     if not is_native(source, to, w.target):
-        raise Unsupported(f"cast of {source} to {to}")
+        raise Unsupported(f"the target has no cast of {source} to {to}")
     if to.kind == "bool":
         return _to_bool(w, v, source)
     if source.is_float and source.bits < 32:

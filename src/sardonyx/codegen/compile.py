@@ -41,7 +41,7 @@ def kernel_text(kernel: Kernel, target: Target, tiles_elsewhere: bool) -> str:
     try:
         return str(emit(kernel, target, tiles_elsewhere))
     except RecursionError:
-        raise Unsupported(f"{kernel.name}: expressions inside each other too deeply") from None
+        raise Unsupported(f"{kernel.name}: its expressions are nested too deeply") from None
 
 
 def compile_text(text: str, target: Target, level: int = OPTIMISED) -> bytes:

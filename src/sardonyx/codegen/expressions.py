@@ -167,7 +167,7 @@ def _pace(expr: Reduce, symbol: Symbol, kind: Kind) -> int | None:
 def extent(symbol: Symbol) -> Dim:
     """Return the extent of a reduction's variable. Raises Unsupported if it has none."""
     if symbol.extent is None:
-        raise Unsupported(f"a reduction over {symbol}, which has no extent")
+        raise Unsupported(f"the extent of the reduction over {symbol} is unknown")
     return symbol.extent
 
 
@@ -202,7 +202,7 @@ def _spelled_out(
     """Emit one body per iteration of an unrolled loop. Raises Unsupported if the number of iterations isn't known."""
     trips = extent(symbol)
     if not isinstance(trips, int):
-        raise Unsupported(f"an unrolled reduction of {trips} iterations")
+        raise Unsupported(f"a reduction of {trips} iterations can't be unrolled: their number must be known")
     for i in range(trips):
         known: Mapping[Symbol, Dim] = {symbol: i}
         states = _nest(f, expr, _with_known(inner, known), replace(body, known), states, loop)
@@ -213,7 +213,7 @@ def _with_known(inner: Loops, known: Mapping[Symbol, Dim]) -> Loops:
     """Return `inner` if no extent depends on the variables of `known`. Raises Unsupported otherwise."""
     for symbol, _ in inner:
         if symbol.extent is not None and not isinstance(symbol.extent, int) and not known.keys().isdisjoint(symbol.extent.symbols):
-            raise Unsupported(f"{symbol} < {symbol.extent} inside an unrolled loop")
+            raise Unsupported(f"the loop {symbol} < {symbol.extent} depends on an unrolled loop around it")
     return inner
 
 

@@ -181,7 +181,7 @@ def host() -> Target:
     if not triple.startswith("x86_64"):
         row = NEON if triple.startswith(("aarch64", "arm64")) else None
         if row is None:
-            raise RuntimeError(f"no feature row for {triple}")
+            raise RuntimeError(f"there is no feature row for the processor {triple}")
         return replace(row, name="host", triple=triple, cpu=llvm.get_host_cpu_name(), caches=caches())
     found = llvm.get_host_cpu_features()
     wide = all(found.get(f) for f in ("avx512f", "avx512bw", "avx512dq", "avx512vl"))
@@ -198,5 +198,5 @@ def select(name: str | None = None) -> Target:
     if name == "host":
         return host()
     if name not in TARGETS:
-        raise ValueError(f"no target {name}: one of host, {', '.join(TARGETS)}")
+        raise ValueError(f"there is no target {name}: choose one of host, {', '.join(TARGETS)}")
     return TARGETS[name]

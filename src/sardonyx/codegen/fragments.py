@@ -49,7 +49,7 @@ class Plain(Struct, frozen=True):
 def fragment(a: DType, b: DType, c: DType, target: Target) -> Plain:
     """Return the way to multiply operands of dtypes a and b into sums of dtype c. Raises Unsupported if the target has none."""
     if c not in (f32, f64, i32) or c.is_float != a.is_float or c.is_float != b.is_float:
-        raise Unsupported(f"a tile of {a} times {b} summed in {c}")
+        raise Unsupported(f"there is no tile that multiplies {a} by {b} and sums in {c}")
     if not all(d is c or casts.is_native(d, c, target) for d in (a, b)):
-        raise Unsupported(f"a tile of {a} times {b} on {target.name}")
+        raise Unsupported(f"{target.name} has no tile that multiplies {a} by {b}")
     return Plain(a, b, c)

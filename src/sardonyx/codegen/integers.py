@@ -96,7 +96,7 @@ def _atom(f: Frame, atom: Atom) -> Value:
         return derive(f, atom, integer)
     if isinstance(atom, Element):
         return f.element(f, atom)
-    raise Unsupported(f"an integer with {atom!r}")
+    raise Unsupported(f"kernels can't compute the integer {atom!r}")
 
 
 def derive(f: Frame, atom: Derived, value_of: Callable[[Frame, Dim], Value]) -> Value:

@@ -110,7 +110,9 @@ def unrolled(stmt: Stmt) -> Stmt:
     if not isinstance(stmt, For) or stmt.kind != "unrolled":
         return with_fields(stmt, body=body)
     if not isinstance(stmt.lo, int) or not isinstance(stmt.hi, int):
-        raise Unsupported(f"an unrolled loop over {stmt.variable} from {stmt.lo} to {stmt.hi}")
+        raise Unsupported(
+            f"the loop over {stmt.variable} from {stmt.lo} to {stmt.hi} can't be unrolled: its bounds must be numbers"
+        )
     return sequence(substituted(body, {stmt.variable: i}) for i in range(stmt.lo, stmt.hi))
 
 

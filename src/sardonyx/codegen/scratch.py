@@ -20,7 +20,7 @@ def scratch_bytes(kernel: Kernel) -> Dim:
         own: Dim = 0
         if isinstance(stmt, Alloc) and stmt.buffer.space == "scratch":
             if not symbols(stmt.size) <= sizes:
-                raise Unsupported(f"scratch of {stmt.size} elements, which a loop decides")
+                raise Unsupported(f"the size of a scratch allocation, {stmt.size} elements, depends on a loop variable")
             own = allocated(stmt)
         inside: Dim = 0
         for inner in children(stmt):

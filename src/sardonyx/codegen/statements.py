@@ -374,7 +374,7 @@ def _alloc(f: Frame, stmt: Alloc) -> None:
     start = f.scratch_used
     if stmt.buffer.space == "local":
         if not isinstance(stmt.size, int):
-            raise Unsupported(f"{stmt.buffer} of {stmt.size} elements on the stack")
+            raise Unsupported(f"{stmt.buffer} of {stmt.size} elements can't lie on the stack: its size must be a number")
         f.place(stmt.buffer, stack(f, memory_type(stmt.buffer.dtype), stmt.size))
     else:
         with f.at(0):

@@ -92,7 +92,7 @@ def shapes(tile: Tile, target: Target) -> list[Shape]:
     way = fragment(tile.a.dtype, tile.b.dtype, tile.c.dtype, target)
     lanes = way.lanes(target)
     if tile.width % lanes:
-        raise Unsupported(f"a tile of {tile.width} columns in vectors of {lanes}")
+        raise Unsupported(f"the {tile.width} columns of a tile are no multiple of the {lanes} lanes of a vector")
     heights = (tile.rows,) if isinstance(tile.rows, int) else tile.heights
     sizes = tuple(d if isinstance(d, int) else None for d in dims(tile))
     lines = 0 if tile.ahead is None else tile.lines

@@ -36,7 +36,7 @@ def converter(dtype: DType) -> Callable[[Array], Array]:
     if dtype == string:
         return written
     if not (dtype in FLOATS or dtype.is_integer or dtype == boolean):
-        raise Fail(f"strings are not read as {dtype.onnx_name}")
+        raise Fail(f"strings can't be cast to {dtype.onnx_name}")
     return lambda x: read(x, dtype)
 
 
@@ -75,7 +75,7 @@ def decimal(text: str) -> float:
             return float(text)
     except ValueError:
         pass
-    raise InvalidArgument(f"'{text}' is no number")
+    raise InvalidArgument(f"'{text}' is not a number")
 
 
 def whole(text: str) -> int:
@@ -88,7 +88,7 @@ def whole(text: str) -> int:
         number = decimal(text)
         found = int(number) if math.isfinite(number) else None
     if found is None or not -(1 << 63) <= found < 1 << 64:
-        raise InvalidArgument(f"'{text}' is no integer of 64 bits")
+        raise InvalidArgument(f"'{text}' is not an integer of 64 bits")
     return found
 
 

@@ -42,7 +42,7 @@ def label_encoder(
     else:
         dtype, values, default = np.dtype(np.float32), first_given(values_floats), default_float
     if len(keys) != len(values):
-        raise Fail(f"{len(keys)} keys and {len(values)} values")
+        raise Fail(f"LabelEncoder has {len(keys)} keys, but {len(values)} values")
     return looked_up(keys, values, default, dtype)
 
 
@@ -51,7 +51,7 @@ def first_given(*lists: Any) -> list[Any]:
     for found in lists:
         if found is not None:
             return found.reshape(-1).tolist() if isinstance(found, np.ndarray) else list(found)
-    raise Fail("LabelEncoder without keys or values")
+    raise Fail("LabelEncoder has no keys or no values")
 
 
 def default_for(dtype: np.dtype[Any]) -> Any:
@@ -154,7 +154,7 @@ def category_mapper(
 ) -> Function:
     """Map strings to numbers, or numbers to strings."""
     if len(cats_int64s) != len(cats_strings):
-        raise Fail(f"{len(cats_int64s)} numbers and {len(cats_strings)} strings")
+        raise Fail(f"CategoryMapper has {len(cats_int64s)} numbers, but {len(cats_strings)} strings")
     to_number = looked_up(cats_strings, cats_int64s, default_int64, np.dtype(np.int64))
     to_text = looked_up(cats_int64s, cats_strings, default_string, np.dtype(object))
     return fresh(lambda x: to_number(x) if x.dtype == object else to_text(x))
@@ -204,7 +204,7 @@ def zip_map(classlabels_int64s: Sequence[int] | None = None, classlabels_strings
 
     def run(x: Array) -> list[dict[Any, float]]:
         if x.shape[-1] != count:
-            raise InvalidArgument(f"{x.shape[-1]} columns for {count} labels")
+            raise InvalidArgument(f"ZipMap has {count} labels, but its input has {x.shape[-1]} columns")
         return zipped(x.tolist() if x.ndim == 2 else x.reshape(-1, count).tolist())
 
     return fresh(run)

@@ -57,7 +57,7 @@ def concat_from_sequence(axis: int, new_axis: int = 0) -> Function:
 
     def run(sequence: list[Array]) -> Array:
         if not sequence:
-            raise InvalidArgument("a sequence without elements can't be concatenated")
+            raise InvalidArgument("an empty sequence can't be concatenated")
         return np.stack(sequence, axis) if new_axis else np.concatenate(sequence, axis)
 
     return run
@@ -69,7 +69,7 @@ def has_element(x: Any = None) -> Array:
 
 def get_element(x: Any) -> Any:
     if x is None:
-        raise InvalidArgument("an optional value without an element has none to give")
+        raise InvalidArgument("the optional value is empty")
     return x
 
 

@@ -40,12 +40,12 @@ def tokenizer(
     marks. Raises Fail for an invalid attribute.
     """
     if mincharnum < 1:
-        raise Fail(f"Tokenizer: mincharnum is {mincharnum}, which is no positive number")
+        raise Fail(f"Tokenizer: mincharnum must be positive, not {mincharnum}")
     if not separators and not tokenexp:
         raise Fail("Tokenizer: neither separators nor tokenexp are given")
     split = splitter(separators) if separators else finder(tokenexp or "")
     if separators == ("",) and mincharnum > 1:
-        raise Fail("Tokenizer: characters are tokens of one character, but mincharnum is larger")
+        raise Fail("Tokenizer: with an empty separator all tokens have one character, but mincharnum is larger than 1")
 
     def run(x: Array) -> Array:
         rows = [[token for token in split(text) if len(token) >= mincharnum] for text in x.reshape(-1).tolist()]
@@ -113,7 +113,7 @@ def expression(text: str) -> re.Pattern[str]:
     try:
         return re.compile(plain, re.ASCII)
     except (re.error, OverflowError, RecursionError) as error:
-        raise Fail(f"Tokenizer: the expression {text!r} can't be read: {error}") from error
+        raise Fail(f"Tokenizer: invalid regular expression {text!r}: {error}") from error
 
 
 TABLE: Table = {"Tokenizer": ((1, tokenizer),)}

@@ -189,7 +189,7 @@ def block_for(outputs: Sequence[Tensor]) -> Block:
 
 
 def fixed(s: Symbol) -> int:
-    raise ValueError(f"{s} is not known when the model is loaded")
+    raise ValueError(f"the size {s} is not known when the model is loaded")
 
 
 def start_team(objects: Objects) -> Callable[[], Team]:

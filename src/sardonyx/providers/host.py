@@ -93,7 +93,7 @@ def prepared(call: Call) -> host.Function:
     """Return the function of a call. Raises Fail, naming the node."""
     prepare = host.find(call.domain, call.operator, call.since)
     if prepare is None:
-        raise Fail(failure(call, "this operator has no host form"))
+        raise Fail(failure(call, "this operator does not run on the host"))
     try:
         return prepare(**call.attributes)
     except (InvalidArgument, Fail) as error:

@@ -175,7 +175,7 @@ class Cache:
 
 def _file_name(kind: str, key: str) -> str:
     if not _KIND.fullmatch(kind):
-        raise ValueError(f"{kind!r} is no kind of cache entry: small letters, digits and _ only")
+        raise ValueError(f"{kind!r} is not a kind of cache entry: use small letters, digits and _")
     return f"{kind}-{hashlib.sha256(key.encode()).hexdigest()}"
 
 
@@ -215,7 +215,7 @@ def _copied(descriptor: int, size: int) -> mmap.mmap:
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with memoryview(memory) as view, open(descriptor, "rb", closefd=False) as file:
         if file.readinto(view) != size:
-            raise OSError("the file was cut")
+            raise OSError("the file has become shorter")
     return memory
 
 

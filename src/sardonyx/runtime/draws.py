@@ -28,7 +28,7 @@ def set_seed(seed: int) -> None:
     """
     global _seeded
     if not isinstance(seed, int):
-        raise TypeError(f"a seed is an int, not {type(seed).__name__}")
+        raise TypeError(f"the seed must be an int, not {type(seed).__name__}")
     _seeded = seed, itertools.count()
 
 

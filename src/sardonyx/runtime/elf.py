@@ -87,7 +87,7 @@ def parse(data: bytes) -> ElfObject:
     if machine not in MACHINES:
         raise ImageError(f"object of an unknown processor (ELF machine {machine})")
     if entry != _SECTION.size or names >= count:
-        raise ImageError("damaged object: section headers")
+        raise ImageError("damaged object: its section headers are invalid")
     headers = [_unpack(_SECTION, data, table + i * entry) for i in range(count)]
     labels = _content(data, headers[names])
     sections = tuple(_section(data, header, labels) for header in headers)
@@ -129,12 +129,12 @@ def _relocations(table: Section, sections: tuple[Section, ...], symbols: int) ->
     if not target.is_placed:
         return []
     if table.kind == _REL:
-        raise ImageError(f"section {table.name!r}: relocations without addends")
+        raise ImageError(f"section {table.name!r} has relocations without addends (REL), which are not supported")
     relocations = []
     for offset, information, addend in _entries(_RELOCATION, table):
         symbol, kind = information >> 32, information & 0xFFFFFFFF
         if symbol >= symbols or offset >= target.size:
-            raise ImageError(f"damaged object: section {table.name!r} holds a relocation of nothing")
+            raise ImageError(f"damaged object: section {table.name!r} relocates an unknown symbol, or beyond its section")
         relocations.append(Relocation(table.info, offset, kind, symbol, addend))
     return relocations
 
@@ -147,25 +147,25 @@ def _unpack(layout: struct.Struct, data: bytes, offset: int) -> tuple[int, ...]:
 
 def _entries(layout: struct.Struct, table: Section) -> list[tuple[int, ...]]:
     if len(table.content) % layout.size:
-        raise ImageError(f"damaged object: size of section {table.name!r}")
+        raise ImageError(f"damaged object: the size of section {table.name!r} is no multiple of its entries' size")
     return list(layout.iter_unpack(table.content))
 
 
 def _content(data: bytes, header: tuple[int, ...]) -> bytes:
     offset, size = header[4], header[5]
     if offset + size > len(data):
-        raise ImageError("damaged object: a section lies outside")
+        raise ImageError("damaged object: a section lies outside the file")
     return data[offset : offset + size]
 
 
 def _at(sections: tuple[Section, ...], index: int, what: str) -> Section:
     if index >= len(sections):
-        raise ImageError(f"damaged object: {what}")
+        raise ImageError(f"damaged object: {what} has no section")
     return sections[index]
 
 
 def _text(labels: bytes, offset: int) -> str:
     end = labels.find(b"\0", offset)
     if end < 0:
-        raise ImageError("damaged object: a name lies outside")
+        raise ImageError("damaged object: a name lies outside its table")
     return labels[offset:end].decode("utf-8", "backslashreplace")

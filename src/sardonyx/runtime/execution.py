@@ -527,7 +527,7 @@ class Block:
         size = math.prod(shape) * dtype.itemsize
         start, self.used = self.used, self.used + -(-size // LINE) * LINE
         if self.used > self.memory.nbytes:
-            raise MemoryError(f"{self.used} bytes of {self.memory.nbytes}")
+            raise MemoryError(f"{self.used} bytes are needed, but the block has {self.memory.nbytes}")
         return self.memory[start : start + size].view(dtype).reshape(shape)
 
 

@@ -117,7 +117,7 @@ def link(objects: Sequence[bytes]) -> Image:
 def _common_architecture(objects: Sequence[ElfObject]) -> str:
     found = sorted({item.arch for item in objects})
     if len(found) != 1:
-        raise ImageError(f"objects of one architecture are wanted, not of {found}")
+        raise ImageError(f"the objects must be of one architecture, not of {found}")
     return found[0]
 
 

@@ -22,7 +22,7 @@ class LoadedImage:
     def address(self, symbol: str) -> int:
         """Return the address of a symbol. Raises ImageError if the image has no such symbol, or is closed."""
         if self._memory.closed:
-            raise ImageError(f"symbol {symbol!r} of a closed image")
+            raise ImageError(f"symbol {symbol!r} can't be found: the image is closed")
         try:
             return self._address + self._symbols[symbol]
         except KeyError:
@@ -45,7 +45,7 @@ def load(image: Image) -> LoadedImage:
     if image.arch != machine:
         raise ImageError(f"machine code for {image.arch} does not run on {machine}")
     if image.text_size % mmap.PAGESIZE:
-        raise ImageError(f"{image.text_size} bytes of text are no whole pages of {mmap.PAGESIZE} bytes")
+        raise ImageError(f"the {image.text_size} bytes of text are no multiple of the page size, {mmap.PAGESIZE}")
     if sys.platform != "linux":
         raise ImageError(f"machine code can be placed on Linux only so far, not on {sys.platform}")
     memory = mmap.mmap(-1, len(image.code), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -30,13 +30,13 @@ def allocate(size: int) -> Bytes:
     Raises ValueError for a negative size, MemoryError if the system has no such memory.
     """
     if size < 0:
-        raise ValueError(f"{size} bytes of memory")
+        raise ValueError(f"can't allocate {size} bytes of memory")
     if size < HUGE_PAGE or sys.platform == "win32":
         return _align(np.empty(size + ALIGNMENT, np.uint8), size, ALIGNMENT)
     try:
         pages = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except (OSError, OverflowError) as error:
-        raise MemoryError(f"{size} bytes of memory: {error}") from None
+        raise MemoryError(f"can't allocate {size} bytes of memory: {error}") from None
     if hasattr(mmap, "MADV_HUGEPAGE"):
         _advise(pages, mmap.MADV_HUGEPAGE)
     return _align(np.frombuffer(pages, np.uint8), size, HUGE_PAGE)

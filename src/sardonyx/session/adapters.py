@@ -111,7 +111,7 @@ class Reader:
     def word(self, at: int, form: str = "<I") -> int:
         """Read the number at a position."""
         if at < 0:
-            raise ValueError(f"a place before the buffer: {at}")
+            raise ValueError(f"position {at} lies before the buffer")
         return int(struct.unpack_from(form, self.data, at)[0])
 
     def follow(self, at: int) -> int:
@@ -141,14 +141,14 @@ class Reader:
         start = self.follow(at)
         count = self.word(start)
         if start + 4 + count * itemsize > len(self.data):
-            raise ValueError(f"{count} elements at {start} don't lie in {len(self.data)} bytes")
+            raise ValueError(f"{count} elements at position {start} don't fit in a buffer of {len(self.data)} bytes")
         return start + 4, count
 
 
 def decode(data: bytes) -> AdapterFormat:
     """Decode an adapter. Raises ValueError, KeyError or struct.error for other bytes."""
     if data[4:8] != IDENTIFIER:
-        raise ValueError("it does not begin as an adapter's file does")
+        raise ValueError("it has no TORT identifier")
     reader = Reader(data)
     root = reader.follow(0)
     made = AdapterFormat()

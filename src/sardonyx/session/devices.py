@@ -176,7 +176,7 @@ class OrtArenaCfg:
         elif len(figures) == len(names):
             given = dict(zip(names, figures, strict=True))
         else:
-            raise TypeError(f"OrtArenaCfg takes four figures or a dict, not {len(figures)} arguments")
+            raise TypeError(f"OrtArenaCfg takes four numbers or a dict, not {len(figures)} arguments")
         for name, figure in given.items():
             if name not in vars(self):
                 raise RuntimeError(f"Invalid OrtArenaCfg option: {name}")

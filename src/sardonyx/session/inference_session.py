@@ -146,7 +146,7 @@ class InferenceSession:
         if type(input_feed) is not dict and not isinstance(
             input_feed, Mapping
         ):  # the second test takes a noticeable part of a small model's time
-            raise TypeError(f"feeds are a mapping of names to values, not {type(input_feed).__name__}")
+            raise TypeError(f"input_feed must be a mapping of names to values, not {type(input_feed).__name__}")
         plan = self._plan if not output_names else self._plan_for(output_names)
         quiet = run_options is None and self._trace is None and not self._verbose
         if run_options is not None and getattr(run_options, "_adapters", None):
@@ -298,7 +298,7 @@ class InferenceSession:
         distinct: axes with one name may have different sizes, see session.dimension_names.
         """
         if isinstance(names, str):
-            raise TypeError(f"output names are a list, not the text {names!r}")
+            raise TypeError(f"output names must be a list, not the string {names!r}")
         self._require_open()
         key = distinct, tuple(names)
         plan = self._plans.get(key)

@@ -116,7 +116,7 @@ def metadata_record(said: ModelMetadata) -> list[Any]:
 def metadata(record: object) -> ModelMetadata:
     custom, description, domain, graph_description, graph_name, producer, version = fields(record, 7)
     if not isinstance(custom, dict):
-        raise ValueError("no metadata")
+        raise ValueError("not a record of metadata")
     return ModelMetadata(
         {key: text(value) for key, value in custom.items()},
         text(description),

@@ -67,7 +67,7 @@ class ModelCompiler:
             place = Path(self._source)
             output_model_path = place.with_name(f"{place.stem}_ctx.onnx")
         if self._flags & OrtCompileApiFlags.ERROR_IF_OUTPUT_FILE_EXISTS and os.path.exists(output_model_path):
-            raise Fail(f"The output file {os.fspath(output_model_path)} is there already.")
+            raise Fail(f"The output file {os.fspath(output_model_path)} exists already.")
         if self._flags & OrtCompileApiFlags.ERROR_IF_NO_NODES_COMPILED:
             raise Fail("No nodes were compiled: no provider here keeps compiled code in a model.")
         options = copy.copy(self._options)

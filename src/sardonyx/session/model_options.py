@@ -63,5 +63,5 @@ def apply(options: SessionOptions, text: str) -> None:
 def read(name: str, value: Any) -> Any:
     """Return an option's value. Raises ValueError."""
     if not isinstance(value, int):
-        raise ValueError(f"{name} is a number, not {value!r}")
+        raise ValueError(f"{name} must be a number, not {value!r}")
     return _READ[name](value)

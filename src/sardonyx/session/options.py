@@ -97,7 +97,7 @@ class Configurable:
 
     def _add(self, key: str, value: str) -> None:
         if not isinstance(key, str) or not isinstance(value, str):
-            raise TypeError(f"config entries are texts, not {type(key).__name__}: {type(value).__name__}")
+            raise TypeError(f"config entries must be strings, not {type(key).__name__}: {type(value).__name__}")
         if not 0 < len(key) <= LONGEST_KEY:
             raise RuntimeError(f"Config key is empty or longer than maximum length {LONGEST_KEY}")
         self._entries[key] = value
@@ -333,7 +333,7 @@ def timeout(options: RunOptions) -> int:
     except ValueError:
         seconds = 0.0
     if not seconds > 0:
-        raise InvalidArgument(f"{TIMEOUT} is a number of seconds above 0, not {text!r}")
+        raise InvalidArgument(f"{TIMEOUT} must be a positive number of seconds, not {text!r}")
     return max(int(min(seconds, LONGEST_SECONDS) * 1e9), 1)
 
 
@@ -358,7 +358,7 @@ def set_global_thread_pool_sizes(intra_op_num_threads: int = 0, inter_op_num_thr
     """
     global _global_threads
     if min(operator.index(intra_op_num_threads), operator.index(inter_op_num_threads)) < 0:
-        raise ValueError("numbers of threads are not below 0")
+        raise ValueError("the number of threads can't be negative")
     _global_threads = operator.index(intra_op_num_threads)
 
 

@@ -48,7 +48,9 @@ class Rebuilder:
         def specialise(inputs: Sequence[Any]) -> Variant:
             there = self.executable(number)
             if not isinstance(there, LateSubgraph):
-                raise Fail("A part of this session has to be compiled for this run, but its model is another one.")
+                raise Fail(
+                    "A part of this session has to be compiled for this run, but the model has changed since the session was made."
+                )
             return there.specialise(inputs)
 
         return LateSubgraph(names, specialise, self.store(number))

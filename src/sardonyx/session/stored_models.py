@@ -72,7 +72,7 @@ class Writer(Struct):
             self.pieces.append(np.frombuffer(graph, np.uint8))
             return [REFERENCE, executable.describe()]
         if self.alone:
-            raise Unstorable(f"an executable of type {type(executable).__name__}")
+            raise Unstorable(f"an executable of type {type(executable).__name__} can't be stored")
         if isinstance(executable, LateSubgraph):
             return [LATE, number, executable.names]
         return [REBUILT, number, executable.describe()]
@@ -121,7 +121,7 @@ class Reader(Struct):
 
     def executable(self, record: object) -> Executable:
         if not isinstance(record, list) or not record:
-            raise ValueError("no executable")
+            raise ValueError("not a record of an executable")
         kind, told = record[0], record[1:]
         if kind == NATIVE:
             return self.native(told)
@@ -146,7 +146,7 @@ class Reader(Struct):
         image = next(self.images, None)
         constants = [piece for _, piece in zip(range(count), self.pieces, strict=False)]
         if self.team is None or image is None or len(constants) < count:
-            raise ValueError("a step without its code or its constants")
+            raise ValueError("the code or the constants of a step are missing")
         program = execution.Program(spec, Image.from_bytes(image), self.team, constants)
         return NativeGraph(program, self.threads, lambda: description)
 
@@ -172,12 +172,12 @@ class Reader(Struct):
         try:
             return HostGraph(layout)
         except SardonyxError as error:
-            raise ValueError(f"a graph of host operators that can't be: {error}") from error
+            raise ValueError(f"an invalid graph of host operators: {error}") from error
 
     def reference(self, described: str) -> Executable:
         piece = next(self.pieces, None)
         if piece is None:
-            raise ValueError("a graph without its nodes")
+            raise ValueError("the nodes of a graph are missing")
 
         def make() -> Executable:
             from sardonyx.providers.reference import ReferenceExecutable

@@ -33,7 +33,7 @@ def stored(value: Any, pieces: list[Bytes]) -> Any:
     elif isinstance(value, np.ndarray) and dtypes.from_numpy(value.dtype).is_number:
         pieces.append(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
         return [ARRAY, value.shape, dtypes.from_numpy(value.dtype).name]
-    raise Unstorable(f"a value of type {type(value).__name__}")
+    raise Unstorable(f"a value of type {type(value).__name__} can't be stored")
 
 
 def restored(record: object, pieces: Iterator[Bytes]) -> Any:
@@ -47,9 +47,9 @@ def restored(record: object, pieces: Iterator[Bytes]) -> Any:
     if kind == TEXTS:
         elements = list(listed(told, text))
         if len(elements) != math.prod(shape):
-            raise ValueError("texts of another shape")
+            raise ValueError("the number of strings does not fit their shape")
         return texts(elements, shape)
     dtype, piece = element_type(told), next(pieces, None)
     if kind != ARRAY or piece is None or piece.size != math.prod(shape) * dtype.numpy.itemsize or not dtype.is_number:
-        raise ValueError("an array without its numbers")
+        raise ValueError("the data of an array are missing")
     return piece.view(dtype.numpy).reshape(shape)

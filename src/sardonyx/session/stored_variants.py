@@ -112,14 +112,14 @@ def decode(data: bytes, find: Callable[[Sequence[int], str], list[Any] | None], 
     program = Reader(images, iter(pieces), team, threads, None).program(head["program"])
     outputs = listed(head["outputs"], text)
     if not program.values().issuperset(outputs):
-        raise ValueError("outputs that the program hasn't")
+        raise ValueError("the program does not compute these outputs")
     return Variant.of(listed(head["kinds"], kind), answers, symbols, program, outputs, list(read_assignment(head["assignment"])))
 
 
 def kind_record(found: Kind) -> list[Any]:
     """Encode dtype and rank of an input. Raises Unstorable if the input is no array."""
     if len(found) != 2 or not isinstance(found[0], np.dtype):
-        raise Unstorable(f"a program for {found}")
+        raise Unstorable(f"a variant for inputs of type {found} can't be stored")
     return [dtypes.from_numpy(found[0]).name, found[1]]
 
 
@@ -131,7 +131,7 @@ def kind(record: object) -> Kind:
 def answer(record: object) -> Answer:
     found, relation, truth = fields(record, 3)
     if relation not in RELATIONS or not isinstance(truth, bool):
-        raise ValueError("no answer")
+        raise ValueError("not a record of an answer")
     return Answer(dim(found), relation, truth)
 
 
@@ -160,7 +160,7 @@ def atom_record(atom: Any) -> Any:
         return ["=", dim_record(atom.definition), 0]
     if type(atom) is Symbol:
         return atom.name
-    raise Unstorable(f"a formula with {atom}")
+    raise Unstorable(f"a formula with {atom} can't be stored")
 
 
 def dim(record: object) -> Dim:
@@ -182,5 +182,5 @@ def atom_of(record: object) -> Dim:
     if operation == "=":
         return dim(left)
     if operation not in OPERATIONS:
-        raise ValueError("no formula")
+        raise ValueError("not a record of a formula")
     return OPERATIONS[operation](dim(left), dim(right))
