@@ -59,7 +59,7 @@ def test_memory_goes_with_close_or_the_last_reference(image: Image):
     del dropped
     gc.collect()
     assert all("x" not in (rights(address) or "") for address in addresses)
-    with pytest.raises(ImageError, match="closed image"):
+    with pytest.raises(ImageError, match="the image is closed"):
         closed.address("lookup")
 
 

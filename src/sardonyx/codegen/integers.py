@@ -59,7 +59,7 @@ def _sum(f: Frame, dim: Int, level: int) -> Value:
 
 
 def _product(f: Frame, monomial: tuple[Atom, ...], factor: int, level: int) -> Value:
-    """Emit a monomial times its factor; the atoms of outer scopes are multiplied there."""
+    """Emit a monomial times its factor. Atoms that outer scopes know are multiplied with each other there."""
     w = f.builder
     here = [a for a in monomial if level == 0 or atom_level(f, a) == level]
     rest = tuple(a for a in monomial if a not in here)

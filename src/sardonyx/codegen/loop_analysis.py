@@ -35,7 +35,7 @@ Place = tuple[Buffer, Dim, str]
 """A location that a loop accumulates into: buffer, offset, and the operation that combines values there."""
 
 SHORT = 12
-"""The most nodes of a loop body that is bound by the latency of its accumulation."""
+"""A loop body with at most this many nodes is limited by the latency of its accumulation, so that several accumulators pay."""
 
 
 def lanes_for(target: Target, symbol: Symbol, exprs: Iterable[Expr], stored: Iterable[Buffer] = ()) -> int:

@@ -65,8 +65,10 @@ def emit_plans(
     slots: Mapping[Symbol, int],
     estimates: frozenset[int] = frozenset([abi.WORK]),
 ) -> ir.Module:
-    """Emit the module of a program's plans. plans: {name: assignments (slot, number)}. slots: the slot of each symbol in the
-    numbers. estimates: slots whose number becomes the largest integer where it overflows.
+    """Emit the module of a program's plans.
+
+    plans: {name: assignments (slot, number)}. slots: the slot of each symbol in these numbers. estimates: slots that may be
+    inexact: where their number overflows, they get the largest integer instead of failing.
     """
     module = ir.Module("plans")
     module.triple = target.triple

@@ -82,7 +82,7 @@ class _Replay:
         return self.b.call(self.b.inttoptr(address, signature.as_pointer()), [argument])
 
     def answer(self, number: ir.Value) -> None:
-        """Return a Python integer."""
+        """Return `number` as a Python int."""
         self.b.ret(self.call(self.asked(abi.REPLAY_INTEGER, I64), PTR, number))
 
     def require(self, condition: ir.Value) -> None:

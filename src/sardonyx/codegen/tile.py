@@ -49,7 +49,7 @@ INDEPENDENT = 8
 SPARE = 3
 """Registers that two iterations of k need beyond sums and B."""
 LEVEL = 2
-"""Locality of the prefetch: into L2, because this panel needs L1."""
+"""Locality of the prefetch: the next panel goes into L2, because the current one occupies L1."""
 
 Sums = list[Value]
 Body = Callable[[Value, Sums], Sums]  # (k, sums) -> sums: one iteration of a loop
@@ -221,7 +221,9 @@ class _Body:
         return self.w.b.fadd(x, y) if self.way.c.is_float else self.w.b.add(x, y)
 
     def _steps(self, depth: int, a: Value, b: Value, ahead: Value | None, sums: Sums) -> Sums:
-        """Emit the loops of k from `depth` on. a, b, ahead: the addresses at their start. Outside of blocks there are no sums."""
+        """Emit the loops of k from `depth` on. a, b, ahead: the addresses at their start. Loops outside the blocks carry no
+        sums.
+        """
         w = self.w
         if depth == len(self.steps):
             return self._products(self._rows(a), b, sums, 1, w.number(0), w.number(0))

@@ -55,11 +55,13 @@ INSIDE, TICKET, CLAIMS, FLAGS = (  # the same places as slots of the context
 )
 CLAIM_BYTES = 64
 POSITION_BITS = 24
-MOST_CHUNKS = 16  # chunks of a thread's range, at most
+MOST_CHUNKS = 16  # the most chunks of a thread's range
 COUNT_BITS = 6  # bits of a row's `how` below the count, see runtime.steps
 
 LITTLE = 1 << 17
-"""Operations that take about ten microseconds. Less work runs on one thread, which has finished before another would be awake."""
+"""Operations that take about ten microseconds. Less work than that runs on one thread, which finishes before another thread
+would be awake.
+"""
 
 # A row of a step table begins with a kernel's address or one of these negative numbers.
 ROW_BYTES = 32

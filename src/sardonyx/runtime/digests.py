@@ -20,7 +20,7 @@ LEAF = 4 << 20
 PIECE = 256 << 10  # bytes per read, which stay in the core's cache while they are hashed
 MOST_THREADS = 16
 REMEMBERED = 1 << 20  # bytes; a smaller file is hashed each time, which costs no more than the cache
-SETTLED_SECONDS = 3.0  # more than the resolution of a file's times, up to 2 s
+SETTLED_SECONDS = 3.0  # some file systems round the times of a file to 2 s; this is longer
 
 KIND = "digest"
 

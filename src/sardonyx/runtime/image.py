@@ -18,8 +18,8 @@ class ImageError(Exception):
 class Image(Struct, frozen=True):
     """Linked machine code, which runs at any address that is aligned to a page.
 
-    code: text, padded to `text_size` bytes, then read-only data. symbols: the offset of each global symbol. arch: the first
-    part of its target triple, such as `x86_64`.
+    code: text, padded to `text_size` bytes, then read-only data. symbols: {global symbol: its offset in code}. arch: the
+    first part of its target triple, such as `x86_64`.
     """
 
     code: bytes

@@ -8,8 +8,8 @@
     BARRIER                                      wait until all calls so far are finished
     CLEAR           slot                         context[slot] = 0
     COUNT           slot                         context[slot] += 1
-    WHILE           counter, trip, condition     skip the next row while counter < trip and, if `condition` is not 0, the bool at
-                                                 counter % 2 is True, of the two bools whose address is in that slot
+    WHILE           counter, trip, condition     skip the next row if counter < trip and, unless `condition` is 0, the bool at
+                                                 index counter % 2 is True in the pair whose address slot `condition` holds
     JUMP            row                          continue at this row of the table
 
 Each thread's range of a call is divided into `chunks` chunks. If chunks is 0, one thread runs `count` calls from this row on,
@@ -52,10 +52,12 @@ class CallStep(Struct, frozen=True):
 
 
 class LoopStep(Struct, frozen=True):
-    """Repeats steps as often as slot `trip` says; iteration t runs only if the bool at t % 2 is True, of the two bools whose
-    address is in slot `condition` (None: no condition).
+    """Repeats steps: slot `trip` holds the number of iterations. With a condition, the loop ends before iteration t if the bool
+    for it is False.
 
-    counters: slots that hold the number of the iteration; the first is compared with `trip`.
+    condition: the slot with the address of a pair of bools, of which iteration t reads the one at index t % 2, because
+    carried values are double-buffered. None: no condition. counters: slots that hold the number of the iteration; the first
+    is compared with `trip`.
     """
 
     trip: int

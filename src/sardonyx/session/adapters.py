@@ -27,7 +27,7 @@ _DAMAGED = "The buffer does not appear to be a valid lora parameter format"
 
 
 class LoraAdapter:
-    """An adapter for runs to use; see `RunOptions.add_active_adapter`."""
+    """The tensors of an adapter's file, for runs to feed; see `RunOptions.add_active_adapter`."""
 
     def __init__(self) -> None:
         self._parameters: dict[str, Array] = {}

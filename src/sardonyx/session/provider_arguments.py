@@ -39,7 +39,7 @@ def normalise(providers: Providers | None, options: Options | None, available: S
 
 
 def pairs(providers: Providers, options: Options | None) -> list[tuple[str, dict[Any, Any]]]:
-    """Return [(provider, options)]."""
+    """Return [(provider, options)], one pair for each entry of `providers`. Raises ValueError for arguments of another form."""
     if not isinstance(providers, Sequence) or isinstance(providers, str):
         raise ValueError("'providers' should be a sequence.")
     if options is not None:

@@ -70,5 +70,5 @@ def test_rows_become_maps() -> None:
         {"no": 0.25, "yes": 0.75},
         {"no": 1.0, "yes": 0.0},
     ]
-    with pytest.raises(InvalidArgument, match="2 columns for 3 labels"):
+    with pytest.raises(InvalidArgument, match="3 labels, but its input has 2 columns"):
         run("ZipMap", scores, tensor(T.FLOAT, 2, 2), kind, classlabels_strings=["no", "yes", "perhaps"])
