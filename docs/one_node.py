@@ -61,13 +61,13 @@ def section(texts: dict[str, str]) -> str:
             last(texts, "nests"),
         ),
         (
-            "Level 4, the loop IR. `s0` is the number of rows, known at run time. `i0` runs over blocks of nearly equal height, dealt to the "
-            "threads; `i1` over panels of 16 columns. The tile leaves its sums in `b4`, a small scratch in L1; bias and ReLU are the epilogue.",
+            "Level 4, the loop IR. `s0` is the number of rows, known at run time. `i0` runs over blocks of nearly equal height, which the "
+            "threads share; `i1` over panels of 16 columns. The tile leaves its sums in `b4`, a small scratch in L1; bias and ReLU are the epilogue.",
             last(texts, "loops"),
         ),
         ("Level 5, LLVM IR, of which this is the epilogue's inner loop:", block_with(llvm, "fadd <8 x float>")),
         (
-            "Level 6, assembly, of which this is the tile for two rows and two vectors of eight columns (two steps of k a turn):",
+            "Level 6, assembly, of which this is the tile for two rows and two vectors of eight columns (two steps of k per iteration):",
             function(assembly, ".2x2."),
         ),
     )

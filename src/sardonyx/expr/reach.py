@@ -151,9 +151,9 @@ def is_exact(e: Dim, loops: Sequence[Symbol]) -> bool:
     if not isinstance(e, Int) or e.symbols.isdisjoint(loops):
         return True
     atoms = [a for monomial in e.terms for a in monomial]
-    alone = {a for a in atoms if isinstance(a, Symbol)}
+    bare = {a for a in atoms if isinstance(a, Symbol)}
     inner = [d for a in atoms if isinstance(a, Derived) for d in (a.left, a.right)]
-    places = [found & frozenset(loops) for found in (alone, *map(symbols, inner))]
+    places = [found & frozenset(loops) for found in (bare, *map(symbols, inner))]
     return sum(map(len, places)) == len(set().union(*places)) and all(is_exact(d, loops) for d in inner)
 
 

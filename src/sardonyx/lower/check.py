@@ -89,7 +89,7 @@ def check_nests(nests: Sequence[Nest], values: Values) -> None:
             if v.place not in IN_MEMORY:
                 raise fault(stage, v.tensor, f"a statement is placed {v.place}")
             if v.region != nest.root.region:
-                raise fault(stage, v.tensor, f"stands in the nest of {nest.root}, but in another repeated body")
+                raise fault(stage, v.tensor, f"is in the nest of {nest.root}, but in another repeated body")
             if loose := unbound(v, bound):
                 raise fault(stage, v.tensor, f"no loop binds {loose}")
             for r in reads_of(v):

@@ -201,9 +201,9 @@ def is_fixed(v: Value) -> bool:
     return depends_on_value(v) <= set(v.all_loops)
 
 
-def leaves(run: dict[Tensor, Value], values: dict[Tensor, Value], probed: Iterable[Tensor]) -> list[Tensor]:
+def leaves(run: dict[Tensor, Value], values: dict[Tensor, Value], read_back: Iterable[Tensor]) -> list[Tensor]:
     """Collect the constants that `run` reads, or whose elements are sizes, and add each to `run` as a value without a body."""
-    used = dict.fromkeys(t for t in probed if values[t].constant)
+    used = dict.fromkeys(t for t in read_back if values[t].constant)
     for t, v in run.items():
         for s in [r.tensor for r in reads_of(v)] + (list(t.call.inputs) if t.call else []):
             if values[s].constant:
@@ -242,7 +242,7 @@ def lower_part(
     check_calls(call for _, _, call in items)
     items.sort(key=lambda item: item[0])
     external = {*inputs, *outputs, *constants}
-    probed = frozenset(p.tensor for p in readbacks)
+    read_back = frozenset(p.tensor for p in readbacks)
     tree = in_regions(items, (), values)
     levels = levels_of(tree)
     segments = [Segment()]  # a program without steps has one segment too
@@ -260,7 +260,7 @@ def lower_part(
     for segment in segments:
         owned = {t: most(values[t].allocated, inside[t]) * t.dtype.itemsize for t, owner in owners.items() if owner is segment}
         place_barriers(segment.steps)
-        plan_memory(segment, owned, probed | crossing)
+        plan_memory(segment, owned, read_back | crossing)
     verify(inputs, constants, readbacks, segments)
     order = orders(constants, values)
     return Lowered(

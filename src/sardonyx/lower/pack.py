@@ -56,19 +56,19 @@ def copy_rows(values: dict[Tensor, Value], v: Value, o: Operands) -> None:
     loops = [s for s in (*o.batch, *o.rows, *o.k) if s in o.a.symbols]
     dtype = product_dtype(o)
     dense = Tensor(dtype, [extent(s) for s in loops], f"{o.a.tensor.name}.rows")
-    dense.id, dense.origin = standing(values[o.a.tensor], v, 0.2), v.tensor.origin
+    dense.id, dense.origin = copy_position(values[o.a.tensor], v, 0.2), v.tensor.origin
     copy = values[dense] = Value(dense)
     env = dict(zip(loops, copy.axes, strict=True))
     copy.body = cast(Read(o.a.tensor, tuple(substitute(i, env) for i in o.a.indices)), dtype)
-    stand(copy, values[o.a.tensor], v)
+    place_copy(copy, values[o.a.tensor], v)
     here = Read(dense, tuple(map(value, loops)))
     assert v.body is not None
     v.body = Op("mul", *(here if factor is o.a or o.a in factor.args else factor for factor in v.body.args))
 
 
-def stand(copy: Value, source: Value, reader: Value) -> None:
-    """Choose where a copy is computed: when the model is loaded if its source and indices are constant, else in as few of the
-    reader's loops as possible."""
+def place_copy(copy: Value, source: Value, reader: Value) -> None:
+    """Choose where a copy is computed: when the model is loaded if its source and indices are constant, else inside as few of
+    the reader's loops as possible."""
     assert copy.body is not None
     moving = depends_on(copy) - set(copy.variables)
     copy.constant = source.constant and not moving and all(isinstance(n, int) for n in copy.shape)
@@ -76,11 +76,11 @@ def stand(copy: Value, source: Value, reader: Value) -> None:
     copy.region = reader.region[: max(needed, default=0)]
 
 
-def standing(source: Value, reader: Value, share: float) -> float:
+def copy_position(source: Value, reader: Value, share: float) -> float:
     """Return the position of a copy in the program, as an id: just after its source, so that both can share a nest.
 
-    The exception are tensors written in parts, such as a loop's state: their copies stand just before the reader. share: in
-    [0, 0.5); tells apart copies at one position.
+    A tensor written in parts, such as a loop's state, is complete only later: its copy comes just before the reader instead.
+    share: in [0, 0.5); tells apart copies at one position.
     """
     return reader.id - 0.5 + share if source.place == "WHOLE" else source.id + share
 
@@ -141,7 +141,7 @@ def copy_panels(values: dict[Tensor, Value], v: Value, o: Operands, machine: Mac
     dtype = v.body.dtype
     packed = Panels(dtype, [*around, needed, *inside], f"{o.b.tensor.name}.panels")
     b = values[o.b.tensor]
-    packed.id, packed.origin = standing(b, v, 0.1), v.tensor.origin
+    packed.id, packed.origin = copy_position(b, v, 0.1), v.tensor.origin
     copy = values[packed] = Value(packed)
     full = [*around, panels, *inside]
     copy.has_layout, copy.strides, copy.allocated = True, strides(full), product(full)
@@ -150,7 +150,7 @@ def copy_panels(values: dict[Tensor, Value], v: Value, o: Operands, machine: Mac
     env = {column: at, **dict(zip(batch, copy.axes, strict=False)), **dict(zip(o.k, copy.axes[len(batch) + 1 : -1], strict=True))}
     guard = None if isinstance(n, int) and n % w == 0 else Op("lt", Index(at), Index(n))
     copy.body = cast(Read(o.b.tensor, tuple(substitute(i, env) for i in o.b.indices), guard), dtype)
-    stand(copy, b, v)
+    place_copy(copy, b, v)
     here = value(column)
     read: Expr = Read(packed, (*map(value, batch), here // w, *map(value, o.k), here % w))
     if few != 0:

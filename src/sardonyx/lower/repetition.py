@@ -108,7 +108,7 @@ def copy_of(values: dict[Tensor, Value], source: Tensor, path: Path, at: float) 
     return copy
 
 
-# ---- which body a tensor stands in --------------------------------------------------------------------------------------
+# ---- which bodies a tensor is computed in -------------------------------------------------------------------------------
 
 
 def find_paths(values: Iterable[Tensor]) -> dict[Tensor, Path]:

@@ -165,6 +165,6 @@ def least_rows(m: Dim, height: int, chunks: Dim) -> int:
 def chunks_of(rows: Rows, blocks: Dim, builder: Builder) -> Dim:
     """Return the number of chunks into which to group the rows, so that the part of A that a chunk reads fits in half of L2."""
     o = contraction(builder.nest.root)
-    alone = [s for s in o.k if any(symbols(i) == {s} for i in o.a.indices)]
-    row = product(extent(s) for s in alone) * rows.group * o.a.tensor.dtype.itemsize
+    single_symbols = [s for s in o.k if any(symbols(i) == {s} for i in o.a.indices)]
+    row = product(extent(s) for s in single_symbols) * rows.group * o.a.tensor.dtype.itemsize
     return maximum(minimum(blocks, ceil_divide(rows.count * row, builder.machine.l2 // 2)), 1)

@@ -171,9 +171,9 @@ def as_operands(v: Value, a: Read, b: Read) -> Operands | None:
     columns = [s for s in v.variables if s in in_b and s not in in_a]
     if len(columns) != 1 or not v.loops or not set(v.loops) <= in_a & in_b:
         return None
-    alone = {s for i in a.indices if len(symbols(i)) == 1 for s in symbols(i)}
+    single_symbols = {s for i in a.indices if len(symbols(i)) == 1 for s in symbols(i)}
     choice = next((f for f in v.body.args if is_choice(f)), None) if v.body is not None else None
-    return Operands(a, b, batch, rows, sorted(v.loops, key=lambda s: s in alone), columns, choice)
+    return Operands(a, b, batch, rows, sorted(v.loops, key=lambda s: s in single_symbols), columns, choice)
 
 
 def is_choice(factor: Expr) -> bool:
