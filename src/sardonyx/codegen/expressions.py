@@ -172,8 +172,8 @@ def extent(symbol: Symbol) -> Dim:
 
 
 def _nest(f: Frame, expr: Reduce, left: Loops, body: Expr, states: States, loop: VectorLoop | None) -> States:
-    """Emit the loops `left` around body. states: [total], or the accumulators of the vector loop that is being emitted. -> the
-    states after
+    """Emit the loops `left` around body, and return the states after them. states: [total], or the accumulators of the vector
+    loop that is being emitted.
     """
     if not left:
         v = evaluate(f, body)

@@ -28,10 +28,12 @@ CLOCK = 3e9
 class Target(Struct, frozen=True):
     """A processor as the compiler sees it.
 
-    masked_bits: element widths for which a masked load or store is one instruction. fma: has fused multiply-add of f32 and f64.
-    f16_convert: converts between f16 and f32 in hardware. rounding: has floor, ceil, trunc and rint in hardware. index_bits:
-    width of an address. tile_shapes: (vectors per row, most rows) of the contraction tile, the preferred shape first. caches:
-    the caches of one core.
+    masked_bits: element widths for which a masked load or store is one instruction.
+    fma: has fused multiply-add of f32 and f64. f16_convert: converts between f16 and f32 in hardware. rounding: has floor,
+    ceil, trunc and rint in hardware.
+    index_bits: width of an address.
+    tile_shapes: (vectors per row, most rows) of the contraction tile, the preferred shape first.
+    caches: the caches of one core.
     """
 
     name: str

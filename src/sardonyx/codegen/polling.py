@@ -100,7 +100,9 @@ class Efforts(Struct):
 
 
 def tile(stmt: Tile) -> Effort:
-    """Return the effort of a tile. A tile does not poll: one whose k is long or unknown counts as two levels of loops."""
+    """Return the effort of a tile. Tiles don't poll, so one whose k is long or unknown makes the loop around it poll often, as
+    if two levels of loops were inside.
+    """
     k = 1
     for step in stmt.steps:
         most = at_most(step.extent)

@@ -36,7 +36,7 @@ def emit_replay(module: ir.Module) -> None:
 
 
 class _Replay:
-    """Emits the body of the function."""
+    """Emits the body of `replay`: check the inputs, store addresses, run."""
 
     def __init__(self, function: ir.Function, dispatch: ir.Function) -> None:
         self.function, self.dispatch = function, dispatch

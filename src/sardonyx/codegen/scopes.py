@@ -41,7 +41,7 @@ class Bound(Struct, frozen=True):
 
 
 class Spine(Struct):
-    """The open block at the end of a region's straight line of blocks."""
+    """The last block of a region, which has no terminator yet; instructions of the region are appended there."""
 
     block: Block
 

@@ -86,7 +86,7 @@ class _Stop:
     # ---- causes -------------------------------------------------------------------------------------------------------------
 
     def look_at_word(self) -> None:
-        """Set TERMINATED if the word at STOP_WORD is not 0."""
+        """End the run with TERMINATED if the flag at STOP_WORD is set."""
         b = self.b
         word = self.value(abi.STOP_WORD, PTR)
         with b.if_then(b.icmp_unsigned("!=", word, PTR(None))):
@@ -94,7 +94,7 @@ class _Stop:
             self.end_if(b.icmp_unsigned("!=", seen, I64(0)), abi.TERMINATED)
 
     def look_at_clock(self, calls: SystemCalls) -> None:
-        """Set EXPIRED if the deadline has passed."""
+        """End the run with EXPIRED if the deadline has passed."""
         b = self.b
         deadline = self.value(abi.STOP_DEADLINE)
         with b.if_then(b.icmp_unsigned("!=", deadline, I64(0))):
@@ -104,8 +104,8 @@ class _Stop:
             self.end_if(b.icmp_signed(">=", now, deadline), abi.EXPIRED)
 
     def look_at_signals(self, calls: SystemCalls) -> None:
-        """On the main thread, if CYCLES have passed since the last time: let Python run signal handlers, and set INTERRUPTED if
-        one raised.
+        """On the main thread, if CYCLES have passed since the last check: let Python run signal handlers, and end the run with
+        INTERRUPTED if one raised.
         """
         b = self.b
         now = emit_cycles(b)

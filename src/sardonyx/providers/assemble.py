@@ -122,7 +122,8 @@ class Assembler(Struct):
     call_names: list[tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=list)
     fixed: list[tuple[int, int]] = field(default_factory=list)  # slots whose number never changes
     pointers: list[tuple[int, int]] = field(default_factory=list)  # slots that hold the address of a constant
-    estimates: set[int] = field(default_factory=lambda: {abi.WORK})  # slots whose number becomes the largest one if it overflows
+    # slots of estimates, which get the largest i64 if they overflow
+    estimates: set[int] = field(default_factory=lambda: {abi.WORK})
     ticks: int = 0  # the first of the slots that add up the calls' cycles
     # for each loop: the slots that hold the number of its iteration
     counters: dict[Symbol, list[int]] = field(default_factory=dict)
@@ -281,7 +282,9 @@ class Assembler(Struct):
     # ---- segments -----------------------------------------------------------------------------------------------------------
 
     def condition(self, r: Requirement, ready: set[Symbol], told: list[tuple[int, Dim]]) -> Condition:
-        """Encode a requirement for the runtime. told: gets the sizes that its message shows and no slot holds yet."""
+        """Encode a requirement for the runtime. told: this method appends (slot, size) for each size that the message shows and
+        no slot holds yet.
+        """
         sizes = [self.told_slot(n, told) if ground(n) <= ready else None for n in r.values]
         text, places = with_known(r.text, sizes)
         message = running(braced(r.title), text) if r.title else text

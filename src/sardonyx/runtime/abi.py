@@ -31,12 +31,12 @@ STOP_PYTHON = STOP + 3  # address of the table of Python's functions (STOP_FUNCT
 STOP_CALLER = STOP + 4  # thread pointer of the thread that called the run; written by dispatch
 STOP_LOOKED = STOP + 5  # cycle counter when signals were last checked
 STOP_ERROR = STOP + 6  # three slots: type, value and traceback of the exception that a signal handler has raised
-NOTHING = STOP + 15  # arguments of a kernel that takes none; the slot before it stays 0
+NOTHING = STOP + 15  # stands for the arguments of a kernel that takes none
 STOP_FUNCTIONS = ("PyGILState_Ensure", "PyErr_CheckSignals", "PyErr_Fetch", "PyGILState_Release")
 
 # Statuses that don't come from a kernel's check.
 DETAILS = 3
-REQUIRED = 1 << 30  # added to the codes of conditions on sizes that change in a loop
+REQUIRED = 1 << 30  # the code of a failed condition on sizes that change in a loop is REQUIRED + its number
 OVERFLOW = 0xFFFF_FFFF  # a plan overflowed or divided by zero
 TERMINATED = 0xFFFF_FFFE  # the word at STOP_WORD was set
 EXPIRED = 0xFFFF_FFFD  # the deadline has passed

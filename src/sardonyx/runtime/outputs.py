@@ -21,7 +21,7 @@ LARGE = 1 << 18
 
 
 class OutputMemory:
-    """Allocates one output of a program, run after run."""
+    """Allocates the memory of one output for run after run of a program, reusing what callers have dropped."""
 
     def __init__(self) -> None:
         self._pool = ArenaPool()

@@ -40,15 +40,20 @@ Variant = tuple[bool, tuple[str, ...]]  # (may axes with one name have different
 class InferenceSession:
     """Runs an ONNX model.
 
-    path_or_bytes: the model's file, or its bytes. sess_options: SessionOptions. providers: names, or (name, options) pairs,
-    in order of preference; CPUExecutionProvider is always available. Nodes that it can't run fall to
-    ReferenceExecutionProvider, unless the config entry `session.disable_reference_fallback` is "1". provider_options: the
-    options, if `providers` are names. disabled_optimizers: names of graph passes to leave out. read_config_from_model: 1 to
-    use options that the model holds if `sess_options` is None; the default comes from the environment variable
-    ORT_LOAD_CONFIG_FROM_MODEL. Other keywords are accepted and ignored.
+        session = InferenceSession("model.onnx")
+        (y,) = session.run(["y"], {"x": np.zeros((1, 3), np.float32)})
 
-    Several threads may run a session at once. A pickled session is built again from its file or bytes. Raises SardonyxError
-    for models that can't be loaded, TypeError for a model or options of a wrong type.
+    path_or_bytes: the model's file, or its bytes.
+    sess_options: SessionOptions.
+    providers: names, or (name, options) pairs, in order of preference. CPUExecutionProvider is always available. Nodes that
+    it can't run fall to ReferenceExecutionProvider, unless the config entry `session.disable_reference_fallback` is "1".
+    provider_options: the options, if `providers` are names.
+    disabled_optimizers: names of graph passes to leave out.
+    read_config_from_model: 1 to use options that the model holds if `sess_options` is None; the default comes from the
+    environment variable ORT_LOAD_CONFIG_FROM_MODEL.
+
+    Other keywords are accepted and ignored. Several threads may run a session at once. A pickled session is built again from
+    its file or bytes. Raises SardonyxError for models that can't be loaded, TypeError for a model or options of a wrong type.
     """
 
     def __init__(
@@ -140,8 +145,10 @@ class InferenceSession:
         named.
 
         input_feed: {name: value}: numpy arrays, nested lists or objects with `__dlpack__`; lists for sequences, dicts for
-        maps. Raises ValueError for missing inputs, InvalidArgument for names, types or sizes that don't fit, Fail for a node
-        that fails and when `run_options` end the run, and what a signal handler raises, such as KeyboardInterrupt.
+        maps. An array must have the input's dtype, rank and fixed sizes; the caller owns the returned arrays.
+
+        Raises ValueError for missing inputs, InvalidArgument for names, types or sizes that don't fit, Fail for a node that
+        fails and when `run_options` end the run, and what a signal handler raises, such as KeyboardInterrupt.
         """
         if type(input_feed) is not dict and not isinstance(
             input_feed, Mapping

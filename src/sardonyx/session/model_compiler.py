@@ -53,7 +53,7 @@ class ModelCompiler:
         self._options = sess_options
 
     def compile_to_file(self, output_model_path: str | os.PathLike[str] | None = None) -> None:
-        """Write the model to a file; by default beside the source, `m.onnx` as `m_ctx.onnx`.
+        """Write the optimised model to a file; by default beside the source, `m.onnx` as `m_ctx.onnx`.
 
         Raises InvalidArgument for a model of bytes without a path, Fail for what the flags forbid, and whatever loading the
         model raises.
@@ -76,14 +76,14 @@ class ModelCompiler:
         InferenceSession(self._source, options).close()
 
     def compile_to_bytes(self) -> bytes:
-        """Return the written model's bytes. Raises as `compile_to_file` does."""
+        """Return the bytes of the optimised model. Raises as `compile_to_file` does."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             self.compile_to_file(path)
             return path.read_bytes()
 
     def compile_to_stream(self, write_function: Callable[[bytes], None]) -> None:
-        """Call a function with the written model's bytes."""
+        """Call `write_function` with the bytes of the optimised model."""
         write_function(self.compile_to_bytes())
 
     def set_ep_context_binary_information(self, output_directory: str | os.PathLike[str], model_name: str) -> None:

@@ -109,7 +109,23 @@ class Configurable:
 
 
 class SessionOptions(Configurable):
-    """Options of a session. Attributes are typed: a value of another type raises TypeError."""
+    """Options of a session. Attributes are typed: a value of another type raises TypeError.
+
+    These attributes have an effect:
+
+        graph_optimization_level  which graph passes run; ORT_ENABLE_ALL by default
+        intra_op_num_threads      threads of a run; 0, the default: all cores that the process may use
+        use_per_session_threads   False: the number of threads is that of `set_global_thread_pool_sizes`
+        optimized_model_filepath  the file to write the optimised model to; "" writes none
+        enable_profiling          record a trace, which `InferenceSession.end_profiling` writes
+        profile_file_prefix       how the trace's file name begins
+
+    The other attributes are accepted for compatibility with ONNX Runtime. Results never depend on the number of threads.
+
+        options = SessionOptions()
+        options.intra_op_num_threads = 2
+        options.add_session_config_entry("session.disable_cache", "1")
+    """
 
     __slots__ = ("_chosen", "_denotations", "_dimensions", "_external", "_files", "_initializers", "_policy", "stop_word")
 
@@ -277,7 +293,11 @@ class RunOptions(Configurable):
     """Options of one run.
 
     `terminate` may be set from another thread during the run, which then raises Fail within a tenth of a second. So does a
-    run that takes longer than the config entry `run.timeout_seconds`.
+    run that takes longer than the config entry `run.timeout_seconds`. The other attributes are accepted for compatibility
+    with ONNX Runtime.
+
+        options = RunOptions()
+        options.add_run_config_entry("run.timeout_seconds", "0.5")
     """
 
     __slots__ = ("_adapters", "stop_word")

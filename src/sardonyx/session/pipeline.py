@@ -208,7 +208,7 @@ def ask(
     if has_open_nodes(graph, found):
         for place, provider in enumerate(chosen):
             groups = provider.get_late_capability(graph, options)
-            if nested:  # a group that is the whole graph would be the same sub-graph again, with nothing more known
+            if nested:  # a group that is the whole graph would come back unchanged at each run
                 groups = [group for group in groups if len(group) < len(graph)]
             found[Source(place, late=True)] = groups
     if has_open_nodes(graph, found):

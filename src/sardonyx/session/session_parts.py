@@ -20,8 +20,8 @@ class Request(Struct, frozen=True):
     """What to build a session from.
 
     providers: in the user's order, with their options. asked: the providers that the user named; the others were added.
-    extra_outputs: names of intermediate values that become outputs. given: tensors that replace the model's. distinct: axes
-    with one name may have different sizes, see session.dimension_names.
+    extra_outputs: names of intermediate values that become outputs. given: tensors that replace the model's.
+    distinct: axes with one name may have different sizes, see session.dimension_names.
     """
 
     source: str | os.PathLike[str] | bytes
