@@ -9,6 +9,12 @@ from sardonyx.session import session_cache
 
 
 @pytest.fixture(autouse=True)
+def everything_verified(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every graph is verified after each pass, every kernel as it is built."""
+    monkeypatch.setenv("SARDONYX_VERIFY", "1")
+
+
+@pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions are compiled, so that what is tested is today's compiler; tests of kept sessions have a cache of their own."""
     nothing = Cache(None)

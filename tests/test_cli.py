@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -121,6 +122,17 @@ def test_describe_shows_the_loops_of_kernels() -> None:
     done = call("describe", DIGITS, "--kernel", "nothing")
     assert done.exit_code == 2
     assert done.stderr == "sardonyx: neither a kernel nor a node of one has a name that begins with 'nothing'\n"
+
+
+def test_the_loops_of_a_model_with_steps_on_the_host(tmp_path: Path) -> None:
+    text = """<ir_version: 10, opset_import: ["" : 21, "ai.onnx.ml" : 4]> g (string[n] s, float[n] x) => (float[n] y) {
+        t = ai.onnx.ml.LabelEncoder <keys_strings = ["a"], values_floats = [1.0], default_float = 0.0> (s)
+        y = Add(x, t)
+    }"""
+    (tmp_path / "host.onnx").write_bytes(onnx.parser.parse_model(text).SerializeToString())
+    done = call("describe", tmp_path / "host.onnx", "--loops")
+    assert done.exit_code == 0
+    assert len(re.findall(r"^kernel\(", done.stdout, re.MULTILINE)) == 1
 
 
 def test_run_saves_what_the_session_gives(tmp_path: Path) -> None:

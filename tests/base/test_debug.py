@@ -8,7 +8,7 @@ import pytest
 
 from sardonyx.base import debug
 
-VARIABLES = ("SARDONYX_DEBUG", "SARDONYX_DUMP", "SARDONYX_PASSES", "SARDONYX_STEPS")
+VARIABLES = ("SARDONYX_DEBUG", "SARDONYX_DUMP", "SARDONYX_PASSES", "SARDONYX_STEPS", "SARDONYX_VERIFY")
 
 
 @pytest.fixture(autouse=True)
@@ -65,9 +65,15 @@ def test_passes_are_chosen_by_a_regular_expression(monkeypatch: pytest.MonkeyPat
     assert debug.is_set()
 
 
-def test_steps_are_limited_by_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert debug.step_limit() is None
-    for text, limit in (("0", 0), ("12", 12)):
-        monkeypatch.setenv("SARDONYX_STEPS", text)
-        assert debug.step_limit() == limit
-        assert debug.is_set()
+def test_steps_end_where_the_variable_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert debug.stop() is None
+    monkeypatch.setenv("SARDONYX_STEPS", "12")
+    assert debug.stop() == "12"
+    assert debug.is_set()
+
+
+def test_verification_is_asked_for_and_changes_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not debug.verifying()
+    monkeypatch.setenv("SARDONYX_VERIFY", "1")
+    assert debug.verifying()
+    assert not debug.is_set()

@@ -17,16 +17,18 @@ from sardonyx.codegen import features
 from sardonyx.expr.origin import origin
 from sardonyx.expr.region import scan
 from sardonyx.expr.tensor import Read, Tensor
-from sardonyx.loop.nodes import Expr
+from sardonyx.loop.nodes import Expr, For
 from sardonyx.loop.nodes import replace as substituted
 from sardonyx.loop.verifier import verify as verify_kernel
 from sardonyx.lower import lowered
+from sardonyx.lower import nest as nest_module
 from sardonyx.lower.check import check_calls, check_nests, check_values
-from sardonyx.lower.lowered import Lowered, call_inputs, inline_scalars, lower, mark_constants, own_buffers, reachable
-from sardonyx.lower.place import Nest, inline_views, place
+from sardonyx.lower.constants import call_inputs, inline_scalars, mark_constants
+from sardonyx.lower.lowered import Lowered, lower, own_buffers, reachable
+from sardonyx.lower.place import Nest, Placing, inline_views, place
 from sardonyx.lower.repetition import expand
 from sardonyx.lower.schedule import calls
-from sardonyx.lower.values import Value
+from sardonyx.lower.values import Value, reads_of
 from sardonyx.lower.verify import LoweringError
 from sardonyx.ops import linalg, softmax
 from sardonyx.ops.pointwise import add, mul, view
@@ -61,7 +63,7 @@ def prepared() -> tuple[Values, list[Tensor], list[Nest]]:
 
 def placed() -> tuple[Values, list[Nest]]:
     values, kept, _ = prepared()
-    nests = place(values, kept, machine_for(features.host()))
+    nests = place(values, kept, machine_for(features.host())).nests
     check_nests(nests, values)
     return values, nests
 
@@ -80,7 +82,7 @@ def computed(values: Values) -> list[Value]:
 
 
 def lose_a_loop(values: Values) -> None:
-    read = {r.tensor for v in values.values() for r in lowered.reads_of(v)}
+    read = {r.tensor for v in values.values() for r in reads_of(v)}
     v = next(v for v in computed(values) if v.tensor in read)
     assert v.body is not None
     v.body = moved(v.body, STRANGER)
@@ -116,8 +118,8 @@ def unbind(values: Values, nests: list[Nest]) -> None:
 def leave_a_body(values: Values, nests: list[Nest]) -> None:
     """What a statement outside of the loop reads is said to be computed inside."""
     inside = next(n.root.region for n in nests if n.root.region)
-    outside = next(n.root for n in nests if not n.root.region and lowered.reads_of(n.root))
-    values[lowered.reads_of(outside)[0].tensor].region = inside
+    outside = next(n.root for n in nests if not n.root.region and reads_of(n.root))
+    values[reads_of(outside)[0].tensor].region = inside
 
 
 def displace(values: Values, nests: list[Nest]) -> None:
@@ -125,9 +127,7 @@ def displace(values: Values, nests: list[Nest]) -> None:
 
 
 def displace_a_source(values: Values, nests: list[Nest]) -> None:
-    source = next(
-        values[r.tensor] for n in nests for v in n.statements for r in lowered.reads_of(v) if values[r.tensor].place == "ROOT"
-    )
+    source = next(values[r.tensor] for n in nests for v in n.statements for r in reads_of(v) if values[r.tensor].place == "ROOT")
     source.place, source.nest = None, None
 
 
@@ -161,13 +161,26 @@ def test_every_kernel_obeys_the_rules_of_the_loop_ir() -> None:
         verify_kernel(kernel)
 
 
+def test_every_session_of_the_tests_verifies_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel with a parallel loop inside another is found when it is built."""
+    whole = nest_module.ensure_parallel_loop
+    monkeypatch.setattr(nest_module, "ensure_parallel_loop", lambda s: For(Symbol("again", 1), 0, 1, "parallel", whole(s)))
+    node = helper.make_node("Exp", ["x"], ["y"], name="growth")
+    x, y = (helper.make_tensor_value_info(name, 1, ["n"]) for name in "xy")
+    model = helper.make_model(helper.make_graph([node], "g", [x], [y]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    with pytest.raises(Fail, match="inside another parallel loop"):
+        sardonyx.InferenceSession(model.SerializeToString())
+    monkeypatch.delenv("SARDONYX_VERIFY")
+    sardonyx.InferenceSession(model.SerializeToString())
+
+
 def test_users_see_a_fail_that_names_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = lowered.place
 
-    def harmed(values: Values, *rest: object) -> list[Nest]:
-        nests = whole(values, *rest)  # type: ignore[arg-type]
-        nests[0].root.place = "VIEW"
-        return nests
+    def harmed(values: Values, *rest: object) -> Placing:
+        placing = whole(values, *rest)  # type: ignore[arg-type]
+        placing.nests[0].root.place = "VIEW"
+        return placing
 
     monkeypatch.setattr(lowered, "place", harmed)
     node = helper.make_node("Exp", ["x"], ["y"], name="growth")

@@ -23,8 +23,9 @@ from sardonyx.expr.tensor import Read, Tensor, constant, reduction
 from sardonyx.loop import semantics
 from sardonyx.loop.nodes import Expr, walk
 from sardonyx.lower import sharing, winograd
+from sardonyx.lower.constants import mark_constants
 from sardonyx.lower.epilogue import readers_of
-from sardonyx.lower.lowered import mark_constants, reachable
+from sardonyx.lower.lowered import reachable
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.place import inline_views
 from sardonyx.lower.schedule import Repeat, Step

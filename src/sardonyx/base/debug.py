@@ -1,9 +1,12 @@
 """The debug dial: what Sardonyx prints about its work on standard error, and where it writes the same texts to files.
 
-    SARDONYX_DEBUG   1 what ran and how long, 2 kernels, 3 graph after each pass, 4 loop IR, 5 LLVM IR, 6 assembly
+    SARDONYX_DEBUG   1 what ran and how long, 2 kernels and why each value is placed as it is, 3 graph and values after each step,
+                     4 loop IR, 5 LLVM IR, 6 assembly
     SARDONYX_DUMP    a directory: texts of all levels are written there, one file each, whatever SARDONYX_DEBUG says
     SARDONYX_PASSES  a regular expression: only graph passes whose name it matches run
-    SARDONYX_STEPS   a number: graph passes stop after so many steps, to find the one that breaks a model
+    SARDONYX_STEPS   a number or a name: optional graph passes and steps of lowering after this one do not run, to find the one
+                     that breaks a model
+    SARDONYX_VERIFY  if it is set, the graph is verified after each pass, and the loops of every kernel
 
 The environment is read at each call, so that a test or a debugger can change the dial while the process runs.
 """
@@ -64,9 +67,14 @@ def pass_enabled(name: str) -> bool:
     return not pattern or re.search(pattern, name) is not None
 
 
-def step_limit() -> int | None:
-    """Return how many steps of the pass pipeline may run; None for all."""
-    return _number("SARDONYX_STEPS", -1) if os.environ.get("SARDONYX_STEPS") else None
+def stop() -> str | None:
+    """Return the last step that runs even if it is optional, by its number or name (see base.steps); None for all."""
+    return os.environ.get("SARDONYX_STEPS") or None
+
+
+def verifying() -> bool:
+    """Tell whether SARDONYX_VERIFY asks for checks that take time. `is_set` ignores it: it does not change what is compiled."""
+    return bool(os.environ.get("SARDONYX_VERIFY"))
 
 
 def _number(variable: str, default: int) -> int:

@@ -9,6 +9,7 @@ from sardonyx.base.options import CompileOptions
 from sardonyx.codegen import features
 from sardonyx.expr import require
 from sardonyx.graph import onnx_ir as ir
+from sardonyx.graph.host_operators import is_host_node
 from sardonyx.graph.load import LoadOptions, load
 from sardonyx.graph.partition import extract, partition
 from sardonyx.graph.passes import optimise
@@ -42,7 +43,11 @@ def lowered_parts(source: str | os.PathLike[str] | bytes, options: CompileOption
     asked = ask(model.graph, providers, options)
     parts = partition(model.graph, list(asked.values()))
     pieces = zip(parts, extract(model.graph, parts), strict=True)
-    return [lowered_graph(piece, options) for part, piece in pieces if part.provider == 0]  # what the compiler claims outright
+    return [
+        lowered_graph(piece, options)
+        for part, piece in pieces
+        if part.provider == 0 and not all(is_host_node(node, piece.opset_imports) for node in piece)
+    ]  # what the compiler claims outright
 
 
 def lowered_graph(graph: ir.Graph, options: CompileOptions) -> Lowered:

@@ -1,39 +1,43 @@
-"""The middle of the compiler: turn a graph of tensors into kernels, their order and their memory. `lower` lists the steps."""
+"""The middle of the compiler: turn a graph of tensors into kernels, their order and their memory, in named steps (see the end).
+
+    VALUES     of all values together: bodies are expanded, narrow floats kept wide, products rewritten and packed
+    PROGRAM    of the program, then of the one that prepares its constants: values placed, kernels built, ordered, memory planned
+
+SARDONYX_STEPS leaves out the optional ones after a number or a name, to find the step that breaks a model. Their numbers follow those of
+the graph's passes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct, field
-from msgspec.structs import replace
 
-from sardonyx.base.budget import check
-from sardonyx.base.errors import running
-from sardonyx.base.symbolic import Symbol, product, symbols
-from sardonyx.expr.dependence import closure, depends_on
+from sardonyx.base.steps import last_optional
+from sardonyx.expr.dependence import depends_on
 from sardonyx.expr.known import DataSymbol
-from sardonyx.expr.origin import Origin
-from sardonyx.expr.region import Region
-from sardonyx.expr.require import braced
-from sardonyx.expr.tensor import KernelCall, Read, Tensor, compute, operands
-from sardonyx.loop.nodes import Const, Expr, Kernel
-from sardonyx.loop.printer import key
+from sardonyx.expr.tensor import Read, Tensor, compute, operands
+from sardonyx.graph.passes import NAMES as PASSES
+from sardonyx.loop.nodes import Kernel
 from sardonyx.lower.arena import plan_memory
+from sardonyx.lower.calls import KernelTable, hand_written, nest_call
 from sardonyx.lower.check import check_calls, check_nests, check_values
+from sardonyx.lower.constants import call_inputs, inline_scalars, leaves, mark_constants, orders
 from sardonyx.lower.long_reductions import split_long_reductions
 from sardonyx.lower.machine import Machine
+from sardonyx.lower.order import Item, in_regions, in_segments
 from sardonyx.lower.pack import pack
-from sardonyx.lower.parallel import ensure_parallel_loop, is_single_threaded
-from sardonyx.lower.place import Nest, inline_views, place
+from sardonyx.lower.place import Decision, Nest, inline_views, place
 from sardonyx.lower.precision import keep_wide
 from sardonyx.lower.repetition import expand, most
-from sardonyx.lower.schedule import Call, Repeat, Segment, Step, place_barriers
+from sardonyx.lower.schedule import Segment, calls, place_barriers
+from sardonyx.lower.schedule import Step as ProgramStep
 from sardonyx.lower.segment_levels import mark_levels
 from sardonyx.lower.sharing import Kernels
 from sardonyx.lower.split import Placed, split_nests
+from sardonyx.lower.steps import Step, run_list
 from sardonyx.lower.strips import make_strips
-from sardonyx.lower.values import Value, reads_of, transform
-from sardonyx.lower.values import depends_on as depends_on_value
+from sardonyx.lower.values import Value
 from sardonyx.lower.verify import verify
 from sardonyx.lower.winograd import rewrite_convolutions
 
@@ -43,6 +47,7 @@ class Lowered(Struct):
 
     constants   read by the program: weights, and tensors that a preparing program computes once from weights
     readbacks   elements of integer tensors that are read back between segments, as sizes of the later ones
+    decisions   where each value was placed, and why not elsewhere
     orders      for each weight that is stored in another order than its own: the axes, outermost first
     """
 
@@ -54,6 +59,7 @@ class Lowered(Struct):
     kernels: dict[str, Kernel]
     nests: list[Nest]
     orders: dict[Tensor, list[int]]
+    decisions: list[Decision]
 
 
 Made = Callable[[Kernel, bool], object]  # called with each new kernel, and True if the preparing program needs it
@@ -65,38 +71,160 @@ def lower(
     """Lower the graph to two programs: the main one, and one that computes its constants once, when the model is loaded.
 
     The second program is None if all constants are weights as they are. `made` is called with each kernel as soon as it is
-    built.
+    built. Raises LoweringError for a fault of lowering, ValueError if SARDONYX_STEPS names a step that there is not.
     """
+    limit = last_optional(NAMES)
+    graph = whole_graph(inputs, outputs, machine)
+    run_list(VALUES, graph, len(PASSES) + 1, limit, "values")
+    part = program_part(graph, lambda kernel: made(kernel, False))
+    run_list(PROGRAM, part, FIRST_OF_PROGRAM, limit, "program")
+    if not any(t.data is None for t in part.constants):
+        return part.lowered(), None
+    before = preparing_part(graph, part, lambda kernel: made(kernel, True))
+    run_list(PROGRAM, before, FIRST_OF_PROGRAM, limit, "preparation")
+    return part.lowered(), before.lowered()
+
+
+# ---- what the steps work on -----------------------------------------------------------------------------------------------
+
+
+class WholeGraph(Struct):
+    """All values of a graph. kept: tensors that others read as they are. asked: tensors that are computed in each run, even from weights
+    alone."""
+
+    inputs: Sequence[Tensor]
+    results: list[Tensor]
+    readbacks: list[DataSymbol]
+    values: dict[Tensor, Value]
+    machine: Machine
+    kept: list[Tensor]
+    asked: set[Tensor]
+
+    def text(self) -> str:
+        from sardonyx.lower.printer import values_text
+
+        return values_text(self.values)
+
+    def expand_bodies(self) -> None:
+        """Add what repeated bodies need. After this, all tensors that must keep their buffers are known."""
+        moved = expand(self.values)
+        self.kept = list(dict.fromkeys([*self.kept, *moved, *call_inputs(self.values)]))
+        self.asked |= moved
+
+
+class Part(Struct):
+    """One of the two programs. allowed: optional rules and choices that its steps may use; steps before them add these."""
+
+    values: dict[Tensor, Value]
+    inputs: Sequence[Tensor]
+    outputs: Sequence[Tensor]
+    kept: Sequence[Tensor]
+    readbacks: Sequence[DataSymbol]
+    constants: list[Tensor]
+    machine: Machine
+    kernels: KernelTable
+    allowed: set[str] = field(default_factory=set)
+    decisions: list[Decision] = field(default_factory=list)
+    nests: list[Placed] = field(default_factory=list)
+    calls: list[Item] = field(default_factory=list)
+    tree: list[ProgramStep] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
+
+    def text(self) -> str:
+        from sardonyx.lower.printer import program_text, values_text
+
+        return "\n".join(filter(None, (values_text(self.values), program_text(self.segments))))
+
+    def place(self) -> None:
+        """Give every value its place and every statement its nest."""
+        nests, self.decisions = place(self.values, [t for t in self.kept if t in self.values], self.machine, self.allowed)
+        self.nests = [Placed(nest.root.id, nest, False) for nest in nests]
+
+    def check_nests(self) -> None:
+        check_nests([p.nest for p in self.nests], self.values)
+
+    def split_nests(self) -> None:
+        self.nests = list(split_nests([p.nest for p in self.nests]))
+
+    def build_kernels(self) -> None:
+        """Make a call for each nest and each hand-written kernel, in the order of their values."""
+        shared = Kernels("share_kernels" in self.allowed)
+        values = self.values
+        items = [(p.at, p.nest.root.region, nest_call(p, values, self.machine, self.kernels, shared)) for p in self.nests]
+        for call in dict.fromkeys(t.call for t in values if t.call is not None and t not in self.constants):
+            first = min(call.outputs, key=lambda t: t.id)
+            items.append((first.id, values[first].region, hand_written(call, self.kernels, first.origin)))
+        self.calls = sorted(items, key=lambda item: item[0])
+
+    def check_calls(self) -> None:
+        check_calls(call for _, _, call in self.calls)
+
+    def order_calls(self) -> None:
+        """Put calls into repeated bodies and segments, with a barrier before each call."""
+        self.tree = in_regions(self.calls, (), self.values)
+        self.segments = in_segments(self.tree)
+        for segment in self.segments:
+            for call in calls(segment.steps):
+                call.barrier = True
+
+    def place_barriers(self) -> None:
+        for segment in self.segments:
+            place_barriers(segment.steps)
+
+    def plan_memory(self) -> None:
+        """Put each buffer into the arena of the segment that first writes it."""
+        external = {*self.inputs, *self.outputs, *self.constants}
+        inside = {t: self.values[t].region for q in self.tree for t in q.writes}
+        owners: dict[Tensor, Segment] = {}
+        for segment in self.segments:
+            for t in (t for q in segment.steps for t in q.writes if t not in external):
+                owners.setdefault(t, segment)
+        touched = ((s, t) for s in self.segments for q in s.steps for t in (*q.reads, *q.writes))
+        lasting = {r.tensor for r in self.readbacks}.union(t for s, t in touched if s is not owners.get(t))
+        for segment in self.segments:
+            owned = {
+                t: most(self.values[t].allocated, inside[t]) * t.dtype.itemsize for t, owner in owners.items() if owner is segment
+            }
+            plan_memory(segment, owned, frozenset(lasting if "share_memory" in self.allowed else owned))
+
+    def verify(self) -> None:
+        verify(self.inputs, self.constants, self.readbacks, self.segments)
+
+    def lowered(self) -> Lowered:
+        order = orders(self.constants, self.values)
+        nests = [p.nest for p in self.nests]
+        inputs, outputs, readbacks = list(self.inputs), list(self.outputs), list(self.readbacks)
+        return Lowered(
+            inputs, outputs, self.constants, readbacks, self.segments, self.kernels.by_name, nests, order, self.decisions
+        )
+
+
+def whole_graph(inputs: Sequence[Tensor], outputs: Sequence[Tensor], machine: Machine) -> WholeGraph:
+    """Make the state before the first step."""
     results = own_buffers(inputs, outputs)
     readbacks = data_symbols(results)
-    kept = [*results, *(p.tensor for p in readbacks)]
-    values = {t: Value(t) for t in reachable(kept)}
-    inline_scalars(values)
-    moved = expand(values)
-    kept = list(dict.fromkeys([*kept, *moved, *call_inputs(values)]))
-    mark_constants(values, {*results, *moved, *(p.tensor for p in readbacks)})
-    check_values(values, "repeated bodies were expanded")
-    keep_wide(values, {*inputs, *kept})
-    inline_views(values, kept, machine)
-    rewrite_convolutions(values, {*kept}, machine)
-    make_strips(values, {*kept}, machine)
-    pack(values, machine, {*inputs, *kept})
-    split_long_reductions(values, {*kept}, machine)
-    check_values(values, "products were rewritten")
-    run = {t: v for t, v in values.items() if not v.constant}
-    constants = leaves(run, values, [p.tensor for p in readbacks])
-    prepared = [t for t in constants if t.data is None]
-    program = lower_part(run, inputs, results, kept, readbacks, constants, machine, lambda kernel: made(kernel, False))
-    if not prepared:
-        return program, None
-    before = {t: v for t, v in values.items() if v.constant}
-    for v in before.values():
+    asked = [*results, *(r.tensor for r in readbacks)]
+    return WholeGraph(inputs, results, readbacks, {t: Value(t) for t in reachable(asked)}, machine, asked, set(asked))
+
+
+def program_part(graph: WholeGraph, made: Callable[[Kernel], object]) -> Part:
+    """Select what is computed in each run."""
+    values = {t: v for t, v in graph.values.items() if not v.constant}
+    constants = leaves(values, graph.values, [r.tensor for r in graph.readbacks])
+    return Part(values, graph.inputs, graph.results, graph.kept, graph.readbacks, constants, graph.machine, KernelTable(made))
+
+
+def preparing_part(graph: WholeGraph, program: Part, made: Callable[[Kernel], object]) -> Part:
+    """Select what is computed once, and give it the layouts in which the program reads it."""
+    prepared = [t for t in program.constants if t.data is None]
+    values = {t: v for t, v in graph.values.items() if v.constant}
+    for v in values.values():
         v.region = ()  # what depends on weights alone is computed before any loop that reads it
     for t in prepared:
-        before[t].strides, before[t].has_layout = run[t].strides, True
-    sources = [t for t in before if t.data is not None]
-    whole = [*prepared, *(t for t in call_inputs(before) if t.data is None)]
-    return program, lower_part(before, [], prepared, whole, [], sources, machine, lambda kernel: made(kernel, True))
+        values[t].strides, values[t].has_layout = program.values[t].strides, True
+    sources = [t for t in values if t.data is not None]
+    whole = [*prepared, *(t for t in call_inputs(values) if t.data is None)]
+    return Part(values, [], prepared, whole, [], sources, graph.machine, KernelTable(made))
 
 
 def own_buffers(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Tensor]:
@@ -152,271 +280,48 @@ def data_symbols(outputs: Sequence[Tensor]) -> list[DataSymbol]:
     return sorted(found, key=lambda s: (s.tensor.id, s.position))
 
 
-def inline_scalars(values: dict[Tensor, Value]) -> None:
-    """Replace reads of constants of one element by literals. Only dtypes that literals can have: f32, f64, bool, integers of
-    8 bits or more."""
-    literals: dict[Tensor, Expr] = {}
-    for t in values:
-        if t.data is not None and t.data.size == 1:
-            number = t.data.load().reshape(()).item()
-            plain = (t.dtype.is_integer and t.dtype.bits >= 8) or t.dtype.kind == "bool" or t.dtype.name in ("f32", "f64")
-            if plain:
-                literals[t] = Const(number, t.dtype)
-    for v in values.values():
-        if v.body is not None and not literals.keys().isdisjoint(r.tensor for r in reads_of(v)):
-            v.body = transform(v.body, lambda r: literals.get(r.tensor, r) if r.guard is None else r)
+# ---- the steps ------------------------------------------------------------------------------------------------------------
 
 
-def call_inputs(values: dict[Tensor, Value]) -> list[Tensor]:
-    """List the tensors that hand-written kernels read. They must be whole, dense buffers."""
-    calls = dict.fromkeys(t.call for t in values if t.call is not None)
-    return [t for call in calls for t in call.inputs]
+def allow(name: str) -> Step[Part]:
+    """Make the step that lets later steps use the rule or choice of this name."""
+    return Step(name, lambda part: part.allowed.add(name), optional=True)
 
 
-def mark_constants(values: dict[Tensor, Value], results: Container[Tensor]) -> None:
-    """Mark the values that depend on weights alone, so that they are computed once, when the model is loaded.
-
-    Values in `results` are never marked. The outputs of one hand-written kernel, or the parts of one tensor, are marked
-    together or not at all.
-    """
-    asked = {t.call for t, v in values.items() if t.call is not None and (t in results or not is_fixed(v))}
-    for t, v in sorted(values.items(), key=lambda item: item[1].id):
-        if t.data is not None:
-            v.constant = True
-            continue
-        sources = [r.tensor for r in reads_of(v)] + list(t.parts) + (list(t.call.inputs) if t.call else [])
-        v.constant = bool(sources) and is_fixed(v) and not v.region and t.region is None and t not in results
-        v.constant = v.constant and (t.call is None or t.call not in asked)
-        v.constant = v.constant and all(values[s].constant for s in sources)
-    for t, v in values.items():  # a part is constant only if its whole is
-        if v.into is not None and v.constant and not values[v.into[0]].constant:
-            v.constant = False
-        if t.parts and not v.constant:
-            for p in t.parts:
-                values[p].constant = False
-
-
-def is_fixed(v: Value) -> bool:
-    """Tell whether v depends on no sizes and no iterations, only on its own loops."""
-    return depends_on_value(v) <= set(v.all_loops)
-
-
-def leaves(run: dict[Tensor, Value], values: dict[Tensor, Value], read_back: Iterable[Tensor]) -> list[Tensor]:
-    """Collect the constants that `run` reads, or whose elements are sizes, and add each to `run` as a value without a body."""
-    used = dict.fromkeys(t for t in read_back if values[t].constant)
-    for t, v in run.items():
-        for s in [r.tensor for r in reads_of(v)] + (list(t.call.inputs) if t.call else []):
-            if values[s].constant:
-                used[s] = None
-    for t in used:
-        leaf = run[t] = Value(t)
-        leaf.body, leaf.fn, leaf.into, leaf.loops, leaf.constant = None, None, None, (), True
-        leaf.has_layout = values[t].has_layout
-    return list(used)
-
-
-def lower_part(
-    values: dict[Tensor, Value],
-    inputs: Sequence[Tensor],
-    outputs: Sequence[Tensor],
-    kept: Sequence[Tensor],
-    readbacks: Sequence[DataSymbol],
-    constants: Sequence[Tensor],
-    machine: Machine,
-    made: Callable[[Kernel], object],
-) -> Lowered:
-    """Lower one program: place its values, build the kernels, order the calls in segments, and lay out memory.
-
-    kept: tensors that need buffers of their own. constants: inputs that are filled before the first run.
-    """
-    mark_levels(values, readbacks)
-    nests = place(values, [t for t in kept if t in values], machine)
-    check_nests(nests, values)
-    placed = list(split_nests(nests))
-    kernels = KernelTable(made)
-    shared = Kernels()
-    items = [(p.at, p.nest.root.region, nest_call(p, values, machine, kernels, shared)) for p in placed]
-    for call in dict.fromkeys(t.call for t in values if t.call is not None and t not in constants):
-        first = min(call.outputs, key=lambda t: t.id)
-        items.append((first.id, values[first].region, hand_written(call, kernels, first.origin)))
-    check_calls(call for _, _, call in items)
-    items.sort(key=lambda item: item[0])
-    external = {*inputs, *outputs, *constants}
-    read_back = frozenset(p.tensor for p in readbacks)
-    tree = in_regions(items, (), values)
-    levels = levels_of(tree)
-    segments = [Segment()]  # a program without steps has one segment too
-    for step in tree:
-        level = level_of(step, levels)
-        while len(segments) <= level:
-            segments.append(Segment())
-        segments[level].steps.append(step)
-    inside = {t: values[t].region for q in tree for t in q.writes}
-    owners: dict[Tensor, Segment] = {}  # a buffer lies in the arena of the segment that first writes it
-    for segment in segments:
-        for t in (t for q in segment.steps for t in q.writes if t not in external):
-            owners.setdefault(t, segment)
-    crossing = frozenset(t for s in segments for q in s.steps for t in (*q.reads, *q.writes) if s is not owners.get(t))
-    for segment in segments:
-        owned = {t: most(values[t].allocated, inside[t]) * t.dtype.itemsize for t, owner in owners.items() if owner is segment}
-        place_barriers(segment.steps)
-        plan_memory(segment, owned, read_back | crossing)
-    verify(inputs, constants, readbacks, segments)
-    order = orders(constants, values)
-    return Lowered(
-        list(inputs), list(outputs), list(constants), list(readbacks), segments, kernels.by_name, [p.nest for p in placed], order
-    )
-
-
-def orders(constants: Sequence[Tensor], values: dict[Tensor, Value]) -> dict[Tensor, list[int]]:
-    """List the axes, outermost in memory first, of each weight that is stored in another order than its own."""
-    out = {}
-    for t in constants:
-        steps = [0 if not isinstance(s, int) else s for s in values[t].strides]
-        order = sorted(range(t.rank), key=lambda a: -steps[a])
-        if t.data is not None and order != list(range(t.rank)):
-            out[t] = order
-    return out
-
-
-def levels_of(steps: Sequence[Step]) -> dict[Tensor | Symbol, int]:
-    """Assign each written tensor, and each loop's counters, to the number of its segment.
-
-    The steps are visited again until nothing changes, because a step that decides a size may stand after one that needs the
-    size.
-    """
-    levels: dict[Tensor | Symbol, int] = {}
-    asked: set[Tensor] = set()  # tensors whose elements are sizes of the steps seen so far
-    moving = True
-    while moving:
-        moving = False
-        for step in steps:
-            level = level_of(step, levels)
-            asked |= {s.tensor for s in sizes_of(step) if isinstance(s, DataSymbol)}
-            for t in step.writes:
-                moving |= level > levels[t] if t in levels else t in asked
-                levels[t] = max(level, levels.get(t, 0))
-            if isinstance(step, Repeat):
-                levels |= {s: level for s in (step.region.step, step.region.done) if s is not None}
-    return levels
-
-
-def level_of(step: Step, levels: dict[Tensor | Symbol, int]) -> int:
-    """Return the number of the segment that a step belongs to: not before the segments that compute what it reads or count
-    the iterations that it names, and after those that compute its sizes. Inputs are there from the start."""
-    level = max((levels.get(t, 0) for t in all_reads(step)), default=0)
-    for s in sizes_of(step):
-        level = max(level, levels.get(s.tensor, -1) + 1 if isinstance(s, DataSymbol) else levels.get(s, 0))
-    return level
-
-
-def all_reads(step: Step) -> frozenset[Tensor]:
-    """Collect the tensors that must be written before a step.
-
-    For a loop these include its state, even if the body only writes it: without an iteration, the initial state is the
-    result.
-    """
-    if isinstance(step, Call):
-        return step.reads
-    flags = () if step.flag is None else (step.flag,)
-    return step.states.union(flags, *map(all_reads, step.steps))
-
-
-def sizes_of(step: Step) -> frozenset[Symbol]:
-    """Collect the symbols that a step's sizes, trip counts and result shapes depend on."""
-    if isinstance(step, Repeat):
-        return closure(symbols(step.region.trip)).union(*map(sizes_of, step.steps))
-    return closure(frozenset().union(*map(symbols, step.sizes), *(symbols(n) for t in step.writes for n in t.shape)))
-
-
-Item = tuple[float, tuple[Region, ...], Call]
-
-
-def in_regions(items: Sequence[Item], path: tuple[Region, ...], values: dict[Tensor, Value]) -> list[Step]:
-    """Return the steps at this depth. Calls in deeper regions become one Repeat per region, placed just before the region's
-    first output.
-
-    items: (position in the program, regions that enclose the call, call). path: the regions that enclose this depth.
-    """
-    own: list[tuple[float, Step]] = [(at, call) for at, where, call in items if where == path]
-    inner: dict[Region, list[Item]] = {}
-    for at, where, call in items:
-        if len(where) > len(path) and where[: len(path)] == path:
-            inner.setdefault(where[len(path)], []).append((at, where, call))
-    for region, inside in inner.items():
-        steps = in_regions(inside, (*path, region), values)
-        found = Repeat(region, steps, flag_of(region, values))
-        found.states = found.writes & {state_buffer(c.state, values) for c in region.states}
-        own.append((region.at - 0.25, found))
-    return [step for _, step in sorted(own, key=lambda item: item[0])]
-
-
-def flag_of(region: Region, values: dict[Tensor, Value]) -> Tensor | None:
-    """Return the tensor that decides whether the region's next iteration runs, or None if the trip count alone decides."""
-    return region.flag if region.proceed is None else state_buffer(region.proceed.state, values)
-
-
-def state_buffer(state: Tensor, values: dict[Tensor, Value]) -> Tensor:
-    """Return the double buffer that holds a state (see lower.repetition)."""
-    read = values[state].body
-    assert isinstance(read, Read)
-    return read.tensor
-
-
-class KernelTable(Struct):
-    """The kernels of a program by name. `made` is called with each as soon as it is built, so that it compiles while others
-    are built."""
-
-    made: Callable[[Kernel], object]
-    by_name: dict[str, Kernel] = field(default_factory=dict)
-    single_threaded: dict[str, bool] = field(default_factory=dict)
-
-    def keep(self, kernel: Kernel) -> Kernel:
-        """Return the kernel of this name; if there is none yet, add this one."""
-        if kernel.name not in self.by_name:
-            self.by_name[kernel.name] = kernel
-            self.made(kernel)
-        return self.by_name[kernel.name]
-
-    def is_single_threaded(self, kernel: Kernel) -> bool:
-        """Tell whether one thread computes the whole kernel. The answer is memoised."""
-        if kernel.name not in self.single_threaded:
-            self.single_threaded[kernel.name] = is_single_threaded(kernel.body)
-        return self.single_threaded[kernel.name]
-
-
-def nest_call(placed: Placed, values: dict[Tensor, Value], machine: Machine, kernels: KernelTable, shared: Kernels) -> Call:
-    """Build the nest's kernel, or reuse an equal one, and return the call with its arguments, sizes and error messages."""
-    nest = placed.nest
-    check(f"making the loops of {nest.root}")
-    kernel, arguments, sizes, work = shared.build(nest, values, machine, placed.single_threaded)
-    kernel = kernels.keep(kernel)
-    origins = tuple(dict.fromkeys(v.tensor.origin for v in nest.statements))
-    writes = frozenset((v.into[0] if v.into else v.tensor) for v in [nest.root, *(m for m in nest.members if m.stored)])
-    checked = dict.fromkeys(o for v in nest.statements for o in v.checked)
-    checks = said_of(checked or origins, ("index {0} is out of bounds for an axis of {1}",))
-    return Call(kernel, arguments, sizes, writes, origins, checks, work=work, single_threaded=kernels.is_single_threaded(kernel))
-
-
-def said_of(origins: Iterable[Origin], messages: Sequence[str]) -> tuple[str, ...]:
-    """Return the error messages of a call's checks; each names the nodes in which the check can fail."""
-    title = " or ".join(dict.fromkeys(o.full for o in origins if o))
-    return tuple(running(braced(title), message) for message in messages)
-
-
-def hand_written(call: KernelCall, kernels: KernelTable, origin: Origin) -> Call:
-    """Return the call of a hand-written kernel. An estimate of its work is made if the operator has given none."""
-    kernel = replace(call.kernel, body=ensure_parallel_loop(call.kernel.body))
-    kernel = kernels.keep(replace(kernel, name=f"k_{key(kernel)[:20]}"))
-    arguments = [*call.inputs, *call.outputs]
-    work = sum((product(t.shape) for t in arguments), start=0) * HAND_WRITTEN if call.work is None else call.work
-    single_threaded = kernels.is_single_threaded(kernel)
-    checks = said_of([origin], call.checks)
-    return Call(
-        kernel, arguments, list(call.sizes), frozenset(call.outputs), (origin,), checks, work=work, single_threaded=single_threaded
-    )
-
-
-HAND_WRITTEN = 8
-"""Operations per element of its arguments that a hand-written kernel is guessed to do: good enough to tell little work from
-much."""
+VALUES: tuple[Step[WholeGraph], ...] = (
+    Step("inline_scalars", lambda g: inline_scalars(g.values), optional=True),
+    Step("expand_bodies", WholeGraph.expand_bodies),
+    Step(
+        "mark_constants",
+        lambda g: mark_constants(g.values, g.asked),
+        check=lambda g: check_values(g.values, "repeated bodies were expanded"),
+    ),
+    Step("keep_wide", lambda g: keep_wide(g.values, {*g.inputs, *g.kept}), optional=True),
+    Step("inline_views", lambda g: inline_views(g.values, g.kept, g.machine), optional=True),
+    Step("rewrite_convolutions", lambda g: rewrite_convolutions(g.values, {*g.kept}, g.machine), optional=True),
+    Step("make_strips", lambda g: make_strips(g.values, {*g.kept}, g.machine), optional=True),
+    Step("pack", lambda g: pack(g.values, g.machine, {*g.inputs, *g.kept}), optional=True),
+    Step(
+        "split_long_reductions",
+        lambda g: split_long_reductions(g.values, {*g.kept}, g.machine),
+        optional=True,
+        check=lambda g: check_values(g.values, "products were rewritten"),
+    ),
+)
+PROGRAM: tuple[Step[Part], ...] = (
+    Step("mark_levels", lambda p: mark_levels(p.values, p.readbacks)),
+    allow("inline"),
+    allow("tile"),
+    allow("row"),
+    Step("place", Part.place, check=Part.check_nests),
+    Step("split_nests", Part.split_nests, optional=True),
+    allow("share_kernels"),
+    Step("build_kernels", Part.build_kernels, check=Part.check_calls),
+    Step("order_calls", Part.order_calls),
+    Step("place_barriers", Part.place_barriers, optional=True),
+    allow("share_memory"),
+    Step("plan_memory", Part.plan_memory, check=Part.verify),
+)
+NAMES = (*PASSES, *(step.name for step in VALUES), *(step.name for step in PROGRAM))
+FIRST_OF_PROGRAM = len(PASSES) + len(VALUES) + 1
+"""The number of PROGRAM's first step."""

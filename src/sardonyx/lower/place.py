@@ -23,7 +23,8 @@ so these loops never belong to a band.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from msgspec import Struct, field
 
@@ -82,12 +83,33 @@ class Nest(Struct, eq=False):
         return sorted([*self.members, self.root], key=lambda v: v.id)
 
 
-Rule = Callable[[Value, Sequence[Use]], bool]
+Refusal = str | None
+"""The reason why a rule may not place a value; None if it has placed it."""
+Rule = Callable[[Value, Sequence[Use]], Refusal]
+OPTIONAL_RULES = frozenset(("inline", "tile", "row"))
+"""Without them every value is a ROOT."""
 
 
-def place(values: dict[Tensor, Value], outputs: Iterable[Tensor], machine: Machine) -> list[Nest]:
-    """Place every value that an output depends on; return the nests in the order of their roots."""
-    return Placer(values, set(outputs), machine).run()
+class Decision(NamedTuple):
+    """Where a value was placed, and why not where earlier rules would have placed it: {rule: reason}."""
+
+    value: Value
+    place: str
+    refused: Mapping[str, str]
+
+
+class Placing(NamedTuple):
+    """What `place` decides: the nests in the order of their roots, and the decisions, last value first."""
+
+    nests: list[Nest]
+    decisions: list[Decision]
+
+
+def place(
+    values: dict[Tensor, Value], outputs: Iterable[Tensor], machine: Machine, allowed: Container[str] = OPTIONAL_RULES
+) -> Placing:
+    """Place every value that an output depends on. allowed: the optional rules that may be used."""
+    return Placer(values, set(outputs), machine, allowed).run()
 
 
 def inline_views(values: dict[Tensor, Value], outputs: Iterable[Tensor], machine: Machine) -> None:
@@ -100,31 +122,45 @@ def inline_views(values: dict[Tensor, Value], outputs: Iterable[Tensor], machine
 
 
 class Placer(Layouts):
-    """Places values one by one. The rules (`part`, `inline`, `tile`, `row`, `root`) return True if they have placed the
-    value."""
+    """Places values one by one. The rules (`part`, `inline`, `tile`, `row`, `root`) return None if they have placed the
+    value, else the reason why they can't."""
 
-    def __init__(self, values: dict[Tensor, Value], outputs: set[Tensor], machine: Machine) -> None:
+    def __init__(
+        self, values: dict[Tensor, Value], outputs: set[Tensor], machine: Machine, allowed: Container[str] = OPTIONAL_RULES
+    ) -> None:
         super().__init__(values, outputs, machine)
+        self.allowed = allowed
         self.nests: list[Nest] = []
+        self.decisions: list[Decision] = []
         calls = dict.fromkeys(t.call for t in values if t.call is not None)
         self.called = {t: min(o.id for o in c.outputs) for c in calls for t in c.inputs}  # when a kernel first reads t
 
-    def run(self) -> list[Nest]:
+    def run(self) -> Placing:
         """Place all values, the last first, and return the nests in the order of their roots."""
         for v in sorted(self.values.values(), key=lambda v: -v.id):
             check(f"placing {v.tensor}")
             if v.body is None or v.place is not None or not self.needed(v):
                 continue
-            uses = self.uses(v)
-            any(rule(v, uses) for rule in self.rules(v, uses))  # stops at the first rule that places v
+            self.decide(v, self.uses(v))
         for v in self.values.values():
             if v.constant and v.body is None:
                 self.layout(v)
         for nest in self.nests:
             nest.members.sort(key=lambda m: m.id)
-        return sorted(self.nests, key=lambda n: n.root.id)
+        return Placing(sorted(self.nests, key=lambda n: n.root.id), self.decisions)
 
-    def rules(self, v: Value, uses: Sequence[Use]) -> tuple[Rule, ...]:
+    def decide(self, v: Value, uses: Sequence[Use]) -> None:
+        """Place v by the first rule that can."""
+        refused: dict[str, str] = {}
+        for rule in self.rules(v):
+            name = rule.__name__
+            reason = rule(v, uses) if name in self.allowed or name not in OPTIONAL_RULES else LEFT_OUT
+            if reason is None:
+                break
+            refused[name] = reason
+        self.decisions.append(Decision(v, v.place or "", refused))
+
+    def rules(self, v: Value) -> tuple[Rule, ...]:
         """List the rules that may place v, in the order in which they are tried."""
         decide = deciding(v.body)
         if any(single(d) is None for d in decide):
@@ -145,7 +181,7 @@ class Placer(Layouts):
             inline_into(reader, v)
             self.note(reader)
 
-    # ---- the rules: each rereturns True if it has placed v --------------------------------------------------------------------
+    # ---- the rules: each places v and returns None, or returns why it can't ------------------------------------------------
 
     def view(self, v: Value) -> bool:
         """Inline v into its readers if v is a pure index map: one read, without a guard, at indices that do not come from
@@ -158,47 +194,67 @@ class Placer(Layouts):
         v.place = "VIEW"
         return True
 
-    def part(self, v: Value, uses: Sequence[Use]) -> bool:
+    def part(self, v: Value, uses: Sequence[Use]) -> Refusal:
         """Give v a nest of its own if it writes into a larger tensor. The next state of a loop is excluded: it may be a ROW."""
-        return v.into is not None and not v.is_next_state and self.root(v, uses)
+        if v.into is None:
+            return "it is no part of a whole"
+        if v.is_next_state:
+            return "it is the next state of a loop"
+        return self.root(v, uses)
 
-    def inline(self, v: Value, uses: Sequence[Use]) -> bool:
+    def inline(self, v: Value, uses: Sequence[Use]) -> Refusal:
         """Inline v into its readers if computing it again at every use costs little.
 
         If every use reads each element of v once, the limit is cost * (uses - 1) <= recompute_budget. If some use reads
         elements several times, the limit is cost <= recompute_budget / 2.
         """
-        if v.fn or v.into or v.tensor in self.outputs or any(t.region != v.region for t, _ in uses):
-            return False
+        if v.fn:
+            return "it is a reduction"
+        if v.into:
+            return "it is a part of a whole"
+        if v.tensor in self.outputs:
+            return "its buffer is asked for"
+        if any(t.region != v.region for t, _ in uses):
+            return "it is read in another repeated body"
         if any(operands(t) and self.is_operand(t, r) for t, r in uses):
-            return False
+            return "a contraction reads it"
         price = cost(v)
         once = all(loops_of(r) >= set(t.all_loops) for t, r in uses)
         if not (once and price * (len(uses) - 1) <= self.machine.recompute_budget) and price > (
             0 if once else self.machine.recompute_budget // 2
         ):
-            return False
+            return (
+                f"{len(uses)} uses would each compute it, at a cost of {price}"
+                if once
+                else "a use would compute it again and again"
+            )
         if any(price + cost(t) > MOST_OPERATIONS for t, _ in uses):
-            return False
+            return "the expression of its reader would be too long"
         self.substitute(v, [t for t, _ in uses])
         v.place = "INLINE"
-        return True
+        return None
 
     def is_operand(self, contraction: Value, r: Read) -> bool:
         """Tell whether r reads one of the two operands of a contraction."""
         o = operands(contraction)
         return o is not None and (r is o.a or r is o.b)
 
-    def tile(self, v: Value, uses: Sequence[Use]) -> bool:
+    def tile(self, v: Value, uses: Sequence[Use]) -> Refusal:
         """Keep the sums of contraction v in registers if one pointwise statement reads v, at its own loops: that statement
         becomes the epilogue."""
-        if len(uses) != 1 or v.tensor in self.outputs or not operands(v):
-            return False
+        if not operands(v):
+            return "it is no contraction"
+        if v.tensor in self.outputs:
+            return "its buffer is asked for"
+        if len(uses) != 1:
+            return f"it is read {len(uses)} times"
         ((t, r),) = uses
-        if t.fn or t.tile or t.region != v.region or r.guard is not None or deciding(t.body):
-            return False
+        if t.fn or t.tile or r.guard is not None or deciding(t.body):
+            return "its reader is a reduction, has a tile, reads it under a condition, or is piecewise"
+        if t.region != v.region:
+            return "it is read in another repeated body"
         if not self.same_point(v, t, r):
-            return False
+            return "its reader needs other elements than the one at its own point"
         nest = t.nest
         assert isinstance(nest, Nest)
         if t is nest.root and not nest.members:
@@ -208,9 +264,9 @@ class Placer(Layouts):
         elif self.fits_rows(v, r, nest):
             self.attach(v, nest, r)
         else:
-            return False
+            return OTHER_ROWS
         v.place, t.tile = "TILE", v
-        return True
+        return None
 
     def same_point(self, v: Value, t: Value, r: Read) -> bool:
         """Tell whether t reads each element of contraction v once, at t's own loops, with v's columns along a single loop of
@@ -224,45 +280,33 @@ class Placer(Layouts):
             loops += found or []
         return len(loops) == len(t.variables) and set(loops) == set(t.variables)
 
-    def row(self, v: Value, uses: Sequence[Use]) -> bool:
+    def row(self, v: Value, uses: Sequence[Use]) -> Refusal:
         """Compute v inside the first nest that reads it, one block of rows at a time, if all uses there have the same outer
         loops.
 
         Nothing is then computed twice. The block of rows lies in scratch memory; v gets a buffer instead if later nests read
         it too, if it is an output, or if it is the next state of a loop.
         """
-        if not uses or any(r.guard is not None for _, r in uses):
-            return False  # v would be computed in all iterations of the band, also where the guard is false
+        if not uses:
+            return "no statement reads it"
+        if any(r.guard is not None for _, r in uses):
+            return "it is read under a condition, and might not be computed where that is false"
         nest = min((t.nest for t, _ in uses), key=lambda n: n.root.id)  # type: ignore[attr-defined]
         assert isinstance(nest, Nest)
-        if len(nest.members) >= MOST_MEMBERS or sum(map(cost, [*nest.statements, v])) > MOST_NEST_OPERATIONS:
-            return False
         inside = [s for s in uses if s[0].nest is nest]
         keep = v.tensor in self.outputs or v.is_next_state or len(inside) < len(uses)
-        if operands(v) and any(deciding(m.body) for m in nest.statements):
-            return False  # the rows of the contraction would be loops that must be fully unrolled
-        if nest.root.region != v.region or any(t.region != v.region for t, _ in uses):
-            return False
-        if keep and (operands(v) or any(t.nest.root.id < nest.root.id for t, _ in uses)):  # type: ignore[attr-defined]
-            return False
-        if keep and (v.level < nest.root.level or self.called.get(v.tensor, math.inf) < nest.root.id):
-            return False  # a reader in an earlier segment, or a hand-written kernel before this nest, needs it sooner
+        if (reason := self.may_not_join(v, nest, uses)) or (keep and (reason := self.comes_too_late(v, nest, uses))):
+            return reason
         decide = frozenset().union(*map(symbols, deciding(v.body)))
         at = {a: i for a, i in self.mapped(v, inside, nest).items() if decide.isdisjoint(symbols(v.axes[a]))}
         if keep and not covers(v, at):
-            return False  # this nest computes only some of v's elements, but other readers need all of them
+            return "the nest needs a part of it only, others need all"
         if v.into and any(single(i) is None for i in at.values()):
-            return False  # readers address a part by the loops of its axes: each index must be a single loop
+            return "it is a part of a whole, and read where two loops move together"
         got = set().union(*(symbols(i) for i in at.values()))
         band = [s for s in nest.band if s in got]
-        if band != nest.band:
-            rigid = nest.tile is not None or any(m.tile for m in nest.members)
-            if rigid or not band or self.machine.guess(product(extent(s) for s in band)) < PARTS:
-                return False
-        if self.starves(v, at, nest, band):
-            return False
-        if not self.fits(v, at, nest) or (operands(v) and not self.fits_rows(v, inside[0][1], nest)):
-            return False
+        if reason := self.does_not_pay(v, at, nest, band) or self.does_not_fit(v, at, nest, inside[0][1]):
+            return reason
         if keep:
             self.layout(v)
             v.stored = True
@@ -272,7 +316,42 @@ class Placer(Layouts):
         if operands(v):
             self.wrap(v)
         v.place = "ROW"
-        return True
+        return None
+
+    def may_not_join(self, v: Value, nest: Nest, uses: Sequence[Use]) -> Refusal:
+        """Return why v can't be computed in its readers' nest, wherever it is stored; None if it can."""
+        if len(nest.members) >= MOST_MEMBERS or sum(map(cost, [*nest.statements, v])) > MOST_NEST_OPERATIONS:
+            return "the nest is long enough"
+        if operands(v) and any(deciding(m.body) for m in nest.statements):
+            return "its rows would be loops of the nest that are fully unrolled"
+        if nest.root.region != v.region or any(t.region != v.region for t, _ in uses):
+            return "it is read in another repeated body"
+        return None
+
+    def comes_too_late(self, v: Value, nest: Nest, uses: Sequence[Use]) -> Refusal:
+        """Return why v, which is also read outside of the nest, can't be stored by it; None if it can."""
+        if operands(v):
+            return "it is a contraction that others read too"
+        if any(t.nest.root.id < nest.root.id for t, _ in uses):  # type: ignore[attr-defined]
+            return "an earlier nest reads it too"
+        if v.level < nest.root.level or self.called.get(v.tensor, math.inf) < nest.root.id:
+            return "an earlier segment or hand-written kernel waits for it"
+        return None
+
+    def does_not_pay(self, v: Value, at: dict[int, Dim], nest: Nest, band: Sequence[Symbol]) -> Refusal:
+        """Return why the nest should not shrink its band to these loops for v; None if it should."""
+        if list(band) != nest.band:
+            if nest.tile is not None or any(m.tile for m in nest.members):
+                return "it is read across loops that a tile of the nest needs"
+            if not band or self.machine.guess(product(extent(s) for s in band)) < PARTS:
+                return "it is read across loops without which the nest has too little to share"
+        return "one thread would be left with all the work" if self.starves(v, at, nest, band) else None
+
+    def does_not_fit(self, v: Value, at: dict[int, Dim], nest: Nest, r: Read) -> Refusal:
+        """Return why the caches don't hold what a block of rows needs; None if they do."""
+        if not self.fits(v, at, nest):
+            return "scratch for its rows, or the nest's B, does not fit in the cache"
+        return OTHER_ROWS if operands(v) and not self.fits_rows(v, r, nest) else None
 
     def starves(self, v: Value, at: dict[int, Dim], nest: Nest, band: Sequence[Symbol]) -> bool:
         """Tell whether v, as a member of a nest with this band, would leave one thread with work that several threads could
@@ -302,7 +381,7 @@ class Placer(Layouts):
             return False
         return nest.tile is None or not self.b_exceeds_cache(nest.tile)
 
-    def root(self, v: Value, uses: Sequence[Use]) -> bool:
+    def root(self, v: Value, uses: Sequence[Use]) -> Refusal:
         """Give v a buffer and a nest of its own, whose loops follow the order of the buffer's axes. This rule always applies."""
         if not operands(v):
             v = self.refine(v)
@@ -314,11 +393,11 @@ class Placer(Layouts):
             nest.band = o.batch + o.rows
             nest.tile = self.wrap(v)
             nest.panels_outermost = self.b_exceeds_cache(nest.tile) or self.batched_b_exceeds_cache(nest.tile)
-            return True
+            return None
         store = self.stored_at(v)
         vector = self.vector_loop(v)
         nest.band = sorted((s for s in v.variables if s is not vector), key=lambda s: -self.machine.guess(moves(store, s)))
-        return True
+        return None
 
     # ---- conditions that the rules check ------------------------------------------------------------------------------------
 
@@ -438,6 +517,8 @@ class Placer(Layouts):
         return u
 
 
+OTHER_ROWS = "its rows are not the nest's rows, or its B does not fit in the cache"
+LEFT_OUT = "SARDONYX_STEPS leaves this rule out"
 PARTS = 8
 """Iterations that a band must have at least, to give several threads work."""
 MOST_OPERATIONS = 100

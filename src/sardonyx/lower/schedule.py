@@ -117,8 +117,8 @@ def place_barriers(steps: Sequence[Step], repeated: bool = False) -> None:
             shared = read | wrote
             continue
         met = (step.reads & wrote) | (step.writes & read)
-        if not met.isdisjoint(shared) if step.single_threaded else met:
-            step.barrier = True
+        step.barrier = bool(not met.isdisjoint(shared) if step.single_threaded else met)
+        if step.barrier:
             wrote, read, shared = set(), set(), set()
         wrote |= step.writes
         read |= step.reads

@@ -40,8 +40,9 @@ class Shared(NamedTuple):
 
 
 class Kernels(Struct):
-    """The kernels built so far, by the signatures of their nests."""
+    """The kernels built so far, by the signatures of their nests. share: may nests share a kernel?"""
 
+    share: bool = True
     built: dict[Hashable, Shared] = field(default_factory=dict)
 
     def build(
@@ -50,7 +51,7 @@ class Kernels(Struct):
         """Return the nest's kernel, the tensors of its buffers, the values of its sizes, and its work. single_threaded: one
         thread computes all."""
         signature = Signature(values)
-        key = signature.of(nest), single_threaded
+        key = signature.of(nest), single_threaded, 0 if self.share else len(self.built)
         if key not in self.built:
             kernel, arguments, known = build(nest, dict(values), machine, "kernel")
             work = sum((v.work for v in nest.statements), start=0)

@@ -205,6 +205,9 @@ def start_team(objects: Objects) -> Callable[[], Team]:
 def show(lowered: Lowered, target: features.Target) -> None:
     """Print nests (debug level 2), loop IR (4), LLVM IR (5) and assembly (6)."""
     if debug.wants(debug.KERNELS):
+        from sardonyx.lower.printer import decisions_text
+
+        debug.show(debug.KERNELS, "places", decisions_text(lowered.decisions))
         debug.show(debug.KERNELS, "nests", describe(lowered))
     for name, kernel in lowered.kernels.items():
         if debug.wants(debug.LOOPS):

@@ -12,7 +12,11 @@ from hypothesis import strategies as st
 from onnx import TensorProto as T
 from onnx import helper, numpy_helper
 
+import sardonyx
+from sardonyx.base.errors import InvalidArgument
 from sardonyx.base.options import CompileOptions
+from sardonyx.graph import onnx_ir as ir
+from sardonyx.graph import passes
 from sardonyx.graph.load import LoadOptions, load
 from sardonyx.graph.passes import PIPELINE, chosen
 from sardonyx.graph.verify import verify
@@ -147,10 +151,31 @@ def test_graphs_are_well_formed_and_compute_the_same_after_each_pass(proto: onnx
 
 def test_levels_and_names_choose_passes() -> None:
     everything = [step.name for step in PIPELINE]
-    assert [s.name for s in chosen(CompileOptions())] == everything
-    assert [s.name for s in chosen(CompileOptions(level=0))] == [s.name for s in PIPELINE if s.level == 0]
-    left = [s.name for s in chosen(CompileOptions(disabled=frozenset({"ConvBNFusion", "identity_elimination"})))]
+    assert [s.name for _, s in chosen(CompileOptions())] == everything
+    assert [s.name for _, s in chosen(CompileOptions(level=0))] == [s.name for s in PIPELINE if s.level == 0]
+    left = [s.name for _, s in chosen(CompileOptions(disabled=frozenset({"ConvBNFusion", "identity_elimination"})))]
     assert left == [n for n in everything if n not in ("batch_normalization_folding", "identity_elimination")]
+
+
+def test_numbers_and_names_end_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = [step.name for step in PIPELINE]
+    for last, count in (("0", 0), ("3", 3), ("constant_folding", 5), ("pack", len(everything))):
+        monkeypatch.setenv("SARDONYX_STEPS", last)
+        assert [s.name for _, s in chosen(CompileOptions())] == everything[:count], "pack is a step of lowering"
+
+
+def test_every_session_of_the_tests_verifies_its_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass that breaks a graph is found right after it."""
+
+    def cut(model: ir.Model) -> bool:
+        node = next(iter(model.graph))
+        node.replace_input_with(0, ir.Value(name="nowhere"))
+        return True
+
+    monkeypatch.setattr(passes, "PIPELINE", (passes.Pass(cut, 0),))
+    text = '<ir_version: 8, opset_import: ["" : 17]> g (float[n] x) => (float[n] y) { y = Neg(x) }'
+    with pytest.raises(InvalidArgument, match="Node input 'nowhere' is not a graph input"):
+        sardonyx.InferenceSession(onnx.parser.parse_model(text).SerializeToString())
 
 
 @pytest.mark.parametrize("step", PIPELINE, ids=lambda step: step.name)

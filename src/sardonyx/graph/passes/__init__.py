@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import onnx_ir as ir
 from msgspec import Struct
 
 from sardonyx.base import debug
 from sardonyx.base.options import BASIC, DISABLED, CompileOptions
+from sardonyx.base.steps import Step, last_optional, run_steps
 from sardonyx.graph.passes.batch_normalization_folding import fold_batch_normalizations
 from sardonyx.graph.passes.cast_elimination import eliminate_casts
 from sardonyx.graph.passes.common_subexpression_elimination import eliminate_common_subexpressions
@@ -54,22 +55,43 @@ PIPELINE = (
 """The passes in the order in which they run."""
 
 
+NAMES = tuple(step.name for step in PIPELINE)
+
+
 def optimise(model: ir.Model, options: CompileOptions, knows: Knows = knows_nothing) -> None:
-    """Run the passes that the options and the debug settings select.
+    """Run the passes that the options and the debug settings select (see base.steps).
 
-    At debug level 3 the model is verified and printed after each pass that changed it.
+    With SARDONYX_VERIFY the model is verified after each pass. At debug level 3 it is printed after each that changed it.
     """
-    for number, step in enumerate(chosen(options)):
-        changed = step.run(model)
-        if changed and debug.wants(debug.GRAPH):
-            verify(model, knows)
-            debug.show(debug.GRAPH, f"graph after pass {number} ({step.name})", str(model.graph))
+    passes: Iterable[tuple[int, Step[ir.Model]]] = chosen(options)
+    if debug.verifying():
+        passes = ((number, Verified(step, knows)) for number, step in chosen(options))
+    run_steps(passes, model, "graph", graph_text)
 
 
-def chosen(options: CompileOptions) -> Iterator[Pass]:
-    """Yield the passes of the options' level that are neither disabled, filtered nor beyond the step limit."""
-    limit = debug.step_limit()
-    for number, step in enumerate(PIPELINE):
+def chosen(options: CompileOptions) -> Iterator[tuple[int, Pass]]:
+    """Yield the passes of the options' level, numbered from 1, that are neither disabled, filtered nor beyond SARDONYX_STEPS."""
+    limit = last_optional(NAMES, more_follow=True)
+    for number, step in enumerate(PIPELINE[:limit], 1):
         wanted = step.level <= options.level and options.disabled.isdisjoint((step.name, *step.aliases))
-        if wanted and debug.pass_enabled(step.name) and (limit is None or number < limit):
-            yield step
+        if wanted and debug.pass_enabled(step.name):
+            yield number, step
+
+
+class Verified(Struct, frozen=True):
+    """A pass after which the model is verified. `run` raises what `graph.verify` raises."""
+
+    step: Pass
+    knows: Knows
+
+    @property
+    def name(self) -> str:
+        return self.step.name
+
+    def run(self, model: ir.Model) -> None:
+        self.step.run(model)
+        verify(model, self.knows)
+
+
+def graph_text(model: ir.Model) -> str:
+    return str(model.graph)
