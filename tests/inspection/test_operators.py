@@ -3,6 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
+import onnxruntime
+import onnxruntime.capi.onnxruntime_pybind11_state
 import pytest
 
 from sardonyx.graph import schemas
@@ -54,3 +56,21 @@ def test_operators_without_a_record_of_their_own() -> None:
     assert operators.row("Loop", []).way == "repeated body"
     assert operators.row("Constant", []).way == "at load"
     assert operators.row("Loop", [], "com.example").way == "reference"
+
+
+GENERATORS = {"BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch"}
+
+
+def test_the_operators_that_are_counted_are_those_with_a_kernel_in_onnxruntime() -> None:
+    if not onnxruntime.__version__.startswith("1.32."):
+        pytest.skip(f"onnxruntime {onnxruntime.__version__} has other kernels than 1.32")
+    kernels = onnxruntime.capi.onnxruntime_pybind11_state.get_all_opkernel_def()
+    theirs = {k.op_name for k in kernels if (k.domain, k.provider) == ("com.microsoft", "CPUExecutionProvider")}
+    assert set(operators.ONNXRUNTIME) == theirs - GENERATORS
+
+
+def test_missing_operators_are_named() -> None:
+    names = [name for name in operators.ONNXRUNTIME if name != "QGemm"]
+    assert operators.coverage(names).startswith(f"{len(names)} of the {len(names) + 1} ")
+    assert "missing: QGemm." in operators.coverage(names)
+    assert "missing" not in operators.coverage(operators.ONNXRUNTIME)

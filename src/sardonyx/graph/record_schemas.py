@@ -44,10 +44,12 @@ ATTRIBUTES = {
 
 
 class Signature(Struct, frozen=True):
-    """Inputs and attributes of a record. optional: inputs that may be absent; needed: attributes that may not"""
+    """Inputs and attributes of a record. optional: inputs that may be absent; repeated: the last input, if it may be given any number of
+    times; needed: attributes that may not be absent"""
 
     inputs: tuple[str, ...]
     optional: frozenset[str]
+    repeated: str | None
     attributes: Mapping[str, ir.AttributeType]
     needed: frozenset[str]
 
@@ -69,6 +71,7 @@ def signature_of(op: Op) -> Signature:
     return Signature(
         tuple(p.name for p in inputs),
         frozenset(p.name for p in inputs if "None" in str(p.annotation)),
+        next((p.name for p in inputs if p.kind is p.VAR_POSITIONAL), None),
         {p.name: ATTRIBUTES[str(p.annotation).removesuffix(" | None")] for p in others},
         frozenset(p.name for p in others if p.default is p.empty),
     )
@@ -80,11 +83,13 @@ def raw_schema(op: Op) -> OpSchema:
     signature = signature_of(op)
     kind = OpSchema.FormalParameterOption
     parameters, letters = [], {"R": type_texts(ALL)}
-    for index, name in enumerate(signature.inputs):
-        option = kind.Optional if name in signature.optional else kind.Single
-        letter = f"T{index}" if name in op.element_types else "T"
-        letters[letter] = type_texts(op.element_types.get(name, FLOATS))
-        parameters.append(OpSchema.FormalParameter(name, letter, param_option=option))
+    groups = {name: group for group in op.element_types for name in group.split()}
+    for name in signature.inputs:
+        option = kind.Variadic if name == signature.repeated else kind.Optional if name in signature.optional else kind.Single
+        group = groups.get(name)
+        letter = "T" if group is None else f"T{list(op.element_types).index(group)}"
+        letters[letter] = type_texts(FLOATS if group is None else op.element_types[group])
+        parameters.append(OpSchema.FormalParameter(name, letter, param_option=option, is_homogeneous=option is not kind.Variadic))
     result = OpSchema.FormalParameter("results", "R", param_option=kind.Variadic, is_homogeneous=False, min_arity=0)
     attributes = [
         OpSchema.Attribute(name, getattr(OpSchema.AttrType, found.name), "", required=name in signature.needed)

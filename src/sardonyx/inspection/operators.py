@@ -19,6 +19,21 @@ OPSETS: Mapping[str, int] = {"": 28, schemas.ML: 5}
 TITLES = {"": "ai.onnx", schemas.ML: "ai.onnx.ml", schemas.MICROSOFT: "com.microsoft"}
 REFERENCE, HOST = "reference", "host step"
 
+ONNXRUNTIME = """
+    Attention AttnLSTM BiasGelu BifurcationDetector BranchwiseRMSNorm CDist CausalConvWithState ConvTransposeWithDynamicPads
+    CropAndResize DecoderMaskedMultiHeadAttention DequantizeLinear DynamicQuantizeLSTM DynamicQuantizeMatMul DynamicTimeWarping
+    EmbedLayerNormalization EngramGate ExpandDims FastGelu FusedConv FusedGemm FusedMatMul GatedAdd GatedDeltaNet GatedRMSNorm
+    GatherBlockQuantized GatherND GatherPacked Gelu GridSample GroupQueryAttention HyperConnectionPostMix HyperConnectionPreMix Inverse
+    LinearAttention LinearAttentionGate MRotaryEmbedding MatMulBnb4 MatMulFpQ4 MatMulInteger16 MatMulIntegerToFloat MatMulNBits
+    MaxpoolWithMask MoE MoEGroupRouter MultiHeadAttention MurmurHash3 NGramHashMapping NGramRepeatBlock NhwcMaxPool Pad QAttention
+    QEmbedLayerNormalization QGemm QLinearAdd QLinearAveragePool QLinearConcat QLinearConv QLinearGlobalAveragePool QLinearLeakyRelu
+    QLinearMul QLinearSigmoid QLinearSoftmax QLinearWhere QMoE QuantizeLinear QuickGelu Range RotaryEmbedding SampleOp ScaledSiLU
+    SkipLayerNormalization SkipSimplifiedLayerNormalization SparseAttention SparseToDenseMatMul Tokenizer TransposeMatMul Trilu
+    UnfoldTensor Unique VarlenCausalConvWithState VarlenNGramHashMapping WordConvEmbedding
+""".split()  # noqa: SIM905
+"""Operators of com.microsoft that onnxruntime 1.32 runs on a CPU, less those that generate text (BeamSearch, GreedySearch, Sampling,
+WhisperBeamSearch)."""
+
 HEAD = """\
 # Operators
 
@@ -101,11 +116,21 @@ def section(domain: str) -> Iterator[str]:
         f"{len(found)} operators: {len(found) - interpreted - on_host} compiled, {on_host} host steps, {interpreted} left to the reference "
         "provider.\n"
     )
+    if domain == schemas.MICROSOFT:
+        yield coverage([r.name for r in found])
     yield "| operator | from | way | gradient | quantised |"
     yield "|---|---|---|---|---|"
     for r in found:
         yield f"| {r.name} | {'' if r.since is None else r.since} | {r.way} | {r.gradient} | {r.quantised} |"
     yield ""
+
+
+def coverage(names: Sequence[str]) -> str:
+    """How many of onnxruntime's operators these are, and which of them are missing."""
+    missing = [name for name in ONNXRUNTIME if name not in names]
+    count = len(ONNXRUNTIME) - len(missing)
+    text = f"{count} of the {len(ONNXRUNTIME)} that onnxruntime 1.32 runs on a CPU, not counting those that generate text"
+    return f"{text}{'; missing: ' + ', '.join(missing) if missing else ''}.\n"
 
 
 if __name__ == "__main__":

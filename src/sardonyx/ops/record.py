@@ -57,7 +57,8 @@ class Op(Struct, frozen=True, eq=False):
 
     in_standard: whether the ONNX standard has the operator. If not (com.microsoft's operators, and those that exporters write into
     the standard's domain), its schema is made from this record: parameters annotated as Tensors are inputs, the others attributes.
-    element_types: the dtypes that such inputs may have, by name; inputs without an entry are floats, all of one dtype.
+    element_types: the dtypes that such inputs may have, by name. A key with several names, separated by spaces, says that these
+    inputs have the same dtype. Inputs without an entry are floats, all of one dtype.
     types: a function that returns the outputs of such a host operator as placeholder tensors, for their dtypes and shapes.
     reference: the operator in numpy; None for onnx.reference's. tolerance: allowed error in tests.
     """
