@@ -58,7 +58,7 @@ class Phase(Struct, frozen=True):
         return self.base - (self.count - 1) * self.move
 
 
-class TransposedAxis(Struct, frozen=True):
+class TransposedAxis(Struct, frozen=True, dict=True):
     """One spatial axis: `extent` inputs become `out` outputs, after `before` outputs of the full result are cut off at the start."""
 
     extent: Dim
