@@ -1,6 +1,6 @@
 """Sardonyx runs ONNX models as machine code that it compiles with LLVM, behind ONNX Runtime's Python API.
 
-This module holds the public names and nothing else; each is imported when it is first asked for.
+This module only holds the public names. Each is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ _HOMES = {
     "set_seed": "sardonyx.runtime.draws",
     "unregister_execution_provider_library": "sardonyx.session.devices",
 }
+"""The module that defines each public name."""
 
 __all__ = [
     "AdapterFormat",

@@ -52,6 +52,7 @@ def refusals() -> Iterator[None]:
 
 
 def refuse(reason: str) -> None:
+    """Print the reason and exit with status 2."""
     typer.secho(f"sardonyx: {reason}", err=True, fg=typer.colors.RED)
     raise typer.Exit(UNUSABLE)
 
@@ -110,6 +111,7 @@ def level_named(name: str) -> GraphOptimizationLevel:
 
 
 def show_result(found: LevelResult) -> None:
+    """Print the result of the verification at one level."""
     name = next(name for name, level in LEVELS.items() if level is found.level)
     if found.error:
         typer.secho(f"{name:9} failed: {found.error}", fg=typer.colors.RED)

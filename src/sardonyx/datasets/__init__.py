@@ -6,7 +6,7 @@ import os
 
 
 def get_example(name: str) -> str:
-    """The file of an example. Raises FileNotFoundError if there is none of this name."""
+    """Return the path of an example model. Raises FileNotFoundError if there is none of this name."""
     full = os.path.join(os.path.abspath(os.path.dirname(__file__)), name)
     if os.path.basename(name) != name or not name.endswith(".onnx") or not os.path.exists(full):
         raise FileNotFoundError(f"Unable to find example '{name}'")

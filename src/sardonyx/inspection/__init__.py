@@ -1,1 +1,1 @@
-"""Looking at models and at the compiler from outside: verification, descriptions, the table of operators."""
+"""Inspection of models and of the compiler: verification, printed loops, the table of operators."""

@@ -1,4 +1,4 @@
-"""Compares a value with the one that was expected, and says how far apart they are."""
+"""Comparison of a value with the expected one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from msgspec import Struct
 from sardonyx.base.dtypes import DType, from_numpy
 
 Array = np.ndarray[Any, Any]
-ROUNDING = 8  # roundings of a narrow float that a value may have gone through
+ROUNDING = 8  # steps of a narrow float by which a value may differ, since it may have been rounded several times
 
 
 class Deviation(Struct, frozen=True):
-    """How a value differs.
+    """How a value differs from the expected one.
 
-    error: the largest |got - expected|, of scale: the largest |expected|. allowed: what the error may be. reason: why the values
-    can't be compared at all, or where they are furthest apart.
+    error: the largest |got - expected|. scale: the largest |expected|. allowed: the largest error that counts as agreement. reason:
+    why the values can't be compared, or where they differ most.
     """
 
     error: float
@@ -28,19 +28,20 @@ class Deviation(Struct, frozen=True):
 
     @property
     def relative(self) -> float:
-        """The error as a part of the scale."""
+        """Return error / scale."""
         return self.error / self.scale if self.scale else self.error
 
     @property
     def is_agreement(self) -> bool:
+        """Return whether the error is allowed."""
         return self.error <= self.allowed
 
 
 def compare(expected: Any, got: Any, tolerance: float) -> Deviation:
-    """The deviation of a value: an array, or a list, dict or None of the standard's other types.
+    """Return the deviation of a value: an array, list, dict or None.
 
-    tolerance: what the error of an f32 or f64 may be, as a part of the scale. Narrow floats are allowed a few roundings, integers of 8 bits
-    and fewer 1 (they are mostly quantised), all others nothing; NaN and infinity must stand at the same places.
+    tolerance: allowed error of f32 and f64, relative to the scale. Narrow floats may differ by ROUNDING steps, integers of at most
+    8 bits by 1 (they are mostly quantised), other types not at all. NaN and infinity must be at the same positions.
     """
     if isinstance(expected, Mapping) and isinstance(got, Mapping):
         expected, got = sorted(expected.items()), sorted(got.items())
@@ -57,15 +58,17 @@ def compare(expected: Any, got: Any, tolerance: float) -> Deviation:
 
 
 def _brief(value: Any) -> str:
+    """Return a short text for a value."""
     return "an array" if isinstance(value, np.ndarray) else repr(value)[:100]
 
 
 def _exact(same: bool, reason: str) -> Deviation:
+    """Return the deviation of values that must be equal."""
     return Deviation(0.0 if same else np.inf, 0.0, 0.0, "" if same else reason)
 
 
 def _compare_lists(expected: Sequence[Any], got: Any, tolerance: float) -> Deviation:
-    """The worst of the elements."""
+    """Return the largest deviation of the elements."""
     if not isinstance(got, list | tuple) or len(got) != len(expected):
         return _exact(False, f"{_brief(got)}, not a list of {len(expected)}")
     found = [compare(a, b, tolerance) for a, b in zip(expected, got, strict=True)]
@@ -73,6 +76,7 @@ def _compare_lists(expected: Sequence[Any], got: Any, tolerance: float) -> Devia
 
 
 def _compare_arrays(expected: Array, got: Array, tolerance: float) -> Deviation:
+    """Return the deviation of an array of the same dtype and shape."""
     dtype = from_numpy(expected.dtype)
     if expected.size == 0:
         return Deviation(0.0, 0.0, 0.0)
@@ -86,7 +90,7 @@ def _compare_arrays(expected: Array, got: Array, tolerance: float) -> Deviation:
 
 
 def _errors(expected: Array, got: Array) -> Array:
-    """|got - expected| as f64, at least 1 for integers; infinity where one is NaN or infinite and the other isn't the same."""
+    """Return |got - expected| as f64, at least 1 for unequal integers, infinity where NaN or infinity is not matched."""
     a, b = _wide(expected), _wide(got)
     same = (expected == got) | (np.isnan(a) & np.isnan(b))
     with np.errstate(invalid="ignore", over="ignore"):
@@ -99,13 +103,14 @@ def _wide(x: Array) -> Array:
 
 
 def _allowed(dtype: DType, tolerance: float, scale: float) -> float:
+    """Return the allowed error of a dtype."""
     if dtype.is_integer:
         return 1.0 if dtype.bits <= 8 else 0.0
     return max(tolerance, ROUNDING * _step(dtype)) * scale
 
 
 def _step(dtype: DType) -> float:
-    """The distance from 1 to the next number of a narrow float; 0 for others."""
+    """Return the distance from 1 to the next number of a narrow float, 0 for other dtypes."""
     if not dtype.is_float or dtype.bits > 16:
         return 0.0
     one = np.ones((), dtype.numpy)
@@ -114,7 +119,7 @@ def _step(dtype: DType) -> float:
 
 
 def _at(error: Array, expected: Array, got: Array) -> str:
-    """Where the error is largest, and what stands there."""
+    """Return the text of the largest error: both values and the index."""
     index = np.unravel_index(int(np.argmax(error)), error.shape)
     where = f" at {[int(i) for i in index]}" if index else ""
     return f"{got[index]}, not {expected[index]}{where}"

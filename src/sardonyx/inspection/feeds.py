@@ -1,4 +1,4 @@
-"""Seeded random feeds for any model, from what it says of its inputs."""
+"""Random feeds from a seed, for any model, chosen by the types and shapes of its inputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from sardonyx.base import dtypes
 from sardonyx.session.metadata import NodeArg
 
-SMALLEST = 2  # the first symbolic size; each further one is one larger, so that no two axes are alike by chance
+SMALLEST = 2  # the first symbolic size; each further one is larger by 1, so that different axes have different sizes
 WORDS = ("a", "the", "Onyx", "stone", "", "7")
 _TENSORS = {f"tensor({dtype.onnx_name})": dtype for dtype in dtypes.ALL}
 _ARITHMETIC: dict[type[ast.operator], Callable[[int, int], int]] = {
@@ -26,10 +26,10 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[int, int], int]] = {
 
 
 def symbolic_sizes(inputs: Sequence[NodeArg], given: Mapping[str, int]) -> dict[str, int]:
-    """{name: size} for every symbolic dimension of the inputs: as given, else a small number of its own.
+    """Return {name: size} for every symbolic dimension of the inputs: the given size, else a small number.
 
-    A dimension without a name is called `input:axis`. One whose name is an expression of others, such as `past + 1`, follows
-    from them. Raises ValueError for a given name that no input has.
+    A dimension without a name is called `input:axis`. If its name is an expression of other names, such as `past + 1`, it is
+    computed from them. Raises ValueError for a given name that no input has.
     """
     names = list(dict.fromkeys(size for argument in inputs for size in shape_of(argument) if isinstance(size, str)))
     if unknown := [name for name in given if name not in names]:
@@ -44,12 +44,12 @@ def symbolic_sizes(inputs: Sequence[NodeArg], given: Mapping[str, int]) -> dict[
 
 
 def shape_of(argument: NodeArg) -> list[int | str]:
-    """The input's sizes, with `input:axis` for those that have no name."""
+    """Return the input's sizes, with `input:axis` for those without a name."""
     return [f"{argument.name}:{axis}" if size is None else size for axis, size in enumerate(argument.shape)]
 
 
 def _terms(name: str) -> bool:
-    """Is the name an expression of other names?"""
+    """Return whether the name is an expression of other names."""
     try:
         return isinstance(ast.parse(name, mode="eval").body, ast.BinOp)
     except (SyntaxError, ValueError):
@@ -57,7 +57,7 @@ def _terms(name: str) -> bool:
 
 
 def _evaluate(node: ast.expr, sizes: Mapping[str, int]) -> int | None:
-    """The number that sums and products of known sizes come to; None for anything else."""
+    """Evaluate sums, products and quotients of known sizes. Returns None for anything else."""
     if isinstance(node, ast.Constant):
         return node.value if type(node.value) is int else None
     if isinstance(node, ast.Name):
@@ -71,10 +71,10 @@ def _evaluate(node: ast.expr, sizes: Mapping[str, int]) -> int | None:
 
 
 def random_feeds(inputs: Sequence[NodeArg], sizes: Mapping[str, int], seed: int) -> dict[str, Any]:
-    """{name: value} for all inputs; the same for the same seed, whatever other inputs there are.
+    """Return {name: value} for all inputs. The value depends on the seed and the input's name only.
 
-    Floats are normal, integers of 8 bits and fewer anything, wider ones 0 or 1 (they are mostly indices and masks); optional values
-    are there. Raises ValueError for maps and other types that are not made of tensors.
+    Floats are normal; integers of at most 8 bits take any value; wider integers are 0 or 1, because they are mostly indices and
+    masks; optional values are present. Raises ValueError for maps and other types that are not made of tensors.
     """
     feeds = {}
     for argument in inputs:
@@ -84,6 +84,7 @@ def random_feeds(inputs: Sequence[NodeArg], sizes: Mapping[str, int], seed: int)
 
 
 def _value(argument: NodeArg, kind: str, shape: Sequence[int], generator: np.random.Generator) -> Any:
+    """Return a random value of a type; lists have two elements, whose sizes differ."""
     outer, _, rest = kind.partition("(")
     inner = rest.removesuffix(")")
     if outer == "optional":
@@ -96,7 +97,7 @@ def _value(argument: NodeArg, kind: str, shape: Sequence[int], generator: np.ran
 
 
 def random_array(dtype: dtypes.DType, shape: Sequence[int], generator: np.random.Generator) -> np.ndarray[Any, Any]:
-    """An array of the dtype, as `random_feeds` says."""
+    """Return a random array, see `random_feeds`."""
     if dtype is dtypes.string:
         return generator.choice(np.array(WORDS, object), shape)
     if dtype.kind == "complex":
@@ -110,7 +111,7 @@ def random_array(dtype: dtypes.DType, shape: Sequence[int], generator: np.random
 
 
 def load_feeds(path: Path) -> dict[str, Any]:
-    """The arrays of an .npz file. Raises ValueError if it is none, OSError if it can't be read."""
+    """Load the arrays of an .npz file. Raises ValueError if it is not such a file, OSError if it can't be read."""
     with path.open("rb") as source:
         try:
             found = np.load(source, allow_pickle=False)
@@ -122,7 +123,7 @@ def load_feeds(path: Path) -> dict[str, Any]:
 
 
 def parse_sizes(texts: Sequence[str]) -> dict[str, int]:
-    """{name: size} of texts like `batch=4`. Raises ValueError for others."""
+    """Parse texts like `batch=4` into {name: size}. Raises ValueError for other texts."""
     return dict(_parse_sizes(texts))
 
 

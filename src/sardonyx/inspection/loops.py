@@ -1,4 +1,4 @@
-"""The loops of a model's kernels, for people: the model is loaded, optimised and lowered; no machine code is made."""
+"""The loops of a model's kernels as text. The model is loaded, optimised and lowered; no machine code is generated."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sardonyx.session.pipeline import ask
 
 
 def loops(source: str | os.PathLike[str] | bytes, options: CompileOptions, prefix: str = "") -> Iterator[str]:
-    """The text of each kernel whose name, or that of a node that it computes, begins with prefix. Raises SardonyxError."""
+    """Yield the text of each kernel whose name, or the name of a node that it computes, begins with `prefix`. Raises SardonyxError."""
     for program in lowered_parts(source, options):
         for kernel, nodes in kernels_of(program):
             if any(name.startswith(prefix) for name in (kernel.name, *nodes)):
@@ -32,7 +32,7 @@ def loops(source: str | os.PathLike[str] | bytes, options: CompileOptions, prefi
 
 
 def lowered_parts(source: str | os.PathLike[str] | bytes, options: CompileOptions) -> list[Lowered]:
-    """The programs that the compiler makes of a model's parts, up to their loops; constants are prepared by others. Raises SardonyxError."""
+    """Lower the sub-graphs that the compiler claims, without the programs that prepare constants. Raises SardonyxError."""
     providers = [registry.create(name, {}) for name in (registry.CPU, registry.REFERENCE)]
 
     def knows(domain: str, name: str) -> bool:
@@ -51,6 +51,7 @@ def lowered_parts(source: str | os.PathLike[str] | bytes, options: CompileOption
 
 
 def lowered_graph(graph: ir.Graph, options: CompileOptions) -> Lowered:
+    """Lower one sub-graph for the options' target."""
     target = features.select(options.target or None)
     with require.collect():
         imported = import_graph(graph, graph.opset_imports)
@@ -58,7 +59,7 @@ def lowered_graph(graph: ir.Graph, options: CompileOptions) -> Lowered:
 
 
 def kernels_of(program: Lowered) -> list[tuple[Kernel, list[str]]]:
-    """Each kernel with the nodes that calls of it compute, in the order of first calls."""
+    """Return each kernel with the nodes that it computes, in the order of first calls."""
     found: dict[str, dict[str, None]] = {}
     for segment in program.segments:
         for call in calls(segment.steps):

@@ -1,4 +1,4 @@
-"""The table of operators, made from their records: `python -m sardonyx.inspection.operators docs/operators.md`."""
+"""The table of operators, generated from their records: `python -m sardonyx.inspection.operators docs/operators.md`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sardonyx.graph import schemas
 from sardonyx.lower.control import CONTROL
 from sardonyx.ops.record import Op, Rule
 
-# The versions that the table speaks of; a newer onnx package has more, and gives the same table.
+# Opset versions of the table. They are fixed, so that a newer onnx package gives the same table.
 OPSETS: Mapping[str, int] = {"": 28, schemas.ML: 5}
 TITLES = {"": "ai.onnx", schemas.ML: "ai.onnx.ml", schemas.MICROSOFT: "com.microsoft"}
 REFERENCE, HOST = "reference", "host step"
@@ -55,7 +55,7 @@ the reference provider. *gradient* and *quantised* say what the record holds for
 
 
 class Row(Struct, frozen=True):
-    """One operator of a domain. since: None for those without a record."""
+    """One line of the table. since: None for an operator without a record"""
 
     name: str
     since: int | None
@@ -65,17 +65,18 @@ class Row(Struct, frozen=True):
 
 
 def way(op: Op) -> str:
-    """How a record says what it means."""
+    """Return how a record defines the operator: a value of the table's column "way"."""
     named = (("expansion", op.expand), ("expressions", op.lower), ("loops", op.kernel))
     return next((name for name, meaning in named if meaning is not None), HOST)
 
 
 def rule(found: object) -> str:
+    """Return the text for a record's gradient or quantisation rule."""
     return found.value if isinstance(found, Rule) else "a rule"
 
 
 def row(name: str, records: Sequence[Op], domain: str = "") -> Row:
-    """The operator's row: of its newest record, and the oldest one of the same way."""
+    """Return the operator's line: that of its newest record, with the oldest version of the same way."""
     if not domain and name in CONTROL:
         return Row(name, 1, "repeated body")
     if not domain and name == "Constant":
@@ -88,25 +89,26 @@ def row(name: str, records: Sequence[Op], domain: str = "") -> Row:
 
 
 def standard_names(domain: str, version: int) -> list[str]:
-    """The operators that the domain has at this version; deprecated ones are left out."""
+    """Return the operators that the domain has at this version, without deprecated ones."""
     names = {schema.name for schema in onnx.defs.get_all_schemas_with_history() if schema.domain == domain}
     found = {name: schemas.find(domain, name, version) for name in names}
     return sorted(name for name, schema in found.items() if schema is not None and not schema.deprecated)
 
 
 def rows(domain: str) -> list[Row]:
-    """All operators of a domain: the standard's, or those that have records."""
+    """Return the lines of all operators of a domain: those of the standard, or else those that have records."""
     recorded = {name: records for (home, name), records in ops.RECORDS.items() if home == domain}
     names = standard_names(domain, OPSETS[domain]) if domain in OPSETS else sorted(recorded)
     return [row(name, recorded.get(name, []), domain) for name in names]
 
 
 def page() -> str:
-    """The whole page, in Markdown."""
+    """Return the whole page as Markdown."""
     return "\n".join([HEAD, *(line for domain in TITLES if rows(domain) for line in section(domain))])
 
 
 def section(domain: str) -> Iterator[str]:
+    """Yield the lines of a domain's section."""
     found = rows(domain)
     version = f", opset {OPSETS[domain]}" if domain in OPSETS else ""
     interpreted = sum(r.way == REFERENCE for r in found)

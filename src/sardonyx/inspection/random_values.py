@@ -1,10 +1,11 @@
-"""Finds the values of a graph that random numbers decide, and that therefore differ from run to run.
+"""Finds the values of a graph that depend on random numbers and therefore differ between runs.
 
-1. An operator that draws gives random values: by its schema, unless that is a function whose nodes draw nothing (AffineGrid).
+1. An operator that draws random numbers gives random values: by its schema, unless that is a function whose nodes draw none
+(AffineGrid).
 2. A node without bodies that reads a random value gives random values.
-3. If: an output is random if a branch's is; all are if the condition is.
-4. Loop, Scan, SequenceMap: a body's inputs are as random as what they are given, state also as what the body returns for it; an output
-   is random if the body's is. All are if the number of iterations is.
+3. If: an output is random if that of a branch is; all outputs are if the condition is.
+4. Loop, Scan, SequenceMap: an input of the body is random if the value given for it is, a state also if the body returns a random
+value for it. An output is random if the body's is. All outputs are if the number of iterations is.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from sardonyx.graph import schemas
 from sardonyx.graph.verify import subgraphs
 
 Proof = Callable[[ir.Node], bool]
+"""Function that returns True for a node which is known not to have drawn random numbers."""
 BRANCHES = "If"
 
 
 class Body(Struct, frozen=True):
-    """How a node's inputs and outputs correspond to its body's, as index pairs, and which of them decide the number of iterations.
+    """How a node's inputs and outputs correspond to those of its body, as index pairs, and which values decide the number of
+    iterations.
 
-    entering: (node input, body input); returning: (body output, body input) of state; leaving: (body output, node output).
+    entering: (node input, body input); returning: (body output, body input) of states; leaving: (body output, node output).
     """
 
     entering: Sequence[tuple[int, int]]
@@ -35,15 +38,15 @@ class Body(Struct, frozen=True):
 
 
 def random_values(graph: ir.Graph, drew_nothing: Proof = lambda node: False) -> frozenset[ir.Value]:
-    """The random values of the graph, those of bodies included.
+    """Return the random values of the graph, including those of bodies.
 
-    drew_nothing: a node of the graph itself that may draw is known not to have drawn (Dropout that gave out what it was given).
+    drew_nothing: whether a node of the graph that may draw is known not to have drawn, as a Dropout whose output equals its input.
     """
     return frozenset(_Search(graph.opset_imports, drew_nothing).graph(graph, frozenset()))
 
 
 def draws(node: ir.Node, imports: Mapping[str, int]) -> bool:
-    """Is the operator itself random? The bodies of a node are not looked at."""
+    """Return whether the operator itself draws random numbers; its bodies are not considered."""
     schema = schemas.schema_of(node, imports)
     if schema is None or schema.deterministic or any(True for _ in subgraphs(node)):
         return False
@@ -53,25 +56,27 @@ def draws(node: ir.Node, imports: Mapping[str, int]) -> bool:
 
 
 def _may_draw(operator: str, version: int) -> bool:
-    """May a node in a function of the standard draw? Its If nodes hold arithmetic alone."""
+    """Return whether a node in a standard function may draw. The branches of If nodes in these functions contain arithmetic only."""
     schema = schemas.find("", operator, version)
     return operator != BRANCHES and schema is not None and not schema.deterministic
 
 
 class _Search(Struct):
+    """A search for random values, which are collected in `found`."""
+
     imports: Mapping[str, int]
     drew_nothing: Proof
     found: set[ir.Value] = field(default_factory=set)
 
     def graph(self, graph: ir.Graph, given: Collection[ir.Value]) -> set[ir.Value]:
-        """Adds the random values of a graph whose inputs `given` are random."""
+        """Add the random values of a graph whose inputs `given` are random. Returns all that are found."""
         self.found.update(given)
         for node in graph:
             self.found.update(node.outputs[k] for k in self.outputs(node))
         return self.found
 
     def outputs(self, node: ir.Node) -> Sequence[int]:
-        """Which of the node's outputs are random."""
+        """Return the indices of the node's outputs that are random."""
         every = range(len(node.outputs))
         bodies = list(subgraphs(node))
         if not bodies:
@@ -82,6 +87,7 @@ class _Search(Struct):
         return self.repeated(node, bodies[0], correspondence(node, bodies[0]))
 
     def branches(self, node: ir.Node, bodies: Sequence[ir.Graph]) -> Sequence[int]:
+        """Return the indices of the random outputs of an If."""
         for body in bodies:
             self.graph(body, ())
         if node.inputs[0] in self.found:
@@ -89,7 +95,9 @@ class _Search(Struct):
         return [k for k in range(len(node.outputs)) if any(body.outputs[k] in self.found for body in bodies)]
 
     def repeated(self, node: ir.Node, body: ir.Graph, form: Body) -> Sequence[int]:
-        """Goes through the body until no more state turns out to be random."""
+        """Return the indices of the random outputs of a Loop, Scan or SequenceMap. The body is searched until no further state
+        becomes random.
+        """
         given = {body.inputs[i] for k, i in form.entering if node.inputs[k] in self.found}
         while True:
             self.graph(body, given)
@@ -104,7 +112,7 @@ class _Search(Struct):
 
 
 def correspondence(node: ir.Node, body: ir.Graph) -> Body:
-    """The form of a Loop, a Scan, or a SequenceMap."""
+    """Return how a Loop, Scan or SequenceMap corresponds to its body."""
     results = range(len(node.outputs))
     if node.op_type == "Loop":
         states = range(len(node.inputs) - 2)

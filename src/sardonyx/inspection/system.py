@@ -1,4 +1,4 @@
-"""What the compiler finds on this machine."""
+"""What the compiler uses on this machine: versions, target, caches, threads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PACKAGES = ("numpy", "onnx", "onnx-ir", "llvmlite", "ml_dtypes")
 
 
 def facts() -> dict[str, str]:
-    """{fact: text}. Raises ValueError if the environment names a target that there isn't, RuntimeError on an unknown processor."""
+    """Return {fact: text}. Raises ValueError if the environment names an unknown target, RuntimeError for an unknown processor."""
     target = features.select()
     cache = Cache.from_environment()
     return {
@@ -35,6 +35,6 @@ def facts() -> dict[str, str]:
 
 
 def describe(caches: Caches) -> str:
-    """The sizes of a core's caches: "L1 48 KiB in 12 ways, L2 2 MiB, L3 300 MiB"."""
+    """Return the sizes of a core's caches: "L1 48 KiB in 12 ways, L2 2 MiB, L3 300 MiB"."""
     l1, l2, l3 = (f"{size >> 20} MiB" if size >= 1 << 20 else f"{size >> 10} KiB" for size in (caches.l1, caches.l2, caches.l3))
     return f"L1 {l1} in {caches.ways} ways, L2 {l2}, L3 {l3}"

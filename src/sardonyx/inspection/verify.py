@@ -1,13 +1,14 @@
-"""Runs a model compiled, at each optimisation level, and by the reference provider, and names the first value that differs.
+"""Verification of compiled models: runs a model at each optimisation level and by the reference provider, and names the first value
+that differs.
 
-1. The reference gives every value of the model for the feeds.
-2. The model as it is compiled for use runs on the same feeds; its outputs are compared.
-3. A variant whose every value is an output runs; all values are compared, in the order of the nodes.
-4. Where 2 finds a difference and 3 doesn't, the fault needs the fusion that the variant has not: variants with one value more as an
-   output are tried, halving the range, until the first is found that differs.
+1. The reference provider computes every value of the model for the feeds.
+2. The compiled model runs on the same feeds; its outputs are compared.
+3. A variant in which every value is an output runs; all values are compared, in the order of the nodes.
+4. If step 2 finds a difference and step 3 does not, the fault needs the fusion of loops that the variant prevents. Variants with
+one additional output each are then tried, by bisection, until the first value that differs is found.
 
-Of values that random numbers decide (`inspection/random_values.py`) dtype and shape alone are compared, and the finding names them. Values inside
-bodies of If, Loop and Scan are compared through what their node gives out; the finding counts them.
+Values that depend on random numbers (`inspection/random_values.py`) are compared by dtype and shape only, and the result names
+them. Values in bodies of If, Loop and Scan are compared only through the outputs of their node; the result counts them.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ LEVELS = tuple(GraphOptimizationLevel)
 
 
 class Origin(Struct, frozen=True):
-    """A value's node: its name, operator, what it reads and writes."""
+    """The node that computes a value: its name, operator, inputs and outputs."""
 
     node: str
     operator: str
@@ -45,7 +46,9 @@ class Origin(Struct, frozen=True):
 
 
 class Difference(Struct, frozen=True):
-    """The first value that differs. inputs: (name, shape) of what its node reads. only_fused: not if all values are outputs."""
+    """The first value that differs. inputs: (name, shape) of the inputs of its node. only_fused: it agrees if all values are
+    outputs.
+    """
 
     value: str
     origin: Origin
@@ -57,11 +60,11 @@ class Difference(Struct, frozen=True):
 
 
 class LevelResult(Struct, frozen=True):
-    """What came out for one level.
+    """Result of the verification at one optimisation level.
 
-    compared: how many values. random: those that random numbers decide, compared by dtype and shape alone. inside: how many values of
-    bodies were compared only through what their node gives out. interpreted: nodes that were not compiled, because they fell to
-    the reference provider here too. worst: of the values compared, the one with the largest relative error, and that error.
+    compared: number of values compared. random: values compared by dtype and shape only, because they depend on random numbers.
+    inside: number of values of bodies, which are compared only through the outputs of their nodes. interpreted: nodes that ran in
+    the reference provider because they were not compiled. worst: the value with the largest relative error, and that error.
     """
 
     level: GraphOptimizationLevel
@@ -75,6 +78,7 @@ class LevelResult(Struct, frozen=True):
 
     @property
     def is_agreement(self) -> bool:
+        """Return whether all values agree and the model ran."""
         return self.difference is None and not self.error
 
 
@@ -82,7 +86,7 @@ class Verification:
     """A model, its feeds, and every value that the reference provider computes from them."""
 
     def __init__(self, path: Path, feeds: Mapping[str, Any], tolerance: float) -> None:
-        """Raises SardonyxError if the model can't be loaded, or the reference can't run it on these feeds."""
+        """Run the reference. Raises SardonyxError if the model can't be loaded, or the reference can't run it on these feeds."""
         self.path, self.feeds, self.tolerance = path, dict(feeds), tolerance
         graph = load(path, LoadOptions(knows=is_known)).graph
         session = InferenceSession(path, at_level(GraphOptimizationLevel.ORT_DISABLE_ALL), [registry.REFERENCE])
@@ -94,7 +98,7 @@ class Verification:
         self.inside = sum(len(inner.outputs) for node in graph for body in subgraphs(node) for inner in body.all_nodes())
 
     def check(self, level: GraphOptimizationLevel) -> LevelResult:
-        """Compares the model compiled at this level with the reference."""
+        """Compare the model compiled at this level with the reference."""
         try:
             with closing(InferenceSession(self.path, at_level(level))) as session:
                 return self.result(session, level)
@@ -102,6 +106,7 @@ class Verification:
             return LevelResult(level, error=str(error))
 
     def result(self, session: InferenceSession, level: GraphOptimizationLevel) -> LevelResult:
+        """Compare the outputs and all values of a session with the reference."""
         outputs = self.fetch(session, self.outputs)
         wrong = self.first_difference(outputs)
         values = self.fetch(session, list(self.origins))
@@ -118,10 +123,11 @@ class Verification:
         return LevelResult(level, compared, random, self.inside, interpreted(session), (worst, errors.get(worst, 0.0)), difference)
 
     def fetch(self, session: InferenceSession, names: Sequence[str]) -> Values:
+        """Run the session and return these values by name."""
         return dict(zip(names, session.run(names, self.feeds), strict=True)) if names else {}
 
     def random_names(self, graph: ir.Graph) -> frozenset[str]:
-        """The values that other runs would give otherwise."""
+        """Return the names of values that depend on random numbers."""
         values = {**self.feeds, **self.expected}
 
         def drew_nothing(node: ir.Node) -> bool:
@@ -131,18 +137,18 @@ class Verification:
         return frozenset(value.name for value in random_values(graph, drew_nothing) if value.name in self.origins)
 
     def compare(self, name: str, got: Any) -> Deviation:
-        """The deviation of a value; of one that depends on chance only dtype and shape count."""
+        """Return the deviation of a value; for values that depend on random numbers only dtype and shape count."""
         expected = self.expected[name]
         if name in self.random and isinstance(expected, np.ndarray) and isinstance(got, np.ndarray):
             expected, got = np.zeros_like(expected), np.zeros_like(got)
         return compare(expected, got, self.tolerance)
 
     def first_difference(self, values: Values) -> str | None:
-        """The first, in the order of the nodes, of these values that differs."""
+        """Return the first of these values, in the order of the nodes, that differs."""
         return next((n for n in self.origins if n in values and not self.compare(n, values[n]).is_agreement), None)
 
     def bisect(self, session: InferenceSession, output: str) -> Difference:
-        """The first value that differs if it alone is an output besides the model's own; `output` does as it is."""
+        """Find the first value that differs if it is the only additional output. output: a model output that differs"""
         names = list(self.origins)
         low, high = 0, names.index(output)
         while low < high:
@@ -155,6 +161,7 @@ class Verification:
         return self.difference(names[high], self.fetch(session, [names[high]])[names[high]], only_fused=True)
 
     def difference(self, name: str, got: Any, only_fused: bool) -> Difference:
+        """Describe a value that differs."""
         origin = self.origins[name]
         inputs = tuple((i, form(self.expected.get(i, self.feeds.get(i)))) for i in origin.inputs)
         return Difference(name, origin, inputs, form(self.expected[name]), form(got), self.compare(name, got), only_fused)
@@ -163,14 +170,14 @@ class Verification:
 def verify(
     path: Path, feeds: Mapping[str, Any], tolerance: float, levels: Sequence[GraphOptimizationLevel] = LEVELS
 ) -> Iterator[LevelResult]:
-    """A finding for each level, as soon as it is there. Raises SardonyxError as `Verification` does."""
+    """Yield a result for each level as soon as it is available. Raises SardonyxError as `Verification` does."""
     verification = Verification(path, feeds, tolerance)
     for level in levels:
         yield verification.check(level)
 
 
 def interpreted(session: InferenceSession) -> tuple[str, ...]:
-    """Operator and name of the nodes that fell to the reference provider."""
+    """Return operator and name of the nodes that ran in the reference provider."""
     parts = [part for part in session.get_provider_graph_assignment_info() if part.ep_name == registry.REFERENCE]
     return tuple(f"{node.op_type} {node.name!r}" for part in parts for node in part.nodes)
 
@@ -182,7 +189,9 @@ def at_level(level: GraphOptimizationLevel) -> SessionOptions:
 
 
 def origins(graph: ir.Graph, outputs: Sequence[str]) -> dict[str, Origin]:
-    """{name: node} of every value that the graph's nodes write, in an order in which they can run, then of outputs that no node writes."""
+    """Return {value: its node} for every value that the graph's nodes write, in an order in which they can run, then outputs
+    without a node.
+    """
     found: dict[str, Origin] = {}
     for node in graph:
         inputs = tuple(str(v.name) for v in node.inputs if v is not None)
@@ -194,7 +203,7 @@ def origins(graph: ir.Graph, outputs: Sequence[str]) -> dict[str, Origin]:
 
 
 def is_known(domain: str, name: str) -> bool:
-    """Has any provider this operator from outside the standard?"""
+    """Return whether a provider has this operator outside the standard."""
     return any(registry.create(provider, {}).knows(domain, name) for provider in registry.names())
 
 
@@ -203,11 +212,12 @@ def title(node: ir.Node) -> str:
 
 
 def same(a: Any, b: Any) -> bool:
+    """Return whether two arrays are equal, with their dtypes."""
     return isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.dtype == b.dtype and np.array_equal(a, b)
 
 
 def form(value: Any) -> str:
-    """dtype and shape."""
+    """Return dtype and shape of a value as text."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype}{list(value.shape)}"
     if isinstance(value, list):
