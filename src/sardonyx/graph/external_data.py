@@ -39,7 +39,7 @@ class ExternalData:
 
     def __init__(self, folder: str | None, given: Mapping[str, Bytes] | None = None) -> None:
         self._folder, self._given = folder, given
-        self.identities: dict[str, Identity] = {}  # of every file that was checked, by its location
+        self.identities: dict[str, Identity] = {}  # {location: identity} of every file that was checked
 
     def tensor(self, proto: onnx.TensorProto, expected_bytes: int) -> ir.LazyTensor:
         """Check the place that `proto` names in a file, and return a tensor whose data are read when they are requested.

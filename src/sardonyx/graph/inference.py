@@ -66,7 +66,7 @@ def _infer(model: ir.Model, given: Container[str] = ()) -> None:
         error = clashes[0] if clashes else clash
     try:
         _assign(model.graph, inferred.graph)
-    except ValueError as wrong:  # an element type that there is not
+    except ValueError as wrong:  # the inference returned an unknown element type
         raise InvalidGraph(f"This is an invalid model. {wrong}") from wrong
     if error is not None:
         raise error
@@ -240,7 +240,7 @@ def _assign(graph: ir.Graph, inferred: onnx.GraphProto) -> None:
     """Write the inferred types and shapes into the values of a graph and of its bodies."""
     outputs = {id(v) for v in graph.outputs}
     types = {info.name: info.type for infos in (inferred.value_info, inferred.output) for info in infos}
-    for node, proto in zip(graph, inferred.node, strict=False):  # copies of what a body returns come after its own nodes
+    for node, proto in zip(graph, inferred.node, strict=False):  # the Identity nodes that were added to a body follow its own nodes
         for value in node.outputs:
             _assign_value(value, types, node, id(value) in outputs)
         attributes = {attribute.name: attribute for attribute in proto.attribute}

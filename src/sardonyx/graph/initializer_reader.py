@@ -27,9 +27,9 @@ from sardonyx.runtime.memory import ALIGNMENT, Bytes, allocate
 LARGE = 1 << 16  # bytes; smaller tensors are left to protobuf
 CHUNK = 1 << 16  # bytes that are read at a time while a file is scanned
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # types of fields
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # protobuf's wire types
 GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9
-MOST_VARINT = 10  # bytes
+MOST_VARINT = 10  # bytes of the longest varint
 MOST_FIELDS = 1 << 20  # of one message; scanning more fields takes longer than the copies that it saves
 MOST_WHOLE = (1 << 31) - 1  # bytes of the largest message that protobuf accepts
 
@@ -152,7 +152,7 @@ def piece(data: Source, raw: Span, reader: Background | None) -> RawData:
     return RawData(size, lambda: array)
 
 
-Cuts = dict[int, tuple[Span, Span]]  # initializer: its own span and its raw_data's
+Cuts = dict[int, tuple[Span, Span]]
 """{index of an initializer: its own span and that of its raw_data}"""
 
 

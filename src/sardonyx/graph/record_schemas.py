@@ -151,7 +151,7 @@ def infer_outputs(op: Op, context: Any) -> None:
     except Fail as error:
         _clashes.append(Fail(f"Node ({node}) Op ({op.name}) {error.detail}"))
         return
-    except Unsupported:  # said, with the reason, when a provider is asked for the node
+    except Unsupported:  # reported, with the reason, when a provider is asked to claim the node
         return
     except Exception as error:
         _clashes.append(error)

@@ -47,7 +47,7 @@ def lowered_parts(source: str | os.PathLike[str] | bytes, options: CompileOption
         lowered_graph(piece, options)
         for part, piece in pieces
         if part.provider == 0 and not all(is_host_node(node, piece.opset_imports) for node in piece)
-    ]  # what the compiler claims outright
+    ]  # provider 0 is the compiler
 
 
 def lowered_graph(graph: ir.Graph, options: CompileOptions) -> Lowered:

@@ -33,8 +33,8 @@ class Body(Struct, frozen=True):
     entering: Sequence[tuple[int, int]]
     returning: Sequence[tuple[int, int]]
     leaving: Sequence[tuple[int, int]]
-    deciding: Sequence[int] = ()  # inputs of the node
-    deciding_inside: Sequence[int] = ()  # outputs of the body
+    deciding: Sequence[int] = ()  # inputs of the node that decide the number of iterations
+    deciding_inside: Sequence[int] = ()  # outputs of the body that decide it
 
 
 def random_values(graph: ir.Graph, drew_nothing: Proof = lambda node: False) -> frozenset[ir.Value]:
@@ -123,7 +123,7 @@ def correspondence(node: ir.Node, body: ir.Graph) -> Body:
             deciding=range(min(2, len(node.inputs))),
             deciding_inside=(0,),
         )
-    first = len(node.inputs) - len(body.inputs)  # 1 for a Scan of opset 8: the lengths
+    first = len(node.inputs) - len(body.inputs)  # 1 for a Scan of opset 8, whose first input is the sequence lengths
     scans = node.attributes["num_scan_inputs"].as_int() if node.op_type == "Scan" else len(body.inputs)
     return Body(
         entering=[(first + k, k) for k in range(len(body.inputs))],

@@ -84,7 +84,7 @@ class Mask(Struct, frozen=True):
         place = [own_place(i, n) for i, n in zip(at_head[4 - given.rank :], given.shape, strict=True)]
         seen = at(given, place, there if short else None)
         if given.dtype is boolean:
-            return scalar.select(seen, score, -math.inf)  # past a short mask's end a guarded read is false
+            return scalar.select(seen, score, -math.inf)  # past the end of a short mask, the guarded read gives false
         out = scalar.add(score, scalar.cast(seen, score.dtype))
         return scalar.select(there, out, -math.inf) if short else out
 

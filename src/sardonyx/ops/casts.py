@@ -17,7 +17,6 @@ from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.pointwise import pointwise
 from sardonyx.ops.record import Case, Op, Rule
 
-# even neighbour), does the magnitude itself belong to it, and the code of what stands for such a number.
 OVERFLOW: Mapping[DType, tuple[float, bool, int]] = {
     f8e4m3fn: (464.0, False, 0x7F),
     f8e4m3fnuz: (248.0, True, 0x80),

@@ -34,8 +34,9 @@ MOST_PHASES = 64
 
 
 class Phase(Struct, frozen=True):
-    """One residue of the outputs along an axis: its taps are first + t step for t < count; for q = 0 the first tap reads input
-    `base`.
+    """The outputs o = q stride + p of one residue p along an axis. They use the taps first + t step, for t < count.
+
+    base: the input that the first tap reads for q = 0.
     """
 
     first: int
@@ -62,7 +63,7 @@ class TransposedAxis(Struct, frozen=True, dict=True):
     """One spatial axis: `extent` inputs become `out` outputs, after `before` outputs of the full result are cut off at the start."""
 
     extent: Dim
-    size: int  # of the kernel
+    size: int  # taps of the kernel
     stride: int
     dilation: int
     before: int

@@ -35,7 +35,7 @@ def corners(box: Array, first: Dim, centred: bool) -> tuple[Value, Value, Value,
     centred: the box is (x, y, width, height) around its centre; otherwise two opposite corners (y, x, y, x) in either order.
     """
     a, b, c, d = (box[first + k] for k in range(4))
-    if centred:  # x, y, width, height
+    if centred:  # the box is (x, y, width, height)
         return b - d * 0.5, a - c * 0.5, b + d * 0.5, a + c * 0.5
     return op("min", a, c), op("min", b, d), op("max", a, c), op("max", b, d)
 

@@ -122,7 +122,7 @@ def one_hot_encoder(x: Tensor, cats_int64s: Sequence[int] = (), cats_strings: Se
 
     if zeros:
         return compute(f32, [*x.shape, count], lambda *i: scalar.cast(equal(*i), f32))
-    none = -1 - count  # no index of a table of the categories, so that reading there is an error
+    none = -1 - count  # an index outside the table of categories, so that reading it fails
     place = reduce("max", i64, x.shape, [count], lambda *i: scalar.select(equal(*i), scalar.index(i[-1]), none))
     known = numbers(range(count), np.int64)
 

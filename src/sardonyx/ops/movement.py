@@ -469,7 +469,7 @@ MANY_PADS = (
     Case((integers(2, 3), ints(1, 0, 0, 1))),
     *(Case((X, ints(0, 1, 2, 1, 0, 3)), {"mode": m}) for m in BORDERS),
     *(Case((X, ints(7, 9), None, ints(1)), {"mode": m}) for m in BORDERS if m != "reflect"),
-    Case((X, ints(3, 2), None, ints(1)), {"mode": "reflect"}),  # no wider than the axis
+    Case((X, ints(3, 2), None, ints(1)), {"mode": "reflect"}),  # a reflected border must be shorter than the axis
     Case((np.zeros((0, 2), np.float32), ints(1, 0, 2, 0), HALF)),
 )
 BLOCKS = reals(2, 12, 2, 3)

@@ -39,7 +39,7 @@ class Case(Struct, frozen=True):
     inputs: tuple[Any, ...]
     attributes: dict[str, Any] = field(default_factory=dict)
     name: str = ""
-    outputs: int = 1  # how many are asked for
+    outputs: int = 1  # how many outputs the node asks for
 
 
 class Op(Struct, frozen=True, eq=False):
@@ -75,7 +75,7 @@ class Op(Struct, frozen=True, eq=False):
     element_types: Mapping[str, tuple[DType, ...]] = field(default_factory=dict)
     gradient: Callable[..., Any] | Rule = Rule.UNWRITTEN
     quantised: Callable[..., Any] | Rule = Rule.UNWRITTEN
-    reference: Callable[..., Any] | None = None  # in numpy; None: onnx.reference's
+    reference: Callable[..., Any] | None = None  # the operator in numpy; None for onnx.reference's
     cases: tuple[Case, ...] = ()
     tolerance: float = 1e-6
 

@@ -42,7 +42,7 @@ class ResizedAxis(Struct, frozen=True):
     m: Dim
     factor: Expr
     exact: float | None
-    region: tuple[Expr, Expr]  # of interest: its start and end, in shares of the axis
+    region: tuple[Expr, Expr]  # start and end of the region of interest, as fractions of the axis
     by_size: bool = False
     dtype: DType = f32
 

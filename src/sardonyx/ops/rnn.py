@@ -277,7 +277,7 @@ def initial_state(given: Tensor | None, c: Cell, layout: int) -> Tensor:
     state = batch_first(own) if layout else own
     for n, m in zip(state.shape, c.state_shape, strict=True):
         require_equal(n, m, "an initial state of shape {} for {}", given.shape, c.state_shape)
-    # in the cell's own sizes, which may be equal only at run time
+    # the result has the cell's sizes; that they equal those of `given` may be known only at run time
     return compute(c.dtype, c.state_shape, lambda *i: at(state, i))
 
 

@@ -88,7 +88,7 @@ def target_shape(x: Tensor, target: Sequence[Dim], allowzero: bool) -> list[Dim]
     inferred = [equals_or_no(d, -1) for d in dims]
     if all(e == 0 for e in inferred):
         return dims
-    given = [resolved(d, e, 2) for d, e in zip(dims, inferred, strict=True)]  # 1 in place of -1
+    given = [resolved(d, e, 2) for d, e in zip(dims, inferred, strict=True)]  # the size that is inferred counts as 1
     rest = quotient(x.shape, given)
     return [resolved(d, e, rest + 1) for d, e in zip(dims, inferred, strict=True)]
 

@@ -315,7 +315,7 @@ def without_members(forest: Forest, members: Array | None) -> Forest:
 
 X = reals(7, 3)
 NODES: dict[str, Any] = {
-    # two trees: a node with a leaf and a node with two leaves; a node with two leaves
+    # two trees: one has a root whose children are a leaf and a node with two leaves, the other a root with two leaves
     "nodes_treeids": [0, 0, 0, 0, 0, 1, 1, 1],
     "nodes_nodeids": [0, 1, 2, 3, 4, 0, 1, 2],
     "nodes_modes": ["BRANCH_LEQ", "LEAF", "BRANCH_LEQ", "LEAF", "LEAF", "BRANCH_LEQ", "LEAF", "LEAF"],

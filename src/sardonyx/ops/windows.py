@@ -26,14 +26,14 @@ LONG = 64
 class Window(Struct, frozen=True):
     """A sliding window along one spatial axis: output o covers the inputs o stride + r dilation - lo, for r in [0, size)."""
 
-    extent: Dim  # of the input
+    extent: Dim  # size of the input along the axis
     size: Dim
     stride: int
     dilation: int
-    lo: Dim  # border before
-    hi: Dim  # and after, as asked for
+    lo: Dim  # padding before the data
+    hi: Dim  # padding after the data, as the attributes say
     out: Dim  # number of outputs
-    beyond: Dim  # what the last window needs past hi (ceil_mode)
+    beyond: Dim  # elements past hi that the last window covers (ceil_mode)
 
     def position(self, o: Dim, r: Dim) -> Dim:
         """Return the index of tap r of output o, counted from the start of the border."""
@@ -136,7 +136,7 @@ def window(n: Dim, size: Dim, stride: int, dilation: int, pads: tuple[Dim, Dim],
     )
     if not ceil_mode:
         return Window(n, size, stride, dilation, lo, hi, room // stride + 1, 0)
-    # a window that would begin in the border after the data is left out
+    # a window that would begin in the padding after the data is omitted
     out = minimum(ceil_divide(room, stride) + 1, (n + lo - 1) // stride + 1)
     return Window(n, size, stride, dilation, lo, hi, out, maximum((out - 1) * stride - room, 0))
 

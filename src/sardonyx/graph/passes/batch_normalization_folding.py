@@ -24,7 +24,7 @@ from sardonyx.ops.record import as_in_files
 
 EPSILON = as_in_files(1e-5)  # the attribute's default
 Numbers = npt.NDArray[np.float64]
-Weigh = Callable[[Numbers, Numbers], Numbers]  # (weights, f) -> weights with f along their output channels
+Weigh = Callable[[Numbers, Numbers], Numbers]  # (weights, f) -> weights multiplied by f along their output channels
 
 
 class Statistics(Struct, frozen=True):
@@ -46,7 +46,7 @@ class Statistics(Struct, frozen=True):
 
 
 def fold_batch_normalizations(model: ir.Model) -> bool:
-    """Apply rules 1 to 4 everywhere. Returns whether the model changed."""
+    """Apply the rules at the head of this file (1 to 4) to the whole model. Returns whether it changed."""
     changed = False
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         if node.domain != "" or node.op_type not in RULES:

@@ -18,7 +18,7 @@ _WIDER = {("f16", "f32"), ("f16", "f64"), ("bf16", "f32"), ("bf16", "f64"), ("f3
 
 
 def eliminate_casts(model: ir.Model) -> bool:
-    """Apply rules 1 to 3 everywhere. Returns whether the model changed."""
+    """Apply the rules at the head of this file (1 to 3) to the whole model. Returns whether it changed."""
     changed = False
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         if node.domain == "" and node.op_type == "Cast" and node.inputs[0] is not None:

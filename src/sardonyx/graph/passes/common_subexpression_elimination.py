@@ -19,7 +19,7 @@ LARGEST_COMPARED = 1024  # bytes; larger tensor attributes are compared by ident
 
 
 def eliminate_common_subexpressions(model: ir.Model) -> bool:
-    """Apply rule 1 everywhere. Returns whether the model changed."""
+    """Apply the rules at the head of this file to the whole model. Returns whether it changed."""
     changed = False
     for graph in (model.graph, *model.graph.subgraphs()):
         seen: dict[Hashable, ir.Node] = {}

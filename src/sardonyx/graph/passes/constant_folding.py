@@ -58,7 +58,7 @@ class Budget:
 
 
 def fold_constants(model: ir.Model) -> bool:
-    """Apply rules 1 to 3 everywhere. Returns whether the model changed."""
+    """Apply the rules at the head of this file (1 to 3) to the whole model. Returns whether it changed."""
     changed = False
     budget = Budget()
     for node in ir.traversal.RecursiveGraphIterator(model.graph):

@@ -21,7 +21,7 @@ Numbers = npt.NDArray[np.float64]
 
 
 def fold_convolution_constants(model: ir.Model) -> bool:
-    """Apply rules 1 and 2 everywhere. Returns whether the model changed."""
+    """Apply the rules at the head of this file (1 and 2) to the whole model. Returns whether it changed."""
     changed = False
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         if node.domain == "" and node.op_type == "Conv":

@@ -16,7 +16,7 @@ from sardonyx.graph.schemas import schema_of
 
 
 def eliminate_dead_nodes(model: ir.Model) -> bool:
-    """Apply rules 1 to 3 everywhere. Returns whether the model changed."""
+    """Apply the rules at the head of this file (1 to 3) to the whole model. Returns whether it changed."""
     before = named_outputs(model)
     modified = bool(ir.passes.common.RemoveUnusedNodesPass()(model).modified)
     restore_empty_inputs(model)

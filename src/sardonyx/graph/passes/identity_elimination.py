@@ -13,7 +13,7 @@ from sardonyx.graph.passes.rewrite import bypass
 
 
 def eliminate_identities(model: ir.Model) -> bool:
-    """Apply rules 1 and 2 everywhere. Returns whether the model changed."""
+    """Apply the rules at the head of this file (1 and 2) to the whole model. Returns whether it changed."""
     changed = False
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         if node.domain == "" and node.op_type == "Identity" and node.inputs[0] is not None:

@@ -22,7 +22,7 @@ LEAST = 2  # labels; for a single label runtimes add a second one of their own, 
 
 
 def separate_labels(model: ir.Model) -> bool:
-    """Apply rule 1 everywhere. Returns whether the model changed."""
+    """Apply the rules at the head of this file to the whole model. Returns whether it changed."""
     found = [
         node
         for node in ir.traversal.RecursiveGraphIterator(model.graph)

@@ -18,7 +18,7 @@ _FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
 
 
 def fuse_matmul_add(model: ir.Model) -> bool:
-    """Apply rule 1 everywhere. Returns whether the model changed."""
+    """Apply the rules at the head of this file to the whole model. Returns whether it changed."""
     opset = model.opset_imports.get("", 1)
     if opset < FIRST_OPSET:
         return False
