@@ -166,10 +166,12 @@ def split_heads(x: Tensor, heads: int | None) -> Tensor:
     if x.rank == 4:
         return x
     if x.rank != 3 or not heads:
-        raise Fail(f"[ShapeInferenceError] attention over {list(x.shape)} with {heads} heads")
+        raise Fail(
+            f"[ShapeInferenceError] attention over {list(x.shape)} with {heads} heads: needs 4 axes, or 3 axes and a number of heads"
+        )
     if heads < 0:
-        raise Fail(f"attention with {heads} heads")
-    require_equal(x.shape[2] % heads, 0, "{} columns in {} heads", x.shape[2], heads)
+        raise Fail(f"the number of heads is {heads}; it must not be negative")
+    require_equal(x.shape[2] % heads, 0, "{} columns cannot be divided among {} heads", x.shape[2], heads)
     size = x.shape[2] // heads
     return view(x, [x.shape[0], heads, x.shape[1], size], lambda b, h, i, d: (b, i, h * size + d))
 
@@ -185,8 +187,16 @@ def appended(past: Tensor | None, new: Tensor) -> Tensor:
     if past is None:
         return view(new, new.shape, lambda *i: i)
     if past.rank != new.rank:
-        raise Fail(f"[ShapeInferenceError] {list(new.shape)} behind a past of {list(past.shape)}")
-    require_same(past.shape[:2] + past.shape[3:], new.shape[:2] + new.shape[3:], "{} behind a past of {}", new.shape, past.shape)
+        raise Fail(
+            f"[ShapeInferenceError] keys or values of shape {list(new.shape)} cannot be appended to past ones of shape {list(past.shape)}"
+        )
+    require_same(
+        past.shape[:2] + past.shape[3:],
+        new.shape[:2] + new.shape[3:],
+        "keys or values of shape {} cannot be appended to past ones of shape {}",
+        new.shape,
+        past.shape,
+    )
     around, place = [*new.shape[:2]], list(new.shape[3:])
     parts = [compute(t.dtype, [*around, t.shape[2], *place], lambda *i, t=t: at(t, i)) for t in (past, new)]
     start: list[list[Dim]] = [[0, 0, n, *[0] * len(place)] for n in (0, past.shape[2])]
@@ -222,18 +232,24 @@ def attention(
     Raises Fail if the heads don't fit, or if only one of past_key and past_value is given.
     """
     if (past_key is None) != (past_value is None):
-        raise Fail("past_key and past_value go together")
+        raise Fail("past_key and past_value must be given together")
     if qk_matmul_output_mode not in range(4):
-        raise Fail(f"attention with qk_matmul_output_mode {qk_matmul_output_mode}")
+        raise Fail(f"qk_matmul_output_mode must be 0, 1, 2 or 3, not {qk_matmul_output_mode}")
     if past_key is not None and nonpad_kv_seqlen is not None:
-        raise Fail("nonpad_kv_seqlen excludes past_key")
+        raise Fail("nonpad_kv_seqlen and past_key must not be given together")
     queries = split_heads(q, q_num_heads)
     keys, values = appended(past_key, split_heads(k, kv_num_heads)), appended(past_value, split_heads(v, kv_num_heads))
-    require_nonnegative(keys.shape[1] - 1, "attention to keys {} without a head", k.shape)
-    require_equal(queries.shape[1] % keys.shape[1], 0, "{} heads of queries for {} of keys", queries.shape[1], keys.shape[1])
-    require_equal(queries.shape[3], keys.shape[3], "queries {} and keys {}", q.shape, k.shape)
+    require_nonnegative(keys.shape[1] - 1, "attention to keys of shape {}, which have no head", k.shape)
+    require_equal(
+        queries.shape[1] % keys.shape[1],
+        0,
+        "the {} heads of queries are not a multiple of the {} heads of keys",
+        queries.shape[1],
+        keys.shape[1],
+    )
+    require_equal(queries.shape[3], keys.shape[3], "the heads of queries {} and of keys {} differ in size", q.shape, k.shape)
     if attn_mask is not None and attn_mask.rank > 4:
-        raise Fail(f"[ShapeInferenceError] attention with a mask of shape {list(attn_mask.shape)}")
+        raise Fail(f"[ShapeInferenceError] attention with a mask of shape {list(attn_mask.shape)}, which has more than 4 axes")
     past: Dim = past_key.shape[2] if past_key is not None else 0
     window = (left_window_size, 0 if is_causal else right_window_size)
     mask = Mask(visible(queries.shape[2], past, nonpad_kv_seqlen, window), attn_mask)
@@ -320,16 +336,28 @@ def rotary_embedding(
     (or all) channels of each head are rotated, in pairs (i, i + r / 2), or (2 i, 2 i + 1) if interleaved.
     """
     heads = split_heads(x, num_heads)
-    require_same(cos_cache.shape, sin_cache.shape, "caches of shapes {} and {}", cos_cache.shape, sin_cache.shape)
+    require_same(
+        cos_cache.shape,
+        sin_cache.shape,
+        "the caches of cosines {} and of sines {} differ in shape",
+        cos_cache.shape,
+        sin_cache.shape,
+    )
     of_position = position_ids is not None
-    require_ranks("rotary embedding by a cache of {} at places {}", (cos_cache, 2 if of_position else 3), (position_ids, 2))
+    require_ranks(
+        "rotary embedding by a cache of shape {} with position_ids of shape {}",
+        (cos_cache, 2 if of_position else 3),
+        (position_ids, 2),
+    )
     positions = position_ids.shape if position_ids is not None else cos_cache.shape[:2]
-    require_same(positions, [heads.shape[0], heads.shape[2]], "rotary embedding of {} at places {}", x.shape, positions)
+    require_same(
+        positions, [heads.shape[0], heads.shape[2]], "rotary embedding of {} with positions of shape {}", x.shape, positions
+    )
     width: Dim = rotary_embedding_dim or heads.shape[3]
     half = width // 2
-    require_equal(2 * half, width, "rotary embedding of {}: {} numbers are no pairs", x.shape, width)
-    require_nonnegative(heads.shape[3] - width, "rotary embedding of {} numbers of {}", width, x.shape)
-    require_equal(cos_cache.shape[-1], half, "a cache of shape {} for rotating {} numbers", cos_cache.shape, width)
+    require_equal(2 * half, width, "rotary embedding of {}: {} channels cannot be divided into pairs", x.shape, width)
+    require_nonnegative(heads.shape[3] - width, "rotary embedding of {} channels of {}, which has fewer", width, x.shape)
+    require_equal(cos_cache.shape[-1], half, "a cache of shape {} does not fit {} rotated channels", cos_cache.shape, width)
     y = rotated(heads, width, bool(interleaved), pair_factor(cos_cache, position_ids), pair_factor(sin_cache, position_ids))
     if x.rank == 4:
         return y

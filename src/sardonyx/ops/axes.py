@@ -106,7 +106,7 @@ def inserted(x: Tensor, axes: Tensor) -> Tensor:
     """Compute Unsqueeze: insert axes of one element, so that `axes` are their positions in the result."""
     rank = x.rank + elements(axes).size
     if rank > MOST_AXES:
-        raise Fail(f"[ShapeInferenceError] Unsqueeze to {rank} axes")
+        raise Fail(f"[ShapeInferenceError] Unsqueeze to {rank} axes, more than a tensor can have")
     marked = marks(axes, rank)
     where = places(marked, x.rank)
     shape = [alias(m + sum(own * n for own, n in zip(w, x.shape, strict=True))) for m, w in zip(marked, where, strict=True)]
@@ -117,5 +117,5 @@ def removed(x: Tensor, axes: Tensor) -> Tensor:
     """Compute Squeeze: remove these axes. The run fails if one of them does not have exactly one element."""
     marked = marks(axes, x.rank)
     for m, n in zip(marked, x.shape, strict=True):
-        require_equal(m * (n - 1), 0, "cannot squeeze an axis of {}", x.shape)
+        require_equal(m * (n - 1), 0, "cannot squeeze an axis of {} whose size is not 1", x.shape)
     return without(x, marked, elements(axes).size)

@@ -252,10 +252,10 @@ def skip_simplified_layer_normalization(
 def cdist(a: Tensor, b: Tensor, metric: str = "sqeuclidean") -> Tensor:
     """Compute the Euclidean distance, or its square, between each row of a and each row of b. a: T[m, d], b: T[n, d] -> T[m, n]"""
     if metric not in ("euclidean", "sqeuclidean"):
-        raise Fail(f"CDist with metric {metric}")
+        raise Fail(f"CDist: metric must be euclidean or sqeuclidean, not {metric}")
     if (a.rank, b.rank) != (2, 2):
-        raise Fail(f"[ShapeInferenceError] CDist of {list(a.shape)} and {list(b.shape)}")
-    require_equal(a.shape[1], b.shape[1], "CDist of {} and {}", a.shape, b.shape)
+        raise Fail(f"[ShapeInferenceError] CDist of {list(a.shape)} and {list(b.shape)}, which are not both matrices")
+    require_equal(a.shape[1], b.shape[1], "CDist of {} and {}: the columns differ in number", a.shape, b.shape)
 
     def term(i: Dim, j: Dim, k: Dim) -> Expr:
         difference = scalar.sub(at(a, (i, k)), at(b, (j, k)))

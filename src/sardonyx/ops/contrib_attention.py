@@ -155,7 +155,7 @@ def mask_of(mask: Tensor | None, queries: Sequence[Dim], keys: Dim) -> Tensor | 
     if mask.rank not in (1, 2, 3):
         raise Unsupported(f"an attention mask of shape {list(mask.shape)}")
     forms: list[list[Dim]] = [[queries[0]], [queries[0], keys], [queries[0], queries[2], keys]]
-    require_same(mask.shape, forms[mask.rank - 1], "an attention mask {}, not {}", mask.shape, forms[mask.rank - 1])
+    require_same(mask.shape, forms[mask.rank - 1], "an attention mask has the shape {}, not {}", mask.shape, forms[mask.rank - 1])
     return mask
 
 
@@ -226,7 +226,7 @@ def biased(bias: Tensor, *heads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Add to queries, keys and values, each T[b, h, s, d], the part of the bias that belongs to it."""
     out = []
     total = sum((t.shape[1] * t.shape[3] for t in heads), start=0)
-    require_same(bias.shape, [total], "a bias of {} for {} columns", bias.shape, total)
+    require_same(bias.shape, [total], "a bias of shape {} does not fit {} columns", bias.shape, total)
     start: Dim = 0
     for t in heads:
         size = t.shape[3]
@@ -283,11 +283,17 @@ def group_query_attention(
     if qk_output > 0 or (k_quant_type, v_quant_type) != ("NONE", "NONE") or kv_cache_bit_width > 0:
         raise Unsupported("GroupQueryAttention that gives its scores, or whose cache is quantised")
     q, k, v = queries_keys_values(query, key, value, num_heads, kv_num_heads)
-    require_equal(product_of(seqlens_k.shape), q.shape[0], "lengths {} for {} sequences", seqlens_k.shape, q.shape[0])
+    require_equal(
+        product_of(seqlens_k.shape), q.shape[0], "seqlens_k of shape {} does not fit {} sequences", seqlens_k.shape, q.shape[0]
+    )
     for old, new in ((past_key, k), (past_value, v)):
         if old is not None:
             require_same(
-                [*old.shape[:2], *old.shape[3:]], [*new.shape[:2], new.shape[3]], "{} behind a past of {}", new.shape, old.shape
+                [*old.shape[:2], *old.shape[3:]],
+                [*new.shape[:2], new.shape[3]],
+                "keys or values of shape {} cannot be appended to past ones of shape {}",
+                new.shape,
+                old.shape,
             )
     if total_sequence_length.shape not in ((), (1,)):
         raise Fail(f"[ShapeInferenceError] GroupQueryAttention with a total length of shape {list(total_sequence_length.shape)}")
@@ -295,8 +301,13 @@ def group_query_attention(
     before = Cache(seqlens_k, total, q.shape[2])
     if do_rotary:
         if cos_cache is None or sin_cache is None:
-            raise Fail("GroupQueryAttention with do_rotary and no cache of cosines and sines")
-        require_ranks("GroupQueryAttention with caches {}, {} and places {}", (cos_cache, 2), (sin_cache, 2), (position_ids, 2))
+            raise Fail("GroupQueryAttention with do_rotary, but without caches of cosines and sines")
+        require_ranks(
+            "GroupQueryAttention with caches of shapes {} and {} and position_ids of shape {}",
+            (cos_cache, 2),
+            (sin_cache, 2),
+            (position_ids, 2),
+        )
         factors = [before.pair_factor(c, position_ids) for c in (cos_cache, sin_cache)]
         width = cos_cache.shape[1] * 2
         q, k = (rotated(t, width, bool(rotary_interleaved), factors[0], factors[1]) for t in (q, k))
@@ -314,9 +325,15 @@ def queries_keys_values(
     """Return queries, keys and values as T[b, h or g, s, d], split from the packed query where key and value are absent."""
     if key is not None and value is not None:
         return split_heads(query, heads), split_heads(key, kv_heads), split_heads(value, kv_heads)
-    require_ranks("GroupQueryAttention of {} without keys and values of its own", (query, 3))
+    require_ranks("GroupQueryAttention of a packed query of shape {}, which does not have 3 axes", (query, 3))
     size = query.shape[2] // (heads + 2 * kv_heads)
-    require_equal(size * (heads + 2 * kv_heads), query.shape[2], "{} columns in {} heads", query.shape[2], heads + 2 * kv_heads)
+    require_equal(
+        size * (heads + 2 * kv_heads),
+        query.shape[2],
+        "{} columns cannot be divided among {} heads",
+        query.shape[2],
+        heads + 2 * kv_heads,
+    )
     counts = (heads, kv_heads, kv_heads)
     starts = (0, heads, heads + kv_heads)
     q, k, v = (split_heads(columns(query, s * size, n * size), n) for s, n in zip(starts, counts, strict=True))
@@ -389,11 +406,17 @@ def rotary_embedding(
         raise Unsupported("RotaryEmbedding with packed batches, or a scale")
     if x.rank not in (3, 4) or position_ids.rank not in (1, 2) or (cos_cache.rank, sin_cache.rank) != (2, 2):
         raise Fail(f"[ShapeInferenceError] RotaryEmbedding of {[list(t.shape) for t in (x, position_ids, cos_cache, sin_cache)]}")
-    require_same(cos_cache.shape, sin_cache.shape, "caches of shapes {} and {}", cos_cache.shape, sin_cache.shape)
+    require_same(
+        cos_cache.shape,
+        sin_cache.shape,
+        "the caches of cosines {} and of sines {} differ in shape",
+        cos_cache.shape,
+        sin_cache.shape,
+    )
     width = cos_cache.shape[1] * 2
     heads = x if x.rank == 4 else split_heads(x, num_heads or head_count(x, rotary_embedding_dim, width))
     places = [1] if position_ids.rank == 1 else [heads.shape[0], heads.shape[2]]
-    require_same(position_ids.shape, places, "RotaryEmbedding of {} at places {}", x.shape, position_ids.shape)
+    require_same(position_ids.shape, places, "RotaryEmbedding of {} with position_ids of shape {}", x.shape, position_ids.shape)
 
     def pair_factor(cache: Tensor) -> PairFactor:
         def number(b: Dim, i: Dim, k: Dim) -> Expr:
@@ -416,7 +439,7 @@ def head_count(x: Tensor, rotary_embedding_dim: int, width: Dim) -> int:
     """
     count = x.shape[2] // width
     if rotary_embedding_dim or not isinstance(count, int):
-        raise Unsupported("RotaryEmbedding that leaves the number of heads open")
+        raise Unsupported("RotaryEmbedding whose number of heads cannot be determined")
     return count
 
 

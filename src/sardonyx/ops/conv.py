@@ -58,7 +58,9 @@ def conv_windows(
     if x.rank < 3 or w.rank != x.rank or group < 1 or len(kernel_shape or w.shape[2:]) != x.rank - 2:
         raise Fail(f"[ShapeInferenceError] convolution of {list(x.shape)} by {list(w.shape)}, group {group}")
     require_equal(w.shape[1] * group, x.shape[1], "convolution of {} by {}, group {}: the channels differ", *shapes)
-    require_equal(w.shape[0] % group, 0, "convolution of {} by {}, group {}: the outputs cannot be grouped", *shapes)
+    require_equal(
+        w.shape[0] % group, 0, "convolution of {} by {}, group {}: the output channels are not divisible by the group", *shapes
+    )
     for n, asked in zip(w.shape[2:], kernel_shape or w.shape[2:], strict=True):
         require_equal(n, asked, "convolution of {} by {}, group {}: kernel_shape is {}", *shapes, kernel_shape)
     return windows(x.shape[2:], w.shape[2:], strides, dilations, pads, auto_pad)

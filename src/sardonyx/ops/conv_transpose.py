@@ -126,7 +126,9 @@ def conv_transpose(
     if x.rank < 3 or w.rank != x.rank or group < 1 or len(kernel_shape or w.shape[2:]) != x.rank - 2:
         raise Fail(f"[ShapeInferenceError] transposed convolution of {list(x.shape)} by {list(w.shape)}, group {group}")
     require_equal(w.shape[0], x.shape[1], "transposed convolution of {} by {}, group {}: the channels differ", *shapes)
-    require_equal(w.shape[0] % group, 0, "transposed convolution of {} by {}, group {}: the channels cannot be grouped", *shapes)
+    require_equal(
+        w.shape[0] % group, 0, "transposed convolution of {} by {}, group {}: the channels are not divisible by the group", *shapes
+    )
     for n, asked in zip(w.shape[2:], kernel_shape or w.shape[2:], strict=True):
         require_equal(n, asked, "transposed convolution of {} by {}, group {}: kernel_shape is {}", *shapes, kernel_shape)
     rank = x.rank - 2
@@ -175,7 +177,7 @@ def transposed_axis(
         lo, out = 0, full
     if not isinstance(lo, int):
         raise Unsupported("ConvTranspose with an output_shape for an input of symbolic size")
-    require_nonnegative(out, "transposed convolution of {} elements gives {}", n, out)
+    require_nonnegative(out, "transposed convolution of {} elements gives the negative size {}", n, out)
     return TransposedAxis(n, size, stride, dilation, lo, out)
 
 

@@ -237,10 +237,10 @@ def weighted_corners(
 
 def require_regions(x: Tensor, rois: Tensor, numbers: int) -> None:
     """Require that each region has this many numbers, and that images have pixels if there are regions. Raises Fail."""
-    require_equal(rois.shape[1], numbers, "regions of shape {}, not of {} numbers each", rois.shape, numbers)
+    require_equal(rois.shape[1], numbers, "regions of shape {} do not have {} numbers each", rois.shape, numbers)
     some = minimum(rois.shape[0], 1) * minimum(x.shape[1], 1)
     for n in (x.shape[0], *x.shape[2:]):
-        require_nonnegative(n - some, "regions {} of empty images {}", rois.shape, x.shape)
+        require_nonnegative(n - some, "regions {} in images {}, which have no pixels", rois.shape, x.shape)
 
 
 def roi_align(
@@ -258,10 +258,18 @@ def roi_align(
     output_width]
     """
     if mode not in ("avg", "max"):
-        raise Fail(f"RoiAlign with mode {mode}")
-    require_ranks("RoiAlign of {} in regions {} of images {}", (x, 4), (rois, 2), (batch_indices, 1))
+        raise Fail(f"RoiAlign: mode must be avg or max, not {mode}")
+    require_ranks(
+        "RoiAlign of {} with regions {} and batch_indices {}: needs 4, 2 and 1 axes", (x, 4), (rois, 2), (batch_indices, 1)
+    )
     require_regions(x, rois, 4)
-    require_equal(batch_indices.shape[0], rois.shape[0], "RoiAlign of regions {} of images {}", rois.shape, batch_indices.shape)
+    require_equal(
+        batch_indices.shape[0],
+        rois.shape[0],
+        "RoiAlign with regions {} and batch_indices {}, which differ in number",
+        rois.shape,
+        batch_indices.shape,
+    )
     kernel = roi_align_kernel(x.dtype, mode, sampling_ratio, coordinate_transformation_mode == "half_pixel")
     scale = constant(np.array([spatial_scale], np.float32))
     shape = [rois.shape[0], x.shape[1], output_height, output_width]
@@ -330,10 +338,10 @@ def rounded(x: Value) -> Value:
 
 def max_roi_pool(x: Tensor, rois: Tensor, *, pooled_shape: list[int], spatial_scale: float = 1.0) -> Tensor:
     """Compute MaxRoiPool. x: T[n, c, h, w], rois: T[r, 5] (image, x1, y1, x2, y2) -> T[r, c, *pooled_shape]"""
-    require_ranks("MaxRoiPool of {} in regions {}", (x, 4), (rois, 2))
+    require_ranks("MaxRoiPool of {} with regions {}: needs 4 and 2 axes", (x, 4), (rois, 2))
     require_regions(x, rois, 5)
     if len(pooled_shape) != 2 or min(pooled_shape) < 0:
-        raise Fail(f"MaxRoiPool with pooled_shape {pooled_shape}")
+        raise Fail(f"MaxRoiPool: pooled_shape must be 2 sizes, not {pooled_shape}")
     scale = constant(np.array([spatial_scale], np.float32))
     shape = [rois.shape[0], x.shape[1], *pooled_shape]
     sizes = [*x.shape, rois.shape[0], *pooled_shape]

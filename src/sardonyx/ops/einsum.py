@@ -40,7 +40,7 @@ def einsum(*operands: Tensor, equation: str) -> Tensor:
     inputs, _, output = equation.replace(" ", "").partition("->")
     subscripts = inputs.split(",")
     if len(subscripts) != len(operands):
-        raise Fail(f"equation {equation} for {len(operands)} operands")
+        raise Fail(f"equation {equation} does not have {len(operands)} operands")
     terms = [Term(x, labels_of(s, x.rank, equation)) for s, x in zip(subscripts, operands, strict=True)]
     out = output_labels(output, terms, equation) if "->" in equation else implicit_output(terms)
     return contract_all(terms, out, operands[0].dtype)
@@ -52,7 +52,7 @@ def labels_of(subscript: str, rank: int, equation: str) -> tuple[str, ...]:
     hidden = rank - len(before) - len(after)
     letters = before + after
     if (letters and not letters.isalpha()) or hidden < 0 or (hidden > 0 and not dots):
-        raise Fail(f"equation {equation}: {subscript!r} for an operand of rank {rank}")
+        raise Fail(f"equation {equation}: {subscript!r} does not fit an operand of rank {rank}")
     return (*before, *(str(k) for k in reversed(range(hidden))), *after)
 
 

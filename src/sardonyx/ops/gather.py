@@ -93,7 +93,7 @@ def gather_nd(x: Tensor, indices: Tensor, batch_dims: int = 0) -> Tensor:
 def tuple_length(indices: Tensor) -> int:
     """Return the size of the last axis, which holds tuples of indices. Raises Unsupported if it is symbolic, Fail for a scalar."""
     if indices.rank == 0:
-        raise Fail("[ShapeInferenceError] a scalar for tuples of indices")
+        raise Fail("[ShapeInferenceError] tuples of indices are needed, not a scalar")
     if not isinstance(indices.shape[-1], int):
         raise Unsupported(f"tuples of indices of unknown length: {list(indices.shape)}")
     return indices.shape[-1]
@@ -128,7 +128,7 @@ def compress(x: Tensor, condition: Tensor, axis: int | None = None) -> Tensor:
     if axis is None:
         return compress(reshaped(x, [product(x.shape)]), condition, 0)
     axis = normal_axis(axis, x.rank)
-    require_ranks("Compress by a condition of shape {}", (condition, 1))
+    require_ranks("Compress by a condition of shape {}, which is not a vector", (condition, 1))
     places, count = places_of_true(condition)
     shape = [*x.shape[:axis], count, *x.shape[axis + 1 :]]
     return view(x, shape, lambda *i: [*i[:axis], element(at(places, (i[axis],)), x.shape[axis]), *i[axis + 1 :]])

@@ -96,7 +96,7 @@ def shifted_product(a: Tensor, b: Tensor, za: Tensor | None, zb: Tensor | None) 
     y = linalg.product(a, b, i32)
     for z, one_each in ((za, a.shape[-2:-1]), (zb, b.shape[-1:])):
         if z is not None and z.rank == 1 and z.shape != (1,):
-            require_same(z.shape, one_each, "zero points {} of a product of {} and {}", z.shape, a.shape, b.shape)
+            require_same(z.shape, one_each, "zero points {} do not fit a product of {} and {}", z.shape, a.shape, b.shape)
     k = a.shape[-1]
     sums_a = reduce("add", i32, a.shape[:-1], [k], lambda *i: integer(a, *i))
     sums_b = reduce("add", i32, [*b.shape[:-2], b.shape[-1]], [k], lambda *i: integer(b, *i[:-2], i[-1], i[-2]))
@@ -136,7 +136,7 @@ def qlinear_matmul(
     sums = shifted_product(a, b, a_zero_point, b_zero_point)
     for s, one_each in ((a_scale, a.shape[-2:-1]), (b_scale, b.shape[-1:])):
         if s.rank == 1 and s.shape != (1,):
-            require_same(s.shape, one_each, "scales {} of a product of {} and {}", s.shape, a.shape, b.shape)
+            require_same(s.shape, one_each, "scales {} do not fit a product of {} and {}", s.shape, a.shape, b.shape)
     sa, sb, sy = row_wise(a_scale), b_scale, single(y_scale)
 
     def factor(i: Sequence[Dim]) -> Expr:
@@ -210,7 +210,7 @@ def shifted_convolution(
     of_x = (zx, lambda i: integer(fill), lambda i: integer(windows_of_x, i[0], i[1] // each, *i[2:]))
     shift_w = present(zw)
     if zw is not None and zw.rank == 1 and zw.shape != (1,):
-        require_same(zw.shape, w.shape[:1], "zero points {} of weights {}", zw.shape, w.shape)
+        require_same(zw.shape, w.shape[:1], "zero points {} do not fit weights {}", zw.shape, w.shape)
     of_w = (zw, lambda i: per_channel(shift_w, i[1]), lambda i: integer(sums_of_w, i[1]))
     return corrected(sums, product([*taps, w.shape[1]]), of_x, of_w)
 
@@ -218,7 +218,7 @@ def shifted_convolution(
 def per_channel(t: Tensor, m: Dim) -> Expr:
     """Return the number of output channel m as i32, from a scalar or from one number per channel. Raises Fail for more axes."""
     if t.rank > 1:
-        raise Fail(f"[ShapeInferenceError] a number per channel in the shape {list(t.shape)}")
+        raise Fail(f"[ShapeInferenceError] numbers per channel must be a vector, not of shape {list(t.shape)}")
     return integer(t, m) if t.rank else integer(t)
 
 
@@ -250,7 +250,7 @@ def qlinear_conv(
         plain = sums
         sums = compute(i32, plain.shape, lambda *i: scalar.add(at(plain, i), at(b, (i[1],))))
     if w_scale.rank > 1:
-        raise Fail(f"[ShapeInferenceError] scales of shape {list(w_scale.shape)} for each output of {list(w.shape)}")
+        raise Fail(f"[ShapeInferenceError] scales of shape {list(w_scale.shape)} do not fit weights {list(w.shape)}")
     sx, sy = single(x_scale), single(y_scale)
 
     def factor(i: Sequence[Dim]) -> Expr:

@@ -117,9 +117,9 @@ def det(x: Tensor) -> Tensor:
     Gaussian elimination with partial pivoting, one column in each iteration; the result is the product of the pivots, negated at
     each exchange of rows.
     """
-    require_rank_from("the determinant of {}, which is no matrix", x, 2)
+    require_rank_from("the determinant of {}, which is not a matrix", x, 2)
     n = x.shape[-1]
-    require_equal(x.shape[-2], n, "the determinant of {}", x.shape)
+    require_equal(x.shape[-2], n, "the determinant of {}, which is not square", x.shape)
     start = cast(x, scalar.wide(x.dtype))
     one = expand_to(constant(np.ones((), start.dtype.numpy)), x.shape[:-2])
 

@@ -27,9 +27,11 @@ def negative_log_likelihood_loss(
     don't fit, or for an unknown reduction.
     """
     if x.rank < 2 or x.rank != target.rank + 1:
-        raise Fail(f"[ShapeInferenceError] losses of {list(x.shape)} for targets {list(target.shape)}")
+        raise Fail(
+            f"[ShapeInferenceError] losses of {list(x.shape)} for targets {list(target.shape)}: the targets must have one axis less"
+        )
     for n, m in zip((x.shape[0], *x.shape[2:]), target.shape, strict=True):
-        require_equal(n, m, "losses of {} for targets {}", x.shape, target.shape)
+        require_equal(n, m, "losses of {} for targets {}: the sizes differ", x.shape, target.shape)
 
     def kept(i: tuple[Dim, ...], counted: Expr) -> Expr:
         """Return a sample's contribution, or 0 if the sample is ignored."""
@@ -57,7 +59,7 @@ def negative_log_likelihood_loss(
     if reduction == "sum":
         return total
     if reduction != "mean":
-        raise Fail(f"reduction {reduction}")
+        raise Fail(f"reduction must be none, sum or mean, not {reduction}")
     if weight is None and ignore_index is None:
         count = scalar.index(product(target.shape))
         return pointwise(lambda t: scalar.div(t, scalar.cast(count, t.dtype)), total)

@@ -72,7 +72,7 @@ def normalizer(x: Tensor, norm: str = "MAX") -> Tensor:
         size = along("add", wide, axis, lambda e: scalar.mul(e, e))
         size = pointwise(lambda e: scalar.apply("sqrt", e), size)
     else:
-        raise Fail(f"Normalizer with norm {norm}")
+        raise Fail(f"Normalizer: norm must be MAX, L1 or L2, not {norm}")
     return pointwise(lambda e, s: scalar.select(scalar.apply("eq", s, 0), e, scalar.div(e, s)), wide, size)
 
 
@@ -99,7 +99,7 @@ def imputer(
     if len(values) > 1 and x.rank == 0:
         raise Fail(f"Imputer with {len(values)} values for a scalar")
     if len(values) > 1:
-        require_equal(x.shape[-1], len(values), "{} imputed values for {}", len(values), x.shape)
+        require_equal(x.shape[-1], len(values), "{} imputed values do not fit the features of {}", len(values), x.shape)
 
     def exchanged(e: Expr, value: Expr) -> Expr:
         gone = scalar.is_nan(e) if math.isnan(replaced) else scalar.apply("eq", e, replaced)
@@ -160,7 +160,7 @@ def label_encoder(
     if keys.dtype.kind not in "fiu" or values.dtype.kind not in "fiu":
         raise Unsupported("LabelEncoder of strings")
     if len(keys) != len(values):
-        raise Fail(f"{len(keys)} keys and {len(values)} values")
+        raise Fail(f"LabelEncoder with {len(keys)} keys, but {len(values)} values")
     default: Any = default_float if values_floats is not None else default_int64
     if values_tensor is not None and default_tensor is not None:
         default = default_tensor.item()
@@ -226,7 +226,9 @@ def feature_vectorizer(*xs: Tensor, inputdimensions: Sequence[int] | None = None
         raise Fail(f"FeatureVectorizer of {len(xs)} inputs with the dimensions {list(inputdimensions)}")
     rows = [view(x, [1, *x.shape], lambda _, j: (j,)) if x.rank == 1 else x for x in xs]
     for x in rows:
-        require_same(x.shape[:-1], rows[0].shape[:1], "FeatureVectorizer of {} beside {}", x.shape, rows[0].shape)
+        require_same(
+            x.shape[:-1], rows[0].shape[:1], "FeatureVectorizer of {} and {}, which differ in rows", x.shape, rows[0].shape
+        )
     widths: list[Dim] = list(inputdimensions) if inputdimensions else [x.shape[1] for x in rows]
     parts, start = [], []
     place: Dim = 0
@@ -257,7 +259,7 @@ def transformed(scores: Tensor, kind: str) -> Tensor:
         return softmax_zero(scores)
     if kind == "PROBIT":
         return pointwise(probit, scores)
-    raise Fail(f"post_transform {kind}")
+    raise Fail(f"post_transform {kind} is unknown")
 
 
 def softmax_zero(scores: Tensor) -> Tensor:
@@ -321,7 +323,7 @@ def whole_labels(ints: Sequence[int] | None, strings: Sequence[str] | None) -> l
 def as_rows(x: Tensor) -> Tensor:
     """Return features as a matrix: T[n, f], or T[f] as one row, in f32 (f64 stays f64). Raises Fail for other ranks."""
     if x.rank not in (1, 2):
-        raise Fail(f"rows of features are asked for, not {list(x.shape)}")
+        raise Fail(f"features must be a matrix or a vector, not of shape {list(x.shape)}")
     matrix = view(x, [1, *x.shape], lambda _, j: (j,)) if x.rank == 1 else x
     return cast(matrix, carrier(x.dtype))
 
@@ -329,7 +331,7 @@ def as_rows(x: Tensor) -> Tensor:
 def in_rows(values: Sequence[float], rows: int, what: str) -> npt.NDArray[Any]:
     """Arrange values as a matrix of this many rows. Raises Fail, calling them `what`, if their number is not divisible."""
     if rows < 1 or not values or len(values) % rows:
-        raise Fail(f"{len(values)} {what} in {rows} rows")
+        raise Fail(f"{len(values)} {what} cannot be divided into {rows} rows")
     return np.array(values).reshape(rows, -1)
 
 

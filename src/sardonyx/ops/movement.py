@@ -168,7 +168,7 @@ def from_end(e: Dim, n: Dim) -> Dim:
 
 def split_sizes(x: Tensor, axis: int, sizes: Sequence[Dim]) -> list[Tensor]:
     """Divide x along an axis into parts of these sizes. The run fails unless they add up to the size of the axis."""
-    require_equal(sum(sizes), x.shape[axis], "Split of axis {} of {} into {}", axis, x.shape, sizes)
+    require_equal(sum(sizes), x.shape[axis], "Split of axis {} of {} into {}: the sizes do not add up", axis, x.shape, sizes)
     out: list[Tensor] = []
     start: Dim = 0
     for n in sizes:
@@ -222,10 +222,10 @@ def concat(*xs: Tensor, axis: int) -> Tensor:
     shape = list(xs[0].shape)
     for x in xs[1:]:
         if x.rank != len(shape):
-            raise Fail(f"[ShapeInferenceError] Concat of {list(xs[0].shape)} and {list(x.shape)}")
+            raise Fail(f"[ShapeInferenceError] Concat of {list(xs[0].shape)} and {list(x.shape)}: the ranks differ")
         for a, n in enumerate(x.shape):
             if a != axis:
-                require_equal(n, shape[a], "Concat along axis {} of {} and {}", axis, xs[0].shape, x.shape)
+                require_equal(n, shape[a], "Concat along axis {} of {} and {}: the other sizes differ", axis, xs[0].shape, x.shape)
                 shape[a] = n if isinstance(n, int) else shape[a]
     parts: list[tuple[Tensor, list[Dim]]] = []
     start: Dim = 0
@@ -314,7 +314,7 @@ def require_mirrors(shape: Sequence[Dim], lo: Sequence[Dim], hi: Sequence[Dim]) 
         for border, where in ((before, "pre-pad"), (after, "post-pad")):
             if border != 0:
                 require_nonnegative(
-                    n - 1 - border, "Pad reflect: {} ({}) is more than axis {} of {} has to mirror", where, border, a, shape
+                    n - 1 - border, "Pad reflect: {} ({}) is longer than axis {} of {} can mirror", where, border, a, shape
                 )
 
 
@@ -362,10 +362,10 @@ def depth_to_space(x: Tensor, blocksize: int, mode: str = "DCR") -> Tensor:
 
     A channel of x is (row, column, c) in mode DCR, (c, row, column) in mode CRD.
     """
-    require_ranks("DepthToSpace of {}, which has not 4 axes", (x, 4))
+    require_ranks("DepthToSpace of {}, which does not have 4 axes", (x, 4))
     b = positive(blocksize)
     n, channels, h, w = x.shape
-    require_equal(channels % (b * b), 0, "DepthToSpace of {} channels in blocks of {}", channels, b)
+    require_equal(channels % (b * b), 0, "DepthToSpace of {} channels: not divisible by the square of blocksize {}", channels, b)
     c = channels // (b * b)
 
     def index(i: Dim, k: Dim, y: Dim, z: Dim) -> list[Dim]:
@@ -380,11 +380,11 @@ def space_to_depth(x: Tensor, blocksize: int, mode: str = "DCR") -> Tensor:
 
     A channel of the result is (row, column, c) in mode DCR, (c, row, column) in mode CRD.
     """
-    require_ranks("SpaceToDepth of {}, which has not 4 axes", (x, 4))
+    require_ranks("SpaceToDepth of {}, which does not have 4 axes", (x, 4))
     b = positive(blocksize)
     n, c, h, w = x.shape
-    require_equal(h % b, 0, "SpaceToDepth of height {} in blocks of {}", h, b)
-    require_equal(w % b, 0, "SpaceToDepth of width {} in blocks of {}", w, b)
+    require_equal(h % b, 0, "SpaceToDepth of height {}: not divisible by blocksize {}", h, b)
+    require_equal(w % b, 0, "SpaceToDepth of width {}: not divisible by blocksize {}", w, b)
 
     def index(i: Dim, k: Dim, y: Dim, z: Dim) -> list[Dim]:
         place, channel = (k // c, k % c) if is_depth_first(mode) else (k % (b * b), k // (b * b))
@@ -415,7 +415,13 @@ def reverse_sequence(x: Tensor, lengths: Tensor, batch_axis: int = 1, time_axis:
     number of steps
     """
     time, batch = normal_axis(time_axis, x.rank), normal_axis(batch_axis, x.rank)
-    require_same(lengths.shape, [x.shape[batch]], "ReverseSequence of {} by lengths {}", x.shape, lengths.shape)
+    require_same(
+        lengths.shape,
+        [x.shape[batch]],
+        "ReverseSequence of {}: sequence_lens of shape {} do not fit the batch",
+        x.shape,
+        lengths.shape,
+    )
 
     def index(*i: Dim) -> list[Dim]:
         step, n = scalar.index(i[time]), at(lengths, (i[batch],))
@@ -433,7 +439,7 @@ def trilu(x: Tensor, k: Tensor | None = None, upper: int = 1) -> Tensor:
     i64[1]
     """
     if x.rank < 2:
-        raise Fail(f"[ShapeInferenceError] Trilu of {list(x.shape)}")
+        raise Fail(f"[ShapeInferenceError] Trilu of {list(x.shape)}, which has fewer than 2 axes")
 
     def body(*i: Dim) -> Expr:
         diagonal = scalar.index(i[-1] - i[-2])

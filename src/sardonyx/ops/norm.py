@@ -98,7 +98,7 @@ def group_normalization_18(x: Tensor, scale: Tensor, bias: Tensor, num_groups: i
 def group_standardised(x: Tensor, groups: int, epsilon: float, dtype: DType) -> Tensor:
     """Scale x to mean 0 and variance 1 in each group of channels, computed in `dtype`. x: T[n, c, *d] -> T[n, c, *d]"""
     require_channels(x, groups)
-    require_equal(x.shape[1] % groups, 0, "{} channels in {} groups", x.shape[1], groups)
+    require_equal(x.shape[1] % groups, 0, "{} channels are not divisible into {} groups", x.shape[1], groups)
     each = x.shape[1] // groups
     wide = cast(x, dtype)
     extents = [each, *x.shape[2:]]
@@ -118,7 +118,9 @@ def group_standardised(x: Tensor, groups: int, epsilon: float, dtype: DType) -> 
 def require_channels(x: Tensor, groups: int = 1) -> None:
     """Require that x has an axis of channels and that there is at least one group. Raises Fail."""
     if x.rank < 2 or groups < 1:
-        raise Fail(f"[ShapeInferenceError] a normalisation of {list(x.shape)} by channels in {groups} groups")
+        raise Fail(
+            f"[ShapeInferenceError] normalisation of {list(x.shape)} over channels in {groups} groups: needs 2 axes and 1 group"
+        )
 
 
 def instance_normalization(x: Tensor, scale: Tensor, b: Tensor, epsilon: float = 1e-5) -> Tensor:
@@ -158,7 +160,9 @@ def batch_normalization(
     if not training_mode:
         return (normalised_by(x, scale, b, mean, variance, epsilon, per_channel=True),)
     for t in (scale, b, mean, variance):
-        require_same(t.shape, x.shape[1:2], "BatchNormalization of {} with {}", x.shape, t.shape)
+        require_same(
+            t.shape, x.shape[1:2], "BatchNormalization of {} with statistics of shape {}, which do not fit", x.shape, t.shape
+        )
     wide = cast(x, scalar.wide(x.dtype))
     axes = [0, *range(2, x.rank)]
     y, own_mean, _ = standardised(wide, axes, epsilon)
@@ -242,7 +246,7 @@ def lrn(x: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: flo
     """
     require_channels(x)
     if size < 1:
-        raise Fail(f"[ShapeInferenceError] LRN over {size} channels")
+        raise Fail(f"[ShapeInferenceError] LRN over {size} channels; it must be at least 1")
     before, after = within(x.shape[1], (size - 1) // 2), within(x.shape[1], size // 2)
     border = [0, before, *[0] * (x.rank - 2)], [0, after, *[0] * (x.rank - 2)]
     squares = pad(squared(x), *border, constant(np.zeros((), x.dtype.numpy)))

@@ -57,7 +57,7 @@ def pool_windows(
 ) -> list[Window]:
     """Return the pooling window along each spatial axis. Raises Fail if x has no spatial axis."""
     if x.rank < 3:
-        raise Fail(f"[ShapeInferenceError] pooling of {list(x.shape)}")
+        raise Fail(f"[ShapeInferenceError] pooling of {list(x.shape)}, which has no spatial axis")
     return windows(x.shape[2:], kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
 
 
@@ -236,8 +236,8 @@ def max_unpool(
     x: T[n, c, *d], indices: i64[n, c, *d] -> T[n, c, *o], padded with zeros to output_shape. Raises Fail if the shapes don't fit.
     """
     rank = len(kernel_shape)
-    require_ranks("MaxUnpool of {} to places {}, which have not the axes of the kernel", (x, 2 + rank), (indices, 2 + rank))
-    require_same(x.shape, indices.shape, "MaxUnpool of {} to places {}", x.shape, indices.shape)
+    require_ranks("MaxUnpool of {} by indices {}, whose axes do not fit the kernel", (x, 2 + rank), (indices, 2 + rank))
+    require_same(x.shape, indices.shape, "MaxUnpool of {} by indices {}, which differ in shape", x.shape, indices.shape)
     steps, borders = per_axis("strides", strides, rank), pads or [0] * (2 * rank)
     if len(borders) != 2 * rank:
         raise Fail(f"[ShapeInferenceError] MaxUnpool with {len(borders)} pads for {rank} axes")

@@ -39,7 +39,9 @@ def granular(x: Tensor, parameter: Tensor, axis: int, block_size: int) -> Callab
     if parameter.rank == 1 and not block_size:
         return lambda i: at(parameter, (i[axis],))
     if parameter.rank != x.rank or block_size < 1:
-        raise Fail(f"[ShapeInferenceError] a scale {list(parameter.shape)} for {list(x.shape)} in blocks of {block_size}")
+        raise Fail(
+            f"[ShapeInferenceError] a scale or zero point of shape {list(parameter.shape)} does not fit {list(x.shape)} in blocks of {block_size}"
+        )
     return lambda i: at(parameter, [*i[:axis], i[axis] // block_size, *i[axis + 1 :]])
 
 
@@ -60,7 +62,7 @@ def quantize(
     """
     dtype = zero_point.dtype if zero_point is not None else element_type(output_dtype) if output_dtype else u8
     if output_dtype and element_type(output_dtype) is not dtype:
-        raise Fail(f"QuantizeLinear with a zero point of {dtype} and an output of {element_type(output_dtype)}")
+        raise Fail(f"QuantizeLinear with a zero point of {dtype}, but an output of {element_type(output_dtype)}")
     division = element_type(precision) if precision else x.dtype if scale.dtype is f8e8m0 else scale.dtype
     step = granular(x, scale, axis, block_size)
     shift = None if zero_point is None or is_zero(zero_point) else granular(x, zero_point, axis, block_size)

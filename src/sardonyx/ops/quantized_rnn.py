@@ -57,7 +57,11 @@ class Weights(Struct, frozen=True):
         if t.rank == 1 or t.shape[1] == 1:
             return view(own, [], lambda: [0] * t.rank)
         require_same(
-            t.shape, [self.q.shape[0], self.q.shape[2]], "parameters of shape {} of weights of shape {}", t.shape, self.q.shape
+            t.shape,
+            [self.q.shape[0], self.q.shape[2]],
+            "scales or zero points of shape {} do not fit weights of shape {}",
+            t.shape,
+            self.q.shape,
         )
         return view(own, own.shape[1:], lambda j: (0, j))
 
@@ -109,8 +113,8 @@ def dynamic_quantize_lstm(
     hidden = r.shape[1]
     by_w, by_r = Weights(w, w_scale, w_zero_point), Weights(r, r_scale, r_zero_point)
     for weights in (w, r):
-        require_same(weights.shape[2:], [4 * hidden], "weights of shapes {} and {}", w.shape, r.shape)
-    require_same(x.shape[2:], [w.shape[1]], "sequences of shape {} and weights of shape {}", x.shape, w.shape)
+        require_same(weights.shape[2:], [4 * hidden], "weights of shapes {} and {} do not have 4 gates", w.shape, r.shape)
+    require_same(x.shape[2:], [w.shape[1]], "sequences of shape {} do not fit weights of shape {}", x.shape, w.shape)
     bias = summed_bias(b, 4 * hidden)
     q, scale, zero_point = quantised_sequence(x, sequence_lens)
     steps, batch = x.shape[:2]

@@ -50,12 +50,18 @@ def linear_attention(
     Raises Fail for an unknown rule, for inputs that the rule lacks or does not take, and for sizes that don't fit.
     """
     if update_rule not in RULES:
-        raise Fail(f"update_rule {update_rule}")
+        raise Fail(f"update_rule {update_rule} is unknown")
     gated, delta = RULES[update_rule]
     if gated != (decay is not None) or delta != (beta is not None):
         raise Fail(f"update_rule {update_rule} {'needs' if gated else 'has no'} decay and {'needs' if delta else 'has no'} beta")
     q, k, v = split_heads(query, q_num_heads), split_heads(key, kv_num_heads), split_heads(value, kv_num_heads)
-    require_equal(q_num_heads % kv_num_heads, 0, "{} heads of queries for {} of keys", q_num_heads, kv_num_heads)
+    require_equal(
+        q_num_heads % kv_num_heads,
+        0,
+        "the {} heads of queries are not a multiple of the {} heads of keys",
+        q_num_heads,
+        kv_num_heads,
+    )
     sizes = "LinearAttention of {}, {} and {}", query.shape, key.shape, value.shape
     require_same([q.shape[0], *q.shape[2:]], [k.shape[0], *k.shape[2:]], *sizes)
     require_same(k.shape[:3], v.shape[:3], *sizes)
@@ -66,8 +72,14 @@ def linear_attention(
     damping = None if decay is None else split_heads(decay, kv_num_heads)
     for extra in (decay, beta):
         if extra is not None:
-            require_ranks("LinearAttention with decay or beta {}", (extra, 3))
-            require_same(extra.shape[:2], query.shape[:2], "LinearAttention of {} with decay or beta {}", query.shape, extra.shape)
+            require_ranks("LinearAttention with decay or beta of shape {}, which does not have 3 axes", (extra, 3))
+            require_same(
+                extra.shape[:2],
+                query.shape[:2],
+                "LinearAttention of {} with decay or beta of shape {}, which does not fit",
+                query.shape,
+                extra.shape,
+            )
 
     def step(t: Dim, state: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         damped = state if damping is None else damped_state(state, damping, t)
@@ -89,7 +101,7 @@ def initial_state(past: Tensor | None, shape: list[Dim]) -> Tensor:
     """Return the given state, or zeros, in f32 and in this shape. The run fails if the given shape differs."""
     if past is None:
         return expand_to(constant(np.zeros((), np.float32)), shape)
-    require_same(past.shape, shape, "a state of shape {} for {}", past.shape, shape)
+    require_same(past.shape, shape, "a state has the shape {}, not {}", past.shape, shape)
     return compute(f32, shape, lambda *i: wide(past, *i))
 
 
@@ -141,7 +153,7 @@ def causal_conv_with_state(
     if x.rank != 3 or weight.rank != 3:
         raise Fail(f"[ShapeInferenceError] causal convolution of {list(x.shape)} by {list(weight.shape)}")
     if activation not in ("none", "silu", "swish"):
-        raise Fail(f"activation {activation}")
+        raise Fail(f"activation must be none, silu or swish, not {activation}")
     batch, channels, length = x.shape
     require_same(weight.shape[:2], (channels, 1), "causal convolution of {} by {}", x.shape, weight.shape)
     (window,) = windows([length + (weight.shape[2] - 1)], [weight.shape[2]])

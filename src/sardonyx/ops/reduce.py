@@ -159,7 +159,7 @@ def place_of(fn: str) -> Callable[..., Tensor]:
         axis = normal_axis(axis, x.rank)
         n = x.shape[axis]
         if n == 0:
-            raise Fail(f"[ShapeInferenceError] no extreme along axis {axis} of {list(x.shape)}")
+            raise Fail(f"[ShapeInferenceError] there is no extreme along axis {axis} of {list(x.shape)}, which is empty")
         best = along(fn, x, [axis])
         shape = [1 if a == axis else d for a, d in enumerate(x.shape)]
 

@@ -314,7 +314,7 @@ def whole_repeats(w: ResizedAxis, transformation: str, mode: str) -> int | None:
 def axes_by_scales(x: Tensor, axes: Sequence[int], scales: Tensor, roi: Sequence[Expr]) -> list[ResizedAxis]:
     """Return how to resize each axis by scales: f32[len(axes)], where m = floor(n scale). Raises Fail if their number is wrong."""
     if scales.shape != (len(axes),):
-        raise Fail(f"[ShapeInferenceError] scales of shape {list(scales.shape)} for {len(axes)} axes")
+        raise Fail(f"[ShapeInferenceError] scales of shape {list(scales.shape)} do not fit {len(axes)} axes")
     numbers = known(scales)
     resized_axes = []
     for k, a in enumerate(axes):
@@ -346,7 +346,7 @@ def at_run_time(size: Expr) -> Dim:
 def axes_by_sizes(x: Tensor, axes: Sequence[int], sizes: Tensor, roi: Sequence[Expr], policy: str) -> list[ResizedAxis]:
     """Return how to resize each axis to sizes: i64[len(axes)]. Raises Fail if their number is wrong."""
     if sizes.shape != (len(axes),):
-        raise Fail(f"[ShapeInferenceError] sizes of shape {list(sizes.shape)} for {len(axes)} axes")
+        raise Fail(f"[ShapeInferenceError] sizes of shape {list(sizes.shape)} do not fit {len(axes)} axes")
     asked = listed(sizes, "sizes")
     scales = [scalar.div(number(m), number(x.shape[a])) for m, a in zip(asked, axes, strict=True)]
     if policy != "stretch":
@@ -371,7 +371,7 @@ def axes_in_proportion(x: Tensor, axes: Sequence[int], asked: Sequence[Dim], roi
     imply; m = round(n scale). Raises Fail for another policy.
     """
     if policy not in ("not_larger", "not_smaller"):
-        raise Fail(f"keep_aspect_ratio_policy {policy}")
+        raise Fail(f"keep_aspect_ratio_policy must be stretch, not_larger or not_smaller, not {policy}")
     choose = "min" if policy == "not_larger" else "max"
     scale = scalar.div(number(asked[0]), number(x.shape[axes[0]]))
     for m, a in zip(asked[1:], axes[1:], strict=True):
@@ -397,7 +397,7 @@ def region_of_interest(roi: Tensor | None, count: int) -> list[Expr]:
     if roi is None or roi.shape == (0,):
         return [*[Const(0.0, f32)] * count, *[Const(1.0, f32)] * count]
     if roi.shape != (2 * count,):
-        raise Fail(f"[ShapeInferenceError] roi of shape {list(roi.shape)} for {count} axes")
+        raise Fail(f"[ShapeInferenceError] roi of shape {list(roi.shape)} does not fit {count} axes")
     return [scalar.cast(at(roi, (k,)), f32) for k in range(2 * count)]
 
 
@@ -424,7 +424,7 @@ def resize(
     Raises Fail for an unknown mode, or if neither scales nor sizes are given.
     """
     if coordinate_transformation_mode not in COORDINATES or nearest_mode not in NEAREST:
-        raise Fail(f"Resize with {coordinate_transformation_mode} and {nearest_mode}")
+        raise Fail(f"Resize with the unknown mode {coordinate_transformation_mode} or {nearest_mode}")
     over = normal_axes(axes, x.rank) if axes is not None else list(range(x.rank))
     crops = coordinate_transformation_mode == "tf_crop_and_resize"
     region = region_of_interest(roi if crops else None, len(over))
@@ -451,7 +451,7 @@ def interpolation(mode: str, a: float, antialias: bool, exclude_outside: bool) -
         return Filter(triangle, 1, antialias, exclude_outside)
     if mode == "cubic":
         return Filter(cubic(a), 2, antialias, exclude_outside)
-    raise Fail(f"Resize with mode {mode}")
+    raise Fail(f"Resize: mode must be nearest, linear or cubic, not {mode}")
 
 
 def interpolate(

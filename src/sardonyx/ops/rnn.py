@@ -60,7 +60,7 @@ def chosen_activations(
     out = []
     for name in names:
         if name.lower() not in ACTIVATIONS:
-            raise Fail(f"activation {name}")
+            raise Fail(f"activation {name} is unknown")
         fn, defaults = ACTIVATIONS[name.lower()]
         numbers = [next(given, default) for given, default in zip((alpha, beta), defaults, strict=False)]
         out.append(clipped(fn, numbers, clip))
@@ -107,10 +107,10 @@ def in_directions(
     Raises Fail for an unknown direction, or too few activations.
     """
     if direction not in ("forward", "reverse", "bidirectional"):
-        raise Fail(f"direction {direction}")
+        raise Fail(f"direction must be forward, reverse or bidirectional, not {direction}")
     count = 2 if direction == "bidirectional" else 1
     if len(functions) < each * count:
-        raise Fail(f"{len(functions)} activations where {each * count} are needed")
+        raise Fail(f"{len(functions)} activations are given, but {each * count} are needed")
     if count == 1:
         return run(Direction(None, direction == "reverse", functions[:each]))
     directions = [run(Direction(d, d == 1, functions[d * each : (d + 1) * each])) for d in (0, 1)]
@@ -213,7 +213,7 @@ def cell(x: Tensor, w: Tensor, r: Tensor, bias: Tensor | None, lengths: Tensor |
     """Make the Cell of a direction. x: T[t, b, i] (or [b, t, i]); weights of all directions: w: T[d, g h, i], r: T[d, g h, h],
     bias: T[d, g h]
     """
-    require_equal(x.shape[2], w.shape[2], "sequences of shape {} and weights of shape {}", x.shape, w.shape)
+    require_equal(x.shape[2], w.shape[2], "sequences of shape {} do not fit weights of shape {}", x.shape, w.shape)
     xs = batch_first(x) if layout else x
     steps, batch = xs.shape[:2]
     xw = input_products(xs, direction.own(w), direction.own_or_none(bias), direction.backward)
@@ -229,11 +229,11 @@ def check_shapes(x: Tensor, w: Tensor, r: Tensor, direction: str) -> None:
     """Check the ranks and the number of directions. Raises Fail."""
     for weights in (w, r):
         if weights.rank != 3:
-            raise Fail(f"[ShapeInferenceError] weights of shape {list(weights.shape)}")
+            raise Fail(f"[ShapeInferenceError] weights of shape {list(weights.shape)} do not have 3 axes")
         count = 2 if direction == "bidirectional" else 1
-        require_equal(weights.shape[0], count, "weights of shape {} for {}", weights.shape, direction)
+        require_equal(weights.shape[0], count, "weights of shape {} do not fit direction {}", weights.shape, direction)
     if x.rank != 3:
-        raise Fail(f"[ShapeInferenceError] sequences of shape {list(x.shape)}")
+        raise Fail(f"[ShapeInferenceError] sequences of shape {list(x.shape)} do not have 3 axes")
 
 
 def input_products(x: Tensor, w: Tensor, bias: Tensor | None, backward: bool) -> Tensor:
@@ -272,11 +272,11 @@ def initial_state(given: Tensor | None, c: Cell, layout: int) -> Tensor:
     if given is None:
         return expand_to(constant(np.zeros((), c.dtype.numpy)), c.state_shape)
     if given.rank != 3:
-        raise Fail(f"[ShapeInferenceError] an initial state of shape {list(given.shape)}")
+        raise Fail(f"[ShapeInferenceError] an initial state of shape {list(given.shape)} does not have 3 axes")
     own = c.direction.own(given, axis=layout)
     state = batch_first(own) if layout else own
     for n, m in zip(state.shape, c.state_shape, strict=True):
-        require_equal(n, m, "an initial state of shape {} for {}", given.shape, c.state_shape)
+        require_equal(n, m, "an initial state of shape {} does not fit {}", given.shape, c.state_shape)
     # the result has the cell's sizes; that they equal those of `given` may be known only at run time
     return compute(c.dtype, c.state_shape, lambda *i: at(state, i))
 

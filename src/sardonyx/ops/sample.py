@@ -90,10 +90,10 @@ def grid_sample(x: Tensor, grid: Tensor, align_corners: int = 0, mode: str = "li
     A point has coordinates in [-1, 1], the last spatial axis first. Raises Fail for unknown modes and sizes that don't fit.
     """
     rank = x.rank - 2
-    require_equal(grid.shape[0], x.shape[0], "a grid of shape {} over {}", grid.shape, x.shape)
-    require_equal(grid.shape[-1], rank, "a grid of shape {} over {}", grid.shape, x.shape)
+    require_equal(grid.shape[0], x.shape[0], "a grid of shape {} does not fit {}", grid.shape, x.shape)
+    require_equal(grid.shape[-1], rank, "a grid of shape {} does not fit {}", grid.shape, x.shape)
     if mode not in ("linear", "nearest", "cubic") or padding_mode not in ("zeros", "border", "reflection"):
-        raise Fail(f"GridSample with mode {mode} and padding_mode {padding_mode}")
+        raise Fail(f"GridSample with the unknown mode {mode} or padding_mode {padding_mode}")
     carrier = scalar.wide(grid.dtype)
     borders = [Border(n, bool(align_corners), padding_mode, carrier) for n in x.shape[2:]]
 
@@ -184,7 +184,7 @@ def affine_grid(theta: Tensor, size: Tensor, align_corners: int = 0) -> Tensor:
     """
     require_ranks("transforms of shape {}, not [n, r, r + 1]", (theta, 3))
     outs = listed(size, "the size")[2:]
-    require_same(theta.shape[1:], [len(outs), len(outs) + 1], "transforms {} for {} axes", theta.shape, len(outs))
+    require_same(theta.shape[1:], [len(outs), len(outs) + 1], "theta of shape {} does not fit {} axes", theta.shape, len(outs))
     carrier = scalar.wide(theta.dtype)
 
     def point(i: Dim, n: Dim) -> Expr:
@@ -234,13 +234,15 @@ def deform_conv(
     taps, outs = [window.size for window in axis_windows], [window.out for window in axis_windows]
     if offset_group < 1:
         raise Fail(f"DeformConv with offset_group {offset_group}")
-    require_equal(x.shape[1] % offset_group, 0, "DeformConv of {} channels in {} groups of offsets", x.shape[1], offset_group)
+    require_equal(
+        x.shape[1] % offset_group, 0, "DeformConv of {} channels: not divisible by offset_group {}", x.shape[1], offset_group
+    )
     steps, points, each = strides_of(taps), product(taps), x.shape[1] // offset_group
     moves = [x.shape[0], offset_group * points * rank, *outs]
-    require_same(offset.shape, moves, "offsets {}, not {}", offset.shape, moves)
+    require_same(offset.shape, moves, "offsets have the shape {}, not {}", offset.shape, moves)
     if mask is not None:
         moves = [x.shape[0], offset_group * points, *outs]
-        require_same(mask.shape, moves, "a mask {}, not {}", mask.shape, moves)
+        require_same(mask.shape, moves, "a mask has the shape {}, not {}", mask.shape, moves)
     carrier = scalar.wide(x.dtype)
 
     def sampled(n: Dim, c: Dim, *i: Dim) -> Expr:

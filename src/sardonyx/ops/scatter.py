@@ -185,9 +185,15 @@ def tensor_scatter(past: Tensor, update: Tensor, starts: Tensor | None = None, a
         raise Fail(f"TensorScatter with mode {mode} and axis {axis}")
     n, m = past.shape[axis], update.shape[axis]
     around = [t.shape[:axis] + t.shape[axis + 1 :] for t in (past, update)]
-    require_same(around[0], around[1], "TensorScatter of {} into {}", update.shape, past.shape)
+    require_same(around[0], around[1], "TensorScatter of {} into {}: the other sizes differ", update.shape, past.shape)
     if starts is not None:
-        require_same(starts.shape, past.shape[:1], "TensorScatter at {} into {}", starts.shape, past.shape)
+        require_same(
+            starts.shape,
+            past.shape[:1],
+            "TensorScatter with write_indices of shape {} into {}: one is needed for each batch",
+            starts.shape,
+            past.shape,
+        )
 
     def body(*i: Dim) -> Expr:
         start = scalar.literal(0, i64) if starts is None else scalar.cast(at(starts, (i[0],)), i64)
@@ -219,8 +225,12 @@ def col2im(
     for n in block:
         require_nonnegative(n - 1, "Col2Im with blocks of {}", block)
     channels = x.shape[1] // product(block)
-    require_equal(channels * product(block), x.shape[1], "Col2Im of {} with blocks of {}", x.shape, block)
-    require_equal(product(w.out for w in axis_windows), x.shape[2], "Col2Im of {} into an image of {}", x.shape, image)
+    require_equal(
+        channels * product(block), x.shape[1], "Col2Im of {}: the channels are not divisible by the block {}", x.shape, block
+    )
+    require_equal(
+        product(w.out for w in axis_windows), x.shape[2], "Col2Im of {}: the windows do not fit an image of {}", x.shape, image
+    )
     rank = len(axis_windows)
 
     def body(*i: Dim) -> Expr:

@@ -101,7 +101,7 @@ def resolved(d: Dim, inferred: Dim, instead: Dim) -> Dim:
     if not isinstance(inferred, Int):
         return d + inferred * instead
     size = d + inferred * instead
-    require_nonnegative(size, "Reshape to a size below zero: {}", d)
+    require_nonnegative(size, "Reshape to the negative size {}", d)
     return alias(size)
 
 
@@ -113,7 +113,7 @@ def own_size(x: Tensor, axis: int, d: Dim) -> Dim:
     if axis >= x.rank and isinstance(d, Int):
         return d
     if axis >= x.rank:
-        raise Fail(f"[ShapeInferenceError] Reshape copies axis {axis} of {list(x.shape)}")
+        raise Fail(f"[ShapeInferenceError] Reshape copies axis {axis} of {list(x.shape)}, which does not exist")
     return d + zero * x.shape[axis]
 
 
@@ -134,7 +134,7 @@ def quotient(whole: Sequence[Dim], by: Sequence[Dim]) -> Dim:
             divisors.append(d)
     dividend, divisor = product(left), product(divisors)
     if divisor == 0:
-        raise Fail(f"[ShapeInferenceError] Reshape of {list(whole)} has no size to infer beside 0")
+        raise Fail(f"[ShapeInferenceError] Reshape of {list(whole)} cannot infer a size, because another one is 0")
     if isinstance(divisor, Int):
         divisor = divisor if is_nonnegative(divisor - 1) else maximum(divisor, 1)
     out = dividend // divisor
@@ -259,7 +259,7 @@ def tile(x: Tensor, repeats: Tensor) -> Tensor:
     """
     times = listed(repeats, "repeats of Tile")
     if len(times) != x.rank:
-        raise Fail(f"[ShapeInferenceError] {len(times)} repeats for {list(x.shape)}")
+        raise Fail(f"[ShapeInferenceError] {len(times)} repeats do not fit {list(x.shape)}")
     out = [n * r for n, r in zip(x.shape, times, strict=True)]
 
     def index(*i: Dim) -> list[Dim]:
@@ -276,7 +276,7 @@ def constant_of_shape(target: Tensor, value: npt.NDArray[Any] | None = None) -> 
     T[*target]
     """
     if value is not None and value.size != 1:
-        raise Fail(f"[ShapeInferenceError] ConstantOfShape of {value.size} numbers")
+        raise Fail(f"[ShapeInferenceError] ConstantOfShape of {value.size} values instead of one")
     number = constant(np.zeros((), np.float32) if value is None else value.reshape(()))
     return compute(number.dtype, sizes(target), lambda *_: at(number, ()))
 
@@ -295,7 +295,7 @@ def constant_node(
         *(np.array(v, np.int64) for v in (value_int, value_ints) if v is not None),
     ]
     if len(given) != 1:
-        raise Fail(f"Constant has {len(given)} values")
+        raise Fail(f"Constant has {len(given)} values instead of one")
     if not from_numpy(given[0].dtype).is_number:
         raise Unsupported(f"a constant of {given[0].dtype}")
     return constant(given[0])
@@ -325,7 +325,7 @@ def arange(start: Tensor, limit: Tensor, delta: Tensor, stash_type: int = 1) -> 
 
 def as_scalar(x: Tensor) -> Tensor:
     """Return the only element of a tensor. T[.., 1, ..] -> T[]. The run fails if there are more."""
-    require_equal(product(x.shape), 1, "{} stands where there must be one number", x)
+    require_equal(product(x.shape), 1, "a tensor of one element is needed, not {}", x)
     return view(x, [], lambda: (0,) * x.rank) if x.rank else x
 
 
@@ -360,7 +360,7 @@ def count_of_steps(start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
 
 def eye_like(x: Tensor, dtype: int | None = None, k: int = 0) -> Tensor:
     """Compute EyeLike: ones on the k-th diagonal, else zeros. x: S[n, m] -> T[n, m]"""
-    require_ranks("EyeLike of {}, which is no matrix", (x, 2))
+    require_ranks("EyeLike of {}, which is not a matrix", (x, 2))
     out: DType = x.dtype if dtype is None else element_type(dtype)
     one, zero = scalar.literal(1, out), scalar.literal(0, out)
     return compute(out, x.shape, lambda i, j: scalar.select(scalar.apply("eq", scalar.index(j - i), k), one, zero))

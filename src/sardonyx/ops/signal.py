@@ -161,11 +161,11 @@ def dft_17(x: Tensor, dft_length: Tensor | None = None, axis: int = 1, inverse: 
     if along == x.rank - 1:
         raise Fail("DFT along the axis of real and imaginary parts")
     if x.shape[along] == 0:
-        raise Fail(f"DFT along an axis of no elements: {x}")
+        raise Fail(f"DFT along an empty axis of {x}")
     spectrum = moved_to_end(x, along)
     length = scalar_size(dft_length) if dft_length is not None else default_length(spectrum.shape[-2], bool(inverse and onesided))
     require_parts(x)
-    require_nonnegative(length - 1, "DFT of length {} of {}", length, x.shape)
+    require_nonnegative(length - 1, "DFT of length {} of {}; the length must be positive", length, x.shape)
     y = one_axis(spectrum, length, bool(inverse), bool(onesided))
     return moved_back(y, along)
 
@@ -178,7 +178,7 @@ def scalar_size(t: Tensor) -> Dim:
 def require_parts(x: Tensor) -> None:
     """Require that the last axis holds a real part, or a real and an imaginary part."""
     n = x.shape[-1]
-    require_equal((n - 1) * (n - 2), 0, "{} has not 1 or 2 parts on its last axis", x.shape)
+    require_equal((n - 1) * (n - 2), 0, "the last axis of {} must have 1 or 2 parts", x.shape)
 
 
 def default_length(n: Dim, from_half: bool) -> Dim:
@@ -254,11 +254,11 @@ def stft(
     if frame_length is not None:
         given = scalar_size(frame_length)
         if window is not None:
-            require_equal(given, length, "frame_length {} and a window of {}", given, length)
+            require_equal(given, length, "frame_length {} differs from the window's length {}", given, length)
         length = given
-    require_nonnegative(length - 1, "STFT by frames of {}", length)
+    require_nonnegative(length - 1, "STFT by frames of length {}, which must be positive", length)
     step = scalar_size(frame_step)
-    require_nonnegative(step - 1, "STFT with a step of {}", step)
+    require_nonnegative(step - 1, "STFT with a step of {}, which must be positive", step)
     frames = (signal.shape[1] - length) // step + 1
 
     def framed(b: Dim, f: Dim, n: Dim, c: Dim) -> Expr:

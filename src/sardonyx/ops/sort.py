@@ -73,8 +73,8 @@ def top(x: Tensor, k: Dim, axis: int, largest: bool) -> tuple[Tensor, ...]:
     """Compute TopK for k known as a size. Raises Fail if k is negative or greater than the axis."""
     along = normal_axis(axis, x.rank)
     n = x.shape[along]
-    require_nonnegative(n - k, "TopK of {} among {} elements", k, n)
-    require_nonnegative(k, "TopK of {} elements", k)
+    require_nonnegative(n - k, "TopK: k = {} is larger than the axis of {} elements", k, n)
+    require_nonnegative(k, "TopK: k = {} is negative", k)
     shape = [*x.shape[:along], k, *x.shape[along + 1 :]]
     sizes = [product(x.shape[:along]), n, product(x.shape[along + 1 :]), k]
     return kernel_outputs(top_k_kernel(x.dtype, largest), [x], [(x.dtype, shape), (i64, shape)], sizes)

@@ -34,7 +34,7 @@ def kernel_values(x: Tensor, vectors: Numbers, kind: str, params: Sequence[float
 
     x: T[n, f], vectors: [s, f], params: gamma, coef0, degree -> T[n, s]. Raises Fail for another kernel.
     """
-    require_equal(x.shape[1], vectors.shape[1], "features {} for support vectors of {} numbers", x.shape, vectors.shape[1])
+    require_equal(x.shape[1], vectors.shape[1], "features {} do not fit support vectors of {} numbers", x.shape, vectors.shape[1])
     gamma, offset, degree = (*params, 0.0, 0.0, 0.0)[:3]
     if kind == "RBF":
         known = constant(vectors.astype(x.dtype.numpy))
@@ -53,7 +53,7 @@ def kernel_values(x: Tensor, vectors: Numbers, kind: str, params: Sequence[float
         return pointwise(lambda d: scalar.apply("pow", d, degree), scaled)
     if kind == "SIGMOID":
         return pointwise(lambda d: scalar.apply("tanh", d), scaled)
-    raise Fail(f"kernel_type {kind}")
+    raise Fail(f"kernel_type must be LINEAR, POLY, RBF or SIGMOID, not {kind}")
 
 
 def weighted(values: Tensor, weights: Numbers) -> Tensor:
@@ -119,7 +119,7 @@ def svm_classifier(
     labels = whole_labels(classlabels_ints, classlabels_strings)
     require_one_of_each(rho=rho, coefficients=coefficients)
     if any(count < 0 for count in vectors_per_class):
-        raise Fail(f"{list(vectors_per_class)} vectors per class")
+        raise Fail(f"vectors_per_class {list(vectors_per_class)} has a negative number")
     rows = as_rows(x)
     if not sum(vectors_per_class):
         weights = in_rows(coefficients, len(labels), "coefficients").T
@@ -128,10 +128,10 @@ def svm_classifier(
     vectors = in_rows(support_vectors, sum(vectors_per_class), "numbers of support vectors")
     classes = len(vectors_per_class)
     if len(coefficients) != (classes - 1) * len(vectors):
-        raise Fail(f"{len(coefficients)} coefficients for {len(vectors)} vectors of {classes} classes")
+        raise Fail(f"{len(coefficients)} coefficients do not fit {len(vectors)} vectors of {classes} classes")
     pairs = classes * (classes - 1) // 2
     if len(rho) != pairs or (prob_a and not len(prob_a) == len(prob_b) == pairs):
-        raise Fail(f"{len(rho)} rho, {len(prob_a)} prob_a and {len(prob_b)} prob_b for {pairs} pairs of classes")
+        raise Fail(f"{len(rho)} rho, {len(prob_a)} prob_a and {len(prob_b)} prob_b do not fit {pairs} pairs of classes")
     values = kernel_values(rows, vectors, kernel_type, kernel_params)
     weights = pair_weights(np.array(coefficients).reshape(-1, len(vectors)), vectors_per_class)
     scores = cast(add(weighted(values, weights), constant(np.array(rho, values.dtype.numpy))), f32)

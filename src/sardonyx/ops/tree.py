@@ -53,7 +53,7 @@ class Names(Struct, frozen=True):
         keys = known.key(trees, ids)
         order = np.argsort(keys, kind="stable")
         if (np.diff(keys[order]) == 0).any():
-            raise Fail("trees with nodes of one name")
+            raise Fail("a tree ensemble in which two nodes of a tree have the same id")
         return replace(known, order=order, keys=keys[order])
 
     def key(self, trees: Array, ids: Array) -> Array:
@@ -94,7 +94,7 @@ def forest_of(numbers: DType, nodes: dict[str, Any], votes: tuple[Array, Array, 
     is_root = np.ones(count, bool)
     for found in children:
         if (found < 0).any():
-            raise Fail("a tree ensemble with a branch to nowhere")
+            raise Fail("a tree ensemble with a branch to a missing node")
         is_root[found] = False
     begin, target, weight = votes_by_leaf(numbers, names, link, int(is_leaf.sum()), votes)
     return Forest(
@@ -117,7 +117,7 @@ def votes_by_leaf(
     """Sort votes by leaf, and the votes of a leaf by target. Returns (begin, target, weight), where leaf k has the votes from
     begin[k] to begin[k + 1]
 
-    Raises Fail for votes of a node that is no leaf.
+    Raises Fail for votes of a node that is not a leaf.
     """
     trees, ids, targets, weights = votes
     if len({len(trees), len(ids), len(targets), len(weights)}) > 1:
@@ -125,7 +125,7 @@ def votes_by_leaf(
     found = names.find(trees, ids)
     leaf = -1 - link[found] if len(found) else found
     if (found < 0).any() or (leaf < 0).any():
-        raise Fail("votes of a node that is no leaf")
+        raise Fail("votes of a node that is not a leaf")
     order = np.lexsort((targets, leaf))
     begin = np.concatenate([[0], np.cumsum(np.bincount(leaf, minlength=leaves))]).astype(np.int32)
     return begin, targets[order], weights[order].astype(numbers.numpy)
@@ -283,7 +283,7 @@ def without_members(forest: Forest, members: Array | None) -> Forest:
         return forest
     ends = np.flatnonzero(np.isnan(members)) if members is not None else np.zeros(0, np.int64)
     if members is None or len(ends) < len(asking):
-        raise Fail("a tree ensemble with a node without its set")
+        raise Fail("a tree ensemble with a membership node that has no set")
     feature, number, mode, nans, yes, no = (
         list(a) for a in (forest.feature, forest.number, forest.mode, forest.nan_is_true, forest.yes, forest.no)
     )

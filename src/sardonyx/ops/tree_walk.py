@@ -94,11 +94,11 @@ class Forest(Struct, frozen=True):
             raise Fail("votes whose attributes differ in length")
         for links in (self.yes, self.no, self.roots):
             if len(links) and (links.max() >= nodes or links.min() < -self.leaves):
-                raise Fail("a tree ensemble with a branch to nowhere")
+                raise Fail("a tree ensemble with a branch to a missing node")
         if nodes and (self.feature.min() < 0 or self.mode.min() < 0 or self.mode.max() >= len(COMPARISONS)):
             raise Fail("a tree ensemble with an unknown mode, or a negative feature")
         if len(self.target) and (self.target.min() < 0 or self.target.max() >= targets):
-            raise Fail(f"a tree ensemble that votes for one of {targets} targets that is none")
+            raise Fail(f"a tree ensemble with a vote for a target outside the {targets} targets")
         self.check_ends()
 
     def check_ends(self) -> None:
@@ -110,7 +110,7 @@ class Forest(Struct, frozen=True):
             below = np.concatenate([self.yes[level], self.no[level]])
             level = distinct(below[below >= 0])
         if len(level):
-            raise Fail("a tree ensemble whose branches lead in a circle")
+            raise Fail("a tree ensemble whose branches form a cycle")
 
     def comparison(self) -> str | None:
         """Return the comparison of all nodes if they have the same and no rule for NaN, else None."""
@@ -307,11 +307,11 @@ def walked(x: Tensor, forest: Forest, targets: int, aggregate: str) -> tuple[Ten
     Raises Fail for an unknown aggregate, and for trees that are malformed or use more features than x has.
     """
     if aggregate not in AGGREGATES:
-        raise Fail(f"aggregate_function {aggregate}")
-    require_ranks("trees over features of shape {}, not [n, f]", (x, 2))
+        raise Fail(f"aggregate_function {aggregate} is unknown")
+    require_ranks("trees need features of shape [n, f], not {}", (x, 2))
     forest.check(targets)
     if len(forest.feature):
-        require_nonnegative(x.shape[1] - 1 - int(forest.feature.max()), "trees of more features than {}", x.shape[1])
+        require_nonnegative(x.shape[1] - 1 - int(forest.feature.max()), "trees use more features than the {} there are", x.shape[1])
     x, forest = without_nan_rules(x, forest)
     fn = {"MIN": "min", "MAX": "max"}.get(aggregate, "add")
     numbers, dense = from_numpy(forest.number.dtype), forest.is_dense(targets)

@@ -98,7 +98,7 @@ def windows(
     steps = per_axis("strides", strides, rank)
     spread = per_axis("dilations", dilations, rank)
     if len(sizes) != rank:
-        raise Fail(f"[ShapeInferenceError] a kernel of {len(sizes)} axes for {rank} spatial axes")
+        raise Fail(f"[ShapeInferenceError] a kernel of {len(sizes)} axes does not fit {rank} spatial axes")
     borders = list(pads) if pads else [0] * (2 * rank)
     if len(borders) != 2 * rank or any(n < 0 for n in borders):
         raise Fail(f"[ShapeInferenceError] Attribute pads must be {2 * rank} numbers of at least 0, not {borders}")
@@ -129,7 +129,7 @@ def window(n: Dim, size: Dim, stride: int, dilation: int, pads: tuple[Dim, Dim],
     if auto_pad == "VALID":
         lo = hi = 0
     elif auto_pad != "NOTSET":
-        raise Fail(f"auto_pad {auto_pad}")
+        raise Fail(f"auto_pad {auto_pad} is unknown")
     room = n + lo + hi - reach
     require_nonnegative(
         room + (stride - 1 if ceil_mode else 0), "a window of {} does not fit in {} with pads {} and {}", reach, n, lo, hi

@@ -64,7 +64,7 @@ def pad(x: Array, pads: Array, value: Array | None = None, axes: Array | None = 
     grown = [(max(head, 0), max(tail, 0)) for head, tail in widths]
     for axis, (width, size) in enumerate(zip(grown, cropped.shape, strict=True)):
         if mode == "reflect" and max(width) > max(size - 1, 0):
-            raise Fail(f"Pad reflect: {max(width)} is more than axis {axis} of {list(cropped.shape)} has to mirror")
+            raise Fail(f"Pad reflect: {max(width)} is longer than axis {axis} of {list(cropped.shape)} can mirror")
     if mode != "constant":
         return np.pad(cropped, grown, mode)  # type: ignore[call-overload, no-any-return]
     fill = np.zeros((), x.dtype) if value is None or value.size == 0 else np.asarray(value).reshape(-1)[0]
