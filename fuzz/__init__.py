@@ -1,1 +1,3 @@
-"""Fuzzers: of model files (`python -m fuzz.files`) and of graphs (`python -m fuzz.graphs`), in campaigns that resume and add up."""
+"""Fuzzers of model files (`python -m fuzz.files`), graphs (`fuzz.graphs`), single nodes (`fuzz.nodes`) and numbers (`fuzz.sizes`).
+They run in campaigns, which resume where they stopped.
+"""

@@ -1,9 +1,9 @@
-"""Campaigns: many executions of a fuzzer, counted in a file, so that what is run today adds to what was run before.
+"""Campaigns: many executions of a fuzzer, counted in a file, so that later runs continue and add to earlier ones.
 
     DIR/NAME-SEED.json       how many executions there were, how they ended, what was found
-    DIR/NAME-SEED-N.onnx     the input of execution N, which found something, made smaller as far as that is simple; N.txt says what
+    DIR/NAME-SEED-N.onnx     the input of execution N, which found something, shrunk as far as possible; N.txt says what it found
 
-Execution N of a campaign depends on SEED and N alone. A campaign begins where it stopped; two at once have different seeds.
+Execution N of a campaign depends on SEED and N only. Two campaigns that run at once must have different seeds.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ from typing import Protocol
 
 from fuzz.child_process import Child, Limits, Outcome, execute
 
-MOST_KEPT = 3  # reproducers of one finding
-MOST_TRIES = 200  # executions for making one input smaller
+MOST_KEPT = 3  # reproducers that are kept of one finding
+MOST_TRIES = 200  # executions that may be spent on shrinking one input
 SAVE_SECONDS = 5.0
 LIMITS = Limits()
 
 
 class Fuzzer(Protocol):
-    """What a campaign runs. name: part of files' names; no spaces."""
+    """What a campaign runs. name: part of file names, without spaces"""
 
     name: str
 
     def load(self) -> None:
-        """Imports, in the parent, what executions need."""
+        """Import, in the parent process, what executions need."""
 
     def make(self, random: random.Random) -> bytes:
-        """The input of an execution, as it will be kept in a file."""
+        """Return the input of an execution, in the form in which it is kept in a file."""
 
     def run(self, data: bytes) -> Outcome:
-        """One execution, in a child of its own."""
+        """Run one execution; called in a child process."""
 
     def smaller(self, data: bytes) -> Iterator[bytes]:
-        """Inputs that are a little smaller, those first that leave out most. An input of which this makes nothing is kept as it is."""
+        """Yield inputs that are a little smaller, those that omit most first. Without any, inputs are kept as they are."""
 
 
 @dataclass
 class Found:
-    """A finding: how many executions had it, and the numbers of those whose inputs were kept."""
+    """A finding: how many executions had it, and the numbers of the executions whose inputs were kept."""
 
     count: int = 0
     kept: list[int] = field(default_factory=list)
@@ -59,19 +59,19 @@ class Found:
 
 @dataclass
 class State:
-    """Where a campaign stands. `done`: executions whose numbers lie above `next` already."""
+    """Progress of a campaign. All executions below `next` are done, and those in `done`, whose numbers are larger."""
 
     next: int = 0
     executions: int = 0
     seconds: float = 0.0
     labels: dict[str, int] = field(default_factory=dict)
     findings: dict[str, Found] = field(default_factory=dict)
-    mended: dict[str, int] = field(default_factory=dict)  # what was found and no longer occurs, with its count
+    mended: dict[str, int] = field(default_factory=dict)  # findings that no longer occur, with their counts
     done: list[int] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: Path) -> State:
-        """The state in a file; a new one if there is no file."""
+        """Read the state from a file, or return a new one if there is no file."""
         if not path.exists():
             return cls()
         told = json.loads(path.read_text())
@@ -79,7 +79,7 @@ class State:
         return cls(**told)
 
     def count(self, number: int, outcome: Outcome) -> None:
-        """Adds an execution."""
+        """Count an execution."""
         self.executions += 1
         self.labels[outcome.label] = self.labels.get(outcome.label, 0) + 1
         self.done.append(number)
@@ -94,9 +94,9 @@ class State:
 
 
 class Campaign:
-    """A fuzzer's executions under one seed, kept in `folder`, which no other process continues until the `with` statement ends.
+    """A fuzzer's executions with one seed, stored in `folder`. No other process can continue it until the `with` statement ends.
 
-    Entering it raises BlockingIOError if another does.
+    Entering raises BlockingIOError if another process runs it.
     """
 
     def __init__(self, fuzzer: Fuzzer, seed: int, folder: Path, limits: Limits = LIMITS) -> None:
@@ -122,11 +122,11 @@ class Campaign:
         os.close(self._lock)
 
     def made(self, number: int) -> bytes:
-        """The input of an execution."""
+        """Return the input of an execution."""
         return self.fuzzer.make(random.Random(f"{self.fuzzer.name} {self.seed} {number}"))
 
     def run(self, executions: int | None, seconds: float | None = None, jobs: int = 1) -> list[str]:
-        """Runs so many executions more, or for so long. Returns the findings among them."""
+        """Run this many more executions, or for this many seconds. Returns the findings among them."""
         until = time.monotonic() + seconds if seconds is not None else None
         last = sys.maxsize if executions is None else self.state.executions + executions
         numbers = (n for n in range(self.state.next, sys.maxsize) if n not in self.state.done)
@@ -159,7 +159,7 @@ class Campaign:
         return Child(lambda: self.made(number), self.fuzzer.run, self.limits, place)
 
     def _finish(self, number: int, data: bytes, outcome: Outcome, scratch: Path) -> str:
-        """Counts an execution and keeps its input if it found something new. Returns the finding."""
+        """Count an execution, and keep its input if its finding is new. Returns the finding."""
         for path in (scratch / str(number)).iterdir():
             path.unlink()
         self.state.count(number, outcome)
@@ -182,12 +182,12 @@ class Campaign:
     # ---- inputs that found something ----------------------------------------------------------------------------------------
 
     def keep(self, number: int, data: bytes, outcome: Outcome) -> None:
-        """Writes a reproducer and what it shows."""
+        """Write a reproducer, and a text that says what it shows."""
         (self.folder / f"{self.title}-{number}.onnx").write_bytes(data)
         (self.folder / f"{self.title}-{number}.txt").write_text(f"{outcome.finding}\n\n{outcome.details}\n")
 
     def shrunk(self, data: bytes, finding: str, scratch: Path) -> bytes:
-        """A smaller input with the same finding: the first of the candidates that has it is taken, again and again."""
+        """Return a smaller input with the same finding: the first candidate that has it replaces the input, repeatedly."""
         tries, place = 0, Path(tempfile.mkdtemp(dir=scratch))
         smaller = self.fuzzer.smaller(data)
         while tries < MOST_TRIES and (candidate := next(smaller, None)) is not None:
@@ -200,7 +200,7 @@ class Campaign:
         return execute(lambda: data, self.fuzzer.run, self.limits, scratch)[1]
 
     def again(self) -> list[str]:
-        """Runs the kept inputs once more; findings of which none is left are counted as mended. Returns the others."""
+        """Run the kept inputs again. Findings that none of them shows any more are counted as mended. Returns the others."""
         with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
             for finding, found in list(self.state.findings.items()):
                 paths = [self.folder / f"{self.title}-{number}.onnx" for number in found.kept]
@@ -216,7 +216,7 @@ class Campaign:
 
 
 def totals(fuzzer: Fuzzer, folder: Path) -> str:
-    """What all campaigns of a fuzzer in a folder add up to."""
+    """Return the sums over all campaigns of a fuzzer in a folder, as text."""
     states = [State.read(path) for path in sorted(folder.glob(f"{fuzzer.name}-*.json"))]
     labels, findings, mended = Counter[str](), Counter[str](), Counter[str]()
     for state in states:
@@ -231,7 +231,7 @@ def totals(fuzzer: Fuzzer, folder: Path) -> str:
 
 
 def main(fuzzer: Fuzzer, arguments: list[str] | None = None) -> int:
-    """The command line that all fuzzers share. Returns the process's status: 1 if anything was found."""
+    """Run the command line that all fuzzers share. Returns the exit status: 1 if anything was found."""
     parser = argparse.ArgumentParser(prog=f"python -m fuzz.{fuzzer.name}")
     parser.add_argument("--executions", type=int, help="how many to run now")
     parser.add_argument("--minutes", type=float, help="how long to run now")

@@ -1,4 +1,6 @@
-"""A graph with its feeds and its configuration, as one .onnx file: the two are entries of the model's metadata."""
+"""Reproducers of graphs: a model with feeds and a configuration in one .onnx file, where the latter two are entries of the model's
+metadata.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ TARGETS = ("host", "avx2", "sse2")
 
 @dataclass(frozen=True)
 class Configuration:
-    """How a graph is compiled and run. peers: may other runtimes be given it?"""
+    """How a graph is compiled and run. peers: whether other runtimes may be given it"""
 
     level: int = 99
     threads: int = 1
@@ -37,7 +39,7 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Packed:
-    """A model without metadata, several feeds for it, and its configuration."""
+    """A model without metadata, with several sets of feeds and a configuration."""
 
     model: onnx.ModelProto
     feeds: Sequence[Mapping[str, Array]]

@@ -1,7 +1,7 @@
-"""One execution in a forked child, with limits on its time and memory: how it ended.
+"""One execution in a forked child process, with limits on its time and memory.
 
-The parent has loaded what executions need, so that a child costs a fork. The child makes the input, leaves it in a file where the parent
-finds it whatever happens, runs it, and sends its outcome through a pipe.
+The parent has imported what executions need, so that a child costs a fork only. The child makes the input, stores it in a file
+where the parent finds it whatever happens, runs it, and sends its outcome through a pipe.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from pathlib import Path
 from typing import NoReturn
 
 _FRAME = re.compile(r'File "[^"]*?/sardonyx/([^"]+)", line \d+ in (\S+)')
-MOST_TEXT = 20_000  # characters that are kept of what a child prints
+MOST_TEXT = 20_000  # characters of a child's output that are kept
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an execution may take: seconds of processor time, seconds by the clock, bytes of address space beyond the parent's.
+    """Limits of an execution: seconds of processor time, seconds of real time, bytes of address space beyond the parent's.
 
-    A deadlock takes no processor time, and a busy machine makes the clock's seconds long: so there are two limits.
+    Both times are limited, because a deadlock takes no processor time, and on a busy machine real time exceeds what an execution
+    needs.
     """
 
     processor: float = 10.0
@@ -40,8 +41,8 @@ class Limits:
 class Outcome:
     """How an execution ended.
 
-    label: a few words, the same for executions that end alike; campaigns count them. finding: empty if all is well, else what is
-    wrong in one line that is the same for all inputs with this fault. details: for whoever mends it.
+    label: a few words, equal for executions that end alike; campaigns count labels. finding: empty if nothing is wrong, else one
+    line that is equal for all inputs which show this fault. details: for whoever fixes it.
     """
 
     label: str
@@ -50,7 +51,7 @@ class Outcome:
 
 
 class Child:
-    """An execution under way in `folder`, which is its own until `end` has been called."""
+    """A running execution. It owns `folder` until `end` has been called."""
 
     def __init__(self, make: Callable[[], bytes], run: Callable[[bytes], Outcome], limits: Limits, folder: Path) -> None:
         self.limits, self.folder = limits, folder
@@ -65,7 +66,7 @@ class Child:
         os.close(sending)
 
     def ended(self, seconds: float) -> bool:
-        """Has the child sent its outcome, or died, within so many seconds from now?"""
+        """Wait at most this many seconds. Returns whether the child has sent its outcome or died."""
         if not select.select([self.pipe], [], [], seconds)[0]:
             return False
         piece = os.read(self.pipe, 1 << 16)
@@ -73,14 +74,14 @@ class Child:
         return not piece
 
     def overdue(self) -> bool:
-        """Has it run out of time?"""
+        """Return whether the child exceeds a time limit."""
         spent = time.monotonic() - self.start
         return spent > self.limits.clock or (
             spent > self.limits.processor and processor_seconds(self.process) > self.limits.processor
         )
 
     def end(self, overdue: bool = False) -> tuple[bytes, Outcome]:
-        """(the input, the outcome). An overdue child is told to print where it is, then killed."""
+        """Return (input, outcome). An overdue child is made to print its stack, then killed."""
         if overdue:
             os.kill(self.process, signal.SIGABRT)
             if not self._gone(2.0):
@@ -92,6 +93,7 @@ class Child:
         return path.read_bytes() if path.exists() else b"", self._outcome(status, overdue, printed)
 
     def _gone(self, seconds: float) -> bool:
+        """Wait at most this many seconds. Returns whether the process ended."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             found, status = os.waitpid(self.process, os.WNOHANG)
@@ -102,6 +104,7 @@ class Child:
         return False
 
     def _outcome(self, status: int, overdue: bool, printed: str) -> Outcome:
+        """Return the outcome: a hang, a signal, or what the child sent."""
         if overdue:
             return Outcome("hang", f"hang: {place(printed)}", printed)
         if os.WIFSIGNALED(status):
@@ -114,7 +117,7 @@ class Child:
 
 
 def execute(make: Callable[[], bytes], run: Callable[[bytes], Outcome], limits: Limits, folder: Path) -> tuple[bytes, Outcome]:
-    """(the input, the outcome) of one execution, awaited."""
+    """Run one execution and wait for it. Returns (input, outcome)"""
     child = Child(make, run, limits, folder)
     while not child.ended(0.2):
         if child.overdue():
@@ -123,7 +126,7 @@ def execute(make: Callable[[], bytes], run: Callable[[bytes], Outcome], limits: 
 
 
 def _live(make: Callable[[], bytes], run: Callable[[bytes], Outcome], limits: Limits, folder: Path, pipe: int) -> NoReturn:
-    """The child's life."""
+    """Run an execution in the child process, then exit."""
     try:
         printed = os.open(folder / "printed", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(printed, 1)
@@ -139,21 +142,23 @@ def _live(make: Callable[[], bytes], run: Callable[[bytes], Outcome], limits: Li
         told = json.dumps({"label": outcome.label, "finding": outcome.finding, "details": outcome.details[:MOST_TEXT]})
         os.write(pipe, told.encode())
     except BaseException:
-        # The fuzzer's own fault: it goes to the parent as text, and never up into the parent's stack, of which this is a copy.
+        # A fault of the fuzzer itself. It is sent as text and must not propagate: the stack is a copy of the parent's.
         os.write(2, traceback.format_exc().encode())
         os._exit(70)
     os._exit(0)
 
 
 def place(printed: str) -> str:
-    """Where a process was when it died, as faulthandler printed it: the innermost frame in the package, of the current thread if it has one."""
+    """Return where a process died, from what faulthandler printed: the innermost frame in the package, preferably of the current
+    thread.
+    """
     current = printed.rpartition("Current thread")[2].partition("\n\n")[0]
     found = _FRAME.search(current) or _FRAME.search(printed)
     return f"{found[1]} in {found[2]}" if found else "outside the package"
 
 
 def processor_seconds(process: int) -> float:
-    """User and system time of a running process and its threads."""
+    """Return user and system time of a running process and its threads."""
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -162,5 +167,5 @@ def processor_seconds(process: int) -> float:
 
 
 def address_space() -> int:
-    """Bytes of this process's address space."""
+    """Return the bytes of this process's address space."""
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -1,4 +1,4 @@
-"""Models to begin with: ONNX's own cases of single operators, and small graphs with what those lack."""
+"""Models that mutations start from: ONNX's test cases of single operators, and small graphs with features that those lack."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper as nh
 
-MOST_BYTES = 1 << 16  # of a case's model and data
+MOST_BYTES = 1 << 16  # largest size of a case's model and data together
 
 
 @functools.cache
 def corpus() -> list[tuple[onnx.ModelProto, list[object]]]:
-    """[(model, values of its inputs)]; neither is to be changed."""
+    """Return [(model, values of its inputs)]. Callers must not modify them."""
     return [*cases(), *((model, []) for model in made())]
 
 
 def cases() -> Iterator[tuple[onnx.ModelProto, list[object]]]:
-    """ONNX's cases."""
+    """Yield ONNX's test cases."""
     from onnx.backend.test.case.node import collect_testcases
 
     with warnings.catch_warnings():
@@ -55,7 +55,7 @@ def weights(name: str, *shape: int) -> onnx.TensorProto:
 
 
 def network() -> onnx.ModelProto:
-    """Convolution, normalisation, pooling and a dense layer."""
+    """Make a network of convolution, normalisation, pooling and a dense layer."""
     nodes = [
         h.make_node("Conv", ["x", "w", "b"], ["c"], name="conv", pads=[1, 1, 1, 1]),
         h.make_node("BatchNormalization", ["c", "s", "b", "b", "s"], ["n"], name="norm"),
@@ -77,7 +77,7 @@ def network() -> onnx.ModelProto:
 
 
 def attention() -> onnx.ModelProto:
-    """Attention as exporters write it, with shape arithmetic."""
+    """Make attention as exporters write it, with shape arithmetic."""
     nodes = [
         h.make_node("Shape", ["x"], ["size"]),
         h.make_node("Slice", ["size", "zero", "two"], ["head"]),
@@ -102,7 +102,7 @@ def attention() -> onnx.ModelProto:
 
 
 def loop() -> onnx.ModelProto:
-    """A Loop in a Loop with a captured value, and scan outputs whose size depends on the data."""
+    """Make a Loop in a Loop, with a captured value, and scan outputs whose size depends on the data."""
     step = [h.make_node("Add", ["t", "x"], ["t2"]), h.make_node("Identity", ["go2"], ["on2"])]
     bools, whole = value("go2", [], T.BOOL), value("j", [], T.INT64)
     deep = h.make_graph(step, "inner", [whole, bools, value("t", ["n"])], [value("on2", [], T.BOOL), value("t2", ["n"])])
@@ -128,7 +128,7 @@ def scan() -> onnx.ModelProto:
 
 
 def branches() -> onnx.ModelProto:
-    """An If whose branches make sequences and optional values."""
+    """Make an If whose branches make sequences."""
     then = h.make_graph(
         [h.make_node("SequenceConstruct", ["x", "x"], ["p"])], "then", [], [h.make_tensor_sequence_value_info("p", T.FLOAT, None)]
     )
@@ -146,7 +146,7 @@ def branches() -> onnx.ModelProto:
 
 
 def function() -> onnx.ModelProto:
-    """A function of the model's own that calls another, with an attribute that is passed on."""
+    """Make a model with a function that calls another one and passes an attribute on."""
     inner = h.make_node("LeakyRelu", ["a"], ["b"])
     inner.attribute.add(name="alpha", type=onnx.AttributeProto.FLOAT, ref_attr_name="slope")
     call = h.make_node("soft", ["a"], ["c"], domain="own")
@@ -165,7 +165,7 @@ def function() -> onnx.ModelProto:
 
 
 def external() -> onnx.ModelProto:
-    """Weights in another file, a sparse one, and one packed two to a byte."""
+    """Make a model with weights in another file, a sparse weight, and one packed two to a byte."""
     far = T(name="far", data_type=T.FLOAT, dims=[4, 4], data_location=T.EXTERNAL)
     for key, told in (("location", "weights.bin"), ("offset", "0"), ("length", "64")):
         far.external_data.add(key=key, value=told)
@@ -182,7 +182,7 @@ def external() -> onnx.ModelProto:
 
 
 def shapes() -> onnx.ModelProto:
-    """Sizes that depend on data and on each other."""
+    """Make a model with sizes that depend on data and on each other."""
     nodes = [
         h.make_node("Shape", ["x"], ["s"]),
         h.make_node("Gather", ["s", "k"], ["n"], axis=0),
@@ -205,7 +205,7 @@ def shapes() -> onnx.ModelProto:
 
 
 def contributed() -> onnx.ModelProto:
-    """Operators of com.microsoft."""
+    """Make a model with operators of com.microsoft."""
     nodes = [
         h.make_node("SkipLayerNormalization", ["x", "x", "g"], ["a"], domain="com.microsoft"),
         h.make_node("FastGelu", ["a"], ["b"], domain="com.microsoft"),
@@ -230,7 +230,7 @@ def quantised() -> onnx.ModelProto:
 
 
 def pick(drawn: random.Random) -> tuple[onnx.ModelProto, list[object]]:
-    """A copy of a model of the corpus; those made here as often as one in three."""
+    """Return a copy of a random model of the corpus; one third of the time one of those made here."""
     found = corpus()
     own = len(made())
     chosen, inputs = found[len(found) - 1 - drawn.randrange(own)] if drawn.random() < 0.33 else drawn.choice(found)

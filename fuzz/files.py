@@ -1,6 +1,6 @@
-"""The fuzzer of model files: whatever the bytes say, a session is made or refused with a documented exception, and so is a run.
+"""Fuzzer of model files: whatever the bytes say, creating and running a session succeeds or raises a documented exception.
 
-python -m fuzz.files --executions 1000 --seed 1 --state DIR      more in `--help`
+`python -m fuzz.files --executions 1000 --seed 1 --state DIR`, more in `--help`
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from fuzz import corpus, mutations
 from fuzz.campaign import main
 from fuzz.child_process import Outcome
 
-MOST_ELEMENTS = 1 << 16  # of an input that is fed
-SECONDS = "3"  # that the first run may take
+MOST_ELEMENTS = 1 << 16  # largest number of elements of an input
+SECONDS = "3"  # time limit of the first run
 
 
 class Files:
-    """Models of the corpus, changed."""
+    """Fuzzer that mutates models of the corpus."""
 
     name = "files"
 
     def load(self) -> None:
-        """Imports all that sessions need, and makes one."""
+        """Import all that sessions need, and create one."""
         os.environ["SARDONYX_CACHE"] = os.path.join(tempfile.gettempdir(), f"sardonyx-fuzz-{os.getuid()}")
         import onnx.reference.ops  # noqa: F401
 
@@ -52,8 +52,9 @@ class Files:
         return mutations.smaller(data)
 
     def run(self, data: bytes) -> Outcome:
-        """Makes a session of the bytes, or of a file of them, and runs it twice on drawn feeds; the first time with a deadline, since a
-        model may ask for more iterations than anybody waits for."""
+        """Create a session from the bytes, or from a file of them, and run it twice on random feeds. The first run has a deadline,
+        because a model may ask for a huge number of iterations.
+        """
         import sardonyx as sx
 
         drawn = random.Random(zlib.crc32(data))
@@ -70,7 +71,7 @@ class Files:
 
 
 def ran(session: Any, drawn: random.Random) -> Outcome:
-    """How runs of the session end."""
+    """Run the session and return how that ends."""
     import sardonyx as sx
 
     try:
@@ -89,7 +90,7 @@ def ran(session: Any, drawn: random.Random) -> Outcome:
 
 
 def model_file(folder: Path, data: bytes) -> str:
-    """The model in a file, beside what locations of external data name."""
+    """Write the model to a file, beside the files that locations of external data name."""
     (folder / "weights.bin").write_bytes(bytes(range(256)))
     (folder / "folder").mkdir()
     os.mkfifo(folder / "pipe")
@@ -98,9 +99,10 @@ def model_file(folder: Path, data: bytes) -> str:
 
 
 def judged(phase: str, error: Exception) -> Outcome:
-    """An exception is a finding if it is not a documented one, or was made one because nobody had foreseen it.
+    """Return the outcome of an exception. It is a finding if it is not documented, or was converted to a documented one because
+    nobody foresaw it.
 
-    Memory that a run asks for in vain is a refusal; loading a small file must not ask for so much.
+    Running out of memory is a refusal in a run, but a finding when a small file is loaded.
     """
     from sardonyx.base.errors import SardonyxError
 
@@ -119,13 +121,13 @@ def judged(phase: str, error: Exception) -> Outcome:
 
 
 def innermost(error: BaseException) -> str:
-    """The innermost function of the package in which the error arose."""
+    """Return the innermost function of the package in which the error arose."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/sardonyx/" in frame.filename]
     return f"{frames[-1].filename.rpartition('/sardonyx/')[2]} in {frames[-1].name}" if frames else "outside the package"
 
 
 def feeds_for(inputs: list[Any], drawn: random.Random) -> dict[str, Any] | None:
-    """Values for a session's inputs; None if they would be large."""
+    """Return random values for a session's inputs, None if they would be too large."""
     sizes: dict[str, int] = {}
     feeds = {}
     for argument in inputs:
@@ -137,7 +139,7 @@ def feeds_for(inputs: list[Any], drawn: random.Random) -> dict[str, Any] | None:
 
 
 def size_of(size: int | str | None, sizes: dict[str, int], drawn: random.Random) -> int:
-    """A size as fixed; the same for the same name, mostly."""
+    """Return a size: the fixed one, or mostly the same for the same name."""
     if isinstance(size, int):
         return size
     some = drawn.choice((0, 1, 2, 2, 3, 3, 4, 5, 8, 9))
@@ -145,7 +147,7 @@ def size_of(size: int | str | None, sizes: dict[str, int], drawn: random.Random)
 
 
 def value_of(kind: str, shape: list[int], drawn: random.Random) -> Any:
-    """A value of a type as sessions name it."""
+    """Return a random value of a type."""
     if kind.startswith("seq("):
         return [value_of(kind[4:-1], shape, drawn) for _ in range(drawn.randrange(3))]
     if kind.startswith("optional("):

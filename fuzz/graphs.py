@@ -1,11 +1,11 @@
-"""Random graphs, compiled and run beside the reference, and beside onnxruntime where it has all their operators.
+"""Fuzzer of graphs: random graphs, compiled and compared with the reference, and with onnxruntime where it has all their operators.
 
-    python -m fuzz.graphs --executions 5000 --seed 1 --state DIR      draws, runs, keeps what differs; resumes and adds up
-    python -m fuzz.graphs --replay DIR/graphs-1-77.onnx               runs one again
+    python -m fuzz.graphs --executions 5000 --seed 1 --state DIR      draw, run, keep what differs; resumes earlier runs
+    python -m fuzz.graphs --replay DIR/graphs-1-77.onnx               run one again
 
-An execution is one graph, with feeds of two sets of sizes and one configuration: level, threads, target. It finds something if a result
-differs from the reference's by more than rounding explains (`fuzz/three_arithmetics.py`), a second run or another number of threads gives other
-bits, or anything is raised.
+An execution runs one graph, with two sets of feeds of different sizes and one configuration: level, threads, target. It is a
+finding if a result differs from the reference's by more than rounding explains (`fuzz/three_arithmetics.py`), if a second run or
+another number of threads gives other bits, or if anything is raised.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Values = dict[str, Known]
 
 @dataclass(frozen=True)
 class Difference:
-    """An output, the feeds, what should have come out and what did, and how they differ."""
+    """An output that differs: the feeds, the expected and the actual value, and the difference as text."""
 
     name: str
     feeds: Mapping[str, Array]
@@ -55,7 +55,7 @@ class Graphs:
     name = "graphs"
 
     def load(self) -> None:
-        """Compiles and runs a graph once, so that children find everything imported."""
+        """Compile and run a graph once, so that children find everything imported."""
         self.run(self.make(random.Random("graphs first")))
 
     def make(self, random: random.Random) -> bytes:
@@ -72,7 +72,9 @@ class Graphs:
 
 
 def evaluate(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> Values:
-    """Every value of the model's own graph. Raises Undetermined, SardonyxError, or what numpy raises."""
+    """Evaluate every value of the model's main graph in three arithmetics. Raises Undetermined, SardonyxError, or what numpy
+    raises.
+    """
     graph = load(model.SerializeToString()).graph
     noise = np.random.default_rng(0)
     known = {name: exact(array) for name, array in feeds.items()}
@@ -91,7 +93,7 @@ def evaluate(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> Values:
 
 
 def check(packed: Packed) -> Outcome:
-    """Compiles and runs the graph."""
+    """Compile and run the graph, and compare its outputs."""
     data, names = packed.model.SerializeToString(), [value.name for value in packed.model.graph.output]
     try:
         wanted = [evaluate(packed.model, feeds) for feeds in packed.feeds]
@@ -119,7 +121,7 @@ def check(packed: Packed) -> Outcome:
 
 
 def differs(packed: Packed, session: InferenceSession, found: Difference) -> Outcome:
-    """A difference, unless onnxruntime has our result: then the reference is outvoted."""
+    """Return the outcome of a difference. If onnxruntime agrees with our result, the reference is outvoted and there is no finding."""
     node = next(n for n in packed.model.graph.node if found.name in n.output)
     theirs = peer(packed, found.name, found.feeds)
     if theirs is not None and agree(theirs, found):
@@ -133,7 +135,7 @@ def differs(packed: Packed, session: InferenceSession, found: Difference) -> Out
 
 
 def agree(theirs: Array, found: Difference) -> bool:
-    """Has onnxruntime the result that we have? Of a shape that the reference does not have, to the last bit."""
+    """Return whether onnxruntime has our result; bit by bit if its shape differs from the reference's."""
     if theirs.shape != found.known.native.shape:
         return not isinstance(found.got, list) and np.array_equal(theirs, found.got)
     with_theirs = replace(found.known, native=theirs)
@@ -142,7 +144,7 @@ def agree(theirs: Array, found: Difference) -> bool:
 
 
 def peer(packed: Packed, name: str, feeds: Mapping[str, Array]) -> Any:
-    """onnxruntime's result; None if it hasn't all the operators, or might die of them."""
+    """Return onnxruntime's result, None if it lacks an operator or might crash."""
     if not packed.configuration.peers or any(from_numpy(x.dtype).name == "bf16" for x in feeds.values()):
         return None
     import onnxruntime
@@ -157,7 +159,7 @@ def peer(packed: Packed, name: str, feeds: Mapping[str, Array]) -> Any:
 
 
 def other_bits(a: Sequence[Any], b: Sequence[Any] | None) -> str:
-    """What differs between two runs that should give the same bits."""
+    """Return which output differs between two runs that must give equal bits, empty if none."""
     if b is None:
         return ""
     return next((f"output {k}" for k, (x, y) in enumerate(zip(a, b, strict=True)) if bits(x) != bits(y)), "")
@@ -168,7 +170,7 @@ def bits(x: Any) -> Any:
 
 
 def on_other_threads(packed: Packed, names: Sequence[str]) -> list[Any] | None:
-    """The results of the first feeds with one thread, for a configuration with two."""
+    """Return the results of the first feeds with one thread, if the configuration has two."""
     if packed.configuration.threads == 1:
         return None
     session = InferenceSession(packed.model.SerializeToString(), options(packed.configured(threads=1)))
@@ -188,19 +190,19 @@ def options(packed: Packed) -> SessionOptions:
 
 
 def interpreted(session: InferenceSession) -> list[str]:
-    """Operators of the nodes that were left to the reference."""
+    """Return the operators of nodes that the reference ran."""
     parts = [part for part in session.get_provider_graph_assignment_info() if part.ep_name == registry.REFERENCE]
     return [node.op_type for part in parts for node in part.nodes]
 
 
 def described(packed: Packed, session: InferenceSession) -> str:
-    """For whoever mends it."""
+    """Describe a case for whoever fixes it."""
     shapes = [{name: f"{x.dtype}{list(x.shape)}" for name, x in feeds.items()} for feeds in packed.feeds]
     return f"{packed.configuration}\nfeeds {shapes}\nin numpy {interpreted(session)}\n{onnx.printer.to_text(packed.model)}"
 
 
 def first_line(error: BaseException) -> str:
-    """The error's first line without the numbers and names that are this graph's own."""
+    """Return the error's first line without the numbers and names of this graph, so that equal faults have equal texts."""
     line = (str(error).splitlines() or [""])[0].replace("[ONNXRuntimeError] : ", "")
     return re.sub(r"\b(node|v|c|x|s|i|e)?\d+\b", "_", line)[:140]
 

@@ -1,4 +1,4 @@
-"""Memory between two pages that nobody may touch: what reads or writes past it dies at once."""
+"""Memory between two inaccessible pages: an access before or after it raises a signal at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ _FORBIDDEN = 0  # PROT_NONE
 
 
 def guarded(size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """uint8[size], aligned to 64 bytes; less than 64 bytes after it a page begins that nobody may touch. Raises MemoryError, ValueError."""
+    """Return uint8[size], aligned to 64 bytes, which ends less than 64 bytes before an inaccessible page. Raises MemoryError,
+    ValueError.
+    """
     if size < 0:
         raise ValueError(f"{size} bytes of memory")
     room = -(-size // PAGE) * PAGE
@@ -32,14 +34,14 @@ def guarded(size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def guarded_copy(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The array in such memory."""
+    """Copy the array into such memory."""
     made = guarded_empty(array.shape, array.dtype)
     made[...] = array
     return made
 
 
 def guarded_empty(shape: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """Like numpy.empty, in such memory."""
+    """Do what numpy.empty does, in such memory."""
     size = dtype.itemsize
     for n in shape:
         if n < 0:

@@ -1,4 +1,4 @@
-"""Changes that make a model hostile: of its bytes, its structure, its attributes and its tensors."""
+"""Mutations that make a model hostile: of its bytes, structure, attributes and tensors."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ NUMBERS = (
     "4294967296",
 )
 
-LARGEST = 1 << 17  # bytes of what is copied several times
+LARGEST = 1 << 17  # bytes; larger parts of a model are not copied
 Mutation = Callable[[onnx.ModelProto, random.Random], None]
 
 
@@ -71,7 +71,7 @@ def number(drawn: random.Random) -> int:
 
 
 def mutate(model: onnx.ModelProto, inputs: list[object], drawn: random.Random) -> bytes:
-    """The bytes of the model after a few changes; the model itself is changed. inputs: values for some of its inputs to be fixed at."""
+    """Apply a few mutations to the model, in place, and return its bytes. inputs: values that some inputs may be fixed at"""
     if drawn.random() < 0.5:
         fix_inputs(model, inputs, drawn)
     changes = drawn.choice((0, 1, 1, 1, 2, 2, 3, 5))
@@ -85,7 +85,7 @@ def mutate(model: onnx.ModelProto, inputs: list[object], drawn: random.Random) -
 
 
 def fix_inputs(model: onnx.ModelProto, inputs: list[object], drawn: random.Random) -> None:
-    """Makes constants of all inputs but one, or of all."""
+    """Turn all inputs but one, or all, into constants."""
     kept = drawn.randrange(len(inputs) + 1) if inputs else 0
     for index, (info, value) in reversed(list(enumerate(zip(model.graph.input, inputs, strict=False)))):
         if index != kept and isinstance(value, np.ndarray | np.generic) and info.type.HasField("tensor_type"):
@@ -97,7 +97,7 @@ def fix_inputs(model: onnx.ModelProto, inputs: list[object], drawn: random.Rando
 
 
 def graphs(model: onnx.ModelProto) -> list[onnx.GraphProto]:
-    """The main graph and those inside it."""
+    """Return the main graph and those inside it."""
     found = [model.graph]
     for graph in found:
         for node in graph.node:
@@ -128,7 +128,7 @@ def names(graph: onnx.GraphProto) -> list[str]:
 
 
 def rewire(model: onnx.ModelProto, drawn: random.Random) -> None:
-    """A node reads another value, or none, or one more."""
+    """Make a node read another value, none, or one more."""
     node, graph = a_node(model, drawn), a_graph(model, drawn)
     if node is None:
         return
@@ -140,7 +140,7 @@ def rewire(model: onnx.ModelProto, drawn: random.Random) -> None:
 
 
 def drop_or_double(model: onnx.ModelProto, drawn: random.Random) -> None:
-    """An entry of some list goes, or stands there twice."""
+    """Delete or duplicate an entry of a list."""
     graph = a_graph(model, drawn)
     owners: list[Message] = [graph, *graph.node, model, *model.functions]
     owner = drawn.choice(owners)
@@ -167,7 +167,7 @@ def rename_operator(model: onnx.ModelProto, drawn: random.Random) -> None:
 
 
 def add_node(model: onnx.ModelProto, drawn: random.Random) -> None:
-    """A node of some operator after the others, whose first output the graph gives out."""
+    """Append a node of a random operator, whose first output becomes an output of the graph."""
     graph = a_graph(model, drawn)
     schema = drawn.choice(SCHEMAS)
     there = names(graph) or [""]
@@ -193,7 +193,7 @@ def versions(model: onnx.ModelProto, drawn: random.Random) -> None:
 
 
 def claim_sizes(model: onnx.ModelProto, drawn: random.Random) -> None:
-    """An input, output or inner value is said to have other sizes, or another type."""
+    """Declare other sizes or another type for an input, output or inner value."""
     graph = a_graph(model, drawn)
     infos = [*graph.input, *graph.output, *graph.value_info]
     if not infos:
@@ -216,7 +216,7 @@ def claim_sizes(model: onnx.ModelProto, drawn: random.Random) -> None:
 
 
 def wrap(model: onnx.ModelProto, drawn: random.Random) -> None:
-    """The whole graph becomes the body of an If or of a Loop, a few levels deep."""
+    """Make the whole graph the body of an If or a Loop, at several levels."""
     for _ in range(drawn.choice((1, 1, 2, 3, 8))):
         graph = model.graph
         if graph.ByteSize() > LARGEST:
@@ -243,7 +243,7 @@ def wrap(model: onnx.ModelProto, drawn: random.Random) -> None:
 
 
 def repeat(model: onnx.ModelProto, drawn: random.Random) -> None:
-    """A node of one input and one output stands there many times over, in a chain."""
+    """Repeat a node of one output many times, as a chain."""
     graph = a_graph(model, drawn)
     singles = [index for index, node in enumerate(graph.node) if len(node.output) == 1]
     if not singles:
@@ -265,7 +265,7 @@ def repeat(model: onnx.ModelProto, drawn: random.Random) -> None:
 
 
 def an_attribute(name: str, kind: int, drawn: random.Random) -> onnx.AttributeProto:
-    """An attribute of this kind with any value."""
+    """Make an attribute of this kind with a random value."""
     out = onnx.AttributeProto(name=name, type=kind)
     if kind == A.INT:
         out.i = number(drawn)
@@ -285,7 +285,7 @@ def an_attribute(name: str, kind: int, drawn: random.Random) -> onnx.AttributePr
 
 
 def change_attribute(model: onnx.ModelProto, drawn: random.Random) -> None:
-    """A value, a length, a type or the name of an attribute."""
+    """Change the value, length, type or name of an attribute."""
     owners = [node for owner in (*graphs(model), *model.functions) for node in owner.node if node.attribute]
     if not owners:
         return
@@ -306,7 +306,7 @@ def change_attribute(model: onnx.ModelProto, drawn: random.Random) -> None:
 
 
 def add_attribute(model: onnx.ModelProto, drawn: random.Random) -> None:
-    """One that the operator has and the node has not."""
+    """Add an attribute that the operator has and the node lacks."""
     node = a_node(model, drawn)
     if node is None or not onnx.defs.has(node.op_type, node.domain):
         return
@@ -328,7 +328,7 @@ def tensors(model: onnx.ModelProto) -> list[onnx.TensorProto]:
 
 
 def change_tensor(model: onnx.ModelProto, drawn: random.Random) -> None:
-    """What a tensor says of itself no longer fits its numbers."""
+    """Make a tensor's dims or type contradict its data."""
     found = tensors(model)
     if not found:
         return
@@ -347,7 +347,7 @@ def change_tensor(model: onnx.ModelProto, drawn: random.Random) -> None:
 
 
 def change_numbers(model: onnx.ModelProto, drawn: random.Random) -> None:
-    """A few of a tensor's numbers become hostile: sizes, axes, bounds and indices are such numbers."""
+    """Make a few of a tensor's numbers hostile; sizes, axes, bounds and indices are such numbers."""
     found = [
         tensor
         for tensor in tensors(model)
@@ -370,7 +370,7 @@ def change_numbers(model: onnx.ModelProto, drawn: random.Random) -> None:
 
 
 def place_elsewhere(model: onnx.ModelProto, drawn: random.Random) -> None:
-    """A tensor's numbers are said to lie in another file, somewhere."""
+    """Declare that a tensor's data are in another file."""
     found = tensors(model)
     if not found:
         return
@@ -408,7 +408,7 @@ def truncate(data: bytes, drawn: random.Random) -> bytes:
 
 
 def again(data: bytes, drawn: random.Random) -> bytes:
-    """A piece stands there twice: fields that protobuf merges."""
+    """Duplicate a piece of the bytes; protobuf merges duplicate fields."""
     at, to = sorted((drawn.randrange(len(data) + 1), drawn.randrange(len(data) + 1)))
     return data[:to] + data[at:to] + data[to:]
 
@@ -436,7 +436,7 @@ SCHEMAS = [schema for schema in onnx.defs.get_all_schemas() if not schema.deprec
 
 
 def smaller(data: bytes) -> Iterator[bytes]:
-    """The model without one of its parts, large parts first; bytes that are no model without one of their pieces."""
+    """Yield the model without one of its parts, large parts first; if the bytes are no model, the bytes without a piece."""
     try:
         model = onnx.ModelProto.FromString(data)
     except Exception:  # protobuf's own DecodeError has no stable home
@@ -449,7 +449,7 @@ def smaller(data: bytes) -> Iterator[bytes]:
 
 
 def without_parts(model: onnx.ModelProto, part: Message) -> Iterator[bytes]:
-    """The model's bytes without each of the entries of the lists in `part`, and in their entries."""
+    """Yield the model's bytes without each entry of the lists in `part` and, recursively, in their entries."""
     for _, entries in part.ListFields():
         if isinstance(entries, Message):
             yield from without_parts(model, entries)

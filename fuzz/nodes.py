@@ -1,7 +1,7 @@
-"""A fuzzer of single nodes: any version of any operator, with inputs of any ranks, constants for some, and attributes of any value.
+"""Fuzzer of single nodes: any version of any operator, with inputs of any rank, some of them constant, and attributes of any value.
 
-`python -m fuzz.nodes --executions 1000 --seed 1 --state DIR`. As in `fuzz/files.py` a session is made or refused with a documented
-exception, and so is a run; here the form of the node is all that can be wrong, so that each operator's own refusals are reached.
+`python -m fuzz.nodes --executions 1000 --seed 1 --state DIR`. As in `fuzz/files.py`, creating and running a session must succeed or
+raise a documented exception. Only the form of the node can be wrong here, so each operator's own checks are reached.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SMALL = (0, 1, 2, 1, 3, -1)
 
 @functools.cache
 def schemas() -> list[Any]:
-    """All versions of all operators that the standard has, and those that only records have."""
+    """Return all versions of all operators of the standard, and the operators that only records have."""
     from sardonyx import ops
     from sardonyx.graph import record_schemas
 
@@ -39,7 +39,7 @@ def schemas() -> list[Any]:
 
 
 class Nodes(Files):
-    """Models of one node."""
+    """Fuzzer of models with one node."""
 
     name = "nodes"
 
@@ -48,7 +48,7 @@ class Nodes(Files):
 
 
 def model_of(schema: Any, drawn: random.Random) -> onnx.ModelProto:
-    """A model of one such node."""
+    """Make a model of one node of this operator."""
     names: list[str] = []
     inputs: list[onnx.ValueInfoProto] = []
     tensors: list[onnx.TensorProto] = []
@@ -69,7 +69,7 @@ def model_of(schema: Any, drawn: random.Random) -> onnx.ModelProto:
 def add_input(
     name: str, parameter: Any, inputs: list[onnx.ValueInfoProto], tensors: list[onnx.TensorProto], drawn: random.Random
 ) -> None:
-    """An input that is fed, or a constant, of a type that the parameter takes."""
+    """Add an input or a constant, of a type that the parameter takes."""
     types = sorted(t for t in parameter.types if t.startswith("tensor("))
     if not types:
         inputs.append(h.make_tensor_value_info(name, T.FLOAT, ["n"]))
@@ -90,7 +90,7 @@ def add_input(
 
 
 def attribute_of(attribute: Any, drawn: random.Random) -> onnx.AttributeProto:
-    """A value for an attribute: mostly small numbers, its default or what the operator may know of texts, else anything."""
+    """Make a value for an attribute: mostly small numbers, its default, or a text that the operator may know."""
     kind = attribute.type.value
     out = mutations.an_attribute(attribute.name, kind, drawn)
     if kind == A.STRING and attribute.default_value.s and drawn.random() < 0.6:

@@ -1,4 +1,4 @@
-"""Smaller forms of a graph, of which a campaign keeps those that still show what was found."""
+"""Shrinking of graphs. A campaign keeps the smaller forms that still show what was found."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ Evaluate = Callable[[onnx.ModelProto, Mapping[str, Array]], Mapping[str, Known]]
 
 
 def smaller(packed: Packed, evaluate: Evaluate) -> Iterator[bytes]:
-    """In this order: one output alone; an earlier value as the only output; a value fed instead of computed; one set of feeds; plainer settings."""
+    """Yield smaller forms, in this order: one output only; an earlier value as the only output; smaller bodies; a value fed instead
+    of computed; one set of feeds; simpler settings.
+    """
     found = itertools.chain(with_one_output(packed, evaluate), with_smaller_bodies(packed), with_a_value_fed(packed, evaluate))
     yield from (each.bytes() for each in found if weight(each) < weight(packed))
     if len(packed.feeds) > 1:
@@ -32,7 +34,7 @@ def smaller(packed: Packed, evaluate: Evaluate) -> Iterator[bytes]:
 
 
 def weight(packed: Packed) -> int:
-    """Nodes, those of bodies included, and outputs: what gets fewer."""
+    """Count nodes, including those of bodies, and outputs: smaller forms have fewer."""
     return len(packed.model.graph.output) + sum(map(nodes_of, packed.model.graph.node))
 
 
@@ -42,7 +44,7 @@ def nodes_of(node: onnx.NodeProto) -> int:
 
 
 def with_one_output(packed: Packed, evaluate: Evaluate) -> Iterator[Packed]:
-    """The graph up to one of its outputs, then up to any other value."""
+    """Yield the graph up to one of its outputs, then up to any other value."""
     for output in packed.model.graph.output:
         yield only(packed, output.name, output.type.tensor_type.elem_type)
     values = evaluated(packed, evaluate)
@@ -51,6 +53,7 @@ def with_one_output(packed: Packed, evaluate: Evaluate) -> Iterator[Packed]:
 
 
 def with_a_value_fed(packed: Packed, evaluate: Evaluate) -> Iterator[Packed]:
+    """Yield the graph with one computed value turned into an input."""
     values = evaluated(packed, evaluate)
     for name in reversed(written(packed, values)):
         if all(name != output.name for output in packed.model.graph.output):
@@ -58,13 +61,13 @@ def with_a_value_fed(packed: Packed, evaluate: Evaluate) -> Iterator[Packed]:
 
 
 def written(packed: Packed, values: Sequence[Mapping[str, Known]]) -> list[str]:
-    """The values that nodes write, and that are known."""
+    """Return the names of values that nodes write and that could be evaluated."""
     names = [name for node in packed.model.graph.node for name in node.output]
     return [name for name in names if name in values[0] and not name.startswith(UNUSED)]
 
 
 def evaluated(packed: Packed, evaluate: Evaluate) -> Sequence[Mapping[str, Known]]:
-    """Every value for each set of feeds; nothing where they can't be had."""
+    """Return every value for each set of feeds; empty if the graph can't be evaluated."""
     try:
         return [evaluate(packed.model, feeds) for feeds in packed.feeds]
     except (Undetermined, SardonyxError, *KERNEL_ERRORS):
@@ -72,7 +75,7 @@ def evaluated(packed: Packed, evaluate: Evaluate) -> Sequence[Mapping[str, Known
 
 
 def only(packed: Packed, name: str, code: int) -> Packed:
-    """The graph with this value as its only output."""
+    """Return the graph with this value as its only output."""
     model = onnx.ModelProto()
     model.CopyFrom(packed.model)
     del model.graph.output[:]
@@ -81,7 +84,7 @@ def only(packed: Packed, name: str, code: int) -> Packed:
 
 
 def fed(packed: Packed, name: str, arrays: Sequence[Array]) -> Packed:
-    """The graph with this value as an input."""
+    """Return the graph with this value as an input."""
     model = onnx.ModelProto()
     model.CopyFrom(packed.model)
     for node in model.graph.node:
@@ -93,14 +96,14 @@ def fed(packed: Packed, name: str, arrays: Sequence[Array]) -> Packed:
 
 
 def pruned(packed: Packed) -> Packed:
-    """The graph without nodes, inputs and initializers that no output needs."""
+    """Return the graph without nodes, inputs and initializers that no output needs."""
     needed = prune(packed.model.graph)
     keep(packed.model.graph.input, needed)
     return replace(packed, feeds=[{name: x for name, x in feeds.items() if name in needed} for feeds in packed.feeds])
 
 
 def with_smaller_bodies(packed: Packed) -> Iterator[Packed]:
-    """The graph with bodies that lack what they don't need; then with one scan output less."""
+    """Yield the graph with bodies that lack unneeded parts, then with one scan output less."""
     model = onnx.ModelProto()
     model.CopyFrom(packed.model)
     for node in model.graph.node:
@@ -120,7 +123,7 @@ def with_smaller_bodies(packed: Packed) -> Iterator[Packed]:
 
 
 def prune_bodies(node: onnx.NodeProto) -> None:
-    """Removes from the node's bodies what none of their outputs needs."""
+    """Remove from the node's bodies what none of their outputs needs."""
     for body in (a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH):
         for inner in body.node:
             prune_bodies(inner)
@@ -128,7 +131,7 @@ def prune_bodies(node: onnx.NodeProto) -> None:
 
 
 def prune(graph: onnx.GraphProto) -> set[str]:
-    """Removes nodes and initializers that no output needs. Returns the names that are needed."""
+    """Remove nodes and initializers that no output needs. Returns the names that are needed."""
     needed = {output.name for output in graph.output}
     for k in reversed(range(len(graph.node))):
         if needed.isdisjoint(graph.node[k].output):
@@ -147,7 +150,7 @@ def keep(field: Any, names: set[str]) -> None:
 
 
 def names_in(node: onnx.NodeProto) -> set[str]:
-    """What a node reads, its bodies included."""
+    """Return the values that a node or its bodies read."""
     bodies = [a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
     inner = [name for body in bodies for n in body.node for name in names_in(n)]
     return {*node.input, *inner, *(output.name for body in bodies for output in body.output)}

@@ -1,8 +1,8 @@
-"""A fuzzer of numbers: one operator whose attributes, sizes and indices are near the ends of 32 and 64 bits, or small.
+"""Fuzzer of numbers: one operator whose attributes, sizes and indices are small or near the limits of 32 and 64 bits.
 
-`python -m fuzz.sizes --executions 1000 --seed 1 --state DIR`. Inputs, outputs and arenas lie between pages that nobody may touch, so that an
-access outside them is a signal: that, and a hang, is a finding. An execution may refuse or compute; a run may be as long as the numbers
-say, and ends at its deadline.
+`python -m fuzz.sizes --executions 1000 --seed 1 --state DIR`. Inputs, outputs and arenas are between inaccessible pages, so that an
+access outside them raises a signal. Signals and hangs are findings. An execution may compute or refuse; a run may take as long as
+the numbers demand, and ends at its deadline.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ Array = np.ndarray[Any, Any]
 Draw = Callable[[], int]
 
 MAGNITUDES = (0, 1, 2, 3, 5, 8, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**33 + 3, 2**61, 2**62, 2**62 + 1, 2**63 - 8, 2**63 - 1)
-SECONDS = "1.5"  # that a run may take: work that numbers ask for is refused or ends then, wherever it is
+SECONDS = "1.5"  # time limit of a run; work that the numbers demand is refused or must stop then
 EDGES = (*MAGNITUDES, *(-n for n in MAGNITUDES), -(2**63))
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A node of `operator`. inputs: arrays, None for one left out. `numbers` are the places of those that may be constants or fed."""
+    """A node of `operator`. inputs: arrays, None for absent ones. numbers: indices of inputs that may be constants or fed"""
 
     operator: str
     inputs: Sequence[Array | None] = ()
@@ -62,7 +62,7 @@ def real(*numbers: float) -> Array:
 
 
 def windows(r: random.Random, d: Draw, names: Sequence[str]) -> dict[str, Any]:
-    """Some of the attributes of a window over two axes."""
+    """Draw some of the attributes of a window over two axes."""
     lengths = {"pads": 4, "strides": 2, "dilations": 2, "output_padding": 2}
     return {name: [d() for _ in range(lengths[name])] for name in names if r.random() < 0.5}
 
@@ -188,7 +188,9 @@ def trial(r: random.Random) -> Trial:
 
 
 def model(found: Trial, constant: bool, symbolic: bool) -> bytes:
-    """The trial as a file that holds its feeds too. constant: its numbers are initializers. symbolic: sizes of inputs are unknown."""
+    """Make the trial's model, which also holds its feeds. constant: `numbers` are initializers. symbolic: sizes of inputs are
+    unknown
+    """
     names, inputs, initializers, feeds = [], [], [], {}
     for i, array in enumerate(found.inputs):
         names.append("" if array is None else f"x{i}")
@@ -211,28 +213,28 @@ def model(found: Trial, constant: bool, symbolic: bool) -> bytes:
 
 
 def feeds_of(data: bytes) -> tuple[str, dict[str, Array]]:
-    """(the operator, its feeds) of such a file."""
+    """Return (operator, feeds) of such a model."""
     found = onnx.load_from_string(data)
     held = np.load(io.BytesIO(base64.b64decode(found.metadata_props[0].value)))
     return found.graph.node[0].op_type, {name: held[name] for name in held}
 
 
 class GuardedMemory(execution.OutputMemory):
-    """Outputs between forbidden pages."""
+    """Allocates outputs between inaccessible pages."""
 
     def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
         return guarded_empty(shape, dtype)
 
 
 def guard_memory() -> None:
-    """From now on, outputs and arenas of this process lie between forbidden pages."""
+    """Make this process allocate outputs and arenas between inaccessible pages from now on."""
     execution.allocate = guarded
     execution.OutputMemory = GuardedMemory
     execution.KEPT_BYTES = 1 << 62  # each arena is one of its own
 
 
 class Sizes:
-    """The fuzzer."""
+    """The fuzzer of numbers."""
 
     name = "sizes"
 

@@ -1,11 +1,11 @@
-"""Evaluates nodes in three arithmetics, to know a value and how exactly it is known.
+"""Evaluation of nodes in three arithmetics, to know a value and its possible error.
 
     native   the reference provider's own: floats of each value's dtype
     wide     the same nodes with f64 in place of every narrower float
-    loose    wide, each result that is not exact disturbed by a few roundings of its own dtype
+    loose    like wide, but each inexact result is disturbed by a few roundings of its own dtype
 
-Where rounding decides what comes out (a Floor at the edge, a NaN), the three disagree in kind, and the value is `Undetermined`: no
-implementation can be held to it. Elsewhere their distance says how far apart two right implementations may be.
+Where rounding decides the result (a Floor at an integer, a NaN), the three differ in kind, and the value is `Undetermined`: no
+implementation can be expected to agree. Elsewhere their distance tells how far two correct implementations may differ.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from sardonyx.base.dtypes import DType, from_numpy
 from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph.reference.interpreter import Interpreter, graph_attributes, make_kernel
 
-logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns of names that a node alone does not define
+logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns about names that a single node does not define
 Array = np.ndarray[Any, Any]
 NARROW = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
-DISTURBED = {"f64": 16.0, "f32": 16.0, "f16": 1.0, "bf16": 1.0}  # roundings by which the loose world is disturbed
-LARGEST = 1e4  # of floats: beyond it one element would hide the errors of the others
-# One operation on f32 or f64 whose result IEEE 754 determines to the last bit.
+DISTURBED = {"f64": 16.0, "f32": 16.0, "f16": 1.0, "bf16": 1.0}  # roundings by which loose results are disturbed
+LARGEST = 1e4  # largest float; a larger element would hide the errors of the others
+# Operators whose result IEEE 754 determines to the last bit, for f32 and f64.
 ROUNDED_CORRECTLY = frozenset(
     ("Add", "Sub", "Mul", "Div", "Sqrt", "Neg", "Abs", "Floor", "Ceil", "Round", "Min", "Max", "Cast", "Relu")
 )
 
 STASHED = frozenset(("GroupNormalization",))  # computed in the dtype of an attribute
-# These go through floats on integers too, as far as the reference is concerned.
+# Operators that the reference computes in floats for integers too.
 THROUGH_FLOATS = frozenset(("Mean", "ReduceMean", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "LpNormalization", "Pow"))
 
 
@@ -46,7 +46,7 @@ class Undetermined(Exception):
 
 @dataclass(frozen=True)
 class Known:
-    """A value in the three arithmetics; all the same array if it is exact."""
+    """A value in the three arithmetics; all three are equal if it is exact."""
 
     native: Array
     wide: Array
@@ -62,7 +62,7 @@ class Known:
 
 
 def exact(array: Array) -> Known:
-    """A value that is the same in all worlds: an input, a constant, an integer."""
+    """Return a value that is equal in all arithmetics: an input, a constant, an integer."""
     wide = widened(array)
     return Known(array, wide, wide)
 
@@ -72,12 +72,12 @@ def widened(array: Array) -> Array:
 
 
 def step(dtype: DType) -> float:
-    """The distance from 1 to the next larger number."""
+    """Return the distance from 1 to the next larger number."""
     return {"f64": 2.0**-52, "f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7}[dtype.name]
 
 
 def allowed(known: Known) -> float:
-    """How far from `wide` a right result may lie."""
+    """Return how far a correct result may be from `wide`."""
     size = finite(np.abs(known.wide))
     with np.errstate(invalid="ignore"):
         distance = max(float(finite(np.abs(widened(other) - known.wide))) for other in (known.native, known.loose))
@@ -85,12 +85,12 @@ def allowed(known: Known) -> float:
 
 
 def finite(x: Array) -> Any:
-    """The largest finite element; 0 if there is none."""
+    """Return the largest finite element, 0 if there is none."""
     return np.max(x, initial=0.0, where=np.isfinite(x))
 
 
 def complaint(got: Any, known: Known) -> str:
-    """What is wrong with a result; empty if nothing is."""
+    """Return what is wrong with a result, empty if nothing is."""
     if not isinstance(got, np.ndarray) or got.dtype != known.native.dtype or got.shape != known.native.shape:
         return f"{form(got)}, not {form(known.native)}"
     if not known.dtype.is_float:
@@ -106,7 +106,7 @@ def complaint(got: Any, known: Known) -> str:
 
 
 def at(error: Array, got: Array, wanted: Array) -> str:
-    """The place of the largest error, what is there and what should be."""
+    """Return the index of the largest error with both values, as text."""
     index = np.unravel_index(int(np.argmax(error)), error.shape)
     return f"{got[index]}, not {wanted[index]} at {[int(i) for i in index]} of {form(got)}"
 
@@ -120,7 +120,7 @@ def form(x: Any) -> str:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A node that is ready to run. captured: names of the values of outer graphs that its bodies read."""
+    """A node that is ready to run. captured: names of the values of outer graphs that its bodies read"""
 
     run: Callable[[list[Any]], Sequence[Any]]
     captured: tuple[str, ...]
@@ -130,14 +130,14 @@ class Evaluated:
     """A node in the native and the wide arithmetic."""
 
     def __init__(self, node: onnx.NodeProto, imports: Mapping[str, int], dtypes: Mapping[str, DType]) -> None:
-        """dtypes: of the values that the node's bodies define, where known."""
+        """Prepare the node. dtypes: those of values that its bodies define, where known"""
         self.node, self.imports = node, imports
         self.native = kernel(node, imports, dtypes)
         self._wide = kernel(widened_node(node, imports), imports, {name: wide_type(dtype) for name, dtype in dtypes.items()})
         self.inputs = (*node.input, *self.native.captured)
 
     def __call__(self, inputs: Sequence[Known | None], dtypes: Sequence[DType | None], noise: np.random.Generator) -> list[Known]:
-        """The outputs. Raises Undetermined, or what numpy raises where the inputs don't fit the node."""
+        """Return the outputs. Raises Undetermined, or what numpy raises for inputs that don't fit."""
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             native = [conform(x, d) for x, d in zip(self.native.run([x and x.native for x in inputs]), dtypes, strict=False)]
@@ -151,14 +151,15 @@ class Evaluated:
         return [joined(*each, noise, rounded_in_f64(each[0], given)) for each in zip(native, wide, loose, strict=True)]
 
     def check_rows(self, native: Sequence[Array]) -> None:
-        """Raises Undetermined for rows of a Loop that ran no iteration: no text says of what shape they are."""
+        """Raise Undetermined for scan outputs of a Loop without iterations: the standard does not define their shape."""
         rows = native[len(self.node.input) - 2 :] if self.node.op_type == "Loop" else ()
         if any(len(x) == 0 for x in rows):
             raise Undetermined("rows of no iteration")
 
     def check_integers(self, inputs: Sequence[Known | None]) -> None:
-        """Raises Undetermined for integers so large that their squares or sums wrap, where the operator takes these through floats, and
-        where what comes out of floats is no integer: a logarithm of nothing."""
+        """Raise Undetermined for integers that the operator computes in floats, if their squares or sums may overflow, or the float
+        result is not finite.
+        """
         if self.node.op_type not in THROUGH_FLOATS:
             return
         first = inputs[0]
@@ -179,14 +180,18 @@ class Evaluated:
         ]
 
     def is_determined(self, inputs: Sequence[Known | None], native: Sequence[Array]) -> bool:
-        """Does IEEE arithmetic fix the result to the last bit? Only for what may decide sizes: few elements of f32 and f64."""
+        """Return whether IEEE arithmetic determines the result to the last bit. Only small f32 and f64 results count, which may
+        decide sizes.
+        """
         names = {from_numpy(x.dtype).name for x in native} | {x.dtype.name for x in inputs if x is not None}
         return self.node.op_type in ROUNDED_CORRECTLY and not names & {"f16", "bf16"} and all(x.size <= 8 for x in native)
 
 
 def rounded_in_f64(x: Array, given: Sequence[Array]) -> bool:
-    """Has rounding to f64 possibly changed x, which no wider arithmetic tells? Not where its numbers are all among those given, or so
-    short that sums and products of such are exact."""
+    """Return whether rounding to f64 may have changed x, which no wider arithmetic shows.
+
+    It can't have if all numbers of x are among those given, or are so short that their sums and products are exact.
+    """
     if x.dtype != np.float64:
         return False
     moved = np.zeros(x.shape, bool)
@@ -199,7 +204,9 @@ def rounded_in_f64(x: Array, given: Sequence[Array]) -> bool:
 
 
 def joined(native: Array, wide: Array, loose: Array, noise: np.random.Generator, rounded: bool = False) -> Known:
-    """The value, from the three worlds' results. rounded: it is not exact, although all three are the same. Raises Undetermined."""
+    """Return the value from the results of the three arithmetics. rounded: it is inexact although all three are equal. Raises
+    Undetermined.
+    """
     if not native.shape == wide.shape == loose.shape:
         raise Undetermined("rounding decides the shape")
     dtype = from_numpy(native.dtype)
@@ -229,7 +236,7 @@ def conform(x: Any, dtype: DType | None) -> Array:
 
 
 def kernel(node: onnx.NodeProto, imports: Mapping[str, int], dtypes: Mapping[str, DType]) -> Kernel:
-    """The node's kernel in the reference provider, its bodies' values with these dtypes."""
+    """Return the node's kernel in the reference provider; values of its bodies get these dtypes."""
     held = ir.serde.deserialize_node(node)
     graphs = graph_attributes(held)
     for graph in graphs.values():
@@ -251,14 +258,14 @@ def wide_type(dtype: DType) -> DType:
 
 
 def computes_in_f32(node: onnx.NodeProto, imports: Mapping[str, int]) -> bool:
-    """Does the reference compute it in the dtype `stash_type`, f32 by default, whatever the dtype of its inputs?"""
+    """Return whether the reference computes the node in the dtype `stash_type` (by default f32), whatever the dtype of its inputs."""
     if node.op_type not in STASHED or any(attribute.name == "stash_type" for attribute in node.attribute):
         return False
     return "stash_type" in onnx.defs.get_schema(node.op_type, imports[node.domain], node.domain).attributes
 
 
 def widened_node(node: onnx.NodeProto, imports: Mapping[str, int]) -> onnx.NodeProto:
-    """The node with f64 in place of narrower floats: in tensors, in bodies, in the attributes that name a dtype."""
+    """Return the node with f64 in place of narrower floats: in tensors, bodies, and attributes that name a dtype."""
     out = onnx.NodeProto()
     out.CopyFrom(node)
     if computes_in_f32(node, imports):

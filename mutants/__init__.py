@@ -1,1 +1,1 @@
-"""Mutants: faults seeded into the compiler one at a time, to see whether its tests notice (`python -m mutants`)."""
+"""Mutation testing: faults are seeded into the compiler one at a time, to see whether its tests find them (`python -m mutants`)."""

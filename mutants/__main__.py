@@ -1,12 +1,13 @@
-"""Seeds faults and says which of them the tests find.
+"""Seeds faults and reports which of them the tests find.
 
     python -m mutants --count 100 --seed 1                          100 faults in lower, codegen and graph
     python -m mutants --count 20 --paths lower/place.py --minutes 10
 
-Each fault stands alone, in a copy of the tree. The tests beside its file run first (tests/lower/test_place.py for lower/place.py, or
-those that tests/lower/elsewhere.txt names), then those that run its function, the shortest first, then random graphs; one that fails,
-or takes far longer than before, has found it. Which tests run what is measured once, in some minutes, and kept in .mutants until a
-file changes. Tests marked `snapshot`, which compare code with code that was written down, don't count and don't run.
+Each fault is seeded alone, in a copy of the tree. Three sets of tests run in turn, the shortest tests first: those of its file
+(tests/lower/test_place.py for lower/place.py, or those that tests/lower/elsewhere.txt names), those that run its function, and
+random graphs. A test that fails, or takes far longer than before, has found the fault. Which tests run which functions is measured
+once, which takes some minutes, and stored in .mutants until a file changes. Tests marked `snapshot`, which compare generated code
+with stored code, are not run.
 `equivalents.txt` lists mutants that change nothing, `measured.txt` numbers that were chosen by measurement.
 """
 

@@ -1,4 +1,4 @@
-"""Draws mutants: each kind of fault equally often, each place of a kind with the same probability."""
+"""Draws mutants: each kind of fault is equally likely, and within a kind each place."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGE = Path("src/sardonyx")
 
 @dataclass(frozen=True)
 class Mutant:
-    """A file with one fault. line: its number; old, new: that line before and after, without indentation."""
+    """A file with one fault. line: its number; old, new: that line before and after, without indentation"""
 
     path: str
     kind: str
@@ -28,7 +28,7 @@ class Mutant:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What a mutant is known by as long as its function stays as it is."""
+        """Return what identifies a mutant as long as its function does not change."""
         return self.path, self.function, self.old, self.new
 
     @property
@@ -37,7 +37,7 @@ class Mutant:
 
 
 def draw(root: Path, paths: Sequence[str], count: int, seed: int) -> list[Mutant]:
-    """So many mutants, all different. Raises ValueError if there are no files, or fewer places."""
+    """Draw this many different mutants. Raises ValueError if there are no files, or too few places."""
     files = [file for path in paths for file in python_files(root / PACKAGE / path)]
     found: dict[str, list[tuple[Path, str, Site]]] = {kind: [] for kind in KINDS}
     for file in files:
@@ -57,7 +57,7 @@ def draw(root: Path, paths: Sequence[str], count: int, seed: int) -> list[Mutant
 
 
 def python_files(path: Path) -> list[Path]:
-    """The files of a folder, or the file. Raises ValueError if there is none."""
+    """Return the Python files of a folder, or the file itself. Raises ValueError if there is none."""
     files = sorted(path.rglob("*.py")) if path.is_dir() else [path] if path.exists() else []
     if not files:
         raise ValueError(f"no files at {path}")
@@ -75,7 +75,7 @@ def mutant(root: Path, file: Path, source: str, site: Site) -> Mutant:
 
 
 def equivalents(path: Path) -> dict[tuple[str, str, str, str], str]:
-    """{mutant: why it changes nothing}: blocks of five lines, the file, the function, the line, what becomes of it, the reason."""
+    """Read {mutant: why it changes nothing} from blocks of five lines: file, function, line before, line after, reason."""
     blocks = [block.strip().splitlines() for block in path.read_text().split("\n\n")] if path.exists() else []
     found = {}
     for block in blocks:
@@ -86,12 +86,12 @@ def equivalents(path: Path) -> dict[tuple[str, str, str, str], str]:
 
 
 def measured(path: Path) -> frozenset[tuple[str, str]]:
-    """(file, name) of the numbers at the top of files that were chosen by measurement: lines of a file of the package and its names."""
+    """Read the (file, name) of module-level numbers that were chosen by measurement."""
     lines = [line.split(": ") for line in path.read_text().splitlines() if not line.startswith("#")] if path.exists() else []
     return frozenset((str(PACKAGE / file), name) for file, names in lines for name in names.split(", "))
 
 
 def name_of(mutant: Mutant) -> tuple[str, str]:
-    """(file, name) of the number that a mutant changes at the top of a file; the name is empty for any other mutant."""
+    """Return (file, name) of the module-level number that a mutant changes; the name is empty for other mutants."""
     at_top = mutant.kind == "number" and not mutant.function
     return mutant.path, re.split("[ :=]", mutant.old)[0] if at_top else ""

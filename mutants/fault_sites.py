@@ -1,4 +1,4 @@
-"""Finds the places of a file where a fault can be seeded, and what stands there instead.
+"""Finds the places of a file where a fault can be seeded, and the text of the fault.
 
     kind        fault
     compared    < becomes <=, <= becomes <, > becomes >=, >= becomes >, == becomes !=, != becomes ==
@@ -8,10 +8,10 @@
     extreme     min becomes max, max becomes min
     guard       the condition of an if, or of a comprehension, becomes False or True
     joined      `and` becomes `or`, `or` becomes `and`
-    dropped     a statement that is a call, or an assignment that adds to something, becomes pass
-    swapped     the first two arguments of a call change places
+    dropped     a statement that is a call, or an augmented assignment, becomes pass
+    swapped     the first two arguments of a call are exchanged
 
-Left alone: annotations, docstrings, texts, what is printed for people (`__repr__`, `__str__`, raise), and code for type checkers.
+Not changed: annotations, docstrings, strings, texts for people (`__repr__`, `__str__`, raise), and code for type checkers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FOR_PEOPLE = frozenset(("__repr__", "__str__", "describe", "show"))
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A place and the text that stands there instead: source[start:end] becomes `text`. function: the dotted name around it."""
+    """A place and its fault: source[start:end] becomes `text`. function: the dotted name of the function around it"""
 
     kind: str
     function: str
@@ -39,7 +39,7 @@ class Site:
 
 
 def sites(source: str) -> list[Site]:
-    """All places of a file, in its order."""
+    """Return all places of a file, in order."""
     finder = _Finder(source)
     finder.body(ast.parse(source), "")
     return sorted(finder.found, key=lambda site: (site.start, site.end, site.text))
@@ -61,7 +61,7 @@ class _Finder:
     # ---- positions --------------------------------------------------------------------------------------------------------
 
     def place(self, line: int, column: int) -> int:
-        """Characters before a position of the syntax tree, which counts bytes."""
+        """Return the number of characters before a position of the syntax tree, which counts bytes."""
         return len(self.encoded[: self.starts[line - 1] + column].decode())
 
     def begin(self, node: ast.AST) -> int:
@@ -77,7 +77,7 @@ class _Finder:
         self.found.append(Site(kind, function, start, end, text))
 
     def between(self, kind: str, function: str, left: ast.AST, right: ast.AST, old: str, new: str) -> None:
-        """The sign `old` between two operands becomes `new`."""
+        """Add the fault that replaces the operator `old` between two operands by `new`."""
         start = self.end(left)
         gap = self.source[start : self.begin(right)]
         if gap.count(old) == 1:
@@ -86,7 +86,7 @@ class _Finder:
     # ---- the tree ---------------------------------------------------------------------------------------------------------
 
     def body(self, node: ast.AST, function: str) -> None:
-        """Everything inside a node that is code."""
+        """Add the faults of a node and of all code inside it."""
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             if node.name in FOR_PEOPLE:
                 return
@@ -121,7 +121,7 @@ class _Finder:
             self.add("dropped", function, self.begin(node), self.end(node), "pass")
 
     def joined(self, node: ast.BoolOp, function: str) -> None:
-        """`a and b and c` becomes `a or b or c`, in parentheses."""
+        """Add the fault that turns `a and b and c` into `(a or b or c)`, or the reverse."""
         word = " or " if isinstance(node.op, ast.And) else " and "
         self.add("joined", function, self.begin(node), self.end(node), f"({word.join(f'({self.text(v)})' for v in node.values)})")
 
@@ -143,7 +143,7 @@ class _Finder:
 
 
 def children(node: ast.AST) -> Iterator[ast.AST]:
-    """The parts of a node that are run: not annotations, decorators, base classes or docstrings."""
+    """Yield the parts of a node that are run: not annotations, decorators, base classes or docstrings."""
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list", "bases", "type_params"):
             continue
@@ -157,7 +157,7 @@ def is_text(node: ast.AST) -> bool:
 
 
 def is_for_checkers(node: ast.AST) -> bool:
-    """`if TYPE_CHECKING`, an assertion, a type alias."""
+    """Return whether the node is `if TYPE_CHECKING` or an assertion."""
     if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
         return True
     return isinstance(node, ast.Assert)

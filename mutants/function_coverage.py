@@ -1,7 +1,7 @@
-"""Which tests run which functions, and how long each takes.
+"""Measures which tests run which functions, and how long each test takes.
 
-`measure` runs tests once, under a trace of calls; what it found is kept beside the tree until a file of the package or of the tests
-changes. As a plugin of pytest (`-p mutants.function_coverage`), this module does the tracing, in the process of the tests.
+`measure` runs the tests once while all calls are traced. The result is stored until a file of the package or of the tests changes.
+This module is also a pytest plugin (`-p mutants.function_coverage`), which does the tracing in the process of the tests.
 """
 
 from __future__ import annotations
@@ -21,28 +21,29 @@ from typing import Any
 
 import pytest
 
-RESULT, ROOT = "MUTANTS_COVER", "MUTANTS_ROOT"  # variables of the environment: the file to write, the tree
+RESULT, ROOT = "MUTANTS_COVER", "MUTANTS_ROOT"  # environment variables: the file to write, the root of the tree
 INNER = ("<locals>", "<lambda>", "<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 
 
 @dataclass(frozen=True)
 class Cover:
-    """seconds: of each test that passed. runs: the tests that run a function, named `src/sardonyx/lower/place.py:Class.method`.
-    failed: tests that fail without a fault."""
+    """Coverage by function. seconds: of each test that passed. runs: the tests that run a function, named
+    `src/sardonyx/lower/place.py:Class.method`. failed: tests that fail without a fault
+    """
 
     seconds: dict[str, float]
     runs: dict[str, list[str]]
     failed: list[str]
 
     def of(self, path: str, function: str) -> list[str]:
-        """The tests that run a function or one inside it, the shortest first; of a whole file if `function` is empty."""
+        """Return the tests that run a function or one inside it, the shortest first; those of a whole file if `function` is empty."""
         name = f"{path}:{function}"
         inside = f"{name}." if function else name
         found = {test for f, tests in self.runs.items() if f == name or f.startswith(inside) for test in tests}
         return sorted((test for test in found if test in self.seconds), key=lambda test: (self.seconds[test], test))
 
     def usual(self, tests: str) -> float | None:
-        """Seconds that a test takes, or the tests of a file; None if that was not measured. Raises RuntimeError if one fails."""
+        """Return the seconds of a test, or of all tests of a file; None if unknown. Raises RuntimeError if one fails."""
         inside = [t for t in (*self.seconds, *self.failed) if t == tests or t.startswith(f"{tests}::")]
         if failed := sorted(set(inside).intersection(self.failed)):
             raise RuntimeError(f"without a fault, {failed[0]} fails")
@@ -50,7 +51,7 @@ class Cover:
 
 
 def measure(root: Path, tests: Sequence[str], kept: Path) -> Cover:
-    """Runs the tests of the tree, or reads what an earlier run of the same files left in the folder `kept`."""
+    """Run the tests, or read the result of an earlier run of the same files from the folder `kept`."""
     file = kept / f"{digest(root, tests)}.json"
     if not file.exists():
         kept.mkdir(exist_ok=True)
@@ -82,7 +83,7 @@ def measure(root: Path, tests: Sequence[str], kept: Path) -> Cover:
 
 
 def digest(root: Path, tests: Sequence[str]) -> str:
-    """Of the package, the tests, and which of them run."""
+    """Return a digest of the package, the tests, and the list of tests to run."""
     found = hashlib.sha256(repr(list(tests)).encode())
     for path in sorted(p for folder in ("src", "tests", "fuzz") for p in (root / folder).rglob("*.py")):
         found.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
@@ -93,7 +94,7 @@ def digest(root: Path, tests: Sequence[str]) -> str:
 
 
 class Tracer:
-    """Notes the functions that run between `begin` and `end`; the code objects of each test are named afterwards."""
+    """Records the functions that run between `begin` and `end`; a test's code objects are named afterwards."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
@@ -121,7 +122,7 @@ class Tracer:
             self.runs.setdefault(name, []).append(test)
 
     def name(self, code: CodeType) -> str:
-        """Empty for code outside the package."""
+        """Return the function's name, empty for code outside the package."""
         if not code.co_filename.startswith(self.folder):
             return ""
         parts = [part for part in code.co_qualname.split(".") if part not in (*INNER, "<module>")]

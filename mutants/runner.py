@@ -1,4 +1,4 @@
-"""Runs tests on a copy of the tree that has one fault: those beside its file, those that run its function, random graphs."""
+"""Runs tests on a copy of the tree that has one fault: the tests of its file, those that run its function, and random graphs."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ COPIED = (
     "mutants",
 )
 GRAPHS = "tests/fuzz/test_graphs.py::test_random_graphs"
-FEWER = {"FUZZ_GRAPHS": "60"}  # of them than in a run of all tests
-SLOWER = 4.0  # times as long as without a fault is a hang
+FEWER = {"FUZZ_GRAPHS": "60"}  # fewer random graphs than in a run of all tests
+SLOWER = 4.0  # tests that take this many times as long as without a fault count as a hang
 
 
 def copy(root: Path, folder: Path) -> None:
-    """Copies what tests need of a tree."""
+    """Copy what tests need of a tree."""
     for name in COPIED:
         source = root / name
         if source.is_dir():
@@ -44,7 +44,7 @@ def copy(root: Path, folder: Path) -> None:
 
 
 def beside_of(root: Path, path: str) -> tuple[str, ...]:
-    """The files of tests at the same path as a file, or those that `elsewhere.txt` there names for it; none if nothing is said."""
+    """Return the test files of a source file: those at the same path, or those that `elsewhere.txt` names; empty if there are none."""
     inside = Path(path).relative_to(PACKAGE)
     folder = Path("tests") / inside.parent
     beside = folder / f"test_{'init' if inside.stem == '__init__' else inside.stem}.py"
@@ -59,7 +59,7 @@ def beside_of(root: Path, path: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Result:
-    """outcome: killed, survived or equivalent. by: the first test that failed, or why there is none."""
+    """outcome: killed, survived or equivalent. by: the first test that failed, or why the mutant is equivalent"""
 
     mutant: Mutant
     outcome: str
@@ -68,14 +68,14 @@ class Result:
 
 
 class Bench:
-    """A tree to seed faults in. cover: which tests run what. seconds: what a set of tests may take."""
+    """A tree in which faults are seeded. cover: which tests run which functions. seconds: time limit of a set of tests"""
 
     def __init__(self, folder: Path, cover: Cover, seconds: float) -> None:
         self.folder, self.cover, self.seconds = folder, cover, seconds
         self.usual: dict[tuple[str, ...], float] = {}
 
     def run(self, mutant: Mutant) -> Result:
-        """Tries the sets of tests in turn."""
+        """Run the sets of tests one after the other until one fails."""
         start, path = time.monotonic(), self.folder / mutant.path
         for tests in self.sets(mutant):
             limit = self.limit(tests)
@@ -89,13 +89,13 @@ class Bench:
         return Result(mutant, "survived", "", time.monotonic() - start)
 
     def sets(self, mutant: Mutant) -> list[tuple[str, ...]]:
-        """The tests of its file, those that run its function, the random graphs; without those that aren't there."""
+        """Return the tests of the mutant's file, those that run its function, and the random graphs, without missing ones."""
         beside = beside_of(self.folder, mutant.path)
         found = [beside, self.running(mutant, beside), (GRAPHS,)]
         return [tests for tests in found if tests and (self.folder / tests[0].split("::")[0]).exists()]
 
     def running(self, mutant: Mutant, beside: Sequence[str]) -> tuple[str, ...]:
-        """The tests elsewhere that run its function, the shortest first, as many as the time allows."""
+        """Return tests in other files that run the mutant's function, the shortest first, as many as the time allows."""
         chosen, left = [], self.seconds
         for test in self.cover.of(mutant.path, mutant.function):
             left -= self.cover.seconds[test]
@@ -104,7 +104,9 @@ class Bench:
         return tuple(chosen)
 
     def limit(self, tests: tuple[str, ...]) -> float:
-        """Seconds after which tests hang: by how long they take without a fault. Raises RuntimeError if they fail then."""
+        """Return the seconds after which tests count as hanging, from their time without a fault. Raises RuntimeError if they fail
+        without one.
+        """
         known = [self.cover.usual(test) for test in tests]
         if None not in known:
             return 20 + SLOWER * sum(seconds or 0 for seconds in known)
@@ -116,7 +118,7 @@ class Bench:
         return 20 + SLOWER * self.usual[tests]
 
     def failed(self, tests: Sequence[str], seconds: float) -> str:
-        """The test that failed; empty if none did."""
+        """Run the tests. Returns the test that failed, empty if none did."""
         environment = {**os.environ, "PYTHONPATH": f"{self.folder / 'src'}:{self.folder}", "PYTHONDONTWRITEBYTECODE": "1", **FEWER}
         command = [
             sys.executable,

@@ -1,1 +1,3 @@
-"""Draws random graphs: `builder.py` holds what there is so far, each other file a family of things that may be added to it."""
+"""Drawing of random graphs: `builder.py` holds a graph under construction, each other file a family of nodes that can be added to
+it.
+"""

@@ -1,7 +1,7 @@
-"""A graph under construction: each node is evaluated as soon as it is drawn, and left out again where it can't be.
+"""A random graph under construction: each node is evaluated as soon as it is drawn, and rejected if that fails.
 
-So whatever a family draws may be wrong in dtype, shape or size; what stays is a model that has a determined answer for every one of its
-feeds. There are two sets of feeds, of different sizes wherever a size has a name.
+So families may draw nodes that are wrong in dtype, shape or size; the result is always a model with a determined answer for each of
+its feeds. There are two sets of feeds, with different values for each named size.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ Sizes = tuple[tuple[int, ...], ...]  # a shape for each set of feeds
 
 
 class Rejected(Exception):
-    """What was drawn can't be added to this graph."""
+    """The drawn node can't be added to this graph."""
 
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """A value by its name, and what it is for each set of feeds. depth: of the graph that defines it, 0 for the model's."""
+    """A value: its name, and what it is for each set of feeds. depth: that of the graph that defines it, 0 for the model's"""
 
     name: str
     known: tuple[Known, ...]
@@ -70,7 +70,7 @@ class Value:
 
     @property
     def least(self) -> int:
-        """The smallest number of elements for any feeds."""
+        """Return the smallest number of elements over all feeds."""
         return min(x.size for x in self.arrays)
 
     @property
@@ -89,12 +89,12 @@ class Model:
     inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
     feeds: tuple[dict[str, Array], ...] = ()
     names: int = 0
-    dtypes: dict[str, DType] = field(default_factory=dict)  # of all values, those of bodies included
-    peers: bool = True  # may another runtime be given this model? Not if it divides integers by zero
+    dtypes: dict[str, DType] = field(default_factory=dict)  # dtypes of all values, including those of bodies
+    peers: bool = True  # whether other runtimes may run this model; not if it divides integers by zero
 
 
 class Builder:
-    """A graph of the model: its own nodes, and around it the graphs whose values it can read."""
+    """A graph of the model: its own nodes, and the graphs around it whose values it can read."""
 
     def __init__(self, model: Model, outer: Builder | None = None) -> None:
         self.model, self.outer = model, outer
@@ -114,7 +114,7 @@ class Builder:
         return self.random.choice(choices)
 
     def among(self, choices: Sequence[T]) -> T:
-        """One of these. Raises Rejected if there are none."""
+        """Return a random one of the choices. Raises Rejected if there are none."""
         if not choices:
             raise Rejected("nothing to choose from")
         return self.random.choice(choices)
@@ -140,21 +140,21 @@ class Builder:
         return [*(self.outer.visible() if self.outer else ()), *self.values]
 
     def pick(self, suits: Callable[[Value], bool]) -> Value:
-        """A value that suits: a late one more often than an early one. Raises Rejected."""
+        """Return a random value that suits, preferably a late one. Raises Rejected."""
         found = [value for value in self.visible() if suits(value)]
         if not found:
             raise Rejected("no value suits")
         return found[-1 - int(len(found) * self.random.random() ** 1.7)]
 
     def number(self, least: int = 0) -> Value:
-        """A value of numbers, with at least so many axes."""
+        """Return a random value of numbers that has at least this many axes."""
         return self.pick(lambda v: v.is_number and v.rank >= least)
 
     def float(self, least: int = 0, most: int = 9) -> Value:
         return self.pick(lambda v: v.is_float and least <= v.rank <= most)
 
     def exact(self, least: int = 0) -> Value:
-        """A value that rounding doesn't touch: what may decide sizes and choices."""
+        """Return a random value that rounding does not affect: it may decide sizes and choices."""
         return self.pick(lambda v: v.rank >= least and all(k.is_exact for k in v.known))
 
     def add(self, name: str, known: Sequence[Known]) -> Value:
@@ -164,7 +164,7 @@ class Builder:
         return value
 
     def constant(self, array: Any, dtype: str = "") -> Value:
-        """An initializer, or a Constant node; now and then, where it is small, an input of the model that is fed this."""
+        """Add an initializer or a Constant node; sometimes, if it is small, an input of the model that is fed this array."""
         held = np.asarray(array) if not dtype else np.asarray(array).astype(TYPES[dtype].numpy)
         if self.depth == 0 and held.size < 10 and held.dtype != bool and self.chance(0.12):
             return self.input(held.shape, [held] * FEEDS)
@@ -178,11 +178,11 @@ class Builder:
         return Value(name, tuple(known), self.depth)
 
     def integers(self, *numbers: int) -> Value:
-        """i64[len(numbers)]"""
+        """Add a constant i64[len(numbers)]."""
         return self.constant(np.array(numbers, np.int64))
 
     def input(self, sizes: Sequence[int | str | None], arrays: Sequence[Array]) -> Value:
-        """An input of the model (of the outermost graph, wherever this is)."""
+        """Add an input of the model (of the outermost graph)."""
         root = self
         while root.outer is not None:
             root = root.outer
@@ -193,7 +193,7 @@ class Builder:
         return root.add(name, [exact(array) for array in arrays])
 
     def leaf(self, sizes: Sequence[int | str], dtype: DType) -> Value:
-        """An input, or a constant, of these sizes (a text is the name of one)."""
+        """Add an input or a constant of these sizes; a string is the name of a size."""
         shapes = [tuple(feeds[size] if isinstance(size, str) else size for size in sizes) for feeds in self.model.sizes]
         if max(int(np.prod(shape)) for shape in shapes) > MOST_ELEMENTS:
             raise Rejected("too large")
@@ -202,12 +202,12 @@ class Builder:
         return self.input(sizes, [draw_array(self, shape, dtype) for shape in shapes])
 
     def sizes(self, most: int = 4) -> list[int | str]:
-        """Sizes for a leaf."""
+        """Draw sizes for a leaf."""
         rank = self.either(0, 1, 1, 2, 2, 2, 3, 3, 4)
         return [self.either(*NAMES) if self.chance(0.4) else self.either(*SIZES) for _ in range(min(rank, most))]
 
     def like(self, value: Value, sizes: Sequence[int | None]) -> Value:
-        """A leaf of the value's dtype: of these sizes, None standing for the size that the value has at this axis."""
+        """Add a leaf of the value's dtype and of these sizes; None means the value's size at this axis."""
         wanted: list[int | str] = []
         for axis, size in enumerate(sizes):
             found = tuple(shape[axis] for shape in value.shapes) if size is None else ()
@@ -220,7 +220,7 @@ class Builder:
     # ---- nodes ----------------------------------------------------------------------------------------------------------
 
     def node(self, operator: str, *inputs: Value | None, outputs: int = 1, **attributes: Any) -> list[Value]:
-        """Adds a node and gives its outputs. Raises Rejected."""
+        """Add a node and return its outputs. Raises Rejected."""
         schema = schemas.find("", operator, self.model.opset)
         if schema is None or schema.deprecated:
             raise Rejected("not in this opset")
@@ -232,17 +232,17 @@ class Builder:
         return self.evaluated(node)
 
     def out(self, operator: str, *inputs: Value | None, **attributes: Any) -> Value:
-        """Adds a node with one output."""
+        """Add a node with one output and return it."""
         return self.node(operator, *inputs, **attributes)[0]
 
     def reduced(self, operator: str, x: Value, axes: Sequence[int], keepdims: int = 1) -> Value:
-        """A reduction over these axes, which opsets before 18 want as an attribute (but of ReduceSum)."""
+        """Add a reduction over these axes, which are an attribute before opset 18 (except for ReduceSum)."""
         if self.model.opset >= 18 or operator == "ReduceSum":
             return self.out(operator, x, self.integers(*axes), keepdims=keepdims)
         return self.out(operator, x, axes=list(axes), keepdims=keepdims)
 
     def evaluated(self, node: onnx.NodeProto) -> list[Value]:
-        """Adds the node if it can be evaluated for all feeds. Raises Rejected."""
+        """Add the node if it can be evaluated for all feeds. Raises Rejected."""
         named = {value.name: value for value in self.visible()} | {name: self.found(name) for name in node.input if name}
         imports = {"": self.model.opset}
         try:
@@ -264,7 +264,7 @@ class Builder:
         return [self.add(name, known) for name, known in zip(node.output, columns, strict=False)]
 
     def found(self, name: str) -> Value:
-        """The value, or constant, of this name."""
+        """Return the value or constant of this name."""
         value = next((v for v in self.visible() if v.name == name), None)
         if value is not None:
             return value
@@ -277,11 +277,11 @@ class Builder:
         raise KeyError(name)
 
     def tensors(self) -> list[onnx.TensorProto]:
-        """The constants of this graph."""
+        """Return the constants of this graph."""
         return [*self.initializers, *(node.attribute[0].t for node in self.nodes if node.op_type == "Constant")]
 
     def output_dtypes(self, node: onnx.NodeProto, named: Mapping[str, Value]) -> list[DType | None]:
-        """The outputs' dtypes by the standard's rules; for a node with bodies those of its bodies' outputs."""
+        """Return the outputs' dtypes by the standard's rules; for a node with bodies those of its bodies' outputs."""
         bodies = [a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
         if bodies:
             first = 1 if node.op_type == "Loop" else 0
@@ -297,7 +297,7 @@ class Builder:
 
 
 def check_types(schema: schemas.Schema, inputs: Sequence[Value | None]) -> None:
-    """Raises Rejected for dtypes that the operator doesn't take, or that must agree and don't."""
+    """Check that the operator takes these dtypes. Raises Rejected."""
     letters: dict[str, DType] = {}
     for k, value in enumerate(inputs):
         if value is None:
@@ -310,7 +310,7 @@ def check_types(schema: schemas.Schema, inputs: Sequence[Value | None]) -> None:
 
 
 def tensor_proto(array: Array, name: str) -> onnx.TensorProto:
-    """The array as it stands in a file; `numpy_helper` knows no bf16 in all versions."""
+    """Convert the array to protobuf. onnx's `numpy_helper` does not support bf16 in all versions."""
     code = from_numpy(array.dtype).code
     return helper.make_tensor(name, code, array.shape, np.ascontiguousarray(array).tobytes(), raw=True)
 
@@ -319,7 +319,7 @@ def tensor_proto(array: Array, name: str) -> onnx.TensorProto:
 
 
 def draw_array(graph: Builder, shape: Sequence[int], dtype: DType) -> Array:
-    """Numbers for a leaf: of floats small fractions or a normal distribution, of integers small ones or those at the edges."""
+    """Draw numbers for a leaf: floats are small fractions or normal, integers small or at the limits of their range."""
     numbers = graph.numbers()
     if dtype.name == "bool":
         return numbers.integers(0, 2, shape).astype(np.bool_)
@@ -335,6 +335,6 @@ def draw_array(graph: Builder, shape: Sequence[int], dtype: DType) -> Array:
 
 @functools.cache
 def edges(dtype: DType) -> Array:
-    """Integers at the edges of their range, and near zero."""
+    """Return integers at the limits of their range, and near zero."""
     low, high = int(np.iinfo(dtype.numpy).min), int(np.iinfo(dtype.numpy).max)
     return np.array([low, low + 1, max(low, -2), max(low, -1), 0, 1, 2, dtype.bits - 1, high - 1, high], dtype.numpy)

@@ -1,6 +1,6 @@
-"""If, Loop and Scan: bodies that read values from around them, state of changing size, iterations that data decide, nested.
+"""If, Loop and Scan: bodies that capture outer values, states of changing size, numbers of iterations that depend on data, nesting.
 
-A body is drawn while its inputs are what they are in one iteration; then the whole node is evaluated as it will run.
+A body is drawn with the values that its inputs have in one iteration; then the whole node is evaluated as it will run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FAMILIES = (
 
 
 def add_something(g: Builder) -> None:
-    """Adds what one member of one family draws; in bodies not too deep also If, Loop and Scan. Raises Rejected."""
+    """Add what a random member of a random family draws; in bodies that are not too deep also If, Loop and Scan. Raises Rejected."""
     families = [*FAMILIES, (2 if g.depth else 3, FAMILY)] if g.depth < DEEPEST else FAMILIES
     _, family = g.random.choices(families, [weight for weight, _ in families])[0]
     _, member = g.random.choices(family, [weight for weight, _ in family])[0]
@@ -35,7 +35,7 @@ def add_something(g: Builder) -> None:
 
 
 def fill(g: Builder, count: int) -> None:
-    """Adds things until there are so many nodes more, or nothing fits."""
+    """Add nodes until there are this many more, or no more fit."""
     wanted = len(g.nodes) + count
     for _ in range(8 * count):
         if len(g.nodes) >= wanted:
@@ -58,13 +58,13 @@ class Body(Builder):
         self.outputs: list[onnx.ValueInfoProto] = []
 
     def argument(self, prefix: str, like: Value, plain: bool = False) -> Value:
-        """An input of the body that is what `like` is in this iteration. plain: its size may change from one to the next."""
+        """Add an input of the body that has the value of `like` in this iteration. plain: its size may change between iterations"""
         name = self.name(prefix)
         self.inputs.append(helper.make_tensor_value_info(name, like.dtype.code, None if plain else shape_of(self, like)))
         return self.add(name, like.known)
 
     def returns(self, value: Value) -> None:
-        """One output more."""
+        """Add an output."""
         if (
             value.depth != self.depth
             or any(value.name == output.name for output in self.outputs)
@@ -82,7 +82,7 @@ class Body(Builder):
 
 
 def shape_of(g: Builder, value: Value) -> list[None] | None:
-    """What a body says of an input's shape: nothing, or its rank."""
+    """Return what a body declares of an input's shape: nothing, or its rank."""
     return None if g.chance(0.5) else [None] * value.rank
 
 
@@ -109,7 +109,7 @@ def branch(g: Builder) -> None:
 
 
 def truth(g: Builder) -> Value:
-    """bool[]: a comparison of sizes or data."""
+    """Return bool[]: a comparison of sizes or data."""
     found = [v for v in g.visible() if v.dtype.name == "bool" and all(x.size == 1 and x.ndim < 2 for x in v.arrays)]
     if found and g.chance(0.5):
         return g.among(found)
@@ -120,7 +120,7 @@ def truth(g: Builder) -> Value:
 
 
 def loop(g: Builder) -> None:
-    """for i < trips, while condition: trips is constant, a size, data, or left out."""
+    """Add `for i < trips, while condition`, where trips is a constant, a size, data, or absent."""
     trips = None if g.chance(0.2) else as_scalar(g, bounded_trips(g))
     condition = g.constant(np.array(True)) if trips is None or g.chance(0.6) else None if g.chance(0.7) else truth(g)
     state = [
@@ -142,7 +142,7 @@ def loop(g: Builder) -> None:
     body.returns(goes_on(body, i, going, carried, must_end=trips is None))
     for v in carried:
         body.returns(renewed(body, v, may_grow=True))
-    # Inside a body an iteration of it may be one in which this loop runs none, and the shape of no rows is open.
+    # Inside a body, this loop may run no iteration in some outer iteration; the shape of its scan outputs is then undefined.
     scanned = 0 if g.depth else g.either(0, 1, 1, 2) if state else g.either(1, 2)
     for _ in range(scanned):
         body.returns(body.among(body.values))
@@ -150,7 +150,7 @@ def loop(g: Builder) -> None:
 
 
 def bounded_trips(g: Builder) -> Value:
-    """i64[] or i64[1] below MOST_TRIPS; now and then negative."""
+    """Return i64[] or i64[1] below MOST_TRIPS, sometimes negative."""
     kind = g.below(5)
     if kind == 0:
         return g.constant(np.array(g.either(-2, 0, 1, 2, 3, 5)), "i64")
@@ -161,7 +161,7 @@ def bounded_trips(g: Builder) -> Value:
 
 
 def use_iteration(body: Body, i: Value) -> None:
-    """Something that depends on the iteration: numbers, an element, a size, the extent of a sum. Raises Rejected."""
+    """Add something that depends on the iteration: numbers, an element, a size, the extent of a sum. Raises Rejected."""
     try:
         kind = body.below(6)
         more = body.out("Add", i, body.constant(np.array(1), "i64"))
@@ -196,7 +196,7 @@ def reduce_or_keep(body: Body, x: Value) -> None:
 
 
 def grow(body: Body, v: Value, i: Value) -> None:
-    """State that is larger, or smaller, with each iteration."""
+    """Return a state that grows or shrinks in each iteration."""
     try:
         kind = body.below(3)
         if kind == 0:
@@ -215,7 +215,7 @@ def grow(body: Body, v: Value, i: Value) -> None:
 
 
 def goes_on(body: Body, i: Value, going: Value, carried: Sequence[Value], must_end: bool) -> Value:
-    """The condition that a body returns: what it was given, a constant, or by the state or the iteration."""
+    """Return the condition of a body: its input, a constant, or a comparison of state or iteration."""
     limit = body.constant(np.array(body.below(MOST_TRIPS)), "i64")
     if must_end:
         ends = body.out("Less", i, limit)
@@ -231,7 +231,7 @@ def goes_on(body: Body, i: Value, going: Value, carried: Sequence[Value], must_e
 
 
 def renewed(body: Body, v: Value, may_grow: bool) -> Value:
-    """What a body returns for state: something it made, the state plus or minus something, the state itself."""
+    """Return a new state: something that the body made, the state plus or minus something, or the state itself."""
     found = [x for x in body.values if x.dtype is v.dtype and x.rank == v.rank and x.name != v.name]
     found = [x for x in found if may_grow or x.shapes == v.shapes]
     if found and body.chance(0.75):
@@ -269,7 +269,7 @@ def scan(g: Builder) -> None:
 
 
 def sliced_known(x: Value, axis: int) -> Value:
-    """The first slice along an axis."""
+    """Return the first slice along an axis."""
     known = tuple(type(k)(k.native.take(0, axis), k.wide.take(0, axis), k.loose.take(0, axis)) for k in x.known)
     return Value("", known, 0)
 

@@ -1,4 +1,4 @@
-"""A random model as a whole: sizes, inputs, nodes, outputs, and the configuration it is to run in."""
+"""A complete random model: sizes, inputs, nodes, outputs, and the configuration that it runs in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OPSETS = (17, 18, 18, 20, 21, 21, 22)
 
 
 def draw(chance: random.Random) -> Packed:
-    """A model with feeds and a configuration."""
+    """Draw a model with feeds and a configuration."""
     drawn = {name: chance.sample(sorted(set(SIZES)), FEEDS) for name in NAMES}
     sizes = tuple({name: drawn[name][k] for name in NAMES} for k in range(FEEDS))
     noise = np.random.default_rng(chance.getrandbits(32))
@@ -32,7 +32,7 @@ def draw(chance: random.Random) -> Packed:
 
 
 def leaf(graph: Builder) -> None:
-    """An input to begin with."""
+    """Add an input to start from."""
     dtype = TYPES[graph.either(*RESULTS, "f32", "f32", "f32", "i64", "i64")]
     try:
         sizes = graph.sizes()
@@ -44,7 +44,7 @@ def leaf(graph: Builder) -> None:
 
 
 def finished(graph: Builder) -> onnx.ModelProto:
-    """The model: what nobody reads is an output, and so are some other values."""
+    """Return the model. Values that no node reads are outputs, and some others."""
     written = [v for v in graph.values if any(v.name in node.output for node in graph.nodes)]
     kept: list[Value] = [v for v in written if v.name not in graph.used or graph.chance(0.15)]
     graph.random.shuffle(kept)

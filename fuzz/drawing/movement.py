@@ -1,4 +1,4 @@
-"""What moves elements: views, diagonals, gathers, scatters, joins."""
+"""Nodes that move elements: views, diagonals, gathers, scatters, joins."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MOST_INT = np.iinfo(np.int64).max
 
 
 def fixed(v: Value, axis: int) -> int:
-    """The size of an axis that is the same for all feeds. Raises Rejected."""
+    """Return the size of an axis if it is equal for all feeds. Raises Rejected."""
     sizes = {shape[axis] for shape in v.shapes}
     if len(sizes) > 1:
         raise Rejected("a size that depends on the feeds")
@@ -66,7 +66,7 @@ def unsqueeze(g: Builder) -> None:
 
 
 def slices(g: Builder) -> None:
-    """Constant bounds: beyond the ends, from behind, with steps either way."""
+    """Add a Slice with constant bounds: beyond the ends, counted from the end, with steps in either direction."""
     x = g.pick(lambda v: v.rank >= 1)
     count = 1 + g.below(x.rank)
     axes = g.random.sample(range(x.rank), count)
@@ -129,7 +129,9 @@ def tile(g: Builder) -> None:
 
 
 def blocks(g: Builder) -> None:
-    """Of two by two: numpy cuts anything that is empty into blocks, the standard only what they divide."""
+    """Add DepthToSpace or SpaceToDepth with blocks of 2 x 2. numpy also divides empty tensors into blocks, the standard only
+    divisible ones.
+    """
     x = g.float(4, 4)
     if g.chance(0.5):
         if any(shape[1] % 4 for shape in x.shapes):
@@ -145,7 +147,7 @@ def blocks(g: Builder) -> None:
 
 
 def square(g: Builder) -> Value:
-    """A value with its last two axes of one size: one that there is, or a product of a value with itself."""
+    """Return a value whose last two axes have one size: an existing one, or a product of a value with itself."""
     found = [v for v in g.visible() if v.rank >= 2 and v.is_float and all(s[-1] == s[-2] for s in v.shapes)]
     if found and g.chance(0.6):
         return g.among(found)
@@ -158,7 +160,7 @@ def square(g: Builder) -> Value:
 
 
 def diagonal(g: Builder) -> None:
-    """The diagonal, in one of the ways that exporters write it; the square itself often stays in use elsewhere."""
+    """Add the diagonal of a matrix, in one of the ways in which exporters write it."""
     x = square(g)
     if g.chance(0.5):
         x = g.out(g.either("Tanh", "Relu", "Neg", "Sigmoid"), x)
@@ -191,7 +193,7 @@ def diagonal(g: Builder) -> None:
 
 
 def places(g: Builder, extent: int, shape: tuple[int, ...], dtype: str = "") -> Value:
-    """Indices within a size, from either end."""
+    """Return indices in the range of a size, counted from either end."""
     if extent == 0 and int(np.prod(shape)):
         raise Rejected("no place")
     low = -extent if g.chance(0.4) else 0

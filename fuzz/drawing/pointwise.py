@@ -1,4 +1,4 @@
-"""Pointwise chains over all dtypes, broadcasts, choices, casts."""
+"""Chains of elementwise nodes of all dtypes, with broadcasting, selections and casts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def unary(g: Builder) -> None:
 
 
 def guarded(g: Builder) -> None:
-    """Functions that are not defined everywhere, of numbers where they are."""
+    """Add a function that is not defined everywhere, of numbers for which it is."""
     x = g.float()
     name = g.either("Exp", "Log", "Sqrt", "Reciprocal", "Asin", "Acos", "Atanh", "Acosh")
     one = g.constant(np.ones(()), x.dtype.name)
@@ -80,7 +80,9 @@ def arithmetic(g: Builder) -> None:
 
 
 def refuse_peers_on_division(g: Builder, x: Value, y: Value) -> None:
-    """Native runtimes die of a division by zero, or of the smallest integer by -1. numpy, and the compiler, give 0 and the integer."""
+    """Exclude other runtimes if the division crashes them: by zero, or of the smallest integer by -1. numpy and the compiler give 0
+    and the integer.
+    """
     least = np.iinfo(x.dtype.numpy).min
     if any(
         (b == 0).any() or ((a == least).any() and least < 0 and (b == -1).any()) for a, b in zip(x.arrays, y.arrays, strict=True)
@@ -126,7 +128,9 @@ def tested(g: Builder) -> None:
 
 
 def cast(g: Builder) -> None:
-    """From every dtype to every other; of floats to integers only what the integers can hold, as the standard leaves the rest open."""
+    """Add a cast between any dtypes; floats become integers only if the integers can hold them, because the standard leaves other
+    casts undefined.
+    """
     to = TYPES[g.either(*RESULTS)]
     x = g.exact() if to.is_integer or to.name == "bool" else g.pick(lambda v: True)
     if x.is_float and to.is_integer:
@@ -143,7 +147,7 @@ def cast_like(g: Builder) -> None:
 
 
 def partner(g: Builder, x: Value) -> Value:
-    """A second operand that broadcasts with the first: a value, or a leaf of which some axes have size 1 or are missing."""
+    """Return a second operand that broadcasts with the first: a value, or a leaf with axes of size 1 or without some axes."""
     if g.chance(0.65):
         return g.pick(lambda v: v.dtype is x.dtype and broadcasts(v, x))
     missing = g.below(x.rank + 1) if g.chance(0.4) else 0
@@ -155,7 +159,7 @@ def partner(g: Builder, x: Value) -> Value:
 
 
 def leaf_of_the_last_axes(g: Builder, x: Value, sizes: list[int | None], missing: int) -> Value:
-    """A leaf like x without its first axes."""
+    """Add a leaf like x without its first axes."""
     full = g.like(x, sizes)
     axes = g.integers(*range(missing))
     index = [g.integers(*(0 for _ in range(missing))), g.integers(*(1 for _ in range(missing)))]

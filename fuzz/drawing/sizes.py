@@ -1,4 +1,4 @@
-"""Arithmetic on sizes in every dtype, and what takes a size that was computed."""
+"""Arithmetic on sizes in every dtype, and nodes that take a computed size."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from onnx import helper
 
 from fuzz.drawing.builder import TYPES, Builder, Rejected, Value
 
-MOST = 24  # the largest size that is computed
+MOST = 24  # the largest size that may be computed
 FLOATS = ("f32", "f32", "f64", "f16", "bf16")
 INTEGERS = ("i32", "i32", "i8", "u8", "i16", "u32", "u64")
 
 
 def size(g: Builder) -> Value:
-    """A number that depends on a size, or on data, or is constant: i64[] or i64[1], at least 0 and not large for any feeds."""
+    """Return a number that depends on a size or on data, or is constant: i64[] or i64[1], not negative and not large for any feeds."""
     found = [v for v in g.visible() if is_size(v)]
     if found and g.chance(0.3):
         return g.among(found)
@@ -39,7 +39,7 @@ def is_size(v: Value) -> bool:
 
 
 def start(g: Builder) -> Value:
-    """i64[] or i64[1]: an axis of a value, how many elements it has, an element of integers, a constant."""
+    """Return i64[] or i64[1]: the size of an axis, a number of elements, an element of integers, or a constant."""
     kind = g.below(10)
     if kind < 5:
         x = g.number(1)
@@ -68,7 +68,7 @@ def start(g: Builder) -> Value:
 
 
 def computed(g: Builder, x: Value) -> Value:
-    """One step further, in a dtype of its own: floats in all precisions, integers that wrap, comparisons."""
+    """Apply one operation, in a random dtype: floats of all precisions, integers that wrap around, comparisons."""
     kind = g.below(10)
     if kind < 4:
         return in_floats(g, x, g.either(*FLOATS))
@@ -119,7 +119,7 @@ def as_scalar(g: Builder, x: Value) -> Value:
 
 
 def vector(g: Builder) -> Value:
-    """i64[r] of sizes."""
+    """Return i64[r] of sizes."""
     parts = [as_vector(g, size(g)) for _ in range(g.either(1, 1, 2, 2, 3))]
     return g.out("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]
 
@@ -166,7 +166,7 @@ def reshaped(g: Builder) -> None:
 
 
 def like_another(g: Builder) -> None:
-    """A value in the shape of another, or in its own with one axis more or fewer, as exporters write it."""
+    """Add a value in the shape of another, or in its own with one axis more or fewer, as exporters write it."""
     x = g.pick(lambda v: v.rank > 0)
     shape = g.out("Shape", x)
     kind = g.below(3)

@@ -48,7 +48,7 @@ def softmax(g: Builder) -> None:
 
 
 def last_axes(g: Builder, x: Value, axis: int) -> Value:
-    """A leaf of the sizes of x from an axis on."""
+    """Add a leaf with the sizes of x from an axis on."""
     return g.leaf([fixed(x, a) for a in range(axis, x.rank)], x.dtype)
 
 
@@ -95,7 +95,7 @@ def matmul(g: Builder) -> None:
 
 
 def weight(g: Builder, rows: Value, columns: int) -> Value:
-    """[k, columns] for a value whose last axis has k elements."""
+    """Add a weight [k, columns] for a value whose last axis has k elements."""
     sizes = {s[-1] for s in rows.shapes}
     if len(sizes) == 1:
         return g.leaf([sizes.pop(), columns], rows.dtype)
@@ -122,7 +122,7 @@ def gemm(g: Builder) -> None:
 
 
 def einsum(g: Builder) -> None:
-    """An equation over values that there are, else over leaves for all operands but the first."""
+    """Add an Einsum over existing values, else over leaves for all operands but the first."""
     equation = g.either(*EQUATIONS)
     terms = equation.split("->")[0].split(",")
     x = g.float(len(terms[0].replace("...", "")), len(terms[0].replace("...", "")) + (1 if "..." in terms[0] else 0))
@@ -144,7 +144,7 @@ def of_rank(g: Builder, like: Value, rank: int) -> Value:
 
 
 def attention(g: Builder) -> None:
-    """softmax(q k^T) v, with a mask now and then."""
+    """Add softmax(q k^T) v, sometimes with a mask."""
     q = g.float(2, 4)
     k = g.pick(lambda v: v.dtype is q.dtype and v.rank == q.rank and v.shapes == q.shapes)
     order = [*range(q.rank - 2), q.rank - 1, q.rank - 2]
@@ -165,7 +165,7 @@ def integer_product(g: Builder) -> None:
 
 
 def image(g: Builder) -> Value:
-    """[batch, channels, d...] of floats: a value that there is, or a leaf."""
+    """Return floats [batch, channels, d...]: an existing value, or a leaf."""
     if g.chance(0.6):
         return g.float(3, 4)
     spatial = [g.either("n", "m", 5, 6, 8, 9, 12) for _ in range(g.either(1, 2, 2))]
@@ -199,7 +199,7 @@ def conv(g: Builder) -> None:
 
 
 def window_fits(sizes: Sequence[int], kernel: Sequence[int], form: Mapping[str, Any]) -> bool:
-    """Does a window lie inside the image with its padding, along each axis?"""
+    """Return whether a window lies inside the padded image, along each axis."""
     if str(form.get("auto_pad", "")).startswith("SAME"):
         return True
     axes = len(sizes)
