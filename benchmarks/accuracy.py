@@ -26,10 +26,10 @@ from benchmarks.agreement import TOLERANCE, VARIATION, identical, least_variatio
 
 @dataclass(frozen=True)
 class AccuracyResult:
-    """One case at one optimisation level.
+    """Result of one case at one optimisation level.
 
     - difference: for each number of threads, the largest relative difference from onnxruntime over all outputs
-    - same_bits: whether all numbers of threads gave the same bits
+    - same_bits: whether all numbers of threads gave equal bits
     - variation: the smallest relative change of a floating output when the inputs change
     """
 
@@ -46,7 +46,7 @@ class AccuracyResult:
 
 
 def check(name: str, engine: str, threads: tuple[int, ...], levels: tuple[int, ...]) -> Iterator[AccuracyResult]:
-    """The findings for all cases of the model `name`, run by the package `engine`."""
+    """Yield the results of all cases of the model `name`, run by the package `engine`."""
     package = importlib.import_module(engine)
     with tempfile.TemporaryDirectory() as folder:
         path = models.save(name, Path(folder))
@@ -68,7 +68,7 @@ def check(name: str, engine: str, threads: tuple[int, ...], levels: tuple[int, .
 
 
 def _expected(name: str, path: Path) -> list[tuple[list[np.ndarray], list[np.ndarray]]]:
-    """onnxruntime's outputs for each case, on two different sets of inputs."""
+    """Return onnxruntime's outputs for each case, on two different sets of inputs."""
     session = _session(onnxruntime, path, threads=2, level=99)
     return [
         (session.run(None, models.feeds(name, case.name, 0)), session.run(None, models.feeds(name, case.name, 1)))
@@ -77,13 +77,13 @@ def _expected(name: str, path: Path) -> list[tuple[list[np.ndarray], list[np.nda
 
 
 def _outputs(package: Any, path: Path, name: str, threads: int, level: int) -> list[list[np.ndarray]]:
-    """The outputs for each case."""
+    """Return the outputs for each case."""
     session = _session(package, path, threads, level)
     return [session.run(None, models.feeds(name, case.name)) for case in models.MODELS[name].cases]
 
 
 def _session(package: Any, path: Path, threads: int, level: int) -> Any:
-    """A session of onnxruntime or of a package with its API."""
+    """Create a session of onnxruntime, or of a package with its API."""
     options = package.SessionOptions()
     options.intra_op_num_threads = threads
     options.graph_optimization_level = package.GraphOptimizationLevel(level)
@@ -97,7 +97,7 @@ def main(
     levels: Annotated[str, typer.Option(help="optimisation levels (0, 1, 2, 3, 99), separated by commas")] = "99",
     engine: Annotated[str, typer.Option(help="the package under test")] = "sardonyx",
 ) -> None:
-    """Compares outputs with onnxruntime's. Fails if any case does."""
+    """Compare outputs with onnxruntime's. Fails if any case differs too much."""
     counts = tuple(int(part) for part in threads.split(","))
     failed = 0
     typer.echo(_line("model", "case", "level", [f"{count} threads" for count in counts], "same bits", "varies", ""))

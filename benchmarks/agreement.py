@@ -1,4 +1,4 @@
-"""When outputs of two engines count as equal, and when outputs count as varying."""
+"""Criteria by which outputs of two engines count as equal, and by which outputs count as varying."""
 
 import numpy as np
 
@@ -7,9 +7,9 @@ VARIATION = 1e-3
 
 
 def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """max |ours - theirs| / max |theirs|, and infinity where shapes, dtypes, or what is finite differ.
+    """Return max |ours - theirs| / max |theirs|, or infinity if shapes, dtypes, or the positions of finite elements differ.
 
-    Two empty arrays differ by 0; against an all-zero reference the scale is 1.
+    Two empty arrays differ by 0. If the reference is all zero, the divisor is 1.
     """
     if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
         return float("inf")
@@ -26,20 +26,20 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def worst(ours: list[np.ndarray], theirs: list[np.ndarray]) -> float:
-    """The largest `difference` over all outputs; infinity where their number differs."""
+    """Return the largest `difference` over all outputs, infinity if their number differs."""
     if len(ours) != len(theirs):
         return float("inf")
     return max((difference(a, b) for a, b in zip(ours, theirs, strict=True)), default=0.0)
 
 
 def least_variation(first: list[np.ndarray], second: list[np.ndarray]) -> float:
-    """The smallest `difference` between floating outputs of one model for two inputs of the same shapes."""
+    """Return the smallest `difference` between floating outputs of one model for two inputs of equal shapes."""
     pairs = zip(first, second, strict=True)
     return min(difference(a, b) for a, b in pairs if np.issubdtype(a.dtype, np.floating) and a.size)
 
 
 def identical(first: list[np.ndarray], second: list[np.ndarray]) -> bool:
-    """Whether all outputs are equal bit by bit."""
+    """Return whether all outputs are equal bit by bit."""
     if len(first) != len(second):
         return False
     pairs = zip(first, second, strict=True)

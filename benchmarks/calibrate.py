@@ -1,8 +1,8 @@
-"""Scales the generators of a weightless model so that its numbers stay tame through all of its layers.
+"""Scales the generators of a weightless model, so that values neither explode nor vanish through its layers.
 
 The model is run once, node by node; each weight of a convolution or matrix product is scaled so that the output has a
 standard deviation of one, before the next node sees it (layer-sequential unit variance, Mishkin and Matas 2015). The
-scales are stored in the records; nothing of this runs when a model is filled.
+scales are stored in the records; filling a model does not repeat the calibration.
 """
 
 from collections import Counter

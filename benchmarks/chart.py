@@ -22,7 +22,7 @@ TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
 def ratios(comparisons: list[dict[str, Any]], threads: int = 1) -> dict[str, dict[str, float]]:
-    """{model: {peer: the peer's time over ours}}: medians over rounds, geometric means over cases."""
+    """Return {model: {peer: the peer's time over ours}}: medians over rounds, geometric means over cases."""
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for c in comparisons:
         if c["threads"] == threads:
@@ -32,7 +32,7 @@ def ratios(comparisons: list[dict[str, Any]], threads: int = 1) -> dict[str, dic
 
 
 def draw(table: dict[str, dict[str, float]], machine: str) -> str:
-    """The chart, the model with the longest bar first. Raises ValueError if there is nothing to draw."""
+    """Draw the chart as SVG, the model with the longest bar first. Raises ValueError if there is nothing to draw."""
     if not table:
         raise ValueError("no model was measured with one thread")
     rows = sorted(table.items(), key=lambda row: -max(row[1].values()))
@@ -69,7 +69,7 @@ def draw(table: dict[str, dict[str, float]], machine: str) -> str:
 
 
 def main(source: Path, chart: Path) -> None:
-    """Writes the chart of the figures in `source`."""
+    """Draw the chart of the figures in `source`."""
     told = json.loads(source.read_text())
     facts = told["machine"]
     packages = ", ".join(f"{name} {facts['packages'][name]}" for name in ("onnxruntime", "openvino") if name in facts["packages"])

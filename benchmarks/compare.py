@@ -22,7 +22,7 @@ from benchmarks import models
 from benchmarks.agreement import TOLERANCE, worst
 from benchmarks.engines import ENGINES, Engine, EngineError, Feeds, Worker
 
-# The other engines' threads spin for a while after a run; they are given this long to fall asleep.
+# Seconds to wait before timing an engine, because threads of the others spin for a while after a run.
 SETTLE_SECONDS = 0.02
 
 
@@ -50,11 +50,11 @@ class Creation:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One case at one number of threads.
+    """Result of one case with one number of threads.
 
-    - times: for each engine that agrees with ours, the median seconds of a run, round by round
-    - disagreements: for each engine whose outputs differ too much from ours, by how much; it is not timed
-    - failures: for each engine that failed, how
+    - times: for each engine that agrees with ours, the median seconds of a run in each round
+    - disagreements: for each engine whose outputs differ too much from ours, the difference; it is not timed
+    - failures: for each engine that failed, the error
     """
 
     model: str

@@ -39,12 +39,12 @@ class CaseResult:
 
 
 def case_names(patterns: Sequence[str]) -> list[str]:
-    """The names of the cases that match any pattern; of all without patterns."""
+    """Return the names of the cases that match any pattern; all without patterns."""
     return [n for n in load_cases() if not patterns or any(re.search(p, n) for p in patterns)]
 
 
 def load_cases() -> dict:
-    """{name: `onnx.backend.test.case.test_case.TestCase`}; making them overflows on purpose."""
+    """Return {name: `onnx.backend.test.case.test_case.TestCase`}. Warnings are off, because making some cases overflows on purpose."""
     import warnings
 
     from onnx.backend.test.loader import load_model_tests
@@ -57,7 +57,7 @@ def load_cases() -> dict:
 
 
 def work() -> None:
-    """Reads names of cases from standard input, one a line; answers each with a line of JSON."""
+    """Read names of cases from standard input, one per line, and answer each with a line of JSON."""
     cases = load_cases()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -66,7 +66,7 @@ def work() -> None:
 
 
 def run_case(case) -> CaseResult:
-    """Prepares and runs a `onnx.backend.test.case.test_case.TestCase` and compares its outputs."""
+    """Run a `onnx.backend.test.case.test_case.TestCase` and compare its outputs."""
     import onnx
 
     from benchmarks.onnx_cases import TOLERANCES, CaseRunner
@@ -105,7 +105,7 @@ def run_case(case) -> CaseResult:
 
 
 def location(error: BaseException) -> str:
-    """Where it was raised: the innermost of our frames."""
+    """Return where the error was raised: the innermost frame of this package."""
     frames = []
     trace = error.__traceback__
     while trace is not None:
@@ -122,7 +122,7 @@ def as_array(value):
 
 
 def stored_data(folder: str, model) -> Iterator[tuple[list, list]]:
-    """The inputs and outputs beside a model that lies in a folder."""
+    """Yield the inputs and outputs stored beside a model in a folder."""
     import onnx
     from onnx.backend.test.runner import Runner
 
@@ -139,7 +139,7 @@ def stored_data(folder: str, model) -> Iterator[tuple[list, list]]:
 
 
 def family_of(name: str, model) -> str:
-    """The module of the records of the model's operators; for an expanded case or a rare operator their name."""
+    """Return the file of the records of the model's operators; for an expanded case or a rare operator its name."""
     from sardonyx import ops
 
     kinds = {node.op_type for node in model.graph.node} - {"Constant"}
@@ -159,7 +159,7 @@ def family_of(name: str, model) -> str:
 
 
 def findings(names: Sequence[str], seconds: float) -> Iterator[CaseResult]:
-    """Each case's finding, whatever happens to the process that runs it."""
+    """Yield the result of each case, whatever happens to the process that runs it."""
     left = list(names)
     while left:
         for finding in one_process(tuple(left), seconds):
@@ -168,7 +168,7 @@ def findings(names: Sequence[str], seconds: float) -> Iterator[CaseResult]:
 
 
 def one_process(names: Sequence[str], seconds: float) -> Iterator[CaseResult]:
-    """The findings of one process, as far as it gets; the last is the crash that ended it."""
+    """Yield the results of one process until it ends; if it crashes, the last result is that crash."""
     command = [sys.executable, "-c", "from benchmarks.conformance import work; work()"]
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
@@ -196,7 +196,7 @@ def one_process(names: Sequence[str], seconds: float) -> Iterator[CaseResult]:
 
 
 def table(found: Iterable[CaseResult]) -> str:
-    """Counts per family."""
+    """Return the counts per family as text."""
     counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for f in found:
         counts[f.family][f.outcome] += 1
@@ -210,7 +210,7 @@ def table(found: Iterable[CaseResult]) -> str:
 
 
 def reasons(found: Iterable[CaseResult], outcome: str) -> str:
-    """The cases of one outcome, by reason, the most frequent first."""
+    """Return the cases with one outcome, grouped by reason, the most frequent first."""
     groups: dict[str, list[str]] = collections.defaultdict(list)
     for f in found:
         if f.outcome == outcome:
@@ -224,7 +224,7 @@ def main(
     seconds: Annotated[float, typer.Option(help="the longest a case may take")] = 60,
     output: Annotated[Path | None, typer.Option(help="a file for the findings, a line of JSON each")] = None,
 ) -> None:
-    """Prints the counts per family, then the reasons of all that is not native."""
+    """Print the counts per family, then the reasons of all cases that are not computed natively."""
     found = []
     for finding in findings(case_names(patterns or []), seconds):
         found.append(finding)

@@ -1,4 +1,4 @@
-"""The engines under comparison, each behind the same three calls, and a process of its own for each.
+"""The engines that are compared, each with the same three calls and in a process of its own.
 
 Engines are imported only in the process that runs them, so that none sees the threads or the memory of another.
 """
@@ -94,7 +94,9 @@ ENGINES: dict[str, Engine] = {
 
 
 def median_time(run: Callable[[], object], seconds: float, least: int = 3) -> float:
-    """Median seconds of one call, over calls that fill `seconds`, at least `least`, after one that isn't counted."""
+    """Return the median seconds of a call, over at least `least` calls that take about `seconds`, after one call that is not
+    counted.
+    """
     run()
     times: list[float] = []
     end = time.perf_counter() + seconds

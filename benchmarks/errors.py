@@ -47,7 +47,7 @@ class Network:
         return self.weight(mean + scale * self.random.standard_normal(shape))
 
     def model(self, result: str, shape: list[int], dtype: Any) -> bytes:
-        """Its numbers in this dtype."""
+        """Serialise the model with its weights in this dtype."""
         code = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         tensors = [numpy_helper.from_array(a.astype(dtype) if a.dtype.kind == "f" else a, n) for n, a in self.weights.items()]
         graph = helper.make_graph(
@@ -114,7 +114,9 @@ def transformer(n: Network) -> tuple[str, list[int]]:
 
 
 def grouped(n: Network, layers: int = 20, channels: int = 64, side: int = 28, groups: int = 8) -> tuple[str, list[int]]:
-    """Convolution, normalisation over groups of channels as torch exports it, scale, bias, SiLU; without residuals errors grow."""
+    """Build layers of convolution, normalisation over groups of channels as torch exports it, scale, bias and SiLU. Without
+    residuals, errors grow from layer to layer.
+    """
     x = "x"
     apart, back = n.weight(np.array([0, groups, -1])), n.weight(np.array([1, channels, side, side]))
     ones, zeros = n.weight(np.ones(groups)), n.weight(np.zeros(groups))
@@ -127,7 +129,7 @@ def grouped(n: Network, layers: int = 20, channels: int = 64, side: int = 28, gr
 
 
 def plain(n: Network, layers: int = 12, channels: int = 64, side: int = 28) -> tuple[str, list[int]]:
-    """Convolution, bias, ReLU."""
+    """Build layers of convolution, bias and ReLU."""
     x = "x"
     for _ in range(layers):
         weight = n.normal(channels, channels, 3, 3, scale=(2 / (9 * channels)) ** 0.5)
@@ -140,7 +142,7 @@ Maker = Callable[[Network], tuple[str, list[int]]]
 
 
 def output(package: Any, model: bytes, x: Array, threads: int = 1) -> Array:
-    """The only output of a model, run by sardonyx or onnxruntime."""
+    """Return the only output of a model, run by sardonyx or onnxruntime."""
     options = package.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -149,13 +151,15 @@ def output(package: Any, model: bytes, x: Array, threads: int = 1) -> Array:
 
 
 def error(y: Array, exact: Array) -> float:
-    """The largest difference, in parts of the largest output."""
+    """Return the largest difference, relative to the largest output."""
     wide = exact.astype(np.float64)
     return float(abs(y.astype(np.float64) - wide).max() / abs(wide).max())
 
 
 def numbers(kind: str, *shape: int) -> Array:
-    """equal: along all axes but the last, so that their roundings don't cancel; positive; normal; ones."""
+    """Return numbers of a kind: "equal" along all axes but the last, so that rounding errors don't cancel; "positive"; "normal";
+    "ones".
+    """
     generator = np.random.default_rng([len(kind), *shape])
     if kind == "equal":
         return np.ascontiguousarray(np.broadcast_to(generator.uniform(0.5, 1, shape[-1:]).astype(np.float32), shape))

@@ -1,6 +1,7 @@
-"""The shortest program from a model to its first output; `benchmarks.operation` times it from the start of its process.
+"""The shortest program from a model to its first output. `benchmarks.operation` measures it from the start of its process.
 
-Imports nothing but the engine and numpy, as a user's program would: not `benchmarks.engines`, whose imports would be counted too.
+It imports only the engine and numpy, as a user's program would. It does not import `benchmarks.engines`, whose imports would be
+measured too.
 """
 
 import importlib
@@ -12,7 +13,7 @@ import numpy as np
 
 
 def main(engine: str, path: str, *feeds: str) -> None:
-    """Runs the model once on the feeds, in turns a name and a .npy file; prints when it was done, as `perf_counter` tells it."""
+    """Run the model once, and print when it was done, as given by `perf_counter`. feeds: alternately a name and a .npy file"""
     given = {name: np.load(file) for name, file in zip(feeds[::2], feeds[1::2], strict=True)}
     package = importlib.import_module(engine)
     if engine == "openvino":
@@ -25,7 +26,7 @@ def main(engine: str, path: str, *feeds: str) -> None:
 
 
 def _openvino(package: Any, path: str, feeds: dict[str, np.ndarray]) -> None:
-    """One thread, in f32, tuned for one request at a time."""
+    """Run OpenVINO with one thread, in f32, tuned for one request at a time."""
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     package.Core().compile_model(path, "CPU", settings).create_infer_request().infer(feeds)
 

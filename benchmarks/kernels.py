@@ -77,7 +77,7 @@ class Conv:
 
     @property
     def bordered(self) -> int:
-        """Side of the input."""
+        """Return the side of the input, including its border."""
         return self.side + self.kernel - 1
 
     def feed(self) -> np.ndarray:
@@ -142,13 +142,13 @@ class KernelRate:
 
 
 def upper_quartile(numbers: Sequence[float]) -> float:
-    """What one in four reaches."""
+    """Return the number that a quarter of all numbers reach."""
     return sorted(numbers)[-1 - len(numbers) // 4]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is timed: a kernel in a session of an engine with onnxruntime's API. calls: of `run` that fill a burst."""
+    """A kernel in a session of an engine with onnxruntime's API. calls: number of runs in a burst"""
 
     kernel: MatMul | Conv
     threads: int
@@ -165,7 +165,7 @@ class Subject:
         return cls(kernel, threads, run, max(1, round(BURST_SECONDS / median_time(run, seconds=0))))
 
     def rate(self) -> float:
-        """Operations a second over one burst."""
+        """Measure operations per second over one burst."""
         start = time.perf_counter()
         for _ in range(self.calls):
             self.run()
@@ -173,7 +173,7 @@ class Subject:
 
 
 def measure(subjects: Sequence[Subject], peak: FmaPeak, rounds: int) -> list[KernelRate]:
-    """Times all subjects in each round, each in turn with the peak."""
+    """Time all subjects in each round, each one followed by the peak."""
     findings = [KernelRate(s.kernel.name, s.threads, [], []) for s in subjects]
     for _ in range(rounds):
         for subject, finding in zip(subjects, findings, strict=True):
@@ -185,7 +185,7 @@ def measure(subjects: Sequence[Subject], peak: FmaPeak, rounds: int) -> list[Ker
 
 
 def undisturbed(rates: Sequence[float]) -> float:
-    """The rate that one in ten reaches."""
+    """Return the rate that one in ten measurements reaches."""
     return statistics.quantiles(rates, n=10)[-1]
 
 

@@ -138,7 +138,7 @@ _FROM_SKLEARN = {
     "random_forest": _rows("X", 64, "pixels", 1, 1000),
     "gradient_boosting": _rows("X", 64, "pixels", 1, 1000),
 }
-# The models inside the `onnx` package, and what each calls its image.
+# The models inside the `onnx` package, and the names of their image inputs.
 _LIGHT = {
     "light_bvlc_alexnet": "data_0",
     "light_densenet121": "data_0",

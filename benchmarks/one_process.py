@@ -1,7 +1,7 @@
-"""What `benchmarks.operation` measures inside a process of its own, with one engine and one model.
+"""The measurements of `benchmarks.operation` that are made in a process of their own, with one engine and one model.
 
 Each measurement takes a Subject and returns {quantity: number}, the unit in the quantity's name. `python -m benchmarks.one_process FILE`
-reads from FILE which one to make, and writes there what came of it.
+reads from FILE which measurement to make, and writes its figures there.
 """
 
 import functools
@@ -27,16 +27,16 @@ CHECKED_RUNS = 5
 IDLE_SECONDS = 1.0
 REPEATS = 3
 COMPILERS = {"sardonyx": "llvmlite"}
-"""What an engine imports when it compiles."""
+"""The module that an engine imports when it compiles, by engine."""
 
 
 @dataclass(frozen=True)
 class Subject:
     """An engine and a model's file.
 
-    - feeds: one folder for each case, in it one .npy file for each input
+    - feeds: one folder for each case, which holds one .npy file for each input
     - seconds: how long to run
-    - size, lengths: the axis that `shapes` cuts, by its size, and what to
+    - size, lengths: `shapes` truncates each axis of this size to each of these lengths
     """
 
     engine: str
@@ -48,7 +48,7 @@ class Subject:
     lengths: tuple[int, ...] = ()
 
     def cases(self) -> Iterator[Feeds]:
-        """The feeds of one case after the other, read when they are asked for."""
+        """Yield the feeds of each case, read when they are requested."""
         return ({file.stem: np.load(file) for file in sorted(folder.iterdir())} for folder in self.feeds)
 
     def create(self) -> Run:
@@ -56,7 +56,7 @@ class Subject:
 
 
 def creation(subject: Subject) -> Figures:
-    """Seconds to create the session, the engine imported already."""
+    """Measure seconds to create the session; the import of the engine does not count."""
     create = ENGINES[subject.engine].load()
     start = time.perf_counter()
     create(subject.path, subject.threads)
@@ -64,7 +64,9 @@ def creation(subject: Subject) -> Figures:
 
 
 def runs(subject: Subject) -> Figures:
-    """Seconds to create the session, the engine imported already, and median milliseconds of a run on the first case."""
+    """Measure seconds to create the session, without the import of the engine, and the median milliseconds of a run of the first
+    case.
+    """
     create = ENGINES[subject.engine].load()
     start = time.perf_counter()
     run = create(subject.path, subject.threads)
@@ -74,7 +76,7 @@ def runs(subject: Subject) -> Figures:
 
 
 def memory(subject: Subject) -> Figures:
-    """MB of the process at its peak, after creating the session and running each case, and what of it there is in the end.
+    """Measure MB of the process: the peak after creating the session and running each case, and what it occupies at the end.
 
     Pages of a mapped file count in the peak, though processes share them and the system may drop them.
     """
@@ -94,9 +96,9 @@ def memory(subject: Subject) -> Figures:
 
 
 def shapes(subject: Subject) -> Figures:
-    """Mean milliseconds of a run whose shape is new, and of one whose shape is that of the run before, over all lengths.
+    """Measure the mean milliseconds of a run with a new shape, and of a run with the shape of the run before, over all lengths.
 
-    RuntimeError: the engine compiled for one of them, though its session came from the cache.
+    Raises RuntimeError if the engine compiled during one of the runs, though its session came from the cache.
     """
     whole = next(subject.cases())
     run = subject.create()
@@ -113,7 +115,7 @@ def shapes(subject: Subject) -> Figures:
 
 
 def cut(feeds: Feeds, size: int, length: int) -> Feeds:
-    """The feeds with each axis of `size` cut to `length`, and each of one more to one more."""
+    """Truncate each axis of `size` to `length`, and each axis of size + 1 to length + 1."""
     return {
         name: np.ascontiguousarray(array[tuple(slice(length + n - size if n in (size, size + 1) else n) for n in array.shape)])
         for name, array in feeds.items()
@@ -121,9 +123,9 @@ def cut(feeds: Feeds, size: int, length: int) -> Feeds:
 
 
 def callers(subject: Subject) -> Figures:
-    """Runs a second of eight Python threads that share one session, each with feeds of its own, and of one thread.
+    """Measure runs per second of eight Python threads that share a session, each with its own feeds, and of one thread.
 
-    RuntimeError: a thread's outputs are not, bit by bit, those of the same feeds run alone.
+    Raises RuntimeError if a thread's outputs differ, in any bit, from those of its feeds run alone.
     """
     feeds = [_turned(next(subject.cases()), caller) for caller in range(CALLERS)]
     shared = _shared_runs(subject)
@@ -141,7 +143,9 @@ def callers(subject: Subject) -> Figures:
 
 
 def idle(subject: Subject) -> Figures:
-    """Milliseconds of CPU that the process's threads use, but for the one that looks, in the second after a second of idleness."""
+    """Measure milliseconds of CPU time that the process's threads use, except the measuring one, in the second after a second of
+    idleness.
+    """
     run = subject.create()
     feeds = next(subject.cases())
     median_time(lambda: run(feeds), subject.seconds)
@@ -157,7 +161,7 @@ MEASUREMENTS: dict[str, Callable[[Subject], Figures]] = {
 
 
 def _memory() -> dict[str, float]:
-    """The process's memory in MB, as Linux tells it."""
+    """Return the process's memory in MB, as reported by Linux."""
     lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
     return {name.rstrip(":"): int(amount[0]) * 1024 / 1e6 for name, *amount in lines if amount[1:] == ["kB"]}
 
@@ -169,12 +173,12 @@ def _seconds(run: Run, feeds: Feeds) -> float:
 
 
 def _turned(feeds: Feeds, by: int) -> Feeds:
-    """Other feeds of the same shapes: each row turned by so many places."""
+    """Return feeds of equal shapes with each row rotated by this many elements."""
     return {name: np.roll(array, by, axis=-1) for name, array in feeds.items()}
 
 
 def _shared_runs(subject: Subject) -> list[Run]:
-    """What each caller calls: the same session; of OpenVINO, a request of its own for the same compiled model."""
+    """Return what each caller calls: the shared session; for OpenVINO a separate request of one compiled model."""
     if subject.engine != "openvino":
         return [subject.create()] * CALLERS
     import openvino
@@ -190,7 +194,7 @@ def _shared_runs(subject: Subject) -> list[Run]:
 
 
 def _rate(calls: Sequence[Callable[[], object]], seconds: float) -> float:
-    """Calls a second, each made over and over on a thread of its own for about so many seconds."""
+    """Return calls per second, where each call is repeated on a thread of its own for about this many seconds."""
     start = threading.Barrier(len(calls) + 1)
 
     def repeat(call: Callable[[], object]) -> int:
@@ -211,7 +215,7 @@ def _rate(calls: Sequence[Callable[[], object]], seconds: float) -> float:
 
 
 def main(file: Path) -> None:
-    """Makes the measurement that the file asks for, and writes its figures there."""
+    """Make the measurement that the file describes, and write its figures there."""
     name, subject = pickle.loads(file.read_bytes())
     file.write_bytes(pickle.dumps(MEASUREMENTS[name](subject)))
 

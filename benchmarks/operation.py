@@ -5,7 +5,7 @@
     shapes   runs of ever new shapes, beside runs of the same shape again
     callers  eight threads that share a session; their outputs must be, bit by bit, those of one
     idle     CPU time used when there is nothing to do
-    loop     an ONNX Loop of 10,000 turns over a 64x64 product and its tanh
+    loop     an ONNX Loop of 10,000 iterations over a 64x64 product and its tanh
     nodes    creating sessions of very many small nodes, with nothing cached
 
 Every figure comes from a process of its own (`benchmarks.one_process`). The engines take turns, one process each, round by round; what is
@@ -42,7 +42,7 @@ SHARED = ("bert_base", "mobilenet_v2", "logistic_regression")
 # model -> the case that is cut, the size of the axis, and to which lengths: sentences, and a past that grows
 LENGTHS = {"bert_base": ("1x384", 384, tuple(range(11, 111, 2))), "gpt2": ("1+1000", 1000, tuple(range(100, 150)))}
 SHARED_CASES = {"bert_base": "1x37"}
-LOOP_TURNS = 10_000
+LOOP_ITERATIONS = 10_000
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Settings:
 
 @dataclass
 class Measurement:
-    """What one engine gave: for each quantity its value in each round; and, where it failed, how."""
+    """Figures of one engine: for each quantity its value in each round; if it failed, the error."""
 
     measure: str
     subject: str
@@ -91,7 +91,9 @@ Measure = Callable[[Engine], Figures]
 
 
 def process(arguments: list[str], engine: Engine, settings: Settings, cold: bool = False) -> str:
-    """What a Python process prints. EngineError: it fails, or takes longer than the limit; its traceback is on stderr."""
+    """Return what a Python process prints. Raises EngineError if it fails or takes longer than the limit; its traceback is on
+    stderr.
+    """
     environment = os.environ | {"PYTHONPYCACHEPREFIX": str(settings.bytecode)} | (dict(engine.cold) if cold else {})
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, *arguments]
@@ -105,7 +107,7 @@ def process(arguments: list[str], engine: Engine, settings: Settings, cold: bool
 
 
 def measured(what: Callable[[Subject], Figures], subject: Subject, settings: Settings, cold: bool = False) -> Figures:
-    """The figures of one measurement, in a process of its own. EngineError: as `process`."""
+    """Return the figures of one measurement in a process of its own. Raises EngineError as `process` does."""
     file = settings.folder / "request"
     file.write_bytes(pickle.dumps((what.__name__, subject)))
     process(["-m", "benchmarks.one_process", str(file)], ENGINES[subject.engine], settings, cold)
@@ -113,7 +115,7 @@ def measured(what: Callable[[Subject], Figures], subject: Subject, settings: Set
 
 
 def in_turns(measure: str, subject: str, settings: Settings, take: Measure) -> list[Measurement]:
-    """The findings of all engines on one subject: round by round, each engine once. One that fails is left out from then on."""
+    """Measure all engines on one subject: in each round, each engine once. An engine that fails is omitted afterwards."""
     findings = [Measurement(measure, subject, engine.name) for engine in settings.engines]
     for _ in range(settings.rounds):
         for engine, finding in zip(settings.engines, findings, strict=True):
@@ -130,14 +132,14 @@ def in_turns(measure: str, subject: str, settings: Settings, take: Measure) -> l
 
 
 def saved(name: str, settings: Settings, *cases: str) -> tuple[Path, tuple[Path, ...]]:
-    """The model's file and a folder of feeds for each of the cases, all by default."""
+    """Save a model. Returns its file, and a folder of feeds for each of the cases, by default all."""
     path = models.save(name, settings.folder)
     chosen = cases or tuple(case.name for case in models.MODELS[name].cases)
     return path, tuple(_saved_feeds(models.feeds(name, case), settings.folder / name / case) for case in chosen)
 
 
 def saved_graph(model: onnx.ModelProto, name: str, settings: Settings) -> tuple[Path, tuple[Path, ...]]:
-    """The file of a model with the one input x: f32[...], and its feeds."""
+    """Save a model with one input x: f32[...]. Returns its file and its feeds."""
     path = settings.folder / f"{name}.onnx"
     path.write_bytes(model.SerializeToString())
     shape = [size.dim_value for size in model.graph.input[0].type.tensor_type.shape.dim]
@@ -153,7 +155,7 @@ def _saved_feeds(feeds: Feeds, folder: Path) -> Path:
 
 
 def fill_cache(subject: Subject, settings: Settings, cold: bool = False) -> None:
-    """Creates a session, so that the next finds all in its cache; `cold` is for what Python caches alone.
+    """Create a session, so that the next one finds everything in the cache; with `cold` only Python's own caches are filled.
 
     An engine that fails here fails again where it is measured.
     """
@@ -163,11 +165,11 @@ def fill_cache(subject: Subject, settings: Settings, cold: bool = False) -> None
         return
 
 
-# ---- measures: each yields the findings of one subject after the other --------------------------------------------------------
+# ---- measures: each returns the measurements of one subject -------------------------------------------------------------------
 
 
 def start(name: str, settings: Settings) -> list[Measurement]:
-    """Seconds of creating a session, and from the start of the process to the first output."""
+    """Measure seconds to create a session, and from the start of the process to the first output."""
     path, feeds = saved(name, settings)
     first = [text for file in sorted(feeds[0].iterdir()) for text in (file.stem, str(file))]
 
@@ -191,34 +193,34 @@ FIRST = "import sys; from benchmarks.first_output import main; main(*sys.argv[1:
 
 
 def memory(name: str, settings: Settings) -> list[Measurement]:
-    """MB of the process at its peak, its session from the cache, after running each case."""
+    """Measure the peak MB of the process after running each case, with the session from the cache."""
     return _from_cache("memory", one_process.memory, name, settings, *saved(name, settings))
 
 
 def shapes(name: str, settings: Settings) -> list[Measurement]:
-    """Milliseconds of a run of a new shape, and of the same shape again."""
+    """Measure milliseconds of a run with a new shape, and of a second run with that shape."""
     case, size, lengths = LENGTHS[name]
     return _from_cache("shapes", one_process.shapes, name, settings, *saved(name, settings, case), size=size, lengths=lengths)
 
 
 def callers(name: str, settings: Settings) -> list[Measurement]:
-    """Runs a second of eight threads that share a session of one thread each."""
+    """Measure runs per second of eight threads that share a session of one thread."""
     cases = SHARED_CASES.get(name, models.MODELS[name].cases[0].name)
     return _from_cache("callers", one_process.callers, name, settings, *saved(name, settings, cases))
 
 
 def idle(name: str, settings: Settings) -> list[Measurement]:
-    """CPU time of a process with two threads that has nothing to do."""
+    """Measure the CPU time of an idle process with two threads."""
     return _from_cache("idle", one_process.idle, name, settings, *saved(name, settings), threads=2)
 
 
 def loop(name: str, settings: Settings) -> list[Measurement]:
-    """Milliseconds of a Loop of 10,000 turns."""
-    return _from_cache("loop", one_process.runs, name, settings, *saved_graph(synthetic.loop(LOOP_TURNS), name, settings))
+    """Measure milliseconds of a Loop of 10,000 iterations."""
+    return _from_cache("loop", one_process.runs, name, settings, *saved_graph(synthetic.loop(LOOP_ITERATIONS), name, settings))
 
 
 def nodes(name: str, settings: Settings) -> list[Measurement]:
-    """Seconds of creating a session of `kind count` nodes with nothing cached."""
+    """Measure seconds to create a session of `kind count` nodes with nothing cached."""
     kind, count = name.split()
     path, feeds = saved_graph(synthetic.MANY_NODES[kind](int(count)), kind, settings)
 
@@ -240,7 +242,7 @@ def _from_cache(
     feeds: tuple[Path, ...],
     **more: Any,
 ) -> list[Measurement]:
-    """The findings of a measurement that is made whole in one process, sessions coming from the cache where there is one."""
+    """Measure in one process per engine, with sessions from the cache if the engine has one."""
     subjects = {e.name: Subject(e.name, path, feeds, **{"seconds": settings.seconds} | more) for e in settings.engines}
     for engine in settings.engines:
         if engine.cold:
@@ -249,7 +251,7 @@ def _from_cache(
 
 
 def subjects_of(what: str, settings: Settings) -> tuple[str, ...]:
-    """What a measure is made on, one after the other."""
+    """Return the subjects of a measure."""
     match what:
         case "start" | "memory":
             return settings.models or STARTED
@@ -271,7 +273,7 @@ MEASURES = {measure.__name__: measure for measure in (start, memory, shapes, cal
 
 
 def measurement_table(findings: list[Measurement]) -> tuple[list[str], list[list[str]]]:
-    """The header and the rows of one measure: median (least to most) of each quantity, round by round."""
+    """Return header and rows of one measure: median (least to greatest) of each quantity over the rounds."""
     quantities = list(dict.fromkeys(quantity for finding in findings for quantity in finding.figures))
     rows = [
         [finding.subject, finding.engine, *(_cell(finding.figures.get(quantity)) for quantity in quantities), finding.failure]
@@ -287,7 +289,7 @@ def _cell(numbers: list[float] | None) -> str:
 
 
 def write(findings: list[Measurement], folder: Path) -> None:
-    """Writes operation.json and operation.md into `folder`."""
+    """Write operation.json and operation.md into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     facts = machine()
     content = {"machine": facts, "findings": [asdict(finding) for finding in findings]}

@@ -13,10 +13,10 @@ F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
 # Independent chains: more than latency x multiply-adds a cycle (4 x 2 on current cores), few enough for 16 registers.
 CHAINS = 12
-# Multiply-adds of each chain in one turn of the loop.
+# Multiply-adds of each chain in one iteration of the loop.
 UNROLLED = 8
-# Turns of the loop in one measurement, about a millisecond.
-TURNS = 70_000
+# Iterations of the loop in one measurement, about a millisecond.
+ITERATIONS = 70_000
 
 
 def vector_lanes() -> int:
@@ -32,10 +32,10 @@ def vector_lanes() -> int:
 
 
 def emit(lanes: int) -> str:
-    """LLVM IR of `f32 chains(i64 turns, f32 x, f32 y)`:
+    """LLVM IR of `f32 chains(i64 iterations, f32 x, f32 y)`:
 
     acc[CHAINS] = 0, 1, 2, ...                        # vectors of `lanes`
-    repeat turns times, UNROLLED times each:
+    repeat iterations times, UNROLLED times each:
       acc[i] = fma(acc[i], x, y)  for all i
     return lane 0 of the sum of acc
     """
@@ -43,7 +43,7 @@ def emit(lanes: int) -> str:
     module = ir.Module("peak")
     function = ir.Function(module, ir.FunctionType(F32, [I64, F32, F32]), "chains")
     fma = ir.Function(module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{lanes}f32")
-    turns, *factors = function.args
+    iterations, *factors = function.args
     entry, loop, end = (function.append_basic_block(name) for name in ("entry", "loop", "end"))
 
     builder = ir.IRBuilder(entry)
@@ -62,7 +62,7 @@ def emit(lanes: int) -> str:
     for index, (start, chain) in enumerate(zip(starts, chains, strict=True)):
         start.add_incoming(ir.Constant(vector, [float(index)] * lanes), entry)
         start.add_incoming(chain, loop)
-    builder.cbranch(builder.icmp_signed("<", following, turns), loop, end)
+    builder.cbranch(builder.icmp_signed("<", following, iterations), loop, end)
 
     builder.position_at_end(end)
     total = chains[0]
@@ -101,15 +101,15 @@ class FmaPeak:
         tracker = library.link(compiler, "peak")
         return cls(tracker, tracker["chains"], lanes)
 
-    def chains(self, turns: int, x: float, y: float) -> float:
-        """Runs the loop; ctypes lets go of the interpreter's lock meanwhile."""
+    def chains(self, iterations: int, x: float, y: float) -> float:
+        """Run the loop; ctypes releases the interpreter's lock meanwhile."""
         prototype = ctypes.CFUNCTYPE(ctypes.c_float, ctypes.c_int64, ctypes.c_float, ctypes.c_float)
-        return prototype(self.address)(turns, x, y)
+        return prototype(self.address)(iterations, x, y)
 
     def rate(self, threads: int, repeats: int = 20) -> float:
-        """Operations a second, two for each multiply-add, of `threads` threads that run at once.
+        """Measure operations per second, two for each multiply-add, of `threads` threads that run at once.
 
-        Each thread repeats a loop of about a millisecond; its best counts: a thread may share a core at first.
+        Each thread repeats a loop of about a millisecond; its best time counts, because a thread may share a core at first.
         """
         started = threading.Barrier(threads)
         best = [0.0] * threads
@@ -118,7 +118,7 @@ class FmaPeak:
             started.wait()
             for _ in range(repeats):
                 start = time.perf_counter()
-                self.chains(TURNS, 0.5, 1.0)
+                self.chains(ITERATIONS, 0.5, 1.0)
                 best[thread] = max(best[thread], 1 / (time.perf_counter() - start))
 
         team = [threading.Thread(target=work, args=(thread,)) for thread in range(threads)]
@@ -126,4 +126,4 @@ class FmaPeak:
             thread.start()
         for thread in team:
             thread.join()
-        return 2.0 * TURNS * CHAINS * UNROLLED * self.lanes * sum(best)
+        return 2.0 * ITERATIONS * CHAINS * UNROLLED * self.lanes * sum(best)

@@ -1,4 +1,4 @@
-"""What `benchmarks.compare` found, as text on the terminal, JSON, Markdown and a chart."""
+"""Report of `benchmarks.compare`: text on the terminal, JSON, Markdown and a chart."""
 
 import json
 import math

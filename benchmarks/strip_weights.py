@@ -57,14 +57,14 @@ USES: dict[tuple[str, int], Generator] = {
 }
 RANK = {use: position for position, use in enumerate(USES)}
 
-# Operators that hand their first input on: the tensor's use is that of their output.
+# Operators that only pass their first input on: the uses of their output count as uses of the tensor.
 VIEWS = frozenset({"Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Slice", "Concat", "Flatten", "Expand", "Tile"})
 
 
 def strip(model: onnx.ModelProto) -> None:
-    """Replaces the weights of `model` by records, in place, and drops what only names the machine that exported it.
+    """Replace the weights of `model` by records, in place, and remove texts that only describe the machine that exported it.
 
-    ValueError: a tensor above `LARGE` bytes for which there is no generator.
+    Raises ValueError for a tensor above `LARGE` bytes for which there is no generator.
     """
     _drop_remarks(model)
     _constants_of_shape_to_initializers(model)

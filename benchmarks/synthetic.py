@@ -17,7 +17,9 @@ Nodes = list[onnx.NodeProto]
 
 
 def loop(iterations: int) -> onnx.ModelProto:
-    """`iterations` times x = tanh(x w), x and w: f32[64, 64]; w is symmetric, so that x settles, and its norm keeps x from dying."""
+    """Make a Loop of `iterations` times x = tanh(x w), x and w: f32[64, 64]. w is symmetric, so that x converges, and its norm
+    keeps x from vanishing.
+    """
     random = np.random.default_rng(0)
     half = random.standard_normal((SIDE, SIDE)) / np.sqrt(SIDE)
     weight = (half + half.T).astype(np.float32)
@@ -43,7 +45,7 @@ def loop(iterations: int) -> onnx.ModelProto:
 
 
 def chain(count: int) -> onnx.ModelProto:
-    """`count` nodes on f32[16], each on the one before; every eighth adds the value of seven nodes before."""
+    """Make `count` nodes on f32[16], each of which reads the one before; every eighth adds the value of seven nodes earlier."""
     nodes: Nodes = []
     steps = itertools.count()
     value = "x"
@@ -57,7 +59,7 @@ def chain(count: int) -> onnx.ModelProto:
 
 
 def wide(count: int) -> onnx.ModelProto:
-    """About `count` nodes on f32[16]: branches of seven nodes from the input, added in pairs down to one value."""
+    """Make about `count` nodes on f32[16]: branches of seven nodes from the input, added in pairs down to one value."""
     nodes: Nodes = []
     steps = itertools.count()
     ends = []
@@ -76,7 +78,7 @@ def wide(count: int) -> onnx.ModelProto:
 
 
 def layers(count: int) -> onnx.ModelProto:
-    """About `count` nodes: layers of MatMul, Add, Relu, Concat, Slice on f32[1, 16], each with one of 64 weights."""
+    """Make about `count` nodes: layers of MatMul, Add, Relu, Concat, Slice on f32[1, 16], each with one of 64 weights."""
     nodes: Nodes = []
     value = "x"
     for index in range(count // 5):
