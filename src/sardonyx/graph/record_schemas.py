@@ -140,7 +140,8 @@ def registered(found: Iterable[Op]) -> Iterator[list[Exception]]:
 
 
 def infer_outputs(op: Op, context: Any) -> None:
-    """Set the types of a node's outputs as far as those of its inputs are known: the callback of onnx's inference.
+    """Set the types of a node's outputs as far as those of its inputs are known. onnx's inference calls this function for operators
+    that `registered` has registered.
 
     Errors are stored in `_clashes`, because an exception would pass through onnx's C++ code, which changes its type.
     """

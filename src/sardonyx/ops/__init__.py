@@ -1,4 +1,8 @@
-"""The operators: one record each, in one file per family."""
+"""The operators: one record each, in one file per family.
+
+Docstrings describe tensors as dtype[shape]. T, S, U and V are any dtypes, `*d` is any number of sizes: x: T[n, c, *d] -> T[n, c,
+*o] takes a tensor of rank 2 or more and returns one of the same dtype and the same first two sizes.
+"""
 
 from sardonyx.ops import (
     activation,

@@ -202,7 +202,8 @@ def polynomial(t: Expr, coefficients: Sequence[float]) -> Expr:
 
 
 class Filter(Struct, frozen=True):
-    """An interpolation kernel that is zero outside (-reach, reach). With antialias it is stretched by 1 / scale where scale < 1.
+    """An interpolation kernel that is zero outside (-reach, reach). With antialias it is stretched by 1 / scale if the axis becomes
+    shorter (scale < 1).
 
     exclude_outside: neighbours outside the axis get weight 0, and the other weights are rescaled to sum 1.
     """

@@ -151,8 +151,10 @@ def scatter_nd(x: Tensor, indices: Tensor, updates: Tensor, reduction: str = "no
 
 
 def rows_kernel(k: int, dtype: DType, index: DType, reduction: str) -> Kernel:
-    """Build the kernel of ScatterND. x: [n0, ..., width] with k sizes n, indices: [count, k], updates: [count, width]; threads
-    process COLUMNS columns at a time.
+    """Build the kernel of ScatterND, which treats the slices that updates write as rows.
+
+    x: [*n, width], where n holds k sizes, indices: [count, k], updates: [count, width]. Each thread processes COLUMNS columns at a
+    time.
     """
     merge = combination(reduction, dtype)
     b = KernelBuilder(f"scatter rows {reduction}")

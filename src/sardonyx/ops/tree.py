@@ -210,7 +210,8 @@ def masked(scores: Tensor, voted: Tensor) -> Tensor:
 
 
 def of_two_classes(score: Tensor, labels: Sequence[int], kind: str, all_positive: bool) -> tuple[Tensor, Tensor]:
-    """Return labels and both scores where all votes are for one of two classes: (1 - s, s) if no vote is negative, else (-s, s).
+    """Return labels and scores where all votes are for one of two classes. With s the sum of the votes, the scores are (1 - s, s)
+    if no vote is negative, else (-s, s).
 
     Softmax leaves these scores unchanged, as in onnxruntime.
     """

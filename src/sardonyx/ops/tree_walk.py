@@ -124,9 +124,9 @@ class Forest(Struct, frozen=True):
         return bool((self.target.reshape(-1, targets) == np.arange(targets)).all())
 
     def outcomes(self) -> Array:
-        """Return whether the true branch is taken, for each outcome of each node: bool[nodes, outcomes]
+        """Return bool[nodes, outcomes]: whether a node takes its true branch for each outcome of its comparison.
 
-        Outcomes are (comparison true, false) if all nodes compare alike, else those of OUTCOMES.
+        If all nodes compare alike, the outcomes are (true, false), else those of OUTCOMES (less, equal, greater, NaN).
         """
         if self.comparison() is not None:
             return np.tile([True, False], (len(self.feature), 1))
