@@ -311,7 +311,7 @@ def walked(x: Tensor, forest: Forest, targets: int, aggregate: str) -> tuple[Ten
     require_ranks("trees need features of shape [n, f], not {}", (x, 2))
     forest.check(targets)
     if len(forest.feature):
-        require_nonnegative(x.shape[1] - 1 - int(forest.feature.max()), "trees use more features than the {} there are", x.shape[1])
+        require_nonnegative(x.shape[1] - 1 - int(forest.feature.max()), "trees use more features than {}", x.shape[1])
     x, forest = without_nan_rules(x, forest)
     fn = {"MIN": "min", "MAX": "max"}.get(aggregate, "add")
     numbers, dense = from_numpy(forest.number.dtype), forest.is_dense(targets)
