@@ -86,7 +86,7 @@ RING: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({}, "circle"),
+        ({}, "cycle"),
         ({"nodes_truenodeids": [1, 1 << 32]}, "branch to a missing node"),
         ({"tree_roots": [2]}, "branch to a missing node"),
         ({"nodes_splits": np.zeros((2, 1), np.float32)}, "must be 1D"),
