@@ -46,6 +46,7 @@ docs: $(VENV)/dev ## remake what the documentation takes from the code
 	@$(IN_VENV)/python -m sardonyx.inspection.operators docs/operators.md
 	@$(IN_VENV)/python docs/one_node.py
 	@$(IN_VENV)/python docs/kernels.py
+	@$(IN_VENV)/python -m docs.compiler
 
 bench: $(VENV)/bench ## share of the peak per kernel, and times beside onnxruntime and OpenVINO
 	@$(IN_VENV)/python -m benchmarks.kernels

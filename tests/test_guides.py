@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 from llvmlite import binding as llvm
 
+from docs.compiler import __main__ as compiler_page
+
 ROOT = Path(__file__).parents[1]
 README, CONTRIBUTING, RUNNING = (ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/running.md"))
 GUIDES = [README, CONTRIBUTING]
 GLOSSARY = ROOT / "docs" / "glossary.md"
 KERNELS = ROOT / "docs" / "kernels.md"
+COMPILER = ROOT / "docs" / "compiler.md"
 SOURCES = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
 
 
@@ -63,8 +66,26 @@ def test_the_kernels_are_current() -> None:
     assert runpy.run_path(str(ROOT / "docs" / "kernels.py"))["filled"](page) == page, "stale: run `make docs`"
 
 
+@pytest.mark.snapshot
+def test_the_way_through_the_compiler_is_current() -> None:
+    """Texts and pictures, but for what depends on LLVM's version."""
+    page = COMPILER.read_text(encoding="utf-8")
+    found = compiler_page.sections()
+    assert "vfmadd231ps" in found["assembly"]
+    assert "fdiv <8 x float>" in found["llvm"]
+    for name in compiler_page.ON_LLVM:
+        del found[name]
+    assert compiler_page.filled(page, found) == page, "stale: run `make docs`"
+    drawn = compiler_page.drawings()
+    assert {path.stem for path in compiler_page.IMAGES.iterdir()} == set(drawn)
+    for name, picture in drawn.items():
+        assert (compiler_page.IMAGES / f"{name}.svg").read_text(encoding="utf-8") == picture, f"{name} is stale: run `make docs`"
+        assert f"](images/compiler/{name}.svg)" in page
+
+
 def test_what_decides_on_kernels_is_where_the_page_says() -> None:
-    places = re.findall(r"`([\w.]+)`\s+in\s+`(\w+/\w+\.py)`", KERNELS.read_text(encoding="utf-8"))
+    pages = [page.read_text(encoding="utf-8") for page in (KERNELS, COMPILER)]
+    places = [found for page in pages for found in re.findall(r"`([\w.]+)`\s+in\s+`(\w+/\w+\.py)`", page)]
     assert places
     for name, file in places:
         code = (ROOT / "src" / "sardonyx" / file).read_text(encoding="utf-8")
@@ -72,8 +93,9 @@ def test_what_decides_on_kernels_is_where_the_page_says() -> None:
             assert re.search(rf"^ *(def|class) {word}\b|^{word} = ", code, re.MULTILINE), f"{name} in {file}"
 
 
-def test_the_glossary_names_files_that_exist() -> None:
-    files = re.findall(r"`(\w+/\w+\.py)`", GLOSSARY.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("page", [GLOSSARY, COMPILER], ids=lambda path: path.name)
+def test_pages_name_files_that_exist(page: Path) -> None:
+    files = re.findall(r"`(\w+/\w+\.py)`", page.read_text(encoding="utf-8"))
     assert files
     assert [file for file in files if not (ROOT / "src" / "sardonyx" / file).exists()] == []
 
