@@ -1,7 +1,8 @@
-"""com.microsoft's operators over 8-bit numbers, as quantisers and onnxruntime's optimiser write them (QLinear*, QGemm, products that give
-floats): dequantise, the plain operator, quantise; sums of products are exact, in i32.
+"""Operators of com.microsoft on quantised tensors, as quantisers and onnxruntime's optimiser write them: the QLinear operators,
+QGemm, and integer products with float results.
 
-A quantised number q stands for scale (q - zero point). Formulas: docs/ContribOperators.md of onnxruntime.
+The QLinear operators dequantise their inputs, apply the plain operator, and quantise the result. Sums of products are exact, in
+i32. A quantised number q stands for scale (q - zero point). Their definitions are those of ONNX Runtime's docs/ContribOperators.md.
 """
 
 from __future__ import annotations
@@ -34,23 +35,27 @@ from sardonyx.ops.softmax import softmax_over
 
 
 def real(q: Tensor, scale: Tensor, zero_point: Tensor | None) -> Tensor:
-    """scale (q - zero point), the parameters one for all. q: T[*d] -> f32[*d]"""
+    """Dequantise: scale (q - zero point), with one scale and zero point for the whole tensor. q: T[*d] -> f32[*d]"""
     return dequantize(q, single(scale), None if zero_point is None else single(zero_point))
 
 
 def rounded(x: Tensor, scale: Tensor, zero_point: Tensor | None, like: Tensor) -> Tensor:
-    """x / scale + zero point, rounded to even and saturated; without a zero point it is 0, and the type that of `like`."""
+    """Quantise: round(x / scale) + zero point, ties to even, saturated. Without a zero point it is 0, and the result has the dtype
+    of `like`.
+    """
     none = constant(np.zeros((), like.dtype.numpy))
     return quantize(x, single(scale), none if zero_point is None else single(zero_point))
 
 
 def quantize_linear(x: Tensor, y_scale: Tensor, y_zero_point: Tensor | None = None, axis: int = 1) -> Tensor:
-    """x / scale + zero point, rounded to even and saturated. x: T[*d], y_scale: T[] or T[n] along the axis -> U[*d], u8 by default"""
+    """Compute com.microsoft's QuantizeLinear: round(x / scale) + zero point, ties to even, saturated. x: T[*d], y_scale: T[] or
+    T[n] along the axis -> U[*d], by default u8
+    """
     return quantize(x, y_scale, y_zero_point, axis)
 
 
 def dequantize_linear(x: Tensor, x_scale: Tensor, x_zero_point: Tensor | None = None, axis: int = 1) -> Tensor:
-    """(x - zero point) scale. x: U[*d], x_scale: T[] or T[n] along the axis -> T[*d]"""
+    """Compute com.microsoft's DequantizeLinear: (x - zero point) scale. x: U[*d], x_scale: T[] or T[n] along the axis -> T[*d]"""
     return dequantize(x, x_scale, x_zero_point, axis)
 
 
@@ -58,7 +63,7 @@ def dequantize_linear(x: Tensor, x_scale: Tensor, x_zero_point: Tensor | None = 
 
 
 def binary(meaning: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
-    """An operator of two quantised tensors, broadcast."""
+    """Return the quantised form of a binary operator, which broadcasts."""
 
     def quantised(
         A: Tensor,
@@ -79,7 +84,7 @@ def binary(meaning: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]
 def qlinear_sigmoid(
     X: Tensor, X_scale: Tensor, X_zero_point: Tensor | None, Y_scale: Tensor, Y_zero_point: Tensor | None = None
 ) -> Tensor:
-    """1 / (1 + exp(-x)), quantised: T[*d] -> T[*d]"""
+    """Compute QLinearSigmoid: quantised 1 / (1 + exp(-x)). T[*d] -> T[*d]"""
     return rounded(pointwise(activation.sigmoid, real(X, X_scale, X_zero_point)), Y_scale, Y_zero_point, X)
 
 
@@ -91,7 +96,7 @@ def qlinear_leaky_relu(
     Y_zero_point: Tensor | None = None,
     alpha: float = 0.01,
 ) -> Tensor:
-    """x, or alpha x below 0, quantised: T[*d] -> T[*d]"""
+    """Compute QLinearLeakyRelu: quantised x for x >= 0, alpha x for x < 0. T[*d] -> T[*d]"""
     y = pointwise(lambda e: activation.leaky_relu(e, alpha), real(X, X_scale, X_zero_point))
     return rounded(y, Y_scale, Y_zero_point, X)
 
@@ -106,7 +111,9 @@ def qlinear_softmax(
     opset: int,
     axis: int = -1,
 ) -> Tensor:
-    """Softmax as in this opset version: over one axis, before 13 over all from it on. T[*d] -> T[*d]"""
+    """Compute QLinearSoftmax: quantised Softmax in the form of the attribute opset: along one axis, before opset 13 over all axes
+    from `axis` on. T[*d] -> T[*d]
+    """
     first = normal_axis(axis, X.rank)
     axes = range(first, X.rank if opset < 13 else first + 1)
     return rounded(softmax_over(real(X, X_scale, x_zero_point), axes), y_scale, y_zero_point, X)
@@ -123,13 +130,15 @@ def qlinear_where(
     z_scale: Tensor,
     z_zero_point: Tensor,
 ) -> Tensor:
-    """x where the condition holds, else y, broadcast; each is quantised anew. condition: bool[*c], X: T[*d], Y: T[*e] -> T"""
+    """Compute QLinearWhere: x where the condition is true, else y, requantised. condition: bool[*c], X: T[*d], Y: T[*e] -> T,
+    broadcast
+    """
     x, y = real(X, x_scale, x_zero_point), real(Y, y_scale, y_zero_point)
     return rounded(where(condition, x, y), z_scale, z_zero_point, X)
 
 
 def qlinear_concat(Y_scale: Tensor, Y_zero_point: Tensor, *inputs: Tensor, axis: int) -> Tensor:
-    """Tensors, each followed by its scale and its zero point, one after the other along an axis."""
+    """Compute QLinearConcat: join tensors along an axis, requantised. Each tensor is followed by its scale and zero point."""
     if not inputs or len(inputs) % 3:
         raise Fail(
             f"[ShapeInferenceError] QLinearConcat of {len(inputs)} inputs, which are not tensors with scales and zero points"
@@ -146,13 +155,13 @@ def qlinear_concat(Y_scale: Tensor, Y_zero_point: Tensor, *inputs: Tensor, axis:
 
 
 def channels_first(x: Tensor) -> Tensor:
-    """T[n, *d, c] -> T[n, c, *d]"""
+    """Move the channels to axis 1. T[n, *d, c] -> T[n, c, *d]"""
     require_rank_from("a picture of shape {}, with channels last", x, 3)
     return view(x, [x.shape[0], x.shape[-1], *x.shape[1:-1]], lambda n, c, *d: (n, *d, c))
 
 
 def channels_last_of(y: Tensor) -> Tensor:
-    """T[n, c, *d] -> T[n, *d, c]"""
+    """Move the channels to the last axis. T[n, c, *d] -> T[n, *d, c]"""
     return view(y, [y.shape[0], *y.shape[2:], y.shape[1]], lambda n, *i: (n, i[-1], *i[:-1]))
 
 
@@ -171,7 +180,7 @@ def qlinear_average_pool(
     pads: list[int] | None = None,
     strides: list[int] | None = None,
 ) -> Tensor:
-    """AveragePool, quantised. X: T[n, c, *d], or T[n, *d, c] with channels_last -> the same with other *d"""
+    """Compute QLinearAveragePool. X: T[n, c, *d] -> T[n, c, *o], or T[n, *d, c] -> T[n, *o, c] with channels_last"""
     x = real(channels_first(X) if channels_last else X, x_scale, x_zero_point)
     y = pool.average_pool(x, kernel_shape, auto_pad, ceil_mode, count_include_pad, None, pads, strides)
     q = rounded(y, y_scale, y_zero_point, X)
@@ -181,7 +190,9 @@ def qlinear_average_pool(
 def qlinear_global_average_pool(
     X: Tensor, x_scale: Tensor, x_zero_point: Tensor, y_scale: Tensor, y_zero_point: Tensor, channels_last: int = 0
 ) -> Tensor:
-    """The mean of each channel. X: T[n, c, *d] -> T[n, c, 1, ...]; T[n, *d, c] -> T[n, 1, ..., c] with channels_last"""
+    """Compute QLinearGlobalAveragePool: the mean of each channel. X: T[n, c, *d] -> T[n, c, 1, ...], or T[n, *d, c] -> T[n, 1, ...,
+    c] with channels_last
+    """
     require_rank_from("QLinearGlobalAveragePool of {}", X, 3)
     axes = range(1, X.rank - 1) if channels_last else range(2, X.rank)
     return rounded(mean_along(real(X, x_scale, x_zero_point), axes), y_scale, y_zero_point, X)
@@ -205,7 +216,9 @@ def qlinear_conv_channels(
     pads: list[int] | None = None,
     strides: list[int] | None = None,
 ) -> Tensor:
-    """QLinearConv; with channels_last x: T[n, *d, c] -> V[n, *o, m]. The weights are U[m, c / group, *k] in both forms."""
+    """Compute com.microsoft's QLinearConv. x: T[n, c, *d] -> V[n, m, *o], or T[n, *d, c] -> V[n, *o, m] with channels_last; w: U[m,
+    c / group, *k] in either case
+    """
     source = channels_first(x) if channels_last else x
     quantised = x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_zero_point, B
     y = qlinear_conv(source, *quantised, auto_pad, dilations, group, kernel_shape, pads, strides)
@@ -221,7 +234,7 @@ def nhwc_max_pool(
     pads: list[int] | None = None,
     strides: list[int] | None = None,
 ) -> Tensor:
-    """MaxPool with channels last. x: T[n, *d, c] -> T[n, *o, c]"""
+    """Compute NhwcMaxPool: MaxPool with channels last. x: T[n, *d, c] -> T[n, *o, c]"""
     (y,) = pool.max_pool(channels_first(x), kernel_shape, auto_pad, ceil_mode, dilations, pads, 0, strides)
     return channels_last_of(y)
 
@@ -243,9 +256,11 @@ def qgemm(
     transA: int = 0,
     transB: int = 0,
 ) -> Tensor:
-    """alpha a_scale b_scale ((A - its zero point) (B - its zero point) + C), as f32, or quantised where y's parameters are given.
+    """Compute QGemm: alpha a_scale b_scale ((A - a_zero_point) (B - b_zero_point) + C), in f32, or quantised if the scale of y is
+    given.
 
-    A: T[m, k], B: U[k, n] (transposed where asked), b's parameters one or per column, C: i32, broadcast to [m, n] -> [m, n]
+    A: T[m, k], B: U[k, n] (or transposed by transA, transB), b_scale and b_zero_point: one, or one per column, C: i32, broadcast to
+    [m, n] -> [m, n]
     """
     require_ranks("QGemm of {} and {}, which are not both matrices", (A, 2), (B, 2))
     if (y_scale is None) != (y_zero_point is None):
@@ -274,8 +289,11 @@ def matmul_integer_to_float(
     b_zero_point: Tensor | None = None,
     bias: Tensor | None = None,
 ) -> Tensor:
-    """a_scale b_scale (A - its zero point) (B - its zero point) + bias. A: T[*batch, m, k], B: U[*batch, k, n], a's parameters one (or
-    per row), b's one or per column, bias: S[n] -> S[*batch, m, n]"""
+    """Compute MatMulIntegerToFloat: a_scale b_scale (A - a_zero_point) (B - b_zero_point) + bias.
+
+    A: T[*batch, m, k], B: U[*batch, k, n]; scales and zero points: one, or one per row of A and per column of B; bias: S[n] ->
+    S[*batch, m, n]
+    """
     sums = shifted_product(linalg.as_rows(A), linalg.as_columns(B), a_zero_point, b_zero_point)
     sa = row_wise(a_scale) if a_scale.shape != (1,) else single(a_scale)
 
@@ -290,14 +308,18 @@ def matmul_integer_to_float(
 def dynamic_quantize_matmul(
     A: Tensor, B: Tensor, b_scale: Tensor, b_zero_point: Tensor | None = None, bias: Tensor | None = None
 ) -> Tensor:
-    """A B + bias, with A quantised to u8 over its own range (DynamicQuantizeLinear). A: f32[*batch, m, k], B: U[*batch, k, n], b's
-    parameters one or per column, bias: f32[n] -> f32[*batch, m, n]"""
+    """Compute DynamicQuantizeMatMul: A B + bias, where A is quantised to u8 by its own range (see dynamic_quantize).
+
+    A: f32[*batch, m, k], B: U[*batch, k, n], b_scale and b_zero_point: one, or one per column, bias: f32[n] -> f32[*batch, m, n]
+    """
     a, scale, zero_point = dynamic_quantize(A)
     return matmul_integer_to_float(a, B, scale, b_scale, zero_point, b_zero_point, bias)
 
 
 def matmul_integer_16(A: Tensor, B: Tensor) -> Tensor:
-    """numpy.matmul of 16-bit integers. A: T[*batch, m, k], B: U[*batch, k, n] -> i32[*batch, m, n], u32 where both are unsigned"""
+    """Compute MatMulInteger16: numpy.matmul of 16-bit integers. A: T[*batch, m, k], B: U[*batch, k, n] -> i32[*batch, m, n], or u32
+    if both are unsigned
+    """
     dtype = u32 if A.dtype is B.dtype is u16 else i32
     return linalg.without_vector_axes(linalg.product(linalg.as_rows(A), linalg.as_columns(B), dtype), A, B)
 

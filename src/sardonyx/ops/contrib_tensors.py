@@ -1,7 +1,8 @@
-"""com.microsoft's operators that move, pick or sample elements, older forms of the standard's (Range, Pad, Trilu, Unique, GridSample, ...),
-transposed products and inverses.
+"""Operators of com.microsoft that move, select or sample elements, earlier forms of the standard's (Range, Pad, Trilu, Unique,
+GridSample and others), transposed products, and Inverse.
 
-Formulas: docs/ContribOperators.md of onnxruntime, and its kernels where that is silent (CropAndResize, MaxpoolWithMask).
+Their definitions are those of ONNX Runtime's docs/ContribOperators.md, and of its kernels where the document says too little
+(CropAndResize, MaxpoolWithMask).
 """
 
 from __future__ import annotations
@@ -38,35 +39,40 @@ LOWEST = float(np.finfo(np.float32).min)
 
 
 def sample_op(X: Tensor) -> Tensor:
-    """X itself: T[*d] -> T[*d]"""
+    """Compute SampleOp: X itself. T[*d] -> T[*d]"""
     return shape.identity(X)
 
 
 def expand_dims(X: Tensor, axis: Tensor) -> Tensor:
-    """X with an axis of one element at the place `axis` of the result. axis: i32[] or i32[1]"""
+    """Compute ExpandDims: insert an axis of size 1 at position `axis` of the result. axis: i32[] or i32[1]"""
     return shape.unsqueeze(X, view(axis, [1], lambda _: [0] * axis.rank) if axis.rank == 0 else axis)
 
 
 def arange(start: Tensor, limit: Tensor, delta: Tensor | None = None) -> Tensor:
-    """start + i delta for all i >= 0 before the limit; delta is 1 by default. T[], T[], T[] -> T[n]"""
+    """Compute com.microsoft's Range: start + i delta for all i >= 0 before the limit; delta is 1 by default. T[], T[], T[] -> T[n]"""
     return shape.arange(start, limit, full_like(start, 1) if delta is None else delta)
 
 
 def unique(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """x's different numbers in the order in which they come first, for each element which one it is, and how often each occurs.
-    x: T[n] -> T[u], i64[n], i64[u]"""
+    """Compute com.microsoft's Unique: the different elements in the order of their first occurrence, each element's index among
+    them, and their counts. x: T[n] -> T[u], i64[n], i64[u]
+    """
     require_ranks("Unique of {}, which has not one axis", (x, 1))
     y, _, which, counts = sort.unique(x, None, 0)
     return y, which, counts
 
 
 def gather_nd(data: Tensor, indices: Tensor) -> Tensor:
-    """data at whole tuples of indices. data: T[*d, *rest], indices: U[*m, k] with k = the rank of d -> T[*m, *rest]"""
+    """Compute com.microsoft's GatherND: each tuple of k indices selects a slice of the data. data: T[*d, *rest], indices: U[*m, k]
+    -> T[*m, *rest], where k is the rank of d
+    """
     return gather.gather_nd(data, indices)
 
 
 def pad(data: Tensor, pads: Tensor, value: Tensor | None = None, mode: str = "constant") -> Tensor:
-    """Borders before and after each axis. pads: i64[2 rank] or i64[1, 2 rank], all those before, then all those after"""
+    """Compute com.microsoft's Pad: add borders before and after each axis. pads: i64[2 rank] or i64[1, 2 rank], first all borders
+    before, then all borders after
+    """
     if mode not in ("constant", "reflect", "edge"):
         raise Fail(f"Pad with mode {mode}; it is constant, reflect or edge")
     flat = view(pads, pads.shape[1:], lambda i: (0, i)) if pads.rank == 2 and pads.shape[0] == 1 else pads
@@ -74,24 +80,27 @@ def pad(data: Tensor, pads: Tensor, value: Tensor | None = None, mode: str = "co
 
 
 def trilu(X: Tensor, k: Tensor | None = None, upper: int = 1) -> Tensor:
-    """X: T[*batch, n, m] with zeros below the k-th diagonal, or above it with upper=0"""
+    """Compute com.microsoft's Trilu: set elements below (upper=1) or above (upper=0) the k-th diagonal to zero. X: T[*batch, n, m]"""
     return movement.trilu(X, k, upper)
 
 
 def grid_sample(X: Tensor, Grid: Tensor, align_corners: int = 0, mode: str = "bilinear", padding_mode: str = "zeros") -> Tensor:
-    """X: T[n, c, h, w], Grid: T[n, *o, 2] of points in [-1, 1] -> T[n, c, *o]"""
+    """Compute com.microsoft's GridSample: interpolate X at points with coordinates in [-1, 1]. X: T[n, c, h, w], Grid: T[n, *o, 2]
+    -> T[n, c, *o]
+    """
     require_ranks("GridSample of {} by {}, which have not both four axes", (X, 4), (Grid, 4))
     return sample.grid_sample_16(X, Grid, align_corners, mode, padding_mode)
 
 
 def transpose_matmul(A: Tensor, B: Tensor, alpha: float = 1.0, transA: int = 0, transB: int = 0) -> Tensor:
-    """alpha A B, each with its last two axes exchanged where asked"""
+    """Compute TransposeMatMul: alpha A B, where transA and transB exchange the last two axes of A and B first."""
     return fused_matmul(A, B, alpha, transA, transB)
 
 
 def unfold_tensor(input: Tensor, *, size: int, dim: int = -1, step: int = 1) -> Tensor:  # noqa: A002
-    """Slices of an axis, `step` apart, each in a last axis of its own: y[.., i, .., j] = x[.., i step + j, ..]. T[.., n, ..]
-    -> T[.., (n - size) / step + 1, .., size]"""
+    """Compute UnfoldTensor: windows of `size` elements along an axis, `step` apart: y[.., i, .., j] = x[.., i step + j, ..]. T[..,
+    n, ..] -> T[.., (n - size) / step + 1, .., size]
+    """
     if size < 1 or step < 1:
         raise Fail(f"UnfoldTensor with slices of {size} elements, {step} apart")
     axis = normal_axis(dim, input.rank)
@@ -113,7 +122,7 @@ def conv_transpose_with_dynamic_pads(
     output_padding: list[int] | None = None,
     strides: list[int] | None = None,
 ) -> Tensor:
-    """ConvTranspose, and as many numbers taken off its start and end along each axis as an input says. Pads: i64[2 len(d)]"""
+    """Compute ConvTransposeWithDynamicPads: ConvTranspose whose pads are an input. Pads: i64[2 len(d)]"""
     y = conv_transpose(X, W, B, auto_pad, dilations, group, kernel_shape, output_padding, None, None, strides)
     if Pads is None or auto_pad != "NOTSET":
         return y
@@ -138,10 +147,12 @@ def maxpool_with_mask(
     storage_order: int = 0,
     strides: list[int] | None = None,
 ) -> Tensor:
-    """The largest element of each window; along each row of the window those from the first whose mask is 0 on do not count.
+    """Compute MaxpoolWithMask: the maximum of each window, without masked elements. In each row of a window, all elements from the
+    first whose mask is 0 on are masked.
 
-    X: f32[n, c, *d], M: i32[m, k, *d], a mask for each channel, used in turn -> f32[n, c, *o]. Where there is more than one spatial
-    axis the very first element of a picture counts whatever its mask says. A window in which nothing counts gives the lowest number.
+    X: f32[n, c, *d], M: i32[m, k, *d], masks that channels use in rotation -> f32[n, c, *o]. With more than one spatial axis, the
+    very first element of an image is never masked. A window without unmasked elements gives the lowest number. These are the rules
+    of onnxruntime's kernel.
     """
     if not kernel_shape:
         raise Fail("MaxpoolWithMask without kernel_shape")
@@ -184,8 +195,11 @@ def crop_and_resize(
     extrapolation_value: float = 0.0,
     mode: str = "bilinear",
 ) -> Tensor:
-    """Boxes of pictures, sampled at h x w points that include their corners. X: T[n, c, *d], rois: T[r, 4] as (y1, x1, y2, x2) from 0
-    to 1, batch_indices: i32[r], crop_size: i32[2] -> T[r, c, h, w]; points outside a picture have the extrapolation value"""
+    """Compute CropAndResize: sample boxes of images at h x w points that include the boxes' corners.
+
+    X: T[n, c, *d], rois: T[r, 4] as (y1, x1, y2, x2) from 0 to 1, batch_indices: i32[r], crop_size: i32[2] -> T[r, c, h, w]. Points
+    outside an image give extrapolation_value.
+    """
     require_ranks("CropAndResize of {} at {}, of the pictures {}", (X, 4), (rois, 2), (batch_indices, 1))
     require_same(
         rois.shape, [batch_indices.shape[0], 4], "CropAndResize at {}, of the pictures {}", rois.shape, batch_indices.shape
@@ -235,12 +249,12 @@ def crop_and_resize(
 
 
 def within(x: Expr, n: Dim) -> Expr:
-    """0 <= x <= n - 1"""
+    """Return whether 0 <= x <= n - 1, as a bool expression."""
     return scalar.logical_and(scalar.apply("ge", x, 0), scalar.apply("le", x, scalar.cast(scalar.index(n - 1), x.dtype)))
 
 
 def mixed(a: Expr, b: Expr, share: Expr) -> Expr:
-    """a + (b - a) share"""
+    """Interpolate: a + (b - a) share."""
     return scalar.add(a, scalar.mul(scalar.sub(b, a), share))
 
 
@@ -248,7 +262,9 @@ def mixed(a: Expr, b: Expr, share: Expr) -> Expr:
 
 
 def inverse(X: Tensor) -> Tensor:
-    """The inverse of each matrix, by elimination with partial pivoting, one column per step. X: T[*batch, n, n] -> T[*batch, n, n]"""
+    """Compute Inverse of each matrix, by Gauss-Jordan elimination with partial pivoting, one column in each iteration. X: T[*batch,
+    n, n] -> T[*batch, n, n]
+    """
     require_rank_from("the inverse of {}, which is no matrix", X, 2)
     n = X.shape[-1]
     require_equal(X.shape[-2], n, "the inverse of {}", X.shape)
@@ -266,8 +282,9 @@ def inverse(X: Tensor) -> Tensor:
 
 
 def reduced(x: Tensor, a: Tensor, t: Dim, row: Tensor) -> Tensor:
-    """x with its rows t and `row` exchanged, the new row t divided by a's pivot, and multiples of it taken from all others, so that a's
-    column t becomes that of the unit matrix."""
+    """Apply an elimination step to x: exchange rows t and `row`, divide the new row t by a's pivot, and subtract multiples of it
+    from all other rows, so that a's column t becomes that of the identity matrix.
+    """
     n = a.shape[-1]
 
     def body(*i: Dim) -> Expr:

@@ -1,5 +1,6 @@
 """Operators that the first version of the standard had as experiments, and that onnxruntime still runs: Affine, Crop, DynamicSlice,
-ImageScaler, ParametricSoftplus, Scale, ScaledTanh. Formulas: onnxruntime's schemas of them."""
+ImageScaler, ParametricSoftplus, Scale, ScaledTanh. Their definitions are those of onnxruntime's schemas.
+"""
 
 from __future__ import annotations
 
@@ -24,27 +25,27 @@ from sardonyx.ops.record import Case, Op, Rule
 
 
 def affine(X: Tensor, alpha: float = 1.0, beta: float = 0.0) -> Tensor:
-    """alpha X + beta: T[*d] -> T[*d]"""
+    """Compute Affine: alpha X + beta. T[*d] -> T[*d]"""
     return pointwise(lambda e: scalar.add(scalar.mul(e, alpha), beta), X)
 
 
 def scaled(input: Tensor, scale: float = 1.0) -> Tensor:  # noqa: A002
-    """scale X: T[*d] -> T[*d]"""
+    """Compute Scale: scale X. T[*d] -> T[*d]"""
     return pointwise(lambda e: scalar.mul(e, scale), input)
 
 
 def scaled_tanh(input: Tensor, *, alpha: float, beta: float) -> Tensor:  # noqa: A002
-    """alpha tanh(beta X): T[*d] -> T[*d]"""
+    """Compute ScaledTanh: alpha tanh(beta X). T[*d] -> T[*d]"""
     return pointwise(lambda e: scalar.mul(scalar.apply("tanh", scalar.mul(e, beta)), alpha), input)
 
 
 def parametric_softplus(X: Tensor, *, alpha: float, beta: float) -> Tensor:
-    """alpha log(1 + exp(beta X)): T[*d] -> T[*d]"""
+    """Compute ParametricSoftplus: alpha log(1 + exp(beta X)). T[*d] -> T[*d]"""
     return pointwise(lambda e: scalar.mul(activation.softplus(scalar.mul(e, beta)), alpha), X)
 
 
 def image_scaler(input: Tensor, bias: Sequence[float] = (), scale: float = 1.0) -> Tensor:  # noqa: A002
-    """scale X + the bias of the channel. X: T[n, c, h, w], bias: c numbers -> T[n, c, h, w]"""
+    """Compute ImageScaler: scale X plus the bias of the channel. X: T[n, c, h, w], bias: c numbers -> T[n, c, h, w]"""
     require_ranks("ImageScaler of {}, which has not four axes", (input, 4))
     require_equal(input.shape[1], len(bias), "ImageScaler of {} with {} biases", input.shape, len(bias))
     by_channel = along_channels(constant(np.array(bias, input.dtype.numpy)), 4)
@@ -52,8 +53,9 @@ def image_scaler(input: Tensor, bias: Sequence[float] = (), scale: float = 1.0) 
 
 
 def crop(input: Tensor, border: Sequence[int] = (), scale: Sequence[int] = ()) -> Tensor:  # noqa: A002
-    """A picture without its borders (left, top, right, bottom), or of the size `scale` (height, width) from the left and top border on.
-    X: T[n, c, h, w] -> T[n, c, h', w']"""
+    """Compute Crop: remove the borders (left, top, right, bottom) of an image, or keep `scale` (height, width) pixels from the left
+    and top border on. X: T[n, c, h, w] -> T[n, c, h', w']
+    """
     require_ranks("Crop of {}, which has not four axes", (input, 4))
     if len(border) != 4 or len(scale) not in (0, 2) or min(*border, *scale) < 0:
         raise Fail(f"[ShapeInferenceError] Crop with the border {list(border)} and the scale {list(scale)}")
@@ -66,7 +68,7 @@ def crop(input: Tensor, border: Sequence[int] = (), scale: Sequence[int] = ()) -
 
 
 def dynamic_slice(data: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None) -> Tensor:
-    """data[starts[0]:ends[0], ...] on the given axes (the first ones by default), by Python's rules"""
+    """Compute DynamicSlice: data[starts[0]:ends[0], ...] on the given axes (by default the first ones), by Python's rules."""
     return slice_(data, starts, ends, axes)
 
 

@@ -1,4 +1,6 @@
-"""Gemm: integers of 64 bits, which onnx.reference takes through f64; before opset 7 C times beta, which it leaves out."""
+"""Gemm in numpy, for forms that onnx.reference computes wrongly: it converts 64-bit integers to f64, and ignores beta before opset
+7.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from sardonyx.ops.reference.arrays import Array
 def gemm(
     a: Array, b: Array, c: Array | None = None, alpha: float = 1.0, beta: float = 1.0, transA: int = 0, transB: int = 0
 ) -> Array:
-    """alpha A B + beta C. Integers stay integers, and wrap, if both factors are; else they go through f64 and lose their fraction."""
+    """Compute alpha A B + beta C. Integers are computed modulo 2^bits if alpha and beta are integers, else in f64 and truncated."""
     product = np.dot(a.T if transA else a, b.T if transB else b)
     if a.dtype.kind in "iu" and float(alpha).is_integer() and float(beta).is_integer():
         scaled = product * wrapped(alpha, a.dtype)
@@ -20,14 +22,14 @@ def gemm(
 
 
 def wrapped(number: float, dtype: np.dtype[np.generic]) -> Array:
-    """A whole number in an integer dtype, modulo 2^bits."""
+    """Convert an integer to an integer dtype, modulo 2^bits."""
     return np.asarray(int(number) % (1 << 64), np.uint64).astype(dtype)
 
 
 def gemm_1(
     a: Array, b: Array, c: Array, alpha: float = 1.0, beta: float = 1.0, transA: int = 0, transB: int = 0, broadcast: int = 0
 ) -> Array:
-    """Gemm before opset 7. Raises ValueError where C has another shape than A B and broadcasting is not asked for."""
+    """Compute Gemm before opset 7. Raises ValueError if C and A B differ in shape and broadcasting is not requested."""
     shape = (a.shape[1 if transA else 0], b.shape[0 if transB else 1])
     if not broadcast and c.shape != shape:
         raise ValueError(f"C of shape {c.shape} is not broadcast to {shape}: broadcast is not set")
