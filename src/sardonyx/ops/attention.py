@@ -133,21 +133,23 @@ def scores_of(q: Tensor, k: Tensor, scale: Scale) -> Tensor:
     Products are summed in the accumulator dtype and rounded to T once.
     """
     each = q.shape[1] // k.shape[1]
-    carrier = scalar.wide(q.dtype)
+    compute_dtype = scalar.wide(q.dtype)
 
     def term(b: Dim, g: Dim, r: Dim, i: Dim, j: Dim, d: Dim) -> Expr:
-        return scalar.mul(scalar.cast(at(q, (b, g * each + r, i, d)), carrier), scalar.cast(at(k, (b, g, j, d)), carrier))
+        return scalar.mul(
+            scalar.cast(at(q, (b, g * each + r, i, d)), compute_dtype), scalar.cast(at(k, (b, g, j, d)), compute_dtype)
+        )
 
     shape = [q.shape[0], k.shape[1], each, q.shape[2], k.shape[2]]
-    return cast(scaled(reduce("add", carrier, shape, [q.shape[3]], term), scale), q.dtype)
+    return cast(scaled(reduce("add", compute_dtype, shape, [q.shape[3]], term), scale), q.dtype)
 
 
 def weighted_values(p: Tensor, v: Tensor) -> Tensor:
     """Multiply probabilities by values for each head. p: T[b, g, r, s, t], v: T[b, g, t, d] -> T[b, g, r, s, d]"""
-    carrier = scalar.wide(v.dtype)
+    compute_dtype = scalar.wide(v.dtype)
 
     def term(b: Dim, g: Dim, r: Dim, i: Dim, d: Dim, j: Dim) -> Expr:
-        return scalar.mul(scalar.cast(at(p, (b, g, r, i, j)), carrier), scalar.cast(at(v, (b, g, j, d)), carrier))
+        return scalar.mul(scalar.cast(at(p, (b, g, r, i, j)), compute_dtype), scalar.cast(at(v, (b, g, j, d)), compute_dtype))
 
     return reduce("add", v.dtype, [*p.shape[:4], v.shape[3]], [v.shape[2]], term)
 

@@ -156,7 +156,7 @@ def qlinear_concat(Y_scale: Tensor, Y_zero_point: Tensor, *inputs: Tensor, axis:
 
 def channels_first(x: Tensor) -> Tensor:
     """Move the channels to axis 1. T[n, *d, c] -> T[n, c, *d]"""
-    require_rank_from("a picture of shape {}, with channels last", x, 3)
+    require_rank_from("an image of shape {} with channels last needs 3 axes or more", x, 3)
     return view(x, [x.shape[0], x.shape[-1], *x.shape[1:-1]], lambda n, c, *d: (n, *d, c))
 
 

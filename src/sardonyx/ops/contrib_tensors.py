@@ -200,24 +200,30 @@ def crop_and_resize(
     X: T[n, c, *d], rois: T[r, 4] as (y1, x1, y2, x2) from 0 to 1, batch_indices: i32[r], crop_size: i32[2] -> T[r, c, h, w]. Points
     outside an image give extrapolation_value.
     """
-    require_ranks("CropAndResize of {} at {}, of the pictures {}", (X, 4), (rois, 2), (batch_indices, 1))
+    require_ranks(
+        "CropAndResize of {} with rois {} and batch_indices {}: needs 4, 2 and 1 axes", (X, 4), (rois, 2), (batch_indices, 1)
+    )
     require_same(
-        rois.shape, [batch_indices.shape[0], 4], "CropAndResize at {}, of the pictures {}", rois.shape, batch_indices.shape
+        rois.shape,
+        [batch_indices.shape[0], 4],
+        "CropAndResize with rois {} and batch_indices {}, which do not fit",
+        rois.shape,
+        batch_indices.shape,
     )
     if mode not in ("bilinear", "nearest"):
         raise Fail(f"CropAndResize with mode {mode}; it is bilinear or nearest")
     sizes = listed(crop_size, "crop_size")
     if len(sizes) != 2:
         raise Fail(f"[ShapeInferenceError] CropAndResize to {len(sizes)} sizes, not 2")
-    carrier = scalar.wide(X.dtype)
+    compute_dtype = scalar.wide(X.dtype)
 
     def coordinate(r: Dim, axis: int, i: Dim) -> Expr:
-        first, last = (scalar.cast(at(rois, (r, axis + end)), carrier) for end in (0, 2))
-        reach = scalar.cast(scalar.index(X.shape[2 + axis] - 1), carrier)
+        first, last = (scalar.cast(at(rois, (r, axis + end)), compute_dtype) for end in (0, 2))
+        reach = scalar.cast(scalar.index(X.shape[2 + axis] - 1), compute_dtype)
         count = sizes[axis]
-        gap = scalar.cast(scalar.index(maximum(count - 1, 1)), carrier)
+        gap = scalar.cast(scalar.index(maximum(count - 1, 1)), compute_dtype)
         stride = scalar.div(scalar.mul(scalar.sub(last, first), reach), gap)
-        inner = scalar.add(scalar.mul(first, reach), scalar.mul(scalar.cast(scalar.index(i), carrier), stride))
+        inner = scalar.add(scalar.mul(first, reach), scalar.mul(scalar.cast(scalar.index(i), compute_dtype), stride))
         at_end = scalar.apply("eq", scalar.index(i), scalar.index(count - 1))
         point = scalar.select(at_end, scalar.mul(last, reach), inner)
         middle = scalar.mul(scalar.mul(scalar.add(first, last), 0.5), reach)
@@ -229,11 +235,11 @@ def crop_and_resize(
     def body(r: Dim, c: Dim, i: Dim, j: Dim) -> Expr:
         y, x = coordinate(r, 0, i), coordinate(r, 1, j)
         h, w = X.shape[2:]
-        picture = element(at(batch_indices, (r,)), X.shape[0])
+        image = element(at(batch_indices, (r,)), X.shape[0])
         is_in = scalar.logical_and(within(y, h), within(x, w))
 
         def pixel(row: Expr, column: Expr) -> Expr:
-            return scalar.cast(at(X, (picture, c, place(row, h), place(column, w))), carrier)
+            return scalar.cast(at(X, (image, c, place(row, h), place(column, w))), compute_dtype)
 
         if mode == "nearest":
             value = pixel(*(scalar.apply("floor", scalar.add(p, 0.5)) for p in (y, x)))

@@ -70,12 +70,12 @@ def convolve(x: Tensor, w: Tensor, axis_windows: Sequence[Window], group: Dim, d
     """Sum the products of a convolution. x: [n, c, *d], already padded, w: [m, c / group, *k] -> dtype[n, m, *o], summed in the
     accumulator dtype of `dtype`.
     """
-    carrier = scalar.wide(dtype)
+    compute_dtype = scalar.wide(dtype)
 
     def term(at_channel: Channel, o: Sequence[Dim], r: Sequence[Dim]) -> Expr:
         n, c, own, m, _ = at_channel
         places = [window.position(i, k) for window, i, k in zip(axis_windows, o, r, strict=True)]
-        return scalar.mul(scalar.cast(at(x, (n, c, *places)), carrier), scalar.cast(at(w, (m, own, *r)), carrier))
+        return scalar.mul(scalar.cast(at(x, (n, c, *places)), compute_dtype), scalar.cast(at(w, (m, own, *r)), compute_dtype))
 
     outs, taps = [window.out for window in axis_windows], [window.size for window in axis_windows]
     return over_channels(dtype, (x.shape[0], group, w.shape[1], w.shape[0] // group), outs, taps, term)

@@ -185,7 +185,7 @@ def gathered(x: Tensor, w: Tensor, axes: Sequence[TransposedAxis], group: int) -
     """Sum over all taps for each output, most of which reach no input. -> T[n, m, *o]. Used for strides so large that there would
     be too many phases.
     """
-    carrier = scalar.wide(x.dtype)
+    compute_dtype = scalar.wide(x.dtype)
 
     def term(at_channel: Channel, o: Sequence[Dim], r: Sequence[Dim]) -> Expr:
         n, c, _, _, own = at_channel
@@ -194,7 +194,7 @@ def gathered(x: Tensor, w: Tensor, axes: Sequence[TransposedAxis], group: int) -
         read = at(
             x, (n, c, *(p // a.stride for a, p in zip(axes, places, strict=True))), functools.reduce(scalar.logical_and, guards)
         )
-        return scalar.mul(scalar.cast(read, carrier), scalar.cast(at(w, (c, own, *r)), carrier))
+        return scalar.mul(scalar.cast(read, compute_dtype), scalar.cast(at(w, (c, own, *r)), compute_dtype))
 
     sizes = (x.shape[0], group, w.shape[0] // group, w.shape[1])
     return over_channels(x.dtype, sizes, [a.out for a in axes], [a.size for a in axes], term)
@@ -233,13 +233,13 @@ def one_phase(x: Tensor, w: Tensor, axes: Sequence[TransposedAxis], chosen: Sequ
     phase_size = [a.phase_size for a in axes]
     if any(p.count == 0 for p in chosen):
         return expand_to(constant(np.zeros((), x.dtype.numpy)), [x.shape[0], group * w.shape[1], *phase_size])
-    carrier = scalar.wide(x.dtype)
+    compute_dtype = scalar.wide(x.dtype)
 
     def term(at_channel: Channel, q: Sequence[Dim], t: Sequence[Dim]) -> Expr:
         n, c, _, _, own = at_channel
         places = [a.lo + p.source(i, k) for a, p, i, k in zip(axes, chosen, q, t, strict=True)]
         taps = [p.tap(k) for p, k in zip(chosen, t, strict=True)]
-        return scalar.mul(scalar.cast(at(x, (n, c, *places)), carrier), scalar.cast(at(w, (c, own, *taps)), carrier))
+        return scalar.mul(scalar.cast(at(x, (n, c, *places)), compute_dtype), scalar.cast(at(w, (c, own, *taps)), compute_dtype))
 
     sizes = (x.shape[0], group, w.shape[0] // group, w.shape[1])
     return over_channels(x.dtype, sizes, phase_size, [p.count for p in chosen], term)

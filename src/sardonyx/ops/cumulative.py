@@ -39,11 +39,11 @@ def running_kernel(fn: str, dtype: DType, reverse: bool, exclusive: bool) -> Ker
     b = KernelBuilder(f"running {fn} of {dtype}")
     outer, n, inner = (b.size(s) for s in ("outer", "n", "inner"))
     x, y = b.input("x", dtype, outer * n * inner), b.output("y", dtype, outer * n * inner)
-    carrier = scalar.wide(dtype)
+    compute_dtype = scalar.wide(dtype)
     blocks = ceil_divide(inner, BLOCK)
     with b.loop("block", outer * blocks, kind="parallel") as block:
         o, lo = block // blocks, block % blocks * BLOCK
-        total = b.scratch("total", carrier, BLOCK)
+        total = b.scratch("total", compute_dtype, BLOCK)
         width = minimum(inner - lo, BLOCK)
         with b.loop("i", width, kind="vector") as i:
             total[i] = 0 if fn == "add" else 1
@@ -52,7 +52,7 @@ def running_kernel(fn: str, dtype: DType, reverse: bool, exclusive: bool) -> Ker
             with b.loop("i", width, kind="vector") as i:
                 if exclusive:
                     y[row + i] = total[i].cast(dtype)
-                total[i] = op(fn, total[i], x[row + i].cast(carrier))
+                total[i] = op(fn, total[i], x[row + i].cast(compute_dtype))
                 if not exclusive:
                     y[row + i] = total[i].cast(dtype)
     return b.build()

@@ -175,24 +175,25 @@ def roi_align_kernel(dtype: DType, mode: str, sampling: int, shifted: bool) -> K
     x, rois = b.input("x", dtype, batches * channels * height * width), b.input("rois", dtype, regions * 4)
     batch, spatial = b.input("batch", i64, regions), b.input("scale", f32, 1)
     y = b.output("y", dtype, regions * channels * out_h * out_w)
-    carrier = scalar.wide(dtype)
+    compute_dtype = scalar.wide(dtype)
     with b.loop("plane", regions * channels, kind="parallel") as plane:
         region, c = plane // channels, plane % channels
         image = (batch.checked(batch[region], batches, 0) * channels + c) * height * width
         offset, least = (0.5, None) if shifted else (0.0, 1.0)
-        ends = [b.let(rois[region * 4 + k].cast(carrier) * spatial[0].cast(carrier) - offset) for k in range(4)]
+        ends = [b.let(rois[region * 4 + k].cast(compute_dtype) * spatial[0].cast(compute_dtype) - offset) for k in range(4)]
         sizes = [b.let(op("max", e - s, least) if least else e - s) for s, e in zip(ends[:2], ends[2:], strict=True)]
-        cells = [b.let(s / as_index(n).cast(carrier)) for s, n in zip(sizes, (out_w, out_h), strict=True)]
+        cells = [b.let(s / as_index(n).cast(compute_dtype)) for s, n in zip(sizes, (out_w, out_h), strict=True)]
         points = [b.let(constant_or(sampling, c)) for c in cells]
         with b.loop("ph", out_h) as ph, b.loop("pw", out_w) as pw:
-            total = b.local(carrier, 0)
+            total = b.local(compute_dtype, 0)
             seen = b.local(boolean, False)
             with counting(b, points[1]) as iy, counting(b, points[0]) as ix:
                 at_x, at_y = (
-                    ends[a] + (as_index(p).cast(carrier) + (k.cast(carrier) + 0.5) / points[a].cast(carrier)) * cells[a]
+                    ends[a]
+                    + (as_index(p).cast(compute_dtype) + (k.cast(compute_dtype) + 0.5) / points[a].cast(compute_dtype)) * cells[a]
                     for a, p, k in ((0, pw, ix), (1, ph, iy))
                 )
-                four = weighted_corners(b, x, image, (b.let(at_y), b.let(at_x)), (height, width), carrier)
+                four = weighted_corners(b, x, image, (b.let(at_y), b.let(at_x)), (height, width), compute_dtype)
                 if mode == "avg":
                     for e in four:
                         total.add(e)
@@ -200,7 +201,7 @@ def roi_align_kernel(dtype: DType, mode: str, sampling: int, shifted: bool) -> K
                     best = functools.reduce(lambda p, q: op("max", p, q), four)
                     total.set(where(seen.value, op("max", total.value, best), best))
                     seen.set(True)
-            count = op("max", points[0] * points[1], 1).cast(carrier)
+            count = op("max", points[0] * points[1], 1).cast(compute_dtype)
             result = total.value / count if mode == "avg" else total.value
             y[(plane * out_h + ph) * out_w + pw] = result.cast(dtype)
     return b.build()
@@ -302,25 +303,25 @@ def max_roi_pool_kernel(dtype: DType) -> Kernel:
     x, rois = b.input("x", dtype, batches * channels * height * width), b.input("rois", dtype, regions * 5)
     spatial = b.input("scale", f32, 1)
     y = b.output("y", dtype, regions * channels * out_h * out_w)
-    carrier = scalar.wide(dtype)
+    compute_dtype = scalar.wide(dtype)
 
     def cell(start: Value, end: Value, k: Dim, count: Dim, extent: Dim) -> tuple[Value, Value]:
         """Return the pixels [lo, hi) of cell k along an axis."""
-        size = op("max", end - start + 1, 1).cast(carrier) / as_index(count).cast(carrier)
-        lo = op("floor", as_index(k).cast(carrier) * size).cast(i64) + start
-        hi = op("ceil", as_index(k + 1).cast(carrier) * size).cast(i64) + start
+        size = op("max", end - start + 1, 1).cast(compute_dtype) / as_index(count).cast(compute_dtype)
+        lo = op("floor", as_index(k).cast(compute_dtype) * size).cast(i64) + start
+        hi = op("ceil", as_index(k + 1).cast(compute_dtype) * size).cast(i64) + start
         return limited(b, lo, extent), limited(b, hi, extent)
 
     with b.loop("plane", regions * channels, kind="parallel") as plane:
         region, c = plane // channels, plane % channels
         image = rois.checked(rois[region * 5].cast(i64), batches, 0) * channels + c
-        ends = [b.let(rounded(rois[region * 5 + 1 + k].cast(carrier) * spatial[0].cast(carrier))) for k in range(4)]
+        ends = [b.let(rounded(rois[region * 5 + 1 + k].cast(compute_dtype) * spatial[0].cast(compute_dtype))) for k in range(4)]
         with b.loop("ph", out_h) as ph, b.loop("pw", out_w) as pw:
             rows, columns = cell(ends[1], ends[3], ph, out_h, height), cell(ends[0], ends[2], pw, out_w, width)
             empty = (rows[1] <= rows[0]) | (columns[1] <= columns[0])
-            best = b.local(carrier, float("-inf"))
+            best = b.local(compute_dtype, float("-inf"))
             with counting(b, rows[1], rows[0]) as i, counting(b, columns[1], columns[0]) as j:
-                pixel = x[(image * height + trusted(i, height)) * width + trusted(j, width)].cast(carrier)
+                pixel = x[(image * height + trusted(i, height)) * width + trusted(j, width)].cast(compute_dtype)
                 best.set(op("max", best.value, pixel))
             y[(plane * out_h + ph) * out_w + pw] = where(empty, 0, best.value).cast(dtype)
     return b.build()

@@ -80,14 +80,14 @@ def output_labels(output: str, terms: Sequence[Term], equation: str) -> tuple[st
 
 def contract_all(terms: Sequence[Term], out: tuple[str, ...], dtype: DType) -> Tensor:
     """Multiply the operands, two at a time, in the accumulator dtype of `dtype`, and sum over all labels that are not in `out`."""
-    carrier = scalar.wide(dtype)
+    compute_dtype = scalar.wide(dtype)
     sizes = {label: broadcast(*([n] for n in label_sizes(terms, label)))[0] for t in terms for label in t.labels}
     rest = list(terms)
     while len(rest) > 2:
         wanted = {label for t in rest[2:] for label in t.labels} | set(out)
         kept = tuple(dict.fromkeys(label for t in rest[:2] for label in t.labels if label in wanted))
-        rest[:2] = [Term(contract(rest[:2], kept, sizes, carrier), kept)]
-    return cast(contract(rest, out, sizes, carrier), dtype)
+        rest[:2] = [Term(contract(rest[:2], kept, sizes, compute_dtype), kept)]
+    return cast(contract(rest, out, sizes, compute_dtype), dtype)
 
 
 def label_sizes(terms: Sequence[Term], label: str) -> list[Dim]:

@@ -57,8 +57,8 @@ def product(a: Tensor, b: Tensor, dtype: DType) -> Tensor:
 
     def body(*i: Dim) -> Expr:
         left, right = at(a, (*i[:-2], i[-1])), at(b, (*i[:-3], i[-1], i[-2]))
-        carrier = scalar.wide(dtype)
-        return scalar.mul(scalar.cast(left, carrier), scalar.cast(right, carrier))
+        compute_dtype = scalar.wide(dtype)
+        return scalar.mul(scalar.cast(left, compute_dtype), scalar.cast(right, compute_dtype))
 
     return reduce("add", dtype, [*batch, a.shape[-2], b.shape[-1]], [k], body)
 

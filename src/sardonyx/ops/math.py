@@ -129,8 +129,8 @@ def power_of(x: Expr, y: Expr) -> Expr:
     """
     if x.dtype.is_integer and y.dtype.is_integer:
         return integer_power(x, y)
-    carrier = f64 if f64 in (x.dtype, y.dtype) or (x.dtype.is_integer and x.dtype.bits > 16) else f32
-    return scalar.cast(scalar.apply("pow", scalar.cast(x, carrier), scalar.cast(y, carrier)), x.dtype)
+    compute_dtype = f64 if f64 in (x.dtype, y.dtype) or (x.dtype.is_integer and x.dtype.bits > 16) else f32
+    return scalar.cast(scalar.apply("pow", scalar.cast(x, compute_dtype), scalar.cast(y, compute_dtype)), x.dtype)
 
 
 def integer_power(x: Expr, y: Expr) -> Expr:

@@ -46,10 +46,10 @@ def scaler(x: Tensor, offset: Sequence[float] = (0.0,), scale: Sequence[float] =
 
 def binarizer(x: Tensor, threshold: float = 0.0) -> Tensor:
     """Compute Binarizer: 1 where x > threshold, else 0. x: T[*d] -> T[*d]"""
-    return pointwise(lambda e: scalar.cast(scalar.apply("gt", scalar.cast(e, carrier(e.dtype)), threshold), e.dtype), x)
+    return pointwise(lambda e: scalar.cast(scalar.apply("gt", scalar.cast(e, compute_dtype(e.dtype)), threshold), e.dtype), x)
 
 
-def carrier(dtype: DType) -> DType:
+def compute_dtype(dtype: DType) -> DType:
     """Return the dtype in which features are compared and added: f64 for f64, else f32."""
     return f64 if dtype is f64 else f32
 
@@ -325,7 +325,7 @@ def as_rows(x: Tensor) -> Tensor:
     if x.rank not in (1, 2):
         raise Fail(f"features must be a matrix or a vector, not of shape {list(x.shape)}")
     matrix = view(x, [1, *x.shape], lambda _, j: (j,)) if x.rank == 1 else x
-    return cast(matrix, carrier(x.dtype))
+    return cast(matrix, compute_dtype(x.dtype))
 
 
 def in_rows(values: Sequence[float], rows: int, what: str) -> npt.NDArray[Any]:

@@ -89,8 +89,8 @@ def lifted(fn: Callable[..., Expr]) -> Callable[..., Tensor]:
 
 def reduce(fn: str, dtype: DType, shape: Sequence[Dim], extents: Sequence[Dim], body: Callable[..., Expr]) -> Tensor:
     """Reduce body over the extents, in the accumulator dtype of `dtype`, and round the result once. See expr.tensor.reduction."""
-    carrier = scalar.wide(dtype)
-    r = reduction(fn, carrier, shape, extents, lambda *i: scalar.cast(body(*i), carrier))
+    compute_dtype = scalar.wide(dtype)
+    r = reduction(fn, compute_dtype, shape, extents, lambda *i: scalar.cast(body(*i), compute_dtype))
     return cast(r, dtype)
 
 

@@ -91,14 +91,14 @@ def dequantize(
 ) -> Tensor:
     """Compute DequantizeLinear: (x - zero point) scale. x: S[*d] -> T[*d], where T is output_dtype, else the dtype of the scale."""
     dtype = element_type(output_dtype) if output_dtype else scale.dtype
-    carrier = scalar.wide(dtype)
+    compute_dtype = scalar.wide(dtype)
     step = granular(x, scale, axis, block_size)
     shift = None if zero_point is None or is_zero(zero_point) else granular(x, zero_point, axis, block_size)
 
     def body(*i: Dim) -> Expr:
-        number = scalar.cast(at(x, i), carrier)
-        moved = number if shift is None else scalar.sub(number, scalar.cast(shift(i), carrier))
-        return scalar.cast(scalar.mul(moved, scalar.cast(step(i), carrier)), dtype)
+        number = scalar.cast(at(x, i), compute_dtype)
+        moved = number if shift is None else scalar.sub(number, scalar.cast(shift(i), compute_dtype))
+        return scalar.cast(scalar.mul(moved, scalar.cast(step(i), compute_dtype)), dtype)
 
     return compute(dtype, x.shape, body)
 

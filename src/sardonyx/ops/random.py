@@ -66,10 +66,10 @@ def fraction(word: Expr, dtype: DType) -> Expr:
 
 def uniform_tensor(shape: Sequence[Dim], dtype: DType, low: float, high: float, seed: float | None) -> Tensor:
     """Make a tensor of numbers uniform in [low, high)."""
-    carrier = scalar.wide(dtype)
+    compute_dtype = scalar.wide(dtype)
 
     def body(*i: Dim) -> Expr:
-        number = fraction(words(i, shape, seed)[0], carrier)
+        number = fraction(words(i, shape, seed)[0], compute_dtype)
         return scalar.cast(scalar.add(scalar.mul(number, high - low), low), dtype)
 
     return compute(dtype, shape, body)
@@ -79,12 +79,12 @@ def normal_tensor(shape: Sequence[Dim], dtype: DType, mean: float, scale: float,
     """Make a tensor of normal numbers by the method of Box and Muller (1958): sqrt(-2 log u) cos(2 pi v), for u in (0, 1] and v in
     [0, 1).
     """
-    carrier = scalar.wide(dtype)
+    compute_dtype = scalar.wide(dtype)
 
     def body(*i: Dim) -> Expr:
         first, second = words(i, shape, seed)
-        radius = scalar.apply("sqrt", scalar.mul(scalar.apply("log", scalar.sub(1, fraction(first, carrier))), -2))
-        number = scalar.mul(radius, scalar.apply("cos", scalar.mul(fraction(second, carrier), 2 * math.pi)))
+        radius = scalar.apply("sqrt", scalar.mul(scalar.apply("log", scalar.sub(1, fraction(first, compute_dtype))), -2))
+        number = scalar.mul(radius, scalar.apply("cos", scalar.mul(fraction(second, compute_dtype), 2 * math.pi)))
         return scalar.cast(scalar.add(scalar.mul(number, scale), mean), dtype)
 
     return compute(dtype, shape, body)
@@ -114,11 +114,11 @@ def random_normal_like(x: Tensor, dtype: int = 0, mean: float = 0.0, scale: floa
 
 def bernoulli(p: Tensor, dtype: int = 0, seed: float | None = None) -> Tensor:
     """Compute Bernoulli: 1 with probability p, else 0. p: S[*d] -> T[*d]; without a dtype T is S."""
-    out, carrier = element_type(dtype) if dtype else p.dtype, scalar.wide(p.dtype)
+    out, compute_dtype = element_type(dtype) if dtype else p.dtype, scalar.wide(p.dtype)
 
     def body(*i: Dim) -> Expr:
-        number = fraction(words(i, p.shape, seed)[0], carrier)
-        drawn = scalar.apply("lt", number, scalar.cast(at(p, i), carrier))
+        number = fraction(words(i, p.shape, seed)[0], compute_dtype)
+        drawn = scalar.apply("lt", number, scalar.cast(at(p, i), compute_dtype))
         return scalar.select(drawn, scalar.literal(1, out), scalar.literal(0, out))
 
     return compute(out, p.shape, body)
@@ -132,14 +132,14 @@ def multinomial(logits: Tensor, dtype: int = 6, sample_size: int = 1, seed: floa
     """
     batch, classes = logits.shape
     shape = (batch, sample_size, classes)
-    carrier = scalar.wide(logits.dtype)
+    compute_dtype = scalar.wide(logits.dtype)
 
     def body(*i: Dim) -> Expr:
-        open_fraction = scalar.add(fraction(words(i, shape, seed)[0], carrier), 2.0**-25)
+        open_fraction = scalar.add(fraction(words(i, shape, seed)[0], compute_dtype), 2.0**-25)
         noise = scalar.negate(scalar.apply("log", scalar.negate(scalar.apply("log", open_fraction))))
-        return scalar.add(scalar.cast(at(logits, (i[0], i[2])), carrier), noise)
+        return scalar.add(scalar.cast(at(logits, (i[0], i[2])), compute_dtype), noise)
 
-    place = arg_max(compute(carrier, shape, body), axis=2, keepdims=0)
+    place = arg_max(compute(compute_dtype, shape, body), axis=2, keepdims=0)
     out = element_type(dtype)
     return compute(out, (batch, sample_size), lambda *i: scalar.cast(at(place, i), out))
 

@@ -32,7 +32,7 @@ Fold: TypeAlias = Callable[[Tensor, Sequence[int]], Tensor]
 # ---- what is computed ---------------------------------------------------------------------------------------------------
 
 
-def carrier(dtype: DType) -> DType:
+def compute_dtype(dtype: DType) -> DType:
     """Return the dtype in which logarithms, roots and sums of `dtype` are computed."""
     return scalar.wide(dtype) if dtype.is_float else f64
 
@@ -65,7 +65,7 @@ def finished(last: str, term: Callable[[Expr], Expr] | None = None) -> Fold:
     """Return the reduction last(sum of term(x)), where `last` is a function of the loop IR."""
 
     def fold(x: Tensor, axes: Sequence[int]) -> Tensor:
-        sums = total(cast(x, carrier(x.dtype)), axes, "add", term)
+        sums = total(cast(x, compute_dtype(x.dtype)), axes, "add", term)
         return cast(pointwise(lambda e: scalar.apply(last, e), sums), x.dtype)
 
     return fold
@@ -88,7 +88,7 @@ def mean(x: Tensor, axes: Sequence[int]) -> Tensor:
 
 def log_sum_exp(x: Tensor, axes: Sequence[int]) -> Tensor:
     """Compute log(sum(exp(x))) as log(sum(exp(x - m))) + m, where m is the maximum, or 0 if the maximum is infinite."""
-    wide = cast(x, carrier(x.dtype))
+    wide = cast(x, compute_dtype(x.dtype))
     top = pointwise(finite_or_zero, total(wide, axes, "max"))
     sums = total(pointwise(lambda e, m: scalar.apply("exp", scalar.sub(e, m)), wide, top), axes)
     return cast(pointwise(lambda s, m: scalar.add(scalar.apply("log", s), m), sums, top), x.dtype)

@@ -242,9 +242,9 @@ def input_products(x: Tensor, w: Tensor, bias: Tensor | None, backward: bool) ->
     width = w.shape[1]
 
     def term(t: Dim, d: Dim, b: Dim, j: Dim, k: Dim) -> Expr:
-        carrier = scalar.wide(x.dtype)
+        compute_dtype = scalar.wide(x.dtype)
         read = at(x, (steps - 1 - t if backward else t, b, k))
-        return scalar.mul(scalar.cast(read, carrier), scalar.cast(at(w, (d, j, k)), carrier))
+        return scalar.mul(scalar.cast(read, compute_dtype), scalar.cast(at(w, (d, j, k)), compute_dtype))
 
     out = reduce("add", x.dtype, [steps, 1, batch, width], [size], term)
     return out if bias is None else add(out, view(bias, [width], lambda j: (0, j)))

@@ -94,26 +94,26 @@ def grid_sample(x: Tensor, grid: Tensor, align_corners: int = 0, mode: str = "li
     require_equal(grid.shape[-1], rank, "a grid of shape {} does not fit {}", grid.shape, x.shape)
     if mode not in ("linear", "nearest", "cubic") or padding_mode not in ("zeros", "border", "reflection"):
         raise Fail(f"GridSample with the unknown mode {mode} or padding_mode {padding_mode}")
-    carrier = scalar.wide(grid.dtype)
-    borders = [Border(n, bool(align_corners), padding_mode, carrier) for n in x.shape[2:]]
+    compute_dtype = scalar.wide(grid.dtype)
+    borders = [Border(n, bool(align_corners), padding_mode, compute_dtype) for n in x.shape[2:]]
 
     def coordinate(n: Dim, *i: Dim) -> Expr:
         """Return the point's coordinate along the axis that i[-1] stands for."""
-        share = scalar.cast(at(grid, (n, *i)), carrier)
+        share = scalar.cast(at(grid, (n, *i)), compute_dtype)
         choices = [border.coordinate(share, mode) for border in reversed(borders)]
         out = choices[0]
         for a, choice in enumerate(choices[1:], 1):
             out = scalar.select(scalar.apply("eq", scalar.index(i[-1]), a), choice, out)
         return out
 
-    where = compute(carrier, grid.shape, coordinate)
+    where = compute(compute_dtype, grid.shape, coordinate)
 
     def body(n: Dim, c: Dim, *o: Dim) -> Expr:
         axes = []
         for a, border in enumerate(borders):
             place = at(where, (n, *o, rank - 1 - a))
             axes.append(border.taps(place, mode))
-        return scalar.cast(blend(x, (n, c), axes, carrier), x.dtype)
+        return scalar.cast(blend(x, (n, c), axes, compute_dtype), x.dtype)
 
     return compute(x.dtype, [*x.shape[:2], *grid.shape[1:-1]], body)
 
@@ -185,24 +185,24 @@ def affine_grid(theta: Tensor, size: Tensor, align_corners: int = 0) -> Tensor:
     require_ranks("transforms of shape {}, not [n, r, r + 1]", (theta, 3))
     outs = listed(size, "the size")[2:]
     require_same(theta.shape[1:], [len(outs), len(outs) + 1], "theta of shape {} does not fit {} axes", theta.shape, len(outs))
-    carrier = scalar.wide(theta.dtype)
+    compute_dtype = scalar.wide(theta.dtype)
 
     def point(i: Dim, n: Dim) -> Expr:
         """Return the i-th of n points of [-1, 1]: evenly spaced from end to end with align_corners, else the centres of n equal
         parts.
         """
         if align_corners:
-            last = scalar.cast(scalar.index(n - 1), carrier)
-            share = scalar.div(scalar.cast(scalar.index(2 * i), carrier), scalar.maximum(last, 1))
+            last = scalar.cast(scalar.index(n - 1), compute_dtype)
+            share = scalar.div(scalar.cast(scalar.index(2 * i), compute_dtype), scalar.maximum(last, 1))
         else:
-            share = scalar.div(scalar.cast(scalar.index(2 * i + 1), carrier), scalar.cast(scalar.index(n), carrier))
+            share = scalar.div(scalar.cast(scalar.index(2 * i + 1), compute_dtype), scalar.cast(scalar.index(n), compute_dtype))
         return scalar.sub(share, 1)
 
     def body(n: Dim, *i: Dim) -> Expr:
         *places, row = i
-        out = scalar.cast(at(theta, (n, row, len(outs))), carrier)
+        out = scalar.cast(at(theta, (n, row, len(outs))), compute_dtype)
         for column, (place, extent) in enumerate(zip(reversed(places), reversed(outs), strict=True)):
-            out = scalar.add(out, scalar.mul(scalar.cast(at(theta, (n, row, column)), carrier), point(place, extent)))
+            out = scalar.add(out, scalar.mul(scalar.cast(at(theta, (n, row, column)), compute_dtype), point(place, extent)))
         return scalar.cast(out, theta.dtype)
 
     return compute(theta.dtype, [theta.shape[0], *outs, len(outs)], body)
@@ -243,7 +243,7 @@ def deform_conv(
     if mask is not None:
         moves = [x.shape[0], offset_group * points, *outs]
         require_same(mask.shape, moves, "a mask has the shape {}, not {}", mask.shape, moves)
-    carrier = scalar.wide(x.dtype)
+    compute_dtype = scalar.wide(x.dtype)
 
     def sampled(n: Dim, c: Dim, *i: Dim) -> Expr:
         r, o = i[:rank], i[rank:]
@@ -252,19 +252,19 @@ def deform_conv(
             block = block + k * step
         axes = []
         for a, window in enumerate(axis_windows):
-            start = scalar.cast(scalar.index(window.position(o[a], r[a]) - window.lo), carrier)
-            moved = scalar.cast(at(offset, (n, block * rank + a, *o)), carrier)
+            start = scalar.cast(scalar.index(window.position(o[a], r[a]) - window.lo), compute_dtype)
+            moved = scalar.cast(at(offset, (n, block * rank + a, *o)), compute_dtype)
             axes.append(neighbours(scalar.add(start, moved), window.extent, triangle, 1, None))
-        out = blend(x, (n, c), axes, carrier)
+        out = blend(x, (n, c), axes, compute_dtype)
         if mask is not None:
-            out = scalar.mul(out, scalar.cast(at(mask, (n, block, *o)), carrier))
+            out = scalar.mul(out, scalar.cast(at(mask, (n, block, *o)), compute_dtype))
         return scalar.cast(out, x.dtype)
 
     columns = compute(x.dtype, [*x.shape[:2], *taps, *outs], sampled)
 
     def term(at_channel: Channel, o: Sequence[Dim], r: Sequence[Dim]) -> Expr:
         n, c, own, m, _ = at_channel
-        return scalar.mul(scalar.cast(at(columns, (n, c, *r, *o)), carrier), scalar.cast(at(w, (m, own, *r)), carrier))
+        return scalar.mul(scalar.cast(at(columns, (n, c, *r, *o)), compute_dtype), scalar.cast(at(w, (m, own, *r)), compute_dtype))
 
     y = over_channels(x.dtype, (x.shape[0], group, w.shape[1], w.shape[0] // group), outs, taps, term)
     return y if b is None else pointwise(scalar.add, y, along_channels(b, y.rank))

@@ -343,12 +343,12 @@ def steps(start: Dim, limit: Dim, delta: Dim) -> Dim | None:
 
 def count_of_steps(start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
     """Return the number of steps as a tensor that the run computes: i64[1]; 0 for a delta of 0."""
-    carrier = f64 if start.dtype.is_float else i64
+    compute_dtype = f64 if start.dtype.is_float else i64
 
     def body(_: Dim) -> Expr:
-        a, b, d = (scalar.cast(at(t, ()), carrier) for t in (start, limit, delta))
+        a, b, d = (scalar.cast(at(t, ()), compute_dtype) for t in (start, limit, delta))
         distance = scalar.sub(b, a)
-        if carrier is f64:
+        if compute_dtype is f64:
             count = scalar.cast(scalar.apply("ceil", scalar.div(distance, d)), i64)
         else:
             almost_one = scalar.sub(d, scalar.select(scalar.apply("gt", d, 0), scalar.literal(1, i64), -1))

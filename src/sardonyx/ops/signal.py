@@ -63,11 +63,13 @@ def multiplied(x: Tensor, f: Tensor) -> Tensor:
     """Multiply by a transform's matrix. x: T[*d, n, c], f: T[n, c, k, o] -> T[*d, k, o]"""
     n, parts, k, o = f.shape
     outer = x.rank - 2
-    carrier = scalar.wide(x.dtype)
+    compute_dtype = scalar.wide(x.dtype)
 
     def term(*i: Dim) -> Expr:
         own, (to, part, point, c) = i[:outer], i[outer:]
-        return scalar.mul(scalar.cast(at(x, (*own, point, c)), carrier), scalar.cast(at(f, (point, c, to, part)), carrier))
+        return scalar.mul(
+            scalar.cast(at(x, (*own, point, c)), compute_dtype), scalar.cast(at(f, (point, c, to, part)), compute_dtype)
+        )
 
     return reduce("add", x.dtype, [*x.shape[:-2], k, o], [n, parts], term)
 

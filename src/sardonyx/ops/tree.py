@@ -18,7 +18,7 @@ from sardonyx.expr import scalar
 from sardonyx.expr.index import at
 from sardonyx.expr.tensor import Tensor, compute, constant
 from sardonyx.ops.cases import reals
-from sardonyx.ops.ml import DOMAIN, as_rows, best, carrier, labelled, transformed, two_columns, whole_labels
+from sardonyx.ops.ml import DOMAIN, as_rows, best, compute_dtype, labelled, transformed, two_columns, whole_labels
 from sardonyx.ops.pointwise import add, cast, pointwise, view
 from sardonyx.ops.record import Case, Op, Rule
 from sardonyx.ops.reference import trees
@@ -153,7 +153,7 @@ def vote_attributes(attributes: dict[str, Any], prefix: str) -> tuple[Array, Arr
 
 def number_type(x: Tensor, attributes: dict[str, Any]) -> DType:
     """Return the dtype of scores: f64 if the features or the nodes' values are f64, else f32."""
-    return f64 if attributes.get("nodes_values_as_tensor") is not None else carrier(x.dtype)
+    return f64 if attributes.get("nodes_values_as_tensor") is not None else compute_dtype(x.dtype)
 
 
 # ---- the operators -------------------------------------------------------------------------------------------------------------
