@@ -21,10 +21,10 @@ SHAPES = frozenset({"Shape", "Size"})
 
 
 def calibrate(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> None:
-    """Scales, in place, the records of the weights of `model` by running it on `feeds`.
+    """Scale, in place, the records of the weights of `model` by running it on `feeds`.
 
-    A product that is zero whatever the inputs (of the queries that DETR's decoder starts from) is left alone.
-    ValueError: the output of a scaled node is constant or not finite. Nodes with sub-graphs are not supported.
+    A product that is zero for any inputs (of the queries that DETR's decoder starts from) is not scaled. Raises ValueError if the
+    output of a scaled node is constant or not finite. Nodes with sub-graphs are not supported.
     """
     filled = onnx.ModelProto()
     filled.CopyFrom(model)
@@ -55,7 +55,7 @@ def calibrate(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> None:
 
 
 def _scale(tensor: onnx.TensorProto, factor: float) -> None:
-    """Scales the record of `tensor`."""
+    """Scale the record of `tensor`."""
     generator = record(tensor)
     if generator is None:
         raise ValueError(f"tensor {tensor.name!r} has no record to scale")
@@ -63,7 +63,7 @@ def _scale(tensor: onnx.TensorProto, factor: float) -> None:
 
 
 def _spread(node: onnx.NodeProto, output: np.ndarray) -> float:
-    """The standard deviation of `output`. ValueError where it is zero or not finite."""
+    """Return the standard deviation of `output`. Raises ValueError if it is zero or not finite."""
     spread = float(output.std(dtype=np.float64))
     if not np.isfinite(spread) or spread == 0.0:
         raise ValueError(f"{node.op_type} node {node.name!r}: output has standard deviation {spread}")
@@ -71,7 +71,7 @@ def _spread(node: onnx.NodeProto, output: np.ndarray) -> float:
 
 
 def _run(node: onnx.NodeProto, values: dict[str, np.ndarray], model: onnx.ModelProto) -> list[np.ndarray]:
-    """The outputs of one node, run as a model of its own; omitted outputs are left out."""
+    """Run one node as a model of its own and return its outputs, without absent ones."""
     names = sorted({name for name in node.input if name})
     inputs = [
         helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(values[name].dtype), values[name].shape)
@@ -87,7 +87,7 @@ def _run(node: onnx.NodeProto, values: dict[str, np.ndarray], model: onnx.ModelP
 
 
 def _release(node: onnx.NodeProto, reads: Counter[str], values: dict[str, np.ndarray]) -> None:
-    """Drops the values that `node` was the last to read."""
+    """Drop the values that `node` was the last to read."""
     for name in node.input:
         reads[name] -= 1
         if reads[name] == 0:

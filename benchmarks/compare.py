@@ -67,36 +67,36 @@ class Comparison:
 
     @property
     def peers(self) -> list[str]:
-        """The engines that were timed, ours left out."""
+        """Return the engines that were timed, except ours."""
         return [name for name in self.times if name != self.ours]
 
     @property
     def best_peer(self) -> str | None:
-        """The fastest peer, None if ours or every peer is missing."""
+        """Return the fastest peer, None if ours or every peer is missing."""
         if self.ours not in self.times or not self.peers:
             return None
         return min(self.peers, key=self.median)
 
     @property
     def passed(self) -> bool:
-        """Whether our engine ran and nothing disagreed with it."""
+        """Return whether our engine ran and no engine disagreed with it."""
         return self.ours in self.times and not self.disagreements
 
     def median(self, engine: str) -> float:
-        """Median seconds of a run over the rounds."""
+        """Return the median seconds of a run over the rounds."""
         return statistics.median(self.times[engine])
 
     def ratios(self, peer: str) -> list[float]:
-        """Round by round, the peer's time over ours."""
+        """Return the peer's time over ours in each round."""
         return [theirs / ours for theirs, ours in zip(self.times[peer], self.times[self.ours], strict=True)]
 
     def ratio(self, peer: str) -> float:
-        """Median over rounds of the peer's time over ours: above 1, ours is faster."""
+        """Return the median over rounds of the peer's time over ours; above 1, ours is faster."""
         return statistics.median(self.ratios(peer))
 
 
 def compare_model(name: str, settings: Settings, folder: Path) -> tuple[list[Creation], list[Comparison]]:
-    """Everything about one model; its file is kept in `folder` meanwhile."""
+    """Compare the engines on one model, whose file is stored in `folder` meanwhile."""
     path = models.save(name, folder)
     creations: list[Creation] = []
     comparisons: list[Comparison] = []
@@ -124,9 +124,9 @@ def compare_model(name: str, settings: Settings, folder: Path) -> tuple[list[Cre
 
 
 def _start(engine: Engine, model: str, path: Path, threads: int, stack: ExitStack) -> tuple[Creation, Worker]:
-    """Times the creation of a session, and returns a worker that holds one.
+    """Measure the creation of a session, and return a worker that holds one.
 
-    An engine with a cache takes three processes: one without the cache, one that fills it, and the one that stays.
+    An engine with a cache needs three processes: one without the cache, one that fills it, and the one that stays.
     """
     cold = None
     if engine.cold:
@@ -142,7 +142,7 @@ def _start(engine: Engine, model: str, path: Path, threads: int, stack: ExitStac
 
 
 def _compare_case(comparison: Comparison, workers: dict[str, Worker], feeds: Feeds, settings: Settings) -> None:
-    """Fills in `comparison`; a worker whose engine fails is taken out of `workers`."""
+    """Fill in `comparison`; a worker whose engine fails is removed from `workers`."""
     outputs = {}
     for name in list(workers):
         try:
@@ -185,7 +185,7 @@ def main(
     seconds: Annotated[float, typer.Option(help="length of a turn")] = 0.3,
     output: Annotated[Path, typer.Option(help="folder for compare.json, .md and .png")] = Path("build/benchmarks"),
 ) -> None:
-    """Times the models side by side on several engines. Fails if outputs disagree."""
+    """Time the models side by side on several engines. Fails if outputs disagree."""
     from benchmarks import report
 
     for name in names or []:

@@ -114,7 +114,7 @@ class Worker:
     """
 
     def __init__(self, engine: Engine, cold: bool = False) -> None:
-        """Starts the process and imports the engine; `cold` sets the engine's variables for a start from nothing."""
+        """Start the process and import the engine. cold: set the engine's variables for a start from nothing"""
         self.engine = engine
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
@@ -135,17 +135,17 @@ class Worker:
             self._process.join()
 
     def create(self, path: Path, threads: int) -> float:
-        """Creates the session and returns the seconds it took, imports not counted."""
+        """Create the session and return the seconds it took, without imports."""
         self._pipe.send(("create", path, threads))
         return self._answer()
 
     def outputs(self, feeds: Feeds) -> list[np.ndarray]:
-        """The outputs for `feeds`, which are kept for `time`."""
+        """Return the outputs for `feeds`, which the worker keeps for `time`."""
         self._pipe.send(("outputs", feeds))
         return self._answer()
 
     def time(self, seconds: float) -> float:
-        """Median seconds of one run on the feeds that `outputs` was given last, over about `seconds`."""
+        """Return the median seconds of a run on the feeds that `outputs` was given last, over about `seconds`."""
         self._pipe.send(("time", seconds))
         return self._answer()
 
@@ -159,7 +159,7 @@ class Worker:
 
 
 def _serve(pipe: Connection, name: str, environment: dict[str, str]) -> None:
-    """The worker's loop: one answer to each request, until the pipe closes."""
+    """Answer each request of the parent process until the pipe closes."""
     os.environ.update(environment)
     create = ENGINES[name].load()
     pipe.send("ready")

@@ -1,7 +1,7 @@
-"""Makes the graphs of `benchmarks.models` again: `python -m benchmarks.export [NAME ...]`.
+"""Exports the graphs of `benchmarks.models` again: `python -m benchmarks.export [NAME ...]`.
 
-Needs the `export` extra. Nothing is downloaded: the networks come from their default configurations with random
-weights, which are dropped at once; scikit-learn's models are trained on its own digits and keep their few weights.
+Needs the `export` extra. Nothing is downloaded: the networks are built from their default configurations with random weights, which
+are dropped at once; scikit-learn's models are trained on its own digits and keep their few weights.
 """
 
 import inspect
@@ -46,7 +46,7 @@ class HiddenState(nn.Module):
 
 
 class Fields(nn.Module):
-    """A model of transformers or diffusers that answers with a record: the named fields of it, in order."""
+    """Wraps a model of transformers or diffusers that returns a record: returns the named fields of the record, in order."""
 
     def __init__(self, model: nn.Module, *fields: str) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ def _single(
     axes: dict[int, str],
     output_axes: dict[int, str] | None = None,
 ) -> TorchNetwork:
-    """One input and one output, with the same dynamic dimensions unless the output's are given."""
+    """Describe a network of one input and one output, which has the same dynamic dimensions unless others are given."""
     return TorchNetwork(build, (example,), ("input",), ("output",), (axes,), (output_axes or axes,))
 
 
@@ -145,7 +145,7 @@ def _gpt2(attention: str) -> nn.Module:
 
 
 def _qwen2(attention: str) -> nn.Module:
-    """An eighth of the default configuration in width, hence in its feed-forward too."""
+    """Build Qwen2 with an eighth of the default width."""
     config = transformers.Qwen2Config(
         vocab_size=16_000,
         hidden_size=512,
@@ -235,7 +235,7 @@ def _decoder_network(build: Callable[[str], nn.Module], layers: int, heads: int)
 
 
 def _networks() -> dict[str, TorchNetwork]:
-    """The torch networks by name."""
+    """Return the torch networks by name."""
     rows = {0: "batch"}
     tokens = {0: "batch", 1: "sequence"}
     frames, states, samples = ({0: "batch", 1: name} for name in ("frames", "states", "samples"))
@@ -268,7 +268,7 @@ def _networks() -> dict[str, TorchNetwork]:
 
 
 def _torchscript(network: TorchNetwork) -> onnx.ModelProto:
-    """Exported by tracing; attention in its plain form."""
+    """Export by tracing, with attention in its plain form."""
     buffer = io.BytesIO()
     names = (*network.inputs, *network.outputs)
     axes = (*network.axes, *network.output_axes)
@@ -285,7 +285,7 @@ def _torchscript(network: TorchNetwork) -> onnx.ModelProto:
 
 
 def _dynamo(network: TorchNetwork) -> onnx.ModelProto:
-    """Exported through torch.export; attention as torch's own scaled dot product."""
+    """Export through torch.export, with attention as torch's scaled_dot_product_attention."""
     module = _perturbed(network.build("sdpa"))
     parameters = inspect.signature(module.forward).parameters.values()
     named = sum(parameter.kind is not parameter.VAR_POSITIONAL for parameter in parameters)
@@ -303,7 +303,7 @@ def _dynamo(network: TorchNetwork) -> onnx.ModelProto:
 
 
 def _perturbed(module: nn.Module) -> nn.Module:
-    """`module` ready for inference, its vectors made unequal, since exporters merge tensors of equal content."""
+    """Prepare `module` for inference and make its vectors unequal, because exporters merge tensors of equal content."""
     with torch.no_grad():
         for tensor in (*module.parameters(), *module.buffers()):
             if tensor.ndim == 1 and tensor.is_floating_point():
@@ -322,9 +322,10 @@ def _from_torch(name: str) -> onnx.ModelProto:
 
 
 def _from_sklearn(name: str) -> onnx.ModelProto:
-    """A classifier of scikit-learn's digits: f32[n, 64] -> (i64[n] label, f32[n, classes] probabilities).
+    """Train a classifier of scikit-learn's digits: f32[n, 64] -> (i64[n] label, f32[n, classes] probabilities).
 
-    Ten classes, but gradient boosting tells even digits from odd ones: each class would take trees of its own.
+    There are ten classes, but gradient boosting separates even from odd digits only, because each class would need trees of its
+    own.
     """
     pixels, labels = load_digits(return_X_y=True)
     pixels = pixels.astype("float32")
@@ -339,7 +340,7 @@ def _from_sklearn(name: str) -> onnx.ModelProto:
 
 
 def _from_onnx_package(name: str) -> onnx.ModelProto:
-    """One of the `light_*` models of the onnx package, its constant weights replaced by drawn ones."""
+    """Return one of the `light_*` models of the onnx package, with its constant weights replaced by drawn ones."""
     model = onnx.load(Path(onnx_data.__path__[0]) / "light" / f"{name}.onnx")
     strip(model)
     calibrate(model, models.feeds(name, "1"))
@@ -347,7 +348,7 @@ def _from_onnx_package(name: str) -> onnx.ModelProto:
 
 
 def export(name: str) -> onnx.ModelProto:
-    """The weightless graph of the model `name`. KeyError: no such model."""
+    """Return the weightless graph of the model `name`. Raises KeyError for an unknown model."""
     if name not in models.MODELS:
         raise KeyError(f"no model {name!r}, only {list(models.MODELS)}")
     if name.startswith("light_"):
@@ -360,7 +361,7 @@ def export(name: str) -> onnx.ModelProto:
 def main(
     names: Annotated[list[str] | None, typer.Argument(help="models to export, all if none is named")] = None,
 ) -> None:
-    """Exports models and stores their graphs without weights."""
+    """Export models and store their graphs without weights."""
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     for name in names or models.MODELS:

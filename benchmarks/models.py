@@ -53,7 +53,7 @@ class Model:
         return GRAPHS / f"{self.name}.onnx.xz"
 
     def case(self, name: str) -> Case:
-        """The case called `name`. KeyError names the cases there are."""
+        """Return the case called `name`. Raises KeyError, which lists the cases."""
         for case in self.cases:
             if case.name == name:
                 return case
@@ -162,21 +162,23 @@ MODELS: dict[str, Model] = {
 
 
 def load(name: str) -> onnx.ModelProto:
-    """The complete model `name`, its weights drawn. KeyError: no such model."""
+    """Return the complete model `name`, with its weights drawn. Raises KeyError for an unknown model."""
     model = weightless.read(MODELS[name].path)
     weightless.fill(model)
     return model
 
 
 def save(name: str, folder: Path) -> Path:
-    """Writes the complete model `name` (up to 700 MB) into `folder` as one .onnx file and returns its path."""
+    """Write the complete model `name` (up to 700 MB) into `folder` as one .onnx file, and return its path."""
     path = folder / f"{name}.onnx"
     path.write_bytes(load(name).SerializeToString())
     return path
 
 
 def feeds(name: str, case: str, seed: int = 0) -> dict[str, np.ndarray]:
-    """The inputs of one case of the model `name`; another seed gives other numbers. KeyError: no such model or case."""
+    """Return the inputs of one case of the model `name`; another seed gives other numbers. Raises KeyError for an unknown model or
+    case.
+    """
     return {item.name: _values(item, seed) for item in MODELS[name].case(case).inputs}
 
 

@@ -20,7 +20,7 @@ ITERATIONS = 70_000
 
 
 def vector_lanes() -> int:
-    """f32 lanes of the widest vectors with multiply-add here. NotImplementedError if there are none."""
+    """Return the f32 lanes of this processor's widest vectors with multiply-add. Raises NotImplementedError if there are none."""
     features = llvm.get_host_cpu_features()
     if features.get("avx512f"):
         return 16
@@ -88,8 +88,9 @@ class FmaPeak:
 
     @classmethod
     def compile(cls, lanes: int | None = None) -> "FmaPeak":
-        """Compiles the loop for this processor and vectors of so many lanes, the widest by default. NotImplementedError: it has no
-        fused multiply-add."""
+        """Compile the loop for this processor and vectors of this many lanes, by default the widest. Raises NotImplementedError if
+        it has no fused multiply-add.
+        """
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         machine = llvm.Target.from_default_triple().create_target_machine(

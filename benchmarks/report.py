@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 
 def geometric_mean(values: Iterable[float]) -> float:
-    """The geometric mean of positive numbers; not a number if there are none."""
+    """Return the geometric mean of positive numbers, NaN if there are none."""
     logarithms = [math.log(value) for value in values]
     return math.exp(sum(logarithms) / len(logarithms)) if logarithms else math.nan
 
 
 def best_ratios(comparisons: Iterable["Comparison"]) -> list[float]:
-    """For each case that was timed on ours and a peer, the best peer's time over ours."""
+    """Return, for each case that was timed on ours and a peer, the best peer's time over ours."""
     return [c.ratio(c.best_peer) for c in comparisons if c.best_peer is not None]
 
 
 def machine() -> dict[str, object]:
-    """What the figures depend on: processor, number of cores, versions of the engines."""
+    """Return what the figures depend on: processor, number of cores, versions of the engines."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -44,7 +44,7 @@ def machine() -> dict[str, object]:
 
 
 def _row(comparison: "Comparison", engines: list[str]) -> list[str]:
-    """model, case, threads, milliseconds of each engine, ratio to the best peer and its range over the rounds."""
+    """Return model, case, threads, milliseconds of each engine, ratio to the best peer, and its range over the rounds."""
     cells = [comparison.model, comparison.case, str(comparison.threads)]
     for engine in engines:
         if engine in comparison.times:
@@ -61,7 +61,7 @@ def _row(comparison: "Comparison", engines: list[str]) -> list[str]:
 
 
 def _engine_names(comparisons: Iterable["Comparison"]) -> list[str]:
-    """All engines that appear, ours first."""
+    """Return all engines that appear, ours first."""
     names: dict[str, None] = {}
     for c in comparisons:
         names |= dict.fromkeys((c.ours, *c.times, *c.disagreements, *c.failures))
@@ -84,7 +84,7 @@ def _creation_table(creations: list["Creation"]) -> tuple[list[str], list[list[s
 
 
 def show(creations: list["Creation"], comparisons: list["Comparison"]) -> None:
-    """Prints the tables of one model."""
+    """Print the tables of one model."""
     show_table(*_run_table(comparisons))
     show_table(*_creation_table(creations))
     for message in dict.fromkeys(f"{c.model}: {message}" for c in comparisons for message in c.failures.values()):
@@ -92,7 +92,7 @@ def show(creations: list["Creation"], comparisons: list["Comparison"]) -> None:
 
 
 def show_table(header: list[str], rows: list[list[str]], title: str | None = None) -> None:
-    """Prints one table."""
+    """Print one table."""
     table = Table(*header, title=title)
     for row in rows:
         table.add_row(*row)
@@ -100,13 +100,13 @@ def show_table(header: list[str], rows: list[list[str]], title: str | None = Non
 
 
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:
-    """The table as Markdown."""
+    """Return the table as Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def summary(comparisons: list["Comparison"]) -> str:
-    """One line for each number of threads: the geometric mean of the best peer's time over ours."""
+    """Return one line for each number of threads: the geometric mean of the best peer's time over ours."""
     lines = []
     for threads in sorted({c.threads for c in comparisons}):
         ratios = best_ratios(c for c in comparisons if c.threads == threads)
@@ -116,7 +116,7 @@ def summary(comparisons: list["Comparison"]) -> str:
 
 
 def markdown(creations: list["Creation"], comparisons: list["Comparison"]) -> str:
-    """The whole report as Markdown."""
+    """Return the whole report as Markdown."""
     facts = machine()
     return "\n".join(
         (
@@ -129,7 +129,7 @@ def markdown(creations: list["Creation"], comparisons: list["Comparison"]) -> st
 
 
 def draw_chart(comparisons: list["Comparison"], path: Path) -> None:
-    """Draws one bar for each case and peer: the peer's time over ours."""
+    """Draw one bar for each case and peer: the peer's time over ours."""
     from matplotlib.figure import Figure
 
     timed = [c for c in comparisons if c.best_peer is not None]
@@ -152,7 +152,7 @@ def draw_chart(comparisons: list["Comparison"], path: Path) -> None:
 
 
 def write(creations: list["Creation"], comparisons: list["Comparison"], folder: Path) -> None:
-    """Writes compare.json, compare.md and compare.png into `folder`, and prints the summary."""
+    """Write compare.json, compare.md and compare.png into `folder`, and print the summary."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {
         "machine": machine(),

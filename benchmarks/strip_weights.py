@@ -76,7 +76,7 @@ def strip(model: onnx.ModelProto) -> None:
 
 
 def _drop_remarks(model: onnx.ModelProto) -> None:
-    """Removes doc strings and metadata (exporters write stack traces with local paths there)."""
+    """Remove doc strings and metadata, where exporters write stack traces with local paths."""
     graph = model.graph
     for item in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
         item.doc_string = ""
@@ -84,7 +84,7 @@ def _drop_remarks(model: onnx.ModelProto) -> None:
 
 
 def _constants_of_shape_to_initializers(model: onnx.ModelProto) -> None:
-    """Turns ConstantOfShape over a stored shape (how the `light_*` models state weights) into a tensor.
+    """Replace ConstantOfShape over a stored shape (the form of weights in the `light_*` models) by a tensor.
 
     Below IR version 4 every initializer is listed among the inputs, so the new ones are too.
     """
@@ -110,14 +110,14 @@ def _constants_of_shape_to_initializers(model: onnx.ModelProto) -> None:
 
 
 def _keep(field: "list", items: list) -> None:
-    """Makes `items` the content of a repeated protobuf field."""
+    """Replace the content of a repeated protobuf field by `items`."""
     copies = [type(item).FromString(item.SerializeToString()) for item in items]
     del field[:]
     field.extend(copies)
 
 
 def _consumers(graph: onnx.GraphProto) -> dict[str, list[tuple[onnx.NodeProto, int]]]:
-    """For each value, the nodes that read it and at which input."""
+    """Return, for each value, the nodes that read it and the index of the input."""
     found: dict[str, list[tuple[onnx.NodeProto, int]]] = defaultdict(list)
     for node in graph.node:
         for index, name in enumerate(node.input):
@@ -126,7 +126,7 @@ def _consumers(graph: onnx.GraphProto) -> dict[str, list[tuple[onnx.NodeProto, i
 
 
 def _uses(name: str, consumers: dict[str, list[tuple[onnx.NodeProto, int]]]) -> set[tuple[str, int]]:
-    """Where the value `name` is used, looking through views and constants."""
+    """Return where the value `name` is used, followed through views and constants."""
     uses: set[tuple[str, int]] = set()
     for node, index in consumers.get(name, []):
         if node.op_type in VIEWS:
@@ -137,7 +137,7 @@ def _uses(name: str, consumers: dict[str, list[tuple[onnx.NodeProto, int]]]) -> 
 
 
 def _generator(tensor: onnx.TensorProto, consumers: dict[str, list[tuple[onnx.NodeProto, int]]]) -> Generator | None:
-    """The generator that replaces `tensor`, or None where the data stays."""
+    """Return the generator that replaces `tensor`, or None if its data are kept."""
     if record(tensor) is not None or tensor.data_type == onnx.TensorProto.STRING:
         return None
     elements = math.prod(tensor.dims)
@@ -152,7 +152,7 @@ def _generator(tensor: onnx.TensorProto, consumers: dict[str, list[tuple[onnx.No
 
 
 def _exact(name: str, values: np.ndarray) -> Generator:
-    """A generator that yields exactly `values`. ValueError if no kind does."""
+    """Return a generator that yields exactly `values`. Raises ValueError if there is none."""
     flat = values.ravel().astype(np.float64)
     if (flat == flat[0]).all():
         return Generator("fill", float(flat[0]))

@@ -101,7 +101,7 @@ MANY_NODES: dict[str, Callable[[int], onnx.ModelProto]] = {"chain": chain, "wide
 
 
 def _step(number: int, value: str, result: str) -> onnx.NodeProto:
-    """One of eight operators on `value`, with one of 1,021 constants if it takes two operands; values stay bounded."""
+    """Make one of eight operators on `value`, with one of 1,021 constants if it takes two operands; values stay bounded."""
     kind = STEPS[number % len(STEPS)]
     operands = [f"c{number % CONSTANTS}"] if kind in ("Add", "Mul", "Sub", "Max") else []
     return helper.make_node(kind, [value, *operands], [result])
@@ -113,12 +113,12 @@ def _constants() -> dict[str, np.ndarray]:
 
 
 def _ending(nodes: Nodes, value: str) -> Nodes:
-    """The nodes, and one that gives `value` out as y."""
+    """Return the nodes, and one that returns `value` as y."""
     return [*nodes, helper.make_node("Tanh", [value], ["y"])]
 
 
 def _model(nodes: Nodes, constants: dict[str, np.ndarray], shape: list[int]) -> onnx.ModelProto:
-    """A checked model from x: f32[shape] to y: f32[shape]."""
+    """Make a checked model from x: f32[shape] to y: f32[shape]."""
     graph = helper.make_graph(
         nodes,
         "synthetic",

@@ -47,20 +47,22 @@ class Generator:
         return cls(kind, float(a), float(b))
 
     def scaled(self, factor: float) -> "Generator":
-        """The generator of `factor` times the same tensor; only for the kinds that are linear in both parameters."""
+        """Return the generator of `factor` times this tensor; only for kinds that are linear in both parameters."""
         if self.kind not in ("normal", "uniform"):
             raise ValueError(f"a {self.kind} generator can't be scaled")
         return Generator(self.kind, self.a * factor, self.b * factor)
 
 
 def seeded(name: str) -> np.random.Generator:
-    """A random stream that depends on `name` and on nothing else."""
+    """Return a random stream that depends on `name` only."""
     digest = hashlib.blake2b(name.encode(), digest_size=16).digest()
     return np.random.Generator(np.random.SFC64(int.from_bytes(digest, "little")))
 
 
 def draw(generator: Generator, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """The tensor called `name`: dtype[shape]. Random kinds are drawn in f32 and converted. ValueError: unknown kind."""
+    """Draw the tensor called `name`: dtype[shape]. Random kinds are drawn in f32 and converted. Raises ValueError for an unknown
+    kind.
+    """
     match generator.kind:
         case "normal":
             values = seeded(name).standard_normal(shape, dtype=np.float32)
@@ -80,7 +82,9 @@ def draw(generator: Generator, name: str, shape: tuple[int, ...], dtype: np.dtyp
 
 
 def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor: initializers, then tensor attributes of nodes (named after the node's output), sub-graphs too."""
+    """Yield every tensor: initializers, then tensor attributes of nodes (named after the node's output), including those of
+    sub-graphs.
+    """
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
@@ -92,14 +96,14 @@ def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 
 def record(tensor: onnx.TensorProto) -> Generator | None:
-    """The generator that `tensor` carries, or None if its data is stored."""
+    """Return the generator that `tensor` carries, or None if its data are stored."""
     if not external_data_helper.uses_external_data(tensor):
         return None
     return Generator.parse({entry.key: entry.value for entry in tensor.external_data}["generator"])
 
 
 def set_record(tensor: onnx.TensorProto, generator: Generator) -> None:
-    """Replaces the data of `tensor`, in place, by `generator`."""
+    """Replace the data of `tensor`, in place, by `generator`."""
     bare = onnx.TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
     bare.data_location = onnx.TensorProto.EXTERNAL
     for key, value in (("location", LOCATION), ("generator", str(generator))):
@@ -108,7 +112,7 @@ def set_record(tensor: onnx.TensorProto, generator: Generator) -> None:
 
 
 def array(tensor: onnx.TensorProto) -> np.ndarray:
-    """The values of `tensor`, drawn if it is a record."""
+    """Return the values of `tensor`, drawn if it is a record."""
     generator = record(tensor)
     if generator is None:
         return numpy_helper.to_array(tensor)
@@ -116,18 +120,18 @@ def array(tensor: onnx.TensorProto) -> np.ndarray:
 
 
 def fill(model: onnx.ModelProto) -> None:
-    """Draws every record of `model`, in place: afterwards the model is complete."""
+    """Draw every record of `model`, in place, which makes the model complete."""
     for tensor in tensors(model.graph):
         if record(tensor) is not None:
             tensor.CopyFrom(numpy_helper.from_array(array(tensor), tensor.name))
 
 
 def read(path: Path) -> onnx.ModelProto:
-    """The graph stored at `path` (xz), its records not drawn yet. FileNotFoundError if there is none."""
+    """Read the graph stored at `path` (xz), without drawing its records. Raises FileNotFoundError."""
     return onnx.load_model_from_string(lzma.decompress(path.read_bytes()))
 
 
 def write(model: onnx.ModelProto, path: Path) -> None:
-    """Stores `model` at `path`, compressed with xz."""
+    """Store `model` at `path`, compressed with xz."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(lzma.compress(model.SerializeToString(deterministic=True), preset=9 | lzma.PRESET_EXTREME))

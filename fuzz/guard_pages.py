@@ -34,14 +34,14 @@ def guarded(size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def guarded_copy(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Copy the array into such memory."""
+    """Copy the array into memory between inaccessible pages."""
     made = guarded_empty(array.shape, array.dtype)
     made[...] = array
     return made
 
 
 def guarded_empty(shape: Sequence[int], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """Do what numpy.empty does, in such memory."""
+    """Allocate an uninitialised array, as numpy.empty does, between inaccessible pages."""
     size = dtype.itemsize
     for n in shape:
         if n < 0:

@@ -230,7 +230,7 @@ def guard_memory() -> None:
     """Make this process allocate outputs and arenas between inaccessible pages from now on."""
     execution.allocate = guarded
     execution.OutputMemory = GuardedMemory
-    execution.KEPT_BYTES = 1 << 62  # each arena is one of its own
+    execution.KEPT_BYTES = 1 << 62  # arenas are never reused
 
 
 class Sizes:
