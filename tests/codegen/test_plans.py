@@ -14,7 +14,7 @@ from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim, Symbol, equals, evaluate, maximum, minimum, value
 from sardonyx.codegen.compile import compile_module
 from sardonyx.codegen.features import Target, host
-from sardonyx.codegen.plans import LEVEL, MOST, Expected, emit_between, emit_plans, instructions
+from sardonyx.codegen.plans import LEVEL, MOST, Expected, emit_mid_run_plan, emit_plans, instructions
 from sardonyx.runtime import abi
 from sardonyx.runtime.abi import OVERFLOW
 from sardonyx.runtime.linker import link
@@ -151,7 +151,7 @@ def between(
     slots = {A: FREE, B: FREE + 1}
     module = emit_plans(host(), {}, slots)
     assignments = [(FREE + 2 + k, d) for k, d in enumerate(dims)]
-    emit_between(module, host(), "again", assignments, [Expected(FREE + 2 + k, zero, code) for k, zero, code in tests], slots)
+    emit_mid_run_plan(module, host(), "again", assignments, [Expected(FREE + 2 + k, zero, code) for k, zero, code in tests], slots)
     image = load(link([compile_module(module, host(), LEVEL)]))
     memory = aligned(8 * (FREE + 32 + len(dims))).view(np.int64)
     memory[abi.STATUS] = status

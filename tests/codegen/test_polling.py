@@ -157,9 +157,9 @@ def test_efforts() -> None:
     assert repeated(10, Effort(5)) == Effort(50)
     assert repeated(1 << 40, Effort(5)) == Effort(0, 1)
     assert repeated(None, Effort(0, 2)) == Effort(0, 3)
-    assert polling.pace(1 << 40, Effort(0, 3)) == polling.AROUND[-1]
-    assert polling.pace(polling.AROUND[0], Effort(0, 1)) is None
-    assert polling.pace(polling.AROUND[0] + 1, Effort(0, 1)) == polling.AROUND[0]
+    assert polling.poll_interval(1 << 40, Effort(0, 3)) == polling.AROUND[-1]
+    assert polling.poll_interval(polling.AROUND[0], Effort(0, 1)) is None
+    assert polling.poll_interval(polling.AROUND[0] + 1, Effort(0, 1)) == polling.AROUND[0]
 
 
 def test_efforts_add_up() -> None:

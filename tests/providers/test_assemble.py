@@ -40,7 +40,7 @@ def turn_of(x: Tensor, t: Dim) -> Tensor:
 def test_a_scan_has_no_plan_between_its_calls() -> None:
     """Its iteration is a size of the kernels, counted by the walk: one call, and what every repetition has."""
     found = assembled(lambda x, h: scan(x.shape[0], [h], lambda t, s: ([add(s, turn_of(x, t))], []))[0], "f32[t, m]", "f32[m]")
-    assert found.between == []
+    assert found.mid_run_plans == []
     body = [0, abi.BARRIER, *kinds(found)[kinds(found).index(abi.COUNT) :]]
     assert body.count(0) == 2  # the body's call, and the one that reads the final state
     assert kinds(found).count(abi.WHILE) == 2
@@ -52,7 +52,7 @@ def tanh(x: Tensor) -> Tensor:
 
 def test_an_lstm_has_no_plan_between_its_calls() -> None:
     found = assembled(lambda x, w, r: lstm(x, w, r, hidden_size=8)[:1], "f32[t, b, 5]", "f32[1, 32, 5]", "f32[1, 32, 8]")
-    assert found.between == []
+    assert found.mid_run_plans == []
 
 
 def test_the_calls_of_one_iteration_of_a_recurrent_net() -> None:
@@ -68,7 +68,7 @@ def test_the_calls_of_one_iteration_of_a_recurrent_net() -> None:
     program, _ = lower(inputs, list(net(*inputs)), machine_for(features.host()))
     (repeat,) = [s for s in program.segments[0].steps if isinstance(s, Repeat)]
     assert len(list(calls(repeat.steps))) == 1
-    assert assemble(program, []).between == []
+    assert assemble(program, []).mid_run_plans == []
 
 
 def summed(x: Tensor, n: Dim) -> Tensor:
@@ -92,9 +92,9 @@ def test_plans_stand_only_where_something_is_to_be_done() -> None:
         return scan(3, [h], lambda t, s: (scan(t + 1, [s], inner(t))[0], []))[0]
 
     found = assembled(net, "f32[n]", "f32[m]", "f32[]")
-    assert 1 <= len(found.between) <= 2
-    named = [what for what, *_ in found.spec.segments[0].steps if what >= len(found.spec.kernels) - len(found.between)]
-    assert len(named) == len(found.between)
+    assert 1 <= len(found.mid_run_plans) <= 2
+    named = [what for what, *_ in found.spec.segments[0].steps if what >= len(found.spec.kernels) - len(found.mid_run_plans)]
+    assert len(named) == len(found.mid_run_plans)
 
 
 def test_what_a_branch_requires_is_tested_where_it_begins() -> None:
@@ -103,12 +103,12 @@ def test_what_a_branch_requires_is_tested_where_it_begins() -> None:
 
     net = lambda c, x, y: choose(c, lambda: then(x, y), lambda: [x], lambda a, _: x.shape)  # noqa: E731
     found = assembled(net, "bool[]", "f32[n]", "f32[n]")
-    assert found.between == []
+    assert found.mid_run_plans == []
     other = assembled(
         lambda c, x, y: choose(c, lambda: [view(then(x, y)[0], x.shape, lambda i: (i,))], lambda: [x], lambda a, _: x.shape),
         *("bool[]", "f32[n]", "f32[m]"),
     )
-    (plan,) = other.between
+    (plan,) = other.mid_run_plans
     assert [test.zero for test in plan.tests].count(True) == 1, "n and m are equal; the others say that reads stay inside"
 
 
@@ -119,7 +119,7 @@ def test_requirements_of_what_is_not_in_the_program_are_none() -> None:
         choose(c, lambda: [mul(x, y)], lambda: [x], lambda a, _: x.shape)
         return [add(x, x)]
 
-    assert assembled(net, "bool[]", "f32[n]", "f32[m]").between == []
+    assert assembled(net, "bool[]", "f32[n]", "f32[m]").mid_run_plans == []
 
 
 def test_memory_is_reserved_for_the_largest_iteration() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sardonyx.runtime.processor import _told, processor
+from sardonyx.runtime.processor import _identify, processor
 
 CPUINFO = """processor\t: 0
 vendor_id\t: GenuineIntel
@@ -26,7 +26,7 @@ def test_the_kernels_line_is_taken_as_it_is(tmp_path: Path):
     found = []
     for text in ("cpu:type:x86,ven0000fam0006mod00CF:feature:,0000,0001", "cpu:type:x86,ven0000fam0006mod00CF:feature:,0000"):
         (tmp_path / "modalias").write_text(text + "\n")
-        found.append(_told(str(tmp_path / "modalias"), "/nowhere") or "")
+        found.append(_identify(str(tmp_path / "modalias"), "/nowhere") or "")
         assert found[-1].endswith(text)
     assert len(set(found)) == 2
 
@@ -34,7 +34,7 @@ def test_the_kernels_line_is_taken_as_it_is(tmp_path: Path):
 def test_without_it_what_lasts_of_the_first_processor(tmp_path: Path):
     def told(**values: str) -> str | None:
         (tmp_path / "cpuinfo").write_text(CPUINFO.format(**values))
-        return _told("/nowhere", str(tmp_path / "cpuinfo"))
+        return _identify("/nowhere", str(tmp_path / "cpuinfo"))
 
     assert told(clock="1000", feature="avx2") == told(clock="2000", feature="avx2")
     assert told(clock="1000", feature="avx2") != told(clock="1000", feature="avx512f")
@@ -42,5 +42,5 @@ def test_without_it_what_lasts_of_the_first_processor(tmp_path: Path):
 
 def test_a_system_that_does_not_tell(tmp_path: Path):
     (tmp_path / "cpuinfo").write_text("processor : 0\ncpu MHz : 1\n")
-    assert _told("/nowhere", "/nowhere") is None
-    assert _told("/nowhere", str(tmp_path / "cpuinfo")) is None
+    assert _identify("/nowhere", "/nowhere") is None
+    assert _identify("/nowhere", str(tmp_path / "cpuinfo")) is None

@@ -54,8 +54,8 @@ def test_denormals_as_zero(halves: Path, size: int, entry: str, cache: Cache, bu
 @pytest.mark.parametrize("entry", ["0", "1"])
 def test_spinning(halves: Path, entry: str, monkeypatch: pytest.MonkeyPatch, cache: Cache, builds: list[Request]) -> None:
     made: list[Context] = []
-    seat = Context.seat
-    monkeypatch.setattr(Context, "seat", lambda self, threads: (made.append(self), seat(self, threads)))
+    reserve_claims = Context.reserve_claims
+    monkeypatch.setattr(Context, "reserve_claims", lambda self, threads: (made.append(self), reserve_claims(self, threads)))
     x = np.arange(1 << 20, dtype=np.float32)
     for count in (1, 2):
         runs = session(halves, 2, intra_op__allow_spinning=entry)

@@ -71,7 +71,7 @@ def emit_call(
     `of`, the chunk runs strip by strip, and should_stop is polled after each strip.
     """
     entry, once, many, strip, on = (b.append_basic_block(name) for name in ("call", "once", "many", "strip", "on"))
-    b.cbranch(is_well(b, context), entry, on)
+    b.cbranch(is_running(b, context), entry, on)
     b.position_at_end(entry)
     arguments = slot(b, context, operand(b, row, 1))
     strips = b.load(byte_offset(b, arguments, -WORD), typ=I64, align=WORD)
@@ -97,7 +97,7 @@ def emit_call(
     b.position_at_end(on)
 
 
-def is_well(b: ir.IRBuilder, context: ir.Value) -> ir.Value:
+def is_running(b: ir.IRBuilder, context: ir.Value) -> ir.Value:
     """Test whether the run's status is 0: no check has failed, and nobody has asked the run to end; i1."""
     return b.icmp_unsigned("==", b.load_atomic(slot(b, context, abi.STATUS), "monotonic", WORD, typ=I64), I64(0))
 

@@ -21,7 +21,7 @@ from sardonyx.codegen.llvm_types import I64, Value, lanes_of, register_type, vec
 from sardonyx.codegen.loop_analysis import is_short, lanes_for, masks_fit
 from sardonyx.codegen.loops import Reduction, SerialLoop, States, VectorLoop
 from sardonyx.codegen.memory import load_element, load_lanes, varies
-from sardonyx.codegen.polling import at_most, at_once, pace, reduction
+from sardonyx.codegen.polling import at_most, at_once, poll_interval, reduction
 from sardonyx.codegen.scopes import Frame
 from sardonyx.loop import functions
 from sardonyx.loop.casts import convert
@@ -154,14 +154,14 @@ def _vector_loop(f: Frame, expr: Reduce, symbol: Symbol, kind: Kind) -> VectorLo
         (Reduction(expr.fn, expr.dtype),),
         masks_fit(f.target, symbol, [expr.body]),
         unroll=4 if innermost and is_short([expr.body]) else 1,
-        pace=_pace(expr, symbol, kind),
+        poll_interval=_poll_interval(expr, symbol, kind),
     )
 
 
-def _pace(expr: Reduce, symbol: Symbol, kind: Kind) -> int | None:
+def _poll_interval(expr: Reduce, symbol: Symbol, kind: Kind) -> int | None:
     """Return the polling interval of one loop of a reduction (codegen.polling)."""
     outer = [s for s, _ in expr.loops].index(symbol)
-    return pace(at_most(extent(symbol)), reduction(expr, outer + 1), at_once(kind))
+    return poll_interval(at_most(extent(symbol)), reduction(expr, outer + 1), at_once(kind))
 
 
 def extent(symbol: Symbol) -> Dim:
@@ -184,7 +184,7 @@ def _nest(f: Frame, expr: Reduce, left: Loops, body: Expr, states: States, loop:
     (symbol, kind), *rest = left
     inner = tuple(rest)
     if kind == "unrolled":
-        return _spelled_out(f, expr, symbol, inner, body, states, loop)
+        return _unrolled(f, expr, symbol, inner, body, states, loop)
 
     def iteration(states: States) -> States:
         return _nest(f, expr, inner, body, states, loop)
@@ -192,13 +192,11 @@ def _nest(f: Frame, expr: Reduce, left: Loops, body: Expr, states: States, loop:
     if loop is not None and symbol == loop.symbol:
         condition = loops.nonempty(f, 0, loop.hi)
         return loops.region(f, condition, states, lambda s: loops.vector(f, loop, s, iteration))
-    counted = SerialLoop(symbol, 0, extent(symbol), frozenset(), _pace(expr, symbol, "serial"))
+    counted = SerialLoop(symbol, 0, extent(symbol), frozenset(), _poll_interval(expr, symbol, "serial"))
     return loops.serial(f, counted, states, iteration)
 
 
-def _spelled_out(
-    f: Frame, expr: Reduce, symbol: Symbol, inner: Loops, body: Expr, states: States, loop: VectorLoop | None
-) -> States:
+def _unrolled(f: Frame, expr: Reduce, symbol: Symbol, inner: Loops, body: Expr, states: States, loop: VectorLoop | None) -> States:
     """Emit one body per iteration of an unrolled loop. Raises Unsupported if the number of iterations isn't known."""
     trips = extent(symbol)
     if not isinstance(trips, int):

@@ -9,7 +9,9 @@ from sardonyx.loop.nodes import Element, Expr, Load, Op, dim_elements, elements_
 
 
 class Guarded(Element):
-    """An Element that is read and checked only where `guard` is true; elsewhere its value is some valid index."""
+    """An Element (an index read from data) that is read and checked only where `guard` is true; elsewhere it is some valid
+    index.
+    """
 
     __slots__ = ("guard",)
 

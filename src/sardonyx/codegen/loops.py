@@ -90,7 +90,7 @@ def joined(f: Frame, symbol: Symbol, bound: Bound, body: Body, states: States) -
 class Counter(Struct, frozen=True):
     """The values start, start + step, ... below stop.
 
-    trips: how many there are, if known. pace: the iterations between two polls of should_stop (None: it never polls).
+    trips: how many there are, if known. poll_interval: the iterations between two polls of should_stop (None: it never polls).
     """
 
     symbol: Symbol
@@ -98,7 +98,7 @@ class Counter(Struct, frozen=True):
     stop: Value
     step: int
     trips: int | None
-    pace: int | None = None
+    poll_interval: int | None = None
 
 
 def counted(f: Frame, counter: Counter, stores: Stores, states: Sequence[Value], body: Body) -> tuple[Value, States]:
@@ -146,10 +146,10 @@ class Strips(Struct, frozen=True):
 
 
 def _strips(f: Frame, counter: Counter, states: Sequence[Value], head: Block) -> Strips | None:
-    """Emit the block `strip`, which sets limit = min(start + pace step, stop) and enters the loop; None for a loop that doesn't
-    poll.
+    """Emit the block `strip`, which sets limit = min(start + poll_interval step, stop) and enters the loop; None if the loop
+    doesn't poll.
     """
-    w, trips = f.builder, counter.pace
+    w, trips = f.builder, counter.poll_interval
     if trips is None or (counter.trips is not None and counter.trips <= trips):
         return None
     here, strip = w.b.block, w.block("strip")
@@ -197,13 +197,13 @@ def nonempty(f: Frame, lo: Dim, hi: Dim) -> Value | None:
 
 
 class SerialLoop(Struct, frozen=True):
-    """for symbol in range(lo, hi). stores: the buffers that it stores to. pace: its polling interval, as in Counter."""
+    """for symbol in range(lo, hi). stores: the buffers that it stores to. poll_interval: as in Counter."""
 
     symbol: Symbol
     lo: Dim
     hi: Dim
     stores: Stores
-    pace: int | None
+    poll_interval: int | None
 
 
 def serial(f: Frame, loop: SerialLoop, states: Sequence[Value], body: Body) -> States:
@@ -217,7 +217,7 @@ def iterate(f: Frame, loop: SerialLoop, states: Sequence[Value], body: Body) -> 
     """Emit the loop where lo < hi is known."""
     count = loop.hi - loop.lo
     known = count if isinstance(count, int) else None
-    counter = Counter(loop.symbol, integer(f, loop.lo), integer(f, loop.hi), 1, known, loop.pace)
+    counter = Counter(loop.symbol, integer(f, loop.lo), integer(f, loop.hi), 1, known, loop.poll_interval)
     return counted(f, counter, loop.stores, states, body)[1]
 
 
@@ -241,7 +241,7 @@ class VectorLoop(Struct, frozen=True):
     """for symbol in range(lo, hi), `lanes` iterations at a time.
 
     stores: the buffers that it stores to. reductions: the values that it accumulates. masked: its remainder runs under a
-    mask, else one lane at a time. unroll: accumulators per reduction. pace: the polling interval in single iterations, as in
+    mask, else one lane at a time. unroll: accumulators per reduction. poll_interval: counted in single iterations, as in
     Counter.
     """
 
@@ -253,7 +253,7 @@ class VectorLoop(Struct, frozen=True):
     reductions: tuple[Reduction, ...]
     masked: bool
     unroll: int = 1
-    pace: int | None = None
+    poll_interval: int | None = None
 
     @property
     def trips(self) -> Dim:
@@ -317,16 +317,21 @@ def _stretch(f: Frame, loop: VectorLoop, position: Value, done: int, step: int) 
     done: how many iterations lie before position, if that is known.
     """
     w, trips = f.builder, loop.trips
-    pace = None if loop.pace is None else max(loop.pace // step, 1)
+    poll_interval = None if loop.poll_interval is None else max(loop.poll_interval // step, 1)
     if isinstance(trips, int):
         count = (trips - done) // step
-        return Counter(loop.symbol, position, w.add(position, w.number(count * step)), step, count, pace)
+        return Counter(loop.symbol, position, w.add(position, w.number(count * step)), step, count, poll_interval)
     if step == 1:  # the remainder after whole vectors
         return Counter(
-            loop.symbol, position, w.add(integer(f, loop.lo), integer(f, trips)), step, None, pace if loop.lanes == 1 else None
+            loop.symbol,
+            position,
+            w.add(integer(f, loop.lo), integer(f, trips)),
+            step,
+            None,
+            poll_interval if loop.lanes == 1 else None,
         )
     whole = w.b.and_(integer(f, trips), w.number(-step))
-    return Counter(loop.symbol, position, w.add(integer(f, loop.lo), whole), step, None, pace)
+    return Counter(loop.symbol, position, w.add(integer(f, loop.lo), whole), step, None, poll_interval)
 
 
 def _in_lanes(f: Frame, loop: VectorLoop, body: Body, mask: Value | None = None) -> Body:

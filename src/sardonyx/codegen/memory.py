@@ -125,7 +125,7 @@ def load_lanes(f: Frame, buffer: Buffer, offset: Dim, guard: Value | None) -> Va
     w, dtype = f.builder, buffer.dtype
     assert f.vector is not None
     lanes = f.vector.count
-    mask = both(f, f.vector.mask, guard)
+    mask = all_masks(f, f.vector.mask, guard)
     t = vector_type(memory_type(dtype), lanes)
     stride = lane_stride(f, offset)
     if stride in (1, -1):
@@ -157,7 +157,7 @@ def store_lanes(f: Frame, v: Value, buffer: Buffer, offset: Dim, guard: Value | 
     assert f.vector is not None
     lanes = f.vector.count
     v = to_memory(f, w.splat(v, lanes), dtype)
-    mask = both(f, f.vector.mask, guard)
+    mask = all_masks(f, f.vector.mask, guard)
     stride = lane_stride(f, offset)
     align = w.const(I32, dtype.itemsize)
     if stride not in (1, -1):
@@ -197,7 +197,7 @@ def lane_addresses(f: Frame, buffer: Buffer, offset: Dim, stride: Dim | None) ->
     return w.b.gep(w.splat(base, lanes), [steps], source_etype=memory_type(buffer.dtype))
 
 
-def both(f: Frame, *masks: Value | None) -> Value | None:
+def all_masks(f: Frame, *masks: Value | None) -> Value | None:
     """Return the conjunction of the masks; None if all of them are None: every lane."""
     found = None
     for mask in masks:

@@ -77,7 +77,7 @@ def emit_plans(
     return module
 
 
-def emit_between(
+def emit_mid_run_plan(
     module: ir.Module,
     target: Target,
     name: str,

@@ -42,7 +42,7 @@ class Effort(Struct, frozen=True):
         return Effort(self.nodes + other.nodes, max(self.depth, other.depth))
 
 
-def pace(most: int | None, body: Effort, lanes: int = 1) -> int | None:
+def poll_interval(most: int | None, body: Effort, lanes: int = 1) -> int | None:
     """Return the iterations between two polls of a loop; None if the loop need not poll.
 
     most: the most iterations that the loop has (None: unknown). body: the effort of one iteration. lanes: iterations that run
@@ -59,8 +59,8 @@ def strip(body: Effort, lanes: int = 1) -> int:
 
 
 def repeated(most: int | None, body: Effort, lanes: int = 1) -> Effort:
-    """Return the effort of a whole loop, from that of its body; the arguments are those of `pace`."""
-    if most is None or pace(most, body, lanes) is not None:
+    """Return the effort of a whole loop, from that of its body; the arguments are those of `poll_interval`."""
+    if most is None or poll_interval(most, body, lanes) is not None:
         return Effort(0, body.depth + 1)
     return Effort(-(-max(most, 0) // lanes) * body.nodes, body.depth)
 

@@ -53,15 +53,15 @@ class _Replay:
         self.b.store(I64(0), byte_offset(self.b, self.context, abi.STATUS * WORD))
         self.call(self.asked(abi.REPLAY_PLAN, I64), VOID, self.context)
         planned, failed = map(self.function.append_basic_block, ("planned", "failed"))
-        self.b.cbranch(self.is_well(), planned, failed)
+        self.b.cbranch(self.is_running(), planned, failed)
         self.b.position_at_end(planned)
         self.run()
-        self.answer(self.b.select(self.is_well(), I64(abi.DONE), I64(abi.FAILED)))
+        self.answer(self.b.select(self.is_running(), I64(abi.DONE), I64(abi.FAILED)))
         for block, number in ((failed, abi.FAILED), (self.unlike, abi.UNLIKE)):
             self.b.position_at_end(block)
             self.answer(I64(number))
 
-    def is_well(self) -> ir.Value:
+    def is_running(self) -> ir.Value:
         """Test whether the run's status is 0; i1."""
         return self.b.icmp_unsigned("==", self.load(self.context, abi.STATUS * WORD, I64), I64(0))
 

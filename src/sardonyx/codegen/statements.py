@@ -29,7 +29,7 @@ from sardonyx.codegen.loop_analysis import (
 )
 from sardonyx.codegen.loops import Reduction, SerialLoop, States, VectorLoop
 from sardonyx.codegen.memory import (
-    both,
+    all_masks,
     load_element,
     load_lanes,
     pointer,
@@ -38,7 +38,7 @@ from sardonyx.codegen.memory import (
     store_lanes,
     varies,
 )
-from sardonyx.codegen.polling import at_once, iterations, pace, strip
+from sardonyx.codegen.polling import at_once, iterations, poll_interval, strip
 from sardonyx.codegen.scopes import Bound, Frame, Scope, Spine, Total
 from sardonyx.codegen.scratch import allocated
 from sardonyx.loop.nodes import (
@@ -69,12 +69,12 @@ def run(f: Frame, stmt: Stmt) -> None:
 
 
 def _seq(f: Frame, stmt: Seq) -> None:
-    _side_by_side(f, stmt.body)
+    _interleave_sums(f, stmt.body)
     for inner in stmt.body:
         run(f, inner)
 
 
-def _side_by_side(f: Frame, statements: Sequence[Stmt]) -> None:
+def _interleave_sums(f: Frame, statements: Sequence[Stmt]) -> None:
     """Interleave stores of equally long sums of products: evaluate one term of each sum, then the next term of each.
 
     An element that several sums use is then used while it is in a register, and each sum waits less for its own previous
@@ -125,7 +125,7 @@ def _one_value(f: Frame, stmt: Store, v: Value, guard: Value | None) -> tuple[Va
         return v, guard
     assert stmt.combine is not None
     v = f.builder.splat(v, f.vector.count)
-    mask = both(f, f.vector.mask, guard)
+    mask = all_masks(f, f.vector.mask, guard)
     if mask is not None:
         v = f.builder.b.select(mask, v, arithmetic.neutral(f.builder, stmt.combine, stmt.buffer.dtype, f.vector.count))
     return arithmetic.across_lanes(f.builder, stmt.combine, stmt.buffer.dtype, v), None
@@ -198,13 +198,13 @@ def _serial(f: Frame, stmt: For, asks: bool = True) -> None:
     """
     if loops.is_empty(stmt.lo, stmt.hi):
         return
-    strip = pace(iterations(stmt.variable, stmt.lo, stmt.hi), f.efforts.statement(stmt.body)) if asks else None
+    strip = poll_interval(iterations(stmt.variable, stmt.lo, stmt.hi), f.efforts.statement(stmt.body)) if asks else None
     counted = SerialLoop(stmt.variable, stmt.lo, stmt.hi, stored_by(stmt.body), strip)
     places = _combined(stmt.body)
     outer = [k for k in f.totals if k.place in places]
     known = {k.place for k in outer}
     own = [p for p in accumulators(stmt.body, stmt.variable) if p not in known]
-    wide = _kept_in_lanes(f, stmt.body, own) if own and f.vector is None else {}
+    wide = _lane_totals(f, stmt.body, own) if own and f.vector is None else {}
     keys = [k for p in own for k in _keys(p, wide.get(p))]
 
     def iteration(states: States) -> States:
@@ -215,7 +215,7 @@ def _serial(f: Frame, stmt: For, asks: bool = True) -> None:
         totals = loops.iterate(f, counted, begin, iteration)
         found = dict(zip(keys, totals[len(outer) :], strict=True))
         for place in own:
-            _keep(f, place, wide.get(place), found)
+            _store_total(f, place, wide.get(place), found)
         return totals[: len(outer)]
 
     totals = loops.region(f, loops.nonempty(f, stmt.lo, stmt.hi), [f.totals[k] for k in outer], loop)
@@ -235,7 +235,7 @@ def _with_totals(f: Frame, keys: Sequence[Total], totals: States, body: Stmt) ->
     return [f.totals.pop(k) for k in keys]
 
 
-def _kept_in_lanes(f: Frame, body: Stmt, places: Sequence[Place]) -> dict[Place, VectorLoop]:
+def _lane_totals(f: Frame, body: Stmt, places: Sequence[Place]) -> dict[Place, VectorLoop]:
     """Find places that one vector loop inside the body accumulates: their total stays a vector between two runs of that loop."""
     everywhere = Counter(_combined(body))
     found: dict[Place, VectorLoop] = {}
@@ -261,7 +261,7 @@ def _first_total(f: Frame, key: Total, wide: VectorLoop | None) -> Value:
     return load_lanes(f, buffer, offset, None) if varies(f, offset) else load_element(f, buffer, offset, None)
 
 
-def _keep(f: Frame, place: Place, wide: VectorLoop | None, totals: Mapping[Total, Value]) -> None:
+def _store_total(f: Frame, place: Place, wide: VectorLoop | None, totals: Mapping[Total, Value]) -> None:
     """Store a place's total to memory."""
     buffer, offset, fn = place
     total = totals[_keys(place, wide)[0]]
@@ -295,7 +295,7 @@ def _vector(f: Frame, stmt: For) -> None:
             if Total(place, "lanes") in held:
                 continue
             if Total(place) not in held:
-                _keep(f, place, loop, ends)
+                _store_total(f, place, loop, ends)
                 continue
             fn, dtype = place[2], place[0].dtype
             total = loops.finish(f, Reduction(fn, dtype), ends[Total(place, "lanes")], ends.get(Total(place, "tail")))
@@ -322,7 +322,9 @@ def _vector_loop(f: Frame, stmt: For) -> tuple[VectorLoop, tuple[Place, ...]]:
         tuple(Reduction(fn, buffer.dtype) for buffer, _, fn in places),
         masks_fit(f.target, stmt.variable, exprs, moving),
         unroll=4 if places and only_sums and is_short(exprs) else 1,
-        pace=pace(iterations(stmt.variable, stmt.lo, stmt.hi), f.efforts.statement(stmt.body), at_once(stmt.kind)),
+        poll_interval=poll_interval(
+            iterations(stmt.variable, stmt.lo, stmt.hi), f.efforts.statement(stmt.body), at_once(stmt.kind)
+        ),
     )
     return loop, places
 

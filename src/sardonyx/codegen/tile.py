@@ -186,7 +186,7 @@ class _Body:
         w.b.position_at_end(w.block("entry"))
         self.offsets = [w.number(o) for o in shape.a_rows] or [w.mul(self.a_row, w.number(i)) for i in range(shape.rows)]
         if self.block is None:
-            self._store(self._joined(self._steps(0, self.a, self.b, self.ahead, self._zeros(self.chains))), self._totals())
+            self._store(self._sum_chains(self._steps(0, self.a, self.b, self.ahead, self._zeros(self.chains))), self._totals())
         else:
             self._store(self._zeros(1), self._totals())
             self._steps(0, self.a, self.b, self.ahead, [])
@@ -210,7 +210,7 @@ class _Body:
         t = self.way.sums(self.w.target)
         return [self.w.b.load(address, typ=t, align=self.way.c.itemsize) for address in addresses]
 
-    def _joined(self, sums: Sums) -> Sums:
+    def _sum_chains(self, sums: Sums) -> Sums:
         """Add up the sums of all chains, in pairs."""
         while len(sums) > self.shape.rows * self.shape.vectors:
             half = len(sums) // 2
@@ -235,22 +235,22 @@ class _Body:
         def block(first: Value, _: Sums) -> Sums:
             whole, left = w.number(trips), w.b.sub(extent, first)
             count = whole if even else w.b.select(w.b.icmp_signed("<", left, whole), left, whole)
-            start = self._moved(depth, first, a, b, ahead)
-            sums = self._joined(self._step(depth, count, *start, self._zeros(self.chains)))
+            start = self._advanced(depth, first, a, b, ahead)
+            sums = self._sum_chains(self._step(depth, count, *start, self._zeros(self.chains)))
             addresses = self._totals()
             self._store([self._add(x, y) for x, y in zip(self._loaded(addresses), sums, strict=True)], addresses)
             return []
 
         return self._loop(w.number(0), extent, trips, [], block)
 
-    def _moved(self, depth: int, k: Value, a: Value, b: Value, ahead: Value | None) -> tuple[Value, Value, Value | None]:
+    def _advanced(self, depth: int, k: Value, a: Value, b: Value, ahead: Value | None) -> tuple[Value, Value, Value | None]:
         """Return the addresses a, b and ahead after k iterations of the loop at `depth`."""
         w = self.w
         _, a_step, b_step = self.steps[depth]
         trips = k
         for extent, _, _ in self.steps[depth + 1 :]:
             trips = w.mul(trips, extent)
-        return w.at(a, w.mul(k, a_step), self.a_type), w.at(b, w.mul(k, b_step), self.b_type), self._fetching(ahead, trips)
+        return w.at(a, w.mul(k, a_step), self.a_type), w.at(b, w.mul(k, b_step), self.b_type), self._prefetch_address(ahead, trips)
 
     def _rows(self, a: Value) -> list[Value]:
         """Return the address of each row of A."""
@@ -262,7 +262,7 @@ class _Body:
         zero = w.number(0)
 
         def outer(k: Value, sums: Sums) -> Sums:
-            return self._steps(depth + 1, *self._moved(depth, k, a, b, ahead), sums)
+            return self._steps(depth + 1, *self._advanced(depth, k, a, b, ahead), sums)
 
         if depth < len(self.steps) - 1:
             return self._loop(zero, extent, 1, sums, outer)
@@ -272,7 +272,7 @@ class _Body:
         def inner(count: int, prefetch: bool) -> Body:
             def body(k: Value, sums: Sums) -> Sums:
                 moved = [w.at(r, w.mul(k, a_step), self.a_type) for r in rows]
-                if prefetch and (line := self._fetching(ahead, k)) is not None:
+                if prefetch and (line := self._prefetch_address(ahead, k)) is not None:
                     for i in range(self.fetched):
                         self._prefetch(w.at(line, i * LINE, I8))
                 at = w.at(b, w.mul(k, b_step), self.b_type)
@@ -287,7 +287,7 @@ class _Body:
         sums = self._loop(zero, whole, self.unroll, sums, inner(self.unroll, True))
         return self._loop(whole, extent, 1, sums, inner(1, False))
 
-    def _fetching(self, ahead: Value | None, trips: Value) -> Value | None:
+    def _prefetch_address(self, ahead: Value | None, trips: Value) -> Value | None:
         """Return the address to prefetch after this many iterations of k."""
         w = self.w
         return None if ahead is None else w.at(ahead, w.mul(trips, w.number(self.fetched * LINE // self.unroll)), I8)

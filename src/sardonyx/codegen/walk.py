@@ -277,7 +277,7 @@ class _Walk:
         """Return the row after the next if the loop goes on, else the next row."""
         b = self.b
         iterations = self.slot_value(self.operand(1))
-        more = b.and_(b.icmp_signed("<", iterations, self.slot_value(self.operand(2))), chunks.is_well(b, self.context))
+        more = b.and_(b.icmp_signed("<", iterations, self.slot_value(self.operand(2))), chunks.is_running(b, self.context))
         condition = self.operand(3)
         asked, known = map(self.block, ("asked", "known"))
         before = b.block

@@ -71,13 +71,12 @@ def require_words(spec: ProgramSpec) -> None:
             raise Fail(f"a size of {number} does not fit in 64 bits")
 
 
-class Between(Struct):
-    """A plan that runs between the kernels of a run: at the start of each iteration of a loop, or after its last one. It
-    computes what depends on the number of the iteration or on the number of iterations, and checks the conditions on such
-    sizes.
+class MidRunPlan(Struct):
+    """A plan that runs between the kernels of a run: at the start of each iteration of a loop, or after its last one.
 
-    point: the order of the plans. A later plan may use what earlier plans of the segment compute, and runs again whenever
-    they do.
+    It computes what depends on the number of the iteration or on the number of iterations, and checks the conditions on such
+    sizes. point: the order of the plans. A later plan may use what earlier plans of the segment compute, and runs again
+    whenever they do.
     """
 
     name: str
@@ -91,7 +90,7 @@ class Assembly(Struct):
 
     spec: ProgramSpec
     plans: dict[str, list[tuple[int, Dim]]]
-    between: list[Between]
+    mid_run_plans: list[MidRunPlan]
     slots: dict[Symbol, int]
     estimates: frozenset[int]
 
@@ -127,9 +126,9 @@ class Assembler(Struct):
     ticks: int = 0  # the first of the slots that add up the calls' cycles
     # for each loop: the slots that hold the number of its iteration
     counters: dict[Symbol, list[int]] = field(default_factory=dict)
-    between: list[Between] = field(default_factory=list)
+    mid_run_plans: list[MidRunPlan] = field(default_factory=list)
     # for each symbol that changes while this segment runs: the plan that runs when it has changed
-    moments: dict[Symbol, Between] = field(default_factory=dict)
+    change_plans: dict[Symbol, MidRunPlan] = field(default_factory=dict)
     required: dict[Region, list[Requirement]] = field(default_factory=dict)  # conditions to check in each iteration, or in a branch
     points: int = 0  # how many plans between calls have been made
     shapes: list[list[int]] = field(default_factory=list)  # sizes of each output, or -1 - the slot that holds the size
@@ -159,7 +158,7 @@ class Assembler(Struct):
         done: set[int] = set()
         readbacks_left = list(p.readbacks)
         for i, segment in enumerate(p.segments):
-            found = [q for q in readbacks_left if self.there_before(q.tensor, i)]
+            found = [q for q in readbacks_left if self.is_written_before(q.tensor, i)]
             readbacks_left = [q for q in readbacks_left if q not in found]
             ready |= set(found)
             known = [o for o, t in enumerate(p.outputs) if o not in done and self.covered(t.shape, ready)]
@@ -170,11 +169,11 @@ class Assembler(Struct):
             conditions = tuple(self.condition(r, ready, told) for r in now)
             self.plan_sizes(i, segment, known, [*((c.slot, r.dim) for c, r in zip(conditions, now, strict=True)), *told])
             self.plans.setdefault(f"plan_{i}", [])
-            self.moments = {}
+            self.change_plans = {}
             steps.append(self.without_empty(self.run_steps(segment.steps, i, ())))
             arena = self.slots[Symbol(f"@arena{i}")]
             specs.append(SegmentSpec(tuple(map(self.readback, found)), arena, tuple(known), conditions, ()))
-        names = [*p.kernels, *(b.name for b in self.between)]
+        names = [*p.kernels, *(b.name for b in self.mid_run_plans)]
         # Rows are made last, because calls of later segments may add slots to a loop's counters.
         tables = [rows(s, {name: number for number, name in enumerate(names)}) for s in steps]
         spec = ProgramSpec(
@@ -192,11 +191,11 @@ class Assembler(Struct):
         self.define()
         spec = spec._replace(slots=self.next_slot)
         require_words(spec)
-        return Assembly(spec, self.plans, self.between, self.slots, frozenset(self.estimates))
+        return Assembly(spec, self.plans, self.mid_run_plans, self.slots, frozenset(self.estimates))
 
     def define(self) -> None:
-        """Prepend to every plan the defined sizes that it uses."""
-        for assignments in (*self.plans.values(), *(b.assignments for b in self.between)):
+        """Let every plan begin by computing the named sizes (`Defined`) that it uses."""
+        for assignments in (*self.plans.values(), *(b.assignments for b in self.mid_run_plans)):
             used = definitions(set().union(*(symbols(d) for _, d in assignments)))
             assignments[:0] = [(self.slot_of(s), s.definition) for s in used]
 
@@ -285,12 +284,12 @@ class Assembler(Struct):
         """Encode a requirement for the runtime. told: this method appends (slot, size) for each size that the message shows and
         no slot holds yet.
         """
-        sizes = [self.told_slot(n, told) if ground(n) <= ready else None for n in r.values]
+        sizes = [self.message_slot(n, told) if ground(n) <= ready else None for n in r.values]
         text, places = with_known(r.text, sizes)
         message = running(braced(r.title), text) if r.title else text
         return Condition(self.new_slots(1), r.relation == "zero", message, places, r.named)
 
-    def told_slot(self, n: Dim, told: list[tuple[int, Dim]]) -> int:
+    def message_slot(self, n: Dim, told: list[tuple[int, Dim]]) -> int:
         """Return -1 - the slot that holds a size; a formula gets a slot, and is added to `told` for the plan to compute."""
         s = single(n)
         if s in self.slots and not isinstance(s, Defined):
@@ -301,7 +300,7 @@ class Assembler(Struct):
             told.append((slot, n))
         return -1 - slot
 
-    def there_before(self, t: Tensor, i: int) -> bool:
+    def is_written_before(self, t: Tensor, i: int) -> bool:
         """Is t fed, a constant, or completely written by segments before the i-th?"""
         p = self.program
         if t in p.inputs or t in p.constants:
@@ -383,7 +382,7 @@ class Assembler(Struct):
         run.
         """
         strips = c.work // STRIP
-        if c.single_threaded or not ground(strips).isdisjoint({*self.counters, *self.moments}):
+        if c.single_threaded or not ground(strips).isdisjoint({*self.counters, *self.change_plans}):
             strips = 0
         if isinstance(strips, int):
             self.fixed.append((slot, min(strips, LARGEST)))
@@ -403,7 +402,7 @@ class Assembler(Struct):
             else:
                 self.plans[f"plan_{i}"].append((condition, self.address_of(r.flag)))
         plan = self.plan_for(step)
-        self.test(self.moments[step], self.required.get(r.region, ()))
+        self.test(self.change_plans[step], self.required.get(r.region, ()))
         steps = (plan, *self.run_steps(r.steps, i, (*path, r.region)))
         if r.region.done is not None:
             self.slots[r.region.done], self.counters[r.region.done] = self.slots[step], self.counters[step]
@@ -414,8 +413,8 @@ class Assembler(Struct):
     def plan_for(self, s: Symbol) -> PlanStep:
         """Make the plan that runs whenever this symbol has changed."""
         self.points += 1
-        plan = self.moments[s] = Between(f"between_{self.points}", self.points)
-        self.between.append(plan)
+        plan = self.change_plans[s] = MidRunPlan(f"between_{self.points}", self.points)
+        self.mid_run_plans.append(plan)
         return PlanStep(plan.name)
 
     def assign(self, slot: int, d: Dim, i: int, path: Path) -> None:
@@ -424,9 +423,9 @@ class Assembler(Struct):
         A size with a division inside a branch is computed in the branch, because the divisor may be zero if the branch isn't
         taken.
         """
-        found = [self.moments[s] for s in closure(symbols(d)) if s in self.moments]
+        found = [self.change_plans[s] for s in closure(symbols(d)) if s in self.change_plans]
         if any(isinstance(a, Derived) and a.op in ("//", "%") for a in atoms_of(d)):
-            found += [self.moments[r.step] for r in path if r.pinned]
+            found += [self.change_plans[r.step] for r in path if r.pinned]
         if found:
             max(found, key=lambda b: b.point).assignments.append((slot, d))
         else:
@@ -447,7 +446,7 @@ class Assembler(Struct):
                 self.required.setdefault(innermost[-1], []).append(r)
         return out
 
-    def test(self, plan: Between, requirements: Sequence[Requirement]) -> None:
+    def test(self, plan: MidRunPlan, requirements: Sequence[Requirement]) -> None:
         """Let a plan check these requirements."""
         found = [r for r in requirements if all(s in self.slots for s in ground(r.dim))]
         if not found:
@@ -465,8 +464,8 @@ class Assembler(Struct):
 
     def without_empty(self, steps: Sequence[RunStep]) -> tuple[RunStep, ...]:
         """Remove the steps whose plan has nothing to compute."""
-        idle = {b.name for b in self.between if not b.assignments}
-        self.between = [b for b in self.between if b.assignments]
+        idle = {b.name for b in self.mid_run_plans if not b.assignments}
+        self.mid_run_plans = [b for b in self.mid_run_plans if b.assignments]
         return without(steps, idle)
 
 

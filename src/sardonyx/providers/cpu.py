@@ -22,7 +22,7 @@ from sardonyx.codegen import compile as code
 from sardonyx.codegen import features
 from sardonyx.codegen.casts import is_native
 from sardonyx.codegen.plans import LEVEL as PLAN_LEVEL
-from sardonyx.codegen.plans import emit_between, emit_plans
+from sardonyx.codegen.plans import emit_mid_run_plan, emit_plans
 from sardonyx.codegen.team import emit_team
 from sardonyx.expr import draws, require
 from sardonyx.expr.tensor import Tensor
@@ -156,8 +156,8 @@ class Compiler(Struct):
         assembly = assemble(lowered, requirements, ticks, self.flags)
         show(lowered, self.target)
         module = emit_plans(self.target, assembly.plans, assembly.slots, assembly.estimates)
-        for b in assembly.between:
-            emit_between(module, self.target, b.name, b.assignments, b.tests, assembly.slots)
+        for b in assembly.mid_run_plans:
+            emit_mid_run_plan(module, self.target, b.name, b.assignments, b.tests, assembly.slots)
         own = self.objects.module(module, self.target, urgent, PLAN_LEVEL)
         objects = dict.fromkeys(found for name in lowered.kernels for found in self.kernels[name])
         return Draft(lowered, assembly.spec, [*objects, own])

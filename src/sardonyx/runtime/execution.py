@@ -184,7 +184,7 @@ class Context:
         if size <= KEPT_BYTES:
             self.own[slot] = memory = allocate(size)
             self.room[slot] = size
-            self.settle(slot, address_of(memory))
+            self.set_address(slot, address_of(memory))
             return
         self.own.pop(slot, None)
         self.room.pop(slot, None)
@@ -193,16 +193,16 @@ class Context:
         except MemoryError as error:
             raise Fail(f"no memory for intermediate values of {size} bytes: {error}") from None
         self.borrowed.append((slot, pool, arena))
-        self.settle(slot, arena.address)
+        self.set_address(slot, arena.address)
 
-    def seat(self, threads: int) -> None:
+    def reserve_claims(self, threads: int) -> None:
         """Allot claim words for this many threads: one per thread's range, and one for groups."""
         if self.claims.size < (1 + threads) * abi.CLAIM_BYTES:
             self.claims = allocate((1 + threads) * abi.CLAIM_BYTES)
             self.claims[:] = 0
             self.slots[abi.CLAIMS] = address_of(self.claims)
 
-    def end_by(self, run: RunContext) -> None:
+    def set_limits(self, run: RunContext) -> None:
         """Set what may end the next run early: the run's stop word and deadline. No worker may be inside."""
         self.stop_word = run.options.stop_word if run.options is not None else None
         self.ends_early = self.stop_word is not None or run.deadline != 0
@@ -214,7 +214,7 @@ class Context:
         while self.slots[abi.INSIDE] and os.getpid() == self.process:
             time.sleep(0)
 
-    def settle(self, slot: int, address: int) -> None:
+    def set_address(self, slot: int, address: int) -> None:
         """Put an arena's address into its slot, and the addresses of the places in it into theirs."""
         if self.slots[slot] == address:
             return
@@ -314,7 +314,7 @@ class Program:
             self.idle.insert(0, context)
         return None
 
-    def soon_free(self) -> Context | None:
+    def wait_for_free(self) -> Context | None:
         """Like `free`, but wait up to PATIENCE: another context would mean fresh memory and page faults."""
         end = time.monotonic() + PATIENCE
         while self.idle and time.monotonic() < end:
@@ -330,14 +330,14 @@ class Program:
         feeds: any objects; the native function checks them. Raises Fail or InvalidArgument as `run` does. For the smallest
         models these lines are most of the run's time.
         """
-        context = self.free() or self.soon_free()
+        context = self.free() or self.wait_for_free()
         if context is None:
             return None
         try:
             if context.replay is None or context.threads != threads:
                 return None
             if context.ends_early:
-                context.end_by(QUIET)
+                context.set_limits(QUIET)
             if context.shares_work:
                 self.team.ensure(threads)
             return self.replay_in(context, feeds, context.replay, into)
@@ -404,8 +404,8 @@ class Program:
         """
         slots, room = context.slots, context.room
         context.replay = None
-        context.seat(threads)
-        context.end_by(run)
+        context.reserve_claims(threads)
+        context.set_limits(run)
         for slot, feed in zip(self.feeds, feeds, strict=True):
             slots[slot] = address_of(feed)
         for slot, i, axis in self.spec.sizes:

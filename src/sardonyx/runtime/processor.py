@@ -22,10 +22,10 @@ def processor() -> str | None:
 
     None if the system doesn't tell.
     """
-    return _told(MODALIAS, CPUINFO)
+    return _identify(MODALIAS, CPUINFO)
 
 
-def _told(modalias: str, cpuinfo: str) -> str | None:
+def _identify(modalias: str, cpuinfo: str) -> str | None:
     text = _read(modalias) or _first_of(_read(cpuinfo))
     return f"{platform.system()} {platform.machine()} {text}" if text else None
 

@@ -54,7 +54,7 @@ def request(
     """
     words = [context, plan, entry, control, threads, *_interpreter(), len(inputs), len(outputs)]
     for slot, array in inputs:
-        words += [slot, *_told_of(array.dtype), array.ndim, *array.shape]
+        words += [slot, *_dtype_identity(array.dtype), array.ndim, *array.shape]
     words += outputs
     made = allocate(8 * len(words))
     made.view(np.int64)[:] = words
@@ -66,7 +66,7 @@ def is_plain(value: Any) -> bool:
     return type(value) is np.ndarray and value.flags.c_contiguous and value.flags.aligned
 
 
-def _told_of(dtype: np.dtype[Any]) -> tuple[int, int]:
+def _dtype_identity(dtype: np.dtype[Any]) -> tuple[int, int]:
     """Return the words that identify a dtype: not the dtype object's address, because equal dtypes may be different objects, for
     example after unpickling.
     """
@@ -100,7 +100,7 @@ def _is_as_expected(array: Array) -> bool:
     if first != at or found != [id(np.ndarray), array.ctypes.data, id(array.dtype)]:
         return False
     kind, dtype = bytes(array.dtype.kind + array.dtype.char + array.dtype.byteorder, "ascii"), array.dtype
-    if _told_of(dtype) != (id(dtype.type), int.from_bytes(kind, "little") | dtype.num << 32):
+    if _dtype_identity(dtype) != (id(dtype.type), int.from_bytes(kind, "little") | dtype.num << 32):
         return False
     rank, flags = (ctypes.c_int.from_address(at + offset).value for offset in (abi.ARRAY_RANK, abi.ARRAY_FLAGS))
     if rank != array.ndim or (flags & abi.PLAIN == abi.PLAIN) != is_plain(array):

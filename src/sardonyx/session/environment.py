@@ -52,7 +52,7 @@ def set_default_logger_verbosity(verbosity: int) -> None:
     operator.index(verbosity)
 
 
-class _Told(logging.Handler):
+class _CallbackHandler(logging.Handler):
     """A logging handler that passes messages to a user's function."""
 
     def __init__(self, callback: Callback) -> None:
@@ -76,11 +76,11 @@ def set_default_logger_callback(callback: Callback | None, severity: int = 2) ->
         raise TypeError("callback must be callable or None")
     if severity not in range(len(_SEVERITIES)):
         raise ValueError(f"severity must be from 0 to {len(_SEVERITIES) - 1}, not {severity}")
-    for handler in [handler for handler in logger.handlers if isinstance(handler, _Told)]:
+    for handler in [handler for handler in logger.handlers if isinstance(handler, _CallbackHandler)]:
         logger.removeHandler(handler)
     if callback is not None:
         set_default_logger_severity(severity)
-        logger.addHandler(_Told(callback))
+        logger.addHandler(_CallbackHandler(callback))
 
 
 def enable_telemetry_events() -> None:

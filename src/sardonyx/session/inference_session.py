@@ -133,7 +133,7 @@ class InferenceSession:
             dimensions=tuple(given._dimensions.items()),
             denotations=tuple(given._denotations.items()),
             save_to=given.optimized_model_filepath,
-            given=keys.given_by(given),
+            given=keys.replacements_of(given),
         )
 
     # ---- running ------------------------------------------------------------------------------------------------------------

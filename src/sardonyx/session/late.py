@@ -96,7 +96,7 @@ class LateSubgraph(Executable):
         self._lock = threading.Lock()
         self._to_load = store
 
-    def keep_in(self, store: Variants) -> None:
+    def store_in(self, store: Variants) -> None:
         """Store new variants there from now on; those in the store already are not read."""
         self._store = store
 

@@ -357,7 +357,7 @@ def timeout(options: RunOptions) -> int:
     return max(int(min(seconds, LONGEST_SECONDS) * 1e9), 1)
 
 
-def given_by(options: SessionOptions) -> Replacements:
+def replacements_of(options: SessionOptions) -> Replacements:
     """Return the tensors and files that replace those of the model."""
     if not (options._initializers or options._external or options._files):
         return NOTHING

@@ -43,15 +43,15 @@ MOST_FILES = 1000
 def obtain(request: Request, trace: Trace | None = None) -> SessionParts:
     """Load the session's parts from the cache; else build them, and store them if possible. Raises SardonyxError."""
     cache = shared_cache()
-    key = request_key(request, cache) if is_to_be_kept(request, trace) and cache.folder is not None else None
+    key = request_key(request, cache) if is_cacheable(request, trace) and cache.folder is not None else None
     if key is None:
         return build(request, trace)
-    found = restored(request, cache, key)
+    found = load(request, cache, key)
     if found is not None:
         return found
     made = build(request, trace)
     if isinstance(request.source, bytes) or key == request_key(request, cache):  # the model hasn't changed meanwhile
-        keep(request, cache, key, made)
+        store(request, cache, key, made)
     return made
 
 
@@ -62,7 +62,7 @@ def build(request: Request, trace: Trace | None = None) -> SessionParts:
     return pipeline.build(request, trace)
 
 
-def is_to_be_kept(request: Request, trace: Trace | None) -> bool:
+def is_cacheable(request: Request, trace: Trace | None) -> bool:
     """May the session be loaded from the cache and stored there?"""
     ordinary = trace is None and not request.save_to and not request.extra_outputs and request.given is NOTHING
     return ordinary and request.options.cache and not debug.is_set()
@@ -127,7 +127,7 @@ def folder_of(request: Request) -> str | None:
 # ---- reading and writing ----------------------------------------------------------------------------------------------------
 
 
-def restored(request: Request, cache: Cache, key: str) -> SessionParts | None:
+def load(request: Request, cache: Cache, key: str) -> SessionParts | None:
     """Load the parts that are stored under this key; None if there are none or they are damaged."""
     first = key
     listed = cache.get(FILES_KIND, key)
@@ -169,7 +169,7 @@ def location_list(data: bytes) -> list[str] | None:
     return found if sound else None
 
 
-def keep(request: Request, cache: Cache, key: str, built: SessionParts) -> None:
+def store(request: Request, cache: Cache, key: str, built: SessionParts) -> None:
     """Store the parts: first the block, because a manifest without its block counts as missing."""
     encoded = manifest.encode(built, cache.capacity)
     locations = sorted(built.files)
@@ -185,4 +185,4 @@ def keep(request: Request, cache: Cache, key: str, built: SessionParts) -> None:
     rebuilder = rebuilder_for(request, cache, key, place[0])
     for number, step in enumerate(built.program.steps):
         if isinstance(step.executable, LateSubgraph):
-            step.executable.keep_in(rebuilder.store(number))
+            step.executable.store_in(rebuilder.store(number))
