@@ -1,7 +1,8 @@
-"""com.microsoft's operators over weights quantised in blocks, and mixtures of experts: GatherBlockQuantized, MatMulBnb4, MoE, QMoE.
+"""Operators of com.microsoft with weights quantised in blocks, and mixtures of experts: GatherBlockQuantized, MatMulBnb4, MoE,
+QMoE.
 
-A number of `bits` bits in packed bytes comes before the next one in the lower bits. Formulas: docs/ContribOperators.md of onnxruntime; the
-code books of MatMulBnb4 are those of the library bitsandbytes.
+Numbers of fewer than 8 bits are packed into bytes, the first number in the lowest bits. Their definitions are those of ONNX
+Runtime's docs/ContribOperators.md; the code books of MatMulBnb4 are those of the library bitsandbytes.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from sardonyx.ops.softmax import softmax_over
 
 
 def packed_number(x: Tensor, place: Sequence[Dim], bits: int) -> Expr:
-    """The number of packed bytes u8[.., bytes] at a place that counts numbers, as i32"""
+    """Extract a number from packed bytes u8[.., bytes], as i32. The last index counts numbers."""
     each = 8 // bits
     byte = scalar.cast(at(x, (*place[:-1], place[-1] // each)), i32)
     shift = scalar.cast(scalar.index(place[-1] % each * bits), i32)
@@ -52,10 +53,11 @@ def gather_block_quantized(
     gather_axis: int = 0,
     quantize_axis: int = 1,
 ) -> Tensor:
-    """(data - zero point) scale, gathered at indices along an axis; scales and zero points are one for each block of another axis.
+    """Compute GatherBlockQuantized: dequantise (data - zero point) scale, and gather along an axis. Scales and zero points apply to
+    blocks of another axis.
 
-    data: i4, u4, narrow floats [*d], or u8 of numbers packed along the last axis; indices: U[*q], those outside give zeros; scales:
-    T[*d with blocks for the axis] -> T[*d with *q for the axis]. Raises Fail where shapes or attributes don't fit.
+    data: i4, u4 or narrow floats [*d], or u8 with numbers packed along the last axis; indices: U[*q], where indices out of range
+    give zeros; scales: T[*d with blocks for the axis] -> T[*d with *q for the axis]. Raises Fail if shapes or attributes don't fit.
     """
     rank, is_packed, is_float = data.rank, data.dtype is u8, data.dtype.is_float
     take, by_block = normal_axis(gather_axis, rank), normal_axis(quantize_axis, rank)
@@ -95,7 +97,7 @@ def gather_block_quantized(
 
 
 def require_scales(data: Tensor, scales: Tensor, blocks: Sequence[Dim], axis: int, broadcast: bool) -> None:
-    """There is a scale for each block; with `broadcast` an axis other than that of the blocks may have one for all."""
+    """Require a scale for each block. With `broadcast`, axes other than that of the blocks may have one scale for all. Raises Fail."""
     require_ranks("GatherBlockQuantized of {} with scales {}", (data, data.rank), (scales, data.rank))
     for a, (n, found) in enumerate(zip(blocks, scales.shape, strict=True)):
         if not (broadcast and a != axis and found == 1):
@@ -112,7 +114,7 @@ NF4 = [
     *(0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
 ]
 CODES = [[*FP4, *(-x for x in FP4)], NF4]
-"""What a code of 4 bits stands for, by quant_type."""
+"""The number that each 4-bit code stands for, by quant_type."""
 
 
 def matmul_bnb4(
@@ -127,10 +129,11 @@ def matmul_bnb4(
     training_mode: int = 0,
     transB: int = 1,
 ) -> Tensor:
-    """A W^T (A W without transB), W[n, k] = the number that its code stands for times absmax of its block.
+    """Compute MatMulBnb4: A W^T (or A W without transB), where W[n, k] is the number that its 4-bit code stands for, times absmax
+    of its block.
 
-    A: T[*batch, K] (N without transB), B: u8[(N K + 1) / 2], two codes a byte, the first in the high bits; absmax: T[blocks of N K]
-    -> T[*batch, N] (K without transB)
+    A: T[*batch, K] (or N without transB), B: u8[(N K + 1) / 2], two codes in each byte, the first in the high bits; absmax:
+    T[blocks of N K] -> T[*batch, N] (or K without transB)
     """
     if quant_type not in (0, 1) or block_size < 16 or block_size & (block_size - 1) or min(K, N) < 0:
         raise Fail(f"MatMulBnb4 of {N} by {K} codes, quant_type {quant_type}, block_size {block_size}")
@@ -153,29 +156,32 @@ def matmul_bnb4(
 # ---- experts --------------------------------------------------------------------------------------------------------------------------
 
 Weight = Callable[[Dim, Dim, Dim], Expr]
-"""The number of an expert's matrix at a row and a column, in f32."""
+"""Function (expert, row, column) -> element of the expert's matrix, in f32."""
 
 
 def chosen_experts(probabilities: Tensor, k: int) -> Tensor:
-    """Of each row the k experts of the largest numbers, the last of equal ones first. probabilities: f32[t, e] -> i64[t, k]"""
+    """Return, for each token, the k experts with the greatest probabilities; of equal ones the last comes first. probabilities:
+    f32[t, e] -> i64[t, k]
+    """
     rows, experts = probabilities.shape
     if k < 1:
-        raise Fail(f"a mixture of {k} experts")
+        raise Fail(f"k must be at least 1, not {k}")
     backwards = view(probabilities, probabilities.shape, lambda t, e: (t, experts - 1 - e))
     _, found = sort.top(backwards, k, 1, largest=True)
     return compute(i64, [rows, k], lambda t, j: scalar.sub(scalar.index(experts - 1), at(found, (t, j))))
 
 
-def shares(values: Tensor, chosen: Tensor, normalize: int) -> Tensor:
-    """What each chosen expert counts: its own number, or with `normalize` its part of theirs; nothing where that is not above 1e-8.
-    values: f32[t, e] -> f32[t, k]"""
+def routing_weights(values: Tensor, chosen: Tensor, normalize: int) -> Tensor:
+    """Return the weight of each chosen expert: its value, or with `normalize` its value divided by the sum of the chosen values.
+    Weights up to 1e-8 become 0. values: f32[t, e] -> f32[t, k]
+    """
     own = compute(f32, chosen.shape, lambda t, j: at(values, (t, element(at(chosen, (t, j)), values.shape[1]))))
     part = pointwise(scalar.div, own, along("add", own, [1])) if normalize else own
     return pointwise(lambda e: scalar.select(scalar.apply("gt", e, 1e-8), e, 0), part)
 
 
-def through(x: Tensor, chosen: Tensor, experts: Dim, weight: Weight, bias: Tensor | None, rows: Dim) -> Tensor:
-    """W[expert] x + bias[expert] for each token and each of its experts. x: f32[t, k or 1, n] -> f32[t, k, rows]"""
+def expert_products(x: Tensor, chosen: Tensor, experts: Dim, weight: Weight, bias: Tensor | None, rows: Dim) -> Tensor:
+    """Compute W[expert] x + bias[expert] for each token and each of its experts. x: f32[t, k or 1, n] -> f32[t, k, rows]"""
 
     def own(t: Dim, j: Dim) -> Dim:
         return element(at(chosen, (t, j)), experts)
@@ -198,18 +204,18 @@ PLAIN: dict[str, Callable[[Expr], Expr]] = {
     "silu": activation.swish,
     "identity": lambda e: e,
 }
-"""Activations of one number."""
+"""Elementwise activations of an expert, by activation_type."""
 
 
 def swiglu(gate: Expr, linear: Expr, alpha: float, beta: float, limit: float) -> Expr:
-    """G sigmoid(alpha G) (L + beta), G = min(gate, limit), L = linear limited to [-limit, limit]"""
+    """Compute G sigmoid(alpha G) (L + beta), where G = min(gate, limit) and L is `linear` clamped to [-limit, limit]."""
     if limit < math.inf:
         gate, linear = scalar.minimum(gate, limit), scalar.maximum(scalar.minimum(linear, limit), -limit)
     return scalar.mul(activation.swish(gate, alpha), scalar.add(linear, beta))
 
 
 class Experts:
-    """A mixture of experts: what there is of each layer's weights, as functions, and of the attributes that both operators have."""
+    """The part that MoE and QMoE share: checked sizes, tokens, router, and the computation, which gets weights as functions."""
 
     def __init__(
         self, x: Tensor, router: Tensor, sizes: tuple[Dim, Dim, Dim], k: int, normalize: int, use_sparse_mixer: int
@@ -217,10 +223,10 @@ class Experts:
         if use_sparse_mixer:
             raise Unsupported("a mixture of experts with use_sparse_mixer")
         if x.rank not in (2, 3):
-            raise Fail(f"[ShapeInferenceError] a mixture of experts of {list(x.shape)}")
+            raise Fail(f"[ShapeInferenceError] a mixture of experts needs an input of 2 or 3 axes, not {list(x.shape)}")
         self.input, self.experts, self.inner, self.hidden = x, *sizes
         rows = count_of(x.shape[:-1])
-        require_equal(x.shape[-1], self.hidden, "a mixture of experts of {}, of {} numbers", x.shape, self.hidden)
+        require_equal(x.shape[-1], self.hidden, "a mixture of experts of {}, whose weights take {} numbers", x.shape, self.hidden)
         require_same(router.shape, [rows, self.experts], "a mixture of {} experts routed by {}", self.experts, router.shape)
         flat = reshaped(x, [rows, x.shape[-1]])
         self.tokens = compute(f32, [rows, 1, x.shape[-1]], lambda t, _, c: scalar.cast(at(flat, (t, c)), f32))
@@ -235,25 +241,28 @@ class Experts:
         gate: tuple[float, float, float],
         by: Tensor | None = None,
     ) -> Tensor:
-        """The sum over a token's experts of share W2 act(W1 x + b1) + b2. gate: alpha, beta and limit of swiglu; by: what the chosen
-        experts count (default: the softmax of the router)."""
+        """Sum, over each token's experts, routing weight times W2 act(W1 x + b1) + b2.
+
+        gate: alpha, beta and limit of swiglu. by: values of which the routing weights are made, by default the softmax of the
+        router.
+        """
         probabilities = softmax_over(self.router, [1])
         chosen = chosen_experts(probabilities, self.k)
-        part = shares(probabilities if by is None else cast(by, f32), chosen, self.normalize)
+        part = routing_weights(probabilities if by is None else cast(by, f32), chosen, self.normalize)
         first, second, third = weights
         inner = self.inner
 
         def layer(x: Tensor, weight: Weight, bias: Tensor | None, rows: Dim) -> Tensor:
-            return through(x, chosen, self.experts, weight, bias, rows)
+            return expert_products(x, chosen, self.experts, weight, bias, rows)
 
         if kind == "swiglu" and fusion in (1, 2):
             both = layer(self.tokens, first, biases[0], inner * 2)
 
-            def own(t: Dim, j: Dim, r: Dim) -> Expr:
+            def gated(t: Dim, j: Dim, r: Dim) -> Expr:
                 pair = (2 * r, 2 * r + 1) if fusion == 1 else (r, inner + r)
                 return swiglu(at(both, (t, j, pair[0])), at(both, (t, j, pair[1])), *gate)
 
-            middle = compute(f32, [*chosen.shape, inner], own)
+            middle = compute(f32, [*chosen.shape, inner], gated)
         elif kind == "swiglu" and third is not None:
             gates, others = layer(self.tokens, first, biases[0], inner), layer(self.tokens, third, biases[2], inner)
             middle = pointwise(lambda a, b: swiglu(a, b, *gate), gates, others)
@@ -291,18 +300,27 @@ def moe(
     swiglu_limit_after_activation: int = 0,
     use_sparse_mixer: int = 0,
 ) -> Tensor:
-    """The weighted sum of each token's k best experts: y = sum of share (W2 act(W1 x + b1) + b2).
+    """Compute MoE: for each token, sum over its k best experts of routing weight times W2 act(W1 x + b1) + b2.
 
-    input: T[t, h] or T[b, s, h], router_probs: T[t, e] of logits, W1: T[e, i, h] (2 i where swiglu is fused), W2: T[e, h, i] -> like input
+    input: T[t, h] or T[b, s, h], router_probs: T[t, e], which are logits, W1: T[e, i, h] (2 i rows if swiglu is fused), W2: T[e, h,
+    i] -> like input
     """
     if swiglu_limit_after_activation:
         raise Unsupported("MoE with swiglu_limit_after_activation")
-    require_ranks("MoE of experts {} and {}", (fc1_experts_weights, 3), (fc2_experts_weights, 3))
+    require_ranks(
+        "MoE with weights of shapes {} and {}, which do not both have 3 axes", (fc1_experts_weights, 3), (fc2_experts_weights, 3)
+    )
     experts, hidden, inner = fc2_experts_weights.shape
     mixture = Experts(input, router_probs, (experts, inner, hidden), k, normalize_routing_weights, use_sparse_mixer)
     double = 2 if activation_type == "swiglu" and swiglu_fusion else 1
     wanted = [experts, inner * double, hidden]
-    require_same(fc1_experts_weights.shape, wanted, "experts {}, not {}", fc1_experts_weights.shape, wanted)
+    require_same(
+        fc1_experts_weights.shape,
+        wanted,
+        "the first weights of the experts have the shape {}, not {}",
+        fc1_experts_weights.shape,
+        wanted,
+    )
 
     def plain(w: Tensor) -> Weight:
         return lambda e, r, c: scalar.cast(at(w, (e, r, c)), f32)
@@ -353,10 +371,11 @@ def qmoe(
     use_sparse_mixer: int = 0,
     weights_prepacked: int = -1,
 ) -> Tensor:
-    """MoE whose weights are packed integers: W = (q - zero point) scale, a scale for each row, or for each block of a row.
+    """Compute QMoE: MoE whose weights are packed integers, W = (q - zero point) scale, with a scale for each row or for each block
+    of a row.
 
-    Weights: u8[e, rows, columns bits / 8], scales: T[e, rows] or T[e, rows, blocks]; zero points packed likewise, 2^(bits - 1) by
-    default. Without router_weights the chosen experts' shares add up to 1, as in onnxruntime's kernel.
+    Weights: u8[e, rows, columns bits / 8], scales: T[e, rows] or T[e, rows, blocks]; zero points are packed likewise and are
+    2^(bits - 1) by default. Without router_weights, the routing weights of a token add up to 1, as in onnxruntime's kernel.
     """
     others = (fc1_global_scale, fc2_global_scale, fc1_act_scale, fc2_act_scale, fc1_act_block_scale, fc2_act_block_scale)
     if quant_type != "int" or swiglu_limit_after_activation or any(t is not None for t in others):
@@ -379,7 +398,9 @@ def qmoe(
 
 
 def quantised_weight(w: Tensor, scales: Tensor | None, zero_points: Tensor | None, bits: int, size: int, columns: Dim) -> Weight:
-    """The numbers of packed weights. w: u8[e, rows, bytes] of rows of so many columns, in blocks of `size` (0: whole rows)"""
+    """Return a function that dequantises an element of packed weights. w: u8[e, rows, bytes], in blocks of `size` columns (0 for
+    whole rows)
+    """
     if bits not in (2, 4, 8):
         raise Unsupported(f"QMoE of {bits} bits")
     if scales is None:

@@ -1,6 +1,7 @@
-"""com.microsoft's gates and norms of language models with several streams: RMS norms of groups, gated sums, hyper-connections, routers.
+"""Operators of com.microsoft for language models with several streams (branches): RMS norms of groups, gated sums,
+hyper-connections, routers of experts.
 
-All compute in f32 and round to the type of the result where the formula says so (docs/ContribOperators.md of onnxruntime).
+All of them compute in f32, and round to the dtype of the result where ONNX Runtime's docs/ContribOperators.md says so.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ def wide(x: Tensor) -> Tensor:
 
 
 def rms(x: Tensor, epsilon: float) -> Tensor:
-    """x / sqrt(mean of x^2 + epsilon), over the last axis: f32[*d] -> f32[*d]"""
+    """Compute x / sqrt(mean(x^2) + epsilon) over the last axis. f32[*d] -> f32[*d]"""
     return mul(x, inverse_root(mean_along(squared(x), [x.rank - 1]), epsilon))
 
 
 def rounding(e: Expr, dtype: DType) -> Expr:
-    """e rounded to the type, in f32."""
+    """Round e to the dtype, and return it in f32."""
     return scalar.cast(scalar.cast(e, dtype), f32)
 
 
@@ -50,7 +51,7 @@ def rounding(e: Expr, dtype: DType) -> Expr:
 
 
 def grouped(x: Tensor, branches: int) -> Tensor:
-    """T[*d, C, H], of x: T[*d, C, H], or T[*d, C H] where the number of branches is given"""
+    """Return x with an axis of branches. x: T[*d, C, H], or T[*d, C H] if the number of branches is given -> T[*d, C, H]"""
     if branches < 0:
         raise Fail(f"{branches} branches")
     require_rank_from("streams of shape {}", x, 1 if branches else 2)
@@ -61,7 +62,9 @@ def grouped(x: Tensor, branches: int) -> Tensor:
 
 
 def branchwise_rms_norm(X: Tensor, scale: Tensor | None = None, epsilon: float = 1e-5, num_branches: int = 0) -> Tensor:
-    """x / sqrt(mean of x^2 + epsilon) scale, over H alone. X: T[.., C, H] (or T[.., C H]), scale: S[C H], S[C, H] or S[H] -> like X"""
+    """Compute BranchwiseRMSNorm: x / sqrt(mean(x^2) + epsilon) scale, with the mean over H only. X: T[.., C, H] (or T[.., C H]),
+    scale: S[C H], S[C, H] or S[H] -> like X
+    """
     x = grouped(wide(X), num_branches)
     y = rms(x, epsilon)
     if scale is not None:
@@ -72,7 +75,9 @@ def branchwise_rms_norm(X: Tensor, scale: Tensor | None = None, epsilon: float =
 
 
 def mixing(weights: Tensor, c: Dim, h: Dim, outer: int) -> Callable[[Sequence[Dim], Dim, Dim], Expr]:
-    """The weight of a branch and feature, as f32. weights: S[.., C], S[.., C, 1], S[.., C, H] or S[.., C H], behind `outer` axes"""
+    """Return the weight of a branch and feature, in f32. weights: S[.., C], S[.., C, 1], S[.., C, H] or S[.., C H], after `outer`
+    leading axes
+    """
     if weights.rank == outer + 2:
         return lambda o, k, j: scalar.cast(at(weights, (*o, k, j)), f32)
     if weights.rank != outer + 1:
@@ -84,7 +89,9 @@ def mixing(weights: Tensor, c: Dim, h: Dim, outer: int) -> Callable[[Sequence[Di
 
 
 def hyper_connection_pre_mix(streams: Tensor, pre_mix: Tensor, num_branches: int = 0, reduction_scale: float = 1.0) -> Tensor:
-    """reduction_scale times the sum over branches of weight and stream. streams: T[.., C, H] (or T[.., C H]) -> T[.., H]"""
+    """Compute HyperConnectionPreMix: reduction_scale times the sum over branches of weight times stream. streams: T[.., C, H] (or
+    T[.., C H]) -> T[.., H]
+    """
     x = grouped(streams, num_branches)
     outer, (c, h) = x.rank - 2, x.shape[-2:]
     weight = mixing(pre_mix, c, h, outer)
@@ -100,7 +107,8 @@ def hyper_connection_pre_mix(streams: Tensor, pre_mix: Tensor, num_branches: int
 def hyper_connection_post_mix(
     streams: Tensor, block_output: Tensor, post_mix: Tensor, stream_mix: Tensor | None = None, num_branches: int = 0
 ) -> Tensor:
-    """y[k, h] = sum over c of stream_mix[c, k] streams[c, h], plus post_mix[k, h] block_output[h]; without stream_mix the streams stay.
+    """Compute HyperConnectionPostMix: y[k, h] = sum over c of stream_mix[c, k] streams[c, h], plus post_mix[k, h] block_output[h].
+    Without stream_mix the first term is streams[k, h].
 
     streams: T[.., C, H] (or T[.., C H]), block_output: T[.., H], post_mix: S[.., C], S[.., C, 1] or S[.., C, H] -> like streams
     """
@@ -129,7 +137,7 @@ def hyper_connection_post_mix(
 
 
 def gated_add(X: Tensor, Y: Tensor, gate: Tensor, gate_weight: Tensor | None = None) -> Tensor:
-    """X + Y gate, the product rounded first. X, Y: T[.., C], gate: T[.., 1] -> T[.., C]"""
+    """Compute GatedAdd: X + Y gate, where the product is rounded first. X, Y: T[.., C], gate: T[.., 1] -> T[.., C]"""
     if gate_weight is not None:
         raise Unsupported("GatedAdd with a gate_weight")
     require_rank_from("GatedAdd of {}", X, 1)
@@ -139,7 +147,9 @@ def gated_add(X: Tensor, Y: Tensor, gate: Tensor, gate_weight: Tensor | None = N
 
 
 def gated_rms_norm(X: Tensor, scale: Tensor, gate: Tensor, activation: str = "silu", epsilon: float = 1e-5) -> Tensor:
-    """x / sqrt(mean of x^2 + epsilon) scale act(gate), over groups of C numbers. X, gate: T[.., H C], scale: T[C] -> T[.., H C]"""
+    """Compute GatedRMSNorm: x / sqrt(mean(x^2) + epsilon) scale act(gate), over groups of C numbers. X, gate: T[.., H C], scale:
+    T[C] -> T[.., H C]
+    """
     if activation not in ("silu", "swish", "sigmoid"):
         raise Fail(f"GatedRMSNorm with the activation {activation}; it is silu, swish or sigmoid")
     require_ranks("GatedRMSNorm by a scale {}", (scale, 1))
@@ -155,7 +165,9 @@ def gated_rms_norm(X: Tensor, scale: Tensor, gate: Tensor, activation: str = "si
 
 
 def scaled_silu(X: Tensor, scale: Tensor | None = None, alpha: float = 1.0) -> Tensor:
-    """z sigmoid(z) with z = scale X; z, the sigmoid and the product are rounded each. X: T[*d], scale: S[] in place of alpha -> T[*d]"""
+    """Compute ScaledSiLU: z sigmoid(z) with z = scale X, where z, the sigmoid and the product are each rounded. X: T[*d], scale:
+    S[], instead of alpha -> T[*d]
+    """
     if scale is not None:
         require_equal(product(scale.shape), 1, "ScaledSiLU by {}, not one number", scale.shape)
 
@@ -170,7 +182,9 @@ def scaled_silu(X: Tensor, scale: Tensor | None = None, alpha: float = 1.0) -> T
 def linear_attention_gate(
     a: Tensor, dt_bias: Tensor, decay_scale: Tensor, b: Tensor | None = None, outputs: int = 1
 ) -> list[Tensor | None]:
-    """decay = decay_scale log(1 + exp(a + dt_bias)), beta = sigmoid(b). a, b: T[B, t, H], dt_bias, decay_scale: f32[H] -> T[B, t, H]"""
+    """Compute LinearAttentionGate: decay = decay_scale log(1 + exp(a + dt_bias)) and beta = sigmoid(b). a, b: T[B, t, H], dt_bias,
+    decay_scale: f32[H] -> T[B, t, H], T[B, t, H]
+    """
     if outputs > 1 and b is None:
         raise Fail("LinearAttentionGate: the output beta needs the input b")
     require_ranks("LinearAttentionGate of {} with {} and {}", (a, 3), (dt_bias, 1), (decay_scale, 1))
@@ -190,9 +204,10 @@ def engram_gate(
     epsilon: float = 1e-5,
     outputs: int = 1,
 ) -> list[Tensor | None]:
-    """sigmoid(sign(d) sqrt(max(|d|, 1e-6))) value, d = sum of rms(key) rms(query) / sqrt(h); and the same under rms.
+    """Compute EngramGate: y = sigmoid(sign(d) sqrt(max(|d|, 1e-6))) value, where d = sum of rms(key) rms(query) / sqrt(h), each
+    norm with its scale. The second output is rms(y) conv_norm_scale.
 
-    key, query: T[b, s, m, h], value: T[b, s, h], scales: T[m, h] -> T[b, s, m, h] twice
+    key, query: T[b, s, m, h], value: T[b, s, h], scales: T[m, h] -> T[b, s, m, h], T[b, s, m, h]
     """
     if outputs > 1 and conv_norm_scale is None:
         raise Fail("EngramGate: the output gated_value_normed needs the input conv_norm_scale")
@@ -228,10 +243,11 @@ def moe_group_router(
     router_sentinel: float = -10000.0,
     topk_group: int = 1,
 ) -> list[Tensor]:
-    """log(max(s, 1e-20)) at the chosen experts, else the sentinel; s + bias; and s: s = sigmoid(logits).
+    """Compute MoEGroupRouter: choose experts by groups. With s = sigmoid(logits), returns log(max(s, 1e-20)) at the chosen experts
+    and router_sentinel elsewhere; s + bias; and s.
 
-    The groups with the largest sums of their group_topk best s + bias are kept, and of their experts the top_k best chosen.
-    logits: T[.., e], expert_bias: f32[e] -> T[t, e], f32[t, e], f32[t, e]
+    The score of a group is the sum of its group_topk greatest s + bias. The topk_group best groups are kept, and the top_k best of
+    their experts are chosen. logits: T[.., e], expert_bias: f32[e] -> T[t, e], f32[t, e], f32[t, e]
     """
     if projection_weight is not None:
         raise Unsupported("MoEGroupRouter with a projection_weight")
@@ -264,7 +280,7 @@ def moe_group_router(
 
 
 def member_counts(members: Tensor, n: Dim) -> Tensor:
-    """How often each of 0 .. n - 1 is among a row's numbers. members: i64[t, k] -> i64[t, n]"""
+    """Count how often each of 0 to n - 1 occurs in a row. members: i64[t, k] -> i64[t, n]"""
 
     def term(t: Dim, i: Dim, j: Dim) -> Expr:
         return scalar.cast(scalar.apply("eq", at(members, (t, j)), scalar.index(i)), i64)
