@@ -21,7 +21,7 @@ class SystemCalls(Struct, frozen=True):
     """Linux system calls of one architecture: their numbers, and the machine code of `i64 system_call(i64 number, i64 a, i64 b,
     i64 c, i64 d)`, which moves its arguments to the kernel's registers.
 
-    The code is given as bytes because inline assembly needs LLVM's assembler, which llvmlite initialises for the host only: for
+    The code is given as bytes because inline assembly needs LLVM's assembler, which llvmlite offers for the host only: for
     another target LLVM would abort the process.
     """
 
