@@ -33,7 +33,7 @@ def schemas() -> list[Any]:
     from sardonyx.graph import record_schemas
 
     found = [schema for schema in onnx.defs.get_all_schemas_with_history() if not schema.deprecated]
-    own = [op for family in ops.FAMILIES for op in family if not op.in_standard]
+    own = [op for op in ops.every() if not op.in_standard]
     found += [record_schemas.raw_schema(op) for op in own]
     return sorted(found, key=lambda schema: (schema.domain, schema.name, schema.since_version))
 

@@ -171,7 +171,7 @@ def array(x: Any) -> Array:
 
 def newest_version(op: Op) -> int:
     """The newest opset version in which this record is the operator's."""
-    later = [other.since for other in ops.RECORDS[op.domain, op.name] if other.since > op.since]
+    later = [other.since for other in ops.records(op.domain, op.name) if other.since > op.since]
     return min(later) - 1 if later else onnx.defs.onnx_opset_version() if op.domain == "" else op.since
 
 

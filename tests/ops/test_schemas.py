@@ -29,7 +29,7 @@ REFUSED = {
 
 def covered(op: Op) -> list[OpSchema]:
     """The schemas of the versions, from opset 7 on, in which this record is the operator's."""
-    later = [o.since for o in ops.RECORDS[op.domain, op.name] if o.since > op.since]
+    later = [o.since for o in ops.records(op.domain, op.name) if o.since > op.since]
     first = max(op.since, 7 if op.domain == "" else 1)
     end = min(later, default=1 << 30)
     schemas = sorted(SCHEMAS.get((op.domain, op.name), []), key=lambda s: s.since_version)
@@ -38,8 +38,7 @@ def covered(op: Op) -> list[OpSchema]:
 
 
 def compiled() -> Iterator[Op]:
-    for family in ops.FAMILIES:
-        yield from (op for op in family if op.meaning is not None and (op.domain, op.name) in SCHEMAS)
+    yield from (op for op in ops.every() if op.meaning is not None and (op.domain, op.name) in SCHEMAS)
 
 
 @pytest.mark.parametrize("op", list(compiled()), ids=lambda op: f"{op.domain}.{op.name}-{op.since}")
@@ -98,4 +97,4 @@ def test_a_float_that_is_left_out_is_the_one_a_file_would_say(op: Op, case: Case
 
 @pytest.mark.parametrize(("name", "attribute"), REFUSED)
 def test_refused_attributes_are_not_taken(name: str, attribute: str) -> None:
-    assert all(attribute not in inspect.signature(op.meaning).parameters for op in ops.RECORDS["", name] if op.meaning)
+    assert all(attribute not in inspect.signature(op.meaning).parameters for op in ops.records("", name) if op.meaning)

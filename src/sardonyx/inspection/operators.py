@@ -97,9 +97,9 @@ def standard_names(domain: str, version: int) -> list[str]:
 
 def rows(domain: str) -> list[Row]:
     """Return the lines of all operators of a domain: those of the standard, or else those that have records."""
-    recorded = {name: records for (home, name), records in ops.RECORDS.items() if home == domain}
+    recorded = {op.name: ops.records(domain, op.name) for op in ops.every() if op.domain == domain}
     names = standard_names(domain, OPSETS[domain]) if domain in OPSETS else sorted(recorded)
-    return [row(name, recorded.get(name, []), domain) for name in names]
+    return [row(name, recorded.get(name, ()), domain) for name in names]
 
 
 def page() -> str:

@@ -75,7 +75,7 @@ def test_what_stays(node: str) -> None:
 
 def records() -> list[tuple[Op, Case]]:
     """A few cases of each operator that may be folded."""
-    found = [op for family in ops.FAMILIES for op in family if op.domain == "" and op.meaning and op.name not in KEPT]
+    found = [op for op in ops.every() if op.domain == "" and op.meaning and op.name not in KEPT]
     return [(op, case) for op in found for case in op.cases[:3] if case.inputs]
 
 
@@ -104,7 +104,7 @@ def outcome(data: bytes, feeds: Mapping[str, Array]) -> list[Array] | str:
 
 def version_of(op: Op) -> int:
     """The latest opset in which this record is the operator's meaning."""
-    later = [o.since for o in ops.RECORDS["", op.name] if o.since > op.since]
+    later = [o.since for o in ops.records("", op.name) if o.since > op.since]
     return min(later, default=25) - 1
 
 

@@ -12,7 +12,7 @@ from onnx.backend.test.case.node import collect_testcases
 from onnx.backend.test.case.test_case import TestCase
 
 from sardonyx.base.errors import Unsupported
-from sardonyx.ops import FAMILIES, find
+from sardonyx.ops import every, find
 from sardonyx.ops.record import Case, Op
 from tests.ops import harness
 
@@ -38,8 +38,7 @@ def collect() -> dict[str, TestCase]:
 CASES = collect()
 RECORDS = [
     pytest.param(op, case, id=f"{op.name}-{op.since}-{case.name or i}")
-    for family in FAMILIES
-    for op in family
+    for op in every()
     if op.meaning is not None and op.reference is not None
     for i, case in enumerate(op.cases)
 ]
@@ -95,5 +94,5 @@ BESIDE = frozenset(
 
 def test_every_correction_is_tried() -> None:
     tried = BESIDE | {n.op_type for c in CASES.values() for n in c.model.graph.node} | {p.values[0].name for p in RECORDS}
-    listed = {op.name for family in FAMILIES for op in family if op.reference is not None}
+    listed = {op.name for op in every() if op.reference is not None}
     assert sorted(listed - tried) == []

@@ -55,7 +55,7 @@ def old_binary(name: str, function: Any, kind: str = "real") -> Needed:
 
 def from_records(name: str, which: int, domain: str = "", since: int | None = None) -> Needed:
     """Case number `which` of the operator's record."""
-    records = {op.since: op for op in ops.RECORDS[domain, name]}
+    records = {op.since: op for op in ops.records(domain, name)}
     op = records[since if since is not None else max(records)]
     case, version = op.cases[which], harness.newest_version(op)
     return Needed(name, version, case.inputs, case.attributes, case.outputs, domain=domain)
@@ -186,7 +186,7 @@ def test_every_reference_has_a_case() -> None:
         op = ops.find(needed.domain, needed.name, needed.version if needed.domain == "" else 1)
         assert op is not None
         shown.add((needed.domain, needed.name, op.reference))
-    listed = {(op.domain, op.name, op.reference) for family in ops.FAMILIES for op in family if op.reference is not None}
+    listed = {(op.domain, op.name, op.reference) for op in ops.every() if op.reference is not None}
     assert {entry[:2] for entry in listed - shown} == {("", name) for name in ELSEWHERE}
 
 
