@@ -57,9 +57,18 @@ def imports(path: Path) -> frozenset[Path]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.JoinedStr) and (package := package_of(node)):
+            names |= {f"{package}.{file.stem}" for file in SOURCE.joinpath(*package.split(".")).glob("*.py")}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             names |= set(MODULE.findall(node.value))  # imported by name, or in a process of its own
     return frozenset(found for name in names for found in along(name))
+
+
+def package_of(text: ast.JoinedStr) -> str | None:
+    """The package whose modules a file imports by the names f"package.{module}"."""
+    first = text.values[0]
+    start = str(first.value) if isinstance(first, ast.Constant) else ""
+    return start[:-1] if start.endswith(".") and MODULE.fullmatch(start[:-1]) else None
 
 
 def along(name: str) -> Iterator[Path]:
