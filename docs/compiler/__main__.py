@@ -59,7 +59,13 @@ def sections() -> dict[str, str]:
     found = {
         "model": block(NETWORK.graph),
         "passes": "\n".join(["| number | pass | changed this graph |", "|---|---|---|", *passes]),
-        "steps": "\n".join(["| number | step | may be left out | what it does |", "|---|---|---|---|", *step_rows()]),
+        "steps": "\n".join(
+            [
+                "| number | step | may be left out | what it does | fields of values that it sets |",
+                "|---|---|---|---|---|",
+                *step_rows(),
+            ]
+        ),
         "tensors": block(names.text(values_text(initial_values(stage)))),
         "places": block(names.text(values_text({t: v for t, v in stage.values.items() if v.place}))),
         "reasons": block(names.text(decisions_text(stage.program.decisions))),
@@ -111,7 +117,7 @@ def initial_values(stage: Compiled) -> dict[Tensor, pictures.Value]:
 def step_rows() -> Iterator[str]:
     """A row for each step of lowering, numbered after the graph's passes."""
     for number, step in enumerate((*VALUES, *PROGRAM), len(PASSES) + 1):
-        yield f"| {number} | `{step.name}` | {'yes' if step.optional else ''} | {MEANINGS[step.name]} |"
+        yield f"| {number} | `{step.name}` | {'yes' if step.optional else ''} | {MEANINGS[step.name]} | {', '.join(step.sets.split())} |"
 
 
 def plan_lines(stage: Compiled) -> Iterator[str]:

@@ -29,7 +29,7 @@ from sardonyx.loop.nodes import TRUSTED, Cast, Const, Element, Expr, Index, Op, 
 
 
 class Value:
-    """A tensor and the decisions that lowering makes about it.
+    """A tensor and the decisions that lowering makes about it. The list of steps in lower.lowered says which step sets which field.
 
     place          VIEW, INLINE, TILE, ROW, ROOT, WHOLE (its parts are placed instead), INPUT, or None (not placed yet)
     strides        of its buffer, in elements; final once `has_layout`
