@@ -44,7 +44,7 @@ def test_a_constant_output_is_refused() -> None:
 
 
 def test_a_product_that_is_zero_whatever_the_input_is_left_alone() -> None:
-    """As in DETR, whose decoder starts from zeros in the number of the pictures."""
+    """As in DETR, whose decoder starts from zeros in the number of the images."""
     nodes = [
         helper.make_node("Shape", ["x"], ["shape"]),
         helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),

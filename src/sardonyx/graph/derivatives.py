@@ -98,8 +98,8 @@ class DerivativeBuilder:
     def summed(self, g: ir.Value, of: Sequence[Size], x: ir.Value) -> ir.Value:
         """Sum g, which has the sizes `of`, over the axes along which x was broadcast to these sizes.
 
-        If only the run knows whether x was broadcast along an axis, nodes that find out are added. That needs axes that are an
-        input: raises NotImplemented before opset 13.
+        If only the run knows whether x was broadcast along an axis, the sum gets its axes from nodes that compute them in the run.
+        Raises NotImplemented before opset 13, where axes can't be computed.
         """
         more = len(of) - rank(x)
         along: list[int] = list(range(more))

@@ -81,7 +81,9 @@ def split_marked(x: Tensor, marked: Sequence[Dim]) -> Tensor:
 
 
 def places(marked: Sequence[Dim], count: int) -> list[list[Dim]]:
-    """Map axes to the `count` unmarked ones: entry [a][p] is 1 if axis a is the unmarked axis number p, else 0."""
+    """Say which axis is which unmarked one: entry [a][p] is 1 if axis a is the unmarked axis number p, else 0. count: number of
+    unmarked axes
+    """
     out: list[list[Dim]] = []
     before: list[Dim] = []
     for m in marked:

@@ -99,7 +99,7 @@ def gemm(
 
 
 def times(x: Tensor, factor: float) -> Tensor:
-    """Multiply x by a number: a whole one, taken modulo 2^bits, where x holds integers."""
+    """Multiply x by a number. For integer x the number must be an integer and is taken modulo 2^bits."""
     if factor == 1:
         return x
     numpy = x.dtype.numpy

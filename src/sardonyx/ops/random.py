@@ -2,9 +2,9 @@
 
 Each number is a function of a key and of its position in the tensor: Philox 2x32 with 10 rounds (Salmon and others, "Parallel
 random numbers: as easy as 1, 2, 3", 2011). So it does not depend on the number of threads, the target, or other random operators.
-The key combines the node's seed with the number of the run: each run draws new numbers, and a new session repeats the sequence. A
-node without a seed uses its name instead, so that two nodes draw different numbers, together with a value that differs between
-sessions (expr.draws).
+The key combines the node's seed with the number of the run, so that each run draws new numbers and a new session repeats the
+sequence. If a node has no seed, the key combines its name, the number of the run, and a value that differs between sessions
+(expr.draws).
 """
 
 from __future__ import annotations

@@ -137,7 +137,9 @@ def transposed_frame(
     output_shape: Sequence[int] | None,
     auto_pad: str,
 ) -> tuple[list[int], list[int]]:
-    """Return where the output of a transposed convolution begins in the full one, and its size, for each axis."""
+    """Return, for each axis, the first index and the size of the output inside the full result of a transposed convolution, before
+    pads are removed.
+    """
     rank = len(full)
     if output_shape or auto_pad in ("SAME_UPPER", "SAME_LOWER"):
         wanted = list(output_shape)[-rank:] if output_shape else [n * s for n, s in zip(inputs, strides, strict=True)]
