@@ -52,7 +52,9 @@ class DerivativeBuilder:
         Raises NotImplemented if the rank of an input or of the output is not known.
         """
         if any(v is not None and v.shape is None for v in (*inputs, output)):
-            raise errors.NotImplemented(f"The derivative of {node.op_type} node '{node.name}', of which a rank is not known.")
+            raise errors.NotImplemented(
+                f"There is no derivative of {node.op_type} node '{node.name}', because the rank of a value is not known."
+            )
         schema = schema_of(node, self.graph.opset_imports)
         assert schema is not None
         self.inputs, self.output, self.g, self.wanted = inputs, output, g, wanted  # type: ignore[assignment]
@@ -112,7 +114,7 @@ class DerivativeBuilder:
         if not open_axes:
             return self.over_axes("Squeeze", self.over_axes("ReduceSum", g, along, keepdims=1), range(more)) if along else g
         if self.opset < AXES_ARE_INPUTS:
-            raise errors.NotImplemented("Derivatives of operators that broadcast sizes which are not known, before opset 13.")
+            raise errors.NotImplemented("There is no derivative of an operator that broadcasts unknown sizes before opset 13.")
         padded = self("Concat", self.constant([1] * more), self("Shape", x), axis=0) if more else self("Shape", x)
         axes = self("Reshape", self("NonZero", self("Equal", padded, self.constant(1))), self.constant([-1]))
         return self.as_shaped(self("ReduceSum", g, axes, keepdims=1, noop_with_empty_axes=1), x)
@@ -219,7 +221,7 @@ def reduced_axes(s: DerivativeBuilder) -> list[int]:
     if len(s.inputs) > 1 and s.inputs[1] is not None:
         tensor = s.inputs[1].const_value
         if tensor is None:
-            raise errors.NotImplemented("The derivative of a reduction whose axes are not known.")
+            raise errors.NotImplemented("There is no derivative of a reduction whose axes are not known.")
         axes = tensor.numpy().tolist()
     if not axes:
         return [] if s.attributes.get("noop_with_empty_axes", 0) else list(range(count))
@@ -245,7 +247,7 @@ def softmax(s: DerivativeBuilder) -> Contributions:
     opsets.
     """
     if s.opset < 13:
-        raise errors.NotImplemented("The derivative of Softmax before opset 13.")
+        raise errors.NotImplemented("There is no derivative of Softmax before opset 13.")
     inner = s.over_axes("ReduceSum", s("Mul", s.g, s.output), [s.attributes.get("axis", -1)], keepdims=1)
     return [s("Mul", s.output, s("Sub", s.g, inner))]
 

@@ -53,7 +53,9 @@ def expand(model: ir.Model, node: ir.Node) -> None:
     """Replace one Gradient node."""
     graph = model.graph
     if model.opset_imports[""] < OLDEST_OPSET:
-        raise errors.NotImplemented(f"{title(node)} in a model of opset {model.opset_imports['']}; it takes {OLDEST_OPSET}.")
+        raise errors.NotImplemented(
+            f"{title(node)} is in a model of opset {model.opset_imports['']}, but needs opset {OLDEST_OPSET}."
+        )
     xs, zs, y = sources(graph, node)
     path = between(graph, node)
     at: dict[ir.Value, ir.Value] = dict(zip((*xs, *zs), node.inputs, strict=True))  # type: ignore[arg-type]
@@ -107,7 +109,9 @@ def copy_path(graph: ir.Graph, path: Sequence[ir.Node], at: dict[ir.Value, ir.Va
         if inputs == list(node.inputs):
             continue
         if any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
-            raise errors.NotImplemented(f"The derivative of {node.op_type} node '{node.name}', which has bodies, at other values.")
+            raise errors.NotImplemented(
+                f"There is no derivative at other values of {node.op_type} node '{node.name}', because it has bodies."
+            )
         copy = ir.Node(node.domain, node.op_type, inputs, node.attributes.values(), num_outputs=len(node.outputs), name=node.name)
         for old, new in zip(node.outputs, copy.outputs, strict=True):
             new.name = next(fresh) if old.name else ""

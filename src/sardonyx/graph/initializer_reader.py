@@ -85,7 +85,7 @@ class File:
 
     def piece(self, start: int, end: int) -> bytes:
         if end - start > MOST_WHOLE:
-            raise OSError(f"{end - start} bytes in one piece are no model")
+            raise OSError(f"a model of {end - start} bytes is too large for protobuf")
         return self.array(start, end).tobytes()
 
     def array(self, start: int, end: int) -> Bytes:
@@ -94,7 +94,7 @@ class File:
         while filled < out.size:
             count = os.preadv(self.descriptor, [out[filled:].data], start + filled)
             if not count:
-                raise OSError(f"it ended after {start + filled} bytes")
+                raise OSError(f"the file ended after {start + filled} bytes")
             filled += count
         return out
 

@@ -183,7 +183,7 @@ def input_of(context: Any, index: int) -> Tensor | None:
         return constant(onnx.numpy_helper.to_array(data))
     found = context.get_input_type(index)
     if found is None or not found.HasField("tensor_type") or not found.tensor_type.HasField("shape"):
-        raise Unsupported("an input whose type and rank are not known")
+        raise Unsupported("an input whose type or rank is not known")
     sizes: list[Dim] = []
     for axis, d in enumerate(found.tensor_type.shape.dim):
         sizes.append(d.dim_value if d.HasField("dim_value") else symbol(d.dim_param or f"?{index}.{axis}"))

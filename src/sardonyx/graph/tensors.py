@@ -35,7 +35,7 @@ def element_count(dims: Sequence[int], dtype: dtypes.DType, name: str) -> int:
     if any(d < 0 for d in dims):
         raise InvalidGraph(f"Tensor '{name}' has a negative dimension in its shape {list(dims)}.")
     if math.prod(max(d, 1) for d in dims) * dtype.itemsize >= MOST_BYTES:
-        raise InvalidGraph(f"Tensor '{name}' of shape {list(dims)} is larger than any memory.")
+        raise InvalidGraph(f"Tensor '{name}' of shape {list(dims)} is too large for any memory.")
     return math.prod(dims)
 
 

@@ -154,7 +154,7 @@ def _check_axes(node: ir.Node) -> None:
             axes = [attribute.value] if attribute.type == ir.AttributeType.INT else attribute.value
             least = 0 if name in _COUNTS else -MOST_AXES
             if any(not least <= axis < MOST_AXES for axis in axes):
-                raise _invalid(node, f"Attribute '{name}' is {attribute.value}, which is no axis.")
+                raise _invalid(node, f"Attribute '{name}' is {attribute.value}, which is not an axis.")
 
 
 def _check_equation(node: ir.Node) -> None:
@@ -164,7 +164,7 @@ def _check_equation(node: ir.Node) -> None:
     """
     equation = node.attributes.get_string("equation")
     if equation is not None and not _EQUATION.fullmatch(equation):
-        raise _invalid(node, f"Attribute 'equation' is {equation!r}, which is no equation.")
+        raise _invalid(node, f"Attribute 'equation' is {equation!r}, which is not an equation.")
 
 
 def _check_attributes(node: ir.Node, schema: schemas.Schema) -> None:

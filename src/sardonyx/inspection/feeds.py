@@ -116,10 +116,10 @@ def load_feeds(path: Path) -> dict[str, Any]:
         try:
             found = np.load(source, allow_pickle=False)
             if isinstance(found, np.ndarray):
-                raise ValueError("one array, not arrays by name")
+                raise ValueError("it holds one array instead of named arrays")
             return dict(found)
         except (ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} is no .npz file of arrays: {error}") from error
+            raise ValueError(f"{path} is not an .npz file of arrays: {error}") from error
 
 
 def parse_sizes(texts: Sequence[str]) -> dict[str, int]:
