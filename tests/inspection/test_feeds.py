@@ -80,11 +80,11 @@ def test_feeds_from_a_file(tmp_path: Path) -> None:
 def test_a_file_of_something_else(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "feeds.npz"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"feeds\.npz is no \.npz file"):
+    with pytest.raises(ValueError, match=r"feeds\.npz is not an \.npz file"):
         load_feeds(path)
 
 
 def test_a_file_of_one_array(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", np.arange(3))
-    with pytest.raises(ValueError, match="not arrays by name"):
+    with pytest.raises(ValueError, match="instead of named arrays"):
         load_feeds(tmp_path / "one.npy")
