@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from sardonyx.base.interpreter_settings import TemporarySetting, no_full_collections, short_switch_interval
+from sardonyx.base.interpreter_settings import TemporarySetting, rare_collections, short_switch_interval
 
 
 class Box:
@@ -49,7 +49,7 @@ def test_an_error_restores_it_too():
 
 def test_the_interpreters_own():
     before = gc.get_threshold(), sys.getswitchinterval()
-    with no_full_collections(), short_switch_interval():
+    with rare_collections(), short_switch_interval():
         assert gc.get_threshold()[2] > 1 << 20
         assert sys.getswitchinterval() < 0.001
     assert (gc.get_threshold(), sys.getswitchinterval()) == before

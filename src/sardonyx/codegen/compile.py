@@ -35,13 +35,30 @@ def compile_module(module: ir.Module, target: Target, level: int = OPTIMISED) ->
 def kernel_text(kernel: Kernel, target: Target, tiles_elsewhere: bool) -> str:
     """Return the kernel's LLVM IR as it is emitted, before passes.
 
-    tiles_elsewhere: declare the tiles that it calls instead of defining them (see `tile.libraries`). Raises Unsupported for
+    tiles_elsewhere: declare the tiles that it calls instead of defining them (see `tile.library`). Raises Unsupported for
     what can't be emitted.
     """
     try:
-        return str(emit(kernel, target, tiles_elsewhere))
+        return print_module(emit(kernel, target, tiles_elsewhere))
     except RecursionError:
         raise Unsupported(f"{kernel.name}: its expressions are nested too deeply") from None
+
+
+def print_module(module: ir.Module) -> str:
+    """Return the module's LLVM IR and take the module apart.
+
+    llvmlite's functions, blocks and instructions refer to each other. Taken apart, they are freed at once, so that no garbage
+    collection has to find them.
+    """
+    text = str(module)
+    for function in module.functions:
+        for block in function.blocks:
+            block.instructions.clear()
+            block.terminator = None
+        function.blocks.clear()
+        function.args = ()
+    module.globals.clear()
+    return text
 
 
 def compile_text(text: str, target: Target, level: int = OPTIMISED) -> bytes:

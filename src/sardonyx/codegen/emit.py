@@ -21,7 +21,7 @@ from sardonyx.loop.nodes import Kernel
 
 
 def emit(kernel: Kernel, target: Target, tiles_elsewhere: bool = False) -> ir.Module:
-    """Emit the kernel's module. It contains the tiles that the kernel calls, unless tiles_elsewhere says that `tile.libraries`
+    """Emit the kernel's module. It contains the tiles that the kernel calls, unless tiles_elsewhere says that `tile.library`
     provides them.
 
     Raises Unsupported for what the target can't compute.

@@ -58,8 +58,9 @@ Body = Callable[[Value, Sums], Sums]  # (k, sums) -> sums: one iteration of a lo
 class Shape(Struct, frozen=True):
     """A tile function: its dtypes, size and constants.
 
-    sizes: a_row, c_row, then extent, a and b of each loop of k; None stands for an argument. lines: cache lines prefetched
-    per two iterations of k. a_rows: offsets of A's rows, if they aren't at a stride.
+    sizes: a_row, c_row, then extent, a and b of each loop of k; None stands for an argument. c_row always is one: it matters only
+    where sums are stored, and products that differ in the width of C alone share a function. lines: cache lines prefetched per
+    two iterations of k. a_rows: offsets of A's rows, if they aren't at a stride.
     """
 
     fragment: Plain
@@ -77,14 +78,16 @@ class Shape(Struct, frozen=True):
         return f"tile.{kind}.{self.rows}x{self.vectors}.{sizes}{rows}{f'.ahead{self.lines}' if self.lines else ''}"
 
 
-def dims(tile: Tile) -> list[Dim]:
-    """Return the sizes of a tile in the order of Shape.sizes."""
-    return [tile.a_row, tile.c_row, *(d for s in tile.steps for d in (s.extent, s.a, s.b))]
+def dims(tile: Tile) -> list[tuple[Dim, int | None]]:
+    """Return the sizes of a tile in the order of Shape.sizes: (the size, what Shape.sizes has of it)."""
+    constant = [tile.a_row, *(d for s in tile.steps for d in (s.extent, s.a, s.b))]
+    first, *rest = [(d, d if isinstance(d, int) else None) for d in constant]
+    return [first, (tile.c_row, None), *rest]
 
 
 def dynamic_sizes(tile: Tile) -> list[Dim]:
     """Return the sizes of a tile that are arguments of its function."""
-    return [d for d in dims(tile) if not isinstance(d, int)]
+    return [d for d, known in dims(tile) if known is None]
 
 
 def shapes(tile: Tile, target: Target) -> list[Shape]:
@@ -94,7 +97,7 @@ def shapes(tile: Tile, target: Target) -> list[Shape]:
     if tile.width % lanes:
         raise Unsupported(f"the {tile.width} columns of a tile are no multiple of the {lanes} lanes of a vector")
     heights = (tile.rows,) if isinstance(tile.rows, int) else tile.heights
-    sizes = tuple(d if isinstance(d, int) else None for d in dims(tile))
+    sizes = tuple(known for _, known in dims(tile))
     lines = 0 if tile.ahead is None else tile.lines
     return [Shape(way, height, tile.width // lanes, sizes, lines, tile.a_rows[:height]) for height in heights]
 
@@ -141,13 +144,10 @@ def define(module: ir.Module, target: Target, shape: Shape, linkage: str) -> Val
     return function
 
 
-def libraries(kernel: Kernel, target: Target) -> dict[str, list[Shape]]:
-    """Return the tile functions that a kernel needs: {name of a module: the shapes in it}, one module for each of its tiles.
-
-    Raises Unsupported for what the target can't compute.
-    """
-    tiles = [s for s in all_statements(unrolled(kernel.body)) if isinstance(s, Tile)]
-    return {" ".join(s.name for s in found): found for found in (shapes(t, target) for t in tiles)}
+def tile_functions(kernel: Kernel, target: Target) -> list[list[Shape]]:
+    """Return the tile functions that a kernel needs, a list for each of its tiles. Raises Unsupported for what the target can't
+    compute."""
+    return [shapes(s, target) for s in all_statements(unrolled(kernel.body)) if isinstance(s, Tile)]
 
 
 def library(found: Sequence[Shape], target: Target) -> ir.Module:

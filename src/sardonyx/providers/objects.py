@@ -31,24 +31,29 @@ class Objects:
 
     def __init__(self, background: Background, cache: Cache | None) -> None:
         self.background, self.cache = background, cache
-        self.made: dict[str, Future[bytes]] = {}  # objects of tiles, by name
+        self.made: dict[str, Future[bytes]] = {}  # the object that holds a tile's function, by the function's name
 
     def kernel(self, kernel: Kernel, target: Target, urgent: bool = False) -> list[Future[bytes]]:
-        """Start compiling a kernel. -> its object and those of the tiles that it calls, which several kernels share
+        """Start compiling the kernel, and the functions of its tiles that no kernel before it called. -> the objects that hold them
 
         Raises Unsupported for what can't be emitted.
         """
-        tiles = [self._tiles(name, shapes, target, urgent) for name, shapes in tile.libraries(kernel, target).items()]
-        return [self._object(kernel.name, target, lambda: code.kernel_text(kernel, target, True), urgent), *tiles]
+        tiles = [found for shapes in tile.tile_functions(kernel, target) for found in self._tiles(shapes, target, urgent)]
+        own = self._object(kernel.name, target, lambda: code.kernel_text(kernel, target, True), urgent)
+        return list(dict.fromkeys([own, *tiles]))
 
-    def _tiles(self, name: str, shapes: Sequence[tile.Shape], target: Target, urgent: bool) -> Future[bytes]:
-        if name not in self.made:
-            self.made[name] = self._object(name, target, lambda: str(tile.library(shapes, target)), urgent)
-        return self.made[name]
+    def _tiles(self, shapes: Sequence[tile.Shape], target: Target, urgent: bool) -> list[Future[bytes]]:
+        """Start compiling those of the functions that are not under way, in one object. -> the objects that hold them all"""
+        missing = [s for s in shapes if s.name not in self.made]
+        if missing:
+            names = " ".join(s.name for s in missing)
+            made = self._object(names, target, lambda: code.print_module(tile.library(missing, target)), urgent)
+            self.made |= {s.name: made for s in missing}
+        return [self.made[s.name] for s in shapes]
 
     def module(self, module: ir.Module, target: Target, urgent: bool = False, level: int = code.OPTIMISED) -> Future[bytes]:
         """Start compiling a module, whose text is its key. level: of LLVM's code generator, see `codegen.compile`."""
-        text = str(module)
+        text = code.print_module(module)
         return self._object(text, target, lambda: text, urgent, level)
 
     def _object(

@@ -13,7 +13,7 @@ from sardonyx.base import budget, debug, errors
 from sardonyx.base.background import Background
 from sardonyx.base.context import Trace
 from sardonyx.base.errors import Fail, InvalidArgument, Unsupported
-from sardonyx.base.interpreter_settings import no_full_collections
+from sardonyx.base.interpreter_settings import rare_collections
 from sardonyx.base.options import CompileOptions
 from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph.constants import array_of
@@ -34,7 +34,7 @@ from sardonyx.session.specialise import CompiledBodies, late_program
 
 def build(request: Request, trace: Trace | None = None) -> SessionParts:
     """Build a session. Raises SardonyxError."""
-    with no_full_collections(), Background("sardonyx-read") as reader:
+    with rare_collections(), Background("sardonyx-read") as reader:
         return build_with(reader, request, trace)
 
 
@@ -263,7 +263,7 @@ def compile_specialised(model: ir.Model, request: Request) -> tuple[CompiledMode
     """Optimise and compile a sub-graph whose unknown ranks and sizes a run has determined (see session.specialise)."""
     chosen, fallback = make_providers(request)
     optimise(model, request.options, functools.partial(knows, chosen))
-    with no_full_collections():
+    with rare_collections():
         return compile_graph(model.graph, [*chosen, fallback], request, nested=True)
 
 
