@@ -27,8 +27,9 @@ OPERATORS = {
         "BiasGelu CDist FastGelu FusedConv FusedGemm FusedMatMul Gelu MatMulNBits QuickGelu SimplifiedLayerNormalization "
         "SkipLayerNormalization SkipSimplifiedLayerNormalization Tokenizer"
     ),
-    "contrib_attention": "Attention GroupQueryAttention MultiHeadAttention RotaryEmbedding",
+    "contrib_attention": "Attention GroupQueryAttention MultiHeadAttention",
     "contrib_blocks": "GatherBlockQuantized MatMulBnb4 MoE QMoE",
+    "contrib_decoding": "DecoderMaskedMultiHeadAttention QAttention SparseAttention",
     "contrib_embedding": (
         "BifurcationDetector DynamicTimeWarping EmbedLayerNormalization MurmurHash3 NGramRepeatBlock QEmbedLayerNormalization "
         "WordConvEmbedding"
@@ -42,6 +43,7 @@ OPERATORS = {
         "QLinearAveragePool QLinearConcat QLinearConv QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul QLinearSigmoid "
         "QLinearSoftmax QLinearWhere QuantizeLinear"
     ),
+    "contrib_rotary": "MRotaryEmbedding RotaryEmbedding",
     "contrib_tensors": (
         "ConvTransposeWithDynamicPads CropAndResize ExpandDims GatherND GridSample Inverse MaxpoolWithMask Pad Range SampleOp "
         "TransposeMatMul Trilu UnfoldTensor Unique"

@@ -1,4 +1,4 @@
-"""Attention operators of the domain com.microsoft: Attention, MultiHeadAttention, GroupQueryAttention, RotaryEmbedding.
+"""Attention operators of the domain com.microsoft: Attention, MultiHeadAttention, GroupQueryAttention.
 
 Their definitions are those of ONNX Runtime's docs/ContribOperators.md; the computation is that of attention.py.
 """
@@ -49,7 +49,7 @@ FILTER = -10000.0
 class AddedMask(Struct, frozen=True):
     """Mask of com.microsoft's Attention and MultiHeadAttention, which adds to the scores.
 
-    padding: i32[b], the number of keys of each sequence; or i32[b, t] or i32[b, s, t], positive where a key may be seen. `filter`
+    padding: i32[b], the number of keys of each sequence; or i32[2 b], where each ends and then where each starts; or i32[b, t] or i32[b, s, t], positive where a key may be seen. `filter`
     is added to the scores of the other keys.
     bias: T[b or 1, h or 1, s, t], added to all scores.
     causal: keys after the query get the score -infinity. past: how many keys precede the first query.
@@ -60,6 +60,7 @@ class AddedMask(Struct, frozen=True):
     causal: bool
     past: Dim
     filter: float
+    starts: bool = False
 
     hides = False
 
@@ -84,7 +85,11 @@ class AddedMask(Struct, frozen=True):
     def is_there(self, padding: Tensor, b: Dim, i: Dim, j: Dim) -> Expr:
         """Return whether padding lets query i of batch b see key j."""
         if padding.rank == 1:
-            return scalar.apply("lt", scalar.index(j), scalar.cast(at(padding, (b,)), i64))
+            before_end = scalar.apply("lt", scalar.index(j), scalar.cast(at(padding, (b,)), i64))
+            if not self.starts:
+                return before_end
+            start = scalar.cast(at(padding, (padding.shape[0] // 2 + b,)), i64)
+            return scalar.logical_and(before_end, scalar.apply("ge", scalar.index(j), start))
         return scalar.apply("gt", at(padding, (b, j) if padding.rank == 2 else (b, i, j)), 0)
 
 
@@ -131,18 +136,42 @@ def attention(
         raise Fail(f"[ShapeInferenceError] Attention of {list(x.shape)} and {list(weights.shape)}")
     packed = product(view(x, x.shape, lambda *i: i), weights, x.dtype)
     packed = packed if bias is None else add(packed, bias)
-    third = weights.shape[1] // 3
+    return attend_packed(
+        packed, mask_index, past, attention_bias, num_heads, qkv_hidden_sizes, mask_filter_value, scale, unidirectional
+    )
+
+
+def attend_packed(
+    packed: Tensor,
+    mask_index: Tensor | None,
+    past: Tensor | None,
+    attention_bias: Tensor | None,
+    num_heads: int,
+    qkv_hidden_sizes: Sequence[int] | None,
+    mask_filter_value: float,
+    scale: float,
+    unidirectional: int,
+) -> list[Tensor]:
+    """Compute attention of queries, keys and values that lie beside each other, see `attention`. packed: T[b, s, q + k + v]"""
+    third = packed.shape[2] // 3
     sizes: Sequence[Dim] = qkv_hidden_sizes or [third] * 3
     starts: list[Dim] = [0, sizes[0], sizes[0] + sizes[1]]
     q, k, v = (split_heads(columns(packed, s, n), num_heads) for s, n in zip(starts, sizes, strict=True))
     old = [None, None] if past is None else [view(past, past.shape[1:], lambda *i, h=h: (h, *i)) for h in (0, 1)]
     keys, values = appended(old[0], k), appended(old[1], v)
     before: Dim = past.shape[3] if past is not None else 0
-    mask = AddedMask(mask_of(mask_index, q.shape, keys.shape[2]), attention_bias, bool(unidirectional), before, mask_filter_value)
+    padding = mask_of(mask_index, q.shape, keys.shape[2])
+    causal = bool(unidirectional)
+    mask = AddedMask(padding, attention_bias, causal, before, mask_filter_value, has_starts(padding, q.shape[0]))
     y = attend(q, keys, values, mask, scale_of(scale, q.shape[3]), 0.0, None)[-1]
     halves = [view(t, [1, *t.shape], lambda _, *i: i) for t in (keys, values)]
-    present = assemble(x.dtype, [2, *keys.shape], [(t, [h, 0, 0, 0, 0]) for h, t in enumerate(halves)])
+    present = assemble(packed.dtype, [2, *keys.shape], [(t, [h, 0, 0, 0, 0]) for h, t in enumerate(halves)])
     return [merge_heads(y), present]
+
+
+def has_starts(mask: Tensor | None, batch: Dim) -> bool:
+    """Return whether a mask i32[2 b] says where each sequence ends, and then where each starts."""
+    return mask is not None and mask.rank == 1 and batch != 0 and mask.shape[0] == batch * 2
 
 
 def mask_of(mask: Tensor | None, queries: Sequence[Dim], keys: Dim) -> Tensor | None:
@@ -154,6 +183,8 @@ def mask_of(mask: Tensor | None, queries: Sequence[Dim], keys: Dim) -> Tensor | 
         return None
     if mask.rank not in (1, 2, 3):
         raise Unsupported(f"an attention mask of shape {list(mask.shape)}")
+    if has_starts(mask, queries[0]):
+        return mask
     forms: list[list[Dim]] = [[queries[0]], [queries[0], keys], [queries[0], queries[2], keys]]
     require_same(mask.shape, forms[mask.rank - 1], "an attention mask has the shape {}, not {}", mask.shape, forms[mask.rank - 1])
     return mask
@@ -240,7 +271,7 @@ def biased(bias: Tensor, *heads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return q, k, v
 
 
-# ---- GroupQueryAttention and RotaryEmbedding -------------------------------------------------------------------------------------
+# ---- GroupQueryAttention -----------------------------------------------------------------------------------------------------------
 
 
 def group_query_attention(
@@ -386,69 +417,11 @@ class Cache(Struct, frozen=True):
         return compute(new.dtype, [*new.shape[:2], size, new.shape[3]], body)
 
 
-def rotary_embedding(
-    x: Tensor,
-    position_ids: Tensor,
-    cos_cache: Tensor,
-    sin_cache: Tensor,
-    interleaved: int = 0,
-    is_packed_batching: int = 0,
-    num_heads: int = 0,
-    rotary_embedding_dim: int = 0,
-    scale: float = 1.0,
-) -> Tensor:
-    """Compute com.microsoft's RotaryEmbedding, see attention.py's `rotated`. x: T[b, s, h d] (or T[b, h, s, d]) -> like x
-
-    position_ids: i64[1], the position of the first token, or i64[b, s]; cos_cache, sin_cache: T[n, r / 2].
-    Raises Unsupported for packed batches, for a scale, and if the number of heads can't be determined.
-    """
-    if is_packed_batching or scale != 1:
-        raise Unsupported("RotaryEmbedding with packed batches, or a scale")
-    if x.rank not in (3, 4) or position_ids.rank not in (1, 2) or (cos_cache.rank, sin_cache.rank) != (2, 2):
-        raise Fail(f"[ShapeInferenceError] RotaryEmbedding of {[list(t.shape) for t in (x, position_ids, cos_cache, sin_cache)]}")
-    require_same(
-        cos_cache.shape,
-        sin_cache.shape,
-        "the caches of cosines {} and of sines {} differ in shape",
-        cos_cache.shape,
-        sin_cache.shape,
-    )
-    width = cos_cache.shape[1] * 2
-    heads = x if x.rank == 4 else split_heads(x, num_heads or head_count(x, rotary_embedding_dim, width))
-    places = [1] if position_ids.rank == 1 else [heads.shape[0], heads.shape[2]]
-    require_same(position_ids.shape, places, "RotaryEmbedding of {} with position_ids of shape {}", x.shape, position_ids.shape)
-
-    def pair_factor(cache: Tensor) -> PairFactor:
-        def number(b: Dim, i: Dim, k: Dim) -> Expr:
-            first = at(position_ids, (0,) if position_ids.rank == 1 else (b, i))
-            place = scalar.add(first, scalar.index(i)) if position_ids.rank == 1 else first
-            return at(cache, (element(place, cache.shape[0]), k))
-
-        return number
-
-    y = rotated(heads, width, bool(interleaved), pair_factor(cos_cache), pair_factor(sin_cache))
-    if x.rank == 4:
-        return y
-    size = heads.shape[3]
-    return view(y, x.shape, lambda b, i, c: (b, c // size, i, c % size))
-
-
-def head_count(x: Tensor, rotary_embedding_dim: int, width: Dim) -> int:
-    """Return the number of heads of x: T[b, s, h d] if the node does not say it: every channel is rotated, so a head has `width`
-    channels.
-    """
-    count = x.shape[2] // width
-    if rotary_embedding_dim or not isinstance(count, int):
-        raise Unsupported("RotaryEmbedding whose number of heads cannot be determined")
-    return count
-
-
 X = reals(2, 3, 16)
 WEIGHTS, BIAS = reals(16, 48, scale=0.5), reals(48, scale=0.3)
 Q, K, V = reals(2, 3, 16), reals(2, 5, 16)[:, ::-1].copy(), reals(2, 5, 16)
 PAST = reals(2, 4, 2, 4), reals(2, 4, 2, 4)
 LENGTHS = np.array([5, 2], np.int32)
-COS, SIN = np.cos(reals(9, 2)), np.sin(reals(9, 2))
 FIRST = reals(2, 3, 64), reals(2, 3, 32)[:, ::-1].copy(), reals(2, 3, 32)
 NOTHING, BUFFERS = np.zeros((2, 2, 0, 16), np.float32), (reals(2, 2, 6, 16), reals(2, 2, 6, 16)[:, ::-1].copy())
 COS_SIN = np.cos(reals(9, 8)), np.sin(reals(9, 8))
@@ -512,11 +485,5 @@ OPS = (
             outputs=3,
         ),
         Case((reals(2, 1, 128), None, None, *BUFFERS, whole(5, 5), whole(6)), GROUPED, "packed", outputs=3),
-    ),
-    op(
-        "RotaryEmbedding",
-        rotary_embedding,
-        Case((X, np.array([2]), COS, SIN), {"num_heads": 4}),
-        Case((X, integers(2, 3, lo=0, hi=8), COS, SIN), {"interleaved": 1}),
     ),
 )
