@@ -16,7 +16,6 @@ from sardonyx.expr.require import braced
 from sardonyx.expr.tensor import KernelCall, Tensor
 from sardonyx.loop.nodes import Kernel
 from sardonyx.loop.printer import key
-from sardonyx.loop.verifier import verify
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.parallel import ensure_parallel_loop, is_single_threaded
 from sardonyx.lower.schedule import Call
@@ -38,6 +37,8 @@ class KernelTable(Struct):
         if kernel.name not in self.by_name:
             self.by_name[kernel.name] = kernel
             if debug.verifying():
+                from sardonyx.loop.verifier import verify  # most sessions do without it
+
                 verify(kernel)
             self.made(kernel)
         return self.by_name[kernel.name]
