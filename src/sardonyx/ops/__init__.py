@@ -43,6 +43,7 @@ OPERATORS = {
         "QLinearAveragePool QLinearConcat QLinearConv QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul QLinearSigmoid "
         "QLinearSoftmax QLinearWhere QuantizeLinear"
     ),
+    "contrib_recurrent": "CausalConvWithState LinearAttention NGramHashMapping VarlenCausalConvWithState",
     "contrib_rotary": "MRotaryEmbedding RotaryEmbedding",
     "contrib_tensors": (
         "ConvTransposeWithDynamicPads CropAndResize ExpandDims GatherND GridSample Inverse MaxpoolWithMask Pad Range SampleOp "
