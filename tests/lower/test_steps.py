@@ -11,12 +11,14 @@ import pytest
 from onnx import numpy_helper
 
 import sardonyx
+from sardonyx.base.dtypes import f32
 from sardonyx.base.options import CompileOptions
 from sardonyx.graph.passes import NAMES as PASSES
 from sardonyx.inspection.loops import kernels_of, lowered_parts
+from sardonyx.loop.nodes import Const, Op
 from sardonyx.loop.printer import text
-from sardonyx.lower import sharing
-from sardonyx.lower.lowered import NAMES, PROGRAM, VALUES
+from sardonyx.lower import lowered, sharing
+from sardonyx.lower.lowered import NAMES, PROGRAM, VALUES, WholeGraph
 from sardonyx.lower.nest import build
 from sardonyx.lower.printer import program_text
 from sardonyx.lower.steps import Step, run_list
@@ -191,3 +193,30 @@ def test_a_step_that_there_is_not_is_an_error(model: bytes, monkeypatch: pytest.
     monkeypatch.setenv("SARDONYX_STEPS", "fold_everything")
     with pytest.raises(Exception, match="SARDONYX_STEPS is 'fold_everything', neither a number nor one of the steps"):
         outputs(model)
+
+
+@pytest.mark.parametrize("broken", [name for name in OPTIONAL if name in {step.name for step in VALUES}])
+def test_a_step_that_breaks_numbers_is_found_by_halving(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As docs/compiler.md tells users to."""
+
+    def wrong(graph: WholeGraph) -> None:
+        for v in graph.values.values():
+            if v.body is not None and v.tensor.dtype is f32:
+                v.body = Op("add", v.body, Const(1, f32))
+
+    steps = tuple(Step(s.name, wrong, optional=True) if s.name == broken else s for s in VALUES)
+    monkeypatch.setattr(lowered, "VALUES", steps)
+    source = '<ir_version: 8, opset_import: ["" : 17]> g (float[n, 4] x) => (float[n, 4] y) { y = Exp(x) }'
+    model, x = onnx.parser.parse_model(source).SerializeToString(), np.zeros((2, 4), np.float32)
+
+    def right(last: int) -> bool:
+        monkeypatch.setenv("SARDONYX_STEPS", str(last))
+        return bool(np.all(sardonyx.InferenceSession(model).run(None, {"x": x})[0] == 1))
+
+    low, high = 0, len(NAMES)  # right after `low` steps, wrong after `high`
+    assert right(low)
+    assert not right(high)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if right(middle) else (low, middle)
+    assert NAMES[high - 1] == broken

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sardonyx.base import debug
 
 Subject = TypeVar("Subject")
-Seen = TypeVar("Seen", contravariant=True)
 
+if TYPE_CHECKING:  # a protocol takes long to make
+    from typing import Protocol
 
-class Step(Protocol[Seen]):
-    """What has a name and works on its subject in place."""
+    Seen = TypeVar("Seen", contravariant=True)
 
-    @property
-    def name(self) -> str: ...
+    class Step(Protocol[Seen]):
+        """What has a name and works on its subject in place."""
 
-    @property
-    def run(self) -> Callable[[Seen], object]: ...
+        @property
+        def name(self) -> str: ...
+
+        @property
+        def run(self) -> Callable[[Seen], object]: ...
 
 
 def run_steps(numbered: Iterable[tuple[int, Step[Subject]]], subject: Subject, title: str, text: Callable[[Subject], str]) -> None:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from msgspec import Struct
 
 from sardonyx.base.steps import run_steps
 
+if TYPE_CHECKING:  # a protocol takes long to make
+    from typing import Protocol
 
-class Told(Protocol):
-    """What steps work on: the debug dial shows it as text."""
+    class Told(Protocol):
+        """What steps work on. Debug levels print it as text."""
 
-    def text(self) -> str: ...
+        def text(self) -> str: ...
 
 
-State = TypeVar("State", bound=Told)
+State = TypeVar("State", bound="Told")
 
 
 class Step(Struct, Generic[State], frozen=True):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 from msgspec import Struct
 
 from sardonyx.base import debug
 from sardonyx.base.options import BASIC, DISABLED, CompileOptions
-from sardonyx.base.steps import Step, last_optional, run_steps
+from sardonyx.base.steps import last_optional, run_steps
 from sardonyx.graph.passes.batch_normalization_folding import fold_batch_normalizations
 from sardonyx.graph.passes.cast_elimination import eliminate_casts
 from sardonyx.graph.passes.common_subexpression_elimination import eliminate_common_subexpressions
@@ -21,6 +22,9 @@ from sardonyx.graph.passes.identity_elimination import eliminate_identities
 from sardonyx.graph.passes.label_separation import separate_labels
 from sardonyx.graph.passes.matmul_add_fusion import fuse_matmul_add
 from sardonyx.graph.verify import Knows, knows_nothing, verify
+
+if TYPE_CHECKING:
+    from sardonyx.base.steps import Step
 
 
 class Pass(Struct, frozen=True):
