@@ -27,7 +27,7 @@ OPERATORS = {
         "BiasGelu CDist FastGelu FusedConv FusedGemm FusedMatMul Gelu MatMulNBits QuickGelu SimplifiedLayerNormalization "
         "SkipLayerNormalization SkipSimplifiedLayerNormalization Tokenizer"
     ),
-    "contrib_attention": "Attention GroupQueryAttention MultiHeadAttention",
+    "contrib_attention": "Attention MultiHeadAttention",
     "contrib_blocks": "GatherBlockQuantized MatMulBnb4 MoE QMoE",
     "contrib_decoding": "DecoderMaskedMultiHeadAttention QAttention SparseAttention",
     "contrib_embedding": (
@@ -38,6 +38,7 @@ OPERATORS = {
         "BranchwiseRMSNorm EngramGate GatedAdd GatedRMSNorm HyperConnectionPostMix HyperConnectionPreMix LinearAttentionGate "
         "MoEGroupRouter ScaledSiLU"
     ),
+    "contrib_grouped": "GroupQueryAttention",
     "contrib_quantized": (
         "DequantizeLinear DynamicQuantizeMatMul MatMulInteger16 MatMulIntegerToFloat NhwcMaxPool QGemm QLinearAdd "
         "QLinearAveragePool QLinearConcat QLinearConv QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul QLinearSigmoid "

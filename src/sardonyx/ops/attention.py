@@ -94,17 +94,21 @@ def own_place(i: Dim, n: Dim) -> Dim:
     return i if isinstance(n, int) else i * (1 - equals(n, 1))
 
 
-def softmax_of_scores(scores: Tensor, hides: bool) -> Tensor:
-    """Compute softmax over the last axis.
+def softmax_of_scores(scores: Tensor, hides: bool, sink: Tensor | None = None) -> Tensor:
+    """Compute softmax over the last axis. sink: a further score, of nothing, which the probabilities leave its share.
 
     hides: a row may consist of -infinity alone; such a row gives zeros instead of NaN, as ONNX demands.
     """
     axis = [scores.rank - 1]
     largest = along("max", scores, axis)
+    if sink is not None:
+        largest = pointwise(scalar.maximum, largest, sink)
     if hides:
         largest = pointwise(lambda m: scalar.select(scalar.apply("eq", m, -math.inf), 0, m), largest)
     e = pointwise(lambda s, m: scalar.apply("exp", scalar.sub(s, m)), scores, largest)
     total = along("add", e, axis)
+    if sink is not None:
+        total = pointwise(lambda t, m, s: scalar.add(t, scalar.apply("exp", scalar.sub(s, m))), total, largest, sink)
     if hides:
         total = pointwise(lambda t: scalar.select(scalar.apply("eq", t, 0), 1, t), total)
     return pointwise(scalar.div, e, total)
@@ -292,14 +296,21 @@ def visible(queries: Dim, past: Dim, lengths: Tensor | None, window: tuple[int, 
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, mask: Masking, scale: Scale, softcap: float, precision: int | None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Masking,
+    scale: Scale,
+    softcap: float,
+    precision: int | None,
+    sink: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Compute the stages of attention. q: T[b, h, s, d], k: T[b, g, t, d], v: T[b, g, t, e]
 
     Returns scores, scores after softcap, masked scores and probabilities, each T[b, g, h / g, s, t], and the result T[b, g, h / g,
     s, e].
     softcap: c > 0 replaces each score x by c tanh(x / c). precision: ONNX's code of the dtype that the softmax is computed in, None
-    for T.
+    for T. sink: T[h], a further score for each head, see `softmax_of_scores`.
     """
     sizes = "attention of queries {}, keys {} and values {}", q.shape, k.shape, v.shape
     require_same([q.shape[0], q.shape[3]], [k.shape[0], k.shape[3]], *sizes)
@@ -315,7 +326,8 @@ def attend(
 
     masked = compute(q.dtype, scores.shape, masked_at) if mask.changes else capped
     wide: DType = of_code(precision) if precision is not None else q.dtype
-    p = cast(softmax_of_scores(cast(masked, wide), mask.hides), q.dtype)
+    further = None if sink is None else view(cast(sink, wide), [k.shape[1], each, 1, 1], lambda g, r, i, j: (g * each + r,))
+    p = cast(softmax_of_scores(cast(masked, wide), mask.hides, further), q.dtype)
     return scores, capped, masked, p, weighted_values(p, v)
 
 

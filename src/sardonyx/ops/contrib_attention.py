@@ -1,4 +1,4 @@
-"""Attention operators of the domain com.microsoft: Attention, MultiHeadAttention, GroupQueryAttention.
+"""Attention operators of the domain com.microsoft: Attention, MultiHeadAttention.
 
 Their definitions are those of ONNX Runtime's docs/ContribOperators.md; the computation is that of attention.py.
 """
@@ -14,32 +14,25 @@ from msgspec import Struct
 
 from sardonyx.base.dtypes import i32, i64
 from sardonyx.base.errors import Fail, Unsupported
-from sardonyx.base.symbolic import Dim, maximum
-from sardonyx.base.symbolic import product as product_of
+from sardonyx.base.symbolic import Dim
 from sardonyx.expr import scalar
-from sardonyx.expr.index import at, element
-from sardonyx.expr.known import only
-from sardonyx.expr.require import require_equal, require_same
-from sardonyx.expr.tensor import Read, Tensor, assemble, compute
+from sardonyx.expr.index import at
+from sardonyx.expr.require import require_same
+from sardonyx.expr.tensor import Tensor, assemble, compute
 from sardonyx.loop.nodes import Expr
 from sardonyx.ops.attention import (
-    Mask,
-    PairFactor,
     Scale,
     appended,
     attend,
     default_scale,
     grouped,
     merge_heads,
-    rotated,
     split_heads,
-    visible,
 )
 from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.contrib import MICROSOFT
 from sardonyx.ops.linalg import product
 from sardonyx.ops.pointwise import add, view
-from sardonyx.ops.ranks import require_ranks
 from sardonyx.ops.record import Case, Op, Rule
 
 FILTER = -10000.0
@@ -271,164 +264,11 @@ def biased(bias: Tensor, *heads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return q, k, v
 
 
-# ---- GroupQueryAttention -----------------------------------------------------------------------------------------------------------
-
-
-def group_query_attention(
-    query: Tensor,
-    key: Tensor | None,
-    value: Tensor | None,
-    past_key: Tensor | None,
-    past_value: Tensor | None,
-    seqlens_k: Tensor,
-    total_sequence_length: Tensor,
-    cos_cache: Tensor | None = None,
-    sin_cache: Tensor | None = None,
-    position_ids: Tensor | None = None,
-    attention_bias: Tensor | None = None,
-    head_sink: Tensor | None = None,
-    *,
-    num_heads: int,
-    kv_num_heads: int,
-    do_rotary: int = 0,
-    local_window_size: int = -1,
-    rotary_interleaved: int = 0,
-    scale: float = 0.0,
-    smooth_softmax: int = 0,
-    softcap: float = 0.0,
-    qk_output: int = 0,
-    k_quant_type: str = "NONE",
-    v_quant_type: str = "NONE",
-    kv_cache_bit_width: int = 0,
-) -> list[Tensor]:
-    """Compute com.microsoft's GroupQueryAttention: causal attention over a cache of keys and values, where groups of query heads
-    share a kv head.
-
-    query: T[b, s, h d] (or T[b, s, (h + 2 g) d] with keys and values), key, value: T[b, s, g d], past_key, past_value: T[b, g, p,
-    d], seqlens_k: i32[b], the length of each sequence minus 1, cos_cache, sin_cache: T[n, d / 2]. -> T[b, s, h d], present keys and
-    values: T[b, g, max(p, total), d].
-    Raises Unsupported for sinks, for output of the scores and for quantised caches.
-    """
-    if head_sink is not None or smooth_softmax > 0:
-        raise Unsupported("GroupQueryAttention with a sink")
-    if qk_output > 0 or (k_quant_type, v_quant_type) != ("NONE", "NONE") or kv_cache_bit_width > 0:
-        raise Unsupported("GroupQueryAttention that gives its scores, or whose cache is quantised")
-    q, k, v = queries_keys_values(query, key, value, num_heads, kv_num_heads)
-    require_equal(
-        product_of(seqlens_k.shape), q.shape[0], "seqlens_k of shape {} does not fit {} sequences", seqlens_k.shape, q.shape[0]
-    )
-    for old, new in ((past_key, k), (past_value, v)):
-        if old is not None:
-            require_same(
-                [*old.shape[:2], *old.shape[3:]],
-                [*new.shape[:2], new.shape[3]],
-                "keys or values of shape {} cannot be appended to past ones of shape {}",
-                new.shape,
-                old.shape,
-            )
-    if total_sequence_length.shape not in ((), (1,)):
-        raise Fail(f"[ShapeInferenceError] GroupQueryAttention with a total length of shape {list(total_sequence_length.shape)}")
-    total = only(total_sequence_length, "total_sequence_length")
-    before = Cache(seqlens_k, total, q.shape[2])
-    if do_rotary:
-        if cos_cache is None or sin_cache is None:
-            raise Fail("GroupQueryAttention with do_rotary, but without caches of cosines and sines")
-        require_ranks(
-            "GroupQueryAttention with caches of shapes {} and {} and position_ids of shape {}",
-            (cos_cache, 2),
-            (sin_cache, 2),
-            (position_ids, 2),
-        )
-        factors = [before.pair_factor(c, position_ids) for c in (cos_cache, sin_cache)]
-        width = cos_cache.shape[1] * 2
-        q, k = (rotated(t, width, bool(rotary_interleaved), factors[0], factors[1]) for t in (q, k))
-    size = maximum(past_key.shape[2], total) if past_key is not None else total
-    keys, values = (before.present(p, t, size) for p, t in ((past_key, k), (past_value, v)))
-    window = (local_window_size - 1 if local_window_size > 0 else -1, 0)
-    mask = Mask(visible(q.shape[2], 0, before.ends(), window), attention_bias)
-    y = attend(q, keys, values, mask, scale_of(scale, q.shape[3]), softcap, None)[-1]
-    return [merge_heads(y), keys, values]
-
-
-def queries_keys_values(
-    query: Tensor, key: Tensor | None, value: Tensor | None, heads: int, kv_heads: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return queries, keys and values as T[b, h or g, s, d], split from the packed query where key and value are absent."""
-    if key is not None and value is not None:
-        return split_heads(query, heads), split_heads(key, kv_heads), split_heads(value, kv_heads)
-    require_ranks("GroupQueryAttention of a packed query of shape {}, which does not have 3 axes", (query, 3))
-    size = query.shape[2] // (heads + 2 * kv_heads)
-    require_equal(
-        size * (heads + 2 * kv_heads),
-        query.shape[2],
-        "{} columns cannot be divided among {} heads",
-        query.shape[2],
-        heads + 2 * kv_heads,
-    )
-    counts = (heads, kv_heads, kv_heads)
-    starts = (0, heads, heads + kv_heads)
-    q, k, v = (split_heads(columns(query, s * size, n * size), n) for s, n in zip(starts, counts, strict=True))
-    return q, k, v
-
-
-class Cache(Struct, frozen=True):
-    """Lengths of the sequences in a cache of keys.
-
-    lengths: i32[b], each sequence's length minus 1, this step's keys included; new: how many keys this step adds to each sequence;
-    total: the length of the longest sequence. At the first step, when total equals new, a sequence has no earlier keys.
-    """
-
-    lengths: Tensor
-    total: Dim
-    new: Dim
-
-    def past(self, b: Dim) -> Expr:
-        """Return how many keys of sequence b precede this step's."""
-        before = scalar.add(scalar.cast(at(self.lengths, (b, *[0] * (self.lengths.rank - 1))), i64), scalar.index(1 - self.new))
-        is_first = scalar.apply("eq", scalar.index(self.total), scalar.index(self.new))
-        return scalar.select(is_first, 0, before)
-
-    def ends(self) -> Tensor:
-        """Return the number of keys of each sequence, this step's included: i64[b]"""
-        return compute(i64, [self.lengths.shape[0]], lambda b: scalar.add(self.past(b), scalar.index(self.new)))
-
-    def pair_factor(self, cache: Tensor, position_ids: Tensor | None) -> PairFactor:
-        """Return the function that reads the cosine or sine for pair k of the i-th new token of batch b."""
-
-        def number(b: Dim, i: Dim, k: Dim) -> Expr:
-            place = at(position_ids, (b, i)) if position_ids is not None else scalar.add(self.past(b), scalar.index(i))
-            return at(cache, (element(place, cache.shape[0]), k))
-
-        return number
-
-    def present(self, past: Tensor | None, new: Tensor, size: Dim) -> Tensor:
-        """Write the new keys behind the earlier ones of each sequence. past: T[b, g, p, d], new: T[b, g, s, d] -> T[b, g, size, d]"""
-
-        def body(b: Dim, g: Dim, j: Dim, d: Dim) -> Expr:
-            place = scalar.sub(scalar.index(j), self.past(b))
-            is_new = scalar.logical_and(scalar.apply("ge", place, 0), scalar.apply("lt", place, scalar.index(self.new)))
-            limited = scalar.minimum(scalar.maximum(place, 0), scalar.index(self.new - 1))
-            fresh = at(new, (b, g, element(limited, self.new), d))
-            if past is None:
-                return scalar.select(is_new, fresh, 0)
-            there = scalar.apply("lt", scalar.index(j), scalar.index(past.shape[2]))
-            return scalar.select(is_new, fresh, Read(past, (b, g, j, d), there))
-
-        return compute(new.dtype, [*new.shape[:2], size, new.shape[3]], body)
-
-
 X = reals(2, 3, 16)
 WEIGHTS, BIAS = reals(16, 48, scale=0.5), reals(48, scale=0.3)
 Q, K, V = reals(2, 3, 16), reals(2, 5, 16)[:, ::-1].copy(), reals(2, 5, 16)
 PAST = reals(2, 4, 2, 4), reals(2, 4, 2, 4)
 LENGTHS = np.array([5, 2], np.int32)
-FIRST = reals(2, 3, 64), reals(2, 3, 32)[:, ::-1].copy(), reals(2, 3, 32)
-NOTHING, BUFFERS = np.zeros((2, 2, 0, 16), np.float32), (reals(2, 2, 6, 16), reals(2, 2, 6, 16)[:, ::-1].copy())
-COS_SIN = np.cos(reals(9, 8)), np.sin(reals(9, 8))
-
-
-def whole(*numbers: int) -> np.ndarray:
-    return np.array(numbers, np.int32)
 
 
 INTEGERS = {
@@ -453,8 +293,6 @@ def op(name: str, meaning: Any, *cases: Case) -> Op:
     )
 
 
-GROUPED = {"num_heads": 4, "kv_num_heads": 2}
-
 OPS = (
     op(
         "Attention",
@@ -470,20 +308,5 @@ OPS = (
         Case((Q, K, V, BIAS, LENGTHS), {"num_heads": 4, "scale": 0.3}, "lengths"),
         Case((Q, K, V, None, None, reals(1, 4, 3, 5)), {"num_heads": 4}, "bias"),
         Case((Q, Q[:, ::-1].copy(), Q, None, None, None, *PAST), {"num_heads": 4}, "past", outputs=3),
-    ),
-    op(
-        "GroupQueryAttention",
-        group_query_attention,
-        Case((*FIRST, NOTHING, NOTHING, whole(2, 2), whole(3)), GROUPED, "first", outputs=3),
-        Case(
-            (*FIRST, None, None, whole(2, 2), whole(3), *COS_SIN), {**GROUPED, "do_rotary": 1, "softcap": 3.0}, "no_past", outputs=3
-        ),
-        Case(
-            (*(t[:, :1].copy() for t in FIRST), *BUFFERS, whole(5, 5), whole(6), *COS_SIN),
-            {**GROUPED, "do_rotary": 1, "local_window_size": 3, "rotary_interleaved": 1},
-            "rotary",
-            outputs=3,
-        ),
-        Case((reals(2, 1, 128), None, None, *BUFFERS, whole(5, 5), whole(6)), GROUPED, "packed", outputs=3),
     ),
 )

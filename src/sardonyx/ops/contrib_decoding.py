@@ -26,14 +26,13 @@ from sardonyx.ops.contrib import MICROSOFT
 from sardonyx.ops.contrib_attention import (
     FILTER,
     AddedMask,
-    Cache,
     attend_packed,
     biased,
     columns,
     mask_of,
-    queries_keys_values,
     scale_of,
 )
+from sardonyx.ops.contrib_grouped import Cache, queries_keys_values
 from sardonyx.ops.contrib_quantized import matmul_integer_to_float
 from sardonyx.ops.pointwise import reduce, view
 from sardonyx.ops.ranks import require_ranks
