@@ -45,10 +45,10 @@ def kernel_text(kernel: Kernel, target: Target, tiles_elsewhere: bool) -> str:
 
 
 def print_module(module: ir.Module) -> str:
-    """Return the module's LLVM IR and take the module apart.
+    """Return the module's LLVM IR, and break the references inside the module.
 
-    llvmlite's functions, blocks and instructions refer to each other. Taken apart, they are freed at once, so that no garbage
-    collection has to find them.
+    llvmlite's functions, blocks and instructions refer to each other in cycles. Without the cycles they are freed at once,
+    and no garbage collection has to find them.
     """
     text = str(module)
     for function in module.functions:

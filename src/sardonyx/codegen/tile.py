@@ -58,9 +58,9 @@ Body = Callable[[Value, Sums], Sums]  # (k, sums) -> sums: one iteration of a lo
 class Shape(Struct, frozen=True):
     """A tile function: its dtypes, size and constants.
 
-    sizes: a_row, c_row, then extent, a and b of each loop of k; None stands for an argument. c_row always is one: it matters only
-    where sums are stored, and products that differ in the width of C alone share a function. lines: cache lines prefetched per
-    two iterations of k. a_rows: offsets of A's rows, if they aren't at a stride.
+    sizes: a_row, c_row, then extent, a and b of each loop of k; None stands for an argument. c_row is always an argument: it
+    is only used to store sums, so that products which differ only in the width of C share a function. lines: cache lines
+    prefetched per two iterations of k. a_rows: offsets of A's rows, if they aren't at a stride.
     """
 
     fragment: Plain
@@ -79,7 +79,7 @@ class Shape(Struct, frozen=True):
 
 
 def dims(tile: Tile) -> list[tuple[Dim, int | None]]:
-    """Return the sizes of a tile in the order of Shape.sizes: (the size, what Shape.sizes has of it)."""
+    """Return the sizes of a tile in the order of Shape.sizes, as pairs (the size, its entry in Shape.sizes)."""
     constant = [tile.a_row, *(d for s in tile.steps for d in (s.extent, s.a, s.b))]
     first, *rest = [(d, d if isinstance(d, int) else None) for d in constant]
     return [first, (tile.c_row, None), *rest]
@@ -146,7 +146,8 @@ def define(module: ir.Module, target: Target, shape: Shape, linkage: str) -> Val
 
 def tile_functions(kernel: Kernel, target: Target) -> list[list[Shape]]:
     """Return the tile functions that a kernel needs, a list for each of its tiles. Raises Unsupported for what the target can't
-    compute."""
+    compute.
+    """
     return [shapes(s, target) for s in all_statements(unrolled(kernel.body)) if isinstance(s, Tile)]
 
 

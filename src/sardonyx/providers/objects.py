@@ -31,10 +31,10 @@ class Objects:
 
     def __init__(self, background: Background, cache: Cache | None) -> None:
         self.background, self.cache = background, cache
-        self.made: dict[str, Future[bytes]] = {}  # the object that holds a tile's function, by the function's name
+        self.made: dict[str, Future[bytes]] = {}  # {name of a tile's function: the object that holds it}
 
     def kernel(self, kernel: Kernel, target: Target, urgent: bool = False) -> list[Future[bytes]]:
-        """Start compiling the kernel, and the functions of its tiles that no kernel before it called. -> the objects that hold them
+        """Start compiling the kernel, and those of its tiles that no earlier kernel has started. -> the objects that hold them
 
         Raises Unsupported for what can't be emitted.
         """
@@ -43,7 +43,7 @@ class Objects:
         return list(dict.fromkeys([own, *tiles]))
 
     def _tiles(self, shapes: Sequence[tile.Shape], target: Target, urgent: bool) -> list[Future[bytes]]:
-        """Start compiling those of the functions that are not under way, in one object. -> the objects that hold them all"""
+        """Start compiling those functions that have not been started, in one object. -> the objects that hold all of them"""
         missing = [s for s in shapes if s.name not in self.made]
         if missing:
             names = " ".join(s.name for s in missing)
