@@ -101,23 +101,6 @@ def test_forms_of_gather_that_cannot_be(form: dict[str, int], message: str) -> N
         run("GatherBlockQuantized", [np.zeros((3, 32), np.uint8), np.array([1]), np.ones((3, 1), np.float32)], **form)
 
 
-# ---- MatMulBnb4 -----------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("quant_type", [0, 1])
-@pytest.mark.parametrize("trans", [0, 1])
-@pytest.mark.parametrize(("rows", "k", "n"), [((3,), 32, 5), ((2, 3), 20, 3), ((0,), 16, 2), ((1,), 7, 3)])
-def test_products_by_code_books(quant_type: int, trans: int, rows: tuple[int, ...], k: int, n: int) -> None:
-    by = np.random.default_rng(k)
-    codes, absmax = by.integers(0, 256, (n * k + 1) // 2).astype(np.uint8), by.uniform(0.5, 2, -(-n * k // 16)).astype(np.float32)
-    form = {"K": k, "N": n, "block_size": 16, "quant_type": quant_type, "transB": trans}
-    a = by.standard_normal((*rows, k if trans else n)).astype(np.float32)
-    got = run("MatMulBnb4", [a, codes, absmax], symbolic=True, **form)
-    unit = np.eye(k, dtype=np.float32)  # onnxruntime's own weights, by a product with 1
-    weights = theirs("MatMulBnb4", [unit, codes, absmax], **{**form, "transB": 1}).T.astype(np.float64)
-    np.testing.assert_allclose(got, a @ (weights.T if trans else weights), 1e-5, 1e-5)
-
-
 # ---- experts ----------------------------------------------------------------------------------------------------------------------------
 
 ACTIVATIONS = {

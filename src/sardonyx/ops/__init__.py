@@ -28,7 +28,8 @@ OPERATORS = {
         "SkipLayerNormalization SkipSimplifiedLayerNormalization Tokenizer"
     ),
     "contrib_attention": "Attention MultiHeadAttention",
-    "contrib_blocks": "GatherBlockQuantized MatMulBnb4 MoE QMoE",
+    "contrib_blocks": "GatherBlockQuantized MoE QMoE",
+    "contrib_codes": "MatMulBnb4 MatMulFpQ4",
     "contrib_decoding": "DecoderMaskedMultiHeadAttention QAttention SparseAttention",
     "contrib_embedding": (
         "BifurcationDetector DynamicTimeWarping EmbedLayerNormalization MurmurHash3 NGramRepeatBlock QEmbedLayerNormalization "

@@ -20,12 +20,11 @@ from sardonyx.base.symbolic import product as count_of
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element
 from sardonyx.expr.require import require_equal, require_same
-from sardonyx.expr.tensor import Tensor, compute, constant
+from sardonyx.expr.tensor import Tensor, compute
 from sardonyx.loop.nodes import Expr
 from sardonyx.ops import activation, sort
 from sardonyx.ops.cases import integers, reals
 from sardonyx.ops.contrib import MICROSOFT
-from sardonyx.ops.linalg import as_rows, product
 from sardonyx.ops.pointwise import along, cast, normal_axis, pointwise, reduce, view
 from sardonyx.ops.ranks import require_ranks
 from sardonyx.ops.record import Case, Op, Rule
@@ -102,55 +101,6 @@ def require_scales(data: Tensor, scales: Tensor, blocks: Sequence[Dim], axis: in
     for a, (n, found) in enumerate(zip(blocks, scales.shape, strict=True)):
         if not (broadcast and a != axis and found == 1):
             require_equal(found, n, "GatherBlockQuantized of {} with scales {}, not {}", data.shape, scales.shape, blocks)
-
-
-# ---- products ------------------------------------------------------------------------------------------------------------------------
-
-THIRD = 1 / 3
-FP4 = [0, 0.0052083333, 2 * THIRD, 1, THIRD, 0.5, THIRD / 2, 0.25]
-NF4 = [
-    *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334),
-    *(-0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224),
-    *(0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
-]
-CODES = [[*FP4, *(-x for x in FP4)], NF4]
-"""The number that each 4-bit code stands for, by quant_type."""
-
-
-def matmul_bnb4(
-    A: Tensor,
-    B: Tensor,
-    absmax: Tensor,
-    *,
-    K: int,
-    N: int,
-    block_size: int,
-    quant_type: int,
-    training_mode: int = 0,
-    transB: int = 1,
-) -> Tensor:
-    """Compute MatMulBnb4: A W^T (or A W without transB), where W[n, k] is the number that its 4-bit code stands for, times absmax
-    of its block.
-
-    A: T[*batch, K] (or N without transB), B: u8[(N K + 1) / 2], two codes in each byte, the first in the high bits; absmax:
-    T[blocks of N K] -> T[*batch, N] (or K without transB)
-    """
-    if quant_type not in (0, 1) or block_size < 16 or block_size & (block_size - 1) or min(K, N) < 0:
-        raise Fail(f"MatMulBnb4 of {N} by {K} codes, quant_type {quant_type}, block_size {block_size}")
-    codes = constant(np.array(CODES[quant_type], np.float32))
-    bytes_, scales = reshaped(B, [(N * K + 1) // 2]), reshaped(absmax, [-(-N * K // block_size)])
-
-    def weight(n: Dim, k: Dim) -> Expr:
-        where = n * K + k
-        byte = scalar.cast(at(bytes_, (where // 2,)), i32)
-        shift = scalar.cast(scalar.index((1 - where % 2) * 4), i32)
-        code = scalar.apply("and", scalar.apply("shr", byte, shift), 15)
-        own = scalar.mul(at(codes, (element(scalar.cast(code, i64), 16),)), scalar.cast(at(scales, (where // block_size,)), f32))
-        return scalar.cast(own, A.dtype)
-
-    turned = compute(A.dtype, [K, N], lambda k, n: weight(n, k)) if transB else compute(A.dtype, [N, K], weight)
-    y = product(as_rows(A), turned, A.dtype)
-    return y if A.rank > 1 else view(y, y.shape[1:], lambda n: (0, n))
 
 
 # ---- experts --------------------------------------------------------------------------------------------------------------------------
@@ -459,13 +409,6 @@ OPS = (
             {"block_size": 32, "bits": 4},
             "zero_points",
         ),
-    ),
-    op(
-        "MatMulBnb4",
-        matmul_bnb4,
-        {"B": (u8,)},
-        Case((reals(2, 32), TABLE.ravel()[:80].copy(), np.abs(reals(10))), {"K": 32, "N": 5, "block_size": 16, "quant_type": 1}),
-        Case((reals(3, 32), TABLE.ravel()[:80].copy(), np.abs(reals(10))), {"K": 32, "N": 5, "block_size": 16, "quant_type": 0}),
     ),
     op(
         "MoE",
