@@ -57,10 +57,10 @@ def q_attention(
     scale: float = 0.0,
     unidirectional: int = 0,
 ) -> list[Tensor]:
-    """Compute QAttention: Attention whose product of input and weights is one of quantised numbers.
+    """Compute QAttention: com.microsoft's Attention, whose product of input and weights is computed on quantised numbers.
 
-    input: S[b, s, i], weight: U[i, 3 h d], its parameters one or per column, bias: T[3 h d], past: T[2, b, h, p, d] -> T[b, s, h d],
-    present: T[2, b, h, p + s, d].
+    input: S[b, s, i], weight: U[i, 3 h d], its scale and zero point: one, or one per column, bias: T[3 h d], past: T[2, b, h, p, d]
+    -> T[b, s, h d], present: T[2, b, h, p + s, d].
     Raises Unsupported for rotary embedding and for past and present in one buffer, Fail for other ranks.
     """
     if do_rotary or past_present_share_buffer:
@@ -93,13 +93,13 @@ def decoder_masked_multi_head_attention(
     past_present_share_buffer: int = 0,
     scale: float = 0.0,
 ) -> list[Tensor | None]:
-    """Compute attention of one new token of each sequence.
+    """Compute DecoderMaskedMultiHeadAttention: attention of one new token in each sequence.
 
-    To itself and what came before: query, key, value: T[b, 1, h d] (or query with both, T[b, 1, 3 h d]), past: T[b, h, p, d], of which
-    with past_present_share_buffer the first past_sequence_length are used. cache_indirection: i32[b / w, w, p], from which of the w
-    beams each token before comes. Or to others: key, value: T[b, h, t, d].
-    -> T[b, 1, h d], present keys and values (None for others): T[b, h, p (+ 1), d], and scores: T[b, h, 1, t].
-    Raises Fail for inputs that don't fit each other.
+    Self-attention: query, key, value: T[b, 1, h d] (or a packed query T[b, 1, 3 h d]), past: T[b, h, p, d], of which the first
+    past_sequence_length tokens are used if past_present_share_buffer is set. cache_indirection: i32[b / w, w, p], the beam (of w)
+    that each earlier token comes from. Cross-attention: key, value: T[b, h, t, d].
+    -> T[b, 1, h d], present keys and values (None for cross-attention): T[b, h, p (+ 1), d], and scores: T[b, h, 1, t]. Raises Fail
+    for inputs that don't fit each other.
     """
     require_ranks("DecoderMaskedMultiHeadAttention of {}", (query, 3))
     require_equal(query.shape[1], 1, "DecoderMaskedMultiHeadAttention of {}, not one token", query.shape)
@@ -129,7 +129,7 @@ def decoder_masked_multi_head_attention(
 
 
 def token_heads(query: Tensor, key: Tensor | None, value: Tensor | None, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return queries, keys and values as T[b, h, 1, d], of three tensors or of one."""
+    """Return queries, keys and values as T[b, h, 1, d], from three tensors or from a packed one."""
     if key is not None and value is not None:
         return split_heads(query, heads), split_heads(key, heads), split_heads(value, heads)
     size = query.shape[2] // 3
@@ -146,7 +146,7 @@ def shifted(q: Tensor, bias: Tensor) -> Tensor:
 
 
 def put(old: Tensor, new: Tensor, place: Dim) -> Tensor:
-    """Return the buffer with the new token at a place. old: T[b, h, p, d], new: T[b, h, 1, d] -> T[b, h, p, d]"""
+    """Write the new token into the buffer at a position. old: T[b, h, p, d], new: T[b, h, 1, d] -> T[b, h, p, d]"""
     sizes = [*old.shape[:2], old.shape[3]]
     require_same(sizes, [*new.shape[:2], new.shape[3]], "{} behind a past of {}", new.shape, old.shape)
     require_nonnegative(old.shape[2] - place - 1, "a token behind {} others in a buffer for {}", place, old.shape[2])
@@ -159,7 +159,7 @@ def put(old: Tensor, new: Tensor, place: Dim) -> Tensor:
 
 
 def used(buffer: Tensor, before: Dim, beams: Tensor | None) -> Tensor:
-    """Return the tokens before and the new one, each from the beam that it comes from. buffer: T[b, h, p, d] -> T[b, h, before + 1, d]"""
+    """Return the earlier tokens and the new one, each from its beam. buffer: T[b, h, p, d] -> T[b, h, before + 1, d]"""
     shape = [*buffer.shape[:2], before + 1, buffer.shape[3]]
     if beams is None:
         return view(buffer, shape, lambda *i: i)
@@ -223,11 +223,11 @@ def sparse_attention(
     rotary_interleaved: int = 0,
     scale: float = 0.0,
 ) -> list[Tensor]:
-    """Compute causal attention over a cache of keys, of which each block of queries sees certain blocks.
+    """Compute SparseAttention: causal attention over a cache of keys, where each block of queries sees certain blocks of keys only.
 
-    query: T[b, s, h d] (or with keys and values, T[b, s, (h + 2 g) d]), past: T[b, g, p, d], block_row_indices: i32[l, rows + 1] and
-    block_col_indices: i32[l, n], the blocks of each of l layouts as CSR has them, used by the heads in turn; total_sequence_length:
-    i32[], key_total_sequence_lengths: i32[b] -> T[b, s, h d], present keys and values: T[b, g, p, d].
+    query: T[b, s, h d] (or with keys and values, T[b, s, (h + 2 g) d]), past: T[b, g, p, d], total_sequence_length: i32[],
+    key_total_sequence_lengths: i32[b]. block_row_indices: i32[l, rows + 1] and block_col_indices: i32[l, n] list the visible blocks
+    of l layouts in CSR form; head i uses layout i modulo l. -> T[b, s, h d], present keys and values: T[b, g, p, d].
     Raises Fail for inputs that don't fit each other.
     """
     if sparse_block_size < 1:

@@ -1,6 +1,7 @@
-"""com.microsoft's embeddings and operators over tokens: EmbedLayerNormalization, n-grams, hashes, alignment of sequences.
+"""Operators of com.microsoft on tokens: EmbedLayerNormalization, QEmbedLayerNormalization, WordConvEmbedding, NGramRepeatBlock,
+BifurcationDetector, MurmurHash3, DynamicTimeWarping.
 
-Formulas: docs/ContribOperators.md of onnxruntime, and its kernels where that is silent.
+Their definitions are those of ONNX Runtime's docs/ContribOperators.md, and of its kernels where the document says too little.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from sardonyx.ops.shape import reshaped
 
 
 def row_of(ids: Expr, rows: Dim) -> Dim:
-    """The row that an id names; a negative id is an error, as one past the end is."""
+    """Return the table row that an id names. The run fails for negative ids and for ids past the end."""
     whole = scalar.cast(ids, i64)
     return element(scalar.select(scalar.apply("lt", whole, 0), scalar.index(rows), whole), rows)
 
@@ -56,9 +57,11 @@ def embed_layer_normalization(
     epsilon: float = 1e-12,
     mask_index_type: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """LayerNormalization of the sum of a word's, its position's and its segment's row, how many of each mask are 1, and the sum.
+    """Compute EmbedLayerNormalization: LayerNormalization of the sum of the word's, the position's and the segment's embedding.
+    Also returns how many elements of each mask are 1, and the sum.
 
-    ids: i32[b, s], mask: i32[b, s], embeddings: T[rows, h], gamma, beta: T[h] -> T[b, s, h], i32[b] (zeros without a mask), T[b, s, h]
+    ids: i32[b, s], mask: i32[b, s], embeddings: T[rows, h], gamma, beta: T[h] -> T[b, s, h], i32[b] (zeros without a mask), T[b, s,
+    h]
     """
     require_ranks("embeddings of {} in {} and {}", (input_ids, 2), (word_embedding, 2), (position_embedding, 2))
     require_ranks("embeddings of segments {} in {}", (segment_ids, 2), (segment_embedding, 2))
@@ -89,7 +92,7 @@ def embed_layer_normalization(
 
 
 def ones_of(mask: Tensor | None, batch: Dim) -> Tensor:
-    """How many elements of each row are 1: i32[b, s] -> i32[b]; zeros without a mask"""
+    """Count the elements of each row that are 1. i32[b, s] -> i32[b]; zeros without a mask"""
     if mask is None:
         return expand_to(constant(np.zeros((), np.int32)), [batch])
     return reduce("add", i32, [batch], [mask.shape[1]], lambda b, i: scalar.cast(scalar.apply("eq", at(mask, (b, i)), 1), i32))
@@ -116,7 +119,7 @@ def qembed_layer_normalization(
     beta_zero_point: Tensor,
     epsilon: float = 1e-12,
 ) -> tuple[Tensor, Tensor]:
-    """EmbedLayerNormalization of tables that are quantised, each with one scale and one zero point."""
+    """Compute QEmbedLayerNormalization: EmbedLayerNormalization with quantised tables, each with one scale and one zero point."""
     segments = None
     if segment_embedding is not None:
         if segment_embedding_scale is None:
@@ -138,9 +141,10 @@ def word_conv_embedding(
     conv_window_size: int = -1,
     embedding_size: int = -1,
 ) -> Tensor:
-    """Of each word the largest tanh(W . k characters' rows + B) over its windows; zeros for one that begins with no character.
+    """Compute WordConvEmbedding: for each word, the maximum over its windows of tanh(W . embeddings of the window's k characters +
+    B). A word whose first character is 0 gives zeros.
 
-    Sequence: i32[n, length] of characters, filled up with 0; W: f32[m, 1, k, e], B: f32[m], C: f32[characters, e] -> f32[n, m]
+    Sequence: i32[n, length] of characters, padded with 0; W: f32[m, 1, k, e], B: f32[m], C: f32[characters, e] -> f32[n, m]
     """
     require_ranks("WordConvEmbedding of {} by {}, {} and {}", (Sequence, 2), (W, 4), (B, 1), (C, 2))
     m, _, width, size = W.shape
@@ -175,7 +179,9 @@ def word_conv_embedding(
 
 
 def ngram_repeat_block(input_ids: Tensor, scores: Tensor, *, ngram_size: int) -> Tensor:
-    """scores, with -infinity for tokens that would end an n-gram which was there before. input_ids: i64[b, s], scores: f32[b, v]"""
+    """Compute NGramRepeatBlock: replace by -infinity the scores of tokens that would repeat an n-gram of the input. input_ids:
+    i64[b, s], scores: f32[b, v]
+    """
     require_ranks("NGramRepeatBlock of {} and {}", (input_ids, 2), (scores, 2))
     require_equal(input_ids.shape[0], scores.shape[0], "NGramRepeatBlock of {} and {}", input_ids.shape, scores.shape)
     if ngram_size < 1:
@@ -204,9 +210,10 @@ def bifurcation_detector(
     max_ngram_size: int = 3,
     min_ngram_size: int = 1,
 ) -> tuple[Tensor, Tensor]:
-    """The current tokens and the predicted ones, up to the first that differs from the source behind the last match; and where the
-    source goes on after the only place at which the longest of their last n-grams stands, or -1.
+    """Compute BifurcationDetector, which checks tokens that were predicted from a source text.
 
+    Returns the current tokens followed by the predicted ones, up to the first that differs from the source after the last match.
+    Also returns where the source continues after its only match of the longest n-gram of last tokens, or -1.
     src_tokens: i64[n], cur_tokens: i64[m], prev_suffix_match_idx: i64[], pred_tokens: i64[n + 1 - prev] -> i64[tokens], i64[]
     """
     require_ranks("BifurcationDetector of {}, {} and {}", (src_tokens, 1), (cur_tokens, 1), (pred_tokens, 1))
@@ -229,7 +236,7 @@ def bifurcation_detector(
 
 
 def continued(src: Tensor, cur: Tensor, prev: Tensor, pred: Tensor) -> Tensor:
-    """cur and pred, up to the first token of pred that differs from src behind `prev`."""
+    """Return cur and pred, up to the first token of pred that differs from src after `prev`."""
     begin = only(prev, "prev_suffix_match_idx")
     rest = src.shape[0] - begin
     require_nonnegative(begin, "prev_suffix_match_idx {} is negative", begin)
@@ -246,7 +253,9 @@ def continued(src: Tensor, cur: Tensor, prev: Tensor, pred: Tensor) -> Tensor:
 
 
 def ngram_places(src: Tensor, tokens: Tensor, size: int) -> tuple[Expr, Expr]:
-    """The first place in src at which the last `size` tokens stand, and how many there are; none where there are fewer tokens."""
+    """Return the first position in src where the last `size` tokens occur, and how often they occur; 0 times if there are fewer
+    tokens.
+    """
     spare = tokens.shape[0] - size
     places = maximum(src.shape[0] - size + 1, 0) * minimum(maximum(spare + 1, 0), 1)
 
@@ -263,7 +272,9 @@ def ngram_places(src: Tensor, tokens: Tensor, size: int) -> tuple[Expr, Expr]:
 
 
 def murmur_hash_3(X: Tensor, positive: int = 1, seed: int = 0) -> Tensor:
-    """MurmurHash3_x86_32 of each number's bytes. X: 32- or 64-bit numbers [*d] -> u32[*d], or i32 where positive is 0"""
+    """Compute MurmurHash3: MurmurHash3_x86_32 of each number's bytes. X: 32- or 64-bit numbers [*d] -> u32[*d], or i32 if positive
+    is 0
+    """
     count = X.dtype.bits // 32
 
     def body(*i: Dim) -> Expr:
@@ -284,12 +295,12 @@ def murmur_hash_3(X: Tensor, positive: int = 1, seed: int = 0) -> Tensor:
 
 
 def rotated(x: Expr, by: int) -> Expr:
-    """The 32 bits of x, turned to the left."""
+    """Rotate the 32 bits of x to the left."""
     return scalar.apply("or", scalar.apply("shl", x, by), scalar.apply("shr", x, 32 - by))
 
 
 def finished(h: Expr) -> Expr:
-    """MurmurHash3's last step, after which every bit depends on all."""
+    """Apply the final mixing step of MurmurHash3, after which every bit depends on all bits."""
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         h = scalar.mul(scalar.apply("xor", h, scalar.apply("shr", h, shift)), factor)
     return scalar.apply("xor", h, scalar.apply("shr", h, 16))
@@ -300,9 +311,11 @@ def finished(h: Expr) -> Expr:
 
 @functools.cache
 def warping_kernel() -> Kernel:
-    """path[0, t], path[1, t] for t from `first` on: the cheapest way through a matrix of costs, by rows, columns or diagonally.
+    """Build the kernel of DynamicTimeWarping: path[0, t] and path[1, t], for t from `first` on, are the rows and columns of the
+    cheapest path through a matrix of costs. A step goes to the next row, the next column, or both.
 
-    best[r, c] = cost + the least of best before it;  from the last element back, against the steps taken
+        for r, c:  best[r, c] = cost[r, c] + the least of best[r - 1, c - 1], best[r - 1, c], best[r, c - 1]
+        from the last element back to the first:  follow the steps that gave the least
     """
     b = KernelBuilder("dynamic time warping")
     rows, columns = b.size("rows"), b.size("columns")
@@ -335,7 +348,9 @@ def warping_kernel() -> Kernel:
 
 
 def dynamic_time_warping(input: Tensor) -> Tensor:  # noqa: A002
-    """The path of the least cost from the first to the last element. input: f32[m, n] or f32[1, m, n] -> i32[2, steps]"""
+    """Compute DynamicTimeWarping: the path of least cost from the first to the last element. input: f32[m, n] or f32[1, m, n] ->
+    i32[2, steps]
+    """
     if input.rank not in (2, 3):
         raise Fail(f"[ShapeInferenceError] DynamicTimeWarping of {list(input.shape)}")
     if input.rank == 3:

@@ -1,7 +1,8 @@
-"""Operators of the domain com.microsoft that go over tokens with a state: LinearAttention, CausalConvWithState, hashes of n-grams.
+"""Operators of the domain com.microsoft that carry a state from token to token: LinearAttention, CausalConvWithState, hashes of
+n-grams.
 
-Their definitions are those of ONNX Runtime's docs/ContribOperators.md. A packed batch holds the tokens of all sequences one after the
-other; sequence b has those from cumulative_sequence_length[b] to cumulative_sequence_length[b + 1].
+Their definitions are those of ONNX Runtime's docs/ContribOperators.md. A packed batch holds the tokens of all sequences one after
+the other; sequence b has those from cumulative_sequence_length[b] to cumulative_sequence_length[b + 1] - 1.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ def linear_attention(
     state_window: int = 0,
     update_rule: str = "gated_delta",
 ) -> tuple[Tensor, Tensor]:
-    """Compute LinearAttention as the standard has it (see recurrent_attention.py), or with more heads of keys than of queries: heads of
-    keys that follow each other then share one of queries. -> T[b, t, max(h, g) dv], U[b, g, dk, dv]
+    """Compute the standard's LinearAttention (see recurrent_attention.py), also with more heads of keys than of queries: several
+    consecutive heads of keys then share one head of queries. -> T[b, t, max(h, g) dv], U[b, g, dk, dv]
 
     Raises Unsupported for a window of states.
     """
@@ -137,7 +138,7 @@ def causal_conv_with_state(
 
 
 def first_of_last(x: Tensor) -> Tensor:
-    """Return tokens whose channels are last with their channels first. T[b, n, *c] -> T[b, product of c, n]"""
+    """Move the channels from the last axes to axis 1 and merge them. T[b, n, *c] -> T[b, product of c, n]"""
     flat = reshaped(x, [*x.shape[:2], product(x.shape[2:])])
     return view(flat, [flat.shape[0], flat.shape[2], flat.shape[1]], lambda b, c, n: (b, n, c))
 
@@ -265,7 +266,9 @@ class NGrams(Struct, frozen=True):
         return scalar.literal(self.pad, dtype) if self.eos is None else at(self.eos, [0] * self.eos.rank)
 
     def hash(self, token: Callable[[int], Expr], apart: Callable[[int], Expr | None], o: Dim) -> Expr:
-        """Return the o-th hash. token(k): the token k places before; apart(k): whether a boundary lies between it and the one after it"""
+        """Return hash number o. token(k): the k-th token back; apart(k): whether a boundary lies between this token and the one
+        after it
+        """
         mix: Expr = scalar.mul(token(0), at(self.multipliers, (0,)))
         lost: Expr | None = None
         out: Expr | None = None
@@ -298,12 +301,13 @@ def n_gram_hash_mapping(
     pad_id: int,
     reset_on_eos: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Compute hashes of the n-grams that end at each token, n from 2 to max_ngram_size: xor over k < n of token k before times its
-    multiplier, modulo the head's size, plus its offset; and return the tokens that the next call needs.
+    """Compute hashes of the n-grams that end at each token, for n from 2 to max_ngram_size, and return the tokens that the next
+    call needs.
 
+    A hash is the xor, over k < n, of the k-th token back times its multiplier, modulo the head's size, plus the head's offset.
     input_ids: T[b, s], multipliers: T[n], vocab_sizes, head_offsets: T[(n - 1) heads], past_ids: T[b, n - 1], eos_token_id: T[],
-    segment_ids: i32[b, s] -> T[b, s, (n - 1) heads], T[b, n - 1]. Tokens before the first, beyond an end token (with reset_on_eos) or in
-    another segment count as the end token, or pad_id.
+    segment_ids: i32[b, s] -> T[b, s, (n - 1) heads], T[b, n - 1]. Tokens before the first one, before an end token (with
+    reset_on_eos) or in another segment count as the end token, or pad_id.
     """
     grams = n_grams(multipliers, vocab_sizes, head_offsets, eos_token_id, max_ngram_size, n_head_per_ngram, pad_id, reset_on_eos)
     require_ranks("NGramHashMapping of {}", (input_ids, 2))
@@ -331,7 +335,7 @@ def n_gram_hash_mapping(
 
 
 def joined(past: Tensor, new: Tensor) -> Tensor:
-    """Return past and new tokens behind each other. T[b, p], T[b, s] -> T[b, p + s]"""
+    """Append new tokens to past ones. T[b, p], T[b, s] -> T[b, p + s]"""
     both = [view(t, [t.shape[0], 1, t.shape[1]], lambda b, _, i: (b, i)) for t in (past, new)]
     whole = appended(*(view(t, [t.shape[0], 1, t.shape[2], 1], lambda b, h, i, _: (b, h, i)) for t in both))
     return view(whole, [whole.shape[0], whole.shape[2]], lambda b, i: (b, 0, i, 0))

@@ -131,8 +131,10 @@ def m_rotary_embedding(
 
 
 def axis_of_pairs(sections: Sequence[int], layout: int) -> list[int]:
-    """Return 0, 1 or 2 (time, height, width) for each pair. Interleaved: of the first 3 n pairs every third, from the axis's number on,
-    follows height or width, n being that axis's section; all others follow time.
+    """Return 0, 1 or 2 (time, height, width) for each pair of channels.
+
+    Interleaved layout: for height (axis number 1) and width (2) with sections of n pairs, every third of the first 3 n pairs
+    follows the axis, starting at the axis number; all other pairs follow time.
     """
     if layout == 0:
         return [axis for axis, count in enumerate(sections) for _ in range(count)]
