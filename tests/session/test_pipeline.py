@@ -15,6 +15,7 @@ from sardonyx.base import errors
 from sardonyx.base.context import QUIET, RunContext
 from sardonyx.base.errors import Fail, InvalidArgument, Unsupported
 from sardonyx.base.options import CompileOptions
+from sardonyx.base.symbolic import quotient_and_remainder
 from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph.reference.interpreter import Interpreter
 from sardonyx.providers import registry
@@ -162,3 +163,13 @@ def test_nodes_that_nobody_reads(level: sx.GraphOptimizationLevel) -> None:
         text = f'<ir_version: 10, opset_import: ["" : 21]> g (float[N] x) => ({outputs}) {{ y = Relu(x) z = Exp(x) t = Unique(z) }}'
         session = sx.InferenceSession(onnx.parser.parse_model(text).SerializeToString(), options)
         assert [array.shape for array in session.run(None, {"x": X})] == ([(3,)] if outputs else [])
+
+
+def test_what_was_divided_is_forgotten() -> None:
+    """The memo of divisions would hold on to the sizes of all models."""
+    graph = """<ir_version: 10, opset_import: ["" : 21]> g (float[N, M] x) => (float[A, B] y) {
+        s = Constant <value = int64[2] {-1, 7}> () y = Reshape(x, s)
+    }"""
+    session = sx.InferenceSession(onnx.parser.parse_model(graph).SerializeToString())
+    assert session.run(None, {"x": np.zeros((7, 3), np.float32)})[0].shape == (3, 7)
+    assert quotient_and_remainder.cache_info().currsize == 0

@@ -31,7 +31,6 @@ number of threads.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -40,6 +39,7 @@ from msgspec import Struct
 
 from sardonyx.base.dtypes import DType, boolean, i64
 from sardonyx.base.symbolic import Atom, Dim, Int, Symbol, evaluate, identity_of, substitute, symbols, the, value
+from sardonyx.base.symbolic.interning import WeakTable
 
 Kind: TypeAlias = Literal["serial", "parallel", "vector", "unrolled"]
 Space: TypeAlias = Literal["argument", "scratch", "local"]
@@ -90,8 +90,8 @@ class Buffer(Struct, frozen=True, eq=False):
 
 # ---- expressions ----------------------------------------------------------------------------------------------------------
 
-_interned: weakref.WeakValueDictionary[tuple[Any, ...], Expr] = weakref.WeakValueDictionary()
-_references: Mapping[Any, weakref.ref[Expr]] = _interned.data  # type: ignore[attr-defined]  # faster than _interned.get
+_interned = WeakTable()
+_references = _interned.references
 
 
 class Expr:
@@ -114,7 +114,7 @@ class Expr:
             found.fields, found.dtype, found._symbols = fields, dtype, None
             found._nodes = None
             found.args = tuple([f for f in fields if isinstance(f, Expr)])
-            _interned[key] = found
+            _interned.put(key, found)
         return found
 
     def __repr__(self) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -15,6 +16,7 @@ from sardonyx.base.context import Trace
 from sardonyx.base.errors import Fail, InvalidArgument, Unsupported
 from sardonyx.base.interpreter_settings import rare_collections
 from sardonyx.base.options import CompileOptions
+from sardonyx.base.symbolic import forget_quotients
 from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph.constants import array_of
 from sardonyx.graph.load import FILES, LoadOptions, load
@@ -34,8 +36,18 @@ from sardonyx.session.specialise import CompiledBodies, late_program
 
 def build(request: Request, trace: Trace | None = None) -> SessionParts:
     """Build a session. Raises SardonyxError."""
-    with rare_collections(), Background("sardonyx-read") as reader:
+    with creation(), Background("sardonyx-read") as reader:
         return build_with(reader, request, trace)
+
+
+@contextlib.contextmanager
+def creation() -> Iterator[None]:
+    """Collect garbage rarely meanwhile, and forget at the end what was memoised."""
+    with rare_collections():
+        try:
+            yield
+        finally:
+            forget_quotients()
 
 
 def build_with(reader: Background, request: Request, trace: Trace | None) -> SessionParts:
@@ -263,7 +275,7 @@ def compile_specialised(model: ir.Model, request: Request) -> tuple[CompiledMode
     """Optimise and compile a sub-graph whose unknown ranks and sizes a run has determined (see session.specialise)."""
     chosen, fallback = make_providers(request)
     optimise(model, request.options, functools.partial(knows, chosen))
-    with rare_collections():
+    with creation():
         return compile_graph(model.graph, [*chosen, fallback], request, nested=True)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from sardonyx.base.dtypes import boolean, i64
 from sardonyx.base.symbolic import Alias, Atom, Defined, Derived, Dim, Int, Symbol, minimum, symbol, value
-from sardonyx.base.symbolic.interning import the
+from sardonyx.base.symbolic.interning import WeakTable, the
 from sardonyx.codegen.guards import Guarded
 from sardonyx.expr.known import DataSymbol
 from sardonyx.expr.tensor import input_tensor
@@ -84,3 +84,26 @@ def test_threads_make_one_object() -> None:
     for thread in threads:
         thread.join()
     assert len(set(map(id, found))) == 1
+
+
+class Thing:
+    """Can be referred to weakly."""
+
+
+def test_a_table_lets_go_of_objects_and_of_their_keys() -> None:
+    table, key, thing = WeakTable(), Thing(), Thing()
+    gone = weakref.ref(key)
+    table.put(key, thing)
+    assert table.references[key]() is thing
+    del key, thing
+    assert not table.references
+    assert gone() is None
+
+
+def test_an_object_that_took_the_place_of_one_that_is_gone_stays() -> None:
+    table, second = WeakTable(), Thing()
+    first = Thing()
+    table.put("key", first)
+    table.put("key", second)
+    del first
+    assert table.references["key"]() is second

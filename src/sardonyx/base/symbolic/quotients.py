@@ -69,6 +69,11 @@ def quotient_and_remainder(e: Dim, by: Dim) -> tuple[Dim, Dim]:
     return q + value(Derived("//", rest, by)), value(Derived("%", rest, by))
 
 
+def forget_quotients() -> None:
+    """Drop the memo of divisions: it holds what the models compiled so far divided, hundreds of thousands of objects."""
+    quotient_and_remainder.cache_clear()
+
+
 def reduce_common_factor(e: Dim, by: Dim) -> tuple[Dim, Dim] | None:
     """(f x + r) divmod (f d) = (x // d, f (x % d) + r), for a factor f found in a term of e."""
     if len(terms(by)) != 1:
