@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sardonyx.base.errors import Fail
 from tests.ops import harness
 
 Array = harness.Array
@@ -128,47 +127,3 @@ def test_convolution_of_packed_sequences(bounds: list[int], taps: int, dilation:
 def test_forms_for_other_devices_are_refused(attribute: str) -> None:
     with pytest.raises(harness.NotCompiled, match="GPUs"):
         run("CausalConvWithState", [draw(1, 2, 3), draw(2, 1, 2)], **{attribute: 1})
-
-
-# ---- n-grams ----------------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", [np.int32, np.int64])
-@pytest.mark.parametrize("past", [False, True])
-@pytest.mark.parametrize("eos", [None, 4])
-@pytest.mark.parametrize("segments", [False, True])
-@pytest.mark.parametrize("most", [2, 4])
-def test_hashes_of_ngrams(dtype: Any, past: bool, eos: int | None, segments: bool, most: int) -> None:
-    by = np.random.default_rng(most)
-    ids, multipliers = by.integers(0, 6, (3, 8)).astype(dtype), by.integers(1, 999, most).astype(dtype)
-    sizes = by.integers(5, 50, (most - 1) * 2).astype(dtype)
-    before = by.integers(0, 6, (3, most - 1)).astype(dtype) if past else None
-    cuts = np.sort(by.integers(0, 3, (3, 8)), 1).astype(np.int32) if segments else None
-    inputs = [ids, multipliers, sizes, before, sizes * 7, None if eos is None else np.array(eos, dtype), cuts]
-    while inputs[-1] is None:
-        inputs.pop()
-    form = {"max_ngram_size": most, "n_head_per_ngram": 2, "pad_id": 1, "reset_on_eos": 1}
-    got, expected = (f("NGramHashMapping", inputs, **form) for f in (run, theirs))
-    for g, e in zip(got, expected, strict=True):
-        np.testing.assert_array_equal(g, e)
-
-
-def test_tokens_in_two_parts_have_the_same_hashes() -> None:
-    ids, form = np.random.default_rng(0).integers(0, 99, (2, 9)), {"max_ngram_size": 3, "n_head_per_ngram": 2, "pad_id": 0}
-    tables = [np.array([3, 5, 7]), np.array([11, 13, 17, 19])]
-    whole, last = run("NGramHashMapping", [ids, *tables], **form)
-    first, between = run("NGramHashMapping", [ids[:, :4].copy(), *tables], **form)
-    second, end = run("NGramHashMapping", [ids[:, 4:].copy(), *tables, between], **form)
-    np.testing.assert_array_equal(np.concatenate([first, second], 1), whole)
-    np.testing.assert_array_equal(end, last)
-
-
-def test_too_few_multipliers() -> None:
-    with pytest.raises(Fail, match="multipliers"):
-        run(
-            "NGramHashMapping",
-            [np.ones((1, 3), int), np.ones(2, int), np.ones(2, int)],
-            max_ngram_size=3,
-            n_head_per_ngram=1,
-            pad_id=0,
-        )

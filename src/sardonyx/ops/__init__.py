@@ -40,12 +40,13 @@ OPERATORS = {
         "MoEGroupRouter ScaledSiLU"
     ),
     "contrib_grouped": "GroupQueryAttention",
+    "contrib_ngrams": "NGramHashMapping VarlenNGramHashMapping",
     "contrib_quantized": (
         "DequantizeLinear DynamicQuantizeMatMul MatMulInteger16 MatMulIntegerToFloat NhwcMaxPool QGemm QLinearAdd "
         "QLinearAveragePool QLinearConcat QLinearConv QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul QLinearSigmoid "
         "QLinearSoftmax QLinearWhere QuantizeLinear"
     ),
-    "contrib_recurrent": "CausalConvWithState LinearAttention NGramHashMapping VarlenCausalConvWithState",
+    "contrib_recurrent": "CausalConvWithState LinearAttention VarlenCausalConvWithState",
     "contrib_rotary": "MRotaryEmbedding RotaryEmbedding",
     "contrib_tensors": (
         "ConvTransposeWithDynamicPads CropAndResize ExpandDims GatherND GridSample Inverse MaxpoolWithMask Pad Range SampleOp "

@@ -7,7 +7,6 @@ the other; sequence b has those from cumulative_sequence_length[b] to cumulative
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,16 +14,16 @@ from msgspec import Struct
 
 from sardonyx.base.dtypes import bf16, f16, f32, i32, i64
 from sardonyx.base.errors import Fail, Unsupported
-from sardonyx.base.symbolic import Dim, maximum, product
+from sardonyx.base.symbolic import Dim, product
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element
-from sardonyx.expr.require import require_equal, require_nonnegative, require_same
+from sardonyx.expr.require import require_nonnegative, require_same
 from sardonyx.expr.tensor import Tensor, compute, constant
 from sardonyx.loop.nodes import Expr
 from sardonyx.ops import activation as activations
 from sardonyx.ops import recurrent_attention
 from sardonyx.ops.attention import appended, split_heads
-from sardonyx.ops.cases import integers, reals
+from sardonyx.ops.cases import reals
 from sardonyx.ops.contrib import MICROSOFT
 from sardonyx.ops.conv import along_channels, convolve
 from sardonyx.ops.pointwise import expand_to, pointwise, reduce, view
@@ -245,132 +244,11 @@ def varlen_causal_conv_with_state(
     return [y, state, compute(input.dtype, [batch.count, state_update_capacity, channels], captured)]
 
 
-# ---- hashes of n-grams ----------------------------------------------------------------------------------------------------------------------
-
-
-class NGrams(Struct, frozen=True):
-    """Attributes and tables of both operators that hash n-grams. most: the longest n-gram; heads: how many hashes there are of each."""
-
-    multipliers: Tensor
-    vocab_sizes: Tensor
-    head_offsets: Tensor | None
-    eos: Tensor | None
-    most: int
-    heads: int
-    pad: int
-    reset: bool
-
-    def fill(self) -> Expr:
-        """Return what stands for tokens before the first."""
-        dtype = self.multipliers.dtype
-        return scalar.literal(self.pad, dtype) if self.eos is None else at(self.eos, [0] * self.eos.rank)
-
-    def hash(self, token: Callable[[int], Expr], apart: Callable[[int], Expr | None], o: Dim) -> Expr:
-        """Return hash number o. token(k): the k-th token back; apart(k): whether a boundary lies between this token and the one
-        after it
-        """
-        mix: Expr = scalar.mul(token(0), at(self.multipliers, (0,)))
-        lost: Expr | None = None
-        out: Expr | None = None
-        for k in range(1, self.most):
-            own = token(k)
-            causes = [c for c in (lost, apart(k)) if c is not None]
-            if self.reset and self.eos is not None:
-                causes.append(scalar.apply("eq", own, self.fill()))
-            for cause in causes:
-                lost = cause if lost is None or cause is lost else scalar.apply("or", lost, cause)
-            seen = own if lost is None else scalar.select(lost, self.fill(), own)
-            mix = scalar.apply("xor", mix, scalar.mul(seen, at(self.multipliers, (k,))))
-            out = mix if out is None else scalar.select(scalar.apply("lt", scalar.index(o // self.heads + 1), k), out, mix)
-        assert out is not None
-        number = scalar.apply("mod", out, at(self.vocab_sizes, (o,)))
-        return number if self.head_offsets is None else scalar.add(number, at(self.head_offsets, (o,)))
-
-
-def n_gram_hash_mapping(
-    input_ids: Tensor,
-    multipliers: Tensor,
-    vocab_sizes: Tensor,
-    past_ids: Tensor | None = None,
-    head_offsets: Tensor | None = None,
-    eos_token_id: Tensor | None = None,
-    segment_ids: Tensor | None = None,
-    *,
-    max_ngram_size: int,
-    n_head_per_ngram: int,
-    pad_id: int,
-    reset_on_eos: int = 0,
-) -> tuple[Tensor, Tensor]:
-    """Compute hashes of the n-grams that end at each token, for n from 2 to max_ngram_size, and return the tokens that the next
-    call needs.
-
-    A hash is the xor, over k < n, of the k-th token back times its multiplier, modulo the head's size, plus the head's offset.
-    input_ids: T[b, s], multipliers: T[n], vocab_sizes, head_offsets: T[(n - 1) heads], past_ids: T[b, n - 1], eos_token_id: T[],
-    segment_ids: i32[b, s] -> T[b, s, (n - 1) heads], T[b, n - 1]. Tokens before the first one, before an end token (with
-    reset_on_eos) or in another segment count as the end token, or pad_id.
-    """
-    grams = n_grams(multipliers, vocab_sizes, head_offsets, eos_token_id, max_ngram_size, n_head_per_ngram, pad_id, reset_on_eos)
-    require_ranks("NGramHashMapping of {}", (input_ids, 2))
-    batch, length = input_ids.shape
-    history = max_ngram_size - 1
-    if past_ids is None:
-        past_ids = compute(input_ids.dtype, [batch, history], lambda b, i: grams.fill())
-    require_same(past_ids.shape, [batch, history], "{} tokens before {}", past_ids.shape, input_ids.shape)
-    if segment_ids is not None:
-        require_same(segment_ids.shape, input_ids.shape, "segments {} of {}", segment_ids.shape, input_ids.shape)
-    whole = joined(past_ids, input_ids)
-
-    def hashed(b: Dim, t: Dim, o: Dim) -> Expr:
-        def apart(k: int) -> Expr | None:
-            if segment_ids is None:
-                return None
-            inside = scalar.apply("ge", scalar.index(t), k)
-            first, second = (at(segment_ids, (b, maximum(t - k, 0) + step), inside) for step in (0, 1))
-            return scalar.logical_and(inside, scalar.apply("ne", first, second))
-
-        return grams.hash(lambda k: at(whole, (b, t + history - k)), apart, o)
-
-    hashes = compute(input_ids.dtype, [batch, length, history * n_head_per_ngram], hashed)
-    return hashes, view(whole, [batch, history], lambda b, i: (b, i + length))
-
-
-def joined(past: Tensor, new: Tensor) -> Tensor:
-    """Append new tokens to past ones. T[b, p], T[b, s] -> T[b, p + s]"""
-    both = [view(t, [t.shape[0], 1, t.shape[1]], lambda b, _, i: (b, i)) for t in (past, new)]
-    whole = appended(*(view(t, [t.shape[0], 1, t.shape[2], 1], lambda b, h, i, _: (b, h, i)) for t in both))
-    return view(whole, [whole.shape[0], whole.shape[2]], lambda b, i: (b, 0, i, 0))
-
-
-def n_grams(
-    multipliers: Tensor,
-    vocab_sizes: Tensor,
-    head_offsets: Tensor | None,
-    eos: Tensor | None,
-    most: int,
-    heads: int,
-    pad: int,
-    reset: int,
-) -> NGrams:
-    """Return the checked tables and attributes. Raises Fail if they don't fit each other."""
-    if most < 2 or heads < 1:
-        raise Fail(f"hashes of n-grams up to {most} by {heads} heads")
-    require_ranks("hashes of n-grams by {}, {} and {}", (multipliers, 1), (vocab_sizes, 1), (head_offsets, 1))
-    require_nonnegative(multipliers.shape[0] - most, "{} multipliers for n-grams up to {}", multipliers.shape[0], most)
-    for t in (vocab_sizes, head_offsets):
-        if t is not None:
-            require_equal(t.shape[0], (most - 1) * heads, "{} numbers for the hashes of n-grams up to {}", t.shape[0], most)
-    if eos is not None:
-        require_equal(product(eos.shape), 1, "an eos_token_id of shape {}", eos.shape)
-    return NGrams(multipliers, vocab_sizes, head_offsets, eos, most, heads, pad, bool(reset))
-
-
 # ---- records --------------------------------------------------------------------------------------------------------------------------------
 
 Q, K, V = reals(2, 3, 8, scale=0.5), reals(2, 3, 8, scale=0.5)[:, ::-1].copy(), reals(2, 3, 12)
 DECAY, BETA = -np.abs(reals(2, 3, 2)), np.abs(reals(2, 3, 2)) / 2
 BOUNDS = np.array([0, 3, 4, 9], np.int32)
-IDS, PRIMES = integers(2, 7, lo=0, hi=9), np.array([11, 13, 17, 19])
-ODD = np.array([3, 5, 7])
 
 
 def op(name: str, meaning: Any, types: dict[str, Any], *cases: Case, gradient: Any = Rule.NONE) -> Op:
@@ -416,17 +294,6 @@ OPS = (
             (reals(9, 4), reals(4, 1, 3), BOUNDS, None, reals(3, 4, 4), np.array([2, 5, 0], np.int32)),
             {"dilation": 2, "state_update_capacity": 3},
             outputs=3,
-        ),
-    ),
-    op(
-        "NGramHashMapping",
-        n_gram_hash_mapping,
-        {"input_ids multipliers vocab_sizes past_ids head_offsets eos_token_id": (i32, i64), "segment_ids": (i32,)},
-        Case((IDS, ODD, PRIMES), {"max_ngram_size": 3, "n_head_per_ngram": 2, "pad_id": 1}, outputs=2),
-        Case(
-            (IDS, ODD, PRIMES, IDS[:, :2].copy(), PRIMES * 100, np.array(4), np.array([[0, 0, 1, 1, 1, 2, 2]] * 2, np.int32)),
-            {"max_ngram_size": 3, "n_head_per_ngram": 2, "pad_id": 1, "reset_on_eos": 1},
-            outputs=2,
         ),
     ),
 )
