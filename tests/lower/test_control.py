@@ -628,6 +628,11 @@ def test_random_nested_control_flow() -> None:
     assert native > 0.5 * len(found)
 
 
+def test_a_stack_without_rows_has_valid_kernels() -> None:
+    """In model 48 a loop without iterations writes rows of f32[0, 5], which lies with its rows innermost. Tests verify every kernel."""
+    difference(48)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_random_model_is_the_same_each_time(seed: int) -> None:
     (model, feeds), (again, others) = random_model(seed), random_model(seed)

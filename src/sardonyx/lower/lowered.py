@@ -308,7 +308,6 @@ VALUES: tuple[Step[WholeGraph], ...] = (
     Step(
         "inline_views",
         lambda g: inline_views(g.values, g.kept, g.machine),
-        optional=True,
         reads="axes body fn into checked",
         sets="body checked place",
     ),

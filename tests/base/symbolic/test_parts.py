@@ -64,7 +64,14 @@ def test_parts() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "order", "want"),
-    [((2, 3, 4), None, [12, 4, 1]), ((N, 3, M), None, [3 * M, M, 1]), ((2, 3, 4), (2, 0, 1), [3, 1, 6]), ((), None, [])],
+    [
+        ((2, 3, 4), None, [12, 4, 1]),
+        ((N, 3, M), None, [3 * M, M, 1]),
+        ((2, 3, 4), (2, 0, 1), [3, 1, 6]),
+        ((), None, []),
+        ((2, 0, 4), None, [4, 4, 1]),
+        ((0, 5), (1, 0), [1, 1]),
+    ],
 )
 def test_strides(shape: tuple[Dim, ...], order: tuple[int, ...] | None, want: list[Dim]) -> None:
     assert strides(shape, order) == want

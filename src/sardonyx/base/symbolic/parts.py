@@ -40,12 +40,15 @@ def coefficient(e: Dim, s: Symbol) -> Dim | None:
 
 
 def strides(shape: Sequence[Dim], order: Sequence[int] | None = None) -> list[Dim]:
-    """Strides, in elements, of a dense buffer whose axes lie in `order`, outermost first (the axes' own order by default)."""
+    """Return the strides, in elements, of a dense buffer whose axes lie in `order`, outermost first (the axes' own order by default).
+
+    Axes without elements count as if they had one, so that each loop over a part of such a buffer moves the address.
+    """
     out: list[Dim] = [0] * len(shape)
     step: Dim = 1
     for axis in reversed(order if order is not None else range(len(shape))):
         out[axis] = step
-        step = step * shape[axis]
+        step = step if shape[axis] == 0 else step * shape[axis]
     return out
 
 
