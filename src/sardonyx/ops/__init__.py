@@ -31,6 +31,7 @@ OPERATORS = {
     "contrib_blocks": "GatherBlockQuantized MoE QMoE",
     "contrib_codes": "MatMulBnb4 MatMulFpQ4",
     "contrib_decoding": "DecoderMaskedMultiHeadAttention QAttention SparseAttention",
+    "contrib_delta": "GatedDeltaNet",
     "contrib_embedding": (
         "BifurcationDetector DynamicTimeWarping EmbedLayerNormalization MurmurHash3 NGramRepeatBlock QEmbedLayerNormalization "
         "WordConvEmbedding"
