@@ -179,3 +179,17 @@ def test_elements_of_two_graphs_are_two() -> None:
     assert elements[0] != elements[1]
     assert value(elements[0]) != value(elements[1])
     assert elements[0] == Element(number, first)
+
+
+def test_an_expression_whose_nodes_were_listed_is_freed_without_a_collection() -> None:
+    inner = Op("add", Const(3, f32), Const(4.25, f32))
+    whole = Op("mul", inner, Const(17, f32))
+    assert list(nodes.walk(whole))[-1] is whole
+    assert list(nodes.walk(whole)) == list(nodes.walk(whole))
+    gone = weakref.ref(whole), weakref.ref(inner)
+    gc.disable()
+    try:
+        del whole, inner
+        assert [reference() for reference in gone] == [None, None]
+    finally:
+        gc.enable()

@@ -352,12 +352,14 @@ def replace(expr: Expr, env: Mapping[Symbol, Dim], memo: dict[Expr, Expr] | None
 def walk(expr: Expr, seen: dict[Expr, None] | None = None) -> dict[Expr, None]:
     """List all nodes of expr in evaluation order, each once, those inside the Elements of offsets included.
 
-    Without `seen`, the result is memoised: callers must not change it.
+    Without `seen`, the nodes inside expr are memoised. expr itself is not among them: an expression that refers to itself would stay
+    until a garbage collection, and with it all that its key in the table of expressions holds.
     """
     if seen is None:
         if expr._nodes is None:
             expr._nodes = walk(expr, {})
-        return expr._nodes
+            del expr._nodes[expr]
+        return {**expr._nodes, expr: None}
     if expr in seen:
         return seen
     for inner in (*elements_of(expr), *expr.args):
