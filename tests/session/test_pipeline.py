@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from sardonyx.base.context import QUIET, RunContext
 from sardonyx.base.errors import Fail, InvalidArgument, Unsupported
 from sardonyx.base.options import CompileOptions
 from sardonyx.base.symbolic import quotient_and_remainder
+from sardonyx.expr.tensor import Tensor
 from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph.reference.interpreter import Interpreter
 from sardonyx.providers import registry
@@ -173,3 +175,19 @@ def test_what_was_divided_is_forgotten() -> None:
     session = sx.InferenceSession(onnx.parser.parse_model(graph).SerializeToString())
     assert session.run(None, {"x": np.zeros((7, 3), np.float32)})[0].shape == (3, 7)
     assert quotient_and_remainder.cache_info().currsize == 0
+
+
+def test_one_collection_frees_what_a_creation_leaves() -> None:
+    """Tensors and their parts refer to each other. They must not be kept by what later layers were made of."""
+    layers = " ".join(f"c{i} = Concat <axis = 0> (r{i}, r{i}) r{i + 1} = Slice (c{i}, o, t)" for i in range(8))
+    graph = f"""<ir_version: 10, opset_import: ["" : 21]> g (float[5] r0) => (float[4] y) {{
+        o = Constant <value = int64[1] {{1}}> () t = Constant <value = int64[1] {{6}}> () f = Constant <value = int64[1] {{5}}> ()
+        {layers} y = Slice (r8, o, f)
+    }}"""
+    content = onnx.parser.parse_model(graph).SerializeToString()
+    counts = []
+    for _ in range(2):
+        sx.InferenceSession(content)
+        gc.collect()
+        counts.append(sum(isinstance(found, Tensor) for found in gc.get_objects()))
+    assert counts[1] == counts[0]

@@ -121,7 +121,8 @@ class Read(Expr):
     def __new__(cls, tensor: Tensor, indices: tuple[Dim, ...], guard: Expr | None = None) -> Read:
         if len(indices) != tensor.rank:
             raise TypeError(f"{len(indices)} indices for {tensor}")
-        return super().__new__(cls, tensor, indices, guard, dtype=tensor.dtype)  # type: ignore[return-value]
+        identity = id(tensor), indices, guard
+        return super().__new__(cls, tensor, indices, guard, dtype=tensor.dtype, identity=identity)  # type: ignore[return-value]
 
     @property
     def tensor(self) -> Tensor:

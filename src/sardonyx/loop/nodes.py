@@ -105,8 +105,14 @@ class Expr:
     _symbols: frozenset[Symbol] | None
     _nodes: dict[Expr, None] | None
 
-    def __new__(cls, *fields: Any, dtype: DType) -> Expr:
-        key = (cls, dtype.name, *fields)
+    def __new__(cls, *fields: Any, dtype: DType, identity: tuple[Any, ...] | None = None) -> Expr:
+        """Return the expression of these fields. identity: what stands for the fields in its key, if that should not hold them.
+
+        A key has the addresses of expressions, which the new one keeps alive, instead of the expressions. The table holds the keys of
+        all expressions that live: if an expression was among cyclic garbage, its key would keep what it is made of alive, and
+        each garbage collection would free one layer of a model.
+        """
+        key = (cls, dtype.name, *[id(f) if isinstance(f, Expr) else f for f in (fields if identity is None else identity)])
         reference = _references.get(key)
         found = reference() if reference is not None else None
         if found is None:
