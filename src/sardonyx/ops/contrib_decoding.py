@@ -102,8 +102,11 @@ def decoder_masked_multi_head_attention(
     for inputs that don't fit each other.
     """
     require_ranks("DecoderMaskedMultiHeadAttention of {}", (query, 3))
+    require_ranks("DecoderMaskedMultiHeadAttention with a past of {} and {}", (past_key, 4), (past_value, 4))
     require_equal(query.shape[1], 1, "DecoderMaskedMultiHeadAttention of {}, not one token", query.shape)
     present: list[Tensor | None] = [None, None]
+    if key is not None and value is not None:
+        require_ranks("DecoderMaskedMultiHeadAttention of keys {} and values {}", (key, key.rank), (value, key.rank))
     if key is not None and value is not None and key.rank == 4:
         q = split_heads(query, num_heads)
         q, keys, values = q if bias is None else shifted(q, bias), key, value

@@ -138,6 +138,7 @@ def gated_delta_net(
     sizes = "GatedDeltaNet of {}, {} and {}", query.shape, key.shape, value.shape
     require_same(q.shape, k.shape, *sizes)
     require_same([k.shape[0], v.shape[1] % maximum(k.shape[1], 1)], [v.shape[0], 0], *sizes)
+    require_ranks("GatedDeltaNet with a state {}", (initial_state, 4))
     sequences = sequences_of(q.shape[0], cu_seqlens, count, initial_state)
     starts, lengths, most = sequences
     if qk_l2_norm:
@@ -202,6 +203,8 @@ def effective_decay(
     """Return the decay that the recurrence takes, as f32[t, g, dk or 1]: as given, -exp(a_log) softplus(decay + dt_bias), or lower
     sigmoid(exp(a_log) (decay + dt_bias)). a_log: f32[g], dt_bias: f32[g], f32[g, dk] or f32[g dk]
     """
+    if decay.rank not in (2, 3):
+        raise Fail(f"[ShapeInferenceError] GatedDeltaNet with a decay of {decay.rank} axes of tokens, heads and columns")
     if decay.rank == 2:
         decay = view(decay, [*decay.shape, 1], lambda t, g, _: (t, g))
     require_equal(decay.shape[1], heads, "decay {} for {} heads", decay.shape, heads)
@@ -211,6 +214,10 @@ def effective_decay(
         raise Fail(f"GatedDeltaNet with gate_activation {activation}")
     if a_log is None or dt_bias is None:
         raise Fail(f"GatedDeltaNet: the gate_activation {activation} needs a_log and dt_bias")
+    require_ranks("GatedDeltaNet with a_log {}", (a_log, 1))
+    require_equal(a_log.shape[0], heads, "a_log {} for {} heads", a_log.shape, heads)
+    if dt_bias.rank not in (1, 2):
+        raise Fail(f"[ShapeInferenceError] GatedDeltaNet with dt_bias {list(dt_bias.shape)}")
     wide = dt_bias.rank == 2 or dt_bias.shape[0] != heads
     bias = reshaped(dt_bias, [heads, decay.shape[2] if wide else 1])
 

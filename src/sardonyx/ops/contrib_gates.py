@@ -17,7 +17,7 @@ from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Dim, minimum, product
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at
-from sardonyx.expr.require import require_equal, require_same
+from sardonyx.expr.require import require_equal, require_nonnegative, require_same
 from sardonyx.expr.tensor import Tensor, compute
 from sardonyx.loop.nodes import Expr
 from sardonyx.ops import activation as activations
@@ -156,6 +156,7 @@ def gated_rms_norm(X: Tensor, scale: Tensor, gate: Tensor, activation: str = "si
     require_rank_from("GatedRMSNorm of {}", X, 1)
     require_same(gate.shape, X.shape, "GatedRMSNorm of {} with a gate {}", X.shape, gate.shape)
     size = scale.shape[0]
+    require_nonnegative(size - 1, "GatedRMSNorm by a scale {}", scale.shape)
     require_equal(X.shape[-1] % size, 0, "GatedRMSNorm of {} in groups of {}", X.shape, size)
     sizes = [*X.shape[:-1], X.shape[-1] // size, size]
     curve = activations.sigmoid if activation == "sigmoid" else activations.swish

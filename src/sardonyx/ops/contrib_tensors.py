@@ -158,6 +158,8 @@ def maxpool_with_mask(
         raise Fail("MaxpoolWithMask without kernel_shape")
     require_ranks("MaxpoolWithMask of {} under a mask {}", (X, X.rank), (M, X.rank))
     require_same(M.shape[2:], X.shape[2:], "MaxpoolWithMask of {} under a mask {}", X.shape, M.shape)
+    for n in M.shape[:2]:
+        require_nonnegative(n - 1, "MaxpoolWithMask of {} under a mask {}", X.shape, M.shape)
     ways = pool_windows(X, kernel_shape, strides, None, pads, auto_pad, 0)
     last, channels = ways[-1], X.shape[1]
 
