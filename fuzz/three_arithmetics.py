@@ -143,6 +143,7 @@ class Evaluated:
             native = [conform(x, d) for x, d in zip(self.native.run([x and x.native for x in inputs]), dtypes, strict=False)]
             self.check_rows(native)
             self.check_integers(inputs)
+            self.check_indices(inputs)
             if all(x is None or x.is_exact for x in inputs) and self.is_determined(inputs, native):
                 return [exact(x) for x in native]
             wide = self.in_wide([x and x.wide for x in inputs], native)
@@ -155,6 +156,14 @@ class Evaluated:
         rows = native[len(self.node.input) - 2 :] if self.node.op_type == "Loop" else ()
         if any(len(x) == 0 for x in rows):
             raise Undetermined("rows of no iteration")
+
+    def check_indices(self, inputs: Sequence[Known | None]) -> None:
+        """Raises Undetermined for a Gather outside its axis, which numpy allows where nothing is taken, and ONNX does not."""
+        if self.node.op_type == "Gather" and inputs[0] is not None and inputs[1] is not None:
+            axis = next((a.i for a in self.node.attribute if a.name == "axis"), 0)
+            indices, size = inputs[1].native, inputs[0].native.shape[axis]
+            if ((indices < -size) | (indices >= size)).any():
+                raise Undetermined("an index outside its axis")
 
     def check_integers(self, inputs: Sequence[Known | None]) -> None:
         """Raise Undetermined for integers that the operator computes in floats, if their squares or sums may overflow, or the float

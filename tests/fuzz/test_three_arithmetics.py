@@ -129,6 +129,14 @@ def test_f64_that_onnx_lets_compute_in_f32(version: int, inside: bool) -> None:
     assert complaint(right + 1e-4, known)
 
 
+@pytest.mark.parametrize("index", [0, -1])
+def test_an_index_outside_an_axis_is_open_where_nothing_is_taken(index: int) -> None:
+    nothing, where = exact(np.zeros((0, 2, 0), np.float32)), exact(np.array(index))
+    with pytest.raises(Undetermined):
+        run("Gather", nothing, where, axis=2)
+    assert run("Gather", nothing, where, axis=1).native.shape == (0, 0)
+
+
 def test_rows_of_no_iteration_are_open() -> None:
     value = helper.make_tensor_value_info
     nodes = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Abs", ["w"], ["row"])]
