@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from sardonyx.base.dtypes import f32, i64
-from sardonyx.base.errors import Fail
-from sardonyx.base.symbolic import Defined, Dim, Symbol, evaluate, symbol
+from sardonyx.base.errors import Fail, Unsupported
+from sardonyx.base.symbolic import Defined, Dim, Symbol, evaluate, maximum, minimum, symbol
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, broadcast, element, inside
-from sardonyx.expr.require import Requirement, collect
+from sardonyx.expr.require import Requirement, collect, require_equal
 from sardonyx.expr.tensor import Read, Tensor, compute, input_tensor, kernel_outputs, reduction
 from sardonyx.loop.builder import KernelBuilder
 
-N, M = symbol("n"), symbol("m")
+N, M, K = symbol("n"), symbol("m"), symbol("k")
 
 
 def tensor(*shape: Dim) -> Tensor:
@@ -69,6 +69,59 @@ def test_a_loop_that_is_entered_divides_by_something() -> None:
     assert not holds(found, n=1, m=0)
     assert holds(found, n=0, m=0)
     assert holds(found, n=7, m=2)
+
+
+@pytest.mark.parametrize(("before", "after", "fits"), [(0, 0, True), (4, 4, True), (8, 4, True), (9, 0, False), (0, 5, False)])
+def test_an_index_that_is_mirrored(before: int, after: int, fits: bool) -> None:
+    """It turns at the first and at the last element: of 5 elements 4 are behind the first, and 8 before it come back to the first."""
+
+    def index(i: Dim) -> Dim:
+        way = maximum(i - before, before - i)
+        return minimum(way, 2 * (N - 1) - way)
+
+    with collect() as found:
+        compute(f32, [N + before + after], lambda i: Read(tensor(N), (index(i),)))
+    assert holds(found, n=5) is fits
+
+
+def test_an_axis_of_one_element_is_read_at_it() -> None:
+    with collect() as found:
+        compute(f32, [2 * M], lambda i: at(tensor(N), (i // 2,)))
+    assert holds(found, n=1, m=7)
+    assert holds(found, n=4, m=4)
+    assert not holds(found, n=3, m=4)
+
+
+def test_a_guard_that_compares_parts_of_the_index() -> None:
+    """The columns of a picture whose rows and columns begin before it: y m + x for y < n and x < m."""
+
+    def body(i: Dim, j: Dim, r: Dim) -> Read:
+        y, x = i - r, (j + r) // 2
+        return Read(tensor(N * M), (y * M + x,), scalar.logical_and(inside(y, N), inside(x, M)))
+
+    with collect() as found:
+        compute(f32, [9, 9, 3], body)
+    assert not found
+    with collect() as found:
+        compute(f32, [9, 9, 3], lambda i, j, r: Read(tensor(K), body(i, j, r).indices, body(i, j, r).guard))
+    assert holds(found, n=2, m=3, k=6)
+    assert not holds(found, n=2, m=3, k=5)
+
+
+def test_what_is_required_to_be_equal_is_as_long() -> None:
+    with collect() as found:
+        require_equal(N, 3 * M, "{} is not three times {}", N, M)
+        compute(f32, [3 * M], lambda i: Read(tensor(N), (i,)))
+    assert len(found) == 1
+
+
+def test_a_read_without_bounds_is_refused() -> None:
+    """i (4 - i) lies in [0, 4], which nothing here finds out."""
+    with collect(), pytest.raises(Unsupported, match="may lie outside"):
+        compute(f32, [5], lambda i: Read(tensor(5), (i * (4 - i),)))
+    guard = inside(2 * symbol("k"), 5)
+    with collect(), pytest.raises(Unsupported, match="may lie outside"):  # what the guard says of i + j is not understood
+        compute(f32, [5, 5], lambda i, j: Read(tensor(5), (i + 2 * j,), scalar.logical_and(guard, inside(i + j, 3))))
 
 
 @pytest.mark.parametrize(("n", "m", "fits"), [(4, 4, True), (5, 4, True), (3, 4, False), (0, 0, True), (0, 1, False)])

@@ -13,7 +13,7 @@ import pytest
 
 from sardonyx.base.dtypes import from_numpy
 from sardonyx.base.errors import SardonyxError, Unsupported
-from sardonyx.base.symbolic import ground
+from sardonyx.base.symbolic import ground, symbol
 from sardonyx.expr.evaluate import Grid, Scope, evaluate
 from sardonyx.expr.known import DataSymbol
 from sardonyx.expr.origin import origin
@@ -83,6 +83,28 @@ def test_sizes_that_do_not_fit(op: Op) -> None:
                     pass
                 except Exception as error:
                     raise AssertionError(f"{what}, {case.attributes}: {[x if x is None else x.shape for x in inputs]}") from error
+
+
+@pytest.mark.parametrize("op", RECORDS, ids=lambda op: f"{op.domain}.{op.name}-{op.since}")
+def test_no_read_is_unproved(op: Op) -> None:
+    """Whatever its sizes will be, each read lies inside its tensor for certain, or is required to."""
+    for case in op.cases:
+        for are_known in (False, True):
+            inputs: list[Tensor | None] = []
+            for i, x in enumerate(case.inputs):
+                if x is None or (are_known and np.ndim(x) < 2):
+                    inputs.append(None if x is None else constant(np.asarray(x)))
+                    continue
+                x = np.asarray(x)
+                is_list = x.ndim == 1 and x.dtype == np.int64  # the number of pads, axes and sizes decides ranks
+                sizes = x.shape if is_list else [symbol(f"x{i}_{axis}") for axis in range(x.ndim)]
+                inputs.append(input_tensor(f"x{i}", from_numpy(x.dtype), sizes))
+            try:
+                with collect(), origin(op.name):
+                    op.call(inputs, case.attributes, case.outputs)
+            except (SardonyxError, Unsupported) as error:
+                if "may lie outside" in str(error):
+                    raise AssertionError(f"{case.attributes}: {inputs}") from error
 
 
 NUMBERS = (0, -1, 7, 2**31, -(2**63), 2**63 - 1)

@@ -6,6 +6,7 @@ Inputs, outputs and arenas lie before pages that nobody may touch, in a child: a
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,3 +97,52 @@ def test_operators_stay_inside_their_inputs(batch: int, tmp_path: Path) -> None:
     _, outcome = execute(lambda: b"", run, LIMITS, tmp_path)
     assert outcome.label == "done", f"{outcome.label} in {outcome.details[-600:]}"
     assert not outcome.finding, outcome.finding
+
+
+def bordered(x: np.ndarray, pads: list[int], mode: str) -> np.ndarray | None:
+    """np.pad's result, by ONNX's layout of pads; None where there is none: too little to mirror, nothing to repeat, nothing left."""
+    widths = list(zip(pads[: x.ndim], pads[x.ndim :], strict=True))
+    left = [n + min(a, 0) + min(b, 0) for n, (a, b) in zip(x.shape, widths, strict=True)]
+    grown = [(max(a, 0), max(b, 0)) for a, b in widths]
+    if min(left) < 0 or max(left) + sum(map(sum, grown)) > 1000:
+        return None
+    if any(max(w) > (n - 1 if mode == "reflect" else n and 1000) for n, w in zip(left, grown, strict=True) if max(w)):
+        return None
+    kept = x[tuple(slice(max(-a, 0), n + min(b, 0)) for n, (a, b) in zip(x.shape, widths, strict=True))]
+    return np.pad(kept, grown, mode)  # type: ignore[call-overload, no-any-return]
+
+
+PADS = (
+    [0] * 4,
+    [2, 0, 0, 3],
+    [0, 3, 2, 0],
+    [5, 0, 0, 0],
+    [0, 0, 0, 9],
+    [-1, 1, 0, 2],
+    [1, -3, 0, 1],
+    [0, 2, 0, 2],
+    [1, 0, I64.max, 0],
+    [I64.min] * 4,
+)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "edge", "wrap"])
+def test_borders_that_a_run_tells(mode: str, tmp_path: Path) -> None:
+    """What numpy has is computed, and everything else refused, without a read beyond the tensor."""
+
+    def run(_: bytes) -> Outcome:
+        guard_memory()
+        for shape in ((3, 4), (0, 4), (1, 4), (3, 0), (5, 1)):
+            x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+            for pads in PADS:
+                wanted = bordered(x, pads, mode)
+                with contextlib.nullcontext() if wanted is not None else pytest.raises(SardonyxError) as refusal:
+                    (got,) = harness.run("Pad", [guarded_copy(x), guarded_copy(np.array(pads))], {"mode": mode}, symbolic=True)
+                if wanted is None:
+                    assert not refusal.value.defect
+                else:
+                    np.testing.assert_array_equal(got, wanted)
+        return Outcome("done")
+
+    _, outcome = execute(lambda: b"", run, LIMITS, tmp_path)
+    assert outcome.label == "done", outcome.details[-600:]

@@ -7,10 +7,11 @@ values follow from the extents of the loops:
 
 Here a >= m and b >= 2 n are required unless they are certain. Constant sizes are compared at once, others when a run starts.
 
-Three kinds of index are left to the operator. First, an index of which a guard compares parts. (If the guard compares the
-whole index with zero and a size, that size is required not to exceed the axis.) Second, an index whose bounds are not found.
-Third, an index that contains a loop variable twice, such as min(i, 2 n - i): its computed bounds may lie outside although the
-index never does.
+A guard that compares the index, or a part of it, with numbers bounds it too. On an axis of one element, to which broadcasting
+gives the index 0 in place of any other, there is nothing to require.
+
+An index whose bounds are not found, or which may never reach them and is not certain to lie inside, is no index of compiled code:
+its operator falls to the reference.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from sardonyx.base.bounds import DERIVED, Range
+from sardonyx.base.errors import Unsupported
 from sardonyx.base.symbolic import (
     OPERATIONS,
     Atom,
@@ -26,17 +28,21 @@ from sardonyx.base.symbolic import (
     Dim,
     Int,
     Symbol,
+    ceil_divide,
     coefficient,
+    equals,
     is_nonnegative,
     maximum,
     minimum,
     product,
     single,
+    split,
     substitute,
     symbols,
+    terms,
     value,
 )
-from sardonyx.expr.require import is_collecting, require_nonnegative
+from sardonyx.expr.require import is_collecting, is_required_nonnegative, require_nonnegative
 from sardonyx.loop.nodes import Element, Expr, Index, Kernel, Op
 
 if TYPE_CHECKING:
@@ -86,27 +92,57 @@ def stay_inside_buffers(kernel: Kernel, tensors: Sequence[Tensor], sizes: Sequen
 
 def stay_on_axis(r: Read, axis: int, loops: Sequence[Symbol]) -> None:
     """Require that a read lies within this axis whenever it is executed."""
-    x, index, size = r.tensor, r.indices[axis], r.tensor.shape[axis]
+    x, size = r.tensor, r.tensor.shape[axis]
+    index, is_read = without_broadcast(r.indices[axis], size)
     extents = {s.extent for s in loops if s.extent is not None}
-    used = [s for s in loops if s in symbols(index)]
-    if 0 in extents or not is_exact(index, used):
+    if 0 in extents:
         return
     try:
-        low, high = range_of(index, r.guard, used)
+        low, high, is_reached = range_of(index, r.guard, [s for s in loops if s in symbols(index)])
     except NoBounds:
-        return
+        raise unproved(r, axis) from None
     # An empty loop reads nothing. If the index is a single loop variable, its bound is then -1, which violates nothing.
-    entered = product(minimum(n, 1) for n in extents) if single(index) is None else 1
+    entered = is_read * (product(minimum(n, 1) for n in extents) if single(index) is None else 1)
     for divisor in divisors(index):
         if symbols(divisor).isdisjoint(loops) and product(extents) % divisor != 0:
             require_nonnegative((divisor - 1) * entered, UNDIVIDED, axis, label(x), x.shape, divisor)
     for bound in data_bounds(index):
         if not is_nonnegative(bound - 1):
             require_nonnegative((bound - 1) * entered, EMPTY, axis, label(x), x.shape)
-    if not is_nonnegative(low):
+    is_low, is_high = is_certain(low), is_certain(size - 1 - high)
+    if not is_reached and not (is_low and is_high):
+        raise unproved(r, axis)
+    if not is_low:
         require_nonnegative(divisible(low) * entered, NEGATIVE, axis, label(x), x.shape, divisible(low))
-    if not is_nonnegative(size - 1 - high):
+    if not is_high:
         require_nonnegative(divisible(size - 1 - high) * entered, SHORT, axis, label(x), x.shape, divisible(high + 1))
+
+
+def unproved(r: Read, axis: int) -> Unsupported:
+    """Return the error for a read of which it can be neither proved nor required that it lies within its axis."""
+    return Unsupported(f"a read of axis {axis} of {label(r.tensor)} at {r.indices[axis]}, which may lie outside of it")
+
+
+def without_broadcast(index: Dim, size: Dim) -> tuple[Dim, Dim]:
+    """Return (e, 1 - (size == 1)) for the index e (1 - (size == 1)), which `broadcast_index` makes; (index, 1) for others."""
+    if not isinstance(index, Int) or not isinstance(size, Int):
+        return index, 1
+    is_one = equals(size, 1)
+    atom = next(iter(terms(is_one)))
+    e: Dim = sum(Int({m: c}) if m else c for m, c in index.terms.items() if atom[0] not in m)
+    return (e, 1 - is_one) if e != index and index == e * (1 - is_one) else (index, 1)
+
+
+def is_certain(e: Dim) -> bool:
+    """Tell whether e >= 0 for certain, or has been required; of a minimum that is subtracted, one side is enough."""
+    if is_required_nonnegative(e) or not isinstance(e, Int):
+        return is_required_nonnegative(e)
+    for monomial, factor in e.terms.items():
+        for atom in monomial:
+            if isinstance(atom, Derived) and len(monomial) == 1 and atom.op == ("min" if factor < 0 else "max"):
+                rest = e - Int({monomial: factor})
+                return any(is_certain(rest + side * factor) for side in (atom.left, atom.right))
+    return False
 
 
 def divisors(index: Dim) -> list[Dim]:
@@ -152,7 +188,7 @@ def is_exact(e: Dim, loops: Sequence[Symbol]) -> bool:
         return True
     atoms = [a for monomial in e.terms for a in monomial]
     bare = {a for a in atoms if isinstance(a, Symbol)}
-    inner = [d for a in atoms if isinstance(a, Derived) for d in (a.left, a.right)]
+    inner = [d for a in atoms if isinstance(a, Derived) for d in ((a.left,) if mirror(a, loops) is not None else (a.left, a.right))]
     places = [found & frozenset(loops) for found in (bare, *map(symbols, inner))]
     return sum(map(len, places)) == len(set().union(*places)) and all(is_exact(d, loops) for d in inner)
 
@@ -224,24 +260,79 @@ def atom_range(atom: Atom, loops: Sequence[Symbol]) -> Range:
         return 0, atom.extent - 1
     assert isinstance(atom, Derived)
     left, right = ((extreme(e, False, loops), extreme(e, True, loops)) for e in (atom.left, atom.right))
-    return DERIVED[atom.op](left, right)
+    low, high = DERIVED[atom.op](left, right)
+    total = mirror(atom, loops)
+    if total is None:
+        return low, high
+    return (low, minimum(high, total // 2)) if atom.op == "min" else (maximum(low, ceil_divide(total, 2)), high)
+
+
+def mirror(atom: Derived, loops: Sequence[Symbol]) -> Dim | None:
+    """Return c for min(e, c - e) and max(e, c - e), of which one is c / 2 at most and the other at least; None for other atoms."""
+    total = atom.left + atom.right
+    return total if atom.op in ("min", "max") and symbols(total).isdisjoint(loops) else None
 
 
 # ---- guards ---------------------------------------------------------------------------------------------------------------
 
 
-def range_of(index: Dim, guard: Expr | None, loops: Sequence[Symbol]) -> Range:
-    """Return (smallest, largest) value of the index where the guard holds. Raises NoBounds if they are not found, or if the
-    guard compares parts of the index."""
-    low: Dim | None = None
-    high: Dim | None = None
+def range_of(index: Dim, guard: Expr | None, loops: Sequence[Symbol]) -> tuple[Dim, Dim, bool]:
+    """Return (smallest, largest) value of the index where the guard holds, and whether they are reached for all that is known.
+    Raises NoBounds if they are not found."""
+    low: Dim = 0
+    high: Dim = 0
+    rest, told = index, set[Symbol]()
+    for compared, (least, most) in limits(guard).items():
+        factor = factor_of(rest, compared, loops)
+        told |= symbols(compared)
+        if factor is None:
+            continue
+        rest = rest - factor * compared
+        least = extreme(compared, False, loops) if least is None else least
+        most = extreme(compared, True, loops) if most is None else most
+        low, high = low + factor * least, high + factor * most
+    is_reached = is_exact(rest, loops) and symbols(rest).isdisjoint(told.intersection(loops))
+    return low + extreme(rest, False, loops), high + extreme(rest, True, loops), is_reached
+
+
+def factor_of(index: Dim, compared: Dim, loops: Sequence[Symbol]) -> Dim | None:
+    """Return f >= 0 of index = f compared + rest, where fewer loop variables are in the rest; None if there is none."""
+    own = symbols(index) & frozenset(loops)
+    candidates: list[Dim] = [1] if index == compared else []
+    if isinstance(compared, Int) and len(compared.terms) == 1:
+        candidates.append(split(index, compared)[0])
+    for s in symbols(compared) & own:
+        if coefficient(compared, s) == 1 and (found := coefficient(index, s)) is not None:
+            candidates.append(found)
+    for f in candidates:
+        if is_size(f) and symbols(index - f * compared) & own < own:
+            return f
+    return None
+
+
+def is_size(e: Dim) -> bool:
+    """Tell whether e >= 0 for certain, or by what has been required: (n - 3) // 2 + 1 is, if n >= 3 is required."""
+    if not isinstance(e, Int):
+        return e >= 0
+    if is_natural(e) or is_required_nonnegative(e) or is_required_nonnegative(e - 1):
+        return True
+    return all(c > 0 and all(map(is_size_atom, m)) for m, c in e.terms.items())
+
+
+def is_size_atom(atom: Atom) -> bool:
+    """Tell the same of an atom."""
+    if isinstance(atom, Derived) and atom.op == "//":
+        return is_size(atom.left) and is_size(atom.right)
+    return is_natural(value(atom))
+
+
+def limits(guard: Expr | None) -> dict[Dim, tuple[Dim | None, Dim | None]]:
+    """Return for each index that is compared where the guard is true: (smallest, largest) value, None where it is not bounded so."""
+    found: dict[Dim, tuple[Dim | None, Dim | None]] = {}
     for fn, compared, bound in comparisons(guard):
-        if compared == index:
-            low = bound if fn == "ge" else low
-            high = bound - 1 if fn == "lt" else high
-        elif not symbols(compared).isdisjoint(loops):
-            raise NoBounds
-    return extreme(index, False, loops) if low is None else low, extreme(index, True, loops) if high is None else high
+        least, most = found.get(compared, (None, None))
+        found[compared] = bound if fn == "ge" else least, bound - 1 if fn == "lt" else most
+    return found
 
 
 def comparisons(guard: Expr | None) -> Iterator[tuple[str, Dim, Dim]]:

@@ -51,14 +51,18 @@ class Collected(list[Requirement]):
         if key not in self.seen:
             self.seen.add(key)
             self.append(requirement)
-            if requirement.relation == "nonnegative":
-                self.nonnegative.add((requirement.branch, essence(requirement.dim)))
+            self.nonnegative.update(signs(requirement))
 
     def forget(self, before: int) -> None:
         """Drop all requirements but the first `before`."""
         self.seen.difference_update((r.branch, r.dim, r.relation) for r in self[before:])
         del self[before:]
-        self.nonnegative = {(r.branch, essence(r.dim)) for r in self if r.relation == "nonnegative"}
+        self.nonnegative = {sign for r in self for sign in signs(r)}
+
+
+def signs(r: Requirement) -> list[tuple[Symbol | None, Dim]]:
+    """Return (branch, essence) of each formula that a requirement says is not negative: of 0, the same with the other sign too."""
+    return [(r.branch, essence(dim)) for dim in ((r.dim, -r.dim) if r.relation == "zero" else (r.dim,))]
 
 
 _collected: contextvars.ContextVar[Collected | None] = contextvars.ContextVar("requirements", default=None)

@@ -314,7 +314,12 @@ def require_mirrors(shape: Sequence[Dim], lo: Sequence[Dim], hi: Sequence[Dim]) 
         for border, where in ((before, "pre-pad"), (after, "post-pad")):
             if border != 0:
                 require_nonnegative(
-                    n - 1 - border, "Pad reflect: {} ({}) is longer than axis {} of {} can mirror", where, border, a, shape
+                    (n - 1 - border) * minimum(border, 1),
+                    "Pad reflect: {} ({}) is longer than axis {} of {} can mirror",
+                    where,
+                    border,
+                    a,
+                    shape,
                 )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from sardonyx.base.dtypes import DType, boolean, i64
 from sardonyx.base.errors import Fail
-from sardonyx.base.symbolic import Dim, ceil_divide, minimum, product, strides
+from sardonyx.base.symbolic import Dim, ceil_divide, maximum, minimum, product, strides
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element, inside
 from sardonyx.expr.known import listed
@@ -223,9 +223,10 @@ def col2im(
     """
     image, block = listed(image_shape, "image_shape"), listed(block_shape, "block_shape")
     require_ranks("Col2Im of {}, not [n, channels, windows]", (x, 3))
-    axis_windows = windows(image, block, strides, dilations, pads)
     for n in block:
         require_nonnegative(n - 1, "Col2Im with blocks of {}", block)
+    block = [maximum(n, 1) for n in block]
+    axis_windows = windows(image, block, strides, dilations, pads)
     channels = x.shape[1] // product(block)
     require_equal(
         channels * product(block), x.shape[1], "Col2Im of {}: the channels are not divisible by the block {}", x.shape, block
