@@ -104,9 +104,9 @@ def selection() -> tuple[bytes, Feeds]:
 
 
 def samples() -> tuple[bytes, Feeds]:
-    """The number of iterations comes from data: a region of interest as large as a float."""
-    nodes = [helper.make_node("RoiAlign", ["x", "r", "b"], ["y"], output_height=2, output_width=2, sampling_ratio=0)]
-    constants = {"r": np.array([[0, 0, 2e9, 2e9]], np.float32), "b": np.array([0])}
+    """Loops by conditions, one in another: a region of interest with 2^40 samples in each cell."""
+    nodes = [helper.make_node("RoiAlign", ["x", "r", "b"], ["y"], output_height=2, output_width=2, sampling_ratio=1 << 20)]
+    constants = {"r": np.array([[0, 0, 5, 5]], np.float32), "b": np.array([0])}
     return model(nodes, {"x": [1, 2, "h", "w"]}, constants, ["y"]), {"x": np.ones((1, 2, 5, 5), np.float32)}
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from sardonyx.base.dtypes import DType, boolean, f32, i64
+from sardonyx.base.dtypes import DType, boolean, f32, f64, i64
 from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim, minimum
 from sardonyx.expr import scalar
@@ -166,7 +166,8 @@ def roi_align_kernel(dtype: DType, mode: str, sampling: int, shifted: bool) -> K
 
         parallel for region, c:
           for each cell:
-            while points of the cell are left:  add the four weighted pixels around the point, or take their maximum
+            while points of the cell that lie in the image are left:
+              add the four weighted pixels around the point, or take their maximum
 
     shifted: whether coordinates are shifted by half a pixel (coordinate_transformation_mode half_pixel).
     """
@@ -185,9 +186,12 @@ def roi_align_kernel(dtype: DType, mode: str, sampling: int, shifted: bool) -> K
         cells = [b.let(s / as_index(n).cast(compute_dtype)) for s, n in zip(sizes, (out_w, out_h), strict=True)]
         points = [b.let(constant_or(sampling, c)) for c in cells]
         with b.loop("ph", out_h) as ph, b.loop("pw", out_w) as pw:
+            rows, columns = (
+                points_inside(b, (ends[a], cells[a], points[a]), p, n, sampling) for a, p, n in ((1, ph, height), (0, pw, width))
+            )
             total = b.local(compute_dtype, 0)
-            seen = b.local(boolean, False)
-            with counting(b, points[1]) as iy, counting(b, points[0]) as ix:
+            seen = b.local(boolean, (rows[1] - rows[0] < points[1]) | (columns[1] - columns[0] < points[0]))
+            with counting(b, rows[1], rows[0]) as iy, counting(b, columns[1], columns[0]) as ix:
                 at_x, at_y = (
                     ends[a]
                     + (as_index(p).cast(compute_dtype) + (k.cast(compute_dtype) + 0.5) / points[a].cast(compute_dtype)) * cells[a]
@@ -201,7 +205,7 @@ def roi_align_kernel(dtype: DType, mode: str, sampling: int, shifted: bool) -> K
                     best = functools.reduce(lambda p, q: op("max", p, q), four)
                     total.set(where(seen.value, op("max", total.value, best), best))
                     seen.set(True)
-            count = op("max", points[0] * points[1], 1).cast(compute_dtype)
+            count = op("max", points[0].cast(f64) * points[1].cast(f64), 1).cast(compute_dtype)
             result = total.value / count if mode == "avg" else total.value
             y[(plane * out_h + ph) * out_w + pw] = result.cast(dtype)
     return b.build()
@@ -210,6 +214,28 @@ def roi_align_kernel(dtype: DType, mode: str, sampling: int, shifted: bool) -> K
 def constant_or(sampling: int, cell: Value) -> Value:
     """Return the number of sample points of a cell along an axis: `sampling`, or ceil(size of the cell) if `sampling` is 0."""
     return Value(scalar.index(sampling)) if sampling > 0 else op("ceil", cell).cast(i64)
+
+
+def points_inside(
+    b: KernelBuilder, along: tuple[Value, Value, Value], cell: Dim, extent: Dim, sampling: int
+) -> tuple[Value | int, Value]:
+    """Return [first, end) of a cell's points along an axis without those that are certain to lie outside the image, where samples
+    are 0. So the work follows the image, not the region, which may be any size; where the model tells the number of points, all are taken.
+
+    along: the region's start, the size of its cells, the number of points in each
+    """
+    start, size, points = along
+    if sampling > 0:
+        return 0, points
+    start, size, count = (v.cast(f64) for v in (start, size, points))
+    slack = op("min", 2 + op("abs", start) * 2.0**-20, 1024)  # coordinates are rounded
+
+    def number(at: Value) -> Value:
+        return ((at - start) / size - as_index(cell).cast(f64)) * count
+
+    first = op("floor", number(Value(scalar.literal(-1.0, f64))) - slack).cast(i64)
+    end = op("ceil", number(as_index(extent).cast(f64)) + slack).cast(i64)
+    return tuple(b.let(op("min", op("max", k, 0), points)) for k in (first, end))  # type: ignore[return-value]
 
 
 def weighted_corners(

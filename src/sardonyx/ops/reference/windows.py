@@ -100,13 +100,15 @@ def conv_transpose(
     strides: Sequence[int] | None = None,
 ) -> Array:
     """Compute ConvTranspose: every input element adds its multiple of the kernel. x: T[n, c, *s], w: T[c, m / group, *k], b: T[m]
-    -> T[n, m, *o]
+    -> T[n, m, *o]. Raises ValueError where pads cut off more than there is.
     """
     rank = x.ndim - 2
     strides, dilations = tuple(strides or [1] * rank), tuple(dilations or [1] * rank)
     extra = tuple(output_padding or [0] * rank)
     full = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(x.shape[2:], strides, w.shape[2:], dilations, strict=True)]
     heads, sizes = transposed_frame(x.shape[2:], strides, full, extra, pads, output_shape, auto_pad)
+    if min(sizes, default=0) < 0:
+        raise ValueError(f"transposed convolution of {x.shape} gives {sizes}")
     n, m = x.shape[0], w.shape[1] * group
     room = [max(f, h + size) for f, h, size in zip(full, heads, sizes, strict=True)]
     out = np.zeros((n, m, *room), wide(x).dtype)
