@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from sardonyx.runtime.cache import Cache
 from sardonyx.session import session_cache
+
+settings.register_profile("on any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("on any machine")  # a machine that does other things too is no fault of what is tested
 
 
 @pytest.fixture(autouse=True)
