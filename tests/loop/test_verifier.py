@@ -72,6 +72,7 @@ SOUND = [
     Store(H, 0, Select(TRUE, Load(H, 1), Load(H, 2))),
     tile(),
     Check(TRUE, 1, (Index(value(N)),)),
+    Store(Y, 0, Reduce("add", ((Symbol("n", 4), "serial"),), ONE)),  # the size n is another symbol
 ]
 
 
@@ -114,7 +115,7 @@ BROKEN: list[tuple[Stmt, str]] = [
     (row(STORE, "unrolled"), "an unrolled loop without constant bounds"),
     (For(COLUMN, 0, 5, "serial", FIXED), "runs to 5, its variable is below 4"),
     (Store(Y, 0, Reduce("add", ((ROW, "serial"),), ONE)), "k: add over row: row has no extent"),
-    (Store(Y, 0, Reduce("add", ((Symbol("n", 4), "serial"),), ONE)), "n is bound already"),
+    (For(COLUMN, 0, 4, "serial", Store(Y, 0, Reduce("add", ((COLUMN, "serial"),), ONE))), "column is bound already"),
     (Store(Y, 0, Reduce("add", ((COLUMN, "parallel"),), ONE)), "a parallel loop in an expression"),
     (Store(Y, 0, Reduce("and", ((COLUMN, "serial"),), ONE)), "no and of f32"),
     (Store(Y, 0, Reduce("add", ((COLUMN, "serial"),), Load(X, STRAY))), "nothing binds stray"),
@@ -136,7 +137,7 @@ def test_broken_rules(body: Stmt, reason: str) -> None:
 
 
 def test_arguments_have_names_of_their_own() -> None:
-    with pytest.raises(InvalidKernel, match="two arguments of one name"):
+    with pytest.raises(InvalidKernel, match="two buffers of one name"):
         verify(Kernel("k", (X, Buffer("x", f32)), (), FIXED))
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import sardonyx
 from sardonyx.base.errors import Fail
+from sardonyx.base.symbolic import Dim, Symbol
 from sardonyx.runtime.cache import Cache
 from sardonyx.session import session_cache
 from sardonyx.session.dimension_names import agree, shared_names
@@ -157,3 +158,40 @@ def test_pairs_of_axes() -> None:
     assert agree(pairs, [reals(2, 3, 4), [], reals(4, 1, 2, 2)])
     assert not agree(pairs, [reals(2, 3, 4), [], reals(4, 1, 2, 3)])
     assert not agree(pairs, [reals(2, 3, 4), [], reals(5, 1, 2, 2)])
+
+
+NAMED = """g (float[N, M, 8] x, float[8, 4] w, float[M, 4] c) => (float[a, b, d] z, int64[e, f] k) <int64[2] axes = {1, 2}> {
+    u = MatMul(x, w)  v = Add(u, c)  s = Softmax<axis = 1>(v)  n = NonZero(s)  k = Transpose(n)
+    t = ReduceSum<keepdims = 1>(s, axes)  r = Mul(s, t)  z = Concat<axis = 1>(r, v) }"""
+
+
+def named(first: str, second: str) -> sardonyx.InferenceSession:
+    """A session whose dimensions have these names."""
+    made = onnx.parser.parse_model(HEAD + NAMED)
+    for i in made.graph.input:
+        for d in i.type.tensor_type.shape.dim:
+            d.dim_param = {"N": first, "M": second}.get(d.dim_param, d.dim_param)
+    return sardonyx.InferenceSession(made.SerializeToString())
+
+
+def test_sizes_may_have_the_names_of_the_compilers_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each name of a symbol without an extent that the compiler makes for this model."""
+    found: list[str] = []
+    original = Symbol.__new__
+
+    def make(cls: type[Symbol], name: str, extent: Dim | None = None) -> Symbol:
+        if extent is None:
+            found.append(name)
+        return original(cls, name, extent)
+
+    feeds = {"x": reals(3, 5, 8), "w": reals(8, 4), "c": reals(5, 4)}
+    monkeypatch.setattr(session_cache, "shared_cache", lambda: Cache.from_environment({"SARDONYX_CACHE": "off"}))
+    with monkeypatch.context() as recording:
+        recording.setattr(Symbol, "__new__", staticmethod(make))
+        expected = named("N", "M").run(None, feeds)
+    names = [*dict.fromkeys(found), "once", "b0", '"N"']
+    assert "@arena0" in names
+    for name in names:
+        for sizes in ((name, "M"), ("N", name)):
+            for result, wanted in zip(named(*sizes).run(None, feeds), expected, strict=True):
+                np.testing.assert_array_equal(result, wanted, err_msg=name)

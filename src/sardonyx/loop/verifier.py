@@ -29,9 +29,9 @@ class InvalidKernel(ValueError):
 
 def verify(kernel: Kernel) -> None:
     """Raise InvalidKernel for the first rule that the kernel violates."""
-    names = [b.name for b in kernel.buffers] + [s.name for s in kernel.sizes]
-    if len(set(names)) < len(names):
-        raise InvalidKernel(f"{kernel.name}: two arguments of one name among {', '.join(names)}")
+    for what, names in (("buffers", [b.name for b in kernel.buffers]), ("sizes", [s.name for s in kernel.sizes])):
+        if len(set(names)) < len(names):
+            raise InvalidKernel(f"{kernel.name}: two {what} of one name among {', '.join(names)}")
     Verifier(kernel).statement(kernel.body)
 
 
@@ -127,9 +127,9 @@ class Verifier:
         self.vector, self.parallel = outer
 
     def bind(self, new: set[Symbol], node: object) -> None:
-        """Add symbols to the scope; their names must be new."""
-        taken = {s.name for s in self.symbols} & {s.name for s in new}
-        self.require(not taken, node, f"{', '.join(sorted(taken))} is bound already")
+        """Add symbols to the scope; they must be new to it."""
+        taken = self.symbols & new
+        self.require(not taken, node, f"{', '.join(sorted(s.name for s in taken))} is bound already")
         self.symbols |= new
 
     def alloc(self, s: nodes.Alloc) -> None:

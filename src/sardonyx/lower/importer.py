@@ -19,6 +19,9 @@ from sardonyx.graph import onnx_ir
 from sardonyx.graph.records import call, describe, element_type, find_op, node_name
 from sardonyx.lower.control import CONTROL, import_control
 
+MARKS = frozenset('@#?."')
+"""Names of sizes that the compiler makes have one of these characters."""
+
 
 class Imported(Struct):
     """The inputs and outputs of a graph as tensors."""
@@ -102,7 +105,13 @@ def graph_input(v: onnx_ir.Value) -> Tensor:
 
 
 def dimension(d: int | onnx_ir.SymbolicDim, name: str) -> Dim:
-    """Return a size as a number, or as a symbol named by the model or by `name`."""
+    """Return a size as a number, or as a symbol named by the model; `name` names one that the model does not name.
+
+    Sizes that the compiler names have one of MARKS in their names. A name of the model that has one is put in quotes, so that
+    no model can name a size of the compiler's own, such as the address `@arena0`.
+    """
     if isinstance(d, int):
         return d
-    return symbol(d.value if d.value is not None else name)
+    if d.value is None:
+        return symbol(name)
+    return symbol(f'"{d.value}"' if MARKS & set(d.value) else d.value)

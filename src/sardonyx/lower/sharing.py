@@ -158,4 +158,4 @@ def stand_in(position: int, dtype: DType) -> Buffer:
 @functools.cache
 def axis(number: int) -> Dim:
     """Return the symbol that stands for the stride of this axis."""
-    return value(Symbol(f"axis{number}"))
+    return value(Symbol(f"#axis{number}"))
