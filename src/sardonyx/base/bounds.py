@@ -87,7 +87,10 @@ def quotient(a: Range, b: Range) -> Range:
 
 
 def last_block(e: Dim, by: Dim) -> Dim:
-    """Return e // by; if e + 1 is a multiple of `by`, simplified to (e + 1) / by - 1."""
+    """Return e // by, in the simpler form (e + 1) / by - 1 where `by` divides e + 1.
+
+    For example, the last block of n * 8 rows in blocks of 8: (8n - 1) // 8 becomes n - 1.
+    """
     blocks = divide(e + 1, by)
     return blocks - 1 if blocks * by == e + 1 else divide(e, by)
 

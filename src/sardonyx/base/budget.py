@@ -35,7 +35,7 @@ _values: contextvars.ContextVar[list[int] | None] = contextvars.ContextVar("valu
 
 
 def seconds_for(values: int) -> float:
-    """Return the seconds that loading a model may take whose nodes have so many outputs."""
+    """Return the seconds that loading a model may take, from the number of its nodes' outputs."""
     return LOAD_SECONDS + VALUE_SECONDS * values
 
 

@@ -1,8 +1,9 @@
 """Verify the rules of the loop IR. Call `verify(kernel)` after anything that makes or changes kernels.
 
-1. Every symbol is a size or the variable of an enclosing loop; no loop binds a name that is already bound.
+1. Every symbol is a size or the variable of an enclosing loop; no loop binds a symbol that is already bound. The argument buffers
+   have different names, and so have the sizes.
 2. Every buffer is an argument or allocated around its use; nothing stores to a readonly buffer; a local buffer has a constant
-  size.
+   size.
 3. Operations have dtypes that `nodes` allows; guards and conditions are bool; stored values have the buffer's dtype.
 4. A vector loop contains Store, Seq and serial or unrolled For; a store in it moves with the variable or combines.
 5. A parallel loop contains no other parallel loop; an unrolled loop has constant bounds.

@@ -5,12 +5,10 @@ buffer is alive from the first phase that touches it to the last. If only a run 
 first or last phase, it is alive from or until its call in that run. Buffers that are never alive at once share memory; no
 barrier is added for that.
 
-1. Choose an order, by packing rectangles (life along one axis, bytes along the other) at typical sizes: the largest area
-  first, each in
-   the lowest gap. At typical sizes an arena is rarely much larger than what is alive at once.
+1. Choose an order: pack rectangles (life along one axis, bytes along the other) at typical sizes, the largest area first,
+   each in the lowest gap. At typical sizes an arena is rarely much larger than what is alive at once.
 2. In that order from bottom to top, place each buffer on the highest end of those below that are alive with it. This uses the
-  formulas
-   of the sizes, so the result is correct for all sizes.
+   formulas of the sizes, so the result is correct for all sizes.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class Windows(Struct, frozen=True):
         return Link(self.value, loop_of(self.image, self.read.indices), row)
 
     def rows(self, outputs: int) -> int:
-        """Return how many rows of the feature map the windows of so many rows of output reach."""
+        """Return how many rows of the feature map the windows of `rows` rows of output read."""
         return self.step * (outputs - 1) + self.reach
 
 
@@ -87,7 +87,7 @@ class Chain(Struct, frozen=True):
     outputs: int
 
     def rows(self, outputs: int) -> int:
-        """Return how many rows inside the border so many rows of output reach."""
+        """Return how many rows inside the border `rows` rows of output read."""
         return min(self.height, self.windows.rows(outputs))
 
 
@@ -141,8 +141,11 @@ def loop_of(axis: int | None, indices: Sequence[Dim]) -> Symbol | None:
 
 
 def find_windows(feature_map: Tensor, readers: Readers, kept: Container[Tensor]) -> Windows | None:
-    """Return how the only reader of the feature map slides over it, on the first axis that it slides over; None if it does
-    not."""
+    """Return how the windows of the feature map's only reader move along it. None if it has several readers, or none with windows.
+
+    For example, a convolution of three rows with stride 2 reads rows 2y to 2y + 2 of its input for its row y. Of several axes
+    the first one counts.
+    """
     found = summing_reader(feature_map, readers, kept)
     if found is None or found[0].region:
         return None

@@ -23,7 +23,7 @@ from sardonyx.lower.parallel import LEAST_SHARED_WORK
 from sardonyx.lower.values import Value, extent, moves, operands
 
 MOST_RESULTS = 16
-"""Reductions with at least so many results have work for all threads and are not split."""
+"""Reductions with at least this many results have work for all threads and are not split."""
 PART = 1 << 12
 """Terms of a part, at most."""
 

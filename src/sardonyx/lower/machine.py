@@ -69,8 +69,10 @@ class Machine(Struct, frozen=True):
         return self.lanes * 32 // max(dtype.bits, 32)
 
     def vectors(self, columns: Dim, dtype: DType = f32) -> int:
-        """Return the vectors per panel for so many columns: from the first shape that leaves no vector of the last panel
-        idle."""
+        """Return the width of a panel in vectors, for a contraction with this number of columns.
+
+        The first shape of tile is taken that leaves no vector of the last panel idle.
+        """
         if not isinstance(columns, int):
             return self.shapes[0][0]
         needed = -(-columns // self.lanes_of(dtype))
@@ -80,13 +82,13 @@ class Machine(Struct, frozen=True):
         return needed if needed <= max(v for v, _ in self.shapes) else self.shapes[0][0]
 
     def tallest(self, vectors: int) -> int:
-        """Return the most rows of a tile of so many vectors."""
+        """Return the most rows that a tile of this width in vectors may have."""
         return dict(self.shapes).get(vectors, 4)
 
     def heights(self, rows: Dim, vectors: int, group: int = 1, clash: bool = False) -> int:
-        """Return the height of the tallest tile to use: few tiles of nearly equal height for so many rows, each `group` rows
-        of the tile.
+        """Return the height of the tallest tile to use. It divides the rows into few tiles of nearly equal height.
 
+        group: the rows of the tile that each of the rows takes.
         clash: the rows of A share a set of L1, which limits the height.
         """
         most = max((min(self.tallest(vectors), self.rows_in_set) if clash else self.tallest(vectors)) // group, 1)

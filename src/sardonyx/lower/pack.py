@@ -131,7 +131,11 @@ def rows_of(o: Operands) -> Dim:
 
 
 def copy_panels(values: dict[Tensor, Value], v: Value, o: Operands, machine: Machine, few: Dim) -> None:
-    """Let contraction v read a packed copy of B. few: with at most so many rows the copy is empty and v reads B itself."""
+    """Make contraction v read a packed copy of its operand B: panels of as many columns as the tile is wide.
+
+    few: at run time, if there are at most this many rows, packing costs more than it saves: the copy is then empty and v reads B
+    itself.
+    """
     column = o.columns[0]
     n, w = extent(column), width(o, machine)
     batch = [s for s in o.batch if s in o.b.symbols]

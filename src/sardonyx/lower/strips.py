@@ -90,7 +90,7 @@ def choose(c: Chain, machine: Machine) -> int | None:
 
 
 def points(c: Chain, rows: int, machine: Machine) -> int:
-    """Count the elements of output in so many rows of an image, per channel."""
+    """Count the elements of output in `rows` rows of an image, per channel."""
     w = c.windows
     others = set().union(*(q.symbols for q in reads_of(w.value) if q is not w.read))
     free = [s for s in w.value.variables if s not in others and s not in (w.link.image, w.link.row)]
@@ -200,7 +200,7 @@ class Rewrite:
     def edge(self, e: Edge, whole: Tensor, less: int) -> Tensor:
         """Create the strip's counterpart of a border part, for a map with `less` fewer rows.
 
-        Parts under the inside move up by so many rows; parts beside the inside lose so many rows.
+        Parts under the inside move up by this number of rows; parts beside the inside lose as many.
         """
         c, w, v = self.chain, self.chain.windows, e.value
         assert v.into is not None

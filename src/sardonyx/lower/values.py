@@ -146,10 +146,10 @@ def operands(v: Value) -> Operands | None:
 
 
 def find_operands(v: Value) -> Operands | None:
-    """Match v as a contraction: a sum of products of two reads, where b has one loop of columns that a has not. None if v is
-    none.
+    """Return the operands a and b of contraction v. None if v is no contraction.
 
-    If either factor could be b, a packed copy is preferred, then a constant, then the factor whose columns are v's last loop.
+    A contraction is a sum of products of two reads, a and b, where b has one loop, over columns, that a does not have. If both
+    factors have such a loop, b is the one that is a packed copy, else a constant, else the one whose columns are v's last loop.
     """
     factors = product_of_reads(v)
     if factors is None or not v.variables:

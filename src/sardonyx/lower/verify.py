@@ -3,10 +3,9 @@
 In the order in which the steps run:
 
 1. What a step reads was written by an earlier step, is an input, or is a constant. This includes a loop's state before it
-  begins.
-2. The symbols in its sizes, trip count and buffer shapes are known: sizes of inputs, sizes read back after an earlier
-  segment, inside a
-   loop its counter, and after a loop, in the same body or an enclosing one, the number of iterations done.
+   begins.
+2. The symbols in its sizes, trip count and buffer shapes are known. They are sizes of inputs, sizes read back after an earlier
+   segment, inside a loop its counter, and after a loop, in the same body or an enclosing one, the number of iterations done.
 """
 
 from __future__ import annotations

@@ -218,10 +218,11 @@ def matrices(points: tuple[float, ...]) -> tuple[Matrix, Matrix, Matrix]:
 
 
 def times(matrix: Matrix, xs: Sequence[Expr], fma: bool) -> list[Expr]:
-    """Return the expressions of matrix x with few operations.
+    """Return the elements of the product of `matrix` and the vector xs as expressions, with few operations.
 
-    Two columns that are equal up to signs use the sum and the difference of their elements; two such rows share their partial
-    sums.
+    Where two columns are equal up to the signs of their elements, they multiply the sum and the difference of their two x: for
+    example, a * x + a * y and b * x - b * y take a * (x + y) and b * (x - y). Two rows that are equal up to signs share their
+    partial sums.
     """
     columns, terms = matrix.T.copy(), list(xs)
     for i in range(len(terms)):
