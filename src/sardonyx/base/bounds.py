@@ -23,6 +23,7 @@ from sardonyx.base.symbolic import (
     maximum,
     minimum,
     symbols,
+    terms,
     value,
 )
 
@@ -87,12 +88,14 @@ def quotient(a: Range, b: Range) -> Range:
 
 
 def last_block(e: Dim, by: Dim) -> Dim:
-    """Return e // by, in the simpler form (e + 1) / by - 1 where `by` divides e + 1.
+    """Return e // by in the form that cancels against a number of blocks. e + 1 numbers in blocks of `by` end in block e // by.
 
-    For example, the last block of n * 8 rows in blocks of 8: (8n - 1) // 8 becomes n - 1.
+    (8 n - 1) // 8 becomes n - 1, and (n - 1) // 32 becomes (n + 31) // 32 - 1, one less than the number of blocks of n numbers.
     """
     blocks = divide(e + 1, by)
-    return blocks - 1 if blocks * by == e + 1 else divide(e, by)
+    if blocks * by == e + 1:
+        return blocks - 1
+    return divide(e + by, by) - 1 if terms(e).get((), 0) < 0 else divide(e, by)
 
 
 DERIVED: Mapping[str, Callable[[Range, Range], Range]] = {

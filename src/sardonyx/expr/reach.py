@@ -209,9 +209,9 @@ def extreme(e: Dim, top: bool, loops: Sequence[Symbol]) -> Dim:
             raise NoBounds
         assert s.extent is not None
         rest, whole = e - factor * value(s), factor * (s.extent - 1)
-        if is_natural(factor):
+        if is_size(factor):
             e = rest + whole if top else rest
-        elif is_natural(-factor):
+        elif is_size(-factor):
             e = rest if top else rest + whole
         else:
             e = rest + (maximum(whole, 0) if top else minimum(whole, 0))
@@ -282,7 +282,7 @@ def range_of(index: Dim, guard: Expr | None, loops: Sequence[Symbol]) -> tuple[D
     low: Dim = 0
     high: Dim = 0
     rest, told = index, set[Symbol]()
-    for compared, (least, most) in limits(guard).items():
+    for compared, (least, most) in sorted(limits(guard).items(), key=lambda limit: limit[0] != index):  # itself first
         factor = factor_of(rest, compared, loops)
         told |= symbols(compared)
         if factor is None:
@@ -323,7 +323,7 @@ def is_size_atom(atom: Atom) -> bool:
     """Tell the same of an atom."""
     if isinstance(atom, Derived) and atom.op == "//":
         return is_size(atom.left) and is_size(atom.right)
-    return is_natural(value(atom))
+    return is_natural(value(atom)) or is_required_nonnegative(value(atom))
 
 
 def limits(guard: Expr | None) -> dict[Dim, tuple[Dim | None, Dim | None]]:

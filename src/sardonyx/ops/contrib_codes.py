@@ -17,7 +17,7 @@ from sardonyx.base.symbolic import Dim, ceil_divide
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element
 from sardonyx.expr.known import listed
-from sardonyx.expr.require import require_equal
+from sardonyx.expr.require import require_equal, require_nonnegative
 from sardonyx.expr.tensor import Tensor, compute, constant
 from sardonyx.loop.nodes import Bitcast, Expr
 from sardonyx.ops.cases import integers, reals
@@ -91,6 +91,8 @@ def matmul_fp_q4(A: Tensor, B: Tensor, B_shape: Tensor, blk_quant_type: int = 1)
     if len(sizes) != 2:
         raise Fail(f"[ShapeInferenceError] MatMulFpQ4 with a B_shape of {len(sizes)} numbers")
     rows, columns = sizes
+    for n in sizes:
+        require_nonnegative(n, "MatMulFpQ4 by a matrix of {} by {}", rows, columns)
     head = 4 + blk_quant_type
     unit, blocks = head + BLOCK // 2, ceil_divide(rows, BLOCK)
     require_equal(B.shape[0], columns * blocks * unit, "MatMulFpQ4 of {} bytes for {} by {}", B.shape, rows, columns)
