@@ -71,7 +71,7 @@ def test_operators_of_the_standard(
 
 
 def test_a_transform_of_nothing() -> None:
-    with pytest.raises(Fail, match="no elements"):
+    with pytest.raises(Fail, match="DFT along an empty axis"):
         harness.run("DFT", [np.zeros((1, 0, 1), np.float32)])
 
 

@@ -17,7 +17,9 @@ CASES = [
     for i, case in enumerate(op.cases)
 ]
 
-NEED_FIXED_SIZES = frozenset(("ConvTranspose", "GatherND", "ScatterND", "Squeeze", "RotaryEmbedding"))
+NEED_FIXED_SIZES = frozenset(
+    ("ConvTranspose", "ConvTransposeWithDynamicPads", "GatherND", "ScatterND", "Squeeze", "RotaryEmbedding")
+)
 """Operators that may refuse: a kernel of unknown size has no phases, a tuple no length, Squeeze no axes, a row no number of heads."""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import force_setattr
 
 from sardonyx.base.options import CompileOptions
 from sardonyx.providers import registry
@@ -132,7 +133,7 @@ def test_more_than_there_is_room_for_is_not_kept(built: SessionParts):
 def test_arrays_keep_their_order():
     found = compiled(TEXT)
     constants = {"c": np.arange(6, dtype=np.float32).reshape(2, 3).T}
-    object.__setattr__(found.program, "constants", constants)
+    force_setattr(found.program, "constants", constants)
     kept = encode(found, MOST)
     assert kept is not None
     again = decode(kept[0], lambda *_: kept[1], 1)

@@ -16,6 +16,7 @@ from sardonyx.base.dtypes import i32, i64
 from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Dim
 from sardonyx.expr import scalar
+from sardonyx.expr.decide import ask
 from sardonyx.expr.index import at
 from sardonyx.expr.require import require_same
 from sardonyx.expr.tensor import Tensor, assemble, compute
@@ -163,8 +164,10 @@ def attend_packed(
 
 
 def has_starts(mask: Tensor | None, batch: Dim) -> bool:
-    """Return whether a mask i32[2 b] says where each sequence ends, and then where each starts."""
-    return mask is not None and mask.rank == 1 and batch != 0 and mask.shape[0] == batch * 2
+    """Return whether a mask i32[2 b] says where each sequence ends, and then where each starts; one that is i32[b] does not."""
+    if mask is None or mask.rank != 1 or mask.shape[0] == batch:
+        return False
+    return ask(mask.shape[0] - batch * 2, "==")
 
 
 def mask_of(mask: Tensor | None, queries: Sequence[Dim], keys: Dim) -> Tensor | None:

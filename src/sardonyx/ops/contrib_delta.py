@@ -12,6 +12,7 @@ from sardonyx.base.dtypes import bf16, f16, f32, i32, i64
 from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Dim, maximum
 from sardonyx.expr import scalar
+from sardonyx.expr.decide import ask
 from sardonyx.expr.index import at, element
 from sardonyx.expr.known import only
 from sardonyx.expr.region import scan
@@ -218,7 +219,7 @@ def effective_decay(
     require_equal(a_log.shape[0], heads, "a_log {} for {} heads", a_log.shape, heads)
     if dt_bias.rank not in (1, 2):
         raise Fail(f"[ShapeInferenceError] GatedDeltaNet with dt_bias {list(dt_bias.shape)}")
-    wide = dt_bias.rank == 2 or dt_bias.shape[0] != heads
+    wide = dt_bias.rank == 2 or not ask(dt_bias.shape[0] - heads, "==")
     bias = reshaped(dt_bias, [heads, decay.shape[2] if wide else 1])
 
     def body(t: Dim, g: Dim, c: Dim) -> Expr:

@@ -16,6 +16,7 @@ from sardonyx.base.dtypes import DType, bf16, f16, f32, i64
 from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Dim, minimum, product
 from sardonyx.expr import scalar
+from sardonyx.expr.decide import ask
 from sardonyx.expr.index import at
 from sardonyx.expr.require import require_equal, require_nonnegative, require_same
 from sardonyx.expr.tensor import Tensor, compute
@@ -69,7 +70,7 @@ def branchwise_rms_norm(X: Tensor, scale: Tensor | None = None, epsilon: float =
     y = rms(x, epsilon)
     if scale is not None:
         c, h = x.shape[-2:]
-        flat = scale.rank == 1 and scale.shape[0] != h
+        flat = scale.rank == 1 and not ask(scale.shape[0] - h, "==")
         y = mul(y, wide(reshaped(scale, [c, h]) if flat else scale))
     return reshaped(cast(y, X.dtype), X.shape)
 
@@ -82,7 +83,7 @@ def mixing(weights: Tensor, c: Dim, h: Dim, outer: int) -> Callable[[Sequence[Di
         return lambda o, k, j: scalar.cast(at(weights, (*o, k, j)), f32)
     if weights.rank != outer + 1:
         raise Fail(f"[ShapeInferenceError] weights {list(weights.shape)} for {c} branches of {h}")
-    if weights.shape[-1] == c:
+    if ask(weights.shape[-1] - c, "=="):
         return lambda o, k, j: scalar.cast(at(weights, (*o, k)), f32)
     require_equal(weights.shape[-1], c * h, "weights {} for {} branches of {}", weights.shape, c, h)
     return lambda o, k, j: scalar.cast(at(weights, (*o, k * h + j)), f32)

@@ -16,6 +16,7 @@ from sardonyx.base.dtypes import boolean, f16, f32, i4, i8, i16, i32, u4, u8, u1
 from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim
 from sardonyx.expr import scalar
+from sardonyx.expr.decide import ask
 from sardonyx.expr.index import at
 from sardonyx.expr.tensor import Tensor, compute, constant
 from sardonyx.loop.nodes import Expr
@@ -295,7 +296,8 @@ def matmul_integer_to_float(
     S[*batch, m, n]
     """
     sums = shifted_product(linalg.as_rows(A), linalg.as_columns(B), a_zero_point, b_zero_point)
-    sa = row_wise(a_scale) if a_scale.shape != (1,) else single(a_scale)
+    is_single = a_scale.rank == 1 and ask(a_scale.shape[0] - 1, "==")
+    sa = single(a_scale) if is_single else row_wise(a_scale)
 
     def body(*i: Dim) -> Expr:
         factor = scalar.mul(scalar.cast(at(sa, i), f32), scalar.cast(at(b_scale, i), f32))

@@ -75,7 +75,9 @@ def pad(data: Tensor, pads: Tensor, value: Tensor | None = None, mode: str = "co
     """
     if mode not in ("constant", "reflect", "edge"):
         raise Fail(f"Pad with mode {mode}; it is constant, reflect or edge")
-    flat = view(pads, pads.shape[1:], lambda i: (0, i)) if pads.rank == 2 and pads.shape[0] == 1 else pads
+    if pads.rank == 2:
+        require_equal(pads.shape[0], 1, "Pad with pads of shape {}", pads.shape)
+    flat = view(pads, pads.shape[1:], lambda i: (0, i)) if pads.rank == 2 else pads
     return movement.pad(data, flat, value, None, mode)
 
 
