@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from array import array
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct, field
@@ -34,17 +35,48 @@ class Event(Struct, frozen=True):
     details: dict[str, Any] = field(default_factory=dict)
 
 
+class Span(Struct, frozen=True):
+    """A span of a run in which calls of kernels ran one after the other.
+
+    calls: for each call the names of the nodes that it computes, and its share of the span, in any unit. start, duration,
+    thread: as in Event. provider: name of the provider that ran the calls.
+    """
+
+    provider: str
+    start: int
+    duration: int
+    thread: int
+    calls: Sequence[tuple[tuple[str, ...], int]]
+
+
 class Trace:
-    """A list of events to which several runs may append concurrently."""
+    """What has been recorded of a session. Several runs may append to it concurrently.
+
+    runs: the `model_run` events, each with the shapes of the inputs by name as its details. model: what
+    `session.profiled_model` knows of the model's nodes; None until the model is loaded.
+    """
 
     def __init__(self) -> None:
         self.start = time.perf_counter_ns()
         self.events: list[Event] = []
+        self.spans: list[Span] = []
+        self.runs: list[Event] = []
+        self.model: Any = None
 
     def record(self, category: str, name: str, start: int, **details: Any) -> None:
         """Append an event that began at `start` and ends now."""
         duration = time.perf_counter_ns() - start
         self.events.append(Event(category, name, start, duration, threading.get_native_id(), details))
+
+    def record_run(self, start: int, shapes: Mapping[str, Sequence[int]]) -> None:
+        """Append a run that began at `start` and ends now. shapes: of its inputs."""
+        duration = time.perf_counter_ns() - start
+        self.runs.append(Event("Session", "model_run", start, duration, threading.get_native_id(), dict(shapes)))
+
+    def record_calls(self, provider: str, start: int, calls: Sequence[tuple[tuple[str, ...], int]]) -> None:
+        """Append a span that began at `start` and ends now; see Span."""
+        duration = time.perf_counter_ns() - start
+        self.spans.append(Span(provider, start, duration, threading.get_native_id(), calls))
 
 
 class RunContext(Struct, frozen=True):

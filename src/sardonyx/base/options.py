@@ -18,6 +18,7 @@ class CompileOptions(Struct, frozen=True):
     flush_denormals  treat denormal numbers as zero
     spin             let idle threads spin briefly before they sleep
     cache            keep compiled objects on disk
+    timed            measure each kernel of a run, for profiles
     disabled         names of graph passes that do not run
     """
 
@@ -28,4 +29,5 @@ class CompileOptions(Struct, frozen=True):
     flush_denormals: bool = False
     spin: bool = True
     cache: bool = True
+    timed: bool = False
     disabled: frozenset[str] = frozenset()

@@ -9,7 +9,7 @@ void walk(ptr context, i64 tid, i64 nt):
             if barrier: barrier()
             chunks > 0:  run_range(row, of this thread); ticket += nt * chunks; row += 1
             chunks == 0: run_group(row); ticket += 1; row += count
-            c != 0:      thread 0 adds the cycles that it spent to slot c
+            c != 0:      thread 0 awaits the end of the call, and adds the cycles since it began to slot c
         BARRIER: barrier(); row += 1
         CLEAR, COUNT, WHILE: the thread that takes the group's ticket executes the group; the others await it and follow
         JUMP: row = steps[a]
@@ -150,12 +150,13 @@ class _Walk:
         self.b.store(row, self.since)
         self.b.store(self.now(), self.since_ticket)
 
-    def steal_first(self, then: Callable[[], None]) -> None:
-        """If calls before this row are unfinished, steal what is left of them, then run `then`."""
+    def steal_first(self, then: Callable[[], None], row: ir.Value | None = None) -> None:
+        """If calls before this row (by default the current one) are unfinished, steal what is left of them, then run `then`."""
         b = self.b
+        before = self.row if row is None else row
         with b.if_then(b.not_(b.call(self.reached, [self.sync, self.now()])), likely=False):
             since = b.load(self.since, typ=PTR), b.load(self.since_ticket, typ=I64)
-            b.call(self.steal, [since[0], self.row, self.context, self.scratch, self.tid, self.nt, since[1]])
+            b.call(self.steal, [since[0], before, self.context, self.scratch, self.tid, self.nt, since[1]])
             then()
 
     def wait(self) -> None:
@@ -164,9 +165,13 @@ class _Walk:
 
     def barrier_all(self) -> None:
         """Emit a barrier of all threads; it does nothing when the run has one thread."""
+        self.await_calls_before(self.row)
+
+    def await_calls_before(self, row: ir.Value) -> None:
+        """Let this thread help with the calls before `row`, then wait until they are finished."""
         with self.b.if_then(self.together):
-            self.steal_first(self.wait)
-            self.all_done(self.row)
+            self.steal_first(self.wait, row)
+            self.all_done(row)
 
     def advance(self, count: ir.Value) -> None:
         """Add `count` chunks to the ticket."""
@@ -201,6 +206,7 @@ class _Walk:
         before = self.cycles(timed)
         rows = self.called()
         with b.if_then(timed):
+            self.await_calls_before(self.after(rows))
             taken = b.sub(self.read_cycles(), before)
             b.store(b.add(self.slot_value(ticks), taken), self.slot(ticks), align=WORD)
         self.follow(self.after(rows))

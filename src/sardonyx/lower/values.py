@@ -297,13 +297,18 @@ def cost(v: Value) -> int:
     """Count the operations that computing one element of v takes, plus its loads, minus the one load that reading v instead
     would take."""
     assert v.body is not None
+    return operations(v.body) - 1
+
+
+def operations(body: Expr) -> int:
+    """Count the operations and loads of an expression."""
     total = 0
-    for n in walk(v.body):
+    for n in walk(body):
         if isinstance(n, Op):
             total += COSTS.get(n.fn, 20 if n.fn in EXPENSIVE else 1)
         elif isinstance(n, (Select, Cast, Read)):
             total += 1
-    return total - 1
+    return total
 
 
 EXPENSIVE = frozenset(("log1p", "expm1", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh"))

@@ -147,8 +147,8 @@ class Assembler(Struct):
             self.slot_of(Symbol(f"@arena{i}"))
             self.new_slots(1)  # the arena's size in bytes
             self.place(i, segment)
-        count = sum(1 for s in p.segments for _ in calls(s.steps))
-        self.ticks = self.new_slots(count)
+        count = sum(1 for s in p.segments for _ in calls(s.steps)) + sum(1 for s in p.segments for _ in paths_in(s.steps))
+        self.ticks = self.new_slots(count)  # calls and the conditions of loops are numbered together
         self.shapes = [[self.size_slot(n) for n in t.shape] for t in p.outputs]
         outputs = [Port(t.name, t.dtype, tuple(s), slot) for t, s, slot in zip(p.outputs, self.shapes, output_slots, strict=True)]
         waiting = [*same, *self.divide_requirements(requirements)]
@@ -375,7 +375,8 @@ class Assembler(Struct):
             else:
                 self.assign(at, d, i, path)
         ticks = self.ticks + len(self.call_names) - 1 if self.timed else 0
-        return CallStep(c.kernel.name, slot, c.barrier, ticks, 0 if c.single_threaded else chunks_of(c.work))
+        # A call that is timed begins when those before it have ended.
+        return CallStep(c.kernel.name, slot, c.barrier or self.timed, ticks, 0 if c.single_threaded else chunks_of(c.work))
 
     def plan_strips(self, c: Call, slot: int, i: int) -> None:
         """Compute into how many strips the call's work is divided (codegen.chunks); 0 (no strips) if its work changes during a

@@ -92,7 +92,8 @@ def compile_tensors(imported: Imported, requirements: Sequence[require.Requireme
     with Background("sardonyx-compile") as background:
         flags = (abi.FLUSH if options.flush_denormals else 0) | (0 if options.spin else abi.NO_SPIN)
         compiler = Compiler(Objects(background, cache), target, machine, threads, flags)
-        program, lowered, preparation = compiler.run(imported.inputs, imported.outputs, requirements)
+        timed = options.timed or debug.level() >= debug.RAN
+        program, lowered, preparation = compiler.run(imported.inputs, imported.outputs, requirements, timed)
     for t in (*lowered.constants, *(preparation.constants if preparation else ())):
         t.data = None  # the program has packed copies, so the model's data can be freed
     return NativeGraph(program, threads, functools.partial(describe, lowered))
@@ -125,7 +126,7 @@ class Compiler(Struct):
     kernels: dict[str, list[Future[bytes]]] = field(default_factory=dict)
 
     def run(
-        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], requirements: Sequence[require.Requirement]
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], requirements: Sequence[require.Requirement], timed: bool = False
     ) -> tuple[Program, Lowered, Lowered | None]:
         """Compile the program that computes the outputs. -> (the program, its lowered form, the lowered program that prepared
         its constants)
@@ -135,7 +136,7 @@ class Compiler(Struct):
         if not any(draws.state in c.arguments for segment in lowered.segments for c in calls(segment.steps)):
             lowered.inputs = list(inputs)
         first = self.draft(preparation, (), urgent=True) if preparation is not None else None
-        then = self.draft(lowered, requirements, ticks=debug.level() >= 1)
+        then = self.draft(lowered, requirements, ticks=timed)
         # LLVM compiles the program's own kernels while its constants are prepared.
         prepared = prepare(first, team(), self.threads) if first is not None else {}
         return then.program(team(), prepared), lowered, preparation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from sardonyx.base.context import QUIET, RunContext
 from sardonyx.base.errors import Fail, InvalidArgument, SardonyxError
 from sardonyx.host.table import FRESH
 from sardonyx.providers.base import Executable
+from sardonyx.runtime.execution import CPU
 
 NOTHING = 0
 """The slot that stands for an omitted input."""
@@ -63,6 +65,7 @@ class HostGraph(Executable):
         values = self._start.copy()
         values[1 : 1 + len(inputs)] = inputs
         for function, call, reads, writes in self._functions:
+            start = time.perf_counter_ns() if context.trace is not None else 0
             try:
                 made = function(values[reads[0]]) if len(reads) == 1 else function(*[values[slot] for slot in reads])
             except SardonyxError as error:
@@ -72,6 +75,8 @@ class HostGraph(Executable):
             except ERRORS as error:
                 told = ", ".join(shown(values[slot]) for slot in reads)
                 raise Fail(failure(call, f"{str(error) or type(error).__name__} (inputs: {told})")) from error
+            if context.trace is not None:
+                context.trace.record_calls(CPU, start, [((call.name,), 1)])
             if type(made) is tuple:
                 for slot, value in zip(writes, made, strict=False):
                     values[slot] = value

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sardonyx.base.cache_line import LINE
-from sardonyx.base.context import EXPIRED, QUIET, TERMINATED, RunContext
+from sardonyx.base.context import EXPIRED, QUIET, TERMINATED, RunContext, Trace
 from sardonyx.base.dtypes import DType
 from sardonyx.base.errors import Fail, InvalidArgument, NamesDiffer
 from sardonyx.runtime import abi
@@ -429,12 +429,25 @@ class Program:
             if slots[abi.STATUS]:  # no kernel may see a wrong address
                 self.check(context)
             slots[abi.STEPS] = self.steps[i]
-            self.team.walk(context.address, threads if slots[abi.WORK] > abi.LITTLE else 1)
+            walking = threads if slots[abi.WORK] > abi.LITTLE else 1
+            if run.trace is None:
+                self.team.walk(context.address, walking)
+            else:
+                self.walk_traced(context, walking, run.trace)
             if slots[abi.STATUS]:
                 self.check(context)
         if self.repeatable:
             self.record_replay(context, feeds, outputs, threads)
         return outputs
+
+    def walk_traced(self, context: Context, threads: int, trace: Trace) -> None:
+        """Execute a segment's steps and record its calls, each with the cycles that it took."""
+        first, names = self.spec.ticks, [nodes for nodes, _ in self.spec.calls]
+        ticks = context.numbers[first : first + len(names)]
+        ticks[:] = 0
+        start = time.perf_counter_ns()
+        self.team.walk(context.address, threads)
+        trace.record_calls(CPU, start, [(nodes, taken) for nodes, taken in zip(names, ticks.tolist(), strict=True) if taken])
 
     def size(self, context: Context, i: int, segment: SegmentSpec) -> None:
         """Read the readbacks of segment i, compute its sizes, and check their conditions. Raises Fail if one doesn't hold.
@@ -535,3 +548,5 @@ ENDS = {abi.OVERFLOW: "a size overflows 63 bits, or is divided by zero", abi.TER
 LARGEST = (1 << 63) - 1
 """The largest number that a slot can hold."""
 CLOSED = "The session is closed."
+CPU = "CPUExecutionProvider"
+"""The provider that runs programs, as profiles name it."""

@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 import warnings
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -75,7 +76,10 @@ class InferenceSession:
         self._options = sess_options if sess_options is not None else default_options(path_or_bytes, read_config_from_model)
         self._disabled = frozenset(disabled_optimizers or ())
         self._trace = Trace() if self._options.enable_profiling else None
-        self._trace_path = trace_path(self._options.profile_file_prefix)
+        self._trace_path = trace_path(self._options.profile_file_prefix) if self._trace is not None else ""
+        self._trace_start = monotonic_start(self._trace) if self._trace is not None else 0
+        if self._trace is not None:
+            self._unwritten = weakref.finalize(self, write_trace, self._trace, self._trace_path)
         self._verbose = debug.level() >= debug.RAN
         self._closed = False
         self._build(providers, provider_options)
@@ -293,8 +297,8 @@ class InferenceSession:
             return plan.run(arrays, QUIET, overrides)
         start = time.perf_counter_ns()
         outputs = plan.run(arrays, context, overrides) if targets is None else plan.run_into(arrays, targets, context, overrides)
-        if self._trace is not None:
-            self._trace.record("Session", "model_run", start)
+        if context.trace is not None:
+            context.trace.record_run(start, shapes_of(self._built.inputs, arrays))
         if self._verbose:
             debug.show(debug.RAN, "run", f"{(time.perf_counter_ns() - start) / 1e6:.3f} ms")
         return outputs
@@ -329,7 +333,7 @@ class InferenceSession:
             return self._built.program
         key = distinct, extra
         if key not in self._variants:
-            self._variants[key] = self._obtain(variant(self._request, extra, distinct)).program
+            self._variants[key] = self._obtain(variant(self._request, extra, distinct), self._trace).program
         return self._variants[key]
 
     # Private names of ONNX Runtime's class that some programs read.
@@ -467,15 +471,19 @@ class InferenceSession:
     # ---- profiling ----------------------------------------------------------------------------------------------------------
 
     def end_profiling(self) -> str:
-        """Stop profiling and write the trace. Return its path; "" if the session isn't profiled."""
+        """Stop profiling and write the trace. Return its path; "" if the session isn't profiled, or no longer.
+
+        The trace is written at the latest when the session is freed. Raises OSError if the file can't be written.
+        """
         if self._trace is None:
             return ""
         trace, self._trace = self._trace, None
+        self._unwritten.detach()
         return write_trace(trace, self._trace_path)
 
     def get_profiling_start_time_ns(self) -> int:
-        """Return when profiling began, on the clock of `time.monotonic_ns`; 0 if the session isn't profiled."""
-        return monotonic_start(self._trace) if self._trace is not None else 0
+        """Return when profiling began, on the clock of `time.monotonic_ns`; 0 if the session was not profiled."""
+        return self._trace_start
 
 
 def default_options(source: str | os.PathLike[str] | bytes, read_from_model: int | None) -> SessionOptions:
@@ -488,6 +496,11 @@ def default_options(source: str | os.PathLike[str] | bytes, read_from_model: int
     from sardonyx.session.model_options import options_in
 
     return options_in(source)
+
+
+def shapes_of(inputs: Sequence[NodeArg], values: Sequence[Any]) -> dict[str, tuple[int, ...]]:
+    """Return {name: shape} of those inputs that are arrays."""
+    return {argument.name: x.shape for argument, x in zip(inputs, values, strict=False) if hasattr(x, "shape")}
 
 
 def raise_documented(error: Exception) -> NoReturn:

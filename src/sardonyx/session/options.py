@@ -398,5 +398,6 @@ def compile_options(options: SessionOptions, disabled: frozenset[str]) -> Compil
         flush_denormals=is_set(options, DENORMALS_AS_ZERO),
         spin=entry(options, SPINNING, "1") == "1",
         cache=not is_set(options, CACHE_OFF),
+        timed=options.enable_profiling,
         disabled=disabled | listed,
     )

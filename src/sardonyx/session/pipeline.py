@@ -74,10 +74,16 @@ def build_with(reader: Background, request: Request, trace: Trace | None) -> Ses
     add_outputs(model.graph, request.extra_outputs)
     inputs, overridable, outputs, metadata = describe(model)
     feeds = make_feeds(model.graph)
+    if trace:
+        from sardonyx.session.profiled_model import ProfiledModel  # most sessions are not profiled
+
+        trace.model = ProfiledModel.of(model.graph)
     with budget.seconds(budget.seconds_for(count_values(model.graph))):
         optimise(model, request.options, known)
         if request.save_to:
             save(model, request.save_to)
+        if trace:
+            trace.model.record_optimised(model.graph)
         program, assignment = compile_graph(model.graph, [*chosen, fallback], request)
     if trace:
         trace.record("Session", "session_initialization", start)

@@ -14,6 +14,7 @@ from sardonyx.base.context import EXPIRED, QUIET, TERMINATED, RunContext
 from sardonyx.base.errors import Fail, InvalidArgument, SardonyxError, running
 from sardonyx.graph.constants import array_of
 from sardonyx.graph.partition import captured_values
+from sardonyx.graph.records import node_name
 from sardonyx.graph.reference.control import Body, Kernel
 from sardonyx.graph.reference.kernels import kernel_for
 from sardonyx.graph.types import tensor_dtype
@@ -35,6 +36,10 @@ KERNEL_ERRORS = (
 MakeBody: TypeAlias = Callable[[ir.Graph, Mapping[str, int]], Body]
 """Function that prepares a graph in a node's attribute."""
 _NOTHING = 0  # the slot of absent inputs
+
+
+REFERENCE = "ReferenceExecutionProvider"
+"""The provider that interprets graphs, as profiles name it."""
 
 
 class PreparedNode(Struct, frozen=True):
@@ -84,7 +89,7 @@ class Interpreter:
             start = time.perf_counter_ns() if context.trace else 0
             results = run_node(prepared, [values[slot] for slot in prepared.inputs], context)
             if context.trace:
-                context.trace.record("Node", f"{prepared.node.name}_kernel_time", start, op_name=prepared.node.op_type)
+                context.trace.record_calls(REFERENCE, start, [((node_name(prepared.node),), 1)])
             for slot, result in zip(prepared.outputs, results, strict=False):
                 values[slot] = result
             for slot in prepared.done_with:

@@ -1,0 +1,113 @@
+"""Times of a model's nodes, from a trace: which part of the time of fused kernels is due to which node.
+
+A kernel's time is divided among the nodes that it computes in proportion to estimates of their operations, since a fused loop has no
+boundaries that could be measured. The times of a run's nodes add up to the time that its kernels took.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct, field
+
+from sardonyx.base.context import Event, Span, Trace
+from sardonyx.session.profiled_model import ProfiledModel, ProfiledNode
+
+Names = tuple[str, ...]
+
+
+class Group(Struct):
+    """Calls that compute the same nodes. nanoseconds: of all of them in a run. members: the model's nodes among them."""
+
+    provider: str
+    start: int
+    nanoseconds: float = 0.0
+    members: list[ProfiledNode] = field(default_factory=list)
+
+
+class NodeTime(Struct):
+    """What a node took in a run. start: when the first of its kernels began. fused: all nodes with which it shares kernels, itself
+    included; empty if its time was measured by itself. node: None for what belongs to no node of the model's file.
+    """
+
+    node: ProfiledNode | None
+    provider: str
+    start: int
+    nanoseconds: float = 0.0
+    fused: tuple[int, ...] = ()
+
+
+class RunTimes(Struct):
+    """The times of a run's nodes in the order in which they began, and the run's symbolic sizes by name."""
+
+    run: Event
+    sizes: Mapping[str, int]
+    nodes: list[NodeTime]
+
+
+def run_times(trace: Trace) -> list[RunTimes]:
+    """Return the times of the nodes in each run that ended without an error."""
+    model: ProfiledModel | None = trace.model
+    if model is None:
+        return []
+    spans = sorted(trace.spans, key=lambda span: span.start)
+    starts = [span.start for span in spans]
+    members = members_by_name(model, {name for span in spans for names, _ in span.calls for name in names})
+    found = []
+    for run in sorted(trace.runs, key=lambda run: run.start):
+        first, end = bisect.bisect_left(starts, run.start), bisect.bisect_right(starts, run.start + run.duration)
+        own = [span for span in spans[first:end] if span.thread == run.thread]
+        sizes = model.sizes_in(run.details)
+        found.append(RunTimes(run, sizes, node_times(model, groups_of(own, members), sizes)))
+    return found
+
+
+def members_by_name(model: ProfiledModel, named: set[str]) -> dict[str, list[ProfiledNode]]:
+    """Return {name that calls have: the nodes of the model that these calls compute}."""
+    found: dict[str, list[ProfiledNode]] = {}
+    for node, names in zip(model.nodes, model.calls_of(named), strict=True):
+        for name in names:
+            found.setdefault(name, []).append(node)
+    return found
+
+
+def groups_of(spans: Sequence[Span], members: Mapping[str, list[ProfiledNode]]) -> list[Group]:
+    """Sum up calls that compute the same nodes, in the order of their first calls."""
+    groups: dict[Names, Group] = {}
+    for span in spans:
+        total = sum(share for _, share in span.calls)
+        begun = float(span.start)
+        for names, share in span.calls:
+            if names not in groups:
+                inside = {node.index: node for name in names for node in members.get(name, ())}
+                groups[names] = Group(span.provider, int(begun), members=[inside[index] for index in sorted(inside)])
+            taken = span.duration * share / total
+            groups[names].nanoseconds += taken
+            begun += taken
+    return list(groups.values())
+
+
+def node_times(model: ProfiledModel, groups: Sequence[Group], sizes: Mapping[str, int]) -> list[NodeTime]:
+    """Divide the groups' times among the nodes. Nodes that took no part in a call, such as constants, come last."""
+    shared: dict[int, int] = {}
+    for group in groups:
+        for node in group.members:
+            shared[node.index] = shared.get(node.index, 0) + 1
+    times: dict[int, NodeTime] = {}
+    others: list[NodeTime] = []
+    for group in groups:
+        if not group.members:
+            others.append(NodeTime(None, group.provider, group.start, group.nanoseconds))
+            continue
+        weights = [node.operations(sizes) / shared[node.index] for node in group.members]
+        if not any(weights):
+            weights = [1.0] * len(weights)
+        fused = tuple(node.index for node in group.members) if len(group.members) > 1 else ()
+        for node, weight in zip(group.members, weights, strict=True):
+            time = times.setdefault(node.index, NodeTime(node, group.provider, group.start))
+            time.nanoseconds += group.nanoseconds * weight / sum(weights)
+            time.fused = tuple(sorted({*time.fused, *fused}))
+    begun = sorted([*times.values(), *others], key=lambda time: time.start)
+    end = begun[-1].start if begun else 0
+    return [*begun, *(NodeTime(node, "", end) for node in model.nodes if node.index not in times)]
