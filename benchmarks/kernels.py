@@ -22,8 +22,8 @@ import typer
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.engines import median_time
-from benchmarks.peak import FmaPeak
 from benchmarks.weightless import seeded
+from sardonyx.inspection.machine_peak import FmaPeak
 
 # Winograd's algorithm takes fewer multiplications than are counted here.
 DIRECT = ("session.disable_winograd", "1")

@@ -43,7 +43,11 @@ def test_the_wheel_is_pure_python_and_complete(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     modules = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").rglob("*.py")}
-    data = {"sardonyx/py.typed", *(f"sardonyx/datasets/{name}.onnx" for name in ("logreg_iris", "mul_1", "sigmoid"))}
+    data = {
+        "sardonyx/py.typed",
+        "sardonyx/inspection/profile_page.html",
+        *(f"sardonyx/datasets/{name}.onnx" for name in ("logreg_iris", "mul_1", "sigmoid")),
+    }
     metadata = f"sardonyx-{sardonyx.__version__}.dist-info/"
     assert {name for name in names if not name.startswith(metadata)} == modules | data
     assert metadata + "licenses/LICENSE" in names

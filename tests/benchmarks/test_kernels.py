@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from benchmarks import kernels
 from benchmarks.kernels import KERNELS, Conv, KernelRate, MatMul
-from benchmarks.peak import FmaPeak
+from sardonyx.inspection.machine_peak import FmaPeak
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)

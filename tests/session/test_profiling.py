@@ -174,6 +174,16 @@ def test_a_session_that_is_freed_writes_its_trace(tmp_path: Path) -> None:
     assert [e["name"] for e in of_nodes(json.loads(path.read_text()))] == ["y_kernel_time"]
 
 
+def test_a_trace_that_can_not_be_written_at_the_end_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    options = sx.SessionOptions()
+    options.enable_profiling = True
+    options.profile_file_prefix = str(tmp_path / "gone" / "profile")
+    session = sx.InferenceSession(relu(), options)
+    del session
+    gc.collect()
+    assert "sardonyx: the profile of a session could not be written: " in capfd.readouterr().err
+
+
 def profiled(tmp_path: Path) -> list[dict[str, Any]]:
     options = sx.SessionOptions()
     options.enable_profiling = True

@@ -240,6 +240,7 @@ def test_the_dial_means_the_ordinary_way(
 def test_what_is_not_kept(cache: Cache, builds: list[Request], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     profiled, saving, off = sx.SessionOptions(), sx.SessionOptions(), sx.SessionOptions()
     profiled.enable_profiling = True
+    profiled.profile_file_prefix = str(tmp_path / "profile")
     saving.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     off.add_session_config_entry("session.disable_cache", "1")
     for options in (profiled, saving, off):

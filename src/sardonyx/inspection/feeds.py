@@ -7,11 +7,12 @@ import operator
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from sardonyx.base import dtypes
+from sardonyx.runtime.safe_open import open_regular
 from sardonyx.session.metadata import NodeArg
 
 SMALLEST = 2  # the first symbolic size; each further one is larger by 1, so that different axes have different sizes
@@ -112,7 +113,7 @@ def random_array(dtype: dtypes.DType, shape: Sequence[int], generator: np.random
 
 def load_feeds(path: Path) -> dict[str, Any]:
     """Load the arrays of an .npz file. Raises ValueError if it is not such a file, OSError if it can't be read."""
-    with path.open("rb") as source:
+    with open(open_regular(str(path)), "rb") as source:
         try:
             found = np.load(source, allow_pickle=False)
             if isinstance(found, np.ndarray):
@@ -120,6 +121,90 @@ def load_feeds(path: Path) -> dict[str, Any]:
             return dict(found)
         except (ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is not an .npz file of arrays: {error}") from error
+
+
+def load_inputs(inputs: Sequence[NodeArg], given: Sequence[str]) -> dict[str, Any]:
+    """Load inputs from files: `name=file` each, or a file alone for a model's only input, or an .npz file with several.
+
+    A .npy file holds an array. Another file is an image, see `load_image`. Raises ValueError, naming the file, if it can't be used, OSError
+    if it can't be read.
+    """
+    by_name = {argument.name: argument for argument in inputs}
+    found: dict[str, Any] = {}
+    for text in given:
+        name, separator, file = text.partition("=")
+        if not separator and text.endswith(".npz"):
+            found |= load_feeds(Path(text))
+            continue
+        if not separator:
+            if len(inputs) != 1:
+                raise ValueError(f"the model has {len(inputs)} inputs ({', '.join(by_name)}): write NAME={text}")
+            name, file = inputs[0].name, text
+        if name not in by_name:
+            raise ValueError(f"the model has no input {name!r}; there are {', '.join(by_name) or 'none'}")
+        found[name] = load_array(Path(file), by_name[name])
+    return found
+
+
+def load_array(path: Path, argument: NodeArg) -> Any:
+    """Load one input from a .npy file, an .npz file with one array, or an image. Raises ValueError or OSError."""
+    with open(open_regular(str(path)), "rb") as source:
+        if path.suffix not in (".npy", ".npz"):
+            return load_image(source, path, argument)
+        try:
+            loaded = np.load(source, allow_pickle=False)
+            arrays = [loaded] if isinstance(loaded, np.ndarray) else list(loaded.values())
+        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} holds no array that numpy can read: {error}") from error
+    if len(arrays) != 1:
+        raise ValueError(f"{path} holds {len(arrays)} arrays, not one: give it without a name, and the arrays the inputs' names")
+    return arrays[0]
+
+
+def load_image(source: IO[bytes], path: Path, argument: NodeArg) -> np.ndarray[Any, Any]:
+    """Load an image as an input [n, c, h, w], [n, h, w, c], or without n; it is resized to the input's sizes where they are fixed.
+
+    Floats are from 0 to 1, integers from 0 to 255. Raises ValueError if it is no image, or if the input has another form; ImportError without
+    pillow.
+    """
+    try:
+        from PIL import Image
+    except ImportError:
+        raise ImportError(f"reading {path} needs pillow: `pip install pillow`") from None
+    if argument.type not in _TENSORS:
+        raise ValueError(f"an image can't be an input of type {argument.type}")
+    sizes = [size if isinstance(size, int) else None for size in argument.shape]
+    sizes = sizes[1:] if len(sizes) == 4 else sizes
+    channels_last = len(sizes) == 3 and sizes[-1] in (1, 3, 4) and sizes[0] not in (1, 3, 4)
+    if len(sizes) not in (2, 3):
+        raise ValueError(f"input {argument.name} has the shape {argument.shape}, which is no image's: give it an .npy file")
+    channels = None if len(sizes) == 2 else sizes[-1 if channels_last else 0]
+    height, width = sizes[:2] if channels_last else sizes[-2:]
+    modes = {None: "L" if len(sizes) == 2 else "RGB", 1: "L", 3: "RGB", 4: "RGBA"}
+    if channels not in modes:
+        raise ValueError(f"input {argument.name} has {channels} channels, which no image has: give it an .npy file")
+    try:
+        image = Image.open(source).convert(modes[channels])
+        image = image.resize((width or image.width, height or image.height))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} is no image that can be read: {error}") from error
+    pixels = np.asarray(image)
+    if len(sizes) == 3:
+        pixels = pixels.reshape(*pixels.shape[:2], -1)
+        pixels = pixels if channels_last else pixels.transpose(2, 0, 1)
+    dtype = _TENSORS[argument.type]
+    pixels = (pixels / 255).astype(dtype.numpy) if dtype.is_float else pixels.astype(dtype.numpy)
+    return np.ascontiguousarray(pixels if len(argument.shape) < 4 else pixels[np.newaxis])
+
+
+def sizes_of(inputs: Sequence[NodeArg], found: Mapping[str, Any]) -> dict[str, int]:
+    """Return {name: size} of symbolic dimensions whose size an array gives."""
+    sizes: dict[str, int] = {}
+    for argument in inputs:
+        for name, size in zip(shape_of(argument), getattr(found.get(argument.name), "shape", ()), strict=False):
+            if isinstance(name, str):
+                sizes.setdefault(name, size)
+    return sizes
 
 
 def parse_sizes(texts: Sequence[str]) -> dict[str, int]:

@@ -75,6 +75,30 @@ class Cache:
         """The folder of the entries; None if nothing is stored."""
         return self._folder
 
+    def entries(self) -> list[tuple[str, int, int]]:
+        """List the entries: name (its kind comes before the first "-"), bytes, and when it was last used (nanoseconds since 1970).
+
+        There are none if there is no folder yet. Raises OSError if other users may write to the folder or read it.
+        """
+        if self._folder is None:
+            return []
+        try:
+            with self._opened_folder(self._folder) as folder:
+                return sorted((name, size, used) for used, size, name in _entries(folder) if not name.startswith(_ASIDE))
+        except FileNotFoundError:
+            return []
+
+    def clear(self) -> tuple[int, int]:
+        """Delete all entries. -> how many, and their bytes. Raises OSError if there are entries that can't be deleted."""
+        deleted = [(size, name) for name, size, _ in self.entries()]
+        if self._folder is not None and deleted:
+            with self._opened_folder(self._folder) as folder:
+                for _, name in deleted:
+                    with contextlib.suppress(FileNotFoundError):  # another process was faster
+                        os.unlink(name, dir_fd=folder)
+        self._room = None
+        return len(deleted), sum(size for size, _ in deleted)
+
     def get(self, kind: str, key: str) -> bytes | None:
         """Return an entry's data; None if there is no such entry, or if it is damaged."""
         name = _file_name(kind, key)

@@ -21,7 +21,7 @@ from sardonyx.session.dimension_names import agree, shared_names
 from sardonyx.session.late import LateSubgraph
 from sardonyx.session.metadata import ModelMetadata, NodeArg, OrtEpAssignedSubgraph
 from sardonyx.session.options import RunOptions, SessionOptions
-from sardonyx.session.profiling import monotonic_start, trace_path, write_trace
+from sardonyx.session.profiling import monotonic_start, trace_path, write_at_the_end, write_trace
 from sardonyx.session.provider_arguments import Options, Providers, normalise
 from sardonyx.session.session_parts import Request, SessionParts, variant
 from sardonyx.session.values import OrtValue
@@ -79,7 +79,7 @@ class InferenceSession:
         self._trace_path = trace_path(self._options.profile_file_prefix) if self._trace is not None else ""
         self._trace_start = monotonic_start(self._trace) if self._trace is not None else 0
         if self._trace is not None:
-            self._unwritten = weakref.finalize(self, write_trace, self._trace, self._trace_path)
+            self._unwritten = weakref.finalize(self, write_at_the_end, self._trace, self._trace_path)
         self._verbose = debug.level() >= debug.RAN
         self._closed = False
         self._build(providers, provider_options)
@@ -475,11 +475,14 @@ class InferenceSession:
 
         The trace is written at the latest when the session is freed. Raises OSError if the file can't be written.
         """
-        if self._trace is None:
-            return ""
+        return write_trace(self._take_trace(), self._trace_path) if self._trace is not None else ""
+
+    def _take_trace(self) -> Trace:
+        """Stop profiling, without a file, and return the trace of a session that is profiled."""
+        assert self._trace is not None
         trace, self._trace = self._trace, None
         self._unwritten.detach()
-        return write_trace(trace, self._trace_path)
+        return trace
 
     def get_profiling_start_time_ns(self) -> int:
         """Return when profiling began, on the clock of `time.monotonic_ns`; 0 if the session was not profiled."""

@@ -27,14 +27,17 @@ class Group(Struct):
 
 
 class NodeTime(Struct):
-    """What a node took in a run. start: when the first of its kernels began. fused: all nodes with which it shares kernels, itself
-    included; empty if its time was measured by itself. node: None for what belongs to no node of the model's file.
+    """What a node took in a run. start: when the first of its kernels began. node: None for what belongs to no node of the model's file.
+
+    home: the node with the most work in the kernels in which this node spends most of its time. fused: all nodes with the same home,
+    itself included; empty if there are no others.
     """
 
     node: ProfiledNode | None
     provider: str
     start: int
     nanoseconds: float = 0.0
+    home: int = -1
     fused: tuple[int, ...] = ()
 
 
@@ -96,18 +99,30 @@ def node_times(model: ProfiledModel, groups: Sequence[Group], sizes: Mapping[str
             shared[node.index] = shared.get(node.index, 0) + 1
     times: dict[int, NodeTime] = {}
     others: list[NodeTime] = []
+    most: dict[int, float] = {}
     for group in groups:
         if not group.members:
             others.append(NodeTime(None, group.provider, group.start, group.nanoseconds))
             continue
-        weights = [node.operations(sizes) / shared[node.index] for node in group.members]
-        if not any(weights):
-            weights = [1.0] * len(weights)
-        fused = tuple(node.index for node in group.members) if len(group.members) > 1 else ()
+        work = [node.operations(sizes) for node in group.members]
+        home = group.members[work.index(max(work))].index
+        weights = [n / shared[node.index] for n, node in zip(work, group.members, strict=True)] if any(work) else [1.0] * len(work)
         for node, weight in zip(group.members, weights, strict=True):
             time = times.setdefault(node.index, NodeTime(node, group.provider, group.start))
-            time.nanoseconds += group.nanoseconds * weight / sum(weights)
-            time.fused = tuple(sorted({*time.fused, *fused}))
+            taken = group.nanoseconds * weight / sum(weights)
+            time.nanoseconds += taken
+            if taken > most.get(node.index, -1.0):
+                most[node.index], time.home = taken, home
+    set_fused(times)
     begun = sorted([*times.values(), *others], key=lambda time: time.start)
     end = begun[-1].start if begun else 0
-    return [*begun, *(NodeTime(node, "", end) for node in model.nodes if node.index not in times)]
+    return [*begun, *(NodeTime(node, "", end, home=node.index) for node in model.nodes if node.index not in times)]
+
+
+def set_fused(times: Mapping[int, NodeTime]) -> None:
+    """Set the nodes that have the same home."""
+    homes: dict[int, list[int]] = {}
+    for index in sorted(times):
+        homes.setdefault(times[index].home, []).append(index)
+    for time in times.values():
+        time.fused = tuple(homes[time.home]) if len(homes[time.home]) > 1 else ()

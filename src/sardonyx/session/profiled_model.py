@@ -20,9 +20,10 @@ from msgspec import Struct, field
 from sardonyx.base.dtypes import BY_CODE
 from sardonyx.base.errors import SardonyxError
 from sardonyx.base.symbolic import Defined, Dim, Symbol, evaluate, product, substitute, symbols
-from sardonyx.expr.tensor import Tensor, operands
+from sardonyx.expr.tensor import Read, Tensor, operands
 from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph.records import node_name
+from sardonyx.loop.nodes import Expr, Op, walk
 from sardonyx.lower.values import operations
 from sardonyx.providers.claims import claim
 
@@ -49,7 +50,8 @@ class ProfiledValue(Struct, frozen=True):
 
 
 class ProfiledNode(Struct, frozen=True):
-    """A node of the model's file. work: an estimate of its operations, None if there is none.
+    """A node of the model's file. work: an estimate of the time of its operations, loads and all, in operations. flops: an estimate of
+    how many numbers it computes. Both are None if there are none.
 
     constant: are all its inputs constants?
     """
@@ -61,11 +63,16 @@ class ProfiledNode(Struct, frozen=True):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     work: Dim | None
+    flops: Dim | None
     constant: bool
 
     def operations(self, known: Sizes) -> int:
         """Estimate the operations of the node in a run; 0 if they are unknown."""
         return (number(self.work, known) or 0) if self.work is not None else 0
+
+    def flops_in(self, known: Sizes) -> int:
+        """Estimate the numbers that the node computes in a run; 0 if that is unknown."""
+        return (number(self.flops, known) or 0) if self.flops is not None else 0
 
 
 class ProfiledModel(Struct):
@@ -94,14 +101,15 @@ class ProfiledModel(Struct):
             constant = known.issuperset(inputs) and bool(inputs)
             if constant:
                 known.update(outputs)
-            work = work_of(node, tensors)
-            nodes.append(ProfiledNode(index, node_name(node), node.op_type, node.domain, inputs, outputs, work, constant))
+            work, flops = (work_of(node, tensors, count) for count in (operations, arithmetic))
+            nodes.append(ProfiledNode(index, node_name(node), node.op_type, node.domain, inputs, outputs, work, flops, constant))
         sizes = {str(v.name): list(tensors[v].shape) for v in graph.inputs if v in tensors}
         return cls(nodes, values, sizes)
 
     def record_optimised(self, graph: ir.Graph) -> None:
-        """Record which nodes compute which values after the passes."""
-        self.computed_by = {v.name: node_name(node) for node in graph.all_nodes() for v in node.outputs if v.name}
+        """Record which nodes compute which values after the passes; of a variant of the session, values that others lack."""
+        found = {v.name: node_name(node) for node in graph.all_nodes() for v in node.outputs if v.name}
+        self.computed_by = {**found, **self.computed_by}
 
     def sizes_in(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
         """Return the symbolic sizes of a run. shapes: of its inputs, by name."""
@@ -173,8 +181,11 @@ def profiled_value(v: ir.Value, tensor: Tensor | None) -> ProfiledValue:
     return ProfiledValue(dtype.onnx_name, dtype.itemsize, tuple(sizes) if fixed else None, weight)
 
 
-def work_of(node: ir.Node, tensors: Mapping[ir.Value, Tensor]) -> Dim | None:
-    """Estimate the operations of a node by the tensors that its outputs are computed from; None if there are none."""
+def work_of(node: ir.Node, tensors: Mapping[ir.Value, Tensor], count: Callable[[Expr], int]) -> Dim | None:
+    """Estimate the operations of a node by the tensors that its outputs are computed from; None if there are none.
+
+    count: counts the operations of an expression.
+    """
     given = {tensors[v] for v in node.inputs if v is not None and v in tensors}
     waiting = [tensors[v] for v in node.outputs if v in tensors]
     if not waiting:
@@ -186,22 +197,27 @@ def work_of(node: ir.Node, tensors: Mapping[ir.Value, Tensor]) -> Dim | None:
         if t in seen or t.origin != node_name(node):
             continue
         seen.add(t)
-        total = total + tensor_work(t)
+        total = total + tensor_work(t, count)
         waiting += operands(t)
     return total
 
 
-def tensor_work(t: Tensor) -> Dim:
+def arithmetic(body: Expr) -> int:
+    """Count the operations on numbers of an expression: neither loads nor conditions nor indices."""
+    return sum(1 for n in walk(body) if isinstance(n, Op) and (n.dtype.is_float or n.dtype == body.dtype))
+
+
+def tensor_work(t: Tensor, count: Callable[[Expr], int]) -> Dim:
     """Estimate the operations of one tensor: those of its body, and one to combine each term of a reduction. A view has none."""
     if t.call is not None:
         return t.call.work if t.call.work is not None else sum((product(x.shape) for x in t.call.inputs), start=product(t.shape))
     if t.body is None:
         return 0
-    each = operations(t.body) - 1 + bool(t.loops)
-    count = product([*t.shape, *(s.extent for s in t.loops if s.extent is not None)])
-    while outer := {s: s.extent for s in symbols(count) if s.extent is not None}:
-        count = substitute(count, outer)
-    return count * each
+    each = (0 if isinstance(t.body, Read) else count(t.body)) + bool(t.loops)
+    elements = product([*t.shape, *(s.extent for s in t.loops if s.extent is not None)])
+    while outer := {s: s.extent for s in symbols(elements) if s.extent is not None}:
+        elements = substitute(elements, outer)
+    return elements * each
 
 
 def number(d: Dim, known: Sizes) -> int | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -46,6 +47,14 @@ def write_trace(trace: Trace, path: str) -> str:
     with open(path, "w", encoding="utf-8") as file:
         file.write(f"[\n{lines}\n]\n")
     return path
+
+
+def write_at_the_end(trace: Trace, path: str) -> None:
+    """Write the trace of a session that is freed. Nobody can catch an error then: it is printed to standard error."""
+    try:
+        write_trace(trace, path)
+    except OSError as error:
+        print(f"sardonyx: the profile of a session could not be written: {error}", file=sys.stderr)
 
 
 def event_of(trace: Trace, event: Event) -> dict[str, Any]:

@@ -1,13 +1,20 @@
-"""The rate of f32 fused multiply-adds that this machine reaches, measured by a loop that does nothing else."""
+"""The peaks of this machine, measured: f32 fused multiply-adds by a loop that does nothing else, and bytes copied in memory."""
+
+from __future__ import annotations
 
 import ctypes
 import platform
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import Any
 
 import llvmlite.binding as llvm
+import numpy as np
 from llvmlite import ir
+from msgspec import Struct
+
+from sardonyx.runtime.cores import available_cores
 
 F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
@@ -78,16 +85,15 @@ def _splat(builder: ir.IRBuilder, scalar: ir.Value, vector: ir.VectorType) -> ir
     return builder.shuffle_vector(lane, undefined, ir.Constant(ir.VectorType(I32, vector.count), [0] * vector.count))
 
 
-@dataclass(frozen=True)
-class FmaPeak:
+class FmaPeak(Struct, frozen=True):
     """The compiled loop: `tracker` owns the code at `address`."""
 
-    tracker: llvm.ResourceTracker
+    tracker: Any
     address: int
     lanes: int
 
     @classmethod
-    def compile(cls, lanes: int | None = None) -> "FmaPeak":
+    def compile(cls, lanes: int | None = None) -> FmaPeak:
         """Compile the loop for this processor and vectors of this many lanes, by default the widest. Raises NotImplementedError if
         it has no fused multiply-add.
         """
@@ -105,26 +111,67 @@ class FmaPeak:
     def chains(self, iterations: int, x: float, y: float) -> float:
         """Run the loop; ctypes releases the interpreter's lock meanwhile."""
         prototype = ctypes.CFUNCTYPE(ctypes.c_float, ctypes.c_int64, ctypes.c_float, ctypes.c_float)
-        return prototype(self.address)(iterations, x, y)
+        return float(prototype(self.address)(iterations, x, y))
 
     def rate(self, threads: int, repeats: int = 20) -> float:
         """Measure operations per second, two for each multiply-add, of `threads` threads that run at once.
 
         Each thread repeats a loop of about a millisecond; its best time counts, because a thread may share a core at first.
         """
-        started = threading.Barrier(threads)
-        best = [0.0] * threads
-
-        def work(thread: int) -> None:
-            started.wait()
-            for _ in range(repeats):
-                start = time.perf_counter()
-                self.chains(ITERATIONS, 0.5, 1.0)
-                best[thread] = max(best[thread], 1 / (time.perf_counter() - start))
-
-        team = [threading.Thread(target=work, args=(thread,)) for thread in range(threads)]
-        for thread in team:
-            thread.start()
-        for thread in team:
-            thread.join()
+        best = together(threads, lambda thread: best_rate(lambda: self.chains(ITERATIONS, 0.5, 1.0), repeats))
         return 2.0 * ITERATIONS * CHAINS * UNROLLED * self.lanes * sum(best)
+
+
+COPIED = 32 << 20
+"""Bytes that each thread copies to measure the memory's rate: more than fit in its share of the caches."""
+
+
+class Peak(Struct, frozen=True):
+    """What this machine reaches on so many threads: GFLOP/s, and GB/s read and written together."""
+
+    gflops: float
+    gbytes: float
+    threads: int
+
+
+def measured_peak(threads: int = 0) -> Peak:
+    """Measure the peaks; it takes some tenths of a second. threads: 0 for as many as the process may use.
+
+    Raises NotImplementedError on a processor without fused multiply-adds.
+    """
+    count = threads or available_cores()
+    return Peak(FmaPeak.compile().rate(count) / 1e9, copy_rate(count) / 1e9, count)
+
+
+def copy_rate(threads: int, repeats: int = 5) -> float:
+    """Measure the bytes per second that threads read and write when each copies memory of its own."""
+    pairs = [(np.ones(COPIED, np.uint8), np.empty(COPIED, np.uint8)) for _ in range(threads)]
+    best = together(threads, lambda thread: best_rate(lambda: np.copyto(pairs[thread][1], pairs[thread][0]), repeats))
+    return 2.0 * COPIED * sum(best)
+
+
+def best_rate(work: Callable[[], object], repeats: int) -> float:
+    """Return how often per second the work is done, at best."""
+    best = 0.0
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        best = max(best, 1 / (time.perf_counter() - start))
+    return best
+
+
+def together(threads: int, measure: Callable[[int], float]) -> list[float]:
+    """Let threads measure at once, each with its number. -> what each measured"""
+    started = threading.Barrier(threads)
+    found = [0.0] * threads
+
+    def work(thread: int) -> None:
+        started.wait()
+        found[thread] = measure(thread)
+
+    team = [threading.Thread(target=work, args=(thread,)) for thread in range(threads)]
+    for thread in team:
+        thread.start()
+    for thread in team:
+        thread.join()
+    return found
