@@ -1,11 +1,16 @@
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from google.protobuf.message import Message
 
-from sardonyx.base.errors import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile
+import sardonyx
+from sardonyx.base.errors import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile, SardonyxError
 from sardonyx.graph.load import LoadOptions, from_proto, load
 from tests.graph.models import HEAD, data, model, operators, proto, values
 
@@ -193,10 +198,77 @@ def test_values_without_types_are_refused():
         load(data("g (x) => (z) { z = Relu(x) }"))
 
 
-def test_invalid_utf8_in_names_and_attributes():
-    source = data("g (float[2] xx) => (float[2] zz) { zz = Relu(xx) }").replace(b"xx", b"\xff\xfe")
-    with pytest.raises((InvalidProtobuf, InvalidGraph, InvalidArgument)):
-        load(source)
+Place = tuple[str | int, ...]
+
+
+def texts(message: Any, path: Place = ()) -> Iterator[Place]:
+    """The places of all fields of text that are set."""
+    for field, found in message.ListFields():
+        if field.type not in (field.TYPE_MESSAGE, field.TYPE_STRING):
+            continue
+        alone = isinstance(found, str | bytes | Message)
+        for i, value in enumerate([found] if alone else found):
+            place: Place = (*path, field.name) if alone else (*path, field.name, i)
+            if field.type == field.TYPE_MESSAGE:
+                yield from texts(value, place)
+            else:
+                yield place
+
+
+def documented_model() -> onnx.ModelProto:
+    """A model with a text in every field that may have one."""
+    source = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 21, "f" : 1]> g (float[N] x, bool c) => (float[N] z, string t) {'
+        "  y = If (c) <then_branch = a () => (float[N] p) { p = Neg (x) }, else_branch = b () => (float[N] q) { q = Abs (x) }>"
+        '  u = f.twice (y)  v = Transpose <perm = [0]> (u)  z = Mul (v, w)  t = Constant <value_string = "text"> () }'
+        '<domain: "f", opset_import: ["" : 21]> twice (m) => (n) { n = Add (m, m) }'
+    )
+    weight = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[3], data_location=onnx.TensorProto.EXTERNAL)
+    for key, value in {"location": "data", "offset": "0", "length": "12"}.items():
+        weight.external_data.add(key=key, value=value)
+    source.graph.initializer.append(weight)
+    source.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(2, np.float32), "unused"))
+    source.graph.value_info.append(onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N"]))
+    waiting: list[Any] = [source]
+    while waiting:
+        message = waiting.pop()
+        for field in message.DESCRIPTOR.fields:
+            if field.name in ("doc_string", "denotation", "producer_name", "producer_version"):
+                setattr(message, field.name, "text")
+            if field.name == "metadata_props":
+                message.metadata_props.add(key="key", value="text")
+        for field, found in message.ListFields():
+            if field.type == field.TYPE_MESSAGE:
+                waiting.extend([found] if isinstance(found, Message) else found)
+    return source
+
+
+PLACES = list(texts(documented_model()))
+
+
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: ".".join(map(str, place)))
+def test_texts_that_are_not_utf8(place: Place, tmp_path: Path) -> None:
+    """A model with such a text is refused, or it runs; nothing unexpected happens."""
+    source = documented_model()
+    message: Any = source
+    for step in place[:-1]:
+        message = getattr(message, step) if isinstance(step, str) else message[step]
+    if isinstance(place[-1], int):
+        message[place[-1]] = "@@text@@"
+    else:
+        setattr(message, place[-1], "@@text@@")
+    (tmp_path / "data").write_bytes(np.ones(3, np.float32).tobytes())
+    (tmp_path / "m.onnx").write_bytes(source.SerializeToString().replace(b"@@text@@", b"\xff\xfe" * 4))
+    refused: list[SardonyxError] = []
+    try:
+        session = sardonyx.InferenceSession(tmp_path / "m.onnx")
+    except SardonyxError as error:
+        refused.append(error)
+    if refused:
+        assert not refused[0].defect
+        return
+    assert all(isinstance(text, str | int) for i in session.get_inputs() + session.get_outputs() for text in (i.name, *i.shape))
+    np.testing.assert_array_equal(session.run(["z"], {"x": -np.ones(3, np.float32), "c": np.True_})[0], 2 * np.ones(3))
 
 
 def test_inlined_functions_meet_the_rest_of_the_checks():

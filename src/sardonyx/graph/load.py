@@ -8,11 +8,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from typing import Any
 
-import google.protobuf.message  # type: ignore[import-untyped]
 import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 from msgspec import Struct, field
 from msgspec.structs import replace
 
@@ -70,7 +71,7 @@ def load(source: str | os.PathLike[str] | bytes, options: LoadOptions = LoadOpti
         split = split_large_tensors(Memory(source))
         try:
             proto = parse(split.model)
-        except google.protobuf.message.DecodeError as error:
+        except DecodeError as error:
             raise InvalidProtobuf("Failed to load model because protobuf parsing failed.") from error
         return from_proto(proto, options, split.tensors)
     if not isinstance(source, str | os.PathLike):
@@ -80,7 +81,7 @@ def load(source: str | os.PathLike[str] | bytes, options: LoadOptions = LoadOpti
     split = read_file(path, options.reader)
     try:
         proto = parse(split.model)
-    except google.protobuf.message.DecodeError as error:
+    except DecodeError as error:
         raise InvalidProtobuf(f"{prefix}Protobuf parsing failed.") from error
     try:
         beside = options if options.folder is not None else replace(options, folder=os.path.dirname(path))
@@ -120,11 +121,24 @@ def from_proto(
     proto: onnx.ModelProto, options: LoadOptions = LoadOptions(), tensors: Mapping[int, RawData] | None = None
 ) -> ir.Model:
     """Make the graph of a parsed model; `proto` is modified. tensors: see `split_large_tensors`. Raises SardonyxError."""
+    try:
+        return from_parsed(proto, options, tensors or {})
+    except SardonyxError:
+        raise
+    except Exception as error:
+        field = invalid_text(proto)
+        if field is None:
+            raise
+        raise InvalidGraph(f"This is an invalid model. A text in it is not UTF-8: {field}.") from error
+
+
+def from_parsed(proto: onnx.ModelProto, options: LoadOptions, tensors: Mapping[int, RawData]) -> ir.Model:
+    """Make the graph of a parsed model. Texts that are not UTF-8, other than names, may raise any exception."""
     check_header(proto)
-    check_texts(proto)
+    check_names(proto)
     normalise_imports(proto)
     files = ExternalData(options.folder, options.given.files)
-    external = read_tensors(proto, files, tensors or {}, options.given)
+    external = read_tensors(proto, files, tensors, options.given)
     for graph in graphs_of(proto):
         check_definitions(graph)
     maps = take_map_types(proto.graph)
@@ -175,7 +189,7 @@ def check_header(proto: onnx.ModelProto) -> None:
             )
 
 
-def check_texts(proto: onnx.ModelProto) -> None:
+def check_names(proto: onnx.ModelProto) -> None:
     """Check that names are UTF-8, because protobuf returns other names as bytes. Raises InvalidGraph."""
     try:
         "".join(entry.domain for entry in proto.opset_import)
@@ -188,6 +202,22 @@ def check_texts(proto: onnx.ModelProto) -> None:
                 "".join(text for attribute in node.attribute for text in (attribute.name, attribute.ref_attr_name))
     except TypeError as error:
         raise InvalidGraph("This is an invalid model. A name in it is not UTF-8.") from error
+
+
+def invalid_text(proto: onnx.ModelProto) -> str | None:
+    """Return the full name of a field of text that is not UTF-8, such as `onnx.NodeProto.doc_string`; None if there is none.
+
+    This visits everything, which takes too long for models that load.
+    """
+    waiting: list[Any] = [proto]
+    while waiting:
+        for entry, found in waiting.pop().ListFields():
+            values = [found] if isinstance(found, str | bytes | Message) else found
+            if entry.type == entry.TYPE_MESSAGE:
+                waiting.extend(values)
+            elif entry.type == entry.TYPE_STRING and any(isinstance(text, bytes) for text in values):
+                return str(entry.full_name)
+    return None
 
 
 def names_of(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[str]:
