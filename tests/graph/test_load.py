@@ -271,6 +271,16 @@ def test_texts_that_are_not_utf8(place: Place, tmp_path: Path) -> None:
     np.testing.assert_array_equal(session.run(["z"], {"x": -np.ones(3, np.float32), "c": np.True_})[0], 2 * np.ones(3))
 
 
+def test_a_body_by_reference() -> None:
+    source = documented_model()
+    branch = source.graph.node[0].attribute[0]
+    branch.ref_attr_name = "branch"
+    for kind in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
+        branch.type = kind
+        with pytest.raises(InvalidGraph, match="refers to a graph by the name 'branch'"):
+            load(source.SerializeToString())
+
+
 def test_inlined_functions_meet_the_rest_of_the_checks():
     text = HEAD.replace('["" : 17]', '["" : 17, "f" : 1]') + (
         'g (float[2] x) => (float[2] z) { z = f.twice(x) }\n<domain: "f", opset_import: ["" : 17]> twice (a) => (b) { b = Add(a, a) }'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -133,6 +134,8 @@ CLAIMS: dict[str, tuple[str, Sequence[Array], Mapping[str, Any], Sequence[int], 
     "a size of 2^62": ("Expand", [ONE, np.array([1 << 62, 4])], {}, (1,), 21),
     "repeats of 2^62": ("Tile", [ONE, np.array([1 << 62])], {}, (1,), 21),
     "borders of 2^62": ("Pad", [ONE, np.array([1 << 62, 1 << 62])], {}, (1,), 21),
+    "scales of infinity": ("Resize", [ONE, np.zeros(0, np.float32), np.float32([np.inf])], {}, (2,), 21),
+    "scales of 2^100": ("Resize", [ONE, np.zeros(0, np.float32), np.float32([2.0**100])], {}, (2,), 21),
     "a range of 2^62": ("Range", [np.array(0), np.array(1 << 62), np.array(1)], {}, (0, 1, 2), 21),
 }
 
@@ -142,6 +145,17 @@ def test_loading_and_running_end(claim: str) -> None:
     name, inputs, attributes, known, version = CLAIMS[claim]
     model = one_node_model(name, inputs, attributes, version, "", 1, known)
     feeds = {f"x{i}": x for i, x in enumerate(inputs) if i not in known}
+    assert_ends(lambda: sardonyx.InferenceSession(model.SerializeToString()).run(None, feeds))
+
+
+def test_a_chain_of_sizes_that_a_run_decides() -> None:
+    """Each size is defined by the one before it."""
+    names = ["x", *(f"y{i}" for i in range(30))]
+    nodes = [onnx.helper.make_node("ReduceMin", [x, "axes"], [y]) for x, y in itertools.pairwise(names)]
+    inputs = [onnx.helper.make_tensor_value_info("x", 1, ["n", "m"]), onnx.helper.make_tensor_value_info("axes", 7, [1])]
+    graph = onnx.helper.make_graph(nodes, "g", inputs, [onnx.helper.make_empty_tensor_value_info(names[-1])])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10)
+    feeds = {"x": np.ones((2, 3), np.float32), "axes": np.array([1])}
     assert_ends(lambda: sardonyx.InferenceSession(model.SerializeToString()).run(None, feeds))
 
 

@@ -192,7 +192,7 @@ def check_header(proto: onnx.ModelProto) -> None:
 def check_names(proto: onnx.ModelProto) -> None:
     """Check that names are UTF-8, because protobuf returns other names as bytes. Raises InvalidGraph."""
     try:
-        "".join(entry.domain for entry in proto.opset_import)
+        "".join(entry.domain for owner in (proto, *proto.functions) for entry in owner.opset_import)
         "".join((proto.producer_name, proto.producer_version, proto.domain, proto.doc_string, proto.graph.doc_string))
         "".join(text for entry in proto.metadata_props for text in (entry.key, entry.value))
         for graph in graphs_of(proto):
@@ -232,17 +232,25 @@ def names_of(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[str]:
     yield from (sparse.values.name for sparse in graph.sparse_initializer)
 
 
+BODIES = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+
+
 def graphs_of(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
-    """Yield the main graph, the functions, and all graphs in their nodes' attributes."""
+    """Yield the main graph, the functions, and all graphs in their nodes' attributes. Raises InvalidGraph for a graph by reference."""
     waiting: list[onnx.GraphProto | onnx.FunctionProto] = [proto.graph, *proto.functions]
     while waiting:
         graph = waiting.pop()
         yield graph
         for node in graph.node:
             for attribute in node.attribute:
-                if attribute.type == onnx.AttributeProto.GRAPH:
+                if attribute.type in BODIES:
+                    if attribute.ref_attr_name:
+                        raise InvalidGraph(
+                            f"This is an invalid model. Attribute '{attribute.name}' of node '{node.name}' refers to a graph by the "
+                            f"name '{attribute.ref_attr_name}'."
+                        )
                     waiting.append(attribute.g)
-                waiting.extend(attribute.graphs)
+                    waiting.extend(attribute.graphs)
 
 
 def read_tensors(

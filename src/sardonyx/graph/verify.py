@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from sardonyx.base.errors import Fail, InvalidArgument, InvalidGraph
 from sardonyx.graph import schemas
+from sardonyx.graph.bodies import misfit
 from sardonyx.graph.types import type_string
 
 Knows = Callable[[str, str], bool]
@@ -122,6 +123,9 @@ def _check_operator(node: ir.Node, imports: Mapping[str, int], knows: Knows) -> 
     _check_attributes(node, schema)
     _check_axes(node)
     _check_equation(node)
+    reason = misfit(node, version)
+    if reason is not None:
+        raise _invalid(node, reason)
     parts = node.attributes.get_int("num_outputs", 0) if node.op_type == "Split" else 0
     if parts and parts != len(node.outputs):
         raise _invalid(node, f"Attribute 'num_outputs' is {parts}, but there are {len(node.outputs)} outputs.")

@@ -8,6 +8,7 @@ Coordinates are computed in f32, as the scales are, but in f64 where the data ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import TypeAlias
@@ -320,6 +321,8 @@ def axes_by_scales(x: Tensor, axes: Sequence[int], scales: Tensor, roi: Sequence
     resized_axes = []
     for k, a in enumerate(axes):
         exact = numbers[k] if numbers is not None and isinstance(numbers[k], float) else None
+        if exact is not None and not 0 < exact < math.inf:
+            raise Fail(f"Resize of axis {a} by a scale of {exact}, which is not above zero and finite")
         scale = at(scales, (k,)) if exact is None else Const(exact, f32)
         resized_axes.append(
             ResizedAxis(a, x.shape[a], scaled(x.shape[a], scale, exact), scale, exact, (roi[k], roi[len(axes) + k]))

@@ -492,12 +492,16 @@ def paths_in(steps: Iterable[Step], path: Path = ()) -> Iterator[Path]:
             yield from paths_in(s.steps, (*path, s.region))
 
 
-def atoms_of(d: Dim) -> Iterable[Atom]:
-    """Yield all atoms of a size, including those in the definitions of its symbols."""
-    for a in d.atoms if isinstance(d, Int) else ():
-        yield a
-        if isinstance(a, Defined):
-            yield from atoms_of(a.definition)
+def atoms_of(d: Dim) -> set[Atom]:
+    """Collect all atoms of a size, including those in the definitions of its symbols, which may share symbols."""
+    found: set[Atom] = set()
+    waiting = [d]
+    while waiting:
+        e = waiting.pop()
+        fresh = set(e.atoms) - found if isinstance(e, Int) else set()
+        found |= fresh
+        waiting += [a.definition for a in fresh if isinstance(a, Defined)]
+    return found
 
 
 def with_known(text: str, places: Sequence[int | None]) -> tuple[str, tuple[int, ...]]:

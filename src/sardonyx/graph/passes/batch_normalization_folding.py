@@ -36,6 +36,11 @@ class Statistics(Struct, frozen=True):
     variance: ir.TensorProtocol
     epsilon: float
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of all four: (channels,)."""
+        return tuple(self.scale.shape.numpy())
+
     def factor(self) -> Numbers:
         """Return scale / sqrt(variance + epsilon)."""
         return np.asarray(float64(self.scale) / np.sqrt(float64(self.variance) + self.epsilon))
@@ -70,6 +75,8 @@ def statistics_of(node: ir.Node, imports: dict[str, int]) -> Statistics | None:
     scale, bias, mean, variance = (tensor_of(value) for value in node.inputs[1:5])
     if scale is None or bias is None or mean is None or variance is None:
         return None
+    if scale.shape.rank() != 1 or any(t.shape != scale.shape for t in (bias, mean, variance)):
+        return None
     return Statistics(scale, bias, mean, variance, node.attributes.get_float("epsilon", EPSILON))
 
 
@@ -97,31 +104,58 @@ def by_group(groups: int) -> Weigh:
 
 def fold_convolution(node: ir.Node, reader: ir.Node, statistics: Statistics) -> bool:
     """Apply rule 1 or 2."""
+    if node.op_type == "Conv":
+        return fold(node, reader, statistics, along(0), lambda shape: shape[0])
     groups = node.attributes.get_int("group", 1)
-    return fold(node, reader, statistics, along(0) if node.op_type == "Conv" else by_group(groups), 1.0)
+    return fold(node, reader, statistics, by_group(groups), lambda shape: shape[1] * groups if divides(groups, shape[0]) else -1)
+
+
+def divides(a: int, b: int) -> bool:
+    """Return whether b is a multiple of a, which is no multiple of zero."""
+    return a > 0 and b % a == 0
 
 
 def fold_gemm(node: ir.Node, reader: ir.Node, statistics: Statistics) -> bool:
     """Apply rule 3."""
-    transposed = node.attributes.get_int("transB", 0)
-    if not fold(node, reader, statistics, along(0 if transposed else 1), node.attributes.get_float("beta", 1.0)):
+    axis = 0 if node.attributes.get_int("transB", 0) else 1
+    beta = node.attributes.get_float("beta", 1.0)
+    if not fold(node, reader, statistics, along(axis), lambda shape: shape[axis] if len(shape) == 2 else -1, beta):
         return False
     node.attributes["beta"] = ir.AttrFloat32("beta", 1.0)
     return True
 
 
-def fold(node: ir.Node, reader: ir.Node, statistics: Statistics, weigh: Weigh, beta: float) -> bool:
-    """Give the node new weights and bias, and remove the BatchNormalization `reader`. Returns whether that was possible."""
+def fold(
+    node: ir.Node,
+    reader: ir.Node,
+    statistics: Statistics,
+    weigh: Weigh,
+    channels: Callable[[tuple[int, ...]], int],
+    beta: float = 1.0,
+) -> bool:
+    """Give the node new weights and bias, and remove the BatchNormalization `reader`. Returns whether that was possible.
+
+    channels: from the shape of the weights, the number of output channels; it must be that of the statistics. The bias, if there
+    is one, has as many elements, or one.
+    """
     weights = tensor_of(node.inputs[1])
     before = node.inputs[2] if len(node.inputs) > 2 else None
     bias = tensor_of(before)
-    if weights is None or (before is not None and bias is None) or not bypass(reader, node.outputs[0]):
+    if weights is None or (before is not None and bias is None):
+        return False
+    (count,) = statistics.shape
+    fits = weights.shape.rank() > 1 and channels(tuple(weights.shape.numpy())) == count
+    if (
+        not fits
+        or (bias is not None and tuple(bias.shape.numpy()) not in ((count,), (1,), ()))
+        or not bypass(reader, node.outputs[0])
+    ):
         return False
     graph, name = node.graph, node.inputs[1].name  # type: ignore[union-attr]
     assert graph is not None
     old: Callable[[], Numbers | float] = (lambda: 0.0) if bias is None else (lambda: beta * float64(bias))
     new_weights = computed(lambda: weigh(float64(weights), statistics.factor()), weights)
-    new_bias = computed(lambda: statistics.shift(old()), weights, ir.Shape(statistics.bias.shape.numpy()))
+    new_bias = computed(lambda: statistics.shift(old()), weights, ir.Shape(statistics.shape))
     node.resize_inputs(3)
     node.replace_input_with(1, add_constant(graph, f"{name}_normalized", new_weights))
     node.replace_input_with(2, add_constant(graph, f"{name}_normalized_bias", new_bias))
@@ -131,12 +165,17 @@ def fold(node: ir.Node, reader: ir.Node, statistics: Statistics, weigh: Weigh, b
 def fold_matmul(node: ir.Node, reader: ir.Node, statistics: Statistics) -> bool:
     """Apply rule 4: the BatchNormalization becomes an Add."""
     weights = tensor_of(node.inputs[1])
-    if weights is None or len(weights.shape) != 2 or rank_of(node.inputs[0]) != 2:
+    if (
+        weights is None
+        or len(weights.shape) != 2
+        or rank_of(node.inputs[0]) != 2
+        or tuple(weights.shape.numpy())[1:] != statistics.shape
+    ):
         return False
     graph, name = node.graph, node.inputs[1].name  # type: ignore[union-attr]
     assert graph is not None
     new_weights = computed(lambda: along(1)(float64(weights), statistics.factor()), weights)
-    shift = computed(lambda: statistics.shift(0.0), weights, ir.Shape(statistics.bias.shape.numpy()))
+    shift = computed(lambda: statistics.shift(0.0), weights, ir.Shape(statistics.shape))
     node.replace_input_with(1, add_constant(graph, f"{name}_normalized", new_weights))
     add = ir.node("Add", [node.outputs[0], add_constant(graph, f"{name}_normalized_bias", shift)], name=reader.name)
     ir.convenience.replace_nodes_and_values(graph, reader, [reader], [add], reader.outputs[:1], add.outputs)

@@ -42,6 +42,8 @@ def fold_reader(node: ir.Node) -> bool:
     if weights is None or constant is None or (before is not None and bias is None):
         return False
     channels = int(weights.shape.numpy()[0])
+    if bias is not None and tuple(bias.shape.numpy()) != (channels,):
+        return False
     if not is_per_channel(constant.shape.numpy(), channels, len(weights.shape)) or not bypass(reader, node.outputs[0]):
         return False
     rewrite(node, reader.op_type, weights, bias, constant, channels)
