@@ -42,11 +42,12 @@ lint: $(VENV)/dev ## check style and types
 	@$(IN_VENV)/ruff format --check
 	@$(IN_VENV)/mypy
 
-docs: $(VENV)/dev ## remake what the documentation takes from the code
+docs: $(VENV)/dev ## remake what the documentation takes from the code, and build the site in site/
 	@$(IN_VENV)/python -m sardonyx.inspection.operators docs/operators.md
 	@$(IN_VENV)/python docs/one_node.py
 	@$(IN_VENV)/python docs/kernels.py
 	@$(IN_VENV)/python -m docs.compiler
+	@$(IN_VENV)/python -m mkdocs build --quiet --strict
 
 bench: $(VENV)/bench ## share of the peak per kernel, and times beside onnxruntime and OpenVINO
 	@$(IN_VENV)/python -m benchmarks.kernels
