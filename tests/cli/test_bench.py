@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from tests.cli.invoke import DIGITS, call
@@ -38,3 +40,14 @@ def test_a_peer_that_there_is_not() -> None:
     done = call("bench", DIGITS, "--peer", "tvm")
     assert done.exit_code == 2
     assert "there is no peer 'tvm': choose onnxruntime or openvino" in done.stderr
+
+
+def test_a_peer_that_can_not_load_the_model_is_left_out_unless_it_is_asked_for(tmp_path: Path) -> None:
+    text = '<ir_version: 10, opset_import: ["" : 27]> g (bfloat16[2] x) => (bfloat16[2] y) { y = Gelu (x) }'
+    (tmp_path / "m.onnx").write_bytes(onnx.parser.parse_model(text).SerializeToString())
+    done = call("bench", tmp_path / "m.onnx", "--iterations", "1")
+    assert done.exit_code == 0
+    assert "without onnxruntime: onnxruntime can't load the model: " in done.stderr
+    asked = call("bench", tmp_path / "m.onnx", "--peer", "onnxruntime")
+    assert asked.exit_code == 2
+    assert "onnxruntime can't load the model: " in asked.stderr

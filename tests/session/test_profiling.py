@@ -13,7 +13,8 @@ import onnxruntime
 import pytest
 
 import sardonyx as sx
-from sardonyx.base.context import Trace
+from sardonyx.base.context import Span, Trace
+from sardonyx.session.node_times import without_inner
 from sardonyx.session.profiling import monotonic_start, trace_path, write_trace
 from tests.session.models import model, relu
 
@@ -136,10 +137,29 @@ def test_nodes_of_bodies_late_nodes_and_nodes_on_the_host_take_time(tmp_path: Pa
     assert int(next(e for e in looped if e["name"].startswith("double"))["args"]["duration_ns"]) > 0
     late = of_nodes(events_of(model(LATE), {"x": np.ones((1, 50), "f")}, tmp_path))
     assert int(next(e for e in late if e["name"].startswith("sum"))["args"]["duration_ns"]) > 0
-    strings = "g (string[n] s) => (string[n] t) { [join] t = StringConcat (s, s) }"
+    strings = "g (string[n] s) => (string[n] t) { t = StringConcat (s, s) }"
     host = of_nodes(events_of(model(strings), {"s": np.array(["a", "b"], object)}, tmp_path))
-    assert [(e["name"], e["args"]["op_name"]) for e in host] == [("join_kernel_time", "StringConcat")] * 2
+    assert [(e["name"], e["args"]["op_name"]) for e in host] == [("t_kernel_time", "StringConcat")] * 2
     assert int(host[-1]["args"]["duration_ns"]) > 0
+
+
+def test_an_interpreted_loop_does_not_count_its_body_again(tmp_path: Path) -> None:
+    options = sx.SessionOptions()
+    options.enable_profiling = True
+    options.profile_file_prefix = str(tmp_path / "profile")
+    session = sx.InferenceSession(model(CONTROL), options, ["ReferenceExecutionProvider"])
+    session.run(None, {"x": np.ones((9, 4), "f"), "w": np.eye(4, dtype="f"), "trips": np.int64(200)})
+    events = json.loads(Path(session.end_profiling()).read_text())
+    times = {e["name"]: int(e["args"]["duration_ns"]) for e in of_nodes(events)}
+    (run,) = [e["dur"] for e in events if e["name"] == "model_run"]
+    assert 0 < times["double_kernel_time"] < sum(times.values()) <= 1000 * (run + 1)
+
+
+def test_spans_inside_others_are_subtracted() -> None:
+    spans = [
+        Span("p", start, duration, 1, [((str(start),), 1)]) for start, duration in ((0, 100), (10, 30), (15, 5), (50, 20), (200, 7))
+    ]
+    assert [span.duration for span in without_inner(spans)] == [50, 25, 5, 20, 7]
 
 
 def test_interpreted_nodes_name_their_provider(tmp_path: Path) -> None:

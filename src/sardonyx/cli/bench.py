@@ -59,10 +59,13 @@ def bench(
         chosen = make_feeds(session, feeds, inputs or [], size or [], seed, as_json)
         runs: dict[str, Run] = {"sardonyx": lambda: session.run(None, chosen)}
         for name in peers:
-            start = time.perf_counter()
-            with working(f"loading the model with {name}"):
-                runs[name] = peer_run(name, model, chosen, threads)
-            created[name] = time.perf_counter() - start
+            try:
+                created[name], runs[name] = loaded(name, model, chosen, threads)
+            except ValueError as error:
+                if peer:
+                    raise
+                typer.echo(f"without {name}: {error}", err=True)
+                continue
         times = measure(runs, warmup, iterations)
         show(created, times, as_json)
 
@@ -86,6 +89,19 @@ def peer_run(name: str, model: Path, feeds: dict[str, Any], threads: int) -> Run
         return {"onnxruntime": onnxruntime_run, "openvino": openvino_run}[name](model, feeds, threads)
     except Exception as error:  # of the peer's own classes
         raise ValueError(f"{name} can't load the model: {error}") from error
+
+
+def loaded(name: str, model: Path, feeds: dict[str, Any], threads: int) -> tuple[float, Run]:
+    """Load the model with a peer and run it once. -> the seconds that loading took, and the run. Raises ValueError."""
+    start = time.perf_counter()
+    with working(f"loading the model with {name}"):
+        run = peer_run(name, model, feeds, threads)
+    created = time.perf_counter() - start
+    try:
+        run()
+    except Exception as error:  # of the peer's own classes
+        raise ValueError(f"{name} can't run the model on these inputs: {error}") from error
+    return created, run
 
 
 def onnxruntime_run(model: Path, feeds: dict[str, Any], threads: int) -> Run:

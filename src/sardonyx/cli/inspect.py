@@ -32,9 +32,17 @@ def inspect(
         Console(soft_wrap=True, highlight=False).print(tree_of(found, nodes, weights))
 
 
+def escape(text: str) -> str:
+    """Return a text of the model as rich prints it: neither markup nor what a terminal would obey."""
+    from rich.markup import escape as unmarked
+
+    from sardonyx.inspection.printable import printable
+
+    return unmarked(printable(text))
+
+
 def tree_of(found: dict[str, Any], nodes: bool, weights: int) -> Tree:
     """Return the tree that is printed; texts of the model are not taken as markup."""
-    from rich.markup import escape
     from rich.tree import Tree
 
     tree = Tree(escape(str(found["file"])))
@@ -67,8 +75,6 @@ def tree_of(found: dict[str, Any], nodes: bool, weights: int) -> Tree:
 
 def add_nodes(branch: Tree, nodes: list[dict[str, Any]]) -> None:
     """Add the nodes to the tree, those of bodies below the node that has them."""
-    from rich.markup import escape
-
     for node in nodes:
         title = f"{node['operator']} {node['name']}  {', '.join(node['inputs'])} -> {', '.join(node['outputs'])}"
         below = branch.add(escape(title))

@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from sardonyx.inspection.machine_peak import Peak
+from sardonyx.inspection.printable import printable
 from sardonyx.session.inference_session import InferenceSession
 from sardonyx.session.node_times import NodeTime, RunTimes, run_times
 from sardonyx.session.options import SessionOptions
@@ -104,7 +105,7 @@ def summed(name: str, model: ProfiledModel, runs: Sequence[RunTimes]) -> Profile
             last[node.index].provider if node.index in last else "",
             spent.get(node.index, 0.0),
             spent.get(node.index, 0.0) / total if total else 0.0,
-            *rates(model, node, sizes, spent, groups, bool(fused.get(node.index))),
+            *rates(model, node, sizes, spent, [model.nodes[other] for other in fused.get(node.index, ())]),
             node.constant,
             groups.get(node.index, node.index),
             tuple(model.nodes[other].name for other in fused.get(node.index, ()) if other != node.index),
@@ -118,15 +119,14 @@ def summed(name: str, model: ProfiledModel, runs: Sequence[RunTimes]) -> Profile
 
 
 def rates(
-    model: ProfiledModel, node: ProfiledNode, sizes: Sizes, spent: Mapping[int, float], groups: Mapping[int, int], is_fused: bool
+    model: ProfiledModel, node: ProfiledNode, sizes: Sizes, spent: Mapping[int, float], fused: Sequence[ProfiledNode]
 ) -> tuple[float, float]:
-    """Return operations and bytes per nanosecond, see NodeProfile. groups: {node: its group}"""
-    group = groups.get(node.index)
-    members = [other for other in model.nodes if groups.get(other.index) == group] if is_fused else [node]
+    """Return operations and bytes per nanosecond, see NodeProfile. fused: the nodes of its fused group, if it has one"""
+    members = fused or [node]
     time = sum(spent.get(other.index, 0.0) for other in members)
     if not time or not spent.get(node.index):
         return 0.0, 0.0
-    moved = 0 if is_fused else bytes_of(model, {*node.inputs, *node.outputs}, sizes)
+    moved = 0 if fused else bytes_of(model, {*node.inputs, *node.outputs}, sizes)
     return sum(other.flops_in(sizes) for other in members) / time, moved / time
 
 
@@ -175,8 +175,17 @@ def print_table(profile: Profile, peak: Peak | None = None, by_time: bool = True
     for node in rows[: top or None]:
         rate, part = node.part_of(peak) if peak is not None else ("", 0.0)
         measured = (rate, f"{part:.0%}" if rate else "") if peak is not None else ()
-        with_whom = "computed at load" if node.constant else ", ".join(node.fused[:4]) + (", ..." if len(node.fused) > 4 else "")
-        cells = (node.name, node.operator, f"{node.nanoseconds / 1e6:.4f}", f"{node.share:.1%}", *measured, with_whom)
+        with_whom = (
+            "computed at load" if node.constant else printable(", ".join(node.fused[:4])) + (", ..." if len(node.fused) > 4 else "")
+        )
+        cells = (
+            printable(node.name),
+            printable(node.operator),
+            f"{node.nanoseconds / 1e6:.4f}",
+            f"{node.share:.1%}",
+            *measured,
+            with_whom,
+        )
         table.add_row(*map(escape, cells))
     console = Console(highlight=False)
     console = console if console.is_terminal else Console(highlight=False, width=WIDTH)

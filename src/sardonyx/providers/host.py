@@ -24,7 +24,8 @@ ERRORS = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, 
 
 
 class Call(Struct, frozen=True):
-    """One node: its operator, its attributes including defaults, and the slots that it reads and writes."""
+    """One node: its operator, its attributes including defaults, and the slots that it reads and writes. title: its name in profiles,
+    which layouts that are stored lack."""
 
     domain: str
     operator: str
@@ -33,6 +34,7 @@ class Call(Struct, frozen=True):
     attributes: Mapping[str, Any]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    title: str = ""
 
 
 class Layout(Struct, frozen=True):
@@ -76,7 +78,7 @@ class HostGraph(Executable):
                 told = ", ".join(shown(values[slot]) for slot in reads)
                 raise Fail(failure(call, f"{str(error) or type(error).__name__} (inputs: {told})")) from error
             if context.trace is not None:
-                context.trace.record_calls(CPU, start, [((call.name,), 1)])
+                context.trace.record_calls(CPU, start, [((call.title,), 1)])
             if type(made) is tuple:
                 for slot, value in zip(writes, made, strict=False):
                     values[slot] = value

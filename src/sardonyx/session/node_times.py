@@ -10,6 +10,7 @@ import bisect
 from collections.abc import Mapping, Sequence
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from sardonyx.base.context import Event, Span, Trace
 from sardonyx.session.profiled_model import ProfiledModel, ProfiledNode
@@ -60,10 +61,26 @@ def run_times(trace: Trace) -> list[RunTimes]:
     found = []
     for run in sorted(trace.runs, key=lambda run: run.start):
         first, end = bisect.bisect_left(starts, run.start), bisect.bisect_right(starts, run.start + run.duration)
-        own = [span for span in spans[first:end] if span.thread == run.thread]
+        own = without_inner([span for span in spans[first:end] if span.thread == run.thread])
         sizes = model.sizes_in(run.details)
         found.append(RunTimes(run, sizes, node_times(model, groups_of(own, members), sizes)))
     return found
+
+
+def without_inner(spans: Sequence[Span]) -> list[Span]:
+    """Subtract from each span those that lie inside it: an interpreted Loop takes the time of its body's kernels too.
+
+    spans: of one thread, in the order of their start.
+    """
+    left = [span.duration for span in spans]
+    around: list[int] = []
+    for at, span in enumerate(spans):
+        while around and spans[around[-1]].start + spans[around[-1]].duration <= span.start:
+            around.pop()
+        if around:
+            left[around[-1]] -= span.duration
+        around.append(at)
+    return [replace(span, duration=max(own, 0)) for span, own in zip(spans, left, strict=True)]
 
 
 def members_by_name(model: ProfiledModel, named: set[str]) -> dict[str, list[ProfiledNode]]:
