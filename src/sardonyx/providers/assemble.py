@@ -357,7 +357,7 @@ class Assembler(Struct):
         slot = self.new_slots(2 + len(c.arguments) + len(c.sizes)) + 1
         self.plan_strips(c, slot - 1, i)
         self.fixed.append((slot, len(self.call_names)))
-        self.call_names.append((c.origins, c.checks))
+        self.call_names.append((nodes_of(c), c.checks))
         for at, t in enumerate(c.arguments, slot + 1):
             if t in self.places:
                 home, offset = self.places[t]
@@ -468,6 +468,12 @@ class Assembler(Struct):
         idle = {b.name for b in self.mid_run_plans if not b.assignments}
         self.mid_run_plans = [b for b in self.mid_run_plans if b.assignments]
         return without(steps, idle)
+
+
+def nodes_of(c: Call) -> tuple[str, ...]:
+    """Return the names of the nodes that a call computes; of a copy that lowering has added, those whose results it copies."""
+    computed = tuple(name for name in c.origins if name)
+    return computed or tuple(dict.fromkeys(t.origin for t in c.arguments if t.origin))
 
 
 def without(steps: Sequence[RunStep], idle: Container[str]) -> tuple[RunStep, ...]:

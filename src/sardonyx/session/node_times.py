@@ -7,7 +7,7 @@ boundaries that could be measured. The times of a run's nodes add up to the time
 from __future__ import annotations
 
 import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -61,26 +61,32 @@ def run_times(trace: Trace) -> list[RunTimes]:
     found = []
     for run in sorted(trace.runs, key=lambda run: run.start):
         first, end = bisect.bisect_left(starts, run.start), bisect.bisect_right(starts, run.start + run.duration)
-        own = without_inner([span for span in spans[first:end] if span.thread == run.thread])
+        own = without_inner([span for span in spans[first:end] if span.thread == run.thread], members)
         sizes = model.sizes_in(run.details)
         found.append(RunTimes(run, sizes, node_times(model, groups_of(own, members), sizes)))
     return found
 
 
-def without_inner(spans: Sequence[Span]) -> list[Span]:
+def without_inner(spans: Sequence[Span], known: Container[str]) -> list[Span]:
     """Subtract from each span those that lie inside it: an interpreted Loop takes the time of its body's kernels too.
 
-    spans: of one thread, in the order of their start.
+    A span inside another is dropped, and not subtracted, if its calls name no node of the model: it is a part of how the
+    other's node is computed. spans: of one thread, in the order of their start. known: names that stand for nodes of the model.
     """
-    left = [span.duration for span in spans]
-    around: list[int] = []
-    for at, span in enumerate(spans):
-        while around and spans[around[-1]].start + spans[around[-1]].duration <= span.start:
+    kept: list[Span] = []
+    around: list[int] = []  # positions in `kept`
+    left: list[int] = []
+    for span in spans:
+        while around and kept[around[-1]].start + kept[around[-1]].duration <= span.start:
             around.pop()
+        if around and not any(name in known for names, _ in span.calls for name in names):
+            continue
         if around:
             left[around[-1]] -= span.duration
-        around.append(at)
-    return [replace(span, duration=max(own, 0)) for span, own in zip(spans, left, strict=True)]
+        around.append(len(kept))
+        kept.append(span)
+        left.append(span.duration)
+    return [replace(span, duration=max(own, 0)) for span, own in zip(kept, left, strict=True)]
 
 
 def members_by_name(model: ProfiledModel, named: set[str]) -> dict[str, list[ProfiledNode]]:
