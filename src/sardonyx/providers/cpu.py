@@ -194,12 +194,16 @@ def fixed(s: Symbol) -> int:
 
 
 def start_team(objects: Objects) -> Callable[[], Team]:
-    """Return a function that returns the process's thread team; if there is none yet, start compiling its code."""
+    """Return a function that returns the process's thread team; if there is none yet, start compiling its code.
+
+    The code is not optimised: that would take a tenth of the time in which a process loads and runs a small model, and no run
+    would be faster for it.
+    """
     there = current()
     if there is not None:
         return lambda: there
     target = features.host()
-    module = objects.module(emit_team(target.triple), target, urgent=True)
+    module = objects.module(emit_team(target.triple), target, urgent=True, level=0)
     return functools.cache(lambda: configure(link([module.result()])))
 
 
