@@ -134,3 +134,8 @@ def test_variables_and_config_entries_exist(guide: Path) -> None:
 def test_commands_exist() -> None:
     commands = set(re.findall(r"^ {4}sardonyx (\w+)", README.read_text(encoding="utf-8"), re.MULTILINE))
     assert commands == set(get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def test_pages_are_in_the_menu_of_the_site() -> None:
+    menu = set(re.findall(r": (\w+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE))
+    assert menu - {"reference.md"} == {path.name for path in (ROOT / "docs").glob("*.md")} - {"PLAN.md"}

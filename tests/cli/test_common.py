@@ -5,6 +5,8 @@ from __future__ import annotations
 import builtins
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +63,14 @@ def test_an_input_that_the_model_does_not_have() -> None:
     assert "the model has no input 'picture'; there are pictures" in done.stderr
 
 
+def test_files_with_an_equals_sign_and_names_without_a_file(tmp_path: Path) -> None:
+    np.save(tmp_path / "a=b.npy", np.zeros((1, 1, 8, 8), np.float32))
+    assert call("run", DIGITS, "--input", tmp_path / "a=b.npy").exit_code == 0
+    done = call("run", DIGITS, "--input", "pictures=")
+    assert done.exit_code == 2
+    assert "no file is given for input 'pictures': write pictures=FILE" in done.stderr
+
+
 def test_an_image_for_an_input_that_is_none(tmp_path: Path) -> None:
     for shape, reason in (("[n]", "which is no image's"), ("[n,7,8,8]", "has 7 channels")):
         text = f'<ir_version: 10, opset_import: ["" : 21]> g (float{shape} x) => (float{shape} y) {{ y = Relu (x) }}'
@@ -99,6 +109,13 @@ def test_outputs_that_can_not_be_written(option: tuple[str, str], tmp_path: Path
         done = call(option[0], DIGITS, *filter(None, option[1:]), path)
         assert done.exit_code == 2
         assert reason in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_gets_no_error() -> None:
+    code = "from sardonyx.cli import app; app()"
+    command = f"{sys.executable} -c '{code}' inspect {DIGITS} --nodes | true"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 def test_json_is_all_that_is_printed() -> None:

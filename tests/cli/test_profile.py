@@ -105,6 +105,18 @@ def test_the_page_sorts_searches_and_shows_groups(tmp_path: Path) -> None:
     assert report["fits"]
 
 
+def test_without_a_peak_there_are_no_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> int:
+        raise NotImplementedError("no fused multiply-add")
+
+    monkeypatch.setattr("sardonyx.inspection.machine_peak.vector_lanes", none)
+    done = call("profile", DIGITS, "--html", tmp_path / "p.html", "--iterations", "1")
+    assert done.exit_code == 0
+    assert "/0/Conv" in done.stdout
+    assert "GFLOP/s" not in done.stdout
+    assert '"peak": {' not in (tmp_path / "p.html").read_text()
+
+
 def test_names_of_nodes_are_text_on_the_page(tmp_path: Path) -> None:
     model = onnx.parser.parse_model(HOSTILE)
     model.graph.node[0].name = "</script><script>document.title='owned'</script><img src=x onerror=document.title='owned'>"

@@ -92,6 +92,18 @@ def test_the_entries_of_events_are_told(tmp_path: Path) -> None:
     assert told - {"args"} == written
 
 
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda path: path.stem)
+def test_links_to_pages_and_headings_lead_there(page: Path) -> None:
+    for place, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8")):
+        target = (page.parent / place) if place else page
+        assert target.exists(), f"{page.name} links to {place}"
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles}, (
+                f"{page.name}: #{anchor}"
+            )
+
+
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     """Links and anchors that lead nowhere are warnings, and so is a page that is not in the menu."""
     if importlib.util.find_spec("mkdocs") is None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -51,6 +53,8 @@ def refusals(session: list[InferenceSession] | None = None) -> Iterator[None]:
 
     try:
         yield
+    except BrokenPipeError:  # whoever reads the output has seen enough; typer ends quietly
+        raise
     except SardonyxError as error:
         wrong_feed = isinstance(error, InvalidArgument) and session
         refuse(error.detail, inputs_text(session[0]) if wrong_feed and session else ADVICE.get(type(error).__name__, ""))
@@ -161,6 +165,25 @@ def check_output(path: Path | None) -> None:
         raise ValueError(f"there is no folder {path.absolute().parent} to write {path.name} to")
     if path.exists() and not path.is_file():
         raise ValueError(f"{path} is not a regular file, so it is not written to")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that takes the place of `path` when it is complete; after an error, `path` is what it was. Raises OSError."""
+    handle, aside = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}")
+    try:
+        with open(handle, "wb") as file:
+            yield file
+        os.replace(aside, path)
+    except BaseException:
+        os.unlink(aside)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, completely or not at all. Raises OSError."""
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def summary(value: Any) -> str:

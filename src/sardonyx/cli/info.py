@@ -12,7 +12,10 @@ def info(as_json: Json = False) -> None:
     with refusals():
         from sardonyx.inspection.system import facts
 
-        found = facts()
+        try:
+            found = facts()
+        except RuntimeError as error:  # a processor that is not known
+            raise ValueError(str(error)) from error
         if as_json:
             print_json(found)
             return

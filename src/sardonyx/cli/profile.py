@@ -23,6 +23,7 @@ from sardonyx.cli.common import (
     print_json,
     refusals,
     working,
+    write_text,
 )
 
 ORDERS = ("time", "model")
@@ -64,7 +65,7 @@ def profile(
         if html is not None:
             from sardonyx.inspection.profile_page import page_of
 
-            html.write_text(page_of(found, peak), encoding="utf-8")
+            write_text(html, page_of(found, peak))
         if as_json:
             print_json(as_record(found, peak))
             return

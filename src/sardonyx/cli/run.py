@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +25,7 @@ from sardonyx.cli.common import (
     options_for,
     print_json,
     refusals,
+    replacing,
     summary,
 )
 
@@ -124,11 +123,5 @@ def save_arrays(path: Path, values: dict[str, Any]) -> None:
     for name, value in values.items():
         if not isinstance(value, np.ndarray) or value.dtype.kind not in "biufc":
             raise ValueError(f"output {name} can't be written to an .npz file: {summary(value)}")
-    handle, aside = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}")
-    try:
-        with open(handle, "wb") as file:
-            np.savez(file, **values)
-        os.replace(aside, path)
-    except BaseException:
-        os.unlink(aside)
-        raise
+    with replacing(path) as file:
+        np.savez(file, **values)

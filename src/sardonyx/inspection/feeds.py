@@ -133,6 +133,10 @@ def load_inputs(inputs: Sequence[NodeArg], given: Sequence[str]) -> dict[str, An
     found: dict[str, Any] = {}
     for text in given:
         name, separator, file = text.partition("=")
+        if name not in by_name and Path(text).exists():
+            name, separator, file = text, "", ""  # a file with "=" in its name
+        if separator and not file:
+            raise ValueError(f"no file is given for input {name!r}: write {name}=FILE")
         if not separator and text.endswith(".npz"):
             found |= load_feeds(Path(text))
             continue

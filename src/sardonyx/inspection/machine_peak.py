@@ -134,12 +134,16 @@ class Peak(Struct, frozen=True):
     threads: int
 
 
-def measured_peak(threads: int = 0) -> Peak:
-    """Measure the peaks; it takes some tenths of a second. threads: 0 for as many as the process may use.
+def measured_peak(threads: int = 0) -> Peak | None:
+    """Measure the peaks; it takes some tenths of a second. None on a processor without fused multiply-adds.
 
-    Raises NotImplementedError on a processor without fused multiply-adds.
+    threads: 0 for as many as the process may use.
     """
-    count = threads or available_cores()
+    count = min(threads or available_cores(), available_cores())
+    try:
+        vector_lanes()
+    except NotImplementedError:
+        return None
     return Peak(FmaPeak.compile().rate(count) / 1e9, copy_rate(count) / 1e9, count)
 
 

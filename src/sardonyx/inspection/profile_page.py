@@ -12,8 +12,8 @@ TEMPLATE = Path(__file__).with_name("profile_page.html")
 PLACE = "/*PROFILE*/null"
 
 
-def page_of(profile: Profile, peak: Peak) -> str:
-    """Return the page with the profile in it."""
+def page_of(profile: Profile, peak: Peak | None) -> str:
+    """Return the page with the profile in it. peak: None if it is not known; then there are no rates."""
     # A "<" could end the script: JSON may write it as an escape.
     data = json.dumps(as_record(profile, peak)).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     return TEMPLATE.read_text(encoding="utf-8").replace(PLACE, data)
