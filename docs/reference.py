@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import enum
+import importlib
 import inspect
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import sardonyx
+from sardonyx.base.errors import SardonyxError
 
 PAGE = "reference.md"
+ERRORS = "sardonyx.capi.onnxruntime_pybind11_state"
+EXCEPTIONS = f"`{ERRORS}` has the exceptions, as ONNX Runtime has them. Their text begins with their code.\n"
+MODULES = ("sardonyx.dropin", "sardonyx.backend", "sardonyx.datasets")
 HEAD = "# API reference\n\nThe public names of `sardonyx`, from their docstrings. `import sardonyx as sx` gives them all.\n"
 
 
@@ -23,8 +28,25 @@ def page() -> str:
     parts = [HEAD]
     parts += ["## Classes\n", *(text for name, kind in classes.items() for text in of_class(name, kind))]
     parts += ["## Enumerations\n", *(text for name, kind in enums.items() for text in of_enum(name, kind))]
+    parts += ["## Exceptions\n", EXCEPTIONS, *(f"- `{kind.__name__}`: code {kind.code}, {kind.label}" for kind in exceptions()), ""]
     parts += ["## Functions\n", *(text for name, function in functions.items() for text in of_function(name, function, "###"))]
+    for name in MODULES:
+        module = importlib.import_module(name)
+        parts += [f"## {name}\n", prose(module)]
+        for member in getattr(module, "__all__", [n for n, v in vars(module).items() if getattr(v, "__module__", "") == name]):
+            value = getattr(module, member)
+            if inspect.isclass(value):
+                parts += of_class(member, value)
+            elif inspect.isroutine(value):
+                parts += of_function(f"{name}.{member}", value, "###")
     return "\n".join(parts)
+
+
+def exceptions() -> list[type[SardonyxError]]:
+    """The exceptions, in the order of their codes."""
+    module = importlib.import_module(ERRORS)
+    found = [getattr(module, name) for name in module.__all__]
+    return sorted((kind for kind in found if inspect.isclass(kind) and issubclass(kind, SardonyxError)), key=lambda kind: kind.code)
 
 
 def is_enum(value: Any) -> bool:

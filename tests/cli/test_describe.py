@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -42,3 +43,12 @@ def test_the_loops_of_a_model_with_steps_on_the_host(tmp_path: Path) -> None:
     done = call("describe", tmp_path / "host.onnx", "--loops")
     assert done.exit_code == 0
     assert len(re.findall(r"^kernel\(", done.stdout, re.MULTILINE)) == 1
+
+
+def test_describe_as_json() -> None:
+    found = json.loads(call("describe", DIGITS, "--loops", "--json").stdout)
+    assert found["inputs"] == [{"name": "pictures", "type": "tensor(float)", "shape": ["batch", 1, 8, 8]}]
+    assert [part["provider"] for part in found["parts"]] == ["CPUExecutionProvider"]
+    assert len(found["parts"][0]["nodes"]) == 9
+    assert "TILE" in found["description"]
+    assert all("kernel(" in text for text in found["loops"])

@@ -180,6 +180,22 @@ def test_cycles_are_added_up(threads: int) -> None:
     assert not slots[FREE + 9 :].any()
 
 
+def test_a_call_that_another_thread_runs_is_measured_to_its_end() -> None:
+    """Thread 1 takes the whole call first; thread 0, which measures, waits for it: some milliseconds, not some hundred cycles."""
+    x, slots = np.zeros(1 << 23, np.float32), context()
+    slots[FREE : FREE + 3] = 0, x.ctypes.data, x.size
+    walk = Walk([CallStep("count_up", FREE, True, FREE + 8, chunks=0)], [COUNT_UP], slots, 2)
+    walk.begin()
+    other = threading.Thread(target=walk.go, args=(1,))
+    other.start()
+    while not x[0]:
+        time.sleep(0)
+    walk.go(0)
+    other.join(60)
+    assert x[-1] == 1
+    assert slots[FREE + 8] > 1_000_000
+
+
 # ---- threads that come late, or never ---------------------------------------------------------------------------------------
 
 

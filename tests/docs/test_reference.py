@@ -38,3 +38,13 @@ def test_what_markdown_would_take_for_tags_is_written_as_text() -> None:
         """
 
     assert prose(function) == "Return `<prefix>` and a \\* b, \\<c>.\n\n    code <stays>\n\nEnd.\n"
+
+
+def test_exceptions_and_inner_modules_are_in_the_reference() -> None:
+    for title in (
+        "- `InvalidArgument`: code 2, INVALID_ARGUMENT",
+        "### sardonyx.dropin.install",
+        "### sardonyx.datasets.get_example",
+    ):
+        assert f"\n{title}\n" in PAGE
+    assert "\n## sardonyx.backend\n" in PAGE

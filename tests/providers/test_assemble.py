@@ -20,12 +20,12 @@ from sardonyx.runtime import abi
 from tests.lower.harness import compiled, machine_for, parse, reals
 
 
-def assembled(net: Callable[..., Sequence[Tensor]], *signatures: str) -> Assembly:
+def assembled(net: Callable[..., Sequence[Tensor]], *signatures: str, timed: bool = False) -> Assembly:
     with require.collect() as requirements:
         inputs = [parse(s, f"x{i}") for i, s in enumerate(signatures)]
         outputs = list(net(*inputs))
     program, _ = lower(inputs, outputs, machine_for(features.host()))
-    return assemble(program, requirements)
+    return assemble(program, requirements, timed)
 
 
 def kinds(found: Assembly, segment: int = 0) -> list[int]:
@@ -110,6 +110,23 @@ def test_what_a_branch_requires_is_tested_where_it_begins() -> None:
     )
     (plan,) = other.mid_run_plans
     assert [test.zero for test in plan.tests].count(True) == 1, "n and m are equal; the others say that reads stay inside"
+
+
+def test_each_call_of_a_timed_program_waits_and_has_a_slot_of_its_own() -> None:
+    """Beside the conditions of a branch, which are numbered with the calls, and apart from all slots of other kinds."""
+
+    def net(c: Tensor, x: Tensor, y: Tensor) -> Sequence[Tensor]:
+        return choose(c, lambda: [view(mul(x, y), x.shape, lambda i: (i,))], lambda: [x], lambda a, _: x.shape)
+
+    spec = assembled(net, "bool[]", "f32[n]", "f32[m]", timed=True).spec
+    rows = [row for segment in spec.segments for row in segment.steps if row[0] >= 0 and row[3]]
+    slots = [ticks for *_, ticks in rows]
+    assert rows
+    assert all(how & 1 for _, _, how, _ in rows)
+    assert len(set(slots)) == len(slots)
+    assert set(slots) <= set(range(spec.ticks, spec.ticks + len(spec.calls)))
+    others = {slot for slot, _ in (*spec.fixed, *spec.constants)} | {s.arena_slot for s in spec.segments} | {r[1] for r in rows}
+    assert set(range(spec.ticks, spec.ticks + len(spec.calls))).isdisjoint(others | {port.slot for port in spec.inputs})
 
 
 def test_requirements_of_what_is_not_in_the_program_are_none() -> None:
