@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,16 @@ def test_each_node_of_the_file_has_an_event_in_each_run(tmp_path: Path) -> None:
     spent = {name: int(args["duration_ns"]) for name, args in last.items()}
     assert spent["product"] > spent["bias"] > 0
     assert last["product"]["input_type_shape"] == [{"float": [500, 64]}, {"float": [64, 32]}]
+
+
+def test_a_script_of_onnxruntime_reads_the_profile(tmp_path: Path) -> None:
+    """The one that `onnxruntime.transformers.profiler` prints its tables with."""
+    place = Path(onnxruntime.__file__).parent / "transformers" / "profile_result_processor.py"
+    processor = runpy.run_path(str(place))
+    events = events_of(model(FUSED), {"x": np.ones((500, 64), np.float32)}, tmp_path, runs=3)
+    rows = [line.split("\t") for line in processor["parse_node_results"](events) if line.count("\t") == 6]
+    found = [(cells[6], cells[4].strip()) for cells in rows[1:6]]  # those in the original order, after the head
+    assert found == [(name, "3") for name in ("product", "bias", "relu", "folded", "softmax")]
 
 
 @pytest.mark.parametrize("threads", [1, 2])

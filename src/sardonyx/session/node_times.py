@@ -22,13 +22,12 @@ class Group(Struct):
     """Calls that compute the same nodes. nanoseconds: of all of them in a run. members: the model's nodes among them."""
 
     provider: str
-    start: int
     nanoseconds: float = 0.0
     members: list[ProfiledNode] = field(default_factory=list)
 
 
 class NodeTime(Struct):
-    """What a node took in a run. start: when the first of its kernels began. node: None for what belongs to no node of the model's file.
+    """What a node took in a run. node: None for what belongs to no node of the model's file.
 
     home: the node with the most work in the kernels in which this node spends most of its time. fused: all nodes with the same home,
     itself included; empty if there are no others.
@@ -36,14 +35,13 @@ class NodeTime(Struct):
 
     node: ProfiledNode | None
     provider: str
-    start: int
     nanoseconds: float = 0.0
     home: int = -1
     fused: tuple[int, ...] = ()
 
 
 class RunTimes(Struct):
-    """The times of a run's nodes in the order in which they began, and the run's symbolic sizes by name."""
+    """The times of a run's nodes in the order of the file, then of what belongs to none, and the run's symbolic sizes by name."""
 
     run: Event
     sizes: Mapping[str, int]
@@ -103,19 +101,16 @@ def groups_of(spans: Sequence[Span], members: Mapping[str, list[ProfiledNode]]) 
     groups: dict[Names, Group] = {}
     for span in spans:
         total = sum(share for _, share in span.calls)
-        begun = float(span.start)
         for names, share in span.calls:
             if names not in groups:
                 inside = {node.index: node for name in names for node in members.get(name, ())}
-                groups[names] = Group(span.provider, int(begun), members=[inside[index] for index in sorted(inside)])
-            taken = span.duration * share / total
-            groups[names].nanoseconds += taken
-            begun += taken
+                groups[names] = Group(span.provider, members=[inside[index] for index in sorted(inside)])
+            groups[names].nanoseconds += span.duration * share / total
     return list(groups.values())
 
 
 def node_times(model: ProfiledModel, groups: Sequence[Group], sizes: Mapping[str, int]) -> list[NodeTime]:
-    """Divide the groups' times among the nodes. Nodes that took no part in a call, such as constants, come last."""
+    """Divide the groups' times among the nodes. -> one for each node of the model, then those of what belongs to no node"""
     shared: dict[int, int] = {}
     for group in groups:
         for node in group.members:
@@ -125,21 +120,19 @@ def node_times(model: ProfiledModel, groups: Sequence[Group], sizes: Mapping[str
     most: dict[int, float] = {}
     for group in groups:
         if not group.members:
-            others.append(NodeTime(None, group.provider, group.start, group.nanoseconds))
+            others.append(NodeTime(None, group.provider, group.nanoseconds))
             continue
         work = [node.operations(sizes) for node in group.members]
         home = group.members[work.index(max(work))].index
         weights = [n / shared[node.index] for n, node in zip(work, group.members, strict=True)] if any(work) else [1.0] * len(work)
         for node, weight in zip(group.members, weights, strict=True):
-            time = times.setdefault(node.index, NodeTime(node, group.provider, group.start))
+            time = times.setdefault(node.index, NodeTime(node, group.provider))
             taken = group.nanoseconds * weight / sum(weights)
             time.nanoseconds += taken
             if taken > most.get(node.index, -1.0):
                 most[node.index], time.home = taken, home
     set_fused(times)
-    begun = sorted([*times.values(), *others], key=lambda time: time.start)
-    end = begun[-1].start if begun else 0
-    return [*begun, *(NodeTime(node, "", end, home=node.index) for node in model.nodes if node.index not in times)]
+    return [*(times.get(node.index) or NodeTime(node, "", home=node.index) for node in model.nodes), *others]
 
 
 def set_fused(times: Mapping[int, NodeTime]) -> None:

@@ -2,8 +2,8 @@
 
     {"cat": "Node", "name": "<node>_kernel_time", "ts": ..., "dur": ..., "args": {"op_name": "Conv", "provider": ..., ...}}
 
-Times are whole microseconds since the trace began. The events of a run's nodes follow one another without gaps, so that they add up
-to the time of its kernels. Beside ONNX Runtime's, `args` has these entries:
+Times are whole microseconds since the trace began. The events of a run's nodes follow one another in the order of
+the file and without gaps, so that they add up to the time of its kernels. Beside ONNX Runtime's, `args` has these entries:
 
     duration_ns   the time in nanoseconds
     computed_at   "load" for a node of constants alone, which takes no time in a run
