@@ -151,6 +151,7 @@ def test_nodes_of_bodies_late_nodes_and_nodes_on_the_host_take_time(tmp_path: Pa
     host = of_nodes(events_of(model(strings), {"s": np.array(["a", "b"], object)}, tmp_path))
     assert [(e["name"], e["args"]["op_name"]) for e in host] == [("t_kernel_time", "StringConcat")] * 2
     assert int(host[-1]["args"]["duration_ns"]) > 0
+    assert host[-1]["args"]["output_type_shape"] == [{"string": [2]}]
 
 
 def test_an_interpreted_loop_does_not_count_its_body_again(tmp_path: Path) -> None:

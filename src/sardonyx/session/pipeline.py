@@ -77,7 +77,8 @@ def build_with(reader: Background, request: Request, trace: Trace | None) -> Ses
     if trace:
         from sardonyx.session.profiled_model import ProfiledModel  # most sessions are not profiled
 
-        trace.model = trace.model or ProfiledModel.of(model.graph)  # variants of the session have the same nodes
+        with budget.seconds(budget.seconds_for(count_values(model.graph))):
+            trace.model = trace.model or ProfiledModel.of(model.graph)  # variants of the session have the same nodes
     with budget.seconds(budget.seconds_for(count_values(model.graph))):
         optimise(model, request.options, known)
         if request.save_to:

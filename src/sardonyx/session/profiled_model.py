@@ -24,6 +24,7 @@ from sardonyx.expr.tensor import Read, Tensor, operands
 from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph.records import node_name
 from sardonyx.loop.nodes import Expr, Op, walk
+from sardonyx.lower.importer import dimension
 from sardonyx.lower.values import operations
 from sardonyx.providers.claims import claim
 
@@ -103,7 +104,7 @@ class ProfiledModel(Struct):
                 known.update(outputs)
             work, flops = (work_of(node, tensors, count) for count in (operations, arithmetic))
             nodes.append(ProfiledNode(index, node_name(node), node.op_type, node.domain, inputs, outputs, work, flops, constant))
-        sizes = {str(v.name): list(tensors[v].shape) for v in graph.inputs if v in tensors}
+        sizes = {str(v.name): list(tensors[v].shape if v in tensors else declared_shape(v) or ()) for v in graph.inputs}
         return cls(nodes, values, sizes)
 
     def record_optimised(self, graph: ir.Graph) -> None:
@@ -176,9 +177,12 @@ def profiled_value(v: ir.Value, tensor: Tensor | None) -> ProfiledValue:
     dtype = BY_CODE.get(int(v.dtype)) if v.dtype is not None and isinstance(v.type, ir.TensorType) else None
     if dtype is None:
         return ProfiledValue()
-    sizes = [n for n in v.shape or () if isinstance(n, int)]
-    fixed = v.shape is not None and len(sizes) == len(v.shape)
-    return ProfiledValue(dtype.onnx_name, dtype.itemsize, tuple(sizes) if fixed else None, weight)
+    return ProfiledValue(dtype.onnx_name, dtype.itemsize if dtype.is_number else 0, declared_shape(v), weight)
+
+
+def declared_shape(v: ir.Value) -> tuple[Dim, ...] | None:
+    """Return the shape that a value's type says; None if it says none."""
+    return None if v.shape is None else tuple(dimension(d, f"{v.name}.{i}") for i, d in enumerate(v.shape))
 
 
 def work_of(node: ir.Node, tensors: Mapping[ir.Value, Tensor], count: Callable[[Expr], int]) -> Dim | None:
