@@ -59,6 +59,55 @@ import inspect
 import sardonyx.graph
 assert "import sympy" in inspect.getsource(onnx_ir_core())
 """,
+    "onnx brings nothing that converts, prints or joins models": """
+import sardonyx.graph, onnx
+unused = {f"onnx.{name}" for name in sardonyx.graph.UNUSED} | {"importlib.metadata", "email", "argparse"}
+unused |= {f"google.protobuf.{name}" for name in ("json_format", "text_format", "internal.python_message")}
+assert not unused & set(sys.modules), unused & set(sys.modules)
+""",
+    "all that onnx has is still there": """
+import sardonyx.graph, onnx, importlib.metadata
+for name in sardonyx.graph.UNUSED:
+    module = importlib.import_module(f"onnx.{name}")
+    assert getattr(onnx, name) is module
+assert onnx.__version__ == importlib.metadata.version("onnx")
+""",
+    "protobuf's messages in Python load if protobuf uses them": """
+import os
+os.environ["PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"] = "python"
+import sardonyx.graph, onnx
+assert onnx.TensorProto.FromString(onnx.helper.make_tensor("t", 1, [2], [1, 2]).SerializeToString()).dims == [2]
+""",
+    "an attribute of a deferred module loads it": """
+import sardonyx.graph, onnx
+model = onnx.helper.make_model(onnx.parser.parse_graph("g (float[2] x) => (float[2] y) { y = Relu(x) }"))
+assert onnx.load_model_from_string(model.SerializeToString()) == model and "Relu" in onnx.printer.to_text(model)
+assert "merge_models" in dir(onnx.compose) and callable(onnx.utils.extract_model)
+""",
+    "onnx that is loaded already stays as it is": """
+import onnx
+before = dict(vars(onnx))
+import sardonyx.graph
+assert all(vars(onnx)[name] is before[name] for name in before)
+""",
+    "a version that no single folder tells is asked of importlib.metadata": """
+import pathlib, tempfile
+from sardonyx.graph.deferred_import import QuickMetadata
+metadata = QuickMetadata()
+assert metadata.version("numpy") == __import__("numpy").__version__ and "importlib.metadata" not in sys.modules
+for version in ("1.0", "2.0"):
+    sys.path.append(tempfile.mkdtemp())
+    folder = pathlib.Path(sys.path[-1]) / f"twice-{version}.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Name: twice\\nVersion: {version}\\n")
+assert metadata.version("twice") == "1.0"
+try:
+    metadata.version("no_such_distribution")
+except metadata.PackageNotFoundError:
+    pass
+else:
+    raise AssertionError
+""",
 }
 HEAD = """
 import sys, threading, types
