@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from onnx import TensorProto, helper
 
 PACKAGE = Path(__file__).parents[1] / "src" / "sardonyx"
 LAYERS = (
@@ -68,3 +70,42 @@ def test_the_runtime_runs_without_the_compiler() -> None:
     code = f"import sys, {', '.join(modules)}; print({{'onnx', 'onnx_ir', 'llvmlite', 'ml_dtypes', 'typer'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+UNUSED = {
+    *("onnx.compose", "onnx.gen_proto", "onnx.parser", "onnx.printer", "onnx.reference", "onnx.serialization", "onnx.utils"),
+    *("google.protobuf.json_format", "google.protobuf.text_format", "google.protobuf.internal.python_message"),
+    *("importlib.metadata", "email", "argparse", "asyncio", "sympy", "onnxruntime", "typer", "PIL", "http", "unittest"),
+    *("numpy.testing", "numpy.f2py", "numpy.fft", "numpy.polynomial", "numpy.random", "numpy.ma", "multiprocessing"),
+    *("sardonyx.graph.reference", "sardonyx.inspection", "sardonyx.backend", "sardonyx.ops.math"),
+    *("sardonyx.ops.contrib", "sardonyx.session.devices"),
+}
+"""Modules that a process which compiles and runs a small model of floats does not need."""
+
+ONE_NODE = """
+import gc, sys
+import numpy as np
+import sardonyx
+from onnx_model import model
+collections = sum(entry["collections"] for entry in gc.get_stats())
+sardonyx.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"x": np.ones((3, 4), np.float32)})
+print(*sorted(sys.modules))
+print(sum(entry["collections"] for entry in gc.get_stats()) - collections)
+"""
+
+
+def test_a_small_model_imports_little(tmp_path: Path) -> None:
+    """Each of these imports would be paid by every process that compiles; garbage collections during imports too."""
+    shape = (
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [3, 4]),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, [3, 4]),
+    )
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "one", [shape[0]], [shape[1]])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (tmp_path / "onnx_model.py").write_text(f"model = {model.SerializeToString()!r}")
+    environment = os.environ | {"SARDONYX_CACHE": "off", "PYTHONPATH": f"{PACKAGE.parent}{os.pathsep}{tmp_path}"}
+    done = subprocess.run([sys.executable, "-c", ONE_NODE], capture_output=True, text=True, check=True, env=environment)
+    modules, collections = done.stdout.splitlines()
+    assert "llvmlite.binding" in modules.split()
+    assert sorted(UNUSED & set(modules.split())) == []
+    assert int(collections) < 20

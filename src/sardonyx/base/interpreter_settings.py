@@ -1,9 +1,9 @@
-"""Settings of the Python interpreter that are changed while sessions are created.
+"""Settings of the Python interpreter that are changed while this package is imported and while sessions are created.
 
-Creating a session allocates millions of objects, nearly all of which live until it is done. Garbage collections would traverse
-them for nothing, in 8 to 11 % of the time. The largest cyclic structures are taken apart after use instead (see
-`codegen.compile.print_module`). A collection still runs after ten million new objects (about 1 GB), because other threads of
-the program may produce garbage meanwhile.
+Modules stay for good, and creating a session allocates millions of objects, nearly all of which live until it is done. Garbage
+collections would traverse them for nothing, in 8 to 11 % of the time. The largest cyclic structures are taken apart after use
+instead (see `codegen.compile.print_module`). A collection still runs after ten million new objects (about 1 GB), because other
+threads of the program may produce garbage meanwhile.
 
 A background thread that mostly runs without the interpreter's lock needs it for short moments. It would wait for up to the
 switch interval each time: 5 ms by default, longer than most compilations by LLVM.

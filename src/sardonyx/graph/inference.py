@@ -17,6 +17,7 @@ import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 
 import onnx
+import onnx.onnx_cpp2py_export.shape_inference as c_inference
 import onnx_ir as ir
 
 from sardonyx.base.errors import Fail, InvalidGraph
@@ -137,13 +138,24 @@ def _run(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, Fail | None]:
     Data propagation is off: a claim that a vector has 2**62 elements would otherwise take as much time and memory.
     """
     try:
-        return onnx.shape_inference.infer_shapes(proto, strict_mode=True), None
+        return _annotated(proto, strict=True), None
     except ERRORS as error:
         clash = _clash(str(error))
     try:
-        return onnx.shape_inference.infer_shapes(proto), clash
+        return _annotated(proto, strict=False), clash
     except ERRORS as error:
         return proto, clash or Fail(f"[ShapeInferenceError] {error}")
+
+
+def _annotated(proto: onnx.ModelProto, strict: bool) -> onnx.ModelProto:
+    """Return the model with the types that onnx infers. strict: raise one of ERRORS where a rule fails.
+
+    This is onnx.shape_inference.infer_shapes without the import of onnx's converters to JSON and text, with which that function
+    reads the result.
+    """
+    inferred = onnx.ModelProto()
+    inferred.ParseFromString(c_inference.infer_shapes(proto.SerializeToString(), False, strict, False))
+    return inferred
 
 
 def _clash(text: str) -> Fail | None:

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from sardonyx.base import debug
 from sardonyx.base.context import Trace
+from sardonyx.base.interpreter_settings import rare_collections
 from sardonyx.base.replacements import NOTHING
 from sardonyx.providers import registry
 from sardonyx.runtime import blocks
@@ -57,7 +58,8 @@ def obtain(request: Request, trace: Trace | None = None) -> SessionParts:
 
 def build(request: Request, trace: Trace | None = None) -> SessionParts:
     """Build the session from the model, which imports the compiler."""
-    from sardonyx.session import pipeline
+    with rare_collections():
+        from sardonyx.session import pipeline
 
     return pipeline.build(request, trace)
 
