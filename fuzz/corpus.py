@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import random
 import warnings
@@ -227,6 +228,20 @@ def quantised() -> onnx.ModelProto:
     rng = np.random.default_rng(0)
     tensors = [nh.from_array(rng.integers(-9, 9, (8, 6), np.int8), "w"), nh.from_array(np.array(3, np.int8), "wz")]
     return model(h.make_graph(nodes, "quantised", [value("x", ["n", 8])], [value("y", None), value("d", None)], tensors))
+
+
+@functools.cache
+def ort_files() -> list[bytes]:
+    """Return .ort files of the models made here that the format can hold."""
+    from sardonyx.base.errors import SardonyxError
+    from sardonyx.graph.load import load
+    from sardonyx.graph.ort_writer import write_ort
+
+    found = []
+    for each in made():
+        with contextlib.suppress(SardonyxError):
+            found.append(write_ort(load(each.SerializeToString())))
+    return found
 
 
 def pick(drawn: random.Random) -> tuple[onnx.ModelProto, list[object]]:

@@ -22,6 +22,7 @@ from fuzz.campaign import main
 from fuzz.child_process import Outcome
 
 MOST_ELEMENTS = 1 << 16  # largest number of elements of an input
+ORT_SHARE = 0.08  # of files in ONNX Runtime's own format
 SECONDS = "3"  # time limit of the first run
 
 
@@ -46,6 +47,8 @@ class Files:
         session.run(None, {"x": np.ones((2, 8), np.float32)})
 
     def make(self, drawn: random.Random) -> bytes:
+        if drawn.random() < ORT_SHARE:
+            return mutations.mutate_bytes(drawn.choice(corpus.ort_files()), drawn)
         return mutations.mutate(*corpus.pick(drawn), drawn)
 
     def smaller(self, data: bytes) -> Iterator[bytes]:
@@ -94,8 +97,9 @@ def model_file(folder: Path, data: bytes) -> str:
     (folder / "weights.bin").write_bytes(bytes(range(256)))
     (folder / "folder").mkdir()
     os.mkfifo(folder / "pipe")
-    (folder / "model.onnx").write_bytes(data)
-    return str(folder / "model.onnx")
+    name = "model.ort" if data[4:8] == b"ORTM" else "model.onnx"
+    (folder / name).write_bytes(data)
+    return str(folder / name)
 
 
 def judged(phase: str, error: Exception) -> Outcome:

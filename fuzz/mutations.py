@@ -84,6 +84,20 @@ def mutate(model: onnx.ModelProto, inputs: list[object], drawn: random.Random) -
     return data
 
 
+def mutate_bytes(data: bytes, drawn: random.Random) -> bytes:
+    """Apply a few mutations to the bytes of a file."""
+    for _ in range(drawn.choice((0, 1, 1, 1, 2, 4, 16))):
+        data = drawn.choice((*BYTES, relink, relink, relink))(data, drawn)
+    return data
+
+
+def relink(data: bytes, drawn: random.Random) -> bytes:
+    """Overwrite four aligned bytes by a small or hostile number: in a FlatBuffer, an offset, length or number."""
+    at = drawn.randrange(len(data) // 4 + 1) * 4
+    piece = drawn.choice((*range(0, 64, 4), drawn.randrange(len(data) + 1), 2**31 - 1, 2**32 - 1, 2**31, 2**32 - 64))
+    return data[:at] + piece.to_bytes(4, "little") + data[at + 4 :]
+
+
 def fix_inputs(model: onnx.ModelProto, inputs: list[object], drawn: random.Random) -> None:
     """Turn all inputs but one, or all, into constants."""
     kept = drawn.randrange(len(inputs) + 1) if inputs else 0

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 PACKAGE = Path(__file__).parents[1] / "src" / "sardonyx"
 LAYERS = (
     *("base", "host", "runtime", "loop", "expr", "ops", "graph", "lower", "codegen", "providers", "session"),
-    *("inspection", "capi", "backend", "datasets", "dropin", "cli"),
+    *("inspection", "tools", "capi", "backend", "datasets", "dropin", "cli"),
 )
 LIGHT = ("base", "host", "runtime")
 ALLOWED = {"base": {"numpy", "msgspec", "ml_dtypes"}, "host": {"numpy", "msgspec"}, "runtime": {"numpy", "msgspec"}}

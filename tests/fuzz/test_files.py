@@ -37,6 +37,12 @@ def test_a_bounded_campaign(files: Files, tmp_path: Path) -> None:
     assert {"loading: InvalidGraph", "loading: Fail"} <= labels.keys()
 
 
+def test_files_in_the_format_of_onnx_runtime_are_among_them(files: Files) -> None:
+    made = [files.make(random.Random(seed)) for seed in range(60)]
+    assert 0 < sum(data[4:8] == b"ORTM" for data in made) < 30
+    assert len(corpus.ort_files()) > 5
+
+
 # ---- faults that it finds ---------------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from io import FileIO
 from typing import Any
 
 import onnx
@@ -19,20 +20,21 @@ from msgspec.structs import replace
 
 from sardonyx.base import dtypes
 from sardonyx.base.background import Background
-from sardonyx.base.errors import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile, SardonyxError
+from sardonyx.base.errors import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, SardonyxError
+from sardonyx.base.model_format import is_ort
 from sardonyx.base.replacements import NOTHING, Replacements
 from sardonyx.graph import schemas
 from sardonyx.graph.constants import lift_constants, tensor_of
 from sardonyx.graph.external_data import ExternalData, tensor_of_bytes
 from sardonyx.graph.gradient import expand_gradients
 from sardonyx.graph.inference import infer
-from sardonyx.graph.initializer_reader import File, Memory, RawData, SplitModel, split_large_tensors
+from sardonyx.graph.initializer_reader import Memory, RawData, SplitModel, split_large_tensors
 from sardonyx.graph.inline import inline_functions
+from sardonyx.graph.model_files import read_file, read_ort, read_whole, split_file
 from sardonyx.graph.tensors import byte_count, check_raw, check_tensor, densify, element_count, tensor_dtype
 from sardonyx.graph.types import has_map, set_type
 from sardonyx.graph.verify import Knows, check_structure, check_types, knows_nothing
 from sardonyx.runtime.memory import Bytes
-from sardonyx.runtime.safe_open import open_regular
 
 NEWEST_IR_VERSION = 14
 FILES = "sardonyx.files"  # key of a model's meta: {location: Identity} of the external files that it was read from
@@ -51,6 +53,7 @@ class LoadOptions(Struct, frozen=True):
     reader: thread that reads large tensors while loading continues; requests for their data wait for it.
     given: tensors and files of the user that replace the model's.
     distinct: dimensions of inputs that have one name may have different sizes.
+    format: see base.model_format.is_ort.
     """
 
     folder: str | None = None
@@ -60,6 +63,7 @@ class LoadOptions(Struct, frozen=True):
     reader: Background | None = None
     distinct: bool = False
     given: Replacements = NOTHING
+    format: str = ""
 
 
 def load(source: str | os.PathLike[str] | bytes, options: LoadOptions = LoadOptions()) -> ir.Model:
@@ -68,6 +72,8 @@ def load(source: str | os.PathLike[str] | bytes, options: LoadOptions = LoadOpti
     Raises TypeError for a source of another type, else a SardonyxError, which begins with the file's name if there is one.
     """
     if isinstance(source, bytes):
+        if is_ort(options.format, "", source):
+            return from_proto(read_ort(source), options)
         split = split_large_tensors(Memory(source))
         try:
             proto = parse(split.model)
@@ -78,36 +84,18 @@ def load(source: str | os.PathLike[str] | bytes, options: LoadOptions = LoadOpti
         raise TypeError(f"Unable to load from type '{type(source)}'")
     path = os.fspath(source)
     prefix = f"Load model from {path} failed:"
-    split = read_file(path, options.reader)
+    beside = options if options.folder is not None else replace(options, folder=os.path.dirname(path))
+    ort = is_ort(options.format, path)
+    read: Callable[[FileIO], bytes | SplitModel] = read_whole if ort else lambda file: split_file(file, options.reader)
+    found = read_file(path, read)
     try:
-        proto = parse(split.model)
+        if isinstance(found, bytes):
+            return from_proto(read_ort(found), beside)
+        return from_proto(parse(found.model), beside, found.tensors)
     except DecodeError as error:
         raise InvalidProtobuf(f"{prefix}Protobuf parsing failed.") from error
-    try:
-        beside = options if options.folder is not None else replace(options, folder=os.path.dirname(path))
-        return from_proto(proto, beside, split.tensors)
     except SardonyxError as error:
-        raise type(error)(prefix + error.detail) from error
-
-
-def read_file(path: str, reader: Background | None) -> SplitModel:
-    """Read a model file. Raises NoSuchFile if it does not exist, InvalidProtobuf for a folder, Fail for a pipe or a device."""
-    prefix = f"Load model from {path} failed:"
-    try:
-        with open(open_regular(path), "rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            sized = size > 0 and hasattr(os, "preadv")
-            return (
-                split_large_tensors(File(file.fileno(), size), reader)
-                if sized
-                else split_large_tensors(Memory(file.readall() or b""))
-            )
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise NoSuchFile(f"{prefix}Load model {path} failed. File doesn't exist") from error
-    except IsADirectoryError as error:
-        raise InvalidProtobuf(f"{prefix}Protobuf parsing failed.") from error
-    except (OSError, ValueError) as error:
-        raise Fail(f"{prefix}{error}") from error
+        raise type(error)(prefix + error.detail) from error.__cause__ or error
 
 
 def parse(data: bytes) -> onnx.ModelProto:

@@ -138,6 +138,7 @@ class InferenceSession:
             denotations=tuple(given._denotations.items()),
             save_to=given.optimized_model_filepath,
             given=keys.replacements_of(given),
+            model_format=keys.entry(given, keys.LOAD_FORMAT),
         )
 
     # ---- running ------------------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ LONGEST_SECONDS = 1e9  # thirty years, whose nanoseconds fit an i64
 # Config keys that have an effect here; other keys are stored and ignored.
 FORBID_REFERENCE = "session.disable_reference_fallback"
 FORBID_CPU = "session.disable_cpu_ep_fallback"
+LOAD_FORMAT = "session.load_model_format"
 DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 DISABLED_PASSES = "optimization.disable_specified_optimizers"
 DENORMALS_AS_ZERO = "session.set_denormal_as_zero"

@@ -64,6 +64,7 @@ def build_with(reader: Background, request: Request, trace: Trace | None) -> Ses
         reader,
         request.distinct,
         request.given,
+        request.model_format,
     )
     budget.check("reading it")
     model = load(request.source, reading)

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from sardonyx.base import debug
 from sardonyx.base.context import Trace
 from sardonyx.base.interpreter_settings import rare_collections
+from sardonyx.base.model_format import is_ort
 from sardonyx.base.replacements import NOTHING
 from sardonyx.providers import registry
 from sardonyx.runtime import blocks
@@ -75,7 +76,7 @@ def is_cacheable(request: Request, trace: Trace | None) -> bool:
 
 def request_key(request: Request, cache: Cache) -> str | None:
     """Return a text of everything that decides what is built, except the model's external files. None if that can't be told."""
-    machine, packages = processor(), installed()
+    source, machine, packages = request.source, processor(), installed()
     if machine is None or packages is None:
         return None
     content = model_digest(request, cache)
@@ -87,6 +88,7 @@ def request_key(request: Request, cache: Cache) -> str | None:
         *((name, factory.__module__, factory.__qualname__) for name, factory in registry.FACTORIES.items()),
         *(options, sorted(request.options.disabled), request.providers, request.asked),
         *(request.forbid_reference, request.forbid_cpu, request.dimensions, request.denotations, request.distinct),
+        is_ort(request.model_format, "", source) if isinstance(source, bytes) else is_ort(request.model_format, os.fspath(source)),
     )
     return repr(told)
 

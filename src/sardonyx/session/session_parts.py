@@ -21,7 +21,7 @@ class Request(Struct, frozen=True):
 
     providers: in the user's order, with their options. asked: the providers that the user named; the others were added.
     extra_outputs: names of intermediate values that become outputs. given: tensors that replace the model's.
-    distinct: axes with one name may have different sizes, see session.dimension_names.
+    distinct: axes with one name may have different sizes, see session.dimension_names. model_format: see LoadOptions.
     """
 
     source: str | os.PathLike[str] | bytes
@@ -37,6 +37,7 @@ class Request(Struct, frozen=True):
     extra_outputs: tuple[str, ...] = ()
     distinct: bool = False
     given: Replacements = NOTHING
+    model_format: str = ""
 
 
 class SessionParts(Struct, frozen=True):
