@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-from pathlib import Path
 from typing import NamedTuple
 
 SYSFS = "/sys/devices/system/cpu/cpu0/cache"
@@ -35,8 +34,9 @@ def caches(folder: str = SYSFS) -> Caches:
     folder: where Linux's files are; tests pass another one.
     """
     told: dict[str, int] = {}
-    for index in sorted(Path(folder).glob("index*")) if os.path.isdir(folder) else ():
-        level, kind, size, ways = (_text(index / name) for name in ("level", "type", "size", "ways_of_associativity"))
+    for index in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+        names = ("level", "type", "size", "ways_of_associativity")
+        level, kind, size, ways = (_text(os.path.join(folder, index, name)) for name in names)
         if kind == "Instruction" or level not in ("1", "2", "3") or (size_in_bytes := _bytes(size)) is None:
             continue
         told[f"l{level}"] = size_in_bytes
@@ -54,9 +54,10 @@ def _bytes(size: str) -> int | None:
     return found if LEAST <= found <= MOST else None
 
 
-def _text(path: Path) -> str:
+def _text(path: str) -> str:
     """Return a file's text, stripped; empty if it can't be read."""
     try:
-        return path.read_text(encoding="ascii", errors="replace").strip()
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read().strip()
     except OSError:
         return ""
