@@ -12,8 +12,10 @@ from sardonyx.base.symbolic import Dim, coefficient, symbol
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element
 from sardonyx.expr.tensor import Tensor, compute
-from sardonyx.loop.nodes import For, Load, Seq, Stmt, Store, walk
+from sardonyx.loop.nodes import Expr, For, Load, Seq, Stmt, Store, walk
+from sardonyx.lower import place
 from sardonyx.lower.place import MOST_MEMBERS
+from sardonyx.lower.values import Value, cost
 from sardonyx.ops import linalg, movement, norm, pointwise, shape, softmax
 from sardonyx.ops.activation import gelu
 from sardonyx.ops.conv import conv
@@ -110,6 +112,23 @@ def test_a_long_chain_is_many_statements(residual: int) -> None:
     assert all(len(nest.members) <= MOST_MEMBERS for nest in program.lowered.nests)
     assert program.nests() > 1
     program.check(reals(3, 5), tolerance=1e-5)
+
+
+def test_the_cost_of_a_body_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Placing takes time in proportion to the number of values, however many share a nest."""
+    asked: list[tuple[Value, Expr | None]] = []
+    monkeypatch.setattr(place, "cost", lambda v: asked.append((v, v.body)) or cost(v))
+
+    def net(x: Tensor) -> Tensor:
+        values = [x]
+        for i in range(100):
+            y = pointwise.pointwise(lambda e: scalar.apply("tanh", e), values[-1])
+            values.append(add(y, values[-5]) if i % 8 == 7 else y)
+        return values[-1]
+
+    program = compiled(net, "f32[16]")
+    assert max(len(nest.members) for nest in program.lowered.nests) > 3
+    assert len(asked) == len(set(asked))
 
 
 def test_what_is_costly_and_read_twice_at_different_points_is_stored() -> None:

@@ -42,7 +42,7 @@ from sardonyx.base.symbolic import (
 )
 from sardonyx.expr.pieces import deciding
 from sardonyx.expr.tensor import Read, Tensor
-from sardonyx.loop.nodes import replace
+from sardonyx.loop.nodes import Expr, replace
 from sardonyx.lower.layout import Layouts, Use
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.parallel import LEAST_SHARED_WORK
@@ -134,6 +134,7 @@ class Placer(Layouts):
         self.decisions: list[Decision] = []
         calls = dict.fromkeys(t.call for t in values if t.call is not None)
         self.called = {t: min(o.id for o in c.outputs) for c in calls for t in c.inputs}  # when a kernel first reads t
+        self.costs: dict[Value, tuple[Expr | None, int]] = {}  # of each value: a body, and its cost
 
     def run(self) -> Placing:
         """Place all values, the last first, and return the nests in the order of their roots."""
@@ -218,7 +219,7 @@ class Placer(Layouts):
             return "it is read in another repeated body"
         if any(operands(t) and self.is_operand(t, r) for t, r in uses):
             return "a contraction reads it"
-        price = cost(v)
+        price = self.cost(v)
         once = all(loops_of(r) >= set(t.all_loops) for t, r in uses)
         if not (once and price * (len(uses) - 1) <= self.machine.recompute_budget) and price > (
             0 if once else self.machine.recompute_budget // 2
@@ -228,7 +229,7 @@ class Placer(Layouts):
                 if once
                 else "a use would compute it again and again"
             )
-        if any(price + cost(t) > MOST_OPERATIONS for t, _ in uses):
+        if any(price + self.cost(t) > MOST_OPERATIONS for t, _ in uses):
             return "the expression of its reader would be too long"
         self.substitute(v, [t for t, _ in uses])
         v.place = "INLINE"
@@ -320,7 +321,7 @@ class Placer(Layouts):
 
     def may_not_join(self, v: Value, nest: Nest, uses: Sequence[Use]) -> Refusal:
         """Return why v can't be computed in its readers' nest, wherever it is stored; None if it can."""
-        if len(nest.members) >= MOST_MEMBERS or sum(map(cost, [*nest.statements, v])) > MOST_NEST_OPERATIONS:
+        if len(nest.members) >= MOST_MEMBERS or sum(map(self.cost, [nest.root, *nest.members, v])) > MOST_NEST_OPERATIONS:
             return "the nest is long enough"
         if operands(v) and any(deciding(m.body) for m in nest.statements):
             return "its rows would be loops of the nest that are fully unrolled"
@@ -400,6 +401,15 @@ class Placer(Layouts):
         return None
 
     # ---- conditions that the rules check ------------------------------------------------------------------------------------
+
+    def cost(self, v: Value) -> int:
+        """Return the cost of v (see `values.cost`). It is computed once for each body that v has: a nest's statements are asked for
+        theirs whenever another value may join it."""
+        body, known = self.costs.get(v, (None, 0))
+        if body is not v.body:
+            known = cost(v)
+            self.costs[v] = v.body, known
+        return known
 
     def mapped(self, v: Value, uses: Sequence[Use], nest: Nest) -> dict[int, Dim]:
         """Map each axis of v that all uses read at the same index to that index, if it consists of loops of the nest's band.
