@@ -9,15 +9,21 @@ derivatives of the sum of y's elements with respect to each of xs, at the values
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import onnx_ir as ir
 
+from sardonyx import ops
 from sardonyx.base import errors
 from sardonyx.base.errors import Fail
-from sardonyx.graph.derivatives import CONSTANT, RULES, DerivativeBuilder
+from sardonyx.graph.derivatives import CONSTANT, RULES, Contributions, DerivativeBuilder
 from sardonyx.graph.inference import infer
+from sardonyx.ops.registered import GRADIENT
+
+Rule: TypeAlias = Callable[[DerivativeBuilder], Contributions]
 
 DOMAIN = "ai.onnx.preview.training"
 OLDEST_OPSET = 9  # the first opset that has all operators which derivatives use
@@ -142,7 +148,7 @@ def walk_back(
         reached = [v for v in inner.outputs if v in adjoints]
         if inner.op_type in CONSTANT or not reached or not moving.intersection(filter(None, inner.inputs)):
             continue
-        rule = RULES.get(inner.op_type) if inner.domain == "" and reached == [inner.outputs[0]] else None
+        rule = rule_for(inner, builder.graph.opset_imports) if reached == [inner.outputs[0]] else None
         if rule is None:
             raise errors.NotImplemented(f"{title(node)}: there is no derivative of {inner.op_type} node '{inner.name}'.")
         wanted = [v is not None and v in moving for v in inner.inputs]
@@ -154,6 +160,24 @@ def walk_back(
             if value is not None and share is not None:
                 adjoints[value] = builder("Add", adjoints[value], share) if value in adjoints else share
     return [adjoints[x] if x in adjoints else builder.filled(0, at.get(x, x)) for x in xs]
+
+
+def rule_for(node: ir.Node, imports: Mapping[str, int]) -> Rule | None:
+    """Return the rule by which a node is differentiated; None if it has none. Custom operators bring theirs."""
+    if node.domain == "":
+        return RULES.get(node.op_type)
+    op = ops.find(node.domain, node.op_type, imports.get(node.domain, 0))
+    return None if op is None or op.signature is None or not callable(op.gradient) else functools.partial(of_custom, node)
+
+
+def of_custom(node: ir.Node, b: DerivativeBuilder) -> Contributions:
+    """Append the node of the operator that computes a custom operator's contributions, and return its outputs."""
+    inputs = [b.g, *b.inputs]
+    made = ir.Node(node.domain, node.op_type + GRADIENT, inputs, node.attributes.values(), num_outputs=len(b.inputs))
+    for output in made.outputs:
+        output.name = next(b.names)
+    b.graph.append(made)
+    return made.outputs
 
 
 def depending(path: Sequence[ir.Node], xs: Sequence[ir.Value]) -> set[ir.Value]:

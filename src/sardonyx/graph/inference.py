@@ -45,6 +45,7 @@ _ERROR = re.compile(r"\(op_type:(?P<op>[^,)]*)(?:, node name: (?P<name>.*?))?\):
 # Errors that only say that a value has no type, because an operator outside the standard makes it.
 _UNTYPED = re.compile(
     r"expected to have type but instead is null|Element type of tensor or sparse tensor|has no type|is null\. Type info is expected"
+    r"|Scan input \d+ was not a tensor|Mismatched type: inferred=(0 |\d+ declared=0\b)"
     r"|subgraph outputs should all be tensors.* but output \d+ was (not|0)"
 )
 

@@ -12,13 +12,11 @@ import contextlib
 import functools
 import inspect
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import onnx
 import onnx.numpy_helper
-import onnx_ir as ir
-from msgspec import Struct
 from onnx.defs import OpSchema
 
 from sardonyx import ops
@@ -28,30 +26,19 @@ from sardonyx.base.symbolic import Dim, single, symbol
 from sardonyx.expr.origin import origin
 from sardonyx.expr.tensor import Tensor, constant, input_tensor
 from sardonyx.graph.types import tensor_string
-from sardonyx.ops.record import Op
+from sardonyx.ops.record import Op, Signature
 
 ATTRIBUTES = {
-    "int": ir.AttributeType.INT,
-    "bool": ir.AttributeType.INT,
-    "float": ir.AttributeType.FLOAT,
-    "str": ir.AttributeType.STRING,
-    "Sequence[int]": ir.AttributeType.INTS,
-    "list[int]": ir.AttributeType.INTS,
-    "Sequence[float]": ir.AttributeType.FLOATS,
-    "Sequence[str]": ir.AttributeType.STRINGS,
+    "int": "INT",
+    "bool": "INT",
+    "float": "FLOAT",
+    "str": "STRING",
+    "Sequence[int]": "INTS",
+    "list[int]": "INTS",
+    "Sequence[float]": "FLOATS",
+    "Sequence[str]": "STRINGS",
 }
 """Type of an attribute, by the parameter's annotation without `| None`."""
-
-
-class Signature(Struct, frozen=True):
-    """Inputs and attributes of a record. optional: inputs that may be absent; repeated: the last input, if it may be given any number of
-    times; needed: attributes that may not be absent"""
-
-    inputs: tuple[str, ...]
-    optional: frozenset[str]
-    repeated: str | None
-    attributes: Mapping[str, ir.AttributeType]
-    needed: frozenset[str]
 
 
 def find(domain: str, name: str, version: int) -> Op | None:
@@ -63,6 +50,8 @@ def find(domain: str, name: str, version: int) -> Op | None:
 @functools.cache
 def signature_of(op: Op) -> Signature:
     """Return the operator's inputs and attributes, from the signature of its function."""
+    if op.signature is not None:
+        return op.signature
     function = op.meaning or op.types
     assert function is not None, f"{op.name} has neither a meaning nor types"
     parameters = [p for p in inspect.signature(function).parameters.values() if p.name != "outputs"]
@@ -82,17 +71,26 @@ def raw_schema(op: Op) -> OpSchema:
     """Make onnx's schema object, whose inference calls the record."""
     signature = signature_of(op)
     kind = OpSchema.FormalParameterOption
-    parameters, letters = [], {"R": type_texts(ALL)}
+    parameters: list[OpSchema.FormalParameter] = []
+    letters = {"R": type_texts(ALL)}
     groups = {name: group for group in op.element_types for name in group.split()}
     for name in signature.inputs:
         option = kind.Variadic if name == signature.repeated else kind.Optional if name in signature.optional else kind.Single
         group = groups.get(name)
         letter = "T" if group is None else f"T{list(op.element_types).index(group)}"
         letters[letter] = type_texts(FLOATS if group is None else op.element_types[group])
-        parameters.append(OpSchema.FormalParameter(name, letter, param_option=option, is_homogeneous=option is not kind.Variadic))
-    result = OpSchema.FormalParameter("results", "R", param_option=kind.Variadic, is_homogeneous=False, min_arity=0)
+        least = 0 if option is kind.Variadic and op.signature is not None and len(parameters) > 0 else 1
+        parameters.append(
+            OpSchema.FormalParameter(name, letter, param_option=option, is_homogeneous=option is not kind.Variadic, min_arity=least)
+        )
+    results = [OpSchema.FormalParameter("results", "R", param_option=kind.Variadic, is_homogeneous=False, min_arity=0)]
+    if signature.outputs is not None:
+        results = [
+            OpSchema.FormalParameter(f"result{i}", "R", param_option=kind.Optional if i else kind.Single, is_homogeneous=False)
+            for i in range(signature.outputs)
+        ]
     attributes = [
-        OpSchema.Attribute(name, getattr(OpSchema.AttrType, found.name), "", required=name in signature.needed)
+        OpSchema.Attribute(name, getattr(OpSchema.AttrType, found), "", required=name in signature.needed)
         for name, found in signature.attributes.items()
     ]
     schema = OpSchema(
@@ -100,7 +98,7 @@ def raw_schema(op: Op) -> OpSchema:
         op.domain,
         op.since,
         inputs=parameters,
-        outputs=[result],
+        outputs=results,
         type_constraints=[(letter, texts, "") for letter, texts in letters.items()],
         attributes=attributes,
     )
@@ -150,7 +148,9 @@ def infer_outputs(op: Op, context: Any) -> None:
         with origin(node, op.name):
             made = results_of(op, context)
     except Fail as error:
-        _clashes.append(Fail(f"Node ({node}) Op ({op.name}) {error.detail}"))
+        clash = Fail(f"Node ({node}) Op ({op.name}) {error.detail}")
+        clash.__cause__ = error.__cause__
+        _clashes.append(clash)
         return
     except Unsupported:  # reported, with the reason, when a provider is asked to claim the node
         return
@@ -215,6 +215,8 @@ def attribute_value(found: onnx.AttributeProto) -> Any:
     value = onnx.helper.get_attribute_value(found)
     if isinstance(value, bytes):
         return value.decode()
+    if isinstance(value, onnx.TensorProto):
+        return onnx.numpy_helper.to_array(value)
     return [v.decode() if isinstance(v, bytes) else v for v in value] if isinstance(value, list) else value
 
 

@@ -11,6 +11,8 @@ import onnx_ir as ir
 from msgspec import Struct
 
 from sardonyx.graph import record_schemas
+from sardonyx.ops import registered
+from sardonyx.ops.record import Op
 
 ML = "ai.onnx.ml"
 MICROSOFT = "com.microsoft"
@@ -58,24 +60,38 @@ class Schema(Struct, frozen=True):
         return self.outputs[min(index, len(self.outputs) - 1)]
 
 
-@functools.cache
 def find(domain: str, name: str, version: int) -> Schema | None:
     """Return the schema of operator `name` if `domain` is imported at `version`, None if there is none."""
+    if not registered.find(domain, name):
+        return find_own(domain, name, version)
+    record = record_schemas.find(domain, name, version)
+    return None if record is None else schema_from(domain, name, version, record)
+
+
+@functools.cache
+def find_own(domain: str, name: str, version: int) -> Schema | None:
+    """Return the schema of an operator that is no custom one."""
     if not 0 < version <= LARGEST_VERSION:
         return None
     record = record_schemas.find(domain, name, version)
     if record is None and not onnx.defs.has(name, version, domain):
         return None
+    return schema_from(domain, name, version, record)
+
+
+@functools.cache
+def schema_from(domain: str, name: str, version: int, record: Op | None) -> Schema:
+    """Return the schema that is made from this record, or onnx's if there is none."""
     raw: Any = record_schemas.raw_schema(record) if record is not None else onnx.defs.get_schema(name, version, domain)
     return Schema(
         name=name,
         domain=domain,
         since=raw.since_version,
         deprecated=raw.deprecated,
-        deterministic=not raw.non_deterministic,
+        deterministic=not raw.non_deterministic and (record is None or record_schemas.signature_of(record).deterministic),
         inputs=tuple(map(_parameter, raw.inputs)),
         outputs=tuple(map(_parameter, raw.outputs)),
-        min_input=raw.min_input,
+        min_input=raw.min_input if record is None else least_inputs(record, raw),
         max_input=raw.max_input,
         min_output=raw.min_output,
         max_output=raw.max_output,
@@ -83,6 +99,14 @@ def find(domain: str, name: str, version: int) -> Schema | None:
         required=tuple(a.name for a in raw.attributes.values() if a.required),
         raw=raw,
     )
+
+
+def least_inputs(record: Op, raw: Any) -> int:
+    """Return how many inputs a node must have; onnx counts optional ones before one that may be repeated, custom operators don't."""
+    if record.signature is None:
+        return int(raw.min_input)
+    needed = [name not in record.signature.optional and name != record.signature.repeated for name in record.signature.inputs]
+    return max((index + 1 for index, is_needed in enumerate(needed) if is_needed), default=0)
 
 
 def _parameter(raw: Any) -> Parameter:

@@ -5,10 +5,10 @@ They need only numpy, so that a session from the cache runs them without importi
 
 from __future__ import annotations
 
-from sardonyx.host import casts, labels, movement, sequences, text
+from sardonyx.host import casts, custom, labels, movement, sequences, text
 from sardonyx.host.table import Function, Prepare
 
-__all__ = ["Function", "Prepare", "find"]
+__all__ = ["Function", "Prepare", "custom", "find"]
 
 TABLES = (
     ("", casts.TABLE),
@@ -20,8 +20,11 @@ TABLES = (
 
 
 def find(domain: str, name: str, since: int) -> Prepare | None:
-    """Return what prepares the operator in the form introduced by version `since` of its domain; None if it doesn't run on the
+    """Return what prepares the operator, a custom one too, in the form introduced by version `since` of its domain; None if it doesn't run on the
     host.
     """
     found = [entry for home, table in TABLES if home == domain for entry in table.get(name, ()) if entry[0] <= since]
-    return max(found, key=lambda entry: entry[0])[1] if found else None
+    if found:
+        return max(found, key=lambda entry: entry[0])[1]
+    operator = custom.find(domain, name, since)
+    return custom.preparation(operator) if operator is not None else None

@@ -63,7 +63,7 @@ def import_node(node: onnx_ir.Node, scope: dict[onnx_ir.Value, Tensor], opsets: 
             with budget.values():
                 made = call(op, inputs, node)
         except Fail as e:
-            raise Fail(f"Node ({node.name}) Op ({node.op_type}) {e.detail}") from None
+            raise Fail(f"Node ({node.name}) Op ({node.op_type}) {e.detail}") from e.__cause__
         except Unsupported as e:
             raise type(e)(f"{describe(node)}: {e}") from None
     for v, t in itertools.zip_longest(node.outputs, made[: len(node.outputs)]):

@@ -13,6 +13,8 @@ import functools
 import importlib
 from typing import TYPE_CHECKING
 
+from sardonyx.ops import registered
+
 if TYPE_CHECKING:
     from sardonyx.ops.record import Op
 
@@ -110,12 +112,13 @@ OPERATORS = {
 
 def find(domain: str, name: str, version: int) -> Op | None:
     """Return the record of an operator that applies to this opset version of its domain, or None if there is none."""
-    return max((op for op in records(domain, name) if op.since <= version), key=lambda op: op.since, default=None)
+    found = (*records(domain, name), *registered.find(domain, name))
+    return max((op for op in found if op.since <= version), key=lambda op: op.since, default=None)
 
 
 @functools.cache
 def records(domain: str, name: str) -> tuple[Op, ...]:
-    """Return the operator's records, of all versions. Imports the families that define them."""
+    """Return the records of an operator of this package, of all versions. Imports the families that define them."""
     found = (op for family in _families().get(name, ()) for op in operators_of(family))
     return tuple(op for op in found if (op.domain, op.name) == (domain, name))
 

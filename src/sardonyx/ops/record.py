@@ -14,6 +14,7 @@ from msgspec import Struct, field
 from sardonyx.base.dtypes import DType
 from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.expr.tensor import Tensor
+from sardonyx.host.custom import HostOperator
 
 Outputs: TypeAlias = Tensor | Sequence[Tensor | None]
 """What the function of an operator returns: one tensor, or several, with None for an output that it does not compute."""
@@ -40,6 +41,25 @@ class Case(Struct, frozen=True):
     attributes: dict[str, Any] = field(default_factory=dict)
     name: str = ""
     outputs: int = 1  # how many outputs the node asks for
+
+
+class Signature(Struct, frozen=True):
+    """Inputs and attributes of an operator.
+
+    optional: inputs that may be absent; repeated: the last input, if it may be given any number of times; attributes: their types,
+    as ONNX names them; needed: attributes that may not be absent. Of custom operators: what each attribute is converted to (see
+    `custom_signature.typed`), how many outputs the function gives (None: as many as a node has), and whether equal inputs give equal
+    outputs.
+    """
+
+    inputs: tuple[str, ...]
+    optional: frozenset[str]
+    repeated: str | None
+    attributes: Mapping[str, str]
+    needed: frozenset[str]
+    converted: Mapping[str, str] = field(default_factory=dict)
+    outputs: int | None = None
+    deterministic: bool = True
 
 
 class Op(Struct, frozen=True, eq=False):
@@ -78,6 +98,8 @@ class Op(Struct, frozen=True, eq=False):
     reference: Callable[..., Any] | None = None  # the operator in numpy; None for onnx.reference's
     cases: tuple[Case, ...] = ()
     tolerance: float = 1e-6
+    signature: Signature | None = None  # None: read off the function's annotations
+    on_host: HostOperator | None = None  # a custom operator on the host
 
     @property
     def meaning(self) -> Meaning | None:

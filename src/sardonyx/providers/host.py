@@ -71,7 +71,7 @@ class HostGraph(Executable):
             try:
                 made = function(values[reads[0]]) if len(reads) == 1 else function(*[values[slot] for slot in reads])
             except SardonyxError as error:
-                raise type(error)(failure(call, error.detail)) from error
+                raise type(error)(failure(call, error.detail)) from error.__cause__ or error
             except IndexError as error:
                 raise InvalidArgument(failure(call, str(error))) from error
             except ERRORS as error:

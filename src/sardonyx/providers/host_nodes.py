@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sardonyx.base.errors import Unsupported
 from sardonyx.graph import onnx_ir as ir
-from sardonyx.graph.attributes import attributes_of
 from sardonyx.graph.constants import array_of
+from sardonyx.graph.host_operators import host_attributes
 from sardonyx.graph.records import node_name
 from sardonyx.graph.schemas import ML, schema_of
 from sardonyx.providers.host import NOTHING, Call, Layout
@@ -40,7 +40,7 @@ def layout_of(graph: ir.Graph) -> Layout:
         if schema is None:
             raise Unsupported(f"{node.op_type} node {node.name} is outside the standard")
         reads, writes = tuple(map(slot, node.inputs)), tuple(map(slot, node.outputs))
-        attributes = attributes_of(node, schema)
+        attributes = host_attributes(node, schema)
         calls.append(Call(schema.domain, schema.name, schema.since, node.name or "", attributes, reads, writes, node_name(node)))
     outputs = tuple(map(slot, graph.outputs))
     return Layout(len(graph.inputs), len(slots) + 1, constants, tuple(calls), outputs)

@@ -24,6 +24,7 @@ from sardonyx.graph.partition import extract, partition
 from sardonyx.graph.passes import optimise
 from sardonyx.graph.save import save
 from sardonyx.graph.types import tensor_dtype, type_string
+from sardonyx.ops import registered
 from sardonyx.providers import registry
 from sardonyx.providers.base import Executable, ExecutionProvider
 from sardonyx.providers.reference import ReferenceExecutionProvider
@@ -68,6 +69,7 @@ def build_with(reader: Background, request: Request, trace: Trace | None) -> Ses
     )
     budget.check("reading it")
     model = load(request.source, reading)
+    custom = has_custom(model)
     if trace:
         trace.record("Session", "model_loading_array" if isinstance(request.source, bytes) else "model_loading_uri", start)
     budget.check("optimising it")
@@ -89,7 +91,14 @@ def build_with(reader: Background, request: Request, trace: Trace | None) -> Ses
         program, assignment = compile_graph(model.graph, [*chosen, fallback], request)
     if trace:
         trace.record("Session", "session_initialization", start)
-    return SessionParts(program, inputs, overridable, outputs, metadata, assignment, feeds, model.meta[FILES])
+    return SessionParts(program, inputs, overridable, outputs, metadata, assignment, feeds, model.meta[FILES], custom)
+
+
+def has_custom(model: ir.Model) -> bool:
+    """Are there nodes of custom operators in the model or its bodies?"""
+    if not registered.any_at_all():
+        return False
+    return any(registered.find(node.domain, node.op_type) for node in model.graph.all_nodes())
 
 
 def count_values(graph: ir.Graph) -> int:

@@ -52,6 +52,8 @@ def obtain(request: Request, trace: Trace | None = None) -> SessionParts:
     if found is not None:
         return found
     made = build(request, trace)
+    if made.custom:  # what a function computes can't be told from its name
+        return made
     if isinstance(request.source, bytes) or key == request_key(request, cache):  # the model hasn't changed meanwhile
         store(request, cache, key, made)
     return made

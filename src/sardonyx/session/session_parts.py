@@ -41,7 +41,8 @@ class Request(Struct, frozen=True):
 
 
 class SessionParts(Struct, frozen=True):
-    """The parts of a session. files: {location: identity} of the external files that were read."""
+    """The parts of a session. files: {location: identity} of the external files that were read. custom: there are custom
+    operators, whose functions can't be stored"""
 
     program: CompiledModel
     inputs: list[NodeArg]
@@ -51,6 +52,7 @@ class SessionParts(Struct, frozen=True):
     assignment: list[OrtEpAssignedSubgraph]
     feeds: Feeds
     files: Mapping[str, Identity] = field(default_factory=dict)
+    custom: bool = False
 
 
 def variant(request: Request, names: Sequence[str], distinct: bool) -> Request:

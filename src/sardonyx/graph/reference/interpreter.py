@@ -146,7 +146,7 @@ def run_node(prepared: PreparedNode, inputs: list[Any], context: RunContext) -> 
     except SardonyxError as error:
         if error.detail in (TERMINATED, EXPIRED):
             raise
-        raise type(error)(failure(prepared.node, error.detail)) from error
+        raise type(error)(failure(prepared.node, error.detail)) from error.__cause__ or error
     except IndexError as error:
         raise InvalidArgument(failure(prepared.node, str(error))) from error
     except KERNEL_ERRORS as error:

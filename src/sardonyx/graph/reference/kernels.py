@@ -28,7 +28,7 @@ from sardonyx.expr.evaluate import evaluate
 from sardonyx.expr.tensor import constant
 from sardonyx.graph import record_schemas, schemas
 from sardonyx.graph.attributes import attributes_of
-from sardonyx.graph.host_operators import is_host_node
+from sardonyx.graph.host_operators import host_attributes, is_host_node
 from sardonyx.graph.reference import control
 from sardonyx.graph.reference.control import Body, Kernel
 from sardonyx.graph.reference.function import FunctionBody, Types, typed_function
@@ -114,7 +114,7 @@ def on_host(node: ir.Node, schema: schemas.Schema, imports: Mapping[str, int]) -
 
 def from_host(prepare: host.Prepare, node: ir.Node, schema: schemas.Schema) -> Kernel:
     """Return a kernel that calls the host's function, which returns an output or a tuple of outputs."""
-    function = prepare(**attributes_of(node, schema))
+    function = prepare(**host_attributes(node, schema))
 
     def run(inputs: list[Any], context: RunContext) -> Sequence[Any]:
         results = function(*inputs)
