@@ -37,7 +37,7 @@ def files(layer: str) -> list[Path]:
 
 
 def test_every_folder_is_a_layer() -> None:
-    there = {path.name.removesuffix(".py") for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    there = {path.name.removesuffix(".py") for path in PACKAGE.iterdir() if path.suffix == ".py" or any(path.glob("*.py"))}
     assert there - {"__init__", "__pycache__"} == set(LAYERS)
 
 

@@ -44,6 +44,7 @@ def test_the_wheel_is_pure_python_and_complete(wheel: Path) -> None:
         names = archive.namelist()
     modules = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").rglob("*.py")}
     data = {
+        "sardonyx/include/sardonyx_operators.h",
         "sardonyx/py.typed",
         "sardonyx/inspection/profile_page.html",
         *(f"sardonyx/datasets/{name}.onnx" for name in ("logreg_iris", "mul_1", "sigmoid")),

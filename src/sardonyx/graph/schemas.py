@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 from msgspec import Struct
 
+from sardonyx import ops
 from sardonyx.graph import record_schemas
 from sardonyx.ops import registered
 from sardonyx.ops.record import Op
@@ -73,8 +74,9 @@ def find_own(domain: str, name: str, version: int) -> Schema | None:
     """Return the schema of an operator that is no custom one."""
     if not 0 < version <= LARGEST_VERSION:
         return None
-    record = record_schemas.find(domain, name, version)
-    if record is None and not onnx.defs.has(name, version, domain):
+    own = [op for op in ops.records(domain, name) if op.since <= version and not op.in_standard]
+    record = max(own, key=lambda op: op.since, default=None)
+    if record is None and not (domain in STANDARD and onnx.defs.has(name, version, domain)):
         return None
     return schema_from(domain, name, version, record)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import numpy as np
 
-from sardonyx.base.errors import Fail, InvalidArgument
+from sardonyx.base.errors import InvalidArgument
 from sardonyx.base.options import CompileOptions
 from sardonyx.base.replacements import NOTHING, Replacements
 from sardonyx.providers import registry
@@ -269,9 +269,14 @@ class SessionOptions(Configurable):
         self._denotations[denotation] = operator.index(size)
 
     def register_custom_ops_library(self, path: str) -> None:
-        """Raise Fail: custom operators in native libraries can't be loaded."""
-        reason = "native operator libraries are not supported" if os.path.exists(path) else "No such file or directory"
-        raise Fail(f"Failed to load library {path} with error: {path}: {reason}")
+        """Register the operators of a shared library with the interface of `sardonyx/include/sardonyx_operators.h`, for the process.
+
+        Raises Fail, naming the file, if it is missing, damaged, for another processor or has another interface, such as ONNX
+        Runtime's.
+        """
+        from sardonyx.ops.custom_library import register_library
+
+        register_library(os.fspath(path))
 
 
 class Flag(Option[bool]):
