@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +104,35 @@ def test_verify_against_what_is_not_there(tmp_path: Path, monkeypatch: pytest.Mo
     done = call("verify", DIGITS, "--against", "onnxruntime")
     assert done.exit_code == 2
     assert "onnxruntime is not installed: `pip install onnxruntime`" in done.stderr
+
+
+def test_verify_with_custom_operators_of_a_file(tmp_path: Path) -> None:
+    """In a process of its own, because the file registers operators for the process."""
+    operators = "from sardonyx import custom_op\n@custom_op('my.domain::Twice')\ndef twice(x):\n    return x + x\n"
+    (tmp_path / "ops.py").write_text(operators)
+    imports = '<ir_version: 10, opset_import: ["" : 21, "my.domain" : 1]>'
+    text = f"{imports} g (float[2] x) => (float[2] y) {{ t = my.domain.Twice(x)\n y = Relu(t) }}"
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    command = [
+        sys.executable,
+        "-c",
+        "from sardonyx.cli import app; app()",
+        "--operators",
+        str(tmp_path / "ops.py"),
+        "verify",
+        str(tmp_path / "m.onnx"),
+    ]
+    done = subprocess.run([*command, "--level", "all"], capture_output=True, text=True, check=False)
+    assert (done.returncode, "2 values agree" in done.stdout) == (0, True), done.stderr
+
+
+def test_operators_that_cannot_be_registered(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("1 // 0")
+    for name, reason in (
+        ("bad.py", "bad.py raised ZeroDivisionError"),
+        ("none.py", "none.py"),
+        ("none.so", "Failed to load library"),
+    ):
+        done = call("--operators", tmp_path / name, "verify", DIGITS)
+        assert done.exit_code == 2
+        assert reason in done.stderr

@@ -7,6 +7,8 @@ what it needs when the command runs, so that --help is quick.
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +16,7 @@ import typer
 import sardonyx
 from sardonyx.cli.bench import bench
 from sardonyx.cli.cache import app as cache
+from sardonyx.cli.common import refusals
 from sardonyx.cli.compile import compile_model
 from sardonyx.cli.describe import describe
 from sardonyx.cli.info import info
@@ -39,8 +42,30 @@ def show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def register_operators(path: Path) -> None:
+    """Register the custom operators of a Python file, which is run, or of a shared library."""
+    with refusals():
+        if path.suffix == ".py":
+            try:
+                runpy.run_path(str(path), run_name="sardonyx_operators")
+            except (OSError, ValueError, TypeError):
+                raise
+            except Exception as error:
+                raise ValueError(f"{path} raised {type(error).__name__}: {error}") from error
+        else:
+            from sardonyx.ops.custom_library import register_library
+
+            register_library(str(path))
+
+
 @app.callback()
 def main(
+    operators: Annotated[
+        list[Path] | None,
+        typer.Option(help="a Python file or a shared library that registers custom operators (again for each), before the command"),
+    ] = None,
     version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="show the version")] = False,
 ) -> None:
     """Runs ONNX models as machine code."""
+    for path in operators or ():
+        register_operators(path)

@@ -38,7 +38,11 @@ def signature_of(name: str, function: Callable[..., Any], outputs: int | None, d
     converted: dict[str, str] = {}
     needed = []
     repeated = None
-    for p in inspect.signature(function).parameters.values():
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}, so its inputs and attributes can't be told; wrap it in a function") from error
+    for p in parameters:
         kind = None if p.kind is p.VAR_POSITIONAL else attribute_kind(p)
         if p.kind is p.VAR_KEYWORD:
             raise ValueError(f"{name}: **{p.name} takes any attribute; name each one, as in `*, alpha: float = 1.0`")
