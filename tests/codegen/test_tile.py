@@ -12,7 +12,8 @@ from sardonyx.base.symbolic import Dim, Symbol, minimum, value
 from sardonyx.codegen.compile import compile_kernel, ir_text
 from sardonyx.codegen.features import SSE2, Target, host
 from sardonyx.loop.blocks import BLOCK
-from sardonyx.loop.nodes import Buffer, For, Kernel, Step, Tile, sequence
+from sardonyx.loop.groups import PAIRS, QUADS, Group
+from sardonyx.loop.nodes import Buffer, For, Kernel, Step, Stmt, Tile, sequence
 from sardonyx.loop.printer import text
 from tests.codegen.harness import TARGETS, run
 
@@ -209,3 +210,39 @@ def test_what_has_no_tile() -> None:
         compile_kernel(Kernel("t", (a, b, c), (), tile), SSE2)
     with pytest.raises(Unsupported, match="17 columns"):
         compile_kernel(Kernel("t", (b, b, c), (), Tile(1, (1,), 17, b, 0, 1, b, 0, c, 0, 17, (Step(2, 1, 17),))), host())
+
+
+@every_target
+@pytest.mark.parametrize("group", [PAIRS, QUADS], ids=["pairs", "quads"])
+@pytest.mark.parametrize("groups", [1, 2, 9, None])
+def test_groups_along_k(groups: int | None, group: Group, target: Target) -> None:
+    """Rows of A and columns of B hold groups of neighbours along k; sums wrap as i32 does."""
+    kernel, width = matmul(value(K) if groups is None else groups, 2, 2, target, (group.a, group.b, i32), ahead=True)
+    kernel = replace(kernel, body=grouped(kernel.body, group.count))
+    if group not in target.groups:
+        with pytest.raises(Unsupported, match="groups"):
+            compile_kernel(kernel, target)
+        return
+    depth = 5 if groups is None else groups
+    for rows in (1, 3, 15):
+        by = np.random.default_rng(rows)
+        a, b = (
+            by.choice([np.iinfo(d.numpy).min, np.iinfo(d.numpy).max, 1, 0], size).astype(d.numpy)
+            for d, size in ((group.a, (rows, depth * group.count)), (group.b, (depth * group.count, 2 * width)))
+        )
+        packed = np.ascontiguousarray(b.reshape(depth, group.count, 2, width).transpose(2, 0, 3, 1))
+        c = np.full((rows, 2 * width), 99, np.int32)
+        run(kernel, [a, packed, c], {"m": rows, "k": depth}, target, threads=2)
+        np.testing.assert_array_equal(c, (a.astype(np.int64) @ b.astype(np.int64)).astype(np.int32))
+
+
+def grouped(s: Stmt, count: int) -> Stmt:
+    """The tile inside s, over groups: each step of k is one group."""
+    if isinstance(s, For):
+        return replace(s, body=grouped(s.body, count))
+    assert isinstance(s, Tile)
+    steps = tuple(Step(t.extent, count, t.b * count) for t in s.steps)
+    ahead = None if s.ahead is None else s.ahead * count
+    return replace(
+        s, group=count, steps=steps, ahead=ahead, a_offset=s.a_offset * count, a_row=s.a_row * count, b_offset=s.b_offset * count
+    )

@@ -248,6 +248,16 @@ def test_tile_of_bytes() -> None:
     np.testing.assert_array_equal(out, x.astype(np.int32) @ w.reshape(3, 4))
 
 
+def test_tile_over_groups() -> None:
+    """Two groups of four neighbours along k; B holds [group, column, neighbour]."""
+    a, b, c = Buffer("a", u8), Buffer("b", i8), Buffer("c", i32)
+    tile = Tile(2, (2,), 4, a, 0, 8, b, 0, c, 0, 4, (Step(2, 4, 16),), group=4)
+    x, w, out = np.arange(16, dtype=np.uint8), np.arange(-16, 16, dtype=np.int8), np.zeros(8, np.int32)
+    run(Kernel("k", (a, b, c), (), tile), {"a": x, "b": w, "c": out}, {})
+    wanted = np.einsum("mqg,qng->mn", x.reshape(2, 2, 4).astype(np.int32), w.reshape(2, 4, 4).astype(np.int32))
+    np.testing.assert_array_equal(out.reshape(2, 4), wanted)
+
+
 def test_refusals() -> None:
     x = np.zeros(4, np.float32)
     with pytest.raises(TypeError, match="x wants a contiguous array of f32"):

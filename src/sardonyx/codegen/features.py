@@ -16,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sardonyx.base.dtypes import DType, f32
+from sardonyx.loop.groups import PAIRS, QUADS, Group
 from sardonyx.runtime.caches import Caches, caches
 
 ENVIRONMENT = "SARDONYX_TARGET"
@@ -34,6 +35,7 @@ class Target(Struct, frozen=True):
     index_bits: width of an address.
     tile_shapes: (vectors per row, most rows) of the contraction tile, the preferred shape first.
     caches: the caches of one core.
+    groups: neighbours along k that a tile of integers multiplies in one instruction, the preferred ones first.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Target(Struct, frozen=True):
     index_bits: int
     tile_shapes: tuple[tuple[int, int], ...]
     caches: Caches = TYPICAL
+    groups: tuple[Group, ...] = ()
 
     @property
     def flops(self) -> float:
@@ -111,6 +114,7 @@ AVX512 = Target(
     rounding=True,
     index_bits=64,
     tile_shapes=((3, 8), (2, 14), (4, 6), (1, 14), (5, 5), (6, 4)),
+    groups=(PAIRS,),
 )
 AVX2 = Target(
     name="avx2",
@@ -125,6 +129,7 @@ AVX2 = Target(
     rounding=True,
     index_bits=64,
     tile_shapes=((2, 6), (3, 4), (1, 8), (4, 2)),
+    groups=(PAIRS,),
 )
 SSE2 = Target(
     name="sse2",
@@ -139,6 +144,7 @@ SSE2 = Target(
     rounding=False,
     index_bits=64,
     tile_shapes=((2, 5), (3, 3), (1, 8), (4, 2)),
+    groups=(PAIRS,),
 )
 NEON = Target(
     name="neon",
@@ -189,7 +195,9 @@ def host() -> Target:
     wide = all(found.get(f) for f in ("avx512f", "avx512bw", "avx512dq", "avx512vl"))
     row = AVX512 if wide else AVX2 if all(found.get(f) for f in ("avx2", "fma", "f16c")) else SSE2
     features = found.flatten() + (",-prefer-256-bit" if wide else "")
-    return replace(row, name="host", triple=triple, cpu=llvm.get_host_cpu_name(), features=features, caches=caches())
+    has_quads = found.get("avx512vnni") if wide else row is AVX2 and found.get("avxvnni")
+    groups = (QUADS, *row.groups) if has_quads else row.groups
+    return replace(row, name="host", triple=triple, cpu=llvm.get_host_cpu_name(), features=features, caches=caches(), groups=groups)
 
 
 def select(name: str | None = None) -> Target:

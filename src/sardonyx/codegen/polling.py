@@ -103,7 +103,7 @@ def tile(stmt: Tile) -> Effort:
     """Return the effort of a tile. Tiles don't poll, so one whose k is long or unknown makes the loop around it poll often, as
     if two levels of loops were inside.
     """
-    k = 1
+    k = stmt.group
     for step in stmt.steps:
         most = at_most(step.extent)
         if most is None:

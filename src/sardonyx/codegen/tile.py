@@ -72,7 +72,8 @@ class Shape(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        kind = f"{self.fragment.a}{self.fragment.b}{self.fragment.c}"
+        group = f"by{self.fragment.group}" if self.fragment.group > 1 else ""
+        kind = f"{self.fragment.a}{self.fragment.b}{self.fragment.c}{group}"
         sizes = "_".join("n" if s is None else str(s) for s in self.sizes)
         rows = "".join(f".{offset}" for offset in self.a_rows)
         return f"tile.{kind}.{self.rows}x{self.vectors}.{sizes}{rows}{f'.ahead{self.lines}' if self.lines else ''}"
@@ -92,7 +93,7 @@ def dynamic_sizes(tile: Tile) -> list[Dim]:
 
 def shapes(tile: Tile, target: Target) -> list[Shape]:
     """Return a tile's shapes, one per number of rows. Raises Unsupported for what the target can't compute."""
-    way = fragment(tile.a.dtype, tile.b.dtype, tile.c.dtype, target)
+    way = fragment(tile.a.dtype, tile.b.dtype, tile.c.dtype, target, tile.group)
     lanes = way.lanes(target)
     if tile.width % lanes:
         raise Unsupported(f"the {tile.width} columns of a tile are no multiple of the {lanes} lanes of a vector")
@@ -301,7 +302,7 @@ class _Body:
         each = len(rows) * vectors
         for u in range(count):
             line = w.at(b, w.mul(b_step, w.number(u)), self.b_type)
-            bs = [self.way.load_b(w, w.at(line, j * self.lanes, self.b_type)) for j in range(vectors)]
+            bs = [self.way.load_b(w, w.at(line, j * self.lanes * self.way.group, self.b_type)) for j in range(vectors)]
             for i, row in enumerate(rows):
                 a = self.way.load_a(w, w.at(row, w.mul(a_step, w.number(u)), self.a_type))
                 for j in range(vectors):

@@ -250,13 +250,13 @@ class Thread:
         row, column = np.arange(rows)[:, None], np.arange(t.width)
         a, b = (
             self.number(t.a_offset) + (np.array(t.a_rows)[row] if t.a_rows else row * self.number(t.a_row)),
-            self.number(t.b_offset) + column,
+            self.number(t.b_offset) + column * t.group,
         )
         sums = np.zeros((rows, t.width), t.c.dtype.numpy)
         extents = [self.number(step.extent) for step in t.steps]
         moves = [(self.number(step.a), self.number(step.b)) for step in t.steps]
-        for k in np.ndindex(*extents):
-            shift = [sum(i * move[side] for i, move in zip(k, moves, strict=True)) for side in (0, 1)]
+        for *k, g in np.ndindex(*extents, t.group):
+            shift = [sum((i * move[side] for i, move in zip(k, moves, strict=True)), start=g) for side in (0, 1)]
             x, y = self.fetch(t.a, a + shift[0], t.c.dtype), self.fetch(t.b, b + shift[1], t.c.dtype)
             sums = multiply_add(x, y, sums)
         c = self.number(t.c_offset) + row * self.number(t.c_row) + column

@@ -453,8 +453,11 @@ class Tile(Struct, frozen=True):
 
         for i < rows, j < width:  c[c_offset + i c_row + j] = sum over k of a[a_offset + i a_row + k . a] * b[b_offset + k . b + j]
 
-    k runs over `steps`, outermost first. The products are summed in c's dtype (f32 for f32, i32 for 8-bit integers), floats
-    in blocks along k (see loop.blocks).
+    k runs over `steps`, outermost first. The products are summed in c's dtype (f32 for f32, i32 for integers), floats in blocks
+    along k (see loop.blocks).
+
+    With a group, a[.. + g] * b[.. + j group + g] is summed over g < group too: neighbours along k lie side by side in both
+    operands, as instructions read them that multiply several pairs and add the products (see codegen.fragments).
 
         rows      a Dim whose value at run time is one of `heights`
         width     a multiple of the target's vector width; b and c may be read and written for all of it
@@ -478,6 +481,7 @@ class Tile(Struct, frozen=True):
     ahead: Dim | None = None
     a_rows: tuple[int, ...] = ()
     lines: int = 1
+    group: int = 1
 
 
 Stmt: TypeAlias = Store | For | While | If | Seq | Alloc | Check | Tile

@@ -163,7 +163,9 @@ class Printer:
         a, b, c = (self.buffers[x] for x in (t.a, t.b, t.c))
         steps = "".join(f", [{self.dim(s.extent)}] a {self.dim(s.a)} b {self.dim(s.b)}" for s in t.steps)
         ahead = "" if t.ahead is None else f" ahead {self.dim(t.ahead)} by {t.lines}"
-        shape = f"{self.dim(t.rows)} of {'|'.join(map(str, t.heights))} x {t.width}"
+        shape = (
+            f"{self.dim(t.rows)} of {'|'.join(map(str, t.heights))} x {t.width}{f' in groups of {t.group}' if t.group > 1 else ''}"
+        )
         self.line(
             f"tile {shape}: {c}[{self.dim(t.c_offset)}; row {self.dim(t.c_row)}] = "
             f"{a}[{self.dim(t.a_offset)}; row {list(t.a_rows) if t.a_rows else self.dim(t.a_row)}] * {b}[{self.dim(t.b_offset)}]{steps}{ahead}"

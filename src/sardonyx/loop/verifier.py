@@ -7,7 +7,7 @@
 3. Operations have dtypes that `nodes` allows; guards and conditions are bool; stored values have the buffer's dtype.
 4. A vector loop contains Store, Seq and serial or unrolled For; a store in it moves with the variable or combines.
 5. A parallel loop contains no other parallel loop; an unrolled loop has constant bounds.
-6. A Tile sums floats in f32 or f64 and bytes in i32; if its number of rows is constant, it is one of its heights.
+6. A Tile sums floats in f32 or f64 and integers of at most 16 bits in i32; if its number of rows is constant, it is one of its heights.
 """
 
 from __future__ import annotations
@@ -146,8 +146,9 @@ class Verifier:
             self.require(buffer in self.buffers, t, f"{buffer} is not in scope")
         self.target(t.c, t)
         floats = t.c.dtype in (f32, f64) and t.a.dtype.is_float and t.b.dtype.is_float
-        integers = t.c.dtype is i32 and all(b.dtype.is_integer and b.dtype.bits <= 8 for b in (t.a, t.b))
+        integers = t.c.dtype is i32 and all(b.dtype.is_integer and b.dtype.bits <= 16 for b in (t.a, t.b))
         self.require(floats or integers, t, f"{t.c.dtype} sums of {t.a.dtype} by {t.b.dtype}")
+        self.require(t.group > 0, t, f"groups of {t.group}")
         self.require(t.width > 0 and bool(t.heights) and min(t.heights) > 0, t, "an empty tile")
         self.require(not isinstance(t.rows, int) or t.rows in t.heights, t, f"{t.rows} rows are none of {t.heights}")
         for d in (t.rows, t.a_offset, t.a_row, t.b_offset, t.c_offset, t.c_row, 0 if t.ahead is None else t.ahead):

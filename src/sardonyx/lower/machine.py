@@ -7,6 +7,7 @@ from msgspec import Struct
 from sardonyx.base.cache_line import LINE
 from sardonyx.base.dtypes import DType, bf16, f16, f32, f64
 from sardonyx.base.symbolic import Dim, Int, evaluate, primitive
+from sardonyx.loop.groups import Group
 
 SYMBOLIC_ROWS = 8
 """Rows of a tile where the number of rows is known only at run time."""
@@ -27,6 +28,7 @@ class Machine(Struct, frozen=True):
     winograd          True if convolutions may use Winograd's algorithm
     flops, bandwidth  of one core: f32 operations, and bytes from beyond its caches, per second; only their ratio matters
     converted         narrow floats that a tile widens as it reads them; contractions of others read widened copies
+    groups            neighbours along k that a tile of integers multiplies in one instruction, the preferred ones first
     """
 
     lanes: int = 16
@@ -43,10 +45,15 @@ class Machine(Struct, frozen=True):
     flops: float = 150e9
     bandwidth: float = 12e9
     converted: frozenset[DType] = frozenset((f16, bf16))
+    groups: tuple[Group, ...] = ()
 
     def feeds(self, dtype: DType) -> bool:
         """Tell whether a tile can read operands of this dtype."""
         return dtype in (f32, f64) or dtype in self.converted
+
+    def group(self, a: DType, b: DType) -> Group | None:
+        """Return the group in which a tile multiplies integers of these dtypes; None if they make no tile."""
+        return next((g for g in self.groups if g.holds(a, b)), None)
 
     def guess(self, e: Dim | None, size: int = 0) -> int:
         """Evaluate e with `size` for each unknown size, or their typical value if size is 0. Returns 0 for None."""

@@ -18,8 +18,10 @@ from sardonyx.base.symbolic import Dim, Int, ceil_divide, coefficient, minimum, 
 from sardonyx.expr.scalar import cast, wide
 from sardonyx.expr.tensor import Read, Tensor
 from sardonyx.loop.nodes import Expr, Index, Op, Select
+from sardonyx.lower.copies import copy_position, place_copy
+from sardonyx.lower.groups import group_operands
 from sardonyx.lower.machine import Machine
-from sardonyx.lower.values import Operands, Panels, Value, address, depends_on, extent, find_operands
+from sardonyx.lower.values import Operands, Panels, Value, address, extent, find_operands
 
 COPIED = 10
 """Elements that are packed in the time of one element's product in a dot product along k, most of which goes into adding up
@@ -35,6 +37,11 @@ def pack(values: dict[Tensor, Value], machine: Machine, plain: Container[Tensor]
         o = find_operands(v) if v.fn and v.place is None else None
         if o is not None and not o.rows and not lies_well(values, o, machine) and not values[o.b.tensor].constant:
             continue  # with one row, packing B costs more than the sums
+        if o is not None and (dtypes := (o.a.dtype, o.b.dtype))[0].is_integer:
+            group = machine.group(*dtypes)
+            if group is not None:
+                group_operands(values, v, o, group, machine)
+            continue
         if o is not None and not (is_affine(o) and machine.feeds(o.a.dtype)):
             copy_rows(values, v, o)
             o = find_operands(v)
@@ -64,25 +71,6 @@ def copy_rows(values: dict[Tensor, Value], v: Value, o: Operands) -> None:
     here = Read(dense, tuple(map(value, loops)))
     assert v.body is not None
     v.body = Op("mul", *(here if factor is o.a or o.a in factor.args else factor for factor in v.body.args))
-
-
-def place_copy(copy: Value, source: Value, reader: Value) -> None:
-    """Choose where a copy is computed: when the model is loaded if its source and indices are constant, else inside as few of
-    the reader's loops as possible."""
-    assert copy.body is not None
-    moving = depends_on(copy) - set(copy.variables)
-    copy.constant = source.constant and not moving and all(isinstance(n, int) for n in copy.shape)
-    needed = [i for i, r in enumerate(reader.region, 1) if r in source.region or r.step in moving]
-    copy.region = reader.region[: max(needed, default=0)]
-
-
-def copy_position(source: Value, reader: Value, share: float) -> float:
-    """Return the position of a copy in the program, as an id: just after its source, so that both can share a nest.
-
-    A tensor written in parts, such as a loop's state, is complete only later: its copy comes just before the reader instead.
-    share: in [0, 0.5); tells apart copies at one position.
-    """
-    return reader.id - 0.5 + share if source.place == "WHOLE" else source.id + share
 
 
 def width(o: Operands, machine: Machine) -> int:

@@ -9,6 +9,7 @@ few rows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -169,23 +170,29 @@ def tile_node(panel: Panel, target: Target, builder: Builder) -> Tile:
     o, blocks = panel.of, builder.blocks
     a, a_offset, a_row = offset_over(o.a.tensor, o.a.indices, panel, builder)
     b, b_offset, _ = offset_over(o.b.tensor, o.b.indices, panel, builder)
-    assert coefficient(b_offset, panel.lane) == 1, f"the columns of {o.b.tensor} don't lie side by side"
+    group = coefficient(b_offset, panel.lane)
+    assert isinstance(group, int), f"the columns of {o.b.tensor} don't lie side by side"
     a_rows: tuple[int, ...] = ()
     if a_row is None:
         a_row, a_rows = 0, uneven_rows(o.a, builder)
     zero = dict.fromkeys([*o.k, panel.lane], 0)
     start = substitute(b_offset, zero)
     ahead, lines = prefetched(panel, start, builder)
-    steps = tile_steps(o, a_offset, b_offset)
+    loops = o.k if group == 1 else o.k[:-1]
+    steps = tile_steps(loops, a_offset, b_offset)
+    if group > 1:
+        inner = o.k[-1]
+        neighbours = (extent(inner), coefficient(a_offset, inner), coefficient(b_offset, inner))
+        assert neighbours == (group, 1, 1), f"the groups of {o.a.tensor} and {o.b.tensor} don't lie side by side"
     a_offset = substitute(a_offset, zero)
     height, heights = blocks.height, blocks.heights
-    return Tile(height, heights, panel.width, a, a_offset, a_row, b, start, *target, steps, ahead, a_rows, lines)
+    return Tile(height, heights, panel.width, a, a_offset, a_row, b, start, *target, steps, ahead, a_rows, lines, group)
 
 
-def tile_steps(o: Operands, a_offset: Dim, b_offset: Dim) -> tuple[Step, ...]:
-    """List the loops over k, outermost first; neighbouring loops along which both offsets move evenly are merged."""
+def tile_steps(loops: Sequence[Symbol], a_offset: Dim, b_offset: Dim) -> tuple[Step, ...]:
+    """List these loops over k, outermost first; neighbouring loops along which both offsets move evenly are merged."""
     steps: list[Step] = []
-    for k in o.k:
+    for k in loops:
         a, b, count = coefficient(a_offset, k), coefficient(b_offset, k), extent(k)
         assert a is not None
         assert b is not None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
 
-from sardonyx.base.dtypes import f32, f64
+from sardonyx.base.dtypes import f32, f64, i32
 from sardonyx.base.symbolic import (
     Derived,
     Dim,
@@ -183,19 +183,19 @@ def is_choice(factor: Expr) -> bool:
 
 
 def product_of_reads(v: Value) -> tuple[Read, Read] | None:
-    """Return the two factors of a sum of products in f32 or f64, if each is a read, possibly cast; else None.
+    """Return the two factors of a sum of products in f32 or f64, or of narrow integers in i32, if each is a read, possibly cast; else None.
 
     The reads must have no guard and no index that comes from data. Of a choice between B and its packed copy, the copy is
     returned.
     """
-    if v.fn != "add" or not isinstance(v.body, Op) or v.body.fn != "mul" or v.body.dtype not in (f32, f64):
+    if v.fn != "add" or not isinstance(v.body, Op) or v.body.fn != "mul" or v.body.dtype not in (f32, f64, i32):
         return None
     found = []
     for factor in v.body.args:
         read = factor.args[0] if isinstance(factor, Cast) else factor.args[2] if is_choice(factor) else factor
         if not isinstance(read, Read) or read.guard is not None or any(True for i in read.indices for _ in dim_elements(i)):
             return None
-        if isinstance(factor, Cast) and not read.dtype.is_float:
+        if not (read.dtype.bits <= 16 and read.dtype.is_integer if v.body.dtype is i32 else read.dtype.is_float):
             return None
         found.append(read)
     return found[0], found[1]

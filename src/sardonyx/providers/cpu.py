@@ -112,6 +112,7 @@ def machine_for(target: features.Target, options: CompileOptions) -> Machine:
         winograd=options.winograd,
         flops=target.flops,
         converted=converted,
+        groups=target.groups,
     )
 
 
