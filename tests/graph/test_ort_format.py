@@ -103,16 +103,6 @@ def test_the_format_is_told_by_option_then_name_then_bytes(tmp_path: Path) -> No
             session(wrong, given)
 
 
-def test_one_cache_serves_both_formats(tmp_path: Path) -> None:
-    """The same bytes under another name, or with another option, are another request."""
-    (tmp_path / "a.ort").write_bytes(written(small()))
-    (tmp_path / "a.onnx").write_bytes(written(small()))
-    sx.InferenceSession(tmp_path / "a.ort")
-    sx.InferenceSession(written(small()))
-    with pytest.raises(InvalidProtobuf):
-        sx.InferenceSession(tmp_path / "a.onnx")
-
-
 def test_damage_is_an_error_of_the_documented_class() -> None:
     """Each place overwritten by large, small and negative numbers, and each way to cut the file."""
     data = written(small())

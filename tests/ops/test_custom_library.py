@@ -92,7 +92,7 @@ def test_descriptions_that_are_wrong(tmp_path: Path, old: str, new: str, text: s
 
 
 @needs_compiler
-@pytest.mark.parametrize("line", ["y->rank = 65", "y->rank = -1", "y->type = 99", "y->type = 8"])
+@pytest.mark.parametrize("line", ["y->rank = 65", "y->rank = -1", "y->type = 99", "y->type = 8", "y->sizes[0] = -1"])
 def test_shapes_that_are_none(tmp_path: Path, line: str) -> None:
     register(built(tmp_path, SCALED.replace("    memcpy(y", f"    {line};\n    if (0) memcpy(y")))
     with pytest.raises(Fail, match=r"mine.*gave an output of type"):

@@ -17,7 +17,9 @@ import onnx
 import pytest
 
 import sardonyx as sx
-from sardonyx.base.errors import Fail, InvalidArgument, NoSuchFile
+from sardonyx.base.errors import Fail, InvalidArgument, InvalidProtobuf, NoSuchFile
+from sardonyx.graph.load import load
+from sardonyx.graph.ort_writer import write_ort
 from sardonyx.providers import registry
 from sardonyx.runtime.cache import Cache
 from sardonyx.runtime.caches import Caches
@@ -585,3 +587,49 @@ def test_processes_that_start_at_once(tmp_path: Path, cache: Cache, model: Path)
         child.join(60)
     expected = sx.InferenceSession(model).run(None, FEEDS)[0].tolist()
     assert found == [expected] * 9
+
+
+# ---- what decides besides the bytes -------------------------------------------------------------------------------------------
+
+
+def test_the_format_of_a_file_decides(cache: Cache, model: Path, tmp_path: Path):
+    """The same bytes under another name, or with another option, are another request."""
+    data = write_ort(load(model))
+    for name in ("m.ort", "m.onnx"):
+        (tmp_path / name).write_bytes(data)
+    sx.InferenceSession(tmp_path / "m.ort")
+    sx.InferenceSession(data)
+    assert entries(cache, session_cache.KIND)
+    plain = sx.SessionOptions()
+    plain.add_session_config_entry("session.load_model_format", "ONNX")
+    for source, options in ((tmp_path / "m.onnx", None), (tmp_path / "m.ort", plain), (data, plain)):
+        with pytest.raises(InvalidProtobuf):
+            sx.InferenceSession(source, options)
+
+
+@pytest.mark.parametrize("tensors", [False, True])
+def test_custom_operators_are_not_kept(cache: Cache, builds: list[Request], tensors: bool):
+    """What is registered under the name now is what runs."""
+    source = proto("g (float[N] x) => (float[N] y) { y = Add(x, x) }")
+    source.opset_import.append(onnx.helper.make_opsetid("my.domain", 1))
+    source.graph.node[0].domain = "my.domain"
+    for name, expected in (("Add", np.add), ("Sub", np.subtract)):
+        sx.custom_op("my.domain::Add")(expression(name) if tensors else arrays(expected))
+        try:
+            for session in twice(source.SerializeToString()):
+                np.testing.assert_array_equal(session.run(None, {"x": X[0]})[0], expected(X[0], X[0]))
+        finally:
+            sx.unregister_custom_op("my.domain::Add")
+    assert len(builds) == 4
+    assert not entries(cache, session_cache.KIND)
+
+
+def arrays(compute: Any) -> Any:
+    return lambda a, b: compute(a, b)
+
+
+def expression(name: str) -> Any:
+    def combined(a: sx.Tensor, b: sx.Tensor) -> sx.Tensor:
+        return getattr(sx.operators, name)(a, b)
+
+    return combined
