@@ -20,8 +20,8 @@ help: ## this list
 demo: $(VENV)/demo ## classify a picture of a digit (PICTURE=file.png)
 	@$(IN_VENV)/python examples/digits/demo.py $(PICTURE)
 
-test: $(VENV)/dev ## run the tests
-	@$(IN_VENV)/python -m pytest
+test: $(VENV)/dev ## run the tests, a process for each core
+	@$(IN_VENV)/python -m pytest -n auto --maxprocesses=8 --dist worksteal
 
 # PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu makes pip fetch the builds for the CPU alone, a tenth of the default ones.
 test-real: $(VENV)/real ## run the sentence encoder with its real weights (fetches torch)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from sardonyx.base.options import CompileOptions
 from sardonyx.inspection.loops import kernels_of, lowered_parts
@@ -38,7 +38,9 @@ class Example:
             node.name = node.output[0]
         for info in model.graph.value_info:
             shape = [d.dim_value for d in info.type.tensor_type.shape.dim]
-            model.graph.initializer.append(numpy_helper.from_array(np.full(shape, 0.5, np.float32), info.name))
+            dtype = helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
+            number = 0.5 if np.issubdtype(dtype, np.floating) else 3
+            model.graph.initializer.append(numpy_helper.from_array(np.full(shape, number, dtype), info.name))
         return model
 
     def section(self) -> str:
@@ -102,6 +104,13 @@ EXAMPLES = (
 }""",
         shown=(-3, -2, -1),
         lines=8,
+    ),
+    Example(
+        "integers",
+        """\
+(uint8[rows, 768] x) => (int32[rows, 768] y) <int8[768, 768] w> {
+    y = MatMulInteger(x, w)
+}""",
     ),
     Example(
         "depthwise",

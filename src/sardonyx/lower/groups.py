@@ -1,6 +1,6 @@
 """Copy the operands of a contraction of integers into groups of neighbours along k (see loop.groups).
 
-    A'[batch, i, k.., q, g]          = A[batch, i, k.., q G + g]
+    A'[batch, i, k.., q G + g]       = A[batch, i, k.., q G + g]
     B'[batch, p, k.., q, j, g]       = B[batch, k.., q G + g, p W + j]          W columns in a panel, G elements in a group
     sum over k.., q, g of A' B'
 
@@ -37,17 +37,18 @@ def grouped_rows(values: dict[Tensor, Value], v: Value, o: Operands, group: Grou
     """Copy A. -> the read of the copy. along: the loops over groups, and inside a group"""
     *outer, k = o.k
     loops = [s for s in (*o.batch, *o.rows, *outer) if s in o.a.symbols]
-    shape = [*map(extent, loops), *map(extent, along)]
+    groups, inside = along
+    shape = [*map(extent, loops), extent(groups) * group.count]
     dense = Tensor(group.a, shape, f"{o.a.tensor.name}.groups")
     source = values[o.a.tensor]
     dense.id, dense.origin = copy_position(source, v, 0.2), v.tensor.origin
     copy = values[dense] = Value(dense)
     copy.has_layout, copy.strides, copy.allocated = True, strides(shape), product(shape)
-    at = copy.axes[-2] * group.count + copy.axes[-1]
+    at = copy.axes[-1]
     env: dict[Symbol, Dim] = {k: at, **dict(zip(loops, copy.axes, strict=False))}
     copy.body = cast(Read(o.a.tensor, tuple(substitute(i, env) for i in o.a.indices), inside_of(k, at, group)), group.a)
     place_copy(copy, source, v)
-    return Read(dense, tuple(map(value, (*loops, *along))))
+    return Read(dense, (*map(value, loops), value(groups) * group.count + value(inside)))
 
 
 def grouped_panels(

@@ -173,7 +173,9 @@ def as_operands(v: Value, a: Read, b: Read) -> Operands | None:
         return None
     single_symbols = {s for i in a.indices if len(symbols(i)) == 1 for s in symbols(i)}
     choice = next((f for f in v.body.args if is_choice(f)), None) if v.body is not None else None
-    return Operands(a, b, batch, rows, sorted(v.loops, key=lambda s: s in single_symbols), columns, choice)
+    in_order = isinstance(b.tensor, Panels) and b.dtype.is_integer  # groups.group_operands has put them in order
+    k = list(v.loops) if in_order else sorted(v.loops, key=lambda s: s in single_symbols)
+    return Operands(a, b, batch, rows, k, columns, choice)
 
 
 def is_choice(factor: Expr) -> bool:
