@@ -15,4 +15,5 @@ COMMANDS = ["run", "bench", "profile", "verify", "inspect", "describe", "compile
 
 
 def call(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    """In a terminal so wide that no path is broken into lines."""
+    return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "400"}, catch_exceptions=False)
