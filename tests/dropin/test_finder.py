@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from sardonyx.dropin.finder import DropinDistribution, Finder, public
-
 NAMES = """
 import importlib.metadata, importlib.util, sys
 import onnxruntime as ort
@@ -66,16 +64,21 @@ def test_names_and_versions() -> None:
     assert "NO_SUCHFILE : Load model from /none.onnx failed" in done.stdout
 
 
-def test_onnxruntime_need_not_be_installed(tmp_path: Path) -> None:
-    """All that is installed but that."""
+def without_onnxruntime(folder: Path, code: str) -> str:
+    """Write a program that finds all packages that are installed in `folder`, but for ONNX Runtime. -> its path"""
     import numpy
 
     packages = Path(numpy.__file__).parents[1]
     for entry in packages.iterdir():
         if not entry.name.startswith("onnxruntime"):
-            (tmp_path / entry.name).symlink_to(entry)
-    (tmp_path / "program.py").write_text(WITHOUT + NAMES + "\nassert importlib.util.find_spec('onnxruntime.quantization') is None")
-    done = run(str(tmp_path / "program.py"), str(tmp_path))
+            (folder / entry.name).symlink_to(entry)
+    (folder / "program.py").write_text(WITHOUT + code)
+    return str(folder / "program.py")
+
+
+def test_onnxruntime_need_not_be_installed(tmp_path: Path) -> None:
+    code = NAMES + "\nassert importlib.util.find_spec('onnxruntime.quantization') is None"
+    done = run(without_onnxruntime(tmp_path, code), str(tmp_path))
     assert done.returncode == 0, done.stderr
 
 
@@ -166,10 +169,17 @@ def test_parts_of_an_installed_onnxruntime_work_with_this_package() -> None:
     assert done.stdout.split() == ["onnxruntime.tools.make_dynamic_shape_fixed", "sardonyx.session.options"], done.stderr
 
 
-def test_what_is_answered() -> None:
-    finder = Finder()
-    assert finder.find_spec("numpy", None) is None
-    assert finder.find_spec("onnxruntimes", None) is None
-    assert [public(name) for name in ("capi.x", "backend", "datasets", "session", "cli")] == [True, True, True, False, False]
-    told = DropinDistribution()
-    assert (told.version, told.metadata["Name"], told.read_text("nothing")) == ("1.32.0", "onnxruntime", None)
+TOOLS = """
+import onnxruntime.tools.convert_onnx_models_to_ort as m
+from onnxruntime.tools import convert_onnx_models_to_ort as again
+import sardonyx.tools.convert_onnx_models_to_ort as ours
+assert m is again is ours
+"""
+
+
+def test_tools_that_this_package_has(tmp_path: Path) -> None:
+    """They come from here, whether ONNX Runtime is installed or not."""
+    done = run("-c", TOOLS)
+    assert done.returncode == 0, done.stderr
+    done = run(without_onnxruntime(tmp_path, TOOLS), str(tmp_path))
+    assert done.returncode == 0, done.stderr

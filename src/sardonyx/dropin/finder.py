@@ -19,7 +19,7 @@ VERSION = "1.32.0"
 METADATA = f"Metadata-Version: 2.1\nName: {NAME}\nVersion: {VERSION}\nSummary: Sardonyx under the name of ONNX Runtime\n"
 FILES = {"METADATA": METADATA, "top_level.txt": f"{NAME}\n", "INSTALLER": "sardonyx\n"}
 INSTALLED = ("quantization", "tools", "transformers")
-"""Packages of an installed ONNX Runtime that need only its public interface."""
+"""Packages of an installed ONNX Runtime that need only its public interface. Modules that this package has too come from here."""
 
 
 FOLDER = "sardonyx-dropin-"
@@ -106,15 +106,9 @@ class Finder(MetaPathFinder):
             spec = ModuleSpec(fullname, FacadeLoader(), origin="sardonyx", is_package=True)
             spec.submodule_search_locations = []
             return spec
-        if rest.split(".")[0] in INSTALLED:
-            return installed(fullname, path)
-        other = f"sardonyx.{rest}"
-        found = importlib.util.find_spec(other) if public(rest) else None
-        if found is None:
-            return None
-        return ModuleSpec(
-            fullname, AliasLoader(other), origin=found.origin, is_package=found.submodule_search_locations is not None
-        )
+        if rest in INSTALLED:  # a package, whose modules may be of both
+            return installed(fullname, path) or alias(fullname, rest)
+        return alias(fullname, rest) or (installed(fullname, path) if rest.split(".")[0] in INSTALLED else None)
 
     def find_distributions(self, context: DistributionFinder.Context = ANY) -> Iterable[Distribution]:
         """Yield the distribution `onnxruntime`, if it or all distributions are asked for."""
@@ -125,9 +119,18 @@ class Finder(MetaPathFinder):
         """Do nothing: there are no caches."""
 
 
+def alias(fullname: str, rest: str) -> ModuleSpec | None:
+    """Return the spec of this package's module `rest` under another name; None if it has none, or if ONNX Runtime has none."""
+    other = f"sardonyx.{rest}"
+    found = importlib.util.find_spec(other) if public(rest) else None
+    if found is None:
+        return None
+    return ModuleSpec(fullname, AliasLoader(other), origin=found.origin, is_package=found.submodule_search_locations is not None)
+
+
 def public(rest: str) -> bool:
     """Does ONNX Runtime have this module too?"""
-    return rest.split(".")[0] in ("backend", "capi", "datasets")
+    return rest.split(".")[0] in ("backend", "capi", "datasets", *INSTALLED)
 
 
 def installed(fullname: str, path: Sequence[str] | None) -> ModuleSpec | None:
