@@ -136,8 +136,8 @@ def feeds_for(inputs: list[Any], drawn: random.Random) -> dict[str, Any] | None:
     feeds = {}
     for argument in inputs:
         shape = [size_of(size, sizes, drawn) for size in argument.shape]
-        if any(size < 0 for size in shape) or np.prod([float(size) for size in shape]) > MOST_ELEMENTS:
-            return None
+        if any(size < 0 for size in shape) or np.prod([float(size or 1) for size in shape]) > MOST_ELEMENTS:
+            return None  # numpy refuses the others also where one of the sizes is 0
         feeds[argument.name] = value_of(argument.type, shape, drawn)
     return feeds
 
