@@ -330,7 +330,7 @@ VALUES: tuple[Step[WholeGraph], ...] = (
         lambda g: pack(g.values, g.machine, {*g.inputs, *g.kept}),
         optional=True,
         reads="axes body constant fn into loops place region strides",
-        sets="body contracts",
+        sets="body contracts loops",
     ),
     Step(
         "split_long_reductions",
