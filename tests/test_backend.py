@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import sardonyx
 from benchmarks.onnx_cases import TOLERANCES, CaseRunner
 from sardonyx.backend import SardonyxBackend
 
@@ -45,6 +46,12 @@ def _home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ONNX_HOME", str(tmp_path_factory.mktemp("onnx")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _same_draws():
+    """Random operators draw the same in each run of the tests: a case that expects others would pass by chance now and then."""
+    sardonyx.set_seed(1)
 
 
 CASES = make_cases()
