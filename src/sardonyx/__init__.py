@@ -14,8 +14,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AdapterFormat": "sardonyx.session.adapters",
+    "Executable": "sardonyx.providers.base",
     "ExecutionMode": "sardonyx.session.enums",
     "ExecutionOrder": "sardonyx.session.enums",
+    "ExecutionProvider": "sardonyx.providers.base",
     "GraphOptimizationLevel": "sardonyx.session.enums",
     "IOBinding": "sardonyx.session.binding",
     "InferenceSession": "sardonyx.session.inference_session",
@@ -47,6 +49,7 @@ _HOMES = {
     "SessionOptions": "sardonyx.session.options",
     "SparseTensor": "sardonyx.session.sparse",
     "Tensor": "sardonyx.expr.tensor",
+    "Unsupported": "sardonyx.base.errors",
     "copy_tensors": "sardonyx.session.values",
     "create_and_register_allocator": "sardonyx.session.devices",
     "create_and_register_allocator_v2": "sardonyx.session.devices",
@@ -63,6 +66,7 @@ _HOMES = {
     "operators": "sardonyx.ops.functions",
     "preload_dlls": "sardonyx.session.environment",
     "print_debug_info": "sardonyx.session.environment",
+    "register_execution_provider": "sardonyx.providers.registry",
     "register_execution_provider_library": "sardonyx.session.devices",
     "set_default_logger_callback": "sardonyx.session.environment",
     "set_default_logger_severity": "sardonyx.session.environment",
@@ -70,14 +74,17 @@ _HOMES = {
     "set_global_thread_pool_sizes": "sardonyx.session.options",
     "set_seed": "sardonyx.runtime.draws",
     "unregister_custom_op": "sardonyx.ops.custom",
+    "unregister_execution_provider": "sardonyx.providers.registry",
     "unregister_execution_provider_library": "sardonyx.session.devices",
 }
 """The module that defines each public name."""
 
 __all__ = [
     "AdapterFormat",
+    "Executable",
     "ExecutionMode",
     "ExecutionOrder",
+    "ExecutionProvider",
     "GraphOptimizationLevel",
     "IOBinding",
     "InferenceSession",
@@ -109,6 +116,7 @@ __all__ = [
     "SessionOptions",
     "SparseTensor",
     "Tensor",
+    "Unsupported",
     "__version__",
     "copy_tensors",
     "create_and_register_allocator",
@@ -126,6 +134,7 @@ __all__ = [
     "operators",
     "preload_dlls",
     "print_debug_info",
+    "register_execution_provider",
     "register_execution_provider_library",
     "set_default_logger_callback",
     "set_default_logger_severity",
@@ -133,6 +142,7 @@ __all__ = [
     "set_global_thread_pool_sizes",
     "set_seed",
     "unregister_custom_op",
+    "unregister_execution_provider",
     "unregister_execution_provider_library",
 ]
 

@@ -46,15 +46,26 @@ class Interpreted(Executable):
         return "interpreted"
 
 
-def provide(monkeypatch: pytest.MonkeyPatch, title: str, claims: set[str], error: Exception | None = None) -> list[list[str]]:
-    """Registers a provider that claims these operators and compiles them, or raises the error. Returns what it is asked to compile."""
+def provide(
+    monkeypatch: pytest.MonkeyPatch,
+    title: str,
+    claims: set[str],
+    error: Exception | None = None,
+    offered: list[list[str]] | None = None,
+) -> list[list[str]]:
+    """Registers a provider that claims these operators and compiles them, or raises the error. Returns what it is asked to compile.
+
+    offered: gets the names of the nodes that it is asked about.
+    """
     asked: list[list[str]] = []
+    seen = offered if offered is not None else []
 
     class Provider(ExecutionProvider):
         name = title
 
-        def get_capability(self, graph: ir.Graph, options: CompileOptions) -> list[list[ir.Node]]:
-            return [[node for node in graph if node.op_type in claims]]
+        def get_capability(self, graph: ir.Graph, nodes: Sequence[ir.Node], options: CompileOptions) -> list[list[ir.Node]]:
+            seen.append([str(node.name) for node in nodes])
+            return [[node for node in nodes if node.op_type in claims]]
 
         def compile(self, graph: ir.Graph, options: CompileOptions) -> Executable:
             asked.append([node.op_type for node in graph])
@@ -91,6 +102,26 @@ def test_providers_are_served_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     provide(monkeypatch, "One", {"Relu"})
     provide(monkeypatch, "Two", {"Relu", "Sigmoid"})
     assert ran(chain(["One", "Two"])) == {"One": ["a", "d"], "Two": ["b"], registry.CPU: ["c", "e", "f"]}
+
+
+def test_a_provider_is_asked_only_about_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    one: list[list[str]] = []
+    two: list[list[str]] = []
+    three: list[list[str]] = []
+    provide(monkeypatch, "One", {"Relu"}, offered=one)
+    provide(monkeypatch, "Two", {"Sigmoid", "Neg", "Tanh", "Exp"}, offered=two)
+    provide(monkeypatch, "Three", {"Relu"}, offered=three)
+    chain(["One", "Two", "Three"])
+    assert (one, two, three) == ([["a", "b", "c", "d", "e", "f"]], [["b", "c", "e", "f"]], [])
+
+
+def test_a_node_that_a_provider_was_not_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    provide(monkeypatch, "One", {"Relu"})
+    provide(monkeypatch, "Two", set())
+    greedy = registry.create("Two", {})
+    monkeypatch.setattr(type(greedy), "get_capability", lambda self, graph, nodes, options: [list(graph)])
+    with pytest.raises(Fail, match="Two claims Relu node '[ad]', which it was not asked about"):
+        chain(["One", "Two"])
 
 
 def test_what_a_provider_cannot_compile_goes_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,10 @@ def copied_into(made: Any, given: Array | None) -> Any:
 
 
 class ExecutionProvider(abc.ABC):
-    """Claims nodes of a graph and compiles the sub-graphs made of them."""
+    """Claims nodes of a graph and compiles the sub-graphs made of them.
+
+    options: the provider's own, {name: text}. A subclass checks them when it is made and raises InvalidArgument for wrong ones.
+    """
 
     name: ClassVar[str]
 
@@ -93,16 +96,21 @@ class ExecutionProvider(abc.ABC):
         return False
 
     @abc.abstractmethod
-    def get_capability(self, graph: ir.Graph, options: CompileOptions) -> list[list[ir.Node]]:
+    def get_capability(self, graph: ir.Graph, nodes: Sequence[ir.Node], options: CompileOptions) -> Sequence[Sequence[ir.Node]]:
         """Return groups of nodes that the provider can run. Each group becomes a sub-graph, or several if one would have a
         cycle.
+
+        graph: the whole graph, which must not be changed. nodes: its nodes that no earlier provider has claimed, in the graph's
+        order; only these may be claimed.
         """
 
-    def get_late_capability(self, graph: ir.Graph, options: CompileOptions) -> list[list[ir.Node]]:
+    def get_late_capability(
+        self, graph: ir.Graph, nodes: Sequence[ir.Node], options: CompileOptions
+    ) -> Sequence[Sequence[ir.Node]]:
         """Return groups of further nodes that the provider can perhaps compile when a run has determined ranks, dtypes and sizes
         of their inputs.
 
-        Called after `get_capability`, for the same graph. All providers' claims of `get_capability` take precedence.
+        Called after `get_capability`, for the same graph, with the nodes that are still unclaimed.
         """
         return []
 

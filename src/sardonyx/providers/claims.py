@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from sardonyx.base import debug
@@ -43,14 +45,17 @@ class Claim(Struct, frozen=True):
         return Imported([self.inputs[v.name] for v in graph.inputs], [self.made[v] for v in graph.outputs])
 
 
-def claim(graph: ir.Graph) -> Claim:
-    """Claim the nodes that can be compiled, following values whose dtype and rank are known."""
+def claim(graph: ir.Graph, unclaimed: Sequence[ir.Node] | None = None) -> Claim:
+    """Claim the nodes that can be compiled, following values whose dtype and rank are known.
+
+    unclaimed: the nodes among which to choose, in the graph's order; by default all of them.
+    """
     nodes: list[ir.Node] = []
     late: list[ir.Node] = []
     on_host: list[ir.Node] = []
     with require.collect() as requirements:
         made = leaves(graph)
-        for node in graph:
+        for node in graph if unclaimed is None else unclaimed:
             if is_host_node(node, graph.opset_imports):
                 give_shape(node)
                 on_host.append(node)

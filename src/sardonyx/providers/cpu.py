@@ -59,11 +59,11 @@ class CPUExecutionProvider(ExecutionProvider):
     name = "CPUExecutionProvider"
     claim: Claim | None = None  # for the graph that `get_capability` last saw, until it is compiled
 
-    def get_capability(self, graph: ir.Graph, options: CompileOptions) -> list[list[ir.Node]]:
-        self.claim = claim(graph)
+    def get_capability(self, graph: ir.Graph, nodes: Sequence[ir.Node], options: CompileOptions) -> list[list[ir.Node]]:
+        self.claim = claim(graph, nodes)
         return [group for group in (self.claim.nodes, self.claim.on_host) if group]
 
-    def get_late_capability(self, graph: ir.Graph, options: CompileOptions) -> list[list[ir.Node]]:
+    def get_late_capability(self, graph: ir.Graph, nodes: Sequence[ir.Node], options: CompileOptions) -> list[list[ir.Node]]:
         return [self.claim.late] if self.claim is not None and self.claim.late else []
 
     def compile(self, graph: ir.Graph, options: CompileOptions) -> Executable:

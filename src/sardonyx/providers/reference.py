@@ -97,9 +97,9 @@ class ReferenceExecutionProvider(ExecutionProvider):
     name: ClassVar[str] = "ReferenceExecutionProvider"
     bodies: Callable[[], Bodies] | None = None
 
-    def get_capability(self, graph: ir.Graph, options: CompileOptions) -> list[list[ir.Node]]:
+    def get_capability(self, graph: ir.Graph, nodes: Sequence[ir.Node], options: CompileOptions) -> list[list[ir.Node]]:
         bodies = self.bodies() if self.bodies else None
-        claimed = [node for node in graph if runs(node, graph.opset_imports, bodies)]
+        claimed = [node for node in nodes if runs(node, graph.opset_imports, bodies)]
         return [claimed] if claimed else []
 
     def compile(self, graph: ir.Graph, options: CompileOptions) -> Executable:

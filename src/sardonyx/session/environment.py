@@ -18,13 +18,15 @@ _SEVERITIES = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logg
 
 
 def get_available_providers() -> list[str]:
-    """Return the providers that sessions can use here, in the order of preference."""
+    """Return the providers that sessions can use here, in order of preference: this package's, registered ones, and those of
+    installed packages.
+    """
     return registry.names()
 
 
 def get_all_providers() -> list[str]:
     """Return the names of all providers of ONNX Runtime, those of this installation last."""
-    return [*registry.ELSEWHERE, *registry.names()]
+    return list(dict.fromkeys([*registry.ELSEWHERE, *registry.names()]))
 
 
 def get_device() -> str:

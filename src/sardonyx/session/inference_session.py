@@ -90,9 +90,10 @@ class InferenceSession:
 
     def _build(self, providers: Providers | None, provider_options: Options | None) -> None:
         """Build the session for these providers."""
-        chosen = normalise(*self._wanted(providers, provider_options), registry.names())
+        chosen = normalise(*self._wanted(providers, provider_options))
         self._asked = tuple(chosen)
-        self._providers = {**chosen, **({} if registry.CPU in chosen else {registry.CPU: {}})}
+        self._providers = {name: self._options_of(name, given) for name, given in chosen.items()}
+        self._providers.setdefault(registry.CPU, {})
         self._request = self._make_request()
         self._built = self._obtain(self._request, self._trace)
         self._feeds = self._built.feeds
@@ -102,6 +103,13 @@ class InferenceSession:
         self._variants: dict[Variant, CompiledModel] = {}
         self._plans: dict[Variant, ExecutionPlan] = {}
         self._plan = self._plan_for(self._outputs)
+
+    def _options_of(self, name: str, given: dict[str, str]) -> dict[str, str]:
+        """Return a provider's options as the provider itself completes them: config entries `ep.<name in lower case>.<option>`,
+        and over them those that the caller gives. Raises SardonyxError for wrong ones.
+        """
+        options = {**keys.entries_under(self._options, f"ep.{name.lower()}."), **given}
+        return options if name in registry.OWN else dict(registry.create(name, options).options)
 
     def _wanted(self, providers: Providers | None, provider_options: Options | None) -> tuple[Providers | None, Options | None]:
         """Return the providers that the caller names, else those of the session options."""

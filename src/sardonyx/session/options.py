@@ -205,11 +205,13 @@ class SessionOptions(Configurable):
         """Append a provider to those that were added before. Raises InvalidArgument if it isn't installed, RuntimeError for an
         unknown name.
         """
-        if name not in registry.names():
+        if not registry.is_available(name):
             if name not in registry.ELSEWHERE:
                 raise RuntimeError(f"Unknown Provider Type: {name}")
+            remedy = registry.what_to_install(name)
             raise InvalidArgument(
                 f"Failed to add provider of type '{name}' to SessionOptions. Provider configuration is not supported."
+                + (f" `pip install {remedy}` brings it." if remedy else "")
             )
         self._chosen.append((name, dict(options)))
 
@@ -340,6 +342,11 @@ class RunOptions(Configurable):
 def entry(options: Configurable, key: str, default: str = "") -> str:
     """Return a config entry, or `default` if it isn't set."""
     return options._entries.get(key, default)
+
+
+def entries_under(options: Configurable, prefix: str) -> dict[str, str]:
+    """Return the config entries whose keys begin with the prefix, without it."""
+    return {key.removeprefix(prefix): value for key, value in options._entries.items() if key.startswith(prefix)}
 
 
 def is_set(options: Configurable, key: str) -> bool:

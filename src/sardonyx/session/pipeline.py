@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -228,26 +228,36 @@ def ask(
     graph: ir.Graph, providers: Sequence[ExecutionProvider], options: CompileOptions, nested: bool = False
 ) -> dict[Source, Claims]:
     """Return what each provider claims, by precedence: nodes that compile now, nodes that compile when they first run, and those
-    of the reference.
-
-    The second and third kind are only asked for while there are unclaimed nodes.
+    of the reference. A provider is only asked while there are unclaimed nodes, and only about these.
     """
     *chosen, reference = providers
-    found = {Source(place): provider.get_capability(graph, options) for place, provider in enumerate(chosen)}
-    if has_open_nodes(graph, found):
-        for place, provider in enumerate(chosen):
-            groups = provider.get_late_capability(graph, options)
+    found: dict[Source, Claims] = {}
+    unclaimed = list(graph)
+    for place, provider in enumerate(chosen):
+        if unclaimed:
+            groups = provider.get_capability(graph, unclaimed, options)
+            found[Source(place)], unclaimed = granted(groups, unclaimed, provider)
+    for place, provider in enumerate(chosen):
+        if unclaimed:
+            groups = provider.get_late_capability(graph, unclaimed, options)
             if nested:  # a group that is the whole graph would come back unchanged at each run
                 groups = [group for group in groups if len(group) < len(graph)]
-            found[Source(place, late=True)] = groups
-    if has_open_nodes(graph, found):
-        found[Source(len(chosen))] = reference.get_capability(graph, options)
+            found[Source(place, late=True)], unclaimed = granted(groups, unclaimed, provider)
+    if unclaimed:
+        found[Source(len(chosen))] = [list(group) for group in reference.get_capability(graph, unclaimed, options)]
     return found
 
 
-def has_open_nodes(graph: ir.Graph, found: Mapping[Source, Claims]) -> bool:
-    """Are there nodes that no provider has claimed?"""
-    return len(set(graph).difference(*(group for groups in found.values() for group in groups))) > 0
+def granted(
+    groups: Sequence[Sequence[ir.Node]], unclaimed: Sequence[ir.Node], provider: ExecutionProvider
+) -> tuple[Claims, list[ir.Node]]:
+    """Return what a provider may have of its claims, and the nodes that are left. Raises Fail for a claimed node that it was not
+    asked about.
+    """
+    there, claimed = set(unclaimed), {node for group in groups for node in group}
+    for node in claimed - there:
+        raise Fail(f"{provider.name} claims {node.op_type} node '{node.name}', which it was not asked about")
+    return [list(group) for group in groups if group], [node for node in unclaimed if node not in claimed]
 
 
 def visible_constants(graph: ir.Graph) -> dict[str, Any]:

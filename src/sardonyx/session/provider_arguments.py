@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sardonyx.base.errors import InvalidArgument
+from sardonyx.providers import registry
 
 Providers = Sequence[str | tuple[str, dict[Any, Any]]]
 Options = Sequence[dict[Any, Any]]
 
 
-def normalise(providers: Providers | None, options: Options | None, available: Sequence[str]) -> dict[str, dict[str, str]]:
+def normalise(
+    providers: Providers | None, options: Options | None, available: Collection[str] = registry.AVAILABLE
+) -> dict[str, dict[str, str]]:
     """Return {provider: options} in the user's order, leaving out providers that aren't available, with a UserWarning.
 
     Raises ValueError for arguments of another form, InvalidArgument if none of the named providers is available.
@@ -22,20 +25,25 @@ def normalise(providers: Providers | None, options: Options | None, available: S
     found: dict[str, dict[str, str]] = {}
     for name, given in pairs(providers, options):
         if name not in available:
-            warnings.warn(
-                f"Specified provider '{name}' is not in available provider names.Available providers: '{', '.join(available)}'",
-                stacklevel=4,
-            )
+            there = ", ".join(available)
+            text = f"Specified provider '{name}' is not in available provider names.Available providers: '{there}'"
+            warnings.warn(text, stacklevel=4)
         elif name in found:
             warnings.warn(f"Duplicate provider '{name}' encountered, ignoring.", stacklevel=4)
         else:
             found[name] = {str(key): str(value) for key, value in given.items()}
     if providers and not found:
         raise InvalidArgument(
-            f"None of the providers that were asked for is here: {', '.join(name for name, _ in pairs(providers, options))}. Models run on "
-            f"{available[0]}: name it, alone or after them, or install what brings another."
+            f"None of the providers that were asked for is here: {', '.join(map(with_remedy, dict(pairs(providers, options))))}. "
+            f"Models run on {registry.CPU}: name it, alone or after them."
         )
     return found
+
+
+def with_remedy(name: str) -> str:
+    """Return a provider's name, and what to install for it if that is known."""
+    found = registry.what_to_install(name)
+    return f"{name} (pip install {found})" if found else name
 
 
 def pairs(providers: Providers, options: Options | None) -> list[tuple[str, dict[Any, Any]]]:
