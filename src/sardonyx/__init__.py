@@ -14,6 +14,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AdapterFormat": "sardonyx.session.adapters",
+    "Buffer": "sardonyx.runtime.device",
+    "Device": "sardonyx.runtime.device",
     "Executable": "sardonyx.providers.base",
     "ExecutionMode": "sardonyx.session.enums",
     "ExecutionOrder": "sardonyx.session.enums",
@@ -81,6 +83,8 @@ _HOMES = {
 
 __all__ = [
     "AdapterFormat",
+    "Buffer",
+    "Device",
     "Executable",
     "ExecutionMode",
     "ExecutionOrder",

@@ -6,10 +6,13 @@ import abc
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from sardonyx.base.context import QUIET, RunContext
 from sardonyx.base.errors import InvalidArgument
 from sardonyx.base.options import CompileOptions
 from sardonyx.runtime.arrays import Array
+from sardonyx.runtime.device import Buffer, Copies, Device, Target, Tensor, home, transfer
 from sardonyx.runtime.execution import misfit
 
 if TYPE_CHECKING:
@@ -17,15 +20,28 @@ if TYPE_CHECKING:
 
 
 class Executable(abc.ABC):
-    """A compiled graph. Several threads may run it at once."""
+    """A compiled graph. Several threads may run it at once.
+
+    device: the device in whose memory tensors are taken and returned, as Buffers; None for the CPU's memory, as arrays.
+    """
+
+    device: Device | None = None
+
+    def input_device(self, index: int) -> Device | None:
+        """Return the device in whose memory this input is taken; by default `device`, for all inputs."""
+        return self.device
+
+    def output_device(self, index: int) -> Device | None:
+        """Return the device in whose memory this output is returned; by default `device`, for all outputs."""
+        return self.device
 
     @abc.abstractmethod
     def run(self, inputs: Sequence[Any], context: RunContext = QUIET) -> list[Any]:
-        """Run the graph. inputs, and the returned outputs, are in the graph's order.
+        """Run the graph. inputs, and the returned outputs, are in the graph's order, each in the memory of its device.
 
         inputs: arrays that are C-contiguous, aligned, in native byte order and of the declared dtype; lists for sequences,
         dicts for maps, None for empty optionals. Strings are object arrays of str. Sizes are not checked: an executable that
-        relies on one has to check it. The caller owns the returned arrays.
+        relies on one has to check it. The caller owns the returned arrays and Buffers, which share no memory with the inputs.
 
         Raises Fail or InvalidArgument naming the node; Fail if `context.check()` says that the run has to end.
         """
@@ -38,14 +54,32 @@ class Executable(abc.ABC):
         """
         return None
 
-    def run_into(self, inputs: Sequence[Any], outputs: Sequence[Array | None], context: RunContext = QUIET) -> list[Any]:
-        """Like `run`, but write outputs into the given arrays; None stands for an output that is allocated.
+    def run_into(self, inputs: Sequence[Any], outputs: Sequence[Any], context: RunContext = QUIET) -> list[Any]:
+        """Like `run`, but write outputs into the given arrays and Buffers; None stands for an output that is allocated.
 
-        The arrays are C-contiguous, writable, and share no memory with inputs or with each other. Raises InvalidArgument if
-        an output has another shape or dtype. This default implementation copies outputs; executables that can write them in
-        place override it.
+        Each is in the memory of its output's device. Arrays are C-contiguous and writable. They share no memory with inputs or
+        with each other. Raises InvalidArgument if an output has another shape or dtype. This default implementation copies
+        outputs; executables that can write them in place override it.
         """
         return [copied_into(made, given) for made, given in zip(self.run(inputs, context), outputs, strict=True)]
+
+    def run_copies(self, inputs: Sequence[Copies], targets: Sequence[Target], context: RunContext) -> list[Copies]:
+        """Run the graph on values wherever they are, copying those that are elsewhere than they are taken. An output is written
+        into its target if that is a tensor in the memory where it is computed; else it is returned where it is.
+
+        Executables that pass their inputs on to others override this, so that nothing is copied in between.
+        """
+        placed = [x.on(self.input_device(k)) for k, x in enumerate(inputs)]
+        given = [
+            target if isinstance(target, np.ndarray | Buffer) and home(target) is self.output_device(k) else None
+            for k, target in enumerate(targets)
+        ]
+        if any(target is not None for target in given):
+            made = self.run_into(placed, given, context)
+        else:
+            replayed = self.replay(placed) if context is QUIET else None
+            made = self.run(placed, context) if replayed is None else replayed
+        return [Copies(value) for value in made]
 
     def assignment(self) -> Sequence[Any]:
         """Return which provider runs the nodes inside, as `session.metadata.OrtEpAssignedSubgraph`, for nodes that only runs
@@ -68,15 +102,15 @@ class Executable(abc.ABC):
         return
 
 
-def copied_into(made: Any, given: Array | None) -> Any:
-    """Copy an output into the given array and return that; return the output itself for None. Raises InvalidArgument if shape or
-    dtype differ.
+def copied_into(made: Any, given: Tensor | None, name: str = "") -> Any:
+    """Copy an output into the given array or Buffer and return that; return the output itself for None. Raises InvalidArgument
+    if shape or dtype differ.
     """
     if given is None:
         return made
     if made.shape != given.shape or made.dtype != given.dtype:
-        raise InvalidArgument(misfit("", given, made.shape))
-    given[...] = made
+        raise InvalidArgument(misfit(name, given, made.shape))
+    transfer(made, given)
     return given
 
 
@@ -90,6 +124,12 @@ class ExecutionProvider(abc.ABC):
 
     def __init__(self, options: Mapping[str, str] | None = None) -> None:
         self.options = dict(options or {})
+
+    def devices(self) -> Sequence[Device]:
+        """Return the devices in whose memory executables take or return tensors, the same objects each time. A provider of the
+        CPU has none.
+        """
+        return ()
 
     def knows(self, domain: str, name: str) -> bool:
         """Does the provider have this operator, which the standard lacks (such as one of com.microsoft)?"""

@@ -8,6 +8,7 @@ from typing import Any
 
 from sardonyx.base.context import QUIET, RunContext
 from sardonyx.providers.base import Executable
+from sardonyx.runtime.device import Copies, Target
 
 
 class Lazy(Executable):
@@ -20,6 +21,9 @@ class Lazy(Executable):
 
     def run(self, inputs: Sequence[Any], context: RunContext = QUIET) -> list[Any]:
         return self.made().run(inputs, context)
+
+    def run_copies(self, inputs: Sequence[Copies], targets: Sequence[Target], context: RunContext) -> list[Copies]:
+        return self.made().run_copies(inputs, targets, context)
 
     def made(self) -> Executable:
         """Return the executable, building it first if necessary."""

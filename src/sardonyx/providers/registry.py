@@ -7,6 +7,7 @@ not known otherwise, and when all providers are listed.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -17,6 +18,8 @@ from sardonyx.providers.base import ExecutionProvider
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+    from sardonyx.runtime.device import Device
 
 CPU = "CPUExecutionProvider"
 REFERENCE = "ReferenceExecutionProvider"
@@ -123,6 +126,18 @@ def create(name: str, options: Mapping[str, str]) -> ExecutionProvider:
     if not isinstance(made, ExecutionProvider):
         raise Fail(f"the factory of {name} returned a {type(made).__name__}, which is no ExecutionProvider")
     return made
+
+
+def devices() -> list[Device]:
+    """Return the devices of all available providers that have memories of their own; none of those that can't be made without
+    options.
+    """
+    found: list[Device] = []
+    for name in names():
+        if name not in OWN:
+            with contextlib.suppress(SardonyxError):
+                found += create(name, {}).devices()
+    return found
 
 
 def loaded(point: EntryPoint) -> Factory:

@@ -512,8 +512,8 @@ def fitting(name: str, given: Array, shape: Sequence[int], dtype: np.dtype[Any])
     return given
 
 
-def misfit(name: str, given: Array, shape: Sequence[int]) -> str:
-    """Return the error message for an array whose shape isn't the output's."""
+def misfit(name: str, given: Any, shape: Sequence[int]) -> str:
+    """Return the error message for an array or Buffer whose shape isn't the output's."""
     there, computed = ("{" + ",".join(map(str, sizes)) + "}" for sizes in (given.shape, shape))
     return (
         f"The output OrtValue provided for output '{name}' has shape {there} but the computed output shape for this run is {computed}. "

@@ -90,7 +90,7 @@ class AdapterFormat:
     def set_parameters(self, params: Mapping[str, OrtValue]) -> None:
         """Set the tensors, {name: value}. Raises RuntimeError for values that are not tensors of numbers."""
         for name, value in params.items():
-            if value._get_c_value()._tensor(f"Parameter {name} is no tensor.").dtype == object:
+            if value._get_c_value()._array(f"Parameter {name} is no tensor.").dtype == object:
                 raise RuntimeError(f"Parameter {name} is a tensor of strings, which an adapter can't hold.")
         self._parameters = {name: value._get_c_value() for name, value in params.items()}
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sardonyx.base import dtypes
 from sardonyx.base.errors import SardonyxError
+from sardonyx.providers.base import copied_into
 from sardonyx.runtime.arrays import Array, address_of
+from sardonyx.runtime.device import Buffer, Copies, Device, Target, Tensor, home
 from sardonyx.runtime.dlpack import at_address
 from sardonyx.runtime.mapped import is_mapped
-from sardonyx.session.devices import OrtDevice
+from sardonyx.session.devices import OrtDevice, device_named, device_of
 from sardonyx.session.feeds import InputSpec
 from sardonyx.session.values import OrtValue, OrtValueVector, element_dtype, prepared
 
@@ -32,15 +34,15 @@ class IOBinding:
     def __init__(self, session: InferenceSession) -> None:
         self._session = session
         self._inputs: dict[str, OrtValue] = {}
-        self._outputs: dict[str, OrtValue | None] = {}
+        self._outputs: dict[str, OrtValue | Device | None] = {}
         self._raw: list[tuple[str, Array, bool]] = []
         self._results: list[OrtValue] = []
         self._checked = False  # are the attributes below up to date?
         self._feed: dict[str, Any] = {}
         self._names: tuple[str, ...] = ()
         self._bound: list[OrtValue] | None = None  # all outputs, if each of them is bound to memory
-        self._direct: dict[str, Array] = {}
-        self._copied: dict[str, Array] = {}
+        self._direct: dict[str, Target] = {}  # written there by the run
+        self._copied: dict[str, Tensor] = {}  # copied there after the run
 
     # ---- inputs -------------------------------------------------------------------------------------------------------------
 
@@ -66,10 +68,15 @@ class IOBinding:
         """Bind an input to memory at an address, which the caller keeps allocated.
 
         element_type: a numpy type, or a number of TensorProto.DataType. shape: sizes of the tensor. Raises RuntimeError for a
-        device other than the CPU, and for memory that isn't mapped.
+        device that isn't there or takes no addresses, and for memory that isn't mapped.
         """
         self._input(name)
-        require_cpu(OrtDevice.make(device_type, device_id), "input")
+        self._bind_input_at(name, found_device(OrtDevice.make(device_type, device_id), "input"), element_type, shape, buffer_ptr)
+
+    def _bind_input_at(self, name: str, device: Device | None, element_type: Any, shape: Sequence[int], buffer_ptr: int) -> None:
+        if device is not None:
+            self._bind_input(name, OrtValue._of(buffer_at(device, element_type, shape, buffer_ptr)))
+            return
         array = array_at(element_type, shape, buffer_ptr, write=False)
         self._bind_input(name, OrtValue._of(array))
         self._raw.append((name, array, False))
@@ -98,7 +105,8 @@ class IOBinding:
         self._checked = False
 
     def synchronize_inputs(self) -> None:
-        """Do nothing: inputs on the CPU need no synchronisation."""
+        """Wait until the devices of the bound inputs have done their work."""
+        synchronize(self._inputs.values())
 
     # ---- outputs ------------------------------------------------------------------------------------------------------------
 
@@ -111,19 +119,25 @@ class IOBinding:
         shape: Sequence[int] | None = None,
         buffer_ptr: int | None = None,
     ) -> None:
-        """Request an output: in new memory at each run, or, with `buffer_ptr`, in memory at that address, which the caller keeps
-        allocated.
+        """Request an output: in new memory of the device at each run, or, with `buffer_ptr`, in its memory at that address, which
+        the caller keeps allocated.
 
-        Raises ValueError for an address without type and shape, RuntimeError for a device other than the CPU, and for memory
-        that isn't mapped or is read-only. Whether shape and type match the output is checked when it is run.
+        Raises ValueError for an address without type and shape, RuntimeError for memory that isn't mapped or is read-only, and
+        for an address on a device that isn't there or takes none. New memory on a device that isn't there is the CPU's. Whether
+        shape and type match the output is checked when it is run.
         """
-        device = OrtDevice.make(device_type, device_id)
+        described = OrtDevice.make(device_type, device_id)
         if buffer_ptr is None:
-            self._bind_output(name, None)  # whatever the device, results lie on the CPU
+            self._bind_output(name, device_named(device_type, device_id))
             return
         if element_type is None or shape is None:
             raise ValueError("`element_type` and `shape` are to be provided if pre-allocated memory is provided")
-        require_cpu(device, "output")
+        self._bind_output_at(name, found_device(described, "output"), element_type, shape, buffer_ptr)
+
+    def _bind_output_at(self, name: str, device: Device | None, element_type: Any, shape: Sequence[int], buffer_ptr: int) -> None:
+        if device is not None:
+            self._bind_output(name, OrtValue._of(buffer_at(device, element_type, shape, buffer_ptr)))
+            return
         array = array_at(element_type, shape, buffer_ptr, write=True)
         self._bind_output(name, OrtValue._of(array))
         self._raw.append((name, array, True))
@@ -133,14 +147,14 @@ class IOBinding:
         numbers.
         """
         value = ortvalue._get_c_value()
-        array = value._value
-        if not isinstance(array, np.ndarray) or array.dtype == object:
+        tensor = value._value
+        if not isinstance(tensor, np.ndarray | Buffer) or tensor.dtype == object:
             raise RuntimeError(f"Output {name} can only be bound to a tensor of numbers, not to {value.data_type()}.")
-        if not array.flags.writeable:
+        if isinstance(tensor, np.ndarray) and not tensor.flags.writeable:
             raise RuntimeError(f"The memory that output {name} is bound to is read-only.")
         self._bind_output(name, value)
 
-    def _bind_output(self, name: str, value: OrtValue | None) -> None:
+    def _bind_output(self, name: str, value: OrtValue | Device | None) -> None:
         self._raw = [entry for entry in self._raw if entry[0] != name or not entry[2]]
         self._outputs[name] = value
         self._checked = False
@@ -153,7 +167,8 @@ class IOBinding:
         self._checked = False
 
     def synchronize_outputs(self) -> None:
-        """Do nothing: outputs are complete when a run returns."""
+        """Wait until the devices of the last run's outputs have done their work; outputs on the CPU are complete when it returns."""
+        synchronize(self._results)
 
     def get_outputs(self) -> list[OrtValue]:
         """Return the outputs of the last run, in the order in which they were bound; a bound output shares its memory."""
@@ -165,10 +180,9 @@ class IOBinding:
 
     def copy_outputs_to_cpu(self) -> list[Any]:
         """Return the outputs of the last run as `InferenceSession.run` does; outputs bound to memory are copied."""
-        bound = self._outputs
         return [
-            value._value.copy() if bound.get(name) is value else value._value
-            for name, value in zip(bound, self._results, strict=False)
+            value.numpy() if isinstance(value._value, Buffer) else value._value.copy() if bound is value else value._value
+            for bound, value in zip(self._outputs.values(), self._results, strict=False)
         ]
 
     # ---- running ------------------------------------------------------------------------------------------------------------
@@ -184,7 +198,7 @@ class IOBinding:
                 require_mapped(name, array, write)
             made = self._session._run_into(self._names, self._feed, self._direct, run_options)
             for name, target in self._copied.items():
-                copy_into(name, target, made[self._names.index(name)])
+                copied_into(made[self._names.index(name)], target, name)
         except SardonyxError as error:
             raise RuntimeError(f"Error in execution: {error.detail}") from error
         except ValueError as error:
@@ -194,26 +208,32 @@ class IOBinding:
             return
         kinds = self._session._kinds
         self._results = [
-            bound if bound is not None else OrtValue._of(value, kinds.get(name, ""))
+            bound if isinstance(bound, OrtValue) else OrtValue._of(Copies(value).on(bound), kinds.get(name, ""))
             for (name, bound), value in zip(self._outputs.items(), made, strict=True)
         ]
 
     def _check(self) -> None:
-        """Sort the bound outputs into those that compiled code may write in place and those that have to be copied.
+        """Sort the bound outputs into those that the run may write in place and those that have to be copied.
 
         Raises InvalidArgument for a rank, size or dtype that the model rules out.
         """
-        bound = {name: value._value for name, value in self._outputs.items() if value is not None}
+        on_devices = self._session._feeds.on_devices
+        bound = {name: value._value for name, value in self._outputs.items() if isinstance(value, OrtValue)}
+        devices = {name: value for name, value in self._outputs.items() if isinstance(value, Device)}
         for output in self._session.get_outputs():
             if output.name in bound:
                 check_target(output.name, output.type, output.shape, bound[output.name])
-        inputs = [value._value for value in self._inputs.values() if isinstance(value._value, np.ndarray)]
+        inputs = [value._value for value in self._inputs.values() if isinstance(value._value, np.ndarray | Buffer)]
         shared = overlapping(list(bound.values()), inputs)
         self._feed = {name: value._value for name, value in self._inputs.items()}
         self._names = tuple(self._outputs)
-        self._bound = [value for value in self._outputs.values() if value is not None] if len(bound) == len(self._names) else None
-        self._direct = {name: array for name, array in bound.items() if id(array) not in shared}
-        self._copied = {name: array for name, array in bound.items() if id(array) in shared}
+        whole = [value for value in self._outputs.values() if isinstance(value, OrtValue)]
+        self._bound = whole if len(whole) == len(self._names) else None
+        apart = {name: tensor for name, tensor in bound.items() if id(tensor) not in shared}
+        self._direct = {name: tensor for name, tensor in apart.items() if on_devices or home(tensor) is None}
+        self._copied = {name: tensor for name, tensor in bound.items() if name not in self._direct}
+        if on_devices:  # what is copied within a device stays there
+            self._direct |= devices | {name: tensor.device for name, tensor in self._copied.items() if isinstance(tensor, Buffer)}
         self._checked = True
 
 
@@ -226,32 +246,55 @@ class SessionIOBinding(IOBinding):
             self.bind_cpu_input(name, what[0])
             return
         device, element_type, shape, address = what
-        require_cpu(device, "input")
-        super().bind_input(name, "cpu", device.device_id(), element_type, shape, address)
+        self._input(name)
+        self._bind_input_at(name, found_device(device, "input"), element_type, shape, address)
 
     def bind_output(self, name: str, device: OrtDevice, *what: Any) -> None:  # type: ignore[override]
         """Request an output. what: nothing; or an element type, a shape and an address."""
         if what:
-            require_cpu(device, "output")
-        super().bind_output(name, "cpu", device.device_id(), *what)
+            self._bind_output_at(name, found_device(device, "output"), *what)
+        else:
+            self._bind_output(name, device_of(device, required=False))
 
 
-def require_cpu(device: OrtDevice, end: str) -> None:
-    """Raise RuntimeError for a device that is not the CPU. end: "input" or "output", for the message."""
-    if device.device_type() != OrtDevice.cpu():
-        raise RuntimeError(f"Error when binding {end}: there is no device of type {device.device_type()} here, only the CPU (0).")
-
-
-def array_at(element_type: Any, shape: Sequence[int], address: int, write: bool) -> Array:
-    """Return the array at an address. Raises RuntimeError for strings, negative sizes, and memory that isn't mapped or can't be
-    written.
+def found_device(described: OrtDevice, end: str) -> Device | None:
+    """Return a provider's device; None for the CPU. Raises RuntimeError if there is none. end: "input" or "output", for the
+    message.
     """
+    found = device_of(described, required=False)
+    if found is None and described.device_type() != OrtDevice.cpu():
+        raise RuntimeError(f"Error when binding {end}: no provider here has a device of type {described.device_type()}.")
+    return found
+
+
+def buffer_at(device: Device, element_type: Any, shape: Sequence[int], address: int) -> Buffer:
+    """Return the tensor at an address on a device. Raises RuntimeError for strings, negative sizes, and memory that isn't there."""
+    dtype, sizes = form_of(element_type, shape)
+    return Buffer(device, sizes, dtype.numpy, device.adopt(address, math.prod(sizes) * dtype.itemsize))
+
+
+def form_of(element_type: Any, shape: Sequence[int]) -> tuple[dtypes.DType, tuple[int, ...]]:
+    """Return dtype and sizes of a tensor to bind. Raises RuntimeError for strings and negative sizes."""
     dtype = element_dtype(element_type)
     if dtype is dtypes.string:
         raise RuntimeError("Only binding non-string Tensors is currently supported")
     sizes = tuple(int(size) for size in shape)
     if any(size < 0 for size in sizes):
         raise RuntimeError(f"shape.Size() must >=0, not that of {list(sizes)}")
+    return dtype, sizes
+
+
+def synchronize(values: Iterable[OrtValue]) -> None:
+    """Wait for the devices that have these values."""
+    for device in {id(v._value.device): v._value.device for v in values if isinstance(v._value, Buffer)}.values():
+        device.synchronize()
+
+
+def array_at(element_type: Any, shape: Sequence[int], address: int, write: bool) -> Array:
+    """Return the array at an address. Raises RuntimeError for strings, negative sizes, and memory that isn't mapped or can't be
+    written.
+    """
+    dtype, sizes = form_of(element_type, shape)
     size = math.prod(sizes) * dtype.itemsize
     if not is_mapped(address, size, write):
         raise RuntimeError(
@@ -270,8 +313,8 @@ def require_mapped(name: str, array: Array, write: bool) -> None:
         )
 
 
-def check_target(name: str, kind: str, sizes: Sequence[int | str | None], target: Array) -> None:
-    """Raise InvalidArgument for an array whose dtype, rank or fixed sizes don't match the output."""
+def check_target(name: str, kind: str, sizes: Sequence[int | str | None], target: Tensor) -> None:
+    """Raise InvalidArgument for a tensor whose dtype, rank or fixed sizes don't match the output."""
     from sardonyx.base.errors import InvalidArgument
 
     found = f"tensor({dtypes.from_numpy(target.dtype).onnx_name})"
@@ -286,29 +329,32 @@ def check_target(name: str, kind: str, sizes: Sequence[int | str | None], target
         raise InvalidArgument(error.detail.replace("for input:", "for output:")) from None
 
 
-def overlapping(targets: Sequence[Array], inputs: Sequence[Array]) -> set[int]:
+def overlapping(targets: Sequence[Tensor], inputs: Sequence[Tensor]) -> set[int]:
     """Return the ids of targets whose memory overlaps an input or another target."""
     spans = sorted(
-        (address_of(array), address_of(array) + array.nbytes, id(array), is_target)
-        for arrays, is_target in ((targets, True), (inputs, False))
-        for array in arrays
-        if array.nbytes
+        (*span_of(tensor), id(tensor), is_target)
+        for tensors, is_target in ((targets, True), (inputs, False))
+        for tensor in tensors
+        if tensor.nbytes
     )
     found: set[int] = set()
-    open_spans: list[tuple[int, int, int, bool]] = []
+    open_spans: list[tuple[int, int, int, int, bool]] = []
     for span in spans:
-        open_spans = [before for before in open_spans if before[1] > span[0]]
+        memory, start = span[:2]
+        open_spans = [before for before in open_spans if before[0] == memory and before[2] > start]
         for before in open_spans:
-            found.update(one[2] for one in (before, span) if one[3] and (before[3] or span[3]))
+            found.update(one[3] for one in (before, span) if one[4] and (before[4] or span[4]))
         open_spans.append(span)
     return found
 
 
-def copy_into(name: str, target: Array, made: Array) -> None:
-    """Copy an output into its target. Raises InvalidArgument if the shapes differ."""
-    from sardonyx.base.errors import InvalidArgument
-    from sardonyx.runtime.execution import misfit
-
-    if target.shape != made.shape:
-        raise InvalidArgument(misfit(name, target, made.shape))
-    target[...] = made
+def span_of(tensor: Tensor) -> tuple[int, int, int]:
+    """Return where a tensor is: a number for the memory, where it begins there, and where it ends. Memory of a device without
+    addresses overlaps only itself.
+    """
+    if not isinstance(tensor, Buffer):
+        start = address_of(tensor)
+        return 0, start, start + tensor.nbytes
+    if isinstance(tensor.memory, int):
+        return id(tensor.device), tensor.memory, tensor.memory + tensor.nbytes
+    return id(tensor.device), id(tensor.memory), id(tensor.memory) + 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from msgspec import Struct
@@ -11,6 +11,7 @@ from msgspec import Struct
 from sardonyx.base.context import QUIET, RunContext
 from sardonyx.providers.base import Executable, copied_into
 from sardonyx.runtime.arrays import Array
+from sardonyx.runtime.device import Copies, Target
 
 
 class ModelStep(Struct, frozen=True):
@@ -26,19 +27,20 @@ class CompiledModel(Struct, frozen=True):
     """The steps of a model, in the order in which they run.
 
     inputs: names of the values that are fed. outputs: names of the model's outputs. constants: values of initializers that
-    are outputs, or inputs with a default.
+    are outputs, or inputs with a default. on_devices: do providers of the session have memories of their own?
     """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     constants: Mapping[str, Any]
     steps: tuple[ModelStep, ...]
+    on_devices: bool = False
 
     def values(self) -> set[str]:
         """Return the names of all values that can be requested as outputs."""
         return {*self.inputs, *self.constants, *(name for step in self.steps for name in step.outputs)}
 
-    def plan(self, outputs: Sequence[str]) -> ExecutionPlan:
+    def plan(self, outputs: Sequence[str]) -> Plan:
         """Plan how to compute these outputs, leaving out steps that they don't need."""
         wanted = set(outputs)
         needed: list[ModelStep] = []
@@ -46,12 +48,46 @@ class CompiledModel(Struct, frozen=True):
             if not wanted.isdisjoint(step.outputs):
                 wanted.update(step.inputs)
                 needed.append(step)
-        return ExecutionPlan(self.inputs, tuple(outputs), self.constants, tuple(needed[::-1]))
+        told = self.inputs, tuple(outputs), self.constants, tuple(needed[::-1])
+        if not self.on_devices:
+            return ExecutionPlan(*told)
+        from sardonyx.session.device_plan import DevicePlan  # most sessions run on the CPU alone
+
+        return DevicePlan(*told)
 
     def close(self) -> None:
         """Close every executable."""
         for step in self.steps:
             step.executable.close()
+
+
+class Plan(Protocol):
+    """Computes certain outputs of a compiled model."""
+
+    @property
+    def steps(self) -> tuple[ModelStep, ...]: ...
+
+    def replay(self, feed: Mapping[str, Any]) -> list[Any] | None:
+        """Return the outputs if an earlier run can be repeated; else None. feed: unchecked values by name."""
+
+    def replay_into(self, feed: Mapping[str, Any], targets: Mapping[str, Any]) -> list[Any] | None:
+        """Like `replay`; outputs with an array in `targets` are written there, see `Executable.run_into`."""
+
+    def run(self, arrays: list[Any], context: RunContext, overrides: Mapping[str, Any] | None = None) -> list[Any]:
+        """Compute the outputs. arrays: values of the inputs, in order. overrides: values for inputs that have a default."""
+
+    def run_or_replay(self, arrays: list[Any], context: RunContext) -> list[Any]:
+        """Like `run`, but replay an earlier run if possible."""
+
+    def run_into(
+        self, arrays: list[Any], targets: Mapping[str, Any], context: RunContext, overrides: Mapping[str, Any] | None = None
+    ) -> list[Any]:
+        """Like `run`; outputs in `targets` are written there."""
+
+    def run_copies(self, inputs: Sequence[Copies], targets: Mapping[str, Target], context: RunContext) -> list[Copies]:
+        """Compute the outputs from values wherever they are, and leave them where they are computed, or in tensors among the
+        targets.
+        """
 
 
 Call = tuple[Executable, list[int], slice, list[int]]
@@ -162,6 +198,9 @@ class ExecutionPlan:
             target = targets.get(self._names[index])
             found[index] = copied(found[index]) if target is None else copied_into(found[index], target)
         return found
+
+    def run_copies(self, inputs: Sequence[Copies], targets: Mapping[str, Target], context: RunContext) -> list[Copies]:
+        return [Copies(value) for value in self.run_or_replay([x.on(None) for x in inputs], context)]
 
     def finish(self, values: list[Any], calls: Sequence[Call], context: RunContext) -> list[Any]:
         """Run these calls on the values, and return the outputs."""

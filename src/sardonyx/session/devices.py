@@ -1,5 +1,5 @@
-"""Devices and their memory, as ONNX Runtime's interface describes them. Models run on the CPU; other devices can be described
-but not used.
+"""Devices and their memory, as ONNX Runtime's interface describes them. Those that providers bring can be used; others can only be
+described.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 from msgspec import Struct, field
 
 from sardonyx.providers import registry
+from sardonyx.providers.base import ExecutionProvider
+from sardonyx.runtime.device import Device
 from sardonyx.session.device_enums import (
     OrtAllocatorType,
     OrtDeviceMemoryType,
@@ -55,11 +57,14 @@ class OrtDevice:
 
     @staticmethod
     def make(ort_device_name: str, device_id: int, vendor_id: int = -1) -> OrtDevice:
-        """Return the device of this name: cpu, cuda, gpu, npu, dml, cann or webgpu. Raises Exception for other names, as ONNX
-        Runtime does.
+        """Return the device of this name: cpu, cuda, gpu, npu, dml, cann, webgpu, or one that a provider brings. Raises Exception
+        for other names, as ONNX Runtime does.
         """
         if ort_device_name not in _NUMBERS:
-            raise Exception(f"Unsupported device type: {ort_device_name}")
+            there = [device for device in registry.devices() if device.name == ort_device_name]
+            if not there:
+                raise Exception(f"Unsupported device type: {ort_device_name}")
+            return OrtDevice(there[0].kind, 0, vendor_id if vendor_id >= 0 else there[0].vendor_id, device_id)
         vendor = int(vendor_id) if vendor_id >= 0 else int(_VENDORS.get(ort_device_name, 0))
         return OrtDevice(_NUMBERS[ort_device_name], 0, vendor, device_id)
 
@@ -121,6 +126,28 @@ def require_cpu(device: OrtDevice) -> None:
     """Raise RuntimeError for a device that is not the CPU."""
     if device.device_type() != OrtDevice.cpu():
         raise RuntimeError(_ELSEWHERE)
+
+
+def device_named(name: str, number: int) -> Device | None:
+    """Return the device of a provider with this name and number; None if there is none, as for the CPU."""
+    if name == "cpu":
+        return None
+    return next((device for device in registry.devices() if (device.name, device.number) == (name, number)), None)
+
+
+def device_of(described: OrtDevice, required: bool = True) -> Device | None:
+    """Return the device of a provider that is described; None for the CPU. If there is none, raise RuntimeError, or return None
+    unless it is required.
+    """
+    if described.device_type() == OrtDevice.cpu():
+        return None
+    wanted = described.device_type(), described.device_id()
+    for device in registry.devices():
+        if (device.kind, device.number) == wanted and described.device_vendor_id() in (0, device.vendor_id):
+            return device
+    if required:
+        raise RuntimeError(_ELSEWHERE)
+    return None
 
 
 class OrtMemoryInfo:
@@ -238,7 +265,20 @@ def get_ep_devices() -> list[OrtEpDevice]:
     names = {"x86_64": ("x86", OrtDeviceVendorId.NONE), "aarch64": ("ARM", OrtDeviceVendorId.ARM)}
     vendor, number = names.get(platform.machine(), (platform.machine(), OrtDeviceVendorId.NONE))
     hardware = OrtHardwareDevice(OrtHardwareDeviceType.CPU, vendor, int(number))
-    return [OrtEpDevice(registry.CPU, "Sardonyx", hardware, {"version": __version__})]
+    found = [OrtEpDevice(registry.CPU, "Sardonyx", hardware, {"version": __version__})]
+    for name in registry.names():
+        if name not in registry.OWN:
+            found += [OrtEpDevice(name, "", described) for described in hardware_of(registry.create(name, {}), hardware)]
+    return found
+
+
+def hardware_of(provider: ExecutionProvider, cpu: OrtHardwareDevice) -> list[OrtHardwareDevice]:
+    """Return the hardware that a provider runs on: its devices, or the CPU if it has none."""
+    kinds = {OrtDevice.gpu(): OrtHardwareDeviceType.GPU, OrtDevice.npu(): OrtHardwareDeviceType.NPU}
+    return [
+        OrtHardwareDevice(kinds.get(device.kind, OrtHardwareDeviceType.GPU), device.name, device.vendor_id, device.number)
+        for device in provider.devices()
+    ] or [cpu]
 
 
 def create_and_register_allocator(memory: OrtMemoryInfo, arena: OrtArenaCfg | None) -> None:

@@ -15,6 +15,7 @@ from msgspec import Struct
 from sardonyx.base import dtypes
 from sardonyx.base.errors import Fail, InvalidArgument
 from sardonyx.runtime.arrays import quick_check
+from sardonyx.runtime.device import Buffer
 from sardonyx.session.values import OrtValue
 
 _DTYPES = {f"tensor({d.onnx_name})": d for d in dtypes.ALL}
@@ -33,9 +34,11 @@ class InputSpec(Struct, frozen=True):
     sizes: tuple[int | None, ...] | None
 
     def convert(self, value: Any) -> Any:
-        """Convert a value to the form that executables take. Raises InvalidArgument or RuntimeError as ONNX Runtime does."""
+        """Convert a value to the form that executables take; a tensor in a device's memory stays there. Raises InvalidArgument or RuntimeError as ONNX Runtime does."""
         if isinstance(value, OrtValue):
             value = value._value
+        if isinstance(value, Buffer):
+            return self.checked_buffer(value)
         if self.type.startswith("optional("):
             inner = self.type.removeprefix("optional(").removesuffix(")")
             return None if value is None else self.converted(inner, value)
@@ -52,6 +55,14 @@ class InputSpec(Struct, frozen=True):
         if isinstance(converted, np.ndarray):
             self.check_sizes(converted.shape)
         return converted
+
+    def checked_buffer(self, value: Buffer) -> Buffer:
+        """Return a tensor in a device's memory. Raises InvalidArgument if its dtype, rank or sizes aren't the input's."""
+        kind = self.type.removeprefix("optional(").removesuffix(")") if self.type.startswith("optional(") else self.type
+        if (actual := type_of(value.dtype)) != kind:
+            raise InvalidArgument(f"Unexpected input data type. Actual: ({actual}) , expected: ({kind})")
+        self.check_sizes(value.shape)
+        return value
 
     def check_sizes(self, shape: tuple[int, ...]) -> None:
         """Raise InvalidArgument for a wrong rank or size, listing the axes that differ."""
@@ -142,9 +153,13 @@ TEXT = np.dtype(object)
 
 
 class Feeds:
-    """The inputs of a model, in order. overridable: those that have a default in the model."""
+    """The inputs of a model, in order. overridable: those that have a default in the model.
+
+    on_devices: may values stay in devices' memories? Else they are copied to the CPU's.
+    """
 
     def __init__(self, inputs: Sequence[InputSpec], overridable: Sequence[InputSpec]) -> None:
+        self.on_devices = False
         self.inputs = tuple(inputs)
         self.overridable = {spec.name: spec for spec in overridable}
         self.names = frozenset(spec.name for spec in (*inputs, *overridable))
@@ -176,8 +191,13 @@ class Feeds:
                     spec.check_sizes(shape)
                 values.append(value if dtype is not TEXT else texts(value))
             else:
-                values.append(spec.convert(value))
+                values.append(self.converted(spec, value))
         return values
+
+    def converted(self, spec: InputSpec, value: Any) -> Any:
+        """Convert the value of one input. Raises as `InputSpec.convert` does."""
+        found = spec.convert(value)
+        return found.numpy() if isinstance(found, Buffer) and not self.on_devices else found
 
     def require_all(self, feed: Mapping[str, Any]) -> None:
         """Raise ValueError if an input is missing."""
@@ -187,7 +207,7 @@ class Feeds:
 
     def overrides(self, feed: Mapping[str, Any]) -> dict[str, Any]:
         """Return {name: value} of inputs with a default that are fed."""
-        return {name: spec.convert(feed[name]) for name, spec in self.overridable.items() if name in feed}
+        return {name: self.converted(spec, feed[name]) for name, spec in self.overridable.items() if name in feed}
 
     def check_names(self, feed: Mapping[str, Any]) -> None:
         """Raise ValueError or InvalidArgument if an input is missing or unknown."""

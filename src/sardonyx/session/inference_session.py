@@ -14,6 +14,7 @@ from sardonyx.base import budget, debug
 from sardonyx.base.context import QUIET, RunContext, Trace
 from sardonyx.base.errors import FromHandler, InvalidArgument, NamesDiffer, documented
 from sardonyx.providers import registry
+from sardonyx.runtime.device import Copies
 from sardonyx.runtime.execution import CLOSED
 from sardonyx.session import options as keys
 from sardonyx.session import session_cache
@@ -27,10 +28,10 @@ from sardonyx.session.session_parts import Request, SessionParts, variant
 from sardonyx.session.values import OrtValue
 
 if TYPE_CHECKING:
-    from sardonyx.runtime.arrays import Array
+    from sardonyx.runtime.device import Target
     from sardonyx.session.asynchronous import Callback
     from sardonyx.session.binding import IOBinding
-    from sardonyx.session.compiled_model import CompiledModel, ExecutionPlan
+    from sardonyx.session.compiled_model import CompiledModel, Plan
     from sardonyx.session.devices import OrtDevice, OrtEpDevice, OrtMemoryInfo
     from sardonyx.session.values import OrtValueVector
 
@@ -97,11 +98,12 @@ class InferenceSession:
         self._request = self._make_request()
         self._built = self._obtain(self._request, self._trace)
         self._feeds = self._built.feeds
+        self._feeds.on_devices = self._built.program.on_devices
         self._outputs = tuple(output.name for output in self._built.outputs)
         self._shared = shared_names(self._built.inputs)
         self._kinds = {output.name: output.type for output in self._built.outputs}
         self._variants: dict[Variant, CompiledModel] = {}
-        self._plans: dict[Variant, ExecutionPlan] = {}
+        self._plans: dict[Variant, Plan] = {}
         self._plan = self._plan_for(self._outputs)
 
     def _options_of(self, name: str, given: dict[str, str]) -> dict[str, str]:
@@ -183,12 +185,12 @@ class InferenceSession:
 
     def _run_fitting(
         self,
-        plan: ExecutionPlan,
+        plan: Plan,
         names: Sequence[str],
         arrays: list[Any],
         context: RunContext,
         overrides: Mapping[str, Any] | None,
-        targets: Mapping[str, Array] | None = None,
+        targets: Mapping[str, Target] | None = None,
     ) -> list[Any]:
         """Run the plan, or, if axes with one name have different sizes, the plan that was compiled for that case."""
         try:
@@ -200,10 +202,10 @@ class InferenceSession:
             raise_documented(error)
 
     def _run_into(
-        self, names: tuple[str, ...], feed: dict[str, Any], targets: Mapping[str, Array], run_options: RunOptions | None
+        self, names: tuple[str, ...], feed: dict[str, Any], targets: Mapping[str, Target], run_options: RunOptions | None
     ) -> list[Any]:
-        """Like `run`; outputs with an array in `targets` are written there. `Executable.run_into` states what the arrays have to
-        be.
+        """Like `run`; outputs with an array in `targets` are written there, and in a session with devices those with a Buffer or
+        a Device. `Executable.run_into` states what the arrays have to be.
         """
         if not targets:
             return self.run(names, feed, run_options)
@@ -239,9 +241,14 @@ class InferenceSession:
         fetches: OrtValueVector,
         fetch_devices: Sequence[OrtDevice],
     ) -> None:
-        """Like `run_with_ort_values`, but append the outputs to `fetches`."""
-        for value in self.run_with_ort_values(fetch_names, dict(zip(feed_names, feeds, strict=True)), run_options):
-            fetches.push_back(value)
+        """Like `run_with_ort_values`, but append the outputs to `fetches`, each in the memory of its device."""
+        from sardonyx.session.devices import device_of
+
+        feed = {name: value._get_c_value()._value for name, value in zip(feed_names, feeds, strict=True)}
+        wanted = {name: device_of(device) for name, device in zip(fetch_names, fetch_devices, strict=True)}
+        direct = wanted if self._feeds.on_devices else {}
+        for name, value in zip(fetch_names, self._run_into(tuple(fetch_names), feed, direct, run_options), strict=True):
+            fetches.push_back(OrtValue._of(Copies(value).on(wanted[name]), self._kinds.get(name, "")))
 
     def run_async(
         self,
@@ -295,11 +302,11 @@ class InferenceSession:
 
     def _run_plan(
         self,
-        plan: ExecutionPlan,
+        plan: Plan,
         arrays: list[Any],
         context: RunContext,
         overrides: Mapping[str, Any] | None,
-        targets: Mapping[str, Array] | None,
+        targets: Mapping[str, Target] | None,
     ) -> list[Any]:
         """Run a plan; record the run in the trace and report its time if the context asks for it."""
         if context is QUIET and targets is None:
@@ -312,7 +319,7 @@ class InferenceSession:
             debug.show(debug.RAN, "run", f"{(time.perf_counter_ns() - start) / 1e6:.3f} ms")
         return outputs
 
-    def _plan_for(self, names: Sequence[str], distinct: bool = False) -> ExecutionPlan:
+    def _plan_for(self, names: Sequence[str], distinct: bool = False) -> Plan:
         """Return the plan for these outputs, made at its first use. Raises InvalidArgument for an unknown name.
 
         distinct: axes with one name may have different sizes, see session.dimension_names.

@@ -19,7 +19,8 @@ from msgspec import Struct
 from sardonyx.base.context import QUIET, RunContext
 from sardonyx.base.symbolic import Symbol
 from sardonyx.providers.base import Executable
-from sardonyx.session.compiled_model import CompiledModel, ExecutionPlan
+from sardonyx.runtime.device import Buffer, Copies, Target
+from sardonyx.session.compiled_model import CompiledModel, Plan
 from sardonyx.session.metadata import OrtEpAssignedSubgraph
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Variant(Struct, frozen=True):
     program: CompiledModel
     outputs: Sequence[str]
     assignment: list[OrtEpAssignedSubgraph]
-    plan: ExecutionPlan
+    plan: Plan
 
     @classmethod
     def of(
@@ -103,6 +104,11 @@ class LateSubgraph(Executable):
     def run(self, inputs: Sequence[Any], context: RunContext = QUIET) -> list[Any]:
         return self.variant(inputs).plan.run_or_replay(list(inputs), context)
 
+    def run_copies(self, inputs: Sequence[Copies], targets: Sequence[Target], context: RunContext) -> list[Copies]:
+        seen = [x.on(None) if getattr(x.first(), "dtype", None) == np.bool_ else x.first() for x in inputs]  # see `shape_key`
+        variant = self.variant(seen)
+        return variant.plan.run_copies(inputs, dict(zip(variant.outputs, targets, strict=True)), context)
+
     def variant(self, inputs: Sequence[Any]) -> Variant:
         """Return the variant for these inputs, compiling it if there is none yet. Raises SardonyxError."""
         key = tuple(map(shape_key, inputs))
@@ -144,12 +150,12 @@ class LateSubgraph(Executable):
 
 
 def kind_of(x: Any) -> Kind:
-    """Return what a variant relies on: dtype and rank of an array, else the Python type."""
-    return (x.dtype, x.ndim) if isinstance(x, np.ndarray) else (type(x),)
+    """Return what a variant relies on: dtype and rank of a tensor, else the Python type."""
+    return (x.dtype, x.ndim) if isinstance(x, np.ndarray | Buffer) else (type(x),)
 
 
 def shape_key(x: Any) -> Kind:
     """Return what decides every answer: dtype and shape, and the values of bool arrays, which operators may ask for."""
-    if not isinstance(x, np.ndarray):
+    if not isinstance(x, np.ndarray | Buffer):
         return (type(x),)
-    return (x.dtype, x.shape, x.tobytes()) if x.dtype == np.bool_ else (x.dtype, x.shape)
+    return (x.dtype, x.shape, x.tobytes()) if isinstance(x, np.ndarray) and x.dtype == np.bool_ else (x.dtype, x.shape)

@@ -375,8 +375,8 @@ def replacements_of(options: SessionOptions) -> Replacements:
     if not (options._initializers or options._external or options._files):
         return NOTHING
     return Replacements(
-        {name: value._tensor("an initializer is a tensor") for name, value in options._initializers.items()},
-        {name: value._tensor("an initializer is a tensor") for name, value in options._external.items()},
+        {name: value._array("an initializer is a tensor") for name, value in options._initializers.items()},
+        {name: value._array("an initializer is a tensor") for name, value in options._external.items()},
         options._files or None,
     )
 

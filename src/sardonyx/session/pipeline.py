@@ -201,7 +201,8 @@ def compile_graph(
     assignment = [assigned for _, assigned in done]
     check_allowed(assignment, request)
     debug.show(debug.RAN, "partition", describe_assignment(assignment))
-    return CompiledModel(inputs, outputs, constants, tuple(step for step, _ in done)), assignment
+    on_devices = any(provider.devices() for provider in providers)
+    return CompiledModel(inputs, outputs, constants, tuple(step for step, _ in done), on_devices), assignment
 
 
 Done = tuple[ModelStep, OrtEpAssignedSubgraph]  # a compiled part, and its provider and nodes

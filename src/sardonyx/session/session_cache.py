@@ -70,7 +70,8 @@ def build(request: Request, trace: Trace | None = None) -> SessionParts:
 def is_cacheable(request: Request, trace: Trace | None) -> bool:
     """May the session be loaded from the cache and stored there?"""
     ordinary = trace is None and not request.save_to and not request.extra_outputs and request.given is NOTHING
-    return ordinary and request.options.cache and not debug.is_set()
+    plain = all(name in registry.OWN for name, _ in request.providers)
+    return ordinary and plain and request.options.cache and not debug.is_set()
 
 
 # ---- keys -------------------------------------------------------------------------------------------------------------------

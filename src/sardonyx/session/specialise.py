@@ -15,6 +15,7 @@ from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph.inference import infer
 from sardonyx.graph.partition import captured_values, copy_value, redirect
 from sardonyx.lower.importer import dimension
+from sardonyx.runtime.device import Buffer
 from sardonyx.session.compiled_model import CompiledModel
 from sardonyx.session.late import LateSubgraph, Variant, kind_of, sizes_of
 from sardonyx.session.metadata import OrtEpAssignedSubgraph
@@ -44,8 +45,8 @@ def specialise(piece: ir.Graph, inputs: Sequence[Any], compile_model: Compile) -
 
 
 def set_kind(value: ir.Value, x: Any) -> None:
-    """Set a value's dtype and rank to those of an array, unless they are known."""
-    if not isinstance(x, np.ndarray) or x.dtype == object:
+    """Set a value's dtype and rank to those of a tensor, unless they are known."""
+    if not isinstance(x, np.ndarray | Buffer) or x.dtype == object:
         return
     if value.dtype is None:
         value.type = ir.TensorType(ir.DataType.from_numpy(x.dtype))

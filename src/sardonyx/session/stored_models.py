@@ -54,7 +54,8 @@ class Writer(Struct):
     def program(self, program: CompiledModel) -> list[Any]:
         """Encode a compiled model. Raises Unstorable for a part that can't be stored."""
         constants = [[name, stored(value, self.pieces)] for name, value in program.constants.items()]
-        return [program.inputs, program.outputs, constants, [self.step(step, at) for at, step in enumerate(program.steps)]]
+        steps = [self.step(step, at) for at, step in enumerate(program.steps)]
+        return [program.inputs, program.outputs, constants, steps, program.on_devices]
 
     def all_images(self) -> list[bytes]:
         """Return the images of the team and of the steps."""
@@ -107,9 +108,9 @@ class Reader(Struct):
     rebuilder: RebuildStep | None
 
     def program(self, record: object) -> CompiledModel:
-        inputs, outputs, constants, steps = fields(record, 4)
+        inputs, outputs, constants, steps, on_devices = fields(record, 5)
         known = dict(listed(constants, self.named))
-        return CompiledModel(listed(inputs, text), listed(outputs, text), known, listed(steps, self.step))
+        return CompiledModel(listed(inputs, text), listed(outputs, text), known, listed(steps, self.step), bool(on_devices))
 
     def named(self, record: object) -> tuple[str, Any]:
         name, value = fields(record, 2)

@@ -11,6 +11,7 @@ import numpy as np
 from sardonyx.base import dtypes
 from sardonyx.base.errors import Fail
 from sardonyx.runtime.arrays import Array, address_of
+from sardonyx.runtime.device import Buffer, Device, Tensor, transfer
 
 if TYPE_CHECKING:
     from sardonyx.session.devices import OrtMemoryInfo
@@ -26,7 +27,7 @@ _ELSEWHERE = (
 class OrtValue:
     """A value that sessions read and write without copying it.
 
-    Inside, a tensor is a numpy array, C-contiguous and in native byte order; a sequence is a list of arrays or dicts; a map
+    Inside, a tensor is a numpy array, C-contiguous and in native byte order, or a Buffer in a device's memory; a sequence is a list of arrays or dicts; a map
     is a dict.
     """
 
@@ -52,14 +53,16 @@ class OrtValue:
     def ortvalue_from_numpy(
         cls, numpy_obj: Array, /, device_type: str = "cpu", device_id: int = 0, vendor_id: int = -1
     ) -> OrtValue:
-        """Return a tensor that shares the array's memory. Arrays of strings, and arrays that aren't contiguous, are copied.
+        """Return a tensor that shares the array's memory, or a copy in the memory of another device than the CPU. Arrays of
+        strings, and arrays that aren't contiguous, are copied.
 
-        Raises RuntimeError unless numpy_obj is an array, and for a device other than the CPU.
+        Raises RuntimeError unless numpy_obj is an array, for a device that isn't there, and if it has no memory left.
         """
-        require_cpu_named(device_type, device_id, vendor_id)
+        device = device_named(device_type, device_id, vendor_id)
         if not isinstance(numpy_obj, np.ndarray):
             raise RuntimeError(_NOT_ARRAY)
-        return cls._of(prepared(numpy_obj))
+        array = prepared(numpy_obj)
+        return cls._of(array if device is None else on_device(device, array.shape, array.dtype, array))
 
     @classmethod
     def ortvalue_from_numpy_with_onnx_type(cls, data: Array, /, onnx_element_type: int) -> OrtValue:
@@ -86,20 +89,22 @@ class OrtValue:
         """Return a tensor of this shape with undefined contents.
 
         element_type: a numpy type, or a number of TensorProto.DataType. Raises RuntimeError for an unsupported type or a
-        negative size, and for a device other than the CPU.
+        negative size, for a device that isn't there, and if there is no memory.
         """
         if memory_info is not None:
             if (device_type, device_id, vendor_id) != ("cpu", 0, -1):
                 text = "device_type, device_id, and vendor_id are ignored when memory_info is provided."
                 warnings.warn(text, stacklevel=2)
             device_type = "cpu" if memory_info.name == "Cpu" else "gpu"
-        require_cpu_named(device_type, device_id, vendor_id)
+        device = device_named(device_type, device_id, vendor_id)
         dtype = element_dtype(element_type)
         if dtype is dtypes.string:
             raise RuntimeError("Creation of OrtValues is currently only supported from non-string numpy arrays")
         sizes = [int(size) for size in shape]
         if any(size < 0 for size in sizes):
             raise RuntimeError(f"Tensor shape.Size() must be >= 0, not that of {sizes}")
+        if device is not None:
+            return cls._of(on_device(device, sizes, dtype.numpy))
         try:
             return cls._of(np.empty(sizes, dtype.numpy))
         except (MemoryError, ValueError) as error:
@@ -138,21 +143,25 @@ class OrtValue:
         """Return a tensor's shape. Raises RuntimeError for other values."""
         if self.is_sparse_tensor():
             return self._value.dense_shape()  # type: ignore[no-any-return]
-        return list(self._tensor("Only OrtValues that are Tensors/SpareTensors are currently supported").shape)
+        return list(self._dense("Only OrtValues that are Tensors/SpareTensors are currently supported").shape)
 
     def device_name(self) -> str:
-        """Return `cpu`, the device that holds the tensor. Raises RuntimeError for other values."""
-        if not self.is_sparse_tensor():
-            self._tensor("Only OrtValues that are Tensors/SparseTensors are currently supported")
-        return "cpu"
+        """Return the name of the device that holds the tensor, such as `cpu`. Raises RuntimeError for other values."""
+        if self.is_sparse_tensor():
+            return "cpu"
+        found = self._dense("Only OrtValues that are Tensors/SparseTensors are currently supported")
+        return found.device.name if isinstance(found, Buffer) else "cpu"
 
     def data_ptr(self) -> int:
-        """Return the address of a tensor's first element. Raises RuntimeError for other values."""
-        return address_of(self._tensor("Only OrtValues that are Tensors are currently supported"))
+        """Return the address of a tensor's first element. Raises RuntimeError for other values, and on a device that tells no
+        addresses.
+        """
+        found = self._dense("Only OrtValues that are Tensors are currently supported")
+        return found.device.address(found.memory) if isinstance(found, Buffer) else address_of(found)
 
     def tensor_size_in_bytes(self) -> int:
         """Return the size of a tensor's data in bytes. Raises RuntimeError for other values."""
-        return int(self._tensor("Only OrtValues that are Tensors are currently supported").nbytes)
+        return int(self._dense("Only OrtValues that are Tensors are currently supported").nbytes)
 
     def has_value(self) -> bool:
         """Is there a value? False for an empty optional."""
@@ -160,7 +169,7 @@ class OrtValue:
 
     def is_tensor(self) -> bool:
         """Is it a dense tensor?"""
-        return isinstance(self._value, np.ndarray)
+        return isinstance(self._value, np.ndarray | Buffer)
 
     def is_sparse_tensor(self) -> bool:
         """Is it a sparse tensor?"""
@@ -177,16 +186,29 @@ class OrtValue:
         return self._value  # type: ignore[no-any-return]
 
     def numpy(self) -> Array:
-        """Return the tensor as an array that shares its memory. Raises RuntimeError for other values."""
-        return self._tensor("Only OrtValues that are Tensors are convertible to Numpy objects").view()
+        """Return the tensor as an array that shares its memory, or a copy if another device than the CPU has it. Raises
+        RuntimeError for other values.
+        """
+        found = self._dense("Only OrtValues that are Tensors are convertible to Numpy objects")
+        return found.numpy() if isinstance(found, Buffer) else found.view()
 
     to_numpy = numpy
 
-    def _tensor(self, otherwise: str) -> Array:
+    def _dense(self, otherwise: str) -> Tensor:
         value = self._value
-        if not isinstance(value, np.ndarray):
+        if not isinstance(value, np.ndarray | Buffer):
             raise RuntimeError(otherwise)
         return value
+
+    def _array(self, otherwise: str) -> Array:
+        value = self._dense(otherwise)
+        return value.numpy() if isinstance(value, Buffer) else value
+
+    def _shared(self) -> Array:
+        """Return the array that DLPack shares."""
+        if isinstance(self._value, Buffer):
+            raise RuntimeError(f"{self._value.device} shares no memory by DLPack; `numpy()` copies the tensor.")
+        return self._array("Only tensor type OrtValues are supported")
 
     # ---- exchanging ---------------------------------------------------------------------------------------------------------
 
@@ -198,8 +220,8 @@ class OrtValue:
         """
         if not isinstance(data, np.ndarray | OrtValue):
             raise TypeError("data must be a numpy.ndarray or an OrtValue.")
-        target = self._tensor("Only OrtValues that are Tensors are currently supported")
-        source = data._tensor("Only OrtValues that are Tensors are currently supported") if isinstance(data, OrtValue) else data
+        target = self._dense("Only OrtValues that are Tensors are currently supported")
+        source = data._dense("Only OrtValues that are Tensors are currently supported") if isinstance(data, OrtValue) else data
         if kind_of(source) != kind_of(target):
             raise RuntimeError(
                 f"The source and destination OrtValues must have the same data type: {kind_of(source)}, {kind_of(target)}"
@@ -208,9 +230,12 @@ class OrtValue:
             if isinstance(data, OrtValue):
                 raise RuntimeError("The source and destination OrtValues must have the same size")
             raise RuntimeError("The input size of numpy arrays does not match the size of the OrtValue.")
-        if not target.flags.writeable:
-            raise RuntimeError("The OrtValue's memory is read-only.")
-        np.copyto(target, source.reshape(target.shape))
+        if isinstance(target, np.ndarray):
+            if not target.flags.writeable:
+                raise RuntimeError("The OrtValue's memory is read-only.")
+            if isinstance(source, np.ndarray):
+                source = source.reshape(target.shape)
+        transfer(source, target)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """Return the tensor for numpy.asarray and numpy.array."""
@@ -225,7 +250,7 @@ class OrtValue:
         """
         from sardonyx.runtime import dlpack
 
-        return dlpack.export(self._tensor("Only tensor type OrtValues are supported"))
+        return dlpack.export(self._shared())
 
     def to_dlpack(self) -> Any:
         """Return a DLPack capsule, see `__dlpack__`."""
@@ -233,7 +258,7 @@ class OrtValue:
 
     def __dlpack_device__(self) -> tuple[int, int]:
         """Return (1, 0), the CPU. Raises RuntimeError for a value that is no tensor."""
-        self._tensor("Only tensor type OrtValues are supported")
+        self._shared()
         return 1, 0
 
     @property
@@ -293,14 +318,31 @@ def copy_tensors(src: Sequence[OrtValue], dst: Sequence[OrtValue], stream: Any =
         target.update_inplace(source)
 
 
-def require_cpu_named(device_type: str, device_id: int = 0, vendor_id: int = -1) -> None:
-    """Raise Exception for an unknown device, RuntimeError for one that is not the CPU."""
+def device_named(device_type: str, device_id: int = 0, vendor_id: int = -1) -> Device | None:
+    """Return the device of this name; None for the CPU. Raises Exception for an unknown name, RuntimeError if the device isn't
+    there.
+    """
     if device_type == "cpu":
-        return
-    from sardonyx.session.devices import OrtDevice
+        return None
+    from sardonyx.session import devices
 
-    OrtDevice.make(device_type, device_id, vendor_id)
-    raise RuntimeError(_ELSEWHERE)
+    found = devices.device_named(device_type, device_id)
+    if found is None:
+        devices.OrtDevice.make(device_type, device_id, vendor_id)
+        raise RuntimeError(_ELSEWHERE)
+    return found
+
+
+def on_device(device: Device, shape: Sequence[int], dtype: np.dtype[Any], array: Array | None = None) -> Buffer:
+    """Allocate a tensor on a device, and copy the array to it if there is one. Raises RuntimeError for strings and if there is no
+    memory.
+    """
+    try:
+        return Buffer(device, shape, dtype) if array is None else Buffer.of(device, array)
+    except MemoryError as error:
+        raise RuntimeError(f"no memory on {device} for a tensor of shape {list(shape)}: {error}") from error
+    except Fail as error:
+        raise RuntimeError(error.detail) from error
 
 
 def prepared(array: Array) -> Array:
@@ -338,7 +380,7 @@ def kind_of(value: Any) -> str:
     """
     if value is None:
         return ""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | Buffer):
         return f"tensor({dtypes.from_numpy(value.dtype).onnx_name})"
     if isinstance(value, list):
         return f"seq({kind_of(value[0]) if value else ''})"
