@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import os
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -10,6 +13,11 @@ from sardonyx.session import session_cache
 
 settings.register_profile("on any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("on any machine")  # a machine that does other things too is no fault of what is tested
+
+if hasattr(os, "register_at_fork"):
+    # A forked child collects nothing that its parent made. Freeing a session of onnxruntime there, which another test left in a
+    # reference cycle, waits forever for threads that only the parent has.
+    os.register_at_fork(after_in_child=gc.freeze)
 
 
 @pytest.fixture(autouse=True)
