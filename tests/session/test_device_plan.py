@@ -56,6 +56,7 @@ SHAPES = [
     ),
     ("an input that a later part reads again", "Relu,Add", "{ a = Relu (x) b = Neg (a) y = Add (b, x) }", {"in": 2, "out": 2}),
     ("a weight that both read", "Add", "<float w = {1}> { a = Add (x, w) b = Mul (a, w) y = Add (b, w) }", {"in": 2, "out": 2}),
+    ("a part that is compiled when it runs", "Relu,Exp", "{ a = Relu (x) b = Squeeze (a) y = Exp (b) }", {"in": 2, "out": 2}),
     ("a branch that is not needed", "Relu,Exp", "{ y = Relu (x) unread = Exp (x) }", {"in": 1, "out": 1}),
 ]
 

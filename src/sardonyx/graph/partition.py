@@ -161,3 +161,28 @@ def redirect(node: ir.Node, copies: Mapping[ir.Value, ir.Value]) -> None:
     for body in subgraphs(node):
         for inner in body:
             redirect(inner, copies)
+
+
+# ---- bodies --------------------------------------------------------------------------------------------------------------
+
+
+def constant_values(values: Iterable[ir.Value]) -> set[ir.Value]:
+    """Return those of the values that are initializers which no caller may override."""
+    return {value for value in values if value.is_initializer() and not value.is_graph_input()}
+
+
+def detached(body: ir.Graph, captured: Sequence[ir.Value], constants: set[ir.Value], imports: Mapping[str, int]) -> ir.Graph:
+    """Copy a body of a node, with captured values as further inputs, or as initializers if they are constants."""
+    graph = body.clone(allow_outer_scope_values=True)
+    copies = {value: copy_value(value) for value in captured}
+    for node in graph:
+        redirect(node, copies)
+    for k, value in enumerate(graph.outputs):
+        graph.outputs[k] = copies.get(value, value)
+    for value, copy in copies.items():
+        if value in constants:
+            graph.register_initializer(copy)
+        else:
+            graph.inputs.append(copy)
+    graph.opset_imports.update(imports)
+    return graph

@@ -121,6 +121,9 @@ class ExecutionProvider(abc.ABC):
     """
 
     name: ClassVar[str]
+    claims_bodies: ClassVar[bool] = True
+    """Is it asked about the nodes in bodies of If, Loop and Scan nodes that it does not claim? If it claims some of them, such a node is
+    run by the session, and its bodies are divided among the providers."""
 
     def __init__(self, options: Mapping[str, str] | None = None) -> None:
         self.options = dict(options or {})

@@ -57,6 +57,7 @@ class CPUExecutionProvider(ExecutionProvider):
     """
 
     name = "CPUExecutionProvider"
+    claims_bodies = False  # what it can't compile with its bodies, the reference runs
     claim: Claim | None = None  # for the graph that `get_capability` last saw, until it is compiled
 
     def get_capability(self, graph: ir.Graph, nodes: Sequence[ir.Node], options: CompileOptions) -> list[list[ir.Node]]:

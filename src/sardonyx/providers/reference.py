@@ -95,6 +95,7 @@ class ReferenceExecutionProvider(ExecutionProvider):
     """
 
     name: ClassVar[str] = "ReferenceExecutionProvider"
+    claims_bodies: ClassVar[bool] = False
     bodies: Callable[[], Bodies] | None = None
 
     def get_capability(self, graph: ir.Graph, nodes: Sequence[ir.Node], options: CompileOptions) -> list[list[ir.Node]]:

@@ -149,12 +149,27 @@ def transfer(source: Tensor, target: Tensor) -> None:
         target.device.copy_in(source.numpy(), target.memory)
 
 
+def duplicate(value: Any, device: Device | None) -> Any:
+    """Copy a value to new memory of a device, or of the CPU."""
+    if not isinstance(value, np.ndarray | Buffer):
+        return value.copy() if isinstance(value, list | dict) else value
+    if device is None:
+        return value.numpy() if isinstance(value, Buffer) else value.copy()
+    made = Buffer(device, value.shape, value.dtype)
+    transfer(value, made)
+    return made
+
+
 class Copies:
-    """A value in a run, with a copy in each memory where it has been needed. Sequences, maps and absent values have none."""
+    """A value in a run, with a copy in each memory where it has been needed. Sequences, maps and absent values have none.
 
-    __slots__ = ("_first", "_there")
+    lent: does the value belong to somebody else (it is fed, or a constant), so that the caller of a run may not get it itself?
+    """
 
-    def __init__(self, value: Any) -> None:
+    __slots__ = ("_first", "_there", "lent")
+
+    def __init__(self, value: Any, lent: bool = False) -> None:
+        self.lent = lent
         self._first = value
         self._there: dict[Device | None, Any] = {home(value): value}
 
@@ -170,6 +185,17 @@ class Copies:
             return self._first.numpy() if type(self._first) is Buffer else self._first
         source = self.on(None)
         return Buffer.of(device, source) if isinstance(source, np.ndarray) else source
+
+    def owned(self, device: Device | None) -> Any:
+        """Return the value in this memory for a caller, who may change it: once itself, if it isn't lent, then copies of it."""
+        if not self.lent:
+            self.lent = True
+            return self.on(device)
+        return duplicate(self.nearest(device), device)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """Return the value in the CPU's memory, for numpy's functions."""
+        return np.asarray(self.on(None), dtype)
 
     def first(self) -> Any:
         """Return the value where it was computed."""

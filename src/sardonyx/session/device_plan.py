@@ -7,21 +7,20 @@ from typing import Any
 
 from sardonyx.base.context import RunContext
 from sardonyx.providers.base import copied_into
-from sardonyx.runtime.device import Buffer, Copies, Device, Target, transfer
-from sardonyx.session.compiled_model import ModelStep, copied, lifetimes
+from sardonyx.runtime.device import Copies, Device, Target, home
+from sardonyx.session.compiled_model import ModelStep, lifetimes
 
 
 class DevicePlan:
     """The steps that compute certain outputs. Each value has one copy in each memory that steps or the caller need it in."""
 
-    __slots__ = ("_constants", "_done_with", "_given", "_inputs", "_outputs", "steps")
+    __slots__ = ("_constants", "_done_with", "_inputs", "_outputs", "steps")
 
     def __init__(
         self, inputs: tuple[str, ...], outputs: tuple[str, ...], constants: Mapping[str, Any], steps: tuple[ModelStep, ...]
     ) -> None:
         self._inputs, self._outputs, self.steps = inputs, outputs, steps
-        self._constants = {name: Copies(value) for name, value in constants.items()}  # copied to a device once
-        self._given = {*inputs, *constants}
+        self._constants = {name: Copies(value, lent=True) for name, value in constants.items()}  # copied to a device once
         self._done_with = lifetimes(steps, outputs)
 
     def replay(self, feed: Mapping[str, Any]) -> list[Any] | None:
@@ -48,9 +47,9 @@ class DevicePlan:
         overrides: Mapping[str, Any] | None = None,
     ) -> list[Any]:
         """Like `run`; outputs in `targets` are written there, or stay on the device that `targets` has for them."""
-        given = {name: Copies(value) for name, value in (overrides or {}).items()}
-        found = self.compute([Copies(x) for x in arrays], targets, context, given)
-        return [self.delivered(name, value, targets.get(name)) for name, value in zip(self._outputs, found, strict=True)]
+        given = {name: Copies(value, lent=True) for name, value in (overrides or {}).items()}
+        found = self.compute([Copies(x, lent=True) for x in arrays], targets, context, given)
+        return [delivered(name, value, targets.get(name)) for name, value in zip(self._outputs, found, strict=True)]
 
     def run_copies(self, inputs: Sequence[Copies], targets: Mapping[str, Target], context: RunContext) -> list[Copies]:
         """Compute the outputs from values wherever they are, and leave them where they are computed, or in tensors among the
@@ -71,22 +70,10 @@ class DevicePlan:
                 del values[name]
         return [values[name] for name in self._outputs]
 
-    def delivered(self, name: str, value: Copies, target: Target) -> Any:
-        """Return an output in its target, copying it unless it has been written there. Inputs and constants are always copied, so
-        that the caller may change what is returned.
-        """
-        if target is None or isinstance(target, Device):
-            found = value.on(target)
-            kept = self._constants.get(name) is value or (name in self._given and found is value.first())
-            return duplicate(found) if kept else found
-        found = value.nearest(target.device if isinstance(target, Buffer) else None)
-        return found if found is target else copied_into(found, target, name)
 
-
-def duplicate(value: Any) -> Any:
-    """Copy a value within its memory."""
-    if not isinstance(value, Buffer):
-        return copied(value)
-    made = Buffer(value.device, value.shape, value.dtype)
-    transfer(value, made)
-    return made
+def delivered(name: str, value: Copies, target: Target) -> Any:
+    """Return an output in its target, copying it unless it has been written there. The caller may change what is returned."""
+    if target is None or isinstance(target, Device):
+        return value.owned(target)
+    found = value.nearest(home(target))
+    return found if found is target else copied_into(found, target, name)

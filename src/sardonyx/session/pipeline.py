@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -24,6 +24,7 @@ from sardonyx.graph.partition import extract, partition
 from sardonyx.graph.passes import optimise
 from sardonyx.graph.save import save
 from sardonyx.graph.types import tensor_dtype, type_string
+from sardonyx.graph.verify import subgraphs
 from sardonyx.ops import registered
 from sardonyx.providers import registry
 from sardonyx.providers.base import Executable, ExecutionProvider
@@ -210,10 +211,15 @@ Claims = list[list[ir.Node]]  # groups of nodes
 
 
 class Source(Struct, frozen=True):
-    """Which provider compiles claimed nodes (its index in the list), and whether when they first run (see session.late)."""
+    """Which provider compiles claimed nodes (its index in the list).
+
+    late: when they first run, see session.late. bodies: it compiles nodes in the bodies of a control-flow node, see
+    session.control_flow.
+    """
 
     place: int
     late: bool = False
+    bodies: bool = False
 
 
 def compile_parts(graph: ir.Graph, providers: Sequence[ExecutionProvider], request: Request, nested: bool = False) -> list[Done]:
@@ -238,6 +244,9 @@ def ask(
         if unclaimed:
             groups = provider.get_capability(graph, unclaimed, options)
             found[Source(place)], unclaimed = granted(groups, unclaimed, provider)
+        if unclaimed and provider.claims_bodies:
+            divided = [[node] for node in unclaimed if has_claimed_bodies(node, provider, graph.opset_imports, options)]
+            found[Source(place, bodies=True)], unclaimed = granted(divided, unclaimed, provider)
     for place, provider in enumerate(chosen):
         if unclaimed:
             groups = provider.get_late_capability(graph, unclaimed, options)
@@ -247,6 +256,15 @@ def ask(
     if unclaimed:
         found[Source(len(chosen))] = [list(group) for group in reference.get_capability(graph, unclaimed, options)]
     return found
+
+
+def has_claimed_bodies(node: ir.Node, provider: ExecutionProvider, imports: Mapping[str, int], options: CompileOptions) -> bool:
+    """Does the provider claim nodes in the bodies of this node?"""
+    if not any(True for _ in subgraphs(node)):
+        return False
+    from sardonyx.session import control_flow  # only other providers than the CPU's are asked about bodies
+
+    return control_flow.is_control_flow(node, imports) and control_flow.claims_inside(node, provider, imports, options)
 
 
 def granted(
@@ -278,25 +296,30 @@ def compile_part(piece: ir.Graph, source: Source, providers: Sequence[ExecutionP
     budget.check("compiling it")
     provider, last = providers[source.place], len(providers) - 1
     try:
-        executable = make_executable(piece, source, provider, request)
+        executable = make_executable(piece, source, providers, request)
     except Unsupported as error:
         if source.place == last:
             raise errors.NotImplemented(str(error)) from error
         debug.show(debug.RAN, "refused", f"{provider.name} can't compile what it claimed: {error}")
         return compile_parts(piece, providers[source.place + 1 :], request)
-    told = piece if source.place == last else piece.all_nodes()  # the reference reports the nodes of bodies itself
+    # The reference and nodes with divided bodies report the nodes of bodies themselves.
+    told = piece if source.place == last or source.bodies else piece.all_nodes()
     nodes = tuple(OrtEpAssignedNode(node.name or "", node.domain, node.op_type) for node in told)
     names = tuple(str(v.name) for v in piece.inputs), tuple(str(v.name) for v in piece.outputs)
     return [(ModelStep(provider.name, executable, *names), OrtEpAssignedSubgraph(provider.name, nodes))]
 
 
-def make_executable(piece: ir.Graph, source: Source, provider: ExecutionProvider, request: Request) -> Executable:
+def make_executable(piece: ir.Graph, source: Source, providers: Sequence[ExecutionProvider], request: Request) -> Executable:
     """Compile a part, or make an executable that compiles it when it first runs. Raises Unsupported if the provider can't
     compile it.
     """
     if source.late:
         return late_program(piece, functools.partial(compile_specialised, request=request))
-    return provider.compile(piece, request.options)
+    if source.bodies:
+        from sardonyx.session.control_flow import ControlFlow  # only other providers than the CPU's have such nodes
+
+        return ControlFlow(piece, functools.partial(compile_graph, providers=providers, request=request))
+    return providers[source.place].compile(piece, request.options)
 
 
 def compile_specialised(model: ir.Model, request: Request) -> tuple[CompiledModel, list[OrtEpAssignedSubgraph]]:

@@ -13,7 +13,7 @@ from sardonyx.base.symbolic import Symbol, single
 from sardonyx.expr.decide import answering
 from sardonyx.graph import onnx_ir as ir
 from sardonyx.graph.inference import infer
-from sardonyx.graph.partition import captured_values, copy_value, redirect
+from sardonyx.graph.partition import captured_values, constant_values, detached
 from sardonyx.lower.importer import dimension
 from sardonyx.runtime.device import Buffer
 from sardonyx.session.compiled_model import CompiledModel
@@ -92,7 +92,7 @@ class CompiledBodies:
     def make(self, graph: ir.Graph, imports: Mapping[str, int]) -> CompiledBody:
         """Return the body as a sub-graph of its own."""
         captured = captured_values(graph)
-        constants = {value for value in captured if value.is_initializer() and not value.is_graph_input()}
+        constants = constant_values(captured)
         program = late_program(detached(graph, captured, constants, imports), self._compile)
         self._programs.append(program)
         first = len(graph.inputs)
@@ -101,23 +101,6 @@ class CompiledBodies:
     def assignment(self) -> Sequence[OrtEpAssignedSubgraph]:
         """Return who runs the nodes of the bodies that have been compiled."""
         return [part for program in self._programs for part in program.assignment()]
-
-
-def detached(body: ir.Graph, captured: Sequence[ir.Value], constants: set[ir.Value], imports: Mapping[str, int]) -> ir.Graph:
-    """Copy the body, with captured values as further inputs, or as initializers if they are constants."""
-    graph = body.clone(allow_outer_scope_values=True)
-    copies = {value: copy_value(value) for value in captured}
-    for node in graph:
-        redirect(node, copies)
-    for k, value in enumerate(graph.outputs):
-        graph.outputs[k] = copies.get(value, value)
-    for value, copy in copies.items():
-        if value in constants:
-            graph.register_initializer(copy)
-        else:
-            graph.inputs.append(copy)
-    graph.opset_imports.update(imports)
-    return graph
 
 
 def plain(value: Any) -> Any:

@@ -60,18 +60,25 @@ class Interpreter:
 
     captured: the values of outer graphs that it reads; `run` takes them after the graph's inputs.
     make_body: prepares the graphs in nodes' attributes; by default they are interpreted too.
+    constant: makes of an initializer's array what kernels get.
     Raises Unsupported if a node has no kernel.
     """
 
-    def __init__(self, graph: ir.Graph, imports: Mapping[str, int], make_body: MakeBody | None = None) -> None:
+    def __init__(
+        self,
+        graph: ir.Graph,
+        imports: Mapping[str, int],
+        make_body: MakeBody | None = None,
+        constant: Callable[[np.ndarray[Any, Any]], Any] = lambda array: array,
+    ) -> None:
         self.captured = captured_values(graph)
         self._make_body = make_body or Interpreter
         self._slots: dict[ir.Value, int] = {}
-        self._constants: dict[int, np.ndarray[Any, Any]] = {}
+        self._constants: dict[int, Any] = {}
         inputs = {id(value) for value in graph.inputs}
         for value in graph.initializers.values():
             if id(value) not in inputs and value.const_value is not None:
-                self._constants[self._slot(value)] = array_of(value.const_value)
+                self._constants[self._slot(value)] = constant(array_of(value.const_value))
         self._inputs = tuple(self._slot(value) for value in (*graph.inputs, *self.captured))
         nodes = [self._prepared(node, imports) for node in graph]
         self._outputs = tuple(self._slot(value) for value in graph.outputs)
