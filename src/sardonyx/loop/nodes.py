@@ -350,8 +350,9 @@ def replace(expr: Expr, env: Mapping[Symbol, Dim], memo: dict[Expr, Expr] | None
     memo = {} if memo is None else memo
     found = memo.get(expr)
     if found is None:
-        args = tuple([replace(a, env, memo) for a in expr.args])
-        found = memo[expr] = expr.rebuild(args, tuple([substitute(d, env) for d in expr.dims]))
+        args, dims = expr.args, expr.dims
+        args = tuple([replace(a, env, memo) for a in args]) if args else args
+        found = memo[expr] = expr.rebuild(args, tuple([substitute(d, env) for d in dims]) if dims else dims)
     return found
 
 

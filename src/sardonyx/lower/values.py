@@ -208,9 +208,10 @@ def transform(expr: Expr, on_read: Callable[[Read], Expr], memo: dict[Expr, Expr
     memo = {} if memo is None else memo
     found = memo.get(expr)
     if found is None:
-        args = tuple([transform(a, on_read, memo) for a in expr.args])
-        dims = tuple([transform_dim(d, on_read, memo) for d in expr.dims])
-        found = expr if args == expr.args and dims == expr.dims else expr.rebuild(args, dims)
+        before, indices = expr.args, expr.dims
+        args = tuple([transform(a, on_read, memo) for a in before]) if before else before
+        dims = tuple([transform_dim(d, on_read, memo) for d in indices]) if indices else indices
+        found = expr if args == before and dims == indices else expr.rebuild(args, dims)
         if isinstance(found, Read):
             found = on_read(found)
         memo[expr] = found
