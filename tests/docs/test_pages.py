@@ -20,7 +20,7 @@ from tests.surface.test_names import MISSING
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-WITH_EXAMPLES = ("custom_operators", "index", "onnxruntime", "options", "profiling", "providers", "reliability")
+WITH_EXAMPLES = ("compiled_files", "custom_operators", "index", "onnxruntime", "options", "profiling", "providers", "reliability")
 
 
 def text_of(page: str) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sardonyx.runtime.processor import _identify, processor
+import pytest
+
+from sardonyx.runtime.processor import _features_in, _identify, processor
 
 CPUINFO = """processor\t: 0
 vendor_id\t: GenuineIntel
@@ -44,3 +46,11 @@ def test_a_system_that_does_not_tell(tmp_path: Path):
     (tmp_path / "cpuinfo").write_text("processor : 0\ncpu MHz : 1\n")
     assert _identify("/nowhere", "/nowhere") is None
     assert _identify("/nowhere", str(tmp_path / "cpuinfo")) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "found"), [("flags\t\t: fpu avx2", {"fpu", "avx2"}), ("Features\t: fp asimd", {"fp", "asimd"}), ("x: y", None)]
+)
+def test_features_by_the_systems_names(line: str, found: set[str] | None):
+    assert _features_in(f"processor\t: 0\n{line}\n") == found
+    assert _features_in("") is None

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,6 +30,9 @@ Inputs = Annotated[
 ]
 Threads = Annotated[int, typer.Option(min=0, help="threads of a run; 0 is as many as the process may use")]
 Level = Annotated[str, typer.Option(help=f"optimisation level: {', '.join(LEVEL_NAMES)}")]
+MachineCode = Annotated[
+    bool, typer.Option("--allow-machine-code", help="open a compiled file (.sdx), which has to be trusted like a shared library")
+]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 Warmup = Annotated[int, typer.Option(min=0, help="runs before those that are measured")]
 Iterations = Annotated[int, typer.Option("--iterations", "--repeat", min=1, help="runs that are measured")]
@@ -118,11 +119,13 @@ def level_named(name: str) -> GraphOptimizationLevel:
     return levels[name]
 
 
-def options_for(threads: int = 0, level: str = "all") -> SessionOptions:
-    """Return session options. Raises ValueError for an unknown level."""
-    from sardonyx.session.options import SessionOptions
+def options_for(threads: int = 0, level: str = "all", machine_code: bool = False) -> SessionOptions:
+    """Return session options; machine_code: compiled files may be opened. Raises ValueError for an unknown level."""
+    from sardonyx.session.options import MACHINE_CODE, SessionOptions
 
     options = SessionOptions()
+    if machine_code:
+        options.add_session_config_entry(MACHINE_CODE, "1")
     options.intra_op_num_threads = threads
     options.graph_optimization_level = level_named(level)
     return options
@@ -167,21 +170,10 @@ def check_output(path: Path | None) -> None:
         raise ValueError(f"{path} is not a regular file, so it is not written to")
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that takes the place of `path` when it is complete; after an error, `path` is what it was. Raises OSError."""
-    handle, aside = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}")
-    try:
-        with open(handle, "wb") as file:
-            yield file
-        os.replace(aside, path)
-    except BaseException:
-        os.unlink(aside)
-        raise
-
-
 def write_text(path: Path, text: str) -> None:
     """Write a file, completely or not at all. Raises OSError."""
+    from sardonyx.base.atomic_file import replacing
+
     with replacing(path) as file:
         file.write(text.encode())
 

@@ -13,6 +13,7 @@ from sardonyx.cli.common import (
     Inputs,
     Iterations,
     Json,
+    MachineCode,
     Model,
     Seed,
     Sizes,
@@ -25,7 +26,6 @@ from sardonyx.cli.common import (
     options_for,
     print_json,
     refusals,
-    replacing,
     summary,
 )
 
@@ -42,6 +42,7 @@ def run(
     warmup: Warmup = 0,
     iterations: Iterations = 1,
     nodes: Annotated[bool, typer.Option("--nodes", help="show the time of each node too")] = False,
+    machine_code: MachineCode = False,
     save: Annotated[Path | None, typer.Option(help="an .npz file to write the outputs to")] = None,
     as_json: Json = False,
 ) -> None:
@@ -50,7 +51,7 @@ def run(
     with refusals(opened):
         check_output(save)
         start = time.perf_counter()
-        session = open_session(model, options_for(threads))
+        session = open_session(model, options_for(threads, machine_code=machine_code))
         created = time.perf_counter() - start
         opened.append(session)
         chosen = make_feeds(session, feeds, inputs or [], size or [], seed, as_json)
@@ -119,6 +120,8 @@ def save_arrays(path: Path, values: dict[str, Any]) -> None:
     and OSError.
     """
     import numpy as np
+
+    from sardonyx.base.atomic_file import replacing
 
     for name, value in values.items():
         if not isinstance(value, np.ndarray) or value.dtype.kind not in "biufc":

@@ -200,6 +200,13 @@ def host() -> Target:
     return replace(row, name="host", triple=triple, cpu=llvm.get_host_cpu_name(), features=features, caches=caches(), groups=groups)
 
 
+@functools.cache
+def baseline() -> Target:
+    """Return a target whose code runs on any processor of the host's architecture. Raises RuntimeError like `host`."""
+    rows = {row.architecture: row for row in (SSE2, NEON)}
+    return replace(rows[host().architecture], name="baseline", triple=host().triple)
+
+
 def select(name: str | None = None) -> Target:
     """Return the target of this name; None: the one that SARDONYX_TARGET names, else the host. Raises ValueError for an unknown
     name.

@@ -5,12 +5,15 @@ from __future__ import annotations
 import onnx
 import onnx_ir as ir
 
+from sardonyx.base.atomic_file import replacing
 from sardonyx.graph.types import kept_proto
 
 
 def save(model: ir.Model, path: str) -> None:
-    """Write the model, weights included, to `path`. Raises OSError, or ValueError if it exceeds protobuf's 2 GB."""
-    with open(path, "wb") as file:
+    """Write the model, weights included, to `path`, completely or not at all. Raises OSError, or ValueError if it exceeds
+    protobuf's 2 GB.
+    """
+    with replacing(path) as file:
         file.write(to_proto(model).SerializeToString())
 
 

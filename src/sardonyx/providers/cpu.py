@@ -21,6 +21,7 @@ from sardonyx.base.symbolic import Symbol, evaluate, round_up
 from sardonyx.codegen import compile as code
 from sardonyx.codegen import features
 from sardonyx.codegen.casts import is_native
+from sardonyx.codegen.needs import needs_of
 from sardonyx.codegen.plans import LEVEL as PLAN_LEVEL
 from sardonyx.codegen.plans import emit_mid_run_plan, emit_plans
 from sardonyx.codegen.team import emit_team
@@ -48,6 +49,7 @@ from sardonyx.runtime.cache import shared_cache
 from sardonyx.runtime.cores import available_cores
 from sardonyx.runtime.execution import Block, Program, ProgramSpec
 from sardonyx.runtime.linker import link
+from sardonyx.runtime.processor import unmet
 from sardonyx.runtime.team import Team, configure, current
 
 
@@ -86,7 +88,7 @@ def compile_graph(graph: ir.Graph, options: CompileOptions) -> NativeGraph:
 
 def compile_tensors(imported: Imported, requirements: Sequence[require.Requirement], options: CompileOptions) -> NativeGraph:
     """Compile a graph that has been imported to tensors. Raises Unsupported."""
-    target = features.select(options.target or None)
+    target = runnable(features.select(options.target or None))
     machine = machine_for(target, options)
     threads = options.threads or available_cores()
     cache = shared_cache() if options.cache else None
@@ -98,6 +100,13 @@ def compile_tensors(imported: Imported, requirements: Sequence[require.Requireme
     for t in (*lowered.constants, *(preparation.constants if preparation else ())):
         t.data = None  # the program has packed copies, so the model's data can be freed
     return NativeGraph(program, threads, functools.partial(describe, lowered))
+
+
+def runnable(target: features.Target) -> features.Target:
+    """Return the target. Raises Fail if this machine can't run its code, which prepares constants while a model is compiled."""
+    if target.name != "host" and (reason := unmet(needs_of(target))):
+        raise Fail(f"Code for the target {target.name} can't run here: {reason}.")
+    return target
 
 
 def machine_for(target: features.Target, options: CompileOptions) -> Machine:
@@ -199,12 +208,12 @@ def start_team(objects: Objects) -> Callable[[], Team]:
     """Return a function that returns the process's thread team; if there is none yet, start compiling its code.
 
     The code is not optimised: that would take a tenth of the time in which a process loads and runs a small model, and no run
-    would be faster for it.
+    would be faster for it. It runs on any processor of the architecture, so that compiled files can hold it.
     """
     there = current()
     if there is not None:
         return lambda: there
-    target = features.host()
+    target = features.baseline()
     module = objects.module(emit_team(target.triple), target, urgent=True, level=0)
     return functools.cache(lambda: configure(link([module.result()])))
 

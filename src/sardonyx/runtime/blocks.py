@@ -9,6 +9,7 @@ the cache folder is private.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,24 +37,39 @@ def checksum(pieces: Sequence[Bytes]) -> str:
 
 def put(cache: Cache, key: str, pieces: Sequence[Bytes]) -> None:
     """Store a block in the cache, if possible."""
-    padded = [part for piece in pieces for part in (piece.data, bytes(-piece.size % LINE))]
-    if any(padded):
-        cache.put_block(KIND, key, padded)
+    parts = padded(pieces)
+    if any(parts):
+        cache.put_block(KIND, key, parts)
+
+
+def padded(pieces: Sequence[Bytes]) -> list[bytes | memoryview]:
+    """Return the content of a block: each array, then zeros up to the next cache line."""
+    return [part for piece in pieces for part in (piece.data, bytes(-piece.size % LINE))]
 
 
 def mapped(cache: Cache, key: str, sizes: Sequence[int], expected: str) -> list[Bytes] | None:
     """Map a block and return its arrays, read-only; None if it isn't in the cache or its checksum differs."""
-    starts = [0]
-    for size in sizes:
-        starts.append(starts[-1] + -(-size // LINE) * LINE)
-    if not starts[-1]:
+    size = sum(map(padded_size, sizes))
+    if not size:
         return [np.empty(0, np.uint8) for _ in sizes]
-    memory = cache.map_block(KIND, key, starts[-1])
+    memory = cache.map_block(KIND, key, size)
     if memory is None:
         return None
-    block = np.frombuffer(memory, np.uint8)
-    pieces = [block[start : start + size] for start, size in zip(starts, sizes, strict=False)]
-    if checksum(pieces) != expected:
-        cache.problem = f"damaged block of {starts[-1]} bytes"
-        return None
+    pieces = pieces_of(np.frombuffer(memory, np.uint8), sizes, expected)
+    if pieces is None:
+        cache.problem = f"damaged block of {size} bytes"
     return pieces
+
+
+def pieces_of(block: Bytes, sizes: Sequence[int], expected: str) -> list[Bytes] | None:
+    """Return the arrays of a block; None if it has another size, or their checksum differs."""
+    starts = [0, *itertools.accumulate(map(padded_size, sizes))]
+    if starts[-1] != block.size:
+        return None
+    pieces = [block[start : start + size] for start, size in zip(starts, sizes, strict=False)]
+    return pieces if checksum(pieces) == expected else None
+
+
+def padded_size(size: int) -> int:
+    """Return the bytes that an array of `size` bytes takes in a block."""
+    return -(-size // LINE) * LINE

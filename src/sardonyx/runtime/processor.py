@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import platform
 
+from msgspec import Struct
+
 # One line with family, model and every feature that programs may use, on x86-64 and aarch64. /proc/cpuinfo says the same, but
 # reading it takes milliseconds, because it measures clocks.
 MODALIAS = "/sys/devices/system/cpu/modalias"
@@ -23,6 +25,49 @@ def processor() -> str | None:
     None if the system doesn't tell.
     """
     return _identify(MODALIAS, CPUINFO)
+
+
+class Needs(Struct, frozen=True):
+    """What code needs of the machine that runs it.
+
+    architecture, system: as `platform.machine()` and `platform.system()` name them. features: as Linux names them in
+    /proc/cpuinfo. only: the text of the only processor that may run it, see `processor`; "" for any that has the features.
+    """
+
+    architecture: str
+    system: str
+    features: tuple[str, ...] = ()
+    only: str = ""
+
+
+def unmet(needs: Needs) -> str:
+    """Return why this machine can't run code with these needs; "" if it can."""
+    here = platform.system(), platform.machine()
+    if here != (needs.system, needs.architecture):
+        return f"it is for {needs.system} on {needs.architecture}, and this is {here[0]} on {here[1]}"
+    if needs.only:
+        return "" if needs.only == processor() else "it is for the processor on which it was compiled, and this is another one"
+    if not needs.features:
+        return ""
+    there = features()
+    if there is None:
+        return "it needs certain features of the processor, and this system doesn't tell which there are"
+    missing = [name for name in needs.features if name not in there]
+    return f"it needs features that this processor lacks: {', '.join(missing)}" if missing else ""
+
+
+@functools.cache
+def features() -> frozenset[str] | None:
+    """Return the features of the processor, as Linux names them; None if the system doesn't tell."""
+    return _features_in(_read(CPUINFO))
+
+
+def _features_in(cpuinfo: str) -> frozenset[str] | None:
+    for line in cpuinfo.splitlines():
+        name, _, listed = line.partition(":")
+        if name.strip() in _FEATURES:
+            return frozenset(listed.split())
+    return None
 
 
 def _identify(modalias: str, cpuinfo: str) -> str | None:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from sardonyx.base import dtypes
+from sardonyx.base.atomic_file import replacing
 from sardonyx.runtime.arrays import Array
 from sardonyx.session.values import OrtValue
 
@@ -64,7 +65,7 @@ class AdapterFormat:
     def export_adapter(self, file_path: str | os.PathLike[str]) -> None:
         """Write the adapter to a file. Raises OSError."""
         data = encode(self._versions, {name: value.numpy() for name, value in self._parameters.items()})
-        with open(file_path, "wb") as file:
+        with replacing(file_path) as file:
             file.write(data)
 
     def get_format_version(self) -> int:

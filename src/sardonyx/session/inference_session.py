@@ -149,6 +149,7 @@ class InferenceSession:
             save_to=given.optimized_model_filepath,
             given=keys.replacements_of(given),
             model_format=keys.entry(given, keys.LOAD_FORMAT),
+            allow_machine_code=keys.is_set(given, keys.MACHINE_CODE),
         )
 
     # ---- running ------------------------------------------------------------------------------------------------------------

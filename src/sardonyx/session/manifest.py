@@ -25,14 +25,17 @@ from sardonyx.session.stored_values import Unstorable
 Find = Callable[[Sequence[int], str], list[Bytes] | None]  # (sizes, checksum) -> the block's arrays
 
 
-def encode(built: SessionParts, most: int) -> tuple[bytes, list[Bytes]] | None:
-    """Return the manifest and the block's arrays; None if a part can't be stored, or if the arrays take more than `most` bytes."""
-    writer = Writer()
+def encode(built: SessionParts, most: int | None = None, alone: bool = False) -> tuple[bytes, list[Bytes]] | None:
+    """Return the manifest and the block's arrays; None if a part can't be stored, or if the arrays take more than `most` bytes.
+
+    alone: refuse parts that would have to be built again from the model.
+    """
+    writer = Writer(alone)
     try:
         program = writer.program(built.program)
     except Unstorable:
         return None
-    if sum(piece.size for piece in writer.pieces) > most:
+    if most is not None and sum(piece.size for piece in writer.pieces) > most:
         return None
     head = {
         "inputs": [argument_record(a) for a in built.inputs],

@@ -1,4 +1,4 @@
-"""ModelCompiler: writes the model that a session would run, optimised up to a given level."""
+"""ModelCompiler: writes the model that a session would run, optimised up to a given level, or the machine code that it would run."""
 
 from __future__ import annotations
 
@@ -11,17 +11,23 @@ from typing import Any
 
 from sardonyx.base import errors
 from sardonyx.base.errors import Fail, InvalidArgument
+from sardonyx.base.model_format import is_compiled
+from sardonyx.session.compiled_file import write
 from sardonyx.session.device_enums import OrtCompileApiFlags
 from sardonyx.session.enums import GraphOptimizationLevel
 from sardonyx.session.inference_session import InferenceSession
-from sardonyx.session.options import SessionOptions
+from sardonyx.session.options import TARGET, SessionOptions, entry
 
 
 class ModelCompiler:
-    """Writes an optimised copy of a model.
+    """Writes an optimised copy of a model, or a compiled file.
 
-    In ONNX Runtime a compiled model contains code that a provider has compiled. Here compiled code is kept in a cache on
-    disk, so the written model contains only nodes and weights. Asking for weights in another file raises NotImplemented.
+        ModelCompiler(SessionOptions(), "model.onnx").compile_to_file("model.sdx")
+
+    In ONNX Runtime a compiled model contains code that a provider has compiled. Here a path that ends in `.sdx` asks for a
+    compiled file, which holds machine code and weights (see session.compiled_file), for the processor that the config entry
+    `session.target` names (the host by default) and with the optimisation level of the session's options. Any other model
+    contains only nodes and weights. Asking for weights in another file raises NotImplemented.
     """
 
     def __init__(
@@ -53,7 +59,8 @@ class ModelCompiler:
         self._options = sess_options
 
     def compile_to_file(self, output_model_path: str | os.PathLike[str] | None = None) -> None:
-        """Write the optimised model to a file; by default beside the source, `m.onnx` as `m_ctx.onnx`.
+        """Write the optimised model, or a compiled file if the path ends in `.sdx`; by default beside the source, `m.onnx` as
+        `m_ctx.onnx`.
 
         Raises InvalidArgument for a model of bytes without a path, Fail for what the flags forbid, and whatever loading the
         model raises.
@@ -68,12 +75,24 @@ class ModelCompiler:
             output_model_path = place.with_name(f"{place.stem}_ctx.onnx")
         if self._flags & OrtCompileApiFlags.ERROR_IF_OUTPUT_FILE_EXISTS and os.path.exists(output_model_path):
             raise Fail(f"The output file {os.fspath(output_model_path)} exists already.")
+        if is_compiled(output_model_path):
+            self._write_code(output_model_path)
+            return
         if self._flags & OrtCompileApiFlags.ERROR_IF_NO_NODES_COMPILED:
             raise Fail("No nodes were compiled: no provider here keeps compiled code in a model.")
         options = copy.copy(self._options)
         options._values = {**self._options._values, "optimized_model_filepath": os.fspath(output_model_path)}
         options.graph_optimization_level = self._level
         InferenceSession(self._source, options).close()
+
+    def _write_code(self, path: str | os.PathLike[str]) -> None:
+        """Write a compiled file. Raises NotImplemented for a model with nodes that run in Python."""
+        from sardonyx.codegen.features import select
+        from sardonyx.codegen.needs import needs_of
+
+        session = InferenceSession(self._source, self._options)
+        write(session._built, needs_of(select(entry(self._options, TARGET) or None)), path)
+        session.close()
 
     def compile_to_bytes(self) -> bytes:
         """Return the bytes of the optimised model. Raises as `compile_to_file` does."""

@@ -36,6 +36,7 @@ DENORMALS_AS_ZERO = "session.set_denormal_as_zero"
 SPINNING = "session.intra_op.allow_spinning"
 WINOGRAD_OFF = "session.disable_winograd"
 CACHE_OFF = "session.disable_cache"
+MACHINE_CODE = "session.allow_machine_code"
 TARGET = "session.target"
 TIMEOUT = "run.timeout_seconds"
 

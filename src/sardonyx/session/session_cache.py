@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from sardonyx.base import debug
 from sardonyx.base.context import Trace
 from sardonyx.base.interpreter_settings import rare_collections
-from sardonyx.base.model_format import is_ort
+from sardonyx.base.model_format import is_compiled, is_ort
 from sardonyx.base.replacements import NOTHING
 from sardonyx.providers import registry
 from sardonyx.runtime import blocks
@@ -43,7 +43,13 @@ MOST_FILES = 1000
 
 
 def obtain(request: Request, trace: Trace | None = None) -> SessionParts:
-    """Load the session's parts from the cache; else build them, and store them if possible. Raises SardonyxError."""
+    """Load the session's parts from a compiled file, or from the cache; else build them, and store them if possible. Raises
+    SardonyxError.
+    """
+    if is_compiled(request.source):
+        from sardonyx.session import compiled_file  # most models are ONNX files
+
+        return compiled_file.load(request, trace)
     cache = shared_cache()
     key = request_key(request, cache) if is_cacheable(request, trace) and cache.folder is not None else None
     if key is None:

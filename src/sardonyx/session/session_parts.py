@@ -22,6 +22,7 @@ class Request(Struct, frozen=True):
     providers: in the user's order, with their options. asked: the providers that the user named; the others were added.
     extra_outputs: names of intermediate values that become outputs. given: tensors that replace the model's.
     distinct: axes with one name may have different sizes, see session.dimension_names. model_format: see LoadOptions.
+    allow_machine_code: may the source be a compiled file, see session.compiled_file?
     """
 
     source: str | os.PathLike[str] | bytes
@@ -38,6 +39,7 @@ class Request(Struct, frozen=True):
     distinct: bool = False
     given: Replacements = NOTHING
     model_format: str = ""
+    allow_machine_code: bool = False
 
 
 class SessionParts(Struct, frozen=True):
