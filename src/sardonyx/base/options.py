@@ -15,6 +15,7 @@ class CompileOptions(Struct, frozen=True):
     threads          threads of one run; 0 for as many as the process may use
     target           name of the processor to compile for; "" for this machine's
     winograd         allow algorithms with fewer operations and a slightly larger error
+    integer_sums     sum products of dequantised numbers in integers, and scale the sums
     flush_denormals  treat denormal numbers as zero
     spin             let idle threads spin briefly before they sleep
     cache            keep compiled objects on disk
@@ -26,6 +27,7 @@ class CompileOptions(Struct, frozen=True):
     threads: int = 0
     target: str = ""
     winograd: bool = True
+    integer_sums: bool = True
     flush_denormals: bool = False
     spin: bool = True
     cache: bool = True

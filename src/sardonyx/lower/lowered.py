@@ -19,6 +19,7 @@ from sardonyx.expr.known import DataSymbol
 from sardonyx.expr.tensor import Read, Tensor, compute, operands
 from sardonyx.graph.passes import NAMES as PASSES
 from sardonyx.loop.nodes import Kernel
+from sardonyx.lower.affine import sum_in_integers
 from sardonyx.lower.arena import plan_memory
 from sardonyx.lower.calls import KernelTable, hand_written, nest_call
 from sardonyx.lower.check import check_calls, check_nests, check_values
@@ -310,6 +311,13 @@ VALUES: tuple[Step[WholeGraph], ...] = (
         lambda g: inline_views(g.values, g.kept, g.machine),
         reads="axes body fn into checked",
         sets="body checked place",
+    ),
+    Step(
+        "sum_in_integers",
+        lambda g: sum_in_integers(g.values, g.machine),
+        optional=True,
+        reads="axes body constant fn into loops place region shape",
+        sets="body fn loops",
     ),
     Step(
         "rewrite_convolutions",

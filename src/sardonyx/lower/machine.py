@@ -26,6 +26,7 @@ class Machine(Struct, frozen=True):
     chunk             elements of a long vector loop that one thread takes at a time
     fma               True if a multiply-add is one instruction
     winograd          True if convolutions may use Winograd's algorithm
+    integer_sums      True if sums of products of dequantised numbers may be computed in integers
     flops, bandwidth  of one core: f32 operations, and bytes from beyond its caches, per second; only their ratio matters
     converted         narrow floats that a tile widens as it reads them; contractions of others read widened copies
     groups            neighbours along k that a tile of integers multiplies in one instruction, the preferred ones first
@@ -42,6 +43,7 @@ class Machine(Struct, frozen=True):
     chunk: int = 2048
     fma: bool = True
     winograd: bool = False
+    integer_sums: bool = True
     flops: float = 150e9
     bandwidth: float = 12e9
     converted: frozenset[DType] = frozenset((f16, bf16))

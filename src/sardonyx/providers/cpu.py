@@ -120,6 +120,7 @@ def machine_for(target: features.Target, options: CompileOptions) -> Machine:
         ways=target.caches.ways,
         fma=target.fma,
         winograd=options.winograd,
+        integer_sums=options.integer_sums,
         flops=target.flops,
         converted=converted,
         groups=target.groups,

@@ -35,6 +35,7 @@ DISABLED_PASSES = "optimization.disable_specified_optimizers"
 DENORMALS_AS_ZERO = "session.set_denormal_as_zero"
 SPINNING = "session.intra_op.allow_spinning"
 WINOGRAD_OFF = "session.disable_winograd"
+INTEGER_SUMS_OFF = "session.disable_quant_qdq"
 CACHE_OFF = "session.disable_cache"
 MACHINE_CODE = "session.allow_machine_code"
 TARGET = "session.target"
@@ -409,6 +410,7 @@ def compile_options(options: SessionOptions, disabled: frozenset[str]) -> Compil
         threads=threads_of(options),
         target=entry(options, TARGET),
         winograd=not is_set(options, WINOGRAD_OFF),
+        integer_sums=not is_set(options, INTEGER_SUMS_OFF),
         flush_denormals=is_set(options, DENORMALS_AS_ZERO),
         spin=entry(options, SPINNING, "1") == "1",
         cache=not is_set(options, CACHE_OFF),
