@@ -28,6 +28,7 @@ MEANINGS = {
     "mark_constants": "what depends on weights alone goes to the preparing program",
     "keep_wide": "f16 and bf16 intermediate values are kept in f32",
     "inline_views": "index maps (VIEW) disappear into the indices of their readers",
+    "sum_in_integers": "sums of products of dequantised numbers are computed in integers",
     "rewrite_convolutions": "3 x 3 convolutions become Winograd's transforms and products where that is faster",
     "make_strips": "large feature maps between two convolutions are computed a few rows at a time",
     "pack": "the second operand of each contraction is copied into panels",

@@ -27,9 +27,9 @@ LINKS = "".join(f"a{i} = Sin(m{i}) b{i} = Mul(a{i}, m{i}) m{i + 1} = Add(b{i}, a
 TEXT = """<ir_version: 10, opset_import: ["" : 21]>
 everything (float[n, 16, 20, 20] image, float[rows, 32] x, float16[rows, 32] narrow, float[70000] long, float[4, 4] m0, float[1, 24, 56, 56] wide, float[rows] trip, int64 count)
 => (float[n, 16, 20, 20] filtered, float[rows, k] attended, float16[rows, 32] kept, float total, float[rows, 5] best, float[5, rows] tiny,
-    float[rows] looped, float[m, 32] chosen, float[rows, 64] both, float[4, 4] m30, float[1, 24, 56, 56] narrowed)
+    float[rows] looped, float[m, 32] chosen, float[rows, 64] both, float[4, 4] m30, float[1, 24, 56, 56] narrowed, float[rows, 4] summed)
 <float[16, 16, 3, 3] kernel, float[144, 24, 1, 1] widen, float[144, 1, 3, 3] windows, float[24, 144, 1, 1] narrow_again, float[32, 32] w, float[32, 32] v, float[32] b, int64[1] five = {5}, int64[1] one = {1}, int64[1] first = {0},
- float half = {0.5}, bool yes = {1}> {
+ float half = {0.5}, uint8 zero_point = {9}, int8[32, 4] weight_bytes, bool yes = {1}> {
     convolved = Conv <pads = [1, 1, 1, 1]> (image, kernel)
     filtered = Relu(convolved)
     q = MatMul(x, w)
@@ -66,6 +66,10 @@ everything (float[n, 16, 20, 20] image, float[rows, 32] x, float16[rows, 32] nar
     slid = Conv <group = 144, pads = [1, 1, 1, 1]> (expanded, windows)
     filtered_again = Relu(slid)
     narrowed = Conv(filtered_again, narrow_again)
+    bytes = QuantizeLinear(x, half, zero_point)
+    numbers = DequantizeLinear(bytes, half, zero_point)
+    weights = DequantizeLinear(weight_bytes, half)
+    summed = MatMul(numbers, weights)
 }""".replace("CHAIN", LINKS)
 
 
@@ -75,7 +79,8 @@ def everything() -> onnx.ModelProto:
     generator = np.random.default_rng(0)
     for info in made.graph.value_info:
         shape = [d.dim_value for d in info.type.tensor_type.shape.dim]
-        weights = (generator.standard_normal(shape) / 8).astype(np.float32)
+        numbers = generator.standard_normal(shape)
+        weights = (numbers / 8).astype(np.float32) if info.type.tensor_type.elem_type == 1 else (numbers * 40).astype(np.int8)
         made.graph.initializer.append(numpy_helper.from_array(weights, info.name))
     return made
 

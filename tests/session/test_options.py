@@ -112,6 +112,7 @@ def test_two_options_share_nothing() -> None:
         ("session.target", "avx2", "target", "avx2"),
         ("session.disable_winograd", "1", "winograd", False),
         ("session.disable_winograd", "0", "winograd", True),
+        ("session.disable_quant_qdq", "1", "integer_sums", False),
         ("session.set_denormal_as_zero", "1", "flush_denormals", True),
         ("session.intra_op.allow_spinning", "0", "spin", False),
         ("session.disable_cache", "1", "cache", False),

@@ -73,38 +73,58 @@ def sum_in_integers(values: dict[Tensor, Value], machine: Machine) -> None:
 # ---- finding affine operands ----------------------------------------------------------------------------------------------
 
 
-def affine(e: Expr) -> Affine | None:
-    """Match e as scale * (q - zero). None if it has another form."""
-    if not isinstance(e, Op) or e.fn != "mul":
-        return difference(e)
-    for moved, scale in (e.args, e.args[::-1]):
-        found = difference(moved)
-        if found is not None and operations(scale) <= MOST_OPERATIONS:
-            return Affine(found.q, scale, found.zero)
-    return None
+class Finder(Struct, frozen=True):
+    """Finds affine expressions, through values that are computed pointwise in one repeated body, or from weights."""
 
+    values: Mapping[Tensor, Value]
+    region: tuple[Region, ...]
 
-def difference(e: Expr) -> Affine | None:
-    """Match e as q - zero, in f32. None if it has another form."""
-    shift: Expr | None = None
-    if isinstance(e, Op) and e.fn == "sub":
-        e, shifted = e.args
-        shift = whole_number(shifted)
-        if shift is None:
+    def affine(self, e: Expr) -> Affine | None:
+        """Match e as scale * (q - zero). None if it has another form."""
+        e = self.followed(e)
+        if not isinstance(e, Op) or e.fn != "mul":
+            return self.difference(e)
+        for moved, scale in (e.args, e.args[::-1]):
+            found = self.difference(moved)
+            if found is not None and operations(scale) <= MOST_OPERATIONS:
+                return Affine(found.q, scale, found.zero)
+        return None
+
+    def difference(self, e: Expr) -> Affine | None:
+        """Match e as q - zero, in f32. None if it has another form, or if zero is no number of q's dtype."""
+        e = self.followed(e)
+        shift: Expr | None = None
+        if isinstance(e, Op) and e.fn == "sub":
+            e, shift = map(self.followed, e.args)
+        if not isinstance(e, Cast) or e.dtype is not f32:
             return None
-    if not isinstance(e, Cast) or e.dtype is not f32:
-        return None
-    q = e.args[0]
-    if not isinstance(q, Read) or q.guard is not None or not is_narrow(q.dtype):
-        return None
-    if shift is not None and shift.dtype is not q.dtype:
-        return None  # q - zero might not fit in as many bits
-    return Affine(q, None, shift)
+        q = e.args[0]
+        if not isinstance(q, Read) or q.guard is not None or not is_narrow(q.dtype):
+            return None
+        if shift is None:
+            return Affine(q, None, None)
+        whole = as_integer(shift, q.dtype)
+        return None if whole is None else Affine(q, None, whole)
+
+    def followed(self, e: Expr) -> Expr:
+        """Return the expression that computes what e reads; e itself unless it is a read of such a value."""
+        while isinstance(e, Read) and e.guard is None:
+            v = self.values[e.tensor]
+            if v.body is None or v.fn or v.into or (v.region != self.region and not v.constant):
+                break
+            e = inlined(v, e)
+        return e
 
 
-def whole_number(e: Expr) -> Expr | None:
-    """Return the narrow integer that is converted to f32 in e; None if e is no such conversion."""
-    return e.args[0] if isinstance(e, Cast) and e.dtype is f32 and is_narrow(e.args[0].dtype) else None
+def as_integer(e: Expr, dtype: DType) -> Expr | None:
+    """Return the number e: f32 as an integer of this dtype; None unless it is converted from one, or is a literal that the dtype
+    holds."""
+    if isinstance(e, Cast) and e.args[0].dtype is dtype:
+        return e.args[0]
+    if not isinstance(e, Const):
+        return None
+    limits = range(-(1 << (dtype.bits - 1)), 1 << (dtype.bits - 1)) if dtype.kind == "int" else range(1 << dtype.bits)
+    return Const(int(e.value), dtype) if e.value in limits else None
 
 
 def is_narrow(dtype: DType) -> bool:
@@ -113,17 +133,6 @@ def is_narrow(dtype: DType) -> bool:
 
 def is_zero(e: Expr | None) -> bool:
     return isinstance(e, Const) and e.value == 0
-
-
-def follow(values: Mapping[Tensor, Value], e: Expr, region: Sequence[Region]) -> Expr:
-    """Return the expression that computes what e reads, through values of this repeated body, or weights, that are computed
-    pointwise."""
-    while isinstance(e, Read) and e.guard is None:
-        v = values[e.tensor]
-        if v.body is None or v.fn or v.into or (v.region != region and not v.constant):
-            break
-        e = inlined(v, e)
-    return e
 
 
 # ---- the rewrite ----------------------------------------------------------------------------------------------------------
@@ -162,7 +171,7 @@ class Rewrite:
 
     def operand(self, r: Read, v: Value) -> Affine | None:
         """Return what v reads there as an affine operand whose scale and zero point do not depend on v's loops; else None."""
-        found = self.inside_border(r) if r.tensor.parts else affine(follow(self.values, r, v.region))
+        found = self.inside_border(r) if r.tensor.parts else Finder(self.values, v.region).affine(r)
         if found is None or any(not e.symbols.isdisjoint(v.loops) for e in found.around):
             return None
         return None if any(True for i in found.q.indices for _ in dim_elements(i)) else found
@@ -180,8 +189,9 @@ class Rewrite:
         region, parts = self.values[t].region, [self.values[p] for p in t.parts]
         if any(p.fn or p.body is None or p.region != region for p in parts):
             return None
-        bodies = [follow(self.values, p.body, region) for p in parts if p.body is not None]
-        numbers = [None if is_zero(e) else affine(e) for e in bodies]
+        find = Finder(self.values, region)
+        bodies = [find.followed(p.body) for p in parts if p.body is not None]
+        numbers = [None if is_zero(e) else find.affine(e) for e in bodies]
         found = [a for a in numbers if a is not None]
         if len(found) + sum(map(is_zero, bodies)) < len(parts) or not found:
             return None
