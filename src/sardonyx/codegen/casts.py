@@ -103,9 +103,24 @@ def _resize_float(w: FunctionBuilder, v: Value, to: DType) -> Value:
 
 
 def _to_integer(w: FunctionBuilder, v: Value, to: DType) -> Value:
+    if to.bits < 32:
+        return _to_short_integer(w, v, to)
     t = vector_type(register_type(to), lanes_of(v))
     sign = "s" if to.kind == "int" else "u"
     return w.intrinsic(f"llvm.fpto{sign}i.sat.{suffix(t)}.{suffix(v.type)}", t, v)
+
+
+def _to_short_integer(w: FunctionBuilder, v: Value, to: DType) -> Value:
+    """Clamp v, then convert it through i32: the saturating conversion of LLVM to 8 or 16 bits takes lane after lane on x86."""
+    b, signed = w.b, to.kind == "int"
+    low, high = (-(1 << (to.bits - 1)), (1 << (to.bits - 1)) - 1) if signed else (0, (1 << to.bits) - 1)
+    least, most = constant(w, v, float(low)), constant(w, v, float(high))
+    limited = b.select(b.fcmp_ordered(">", v, least), v, least)  # of a NaN: the least number
+    limited = b.select(b.fcmp_ordered("<", limited, most), limited, most)
+    whole = b.fptosi(limited, vector_type(I32, lanes_of(v)))
+    if signed:
+        whole = b.select(b.fcmp_ordered("ord", v, v), whole, w.zero(whole.type))
+    return b.trunc(whole, vector_type(register_type(to), lanes_of(v)))
 
 
 def _from_integer(w: FunctionBuilder, v: Value, source: DType, to: DType) -> Value:
