@@ -15,6 +15,7 @@ from onnx.reference import ReferenceEvaluator
 
 import sardonyx
 from sardonyx.base.options import CompileOptions
+from sardonyx.codegen import features
 from sardonyx.inspection.loops import lowered_parts
 from sardonyx.session.options import SessionOptions
 from tests.lower.test_groups import tiles_of
@@ -219,3 +220,15 @@ def test_literal_order() -> None:
     m = model(nodes, {"q": integers(np.uint8, 3, 40)}, {"w": integers(np.int8, 40, 24), "s": np.float32(0.5)})
     assert integer_tiles(m)
     assert not integer_tiles(m, integer_sums=False)
+
+
+@pytest.mark.parametrize(("dtype", "zero"), [(np.int8, 0), (np.uint8, 128)])
+def test_zero_points_that_are_all_equal(dtype: Any, zero: int) -> None:
+    """Zero points for each channel that leave nothing to correct: no row of a is summed, and none where 128 is moved away."""
+    weights = {"w": integers(dtype, 40, 5000), "s": powers(5000), "one": np.float32(0.5), "z": np.full(5000, zero, dtype)}
+    nodes = [up("q", "one", "", "d"), up("w", "s", "z", "wd"), ("MatMul", ["d", "wd"], ["y"], {})]
+    m = model(nodes, {"q": integers(np.uint8, 9, 40)}, weights)
+    check(m, {"q": integers(np.uint8, 9, 40)})
+    program, *_ = lowered_parts(m.SerializeToString(), CompileOptions())
+    as_they_are = dtype is np.uint8 and features.select().groups[0].count != 4
+    assert as_they_are or not any("sum_a" in nest.root.tensor.name for nest in program.nests)

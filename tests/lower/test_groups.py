@@ -137,9 +137,17 @@ def test_convolutions(a: Any, b: Any, attributes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("a", "b"), DTYPES)
 def test_products_are_tiles(a: Any, b: Any, target: str) -> None:
-    """Each processor multiplies the groups that it has: four bytes where the signs allow it, else pairs."""
+    """Each processor multiplies the largest groups that it has. Bytes whose signs do not fit are moved by 128."""
     inputs = [whole(a, 9, 37), whole(b, 37, 40)]
     parts = lowered_parts(model("MatMulInteger", inputs, [1], False), CompileOptions())
     found = [tile for part in parts for kernel in part.kernels.values() for tile in tiles_of(kernel.body)]
-    quads = (a, b) == (np.uint8, np.int8) and features.select().groups[0].count == 4
-    assert {tile.group for tile in found} == {4 if quads else 2}
+    assert {tile.group for tile in found} == {features.select().groups[0].count}
+
+
+def test_signs_of_few_columns() -> None:
+    """Moving the bytes of b takes a sum for each row of a, which does not pay for a few columns."""
+    for columns, moved in ((4, False), (64, True)):
+        inputs = [whole(np.uint8, 9, 37), whole(np.uint8, 37, columns)]
+        parts = lowered_parts(model("MatMulInteger", inputs, [1], False), CompileOptions())
+        found = [tile for part in parts for kernel in part.kernels.values() for tile in tiles_of(kernel.body)]
+        assert {tile.group for tile in found} == {features.select().groups[0].count if moved else 2}

@@ -12,6 +12,9 @@ becomes these values. All sums are exact in i32, since the rule is applied only 
     v[*]         = f32(products - zb sum_a - shift) sa sb      pointwise: part of the epilogue
 
 The rule looks at expressions alone: what DequantizeLinear makes is such an operand, and so is the same arithmetic in other nodes.
+Bytes whose signs do not fit the machine's instruction are moved by 128, and so is their zero point: (q + 128) - (z + 128). Products of
+integers that are no dequantised numbers are moved in the same way, with s = 1 and z = 0.
+
 An operand with a border of zeros (the padding of a convolution) is affine too: its q has a border of z, which stands for 0.
 """
 
@@ -26,15 +29,22 @@ from sardonyx.base.symbolic import Dim, product, single, value
 from sardonyx.expr.region import Region
 from sardonyx.expr.scalar import cast
 from sardonyx.expr.tensor import Read, Tensor
+from sardonyx.loop.groups import fits
 from sardonyx.loop.nodes import Cast, Const, Expr, Op, dim_elements, replace
 from sardonyx.lower.constants import is_fixed
+from sardonyx.lower.copies import copy_position, place_copy
 from sardonyx.lower.machine import Machine
-from sardonyx.lower.values import Value, extent, find_operands, inlined, operations, reads_of, zero
+from sardonyx.lower.values import Operands, Value, extent, find_operands, inlined, operations, reads_of, zero
 
 MOST_BITS = 8
 """The widest integers of an affine operand."""
 LEAST_TERMS = 8
 """The shortest sum that pays: shorter ones take more time to correct than to add up."""
+MANY_COLUMNS = 32
+"""Columns from which summing each row of a beside, to correct for a sign, costs little."""
+MOST_COMPARED = 1 << 16
+"""The most zero points that are compared with each other."""
+HALF = 128
 MOST_OPERATIONS = 4
 """The most operations and loads of a scale: it is computed again for each element of the result."""
 
@@ -61,12 +71,12 @@ class Affine(Struct, frozen=True):
 
 
 def sum_in_integers(values: dict[Tensor, Value], machine: Machine) -> None:
-    """Rewrite each contraction of two affine operands for which the machine has tiles of integers."""
-    if not machine.integer_sums:
-        return
+    """Rewrite each contraction of two affine operands for which the machine has tiles of integers, and move bytes of sums in i32
+    whose signs fit no tile."""
     rule = Rewrite(values, machine)
+    wanted = (f32, i32) if machine.integer_sums else (i32,)
     for v in sorted(values.values(), key=lambda v: v.id):
-        if v.fn == "add" and v.place is None and v.tensor.dtype is f32 and not v.constant:
+        if v.fn == "add" and v.place is None and v.tensor.dtype in wanted and not v.constant:
             rule.apply(v)
 
 
@@ -104,7 +114,7 @@ class Finder(Struct, frozen=True):
         if shift is None:
             return Affine(q, None, None)
         whole = as_integer(shift, q.dtype)
-        return None if whole is None else Affine(q, None, whole)
+        return None if whole is None else Affine(q, None, unless_zero(whole))
 
     def followed(self, e: Expr) -> Expr:
         """Return the expression that computes what e reads; e itself unless it is a read of such a value."""
@@ -120,11 +130,38 @@ def as_integer(e: Expr, dtype: DType) -> Expr | None:
     """Return the number e: f32 as an integer of this dtype; None unless it is converted from one, or is a literal that the dtype
     holds."""
     if isinstance(e, Cast) and e.args[0].dtype is dtype:
-        return e.args[0]
+        return uniform(e.args[0])
     if not isinstance(e, Const):
         return None
     limits = range(-(1 << (dtype.bits - 1)), 1 << (dtype.bits - 1)) if dtype.kind == "int" else range(1 << dtype.bits)
     return Const(int(e.value), dtype) if e.value in limits else None
+
+
+def uniform(e: Expr) -> Expr:
+    """Return a literal if e reads a weight whose bytes are all equal, such as zero points of 0 for each channel; else e."""
+    data = e.tensor.data if isinstance(e, Read) and e.dtype.bits == MOST_BITS else None
+    if data is None or not 0 < data.size <= MOST_COMPARED:
+        return e
+    numbers = data.load()
+    return Const(int(numbers.flat[0]), e.dtype) if (numbers == numbers.flat[0]).all() else e
+
+
+def are_exact(v: Value, a: Affine, b: Affine) -> bool:
+    """Tell whether the sum v of products of a and b is long enough, and fits in i32 whatever the integers are."""
+    terms = product(map(extent, v.loops))
+    return isinstance(terms, int) and terms >= LEAST_TERMS and terms * a.largest * b.largest < 1 << 31
+
+
+def other_sign(q: Expr, to: DType) -> Expr:
+    """Move a byte by 128, from the range of i8 to that of u8 or back. -> to"""
+    if isinstance(q, Const):
+        return Const(int(q.value) + (HALF if to.kind == "uint" else -HALF), to)
+    return Op("add", cast(q, to), Const(HALF if to.kind == "uint" else -HALF, to))  # both steps wrap
+
+
+def unless_zero(e: Expr) -> Expr | None:
+    """Return e, or None if it is the literal 0."""
+    return None if is_zero(e) else e
 
 
 def is_narrow(dtype: DType) -> bool:
@@ -148,26 +185,61 @@ class Rewrite:
     def apply(self, v: Value) -> None:
         """Rewrite v if it is a contraction of affine operands whose sums fit in i32."""
         o = find_operands(v)
-        if o is None or v.body is None:
+        if o is None or v.body is None or not (o.rows or self.values[o.b.tensor].constant):
             return
-        terms = product(map(extent, v.loops))
-        a, b = self.operand(o.a, v), self.operand(o.b, v)
-        if a is None or b is None or not isinstance(terms, int) or terms < LEAST_TERMS:
-            return
-        if terms * a.largest * b.largest >= 1 << 31 or self.machine.group(a.q.dtype, b.q.dtype) is None:
-            return
-        sums = self.products(v, a, b)
-        out: Expr = Read(sums, v.axes)
+        if v.tensor.dtype is i32:
+            pair = self.of_fitting_signs(v, o, Affine(o.a, None, None), Affine(o.b, None, None))
+            if pair is None or (pair[0].q, pair[1].q) == (o.a, o.b):
+                return
+        else:
+            a, b = self.operand(o.a, v), self.operand(o.b, v)
+            if a is None or b is None or not are_exact(v, a, b):
+                return
+            pair = self.of_fitting_signs(v, o, a, b)
+            if pair is None:
+                return
+        self.rewrite(v, *pair)
+
+    def rewrite(self, v: Value, a: Affine, b: Affine) -> None:
+        """Make v the scaled and corrected sum of products of integers."""
+        out: Expr = Read(self.products(v, a, b), v.axes)
         if b.zero is not None:
             out = Op("sub", out, Op("mul", cast(b.zero, i32), self.sum_of(v, "sum_a", cast(a.q, i32), None)))
         if a.zero is not None:
             each = cast(b.q, i32) if b.zero is None else Op("sub", cast(b.q, i32), cast(b.zero, i32))
             out = Op("sub", out, self.sum_of(v, "shift", each, cast(a.zero, i32)))
         scales = [e for e in (a.scale, b.scale) if e is not None]
-        body = cast(out, f32)
+        body = cast(out, v.tensor.dtype)
         if scales:
             body = Op("mul", body, scales[0] if len(scales) == 1 else Op("mul", *scales))
         v.fn, v.loops, v.body = None, (), body
+
+    def of_fitting_signs(self, v: Value, o: Operands, a: Affine, b: Affine) -> tuple[Affine, Affine] | None:
+        """Return a and b as a tile can multiply them, in the machine's preferred group. None if it has no group for them.
+
+        Where only a sign keeps an operand out of a group, 128 is added to its integers and its zero point.
+        """
+        columns = extent(o.columns[0])
+        many = not isinstance(columns, int) or columns >= MANY_COLUMNS
+        for group in self.machine.groups:
+            holds = all(fits(x.q.dtype, to) or (x.q.dtype.bits == to.bits == MOST_BITS) for x, to in ((a, group.a), (b, group.b)))
+            sums_of_a = b.zero is None and not fits(b.q.dtype, group.b)  # are then needed, and were not before
+            if holds and (many or not sums_of_a):
+                return self.shifted(v, a, group.a), self.shifted(v, b, group.b)
+        return None
+
+    def shifted(self, v: Value, x: Affine, to: DType) -> Affine:
+        """Return x with integers that `to` holds: as they are, or a byte of the other sign moved by 128."""
+        if fits(x.q.dtype, to):
+            return x
+        source = self.values[x.q.tensor]
+        moved = Tensor(to, source.shape, f"{x.q.tensor.name}.{to.name}")
+        moved.id, moved.origin = copy_position(source, v, 0.05), v.tensor.origin
+        made = self.add(moved)
+        made.body = other_sign(Read(x.q.tensor, made.axes), to)
+        place_copy(made, source, v)
+        zero_point = other_sign(x.zero if x.zero is not None else Const(0, x.q.dtype), to)
+        return Affine(Read(moved, x.q.indices), x.scale, unless_zero(zero_point))
 
     def operand(self, r: Read, v: Value) -> Affine | None:
         """Return what v reads there as an affine operand whose scale and zero point do not depend on v's loops; else None."""
