@@ -39,6 +39,7 @@ MEANINGS = {
     "row": "allows the place ROW",
     "place": "decides where each value is computed and kept",
     "split_nests": "nests of many tiny statements become one nest per statement",
+    "multiply_by_reciprocals": "divisions by literals before a rounding to bytes become multiplications with the same result",
     "share_kernels": "allows equal nests to share a kernel",
     "build_kernels": "builds the loops of each nest",
     "order_calls": "puts the calls in order, a barrier before each",

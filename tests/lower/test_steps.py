@@ -29,7 +29,7 @@ everything (float[n, 16, 20, 20] image, float[rows, 32] x, float16[rows, 32] nar
 => (float[n, 16, 20, 20] filtered, float[rows, k] attended, float16[rows, 32] kept, float total, float[rows, 5] best, float[5, rows] tiny,
     float[rows] looped, float[m, 32] chosen, float[rows, 64] both, float[4, 4] m30, float[1, 24, 56, 56] narrowed, float[rows, 4] summed)
 <float[16, 16, 3, 3] kernel, float[144, 24, 1, 1] widen, float[144, 1, 3, 3] windows, float[24, 144, 1, 1] narrow_again, float[32, 32] w, float[32, 32] v, float[32] b, int64[1] five = {5}, int64[1] one = {1}, int64[1] first = {0},
- float half = {0.5}, uint8 zero_point = {9}, int8[32, 4] weight_bytes, bool yes = {1}> {
+ float half = {0.5}, float third = {0.3}, uint8 zero_point = {9}, int8[32, 4] weight_bytes, bool yes = {1}> {
     convolved = Conv <pads = [1, 1, 1, 1]> (image, kernel)
     filtered = Relu(convolved)
     q = MatMul(x, w)
@@ -66,8 +66,8 @@ everything (float[n, 16, 20, 20] image, float[rows, 32] x, float16[rows, 32] nar
     slid = Conv <group = 144, pads = [1, 1, 1, 1]> (expanded, windows)
     filtered_again = Relu(slid)
     narrowed = Conv(filtered_again, narrow_again)
-    bytes = QuantizeLinear(x, half, zero_point)
-    numbers = DequantizeLinear(bytes, half, zero_point)
+    bytes = QuantizeLinear(x, third, zero_point)
+    numbers = DequantizeLinear(bytes, third, zero_point)
     weights = DequantizeLinear(weight_bytes, half)
     summed = MatMul(numbers, weights)
 }""".replace("CHAIN", LINKS)

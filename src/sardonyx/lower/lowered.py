@@ -24,6 +24,7 @@ from sardonyx.lower.arena import plan_memory
 from sardonyx.lower.calls import KernelTable, hand_written, nest_call
 from sardonyx.lower.check import check_calls, check_nests, check_values
 from sardonyx.lower.constants import call_inputs, inline_scalars, leaves, mark_constants, orders
+from sardonyx.lower.divisions import multiply_by_reciprocals
 from sardonyx.lower.long_reductions import split_long_reductions
 from sardonyx.lower.machine import Machine
 from sardonyx.lower.order import Item, in_regions, in_segments
@@ -372,6 +373,13 @@ PROGRAM: tuple[Step[Part], ...] = (
         optional=True,
         reads="body contracts into loops tile is_next_state",
         sets="nest place stored",
+    ),
+    Step(
+        "multiply_by_reciprocals",
+        lambda p: multiply_by_reciprocals((v for q in p.nests for v in q.nest.statements), p.machine),
+        optional=True,
+        reads="body",
+        sets="body",
     ),
     allow("share_kernels"),
     Step(
