@@ -113,6 +113,19 @@ EXAMPLES = (
 }""",
     ),
     Example(
+        "dequantised",
+        """\
+(uint8[1, 64, 56, 56] q) => (uint8[1, 64, 56, 56] y)
+<int8[64, 64, 3, 3] w, float[64] sw, float[64] b, float sx = {0.1}, uint8 zx = {131}, float sy = {0.3}, uint8 zy = {0}> {
+    x = DequantizeLinear(q, sx, zx)
+    weights = DequantizeLinear <axis = 0> (w, sw)
+    sum = Conv <pads = [1, 1, 1, 1]> (x, weights, b)
+    clipped = Relu(sum)
+    y = QuantizeLinear(clipped, sy, zy)
+}""",
+        shown=(-1,),
+    ),
+    Example(
         "depthwise",
         """\
 (float[batch, 16, 16, 384] x) => (float[batch, 14, 14, 384] y) <float[384, 1, 3, 3] w, float[384] b> {

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -68,9 +69,10 @@ def session(m: Any, threads: int = 1, literal: bool = False) -> sardonyx.Inferen
 
 def check(m: Any, feeds: Mapping[str, Array], in_integers: bool = True) -> None:
     """Compare the result with the reference's, as compiled and in literal order, and see that integers are summed."""
-    wanted = ReferenceEvaluator(m).run(None, dict(feeds))[0]
+    wanted = ReferenceEvaluator(m).run(None, dict(feeds))
     for threads, literal in ((1, False), (2, False), (1, True)):
-        np.testing.assert_array_equal(session(m, threads, literal).run(None, dict(feeds))[0], wanted)
+        for got, right in zip(session(m, threads, literal).run(None, dict(feeds)), wanted, strict=True):
+            np.testing.assert_array_equal(got, right)
     assert bool(integer_tiles(m)) == in_integers
 
 
@@ -232,3 +234,30 @@ def test_zero_points_that_are_all_equal(dtype: Any, zero: int) -> None:
     program, *_ = lowered_parts(m.SerializeToString(), CompileOptions())
     as_they_are = dtype is np.uint8 and features.select().groups[0].count != 4
     assert as_they_are or not any("sum_a" in nest.root.tensor.name for nest in program.nests)
+
+
+LOOP = """<ir_version: 10, opset_import: ["" : 21]>
+g (int64 n, float[4, 16] x, uint8[4, 16] b) => (float[4, 16] y, uint8[4, 16] c)
+<float s = {0.5}, uint8 z = {7}, float big = {64}, float sw = {0.25}, int8[16, 16] w, bool yes = {1}> {
+    y, c = Loop (n, yes, x, b) <body = body (int64 i, bool go, float[4, 16] xs, uint8[4, 16] bs)
+    => (bool still, float[4, 16] next, uint8[4, 16] bytes) {
+        still = Identity(go)
+        wd = DequantizeLinear(w, sw)
+        q = QuantizeLinear(xs, s, z)
+        d = DequantizeLinear(q, s, z)
+        p = MatMul(d, wd)
+        next = Mul(p, sw)
+        e = DequantizeLinear(bs, s, z)
+        r = MatMul(e, wd)
+        bytes = QuantizeLinear(r, big, z)
+    }>
+}"""
+
+
+def test_states_of_loops() -> None:
+    """Bytes that one iteration makes for the next, and numbers that it quantises itself."""
+    m = onnx.parser.parse_model(LOOP)
+    del m.graph.value_info[:]
+    m.graph.initializer.append(numpy_helper.from_array(integers(np.int8, 16, 16), "w"))
+    x = DRAW.normal(0, 30, (4, 16)).astype(np.float32)
+    check(m, {"n": np.array(3), "x": x, "b": integers(np.uint8, 4, 16)})
