@@ -361,10 +361,10 @@ def export(name: str) -> onnx.ModelProto:
 def main(
     names: Annotated[list[str] | None, typer.Argument(help="models to export, all if none is named")] = None,
 ) -> None:
-    """Export models and store their graphs without weights."""
+    """Export models and store their graphs without weights. Quantised ones are made from these by benchmarks.quantised."""
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
-    for name in names or models.MODELS:
+    for name in names or [name for name in models.MODELS if name not in models.QUANTISED]:
         path = models.MODELS[name].path
         weightless.write(export(name), path)
         typer.echo(f"{name}: {path.stat().st_size / 1000:.1f} kB")

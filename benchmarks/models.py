@@ -150,12 +150,15 @@ _LIGHT = {
     "light_vgg19": "data_0",
     "light_zfnet512": "gpu_0/data_0",
 }
+# Made by benchmarks.quantised from the models of the same names.
+QUANTISED = {name + "_qdq": _images("input", 1) for name in ("resnet50", "mobilenet_v2")}
 
 MODELS: dict[str, Model] = {
     model.name: model
     for model in (
         *(Model(name + suffix, cases) for name, cases in _FROM_TORCH.items() for suffix in ("", "_dynamo")),
         *(Model(name, cases) for name, cases in _FROM_SKLEARN.items()),
+        *(Model(name, cases) for name, cases in QUANTISED.items()),
         *(Model(name, _images(image, 1)) for name, image in _LIGHT.items()),
     )
 }

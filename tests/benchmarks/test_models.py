@@ -14,6 +14,7 @@ from benchmarks.strip_weights import LARGE
 SMALL = (
     "mobilenet_v2",
     "mobilenet_v2_dynamo",
+    "mobilenet_v2_qdq",
     "lstm_tagger",
     "mlp",
     "logistic_regression",
@@ -78,7 +79,12 @@ def test_forests_have_all_their_trees(name: str, trees: int) -> None:
 def test_each_network_of_torch_is_exported_twice() -> None:
     twice = {name.removesuffix("_dynamo") for name in models.MODELS if name.endswith("_dynamo")}
     once = set(models.MODELS) - twice - {f"{name}_dynamo" for name in twice}
-    assert {name for name in once if not name.startswith("light_")} == {*TRAINED, "random_forest", "gradient_boosting"}
+    assert {name for name in once if not name.startswith("light_")} == {
+        *TRAINED,
+        *models.QUANTISED,
+        "random_forest",
+        "gradient_boosting",
+    }
 
 
 def test_loading_and_feeding_are_deterministic(tmp_path: pytest.TempPathFactory) -> None:
