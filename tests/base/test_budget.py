@@ -11,6 +11,7 @@ from onnx import helper
 import sardonyx
 from sardonyx.base import budget
 from sardonyx.base.errors import Fail, Unsupported
+from sardonyx.base.symbolic import Dim, symbol
 
 
 def work(seconds: float) -> None:
@@ -35,6 +36,32 @@ def test_the_tighter_of_two_holds() -> None:
         work(0.01)
         with pytest.raises(budget.OverBudget):
             budget.check("inside")
+
+
+def test_work_looks_at_the_clock() -> None:
+    """Not at each unit, but after a bounded number of them, however large the pieces are."""
+
+    def add(units: int) -> None:
+        for _ in range(budget.UNITS_PER_CHECK // units + 2):
+            budget.work(units, "adding")
+
+    for units in (1, 100, 10**9):
+        with budget.seconds(-1.0), pytest.raises(budget.OverBudget, match="while adding"):
+            add(units)
+        add(units)
+
+
+def test_long_formulas_are_ended() -> None:
+    """By the functions of formulas themselves: nobody else looks at the clock in between."""
+
+    def square(x: Dim, times: int) -> None:
+        for _ in range(times):
+            x = x * x
+
+    start = time.thread_time()
+    with budget.seconds(0.2), pytest.raises(budget.OverBudget):
+        square(sum((symbol(f"d{n}") for n in range(30)), start=symbol("d")), 30)
+    assert time.thread_time() - start < 5.0
 
 
 def test_values_are_counted() -> None:

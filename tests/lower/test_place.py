@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
 
-from sardonyx.base.symbolic import Dim, coefficient, symbol
+from sardonyx.base.symbolic import Dim, coefficient, symbol, weight
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at, element
 from sardonyx.expr.tensor import Tensor, compute
 from sardonyx.loop.nodes import Expr, For, Load, Seq, Stmt, Store, walk
 from sardonyx.lower import place
 from sardonyx.lower.place import MOST_MEMBERS
-from sardonyx.lower.values import Value, cost
+from sardonyx.lower.values import MOST_INDEX_WEIGHT, Value, cost
 from sardonyx.ops import linalg, movement, norm, pointwise, shape, softmax
 from sardonyx.ops.activation import gelu
 from sardonyx.ops.conv import conv
@@ -54,6 +55,20 @@ def relu(x: Tensor) -> Tensor:
 
 
 # ---- VIEW ---------------------------------------------------------------------------------------------------------------
+
+
+def test_an_index_map_whose_formula_is_too_long_has_a_buffer() -> None:
+    """Each of these maps holds its index twice, so that the 12 of them would hold it 4,096 times."""
+
+    def moved(x: Tensor, by: int) -> Tensor:
+        return view(x, x.shape, lambda i: [(i + i // 2 + by) % x.shape[0]])
+
+    program = compiled(lambda x: functools.reduce(moved, range(12), x), "f32[n]")
+    assert 1 < len(kinds(program)) < 6
+    for store in (s for k in program.lowered.kernels.values() for s in statements(k.body) if isinstance(s, Store)):
+        assert all(weight(o.offset) <= 2 * MOST_INDEX_WEIGHT for o in walk(store.value) if isinstance(o, Load))
+    for n in SIZES[1:]:
+        program.check(reals(n))
 
 
 def test_a_chain_of_views_is_one_copy() -> None:

@@ -91,6 +91,12 @@ def many_rows() -> tuple[bytes, Feeds]:
     return model(nodes, {"x": [1, "m"]}, {"s": np.array([1 << 38, 1])}, ["y"]), {"x": np.ones((1, 3), np.float32)}
 
 
+def rows_without_elements() -> tuple[bytes, Feeds]:
+    """More rows than the chunks of a call can be divided into, each of which is computed although it has no element to write."""
+    nodes = [helper.make_node("Resize", ["x", "", "", "s"], ["y"], mode="linear")]
+    return model(nodes, {"x": [1, 1, 4, 4]}, {"s": np.array([1 << 40, 128, 3, 0])}, ["y"]), {"x": np.ones((1, 1, 4, 4), np.float32)}
+
+
 def large_product() -> tuple[bytes, Feeds]:
     nodes = [helper.make_node("MatMul", ["x", "x"], ["p"]), helper.make_node("MatMul", ["p", "x"], ["y"])]
     return model(nodes, {"x": ["n", "n"]}, {}, ["y"]), {"x": np.ones((5000, 5000), np.float32)}
@@ -123,7 +129,21 @@ def running_sums() -> tuple[bytes, Feeds]:
     return model(nodes, {"v0": ["n"]}, {"axis": np.array(0)}, ["y"]), {"v0": np.ones(100_000_000, np.float32)}
 
 
-MAKERS = (*(additions, products, whole_sum, sums_of_rows, many_rows, large_product, selection, samples, recurrence, running_sums),)
+MAKERS = (
+    *(
+        additions,
+        products,
+        whole_sum,
+        sums_of_rows,
+        many_rows,
+        rows_without_elements,
+        large_product,
+        selection,
+        samples,
+        recurrence,
+        running_sums,
+    ),
+)
 MODELS: dict[str, Callable[[], tuple[bytes, Feeds]]] = {made.__name__: made for made in MAKERS}
 
 

@@ -4,7 +4,7 @@
     with seconds(n):     inside, `check()` raises OverBudget once this thread has used more than n seconds
     with values(n):      inside, `spend()` raises Unsupported after n values
 
-Long loops call `check` or `spend` in each iteration. Time is the thread's own processor time, so a busy machine does not
+Long loops call `check` or `spend` in each iteration; inner functions, whose calls take microseconds, call `work`. Time is the thread's own processor time, so a busy machine does not
 shorten it.
 """
 
@@ -26,7 +26,7 @@ NODE_VALUES = 20_000
 
 
 class OverBudget(Fail):
-    """Loading the model takes longer than its size justifies."""
+    """Loading the model takes more time or memory than its size justifies."""
 
 
 _deadline: contextvars.ContextVar[float | None] = contextvars.ContextVar("deadline", default=None)
@@ -58,6 +58,23 @@ def cancelled_by(word: Sequence[int]) -> Iterator[None]:
         yield
     finally:
         _word.reset(token)
+
+
+UNITS_PER_CHECK = 4096
+"""Units of work between two looks at the clock: some milliseconds."""
+_units_left = UNITS_PER_CHECK
+
+
+def work(units: int, doing: str) -> None:
+    """Count units of work, of about a microsecond each, and `check` after every few thousand.
+
+    All threads share one count, because it only decides how often the clock is looked at.
+    """
+    global _units_left
+    _units_left -= units
+    if _units_left < 0:
+        _units_left = UNITS_PER_CHECK
+        check(doing)
 
 
 def check(doing: str) -> None:

@@ -185,20 +185,17 @@ def _parallel(f: Frame, stmt: For) -> None:
 
     def own_range(states: States) -> States:
         f.bind(stop, Bound(w.add(lo, limits[1])))
-        _serial(f, For(stmt.variable, value(start), value(stop), "serial", stmt.body), asks=False)  # threads poll between chunks
+        _serial(f, For(stmt.variable, value(start), value(stop), "serial", stmt.body))
         return states
 
     loops.joined(f, start, Bound(w.add(lo, limits[0])), own_range, [])
 
 
-def _serial(f: Frame, stmt: For, asks: bool = True) -> None:
-    """Emit a loop, one iteration after the other. Places that its iterations only combine into are kept in registers.
-
-    asks: the loop polls should_stop.
-    """
+def _serial(f: Frame, stmt: For) -> None:
+    """Emit a loop, one iteration after the other. Places that its iterations only combine into are kept in registers."""
     if loops.is_empty(stmt.lo, stmt.hi):
         return
-    strip = poll_interval(iterations(stmt.variable, stmt.lo, stmt.hi), f.efforts.statement(stmt.body)) if asks else None
+    strip = poll_interval(iterations(stmt.variable, stmt.lo, stmt.hi), f.efforts.statement(stmt.body))
     counted = SerialLoop(stmt.variable, stmt.lo, stmt.hi, stored_by(stmt.body), strip)
     places = _combined(stmt.body)
     outer = [k for k in f.totals if k.place in places]

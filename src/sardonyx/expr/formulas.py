@@ -19,7 +19,7 @@ import numpy as np
 from msgspec import Struct
 
 from sardonyx.base.dtypes import DType, boolean, f32, f64, i32, i64
-from sardonyx.base.symbolic import Dim, Int, ceil_divide, is_nonnegative, largest, maximum, minimum, primitive, symbols
+from sardonyx.base.symbolic import Dim, Int, ceil_divide, is_nonnegative, largest, maximum, minimum, primitive, short, symbols
 from sardonyx.expr import decide
 from sardonyx.expr.decide import Relation
 from sardonyx.expr.require import is_required_nonnegative, require_nonnegative
@@ -59,7 +59,8 @@ def operate(fn: str, dtype: DType, args: Sequence[Number]) -> Number:
         dims = [a for a in args if isinstance(a, (int, Int))]
         if rule is None or len(dims) < len(args):
             raise Unknown
-        return fitting(rule(*dims), dtype)
+        made = rule(*dims)
+        return fitting(short(made) if isinstance(made, Int) else made, dtype)
     if dtype not in BITS or fn not in FLOATS:
         raise Unknown
     return exact(FLOATS[fn](*map(ratio, args)), dtype)

@@ -25,7 +25,7 @@ from msgspec import Struct
 from sardonyx.base import budget
 from sardonyx.base.dtypes import DType, from_numpy
 from sardonyx.base.errors import Unsupported
-from sardonyx.base.symbolic import Dim, Symbol, named, value
+from sardonyx.base.symbolic import Dim, Symbol, named, short, value
 from sardonyx.expr.origin import current_origin
 from sardonyx.expr.reach import stay_inside, stay_inside_buffers
 from sardonyx.expr.require import require_nonnegative
@@ -62,7 +62,7 @@ class Tensor:
         self.origin = current_origin()
         for n in shape:
             require_nonnegative(n, "a size below zero: {}", shape)
-        self.shape: tuple[Dim, ...] = tuple(map(named, shape))
+        self.shape: tuple[Dim, ...] = tuple(named(short(n, is_size=True)) for n in shape)
         self.name = name or f"{self.origin or 't'}#{self.id}"
         # index variables; an axis of one element has the index 0
         self.axes: tuple[Dim, ...] = tuple(variable(f"i{self.id}_{a}", n) for a, n in enumerate(self.shape))

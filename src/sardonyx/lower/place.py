@@ -48,15 +48,16 @@ from sardonyx.lower.machine import Machine
 from sardonyx.lower.parallel import LEAST_SHARED_WORK
 from sardonyx.lower.values import (
     Operands,
+    TooLong,
     Value,
     bound,
     cost,
     extent,
-    inline_into,
     moves,
     operands,
     quotients,
     reads_of,
+    with_inlined,
 )
 
 MOST_FULLY_UNROLLED = 8
@@ -176,11 +177,17 @@ class Placer(Layouts):
             return True
         return v.into is not None and (v.into[0] in self.outputs or bool(self.uses(self.values[v.into[0]])))
 
-    def substitute(self, v: Value, readers: Iterable[Value]) -> None:
-        """Inline v's body into each of the readers."""
-        for reader in dict.fromkeys(readers):
-            inline_into(reader, v)
+    def substitute(self, v: Value, readers: Iterable[Value]) -> bool:
+        """Inline v's body into each of the readers, or into none if an index would be too long. -> whether it was"""
+        try:
+            bodies = {reader: with_inlined(reader, v) for reader in dict.fromkeys(readers)}
+        except TooLong:
+            return False
+        for reader, body in bodies.items():
+            reader.body = body
+            reader.checked |= v.checked
             self.note(reader)
+        return True
 
     # ---- the rules: each places v and returns None, or returns why it can't ------------------------------------------------
 
@@ -191,7 +198,8 @@ class Placer(Layouts):
             return False
         if any(r is not v.body for r in reads_of(v)):
             return False  # an index is read from a tensor
-        self.substitute(v, self.readers.get(v, ()))
+        if not self.substitute(v, self.readers.get(v, ())):
+            return False
         v.place = "VIEW"
         return True
 
@@ -231,7 +239,8 @@ class Placer(Layouts):
             )
         if any(price + self.cost(t) > MOST_OPERATIONS for t, _ in uses):
             return "the expression of its reader would be too long"
-        self.substitute(v, [t for t, _ in uses])
+        if not self.substitute(v, [t for t, _ in uses]):
+            return "an index of its reader would be too long"
         v.place = "INLINE"
         return None
 

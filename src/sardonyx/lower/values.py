@@ -9,11 +9,13 @@ from msgspec import Struct
 
 from sardonyx.base.dtypes import f32, f64, i32
 from sardonyx.base.symbolic import (
+    MANY_TERMS,
     Derived,
     Dim,
     Int,
     Symbol,
     coefficient,
+    collected,
     covering_loops,
     product,
     single,
@@ -21,6 +23,7 @@ from sardonyx.base.symbolic import (
     substitute,
     symbols,
     value,
+    weight,
 )
 from sardonyx.expr.dependence import closure, named
 from sardonyx.expr.region import Region
@@ -237,11 +240,24 @@ def transform_dim(dim: Dim, on_read: Callable[[Read], Expr], memo: dict[Expr, Ex
     return out
 
 
+class TooLong(Exception):
+    """An index would become a formula too long to compute with."""
+
+
+MOST_INDEX_WEIGHT = 512
+"""The most atoms that an index may be written with: each index map of a chain could double it."""
+
+
 def inline_into(reader: Value, v: Value) -> None:
     """Replace the reader's reads of v by v's body."""
-    assert reader.body is not None
-    reader.body = transform(reader.body, lambda r: inlined(v, r) if r.tensor is v.tensor else r)
+    reader.body = with_inlined(reader, v)
     reader.checked |= v.checked
+
+
+def with_inlined(reader: Value, v: Value) -> Expr:
+    """Return the reader's body with v's body in place of its reads of v. Raises TooLong if an index would be too long."""
+    assert reader.body is not None
+    return transform(reader.body, lambda r: inlined(v, r) if r.tensor is v.tensor else r)
 
 
 def checks_index(body: Expr) -> bool:
@@ -263,10 +279,25 @@ def inlined(v: Value, read: Read) -> Expr:
             inner = guard if inner is None else Op("and", guard, inner)
         return Read(r.tensor, indices, inner)
 
-    body = replace(transform(v.body, at), env) if guard is not None else replace(v.body, env)
+    body = shortened(replace(transform(v.body, at), env) if guard is not None else replace(v.body, env))
     if guard is None or isinstance(body, Read):
         return body
     return Select(guard, body, zero(body))
+
+
+def shortened(body: Expr) -> Expr:
+    """Return the body with the indices of its reads `collected`. Raises TooLong if an index is a long formula all the same."""
+    reads = [body] if isinstance(body, Read) else [n for n in walk(body) if isinstance(n, Read)]
+    if all(weight(i) <= MANY_TERMS for r in reads for i in r.indices):
+        return body
+
+    def short(r: Read) -> Expr:
+        indices = tuple(map(collected, r.indices))
+        if any(weight(i) > MOST_INDEX_WEIGHT for i in indices):
+            raise TooLong
+        return Read(r.tensor, indices, r.guard)
+
+    return transform(body, short)
 
 
 def zero(like: Expr) -> Expr:

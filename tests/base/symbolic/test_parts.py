@@ -16,7 +16,6 @@ from sardonyx.base.symbolic import (
     covering_loops,
     evaluate,
     single,
-    strides,
     substitute,
     symbols,
     terms,
@@ -28,7 +27,6 @@ from tests.base.symbolic.values import (
     I,
     J,
     K,
-    M,
     N,
     Pair,
     i,
@@ -60,21 +58,6 @@ def test_parts() -> None:
     assert terms(7) == {(): 7}
     with pytest.raises(TypeError, match="the truth of n"):
         bool(N)
-
-
-@pytest.mark.parametrize(
-    ("shape", "order", "want"),
-    [
-        ((2, 3, 4), None, [12, 4, 1]),
-        ((N, 3, M), None, [3 * M, M, 1]),
-        ((2, 3, 4), (2, 0, 1), [3, 1, 6]),
-        ((), None, []),
-        ((2, 0, 4), None, [4, 4, 1]),
-        ((0, 5), (1, 0), [1, 1]),
-    ],
-)
-def test_strides(shape: tuple[Dim, ...], order: tuple[int, ...] | None, want: list[Dim]) -> None:
-    assert strides(shape, order) == want
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,16 @@ Symbols that are not `signed` are never negative. The files, each of which needs
     derived      the atoms of quotients, remainders, minima, maxima and comparisons
     facts        is it certainly >= 0, certainly below a bound?
     quotients    division, minimum, maximum, comparison, and the rules that simplify them
-    parts        factors of symbols, strides, indices that run through 0, 1, 2, ...
+    parts        factors of symbols, indices that run through 0, 1, 2, ...
     names        sizes with a name that stand for a formula
+    products     numbers of elements, strides
 """
 
 from sardonyx.base.symbolic.derived import Derived
 from sardonyx.base.symbolic.facts import atom_nonnegative, is_below, is_nonnegative, largest
 from sardonyx.base.symbolic.interning import the
-from sardonyx.base.symbolic.names import Alias, Defined, alias, definitions, expanded, ground, named
-from sardonyx.base.symbolic.parts import coefficient, covering_loops, primitive, single, strides
+from sardonyx.base.symbolic.names import MANY_TERMS, Alias, Defined, alias, collected, definitions, expanded, ground, named, short
+from sardonyx.base.symbolic.parts import coefficient, covering_loops, primitive, single
 from sardonyx.base.symbolic.polynomials import (
     OPERATIONS,
     Atom,
@@ -33,13 +34,14 @@ from sardonyx.base.symbolic.polynomials import (
     evaluate,
     identity_of,
     polynomial,
-    product,
     substitute,
     symbol,
     symbols,
     terms,
     value,
+    weight,
 )
+from sardonyx.base.symbolic.products import product, strides
 from sardonyx.base.symbolic.quotients import (
     ceil_divide,
     divide,
@@ -54,6 +56,7 @@ from sardonyx.base.symbolic.quotients import (
 )
 
 __all__ = [
+    "MANY_TERMS",
     "OPERATIONS",
     "Alias",
     "Atom",
@@ -66,6 +69,7 @@ __all__ = [
     "atom_nonnegative",
     "ceil_divide",
     "coefficient",
+    "collected",
     "covering_loops",
     "definitions",
     "divide",
@@ -87,6 +91,7 @@ __all__ = [
     "quotient_and_remainder",
     "remainder",
     "round_up",
+    "short",
     "single",
     "split",
     "strides",
@@ -96,4 +101,5 @@ __all__ = [
     "terms",
     "the",
     "value",
+    "weight",
 ]

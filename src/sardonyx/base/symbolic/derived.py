@@ -4,22 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from sardonyx.base.budget import OverBudget, work
 from sardonyx.base.symbolic.interning import the
-from sardonyx.base.symbolic.polynomials import OPERATIONS, Atom, Dim, Int, Symbol, evaluate, identity_of, substitute, symbols
+from sardonyx.base.symbolic.polynomials import (
+    COMPUTING,
+    OPERATIONS,
+    Atom,
+    Dim,
+    Int,
+    Symbol,
+    evaluate,
+    identity_of,
+    substitute,
+    symbols,
+    weight,
+)
+
+MOST_WEIGHT = 100_000
+"""The most atoms that a formula may be written with: its text is then some megabytes long."""
 
 
 class Derived(Atom):
-    """op(left, right) for op in "//", "%", "min", "max", "==" that did not simplify."""
+    """op(left, right) for op in "//", "%", "min", "max", "==" that did not simplify.
 
-    __slots__ = ("is_remainder", "left", "op", "right")
+    Raises OverBudget if it is written with more than MOST_WEIGHT atoms.
+    """
+
+    __slots__ = ("is_remainder", "left", "op", "right", "weight")
     op: str
     left: Dim
     right: Dim
+    weight: int
 
     def __new__(cls, op: str, left: Dim, right: Dim) -> Derived:
         return the(cls, (op, identity_of(left), identity_of(right)), op, left, right)
 
     def make(self, op: str, left: Dim, right: Dim) -> None:  # type: ignore[override]
+        self.weight = 1 + weight(left) + weight(right)
+        work(self.weight, COMPUTING)
+        if self.weight > MOST_WEIGHT:
+            raise OverBudget("Loading the model takes too much memory: a formula of its sizes is too long.")
         extent = right if op == "%" else 2 if op == "==" else None
         super().make(f"({left} {op} {right})", symbols(left) | symbols(right), extent)
         self.is_remainder = op == "%"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from sardonyx.base.symbolic.polynomials import Dim, Int, Symbol, Terms, polynomial, symbols, value
 
@@ -37,19 +36,6 @@ def coefficient(e: Dim, s: Symbol) -> Dim | None:
             return None
         found[monomial[: moving[0]] + monomial[moving[0] + 1 :]] = factor
     return polynomial(found)
-
-
-def strides(shape: Sequence[Dim], order: Sequence[int] | None = None) -> list[Dim]:
-    """Return the strides, in elements, of a dense buffer whose axes lie in `order`, outermost first (the axes' own order by default).
-
-    Axes without elements count as if they had one, so that each loop over a part of such a buffer moves the address.
-    """
-    out: list[Dim] = [0] * len(shape)
-    step: Dim = 1
-    for axis in reversed(order if order is not None else range(len(shape))):
-        out[axis] = step
-        step = step if shape[axis] == 0 else step * shape[axis]
-    return out
 
 
 def covering_loops(index: Dim) -> list[Symbol] | None:

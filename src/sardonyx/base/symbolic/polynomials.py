@@ -6,12 +6,18 @@ What adds, multiplies, substitutes and evaluates stands here; what divides in `q
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import TypeAlias, Union
 
+from sardonyx.base.budget import work
 from sardonyx.base.symbolic.interning import the
 
 Dim: TypeAlias = Union[int, "Int"]
+
+FEW_TERMS = 16
+"""Polynomials of more terms are counted as work."""
+COMPUTING = "computing with formulas of sizes"
+"""The work that is counted, for messages."""
 
 OPERATIONS: dict[str, Callable[[Dim, Dim], Dim]] = {}
 """What a Derived atom stands for, by its sign; filled in by `quotients`."""
@@ -22,10 +28,12 @@ class Atom:
 
     key: its text, by which the factors of a monomial are put in order. symbols: what it depends on. With `extent` its range is
     [0, extent). `signed` ones may be negative (numbers read from data), all others are not. operands: the Dims it is made of.
+    weight: how many atoms it is written with, itself and those inside operands included.
     """
 
     __slots__ = ("__weakref__", "extent", "key", "signed", "symbols")
     is_remainder = False
+    weight = 1
     key: str
     symbols: frozenset[Symbol]
     extent: Dim | None
@@ -93,7 +101,7 @@ Terms: TypeAlias = dict[Monomial, int]
 class Int:
     """A polynomial that is not constant. Built by arithmetic on `Symbol.value` and friends, never directly."""
 
-    __slots__ = ("_atoms", "_key", "_remainders", "_symbols", "terms")
+    __slots__ = ("_atoms", "_key", "_remainders", "_symbols", "_weight", "terms")
 
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
@@ -101,6 +109,7 @@ class Int:
         self._key: frozenset[tuple[Monomial, int]] | None = None
         self._symbols: frozenset[Symbol] | None = None
         self._remainders: bool | None = None
+        self._weight: int | None = None
 
     @property
     def key(self) -> frozenset[tuple[Monomial, int]]:
@@ -122,6 +131,13 @@ class Int:
             inner = [d for a in own for d in a.operands if isinstance(d, Int)]
             self._atoms = (*own, *(a for d in inner for a in d.atoms))
         return self._atoms
+
+    @property
+    def weight(self) -> int:
+        """How many atoms it is written with, those inside quotients and the like included."""
+        if self._weight is None:
+            self._weight = sum(a.weight for m in self.terms for a in m)
+        return self._weight
 
     @property
     def has_remainders(self) -> bool:
@@ -152,7 +168,10 @@ class Int:
         if isinstance(other, int):
             return 0 if other == 0 else self if other == 1 else Int({m: c * other for m, c in self.terms.items()})
         terms: Terms = {}
+        many = len(self.terms) > FEW_TERMS and len(other.terms) > FEW_TERMS
         for left, a in self.terms.items():
+            if many:
+                work(len(other.terms), COMPUTING)
             for right, b in other.terms.items():
                 monomial = tuple(sorted(left + right)) if left and right else left or right
                 terms[monomial] = terms.get(monomial, 0) + a * b
@@ -202,6 +221,8 @@ def polynomial(terms: Terms) -> Dim:
     if 0 in terms.values():
         terms = {m: c for m, c in terms.items() if c}
     if len(terms) > 1:
+        if len(terms) > FEW_TERMS:
+            work(len(terms), COMPUTING)
         made = Int(terms)
         return merge_quotients(made) if made.has_remainders else made
     return Int(terms) if terms and () not in terms else terms.get((), 0)
@@ -243,13 +264,6 @@ def terms(e: Dim) -> Terms:
     return e.terms if isinstance(e, Int) else {(): e} if e else {}
 
 
-def product(values: Iterable[Dim]) -> Dim:
-    out: Dim = 1
-    for v in values:
-        out = out * v
-    return out
-
-
 def substitute(e: Dim, env: Mapping[Symbol, Dim]) -> Dim:
     """e with symbols replaced, simplified again."""
     if not isinstance(e, Int):
@@ -261,13 +275,21 @@ def substitute(e: Dim, env: Mapping[Symbol, Dim]) -> Dim:
         ((alone, factor),) = e.terms.items()
         if len(alone) == 1:
             return alone[0].substitute(env) * factor
-    out: Dim = 0
+    if len(e.terms) > FEW_TERMS:
+        work(len(e.terms), COMPUTING)
+    total: Terms = {}
     for monomial, factor in e.terms.items():
         term: Dim = factor
         for atom in monomial:
             term = term * (value(atom) if atom.symbols.isdisjoint(moved) else atom.substitute(env))
-        out = out + term
-    return out
+        for m, c in terms(term).items():
+            total[m] = total.get(m, 0) + c
+    return polynomial(total)
+
+
+def weight(e: Dim) -> int:
+    """How many atoms e is written with."""
+    return e.weight if isinstance(e, Int) else 0
 
 
 def evaluate(e: Dim, env: Callable[[Symbol], int]) -> int:

@@ -79,12 +79,14 @@ def reduce_common_factor(e: Dim, by: Dim) -> tuple[Dim, Dim] | None:
     if len(terms(by)) != 1:
         return None
     ((atoms, divisor),) = terms(by).items()
+    tried: set[Dim] = {1}
     for monomial, factor in terms(e).items():
         sizes = tuple(a for a in monomial if isinstance(a, Symbol) and a.extent is None and a in atoms)
         common = math.gcd(factor, divisor)
         f: Dim = Int({sizes: common}) if sizes else common
-        if f == 1:
+        if f in tried:
             continue
+        tried.add(f)
         (d, none), (x, r) = split(by, f), split(e, f)
         if none == 0 and x != 0 and is_below(r, f):
             q, m = quotient_and_remainder(x, d)
