@@ -168,7 +168,15 @@ def up() -> list[Case]:
 
 
 OPS = (
-    Op("QuantizeLinear", since=10, lower=quantize, cases=tuple(down()), gradient=Rule.NONE, quantised=Rule.NONE),
+    Op(
+        "QuantizeLinear",
+        since=10,
+        lower=quantize,
+        cases=tuple(down()),
+        gradient=Rule.NONE,
+        quantised=Rule.NONE,
+        reference=tensors.quantize_linear,
+    ),
     Op("DequantizeLinear", since=19, lower=dequantize, cases=tuple(up()), gradient=Rule.NONE, quantised=Rule.NONE),
     Op(
         "DequantizeLinear",

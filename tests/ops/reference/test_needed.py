@@ -113,6 +113,24 @@ NEEDED = (
     Needed("RoiAlign", 10, (reals(1, 2, 8, 8), ROIS, np.zeros(2, np.int64)), {"output_height": 3, "spatial_scale": 0.7}),
     from_records("MaxRoiPool", 0),
     *(from_records(name, which) for name in ("RNN", "GRU", "LSTM") for which in (2, 3)),
+    *(
+        Needed(
+            "QuantizeLinear",
+            21,
+            (np.array([3e9, -3e9, np.inf, 7], np.float32), HALF, t(1)),
+            expected=(np.array([high, low, high, 15], t),),
+        )
+        for t, low, high in ((np.uint8, 0, 255), (np.int8, -128, 127), (np.uint16, 0, 65535), (np.int16, -32768, 32767))
+    ),
+    Needed(
+        "QuantizeLinear", 13, (np.full((1, 3), 1e20, np.float32), np.array([0.5, 2, 1], np.float32), np.arange(3, dtype=np.int8))
+    ),
+    Needed(
+        "QuantizeLinear",
+        21,
+        (np.full((1, 4), 1e20, np.float32), np.ones((1, 2), np.float32), np.ones((1, 2), np.uint8)),
+        {"block_size": 2},
+    ),
     Needed("DequantizeLinear", 10, (BYTES, HALF)),
     Needed("DequantizeLinear", 13, (BYTES, np.array([0.5, 2, 1], np.float32), np.arange(3, dtype=np.uint8)), {"axis": -1}),
     Needed("Scatter", 9, (reals(3, 3), np.array([[1, 0, 2]]), reals(1, 3, seed=1))),

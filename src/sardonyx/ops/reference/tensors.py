@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sardonyx.base.dtypes import from_numpy
 from sardonyx.base.errors import Fail
 from sardonyx.ops.reference.arrays import Array, evaluate
 
@@ -91,6 +92,38 @@ def non_max_suppression(
     if int(limits[0][0]) == 0:
         return np.zeros((0, 3), np.int64)
     return evaluate("op_non_max_suppression.NonMaxSuppression", boxes, scores, *limits, center_point_box=center_point_box)
+
+
+LARGE = 1 << 20
+"""Quotients beyond it saturate in each integer dtype of at most 16 bits, whatever the zero point."""
+
+
+def quantize_linear(
+    x: Array, scale: Array, zero: Array | None = None, axis: int = 1, block_size: int = 0, **attributes: Any
+) -> Array:
+    """Compute QuantizeLinear. Quotients that do not fit 32 bits saturate too, where onnx.reference lets them wrap."""
+    inputs = (x, scale) if zero is None else (x, scale, zero)
+    result = evaluate("op_quantize_linear.QuantizeLinear_25", *inputs, axis=axis, block_size=block_size, **attributes)
+    dtype = from_numpy(result.dtype)
+    if dtype.is_float:
+        return result
+    half = 1 << (dtype.bits - 1)
+    low, high = (-half, half - 1) if dtype.kind == "int" else (0, 2 * half - 1)
+    with np.errstate(all="ignore"):
+        quotient = x / per_element(scale, x.shape, axis, block_size)
+    ends = np.where(quotient > 0, high, low).astype(result.dtype)
+    return np.where(np.abs(quotient) > LARGE, ends, result)
+
+
+def per_element(scale: Array, shape: tuple[int, ...], axis: int, block_size: int) -> Array:
+    """Give a scale the rank of a tensor of this shape: scale is one number, or one for each index, or block of indices, of the
+    axis.
+    """
+    if scale.size == 1:
+        return scale.reshape(())
+    if not block_size:
+        return scale.reshape([-1 if a == axis % len(shape) else 1 for a in range(len(shape))])
+    return np.repeat(scale, block_size, axis).take(np.arange(shape[axis]), axis)
 
 
 def dequantize_linear(x: Array, scale: Array, zero: Array | None = None, axis: int = 1) -> Array:
