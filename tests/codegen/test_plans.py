@@ -75,6 +75,44 @@ def test_overflow_and_bad_divisors_are_seen(dim: Dim) -> None:
     assert plan([dim + 0 * a], (2, 3))[1] == (OVERFLOW if "//" in str(dim) else 0)
 
 
+PRODUCT_EDGES = [
+    0,
+    1,
+    -1,
+    2,
+    3,
+    -3,
+    (1 << 31) - 1,
+    1 << 31,
+    -(1 << 31),
+    (1 << 32) - 1,
+    1 << 32,
+    -(1 << 32),
+    1 << 62,
+    (1 << 63) - 1,
+    -(1 << 63),
+]
+
+
+@pytest.mark.parametrize("index_bits", [32, 64])
+def test_products_overflow_where_they_exceed_64_bits(index_bits: int) -> None:
+    """Of numbers at the edges of 32 and 64 bits, and of some in between; targets of 32 bits multiply halves."""
+    target = replace(host(), index_bits=index_bits)
+    between = [int(n) for n in np.random.default_rng(3).integers(-(1 << 63), 1 << 63, 6, np.int64, endpoint=False)]
+    numbers = [*PRODUCT_EDGES, *(n >> 31 for n in between), *between]
+    slots = {A: FREE, B: FREE + 1}
+    image = load(link([compile_module(emit_plans(target, {"sizes": [(FREE + 2, a * b)]}, slots), host(), LEVEL)]))
+    run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(image.address("sizes"))
+    memory = aligned(8 * (FREE + 32)).view(np.int64)
+    for x in numbers:
+        for y in numbers:
+            memory[abi.STATUS], memory[FREE], memory[FREE + 1] = 0, x, y
+            run(memory.ctypes.data)
+            fits = -(1 << 63) <= x * y < 1 << 63
+            assert memory[abi.STATUS] == (0 if fits else OVERFLOW), (x, y)
+            assert not fits or memory[FREE + 2] == x * y, (x, y)
+
+
 def test_an_earlier_failure_stays() -> None:
     got, status = plan([a + 1], ((1 << 63) - 1, 0))
     assert (status, len(got)) == (OVERFLOW, 1)

@@ -309,9 +309,28 @@ class _Plan:
             return self.number(a + c if op == "sadd" else a * c)
         if op == "smul" and (a == 1 or c == 1):
             return y if a == 1 else x
+        if op == "smul" and self.w.target.index_bits == 32:
+            return self.checked_product(x, y)
         pair = self.w.intrinsic(f"llvm.{op}.with.overflow.i64", PAIR, x, y)
         self.fail_if(self.b.extract_value(pair, 1))
         return self.b.extract_value(pair, 0)
+
+    def checked_product(self, x: Value, y: Value) -> Value:
+        """Emit x y from products of 32-bit halves; an overflow makes the plan fail.
+
+        LLVM's checked product calls a function of the compiler's library (__multi3) on processors of 32 bits. It overflows unless
+        the upper half of the 128-bit product repeats the lower half's sign (Hacker's Delight, second edition, section 8-2).
+        """
+        b, zero, half, low = self.b, self.w.const(I64, 0), self.w.const(I64, 32), self.w.const(I64, (1 << 32) - 1)
+        x0, x1, y0, y1 = b.and_(x, low), b.lshr(x, half), b.and_(y, low), b.lshr(y, half)
+        middle = b.add(b.mul(x1, y0), b.lshr(b.mul(x0, y0), half))
+        other = b.add(b.mul(x0, y1), b.and_(middle, low))
+        upper = b.add(b.add(b.mul(x1, y1), b.lshr(middle, half)), b.lshr(other, half))
+        for left, right in ((x, y), (y, x)):  # the halves were taken without signs
+            upper = b.sub(upper, b.select(b.icmp_signed("<", left, zero), right, zero))
+        found = b.mul(x, y)
+        self.fail_if(b.icmp_signed("!=", upper, b.ashr(found, self.w.const(I64, 63))))
+        return found
 
     def fail_if(self, condition: Value) -> None:
         self.failed = self.b.or_(self.failed, condition)
