@@ -105,6 +105,16 @@ def of_code(code: int) -> DType:
 
 BY_NAME = {d.name: d for d in ALL}
 FLOATS = (f32, f64, f16, bf16)
+
+
+def float_of_code(code: int) -> DType:
+    """Return the float dtype, of at least 16 bits, in which an operator is told to compute. Raises Fail for others."""
+    found = of_code(code)
+    if found not in FLOATS:
+        raise Fail(f"computing in {found.onnx_name}, which is not a float of at least 16 bits")
+    return found
+
+
 NARROW_FLOATS = (f8e4m3fn, f8e4m3fnuz, f8e5m2, f8e5m2fnuz, f4e2m1, f8e8m0)
 INTEGERS = (i8, i16, i32, i64, u8, u16, u32, u64)
 

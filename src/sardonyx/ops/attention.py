@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from msgspec import Struct
 
-from sardonyx.base.dtypes import DType, boolean, f32, of_code
+from sardonyx.base.dtypes import DType, boolean, f32, float_of_code
 from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim, equals
 from sardonyx.expr import scalar
@@ -325,7 +325,7 @@ def attend(
         return mask.apply(at(capped, (b, g, r, i, j)), (b, g * each + r, i, j))
 
     masked = compute(q.dtype, scores.shape, masked_at) if mask.changes else capped
-    wide: DType = of_code(precision) if precision is not None else q.dtype
+    wide: DType = float_of_code(precision) if precision is not None else q.dtype
     further = None if sink is None else view(cast(sink, wide), [k.shape[1], each, 1, 1], lambda g, r, i, j: (g * each + r,))
     p = cast(softmax_of_scores(cast(masked, wide), mask.hides, further), q.dtype)
     return scores, capped, masked, p, weighted_values(p, v)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sardonyx.base.dtypes import DType, f64, of_code
+from sardonyx.base.dtypes import DType, f64, float_of_code
 from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Dim, Int, maximum, minimum, product
 from sardonyx.expr import scalar
@@ -45,7 +45,7 @@ def standardised(x: Tensor, axes: Sequence[int], epsilon: float) -> tuple[Tensor
 
 def stash(x: Tensor, stash_type: int) -> DType:
     """Return the dtype in which statistics of x are computed: that of stash_type, but f64 for f64."""
-    return f64 if x.dtype is f64 else scalar.wide(of_code(stash_type))
+    return f64 if x.dtype is f64 else scalar.wide(float_of_code(stash_type))
 
 
 def layer_normalization(
@@ -58,7 +58,7 @@ def layer_normalization(
     axes = range(normal_axis(axis, x.rank), x.rank)
     y, mean, inverse = standardised(cast(x, stash(x, stash_type)), axes, epsilon)
     y = mul(cast(y, x.dtype), scale)
-    kept = of_code(stash_type)
+    kept = float_of_code(stash_type)
     return y if b is None else add(y, b), cast(mean, kept), cast(inverse, kept)
 
 

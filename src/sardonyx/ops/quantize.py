@@ -11,7 +11,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from sardonyx.base.dtypes import DType, f8e8m0, f32, u8
+from sardonyx.base.dtypes import DType, f8e8m0, f32, float_of_code, u8
 from sardonyx.base.errors import Fail
 from sardonyx.base.symbolic import Dim
 from sardonyx.expr import scalar
@@ -63,7 +63,7 @@ def quantize(
     dtype = zero_point.dtype if zero_point is not None else element_type(output_dtype) if output_dtype else u8
     if output_dtype and element_type(output_dtype) is not dtype:
         raise Fail(f"QuantizeLinear with a zero point of {dtype}, but an output of {element_type(output_dtype)}")
-    division = element_type(precision) if precision else x.dtype if scale.dtype is f8e8m0 else scale.dtype
+    division = float_of_code(precision) if precision else x.dtype if scale.dtype is f8e8m0 else scale.dtype
     step = granular(x, scale, axis, block_size)
     shift = None if zero_point is None or is_zero(zero_point) else granular(x, zero_point, axis, block_size)
 

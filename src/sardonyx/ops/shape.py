@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sardonyx.base.dtypes import DType, f32, f64, from_numpy, i64, of_code
+from sardonyx.base.dtypes import DType, f32, f64, float_of_code, from_numpy, i64
 from sardonyx.base.errors import Fail, Unsupported
 from sardonyx.base.symbolic import Dim, Int, alias, ceil_divide, equals, is_nonnegative, maximum, named, product, split, terms
 from sardonyx.expr import scalar
@@ -314,7 +314,7 @@ def arange(start: Tensor, limit: Tensor, delta: Tensor, stash_type: int = 1) -> 
         count = None
     if count is None:
         (count,) = elements(count_of_steps(start, limit, delta)).ravel()
-    counted = start.dtype if start.dtype in (f32, f64) or start.dtype.is_integer else of_code(stash_type)
+    counted = start.dtype if start.dtype in (f32, f64) or start.dtype.is_integer else float_of_code(stash_type)
 
     def body(i: Dim) -> Expr:
         a, d = (scalar.cast(at(t, ()), counted) for t in (start, delta))
