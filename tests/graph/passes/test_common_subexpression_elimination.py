@@ -67,3 +67,8 @@ def test_a_body_reads_what_is_merged_outside() -> None:
         y = Add(a, r)
     }"""
     assert operators(after(eliminate_common_subexpressions, text, {**X, "c": np.array(True)})) == ["Sin", "If", "Add"]
+
+
+def test_dropouts_that_may_train_draw_each_for_themselves() -> None:
+    text = "g (float[4] x, bool train) => (float[4] y) <float half = {0.5}> { a = Dropout(x, half, train) b = Dropout(x, half, train) y = Sub(a, b) }"
+    assert operators(after(eliminate_common_subexpressions, text, {**X, "train": np.array(False)})) == ["Dropout", "Dropout", "Sub"]

@@ -22,7 +22,9 @@ HEADER = "g (float[1,1,5,5] x) => (float[1,2,3,3] y) <" + WEIGHTS + ", CONSTANT>
 def test_per_channel(op: str, bias: bool, constant: str, order: str) -> None:
     text = HEADER.replace("CONSTANT", constant + (", float[2] b = {1, -1}" if bias else ""))
     text += f"{{ p = Conv(x, w{', b' if bias else ''}) y = {op}({order}) }}"
-    assert operators(after(fold_convolution_constants, text, X)) == ["Conv"]
+    found = after(fold_convolution_constants, text, X)
+    assert operators(found) == ["Conv"]
+    assert len(found.graph.node(0).inputs) == (3 if bias or op == "Add" else 2), "a product needs no bias"
 
 
 def test_one_after_the_other() -> None:

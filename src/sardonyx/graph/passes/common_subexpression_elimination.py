@@ -47,7 +47,7 @@ def merge(first: ir.Node, second: ir.Node) -> None:
 def key_of(node: ir.Node, imports: dict[str, int]) -> Hashable:
     """Return a key that is equal for nodes which compute the same, None for nodes that may not be merged."""
     schema = schemas.schema_of(node, imports)
-    if schema is None or not schema.deterministic or is_training(node):
+    if schema is None or not schema.deterministic:
         return None
     attributes = []
     for name, attribute in sorted(node.attributes.items()):
@@ -56,11 +56,6 @@ def key_of(node: ir.Node, imports: dict[str, int]) -> Hashable:
             return None
         attributes.append((name, value))
     return node.op_identifier(), tuple(map(id, node.inputs)), tuple(attributes), len(node.outputs)
-
-
-def is_training(node: ir.Node) -> bool:
-    """Return whether the node may be a Dropout in training mode, which draws random numbers."""
-    return node.op_type == "Dropout" and len(node.inputs) > 2
 
 
 def attribute_key(attribute: ir.Attr) -> Hashable:
