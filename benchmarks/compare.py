@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from benchmarks import models
-from benchmarks.agreement import TOLERANCE, worst
+from benchmarks.agreement import worst
 from benchmarks.engines import ENGINES, Engine, EngineError, Feeds, Worker
 
 # Seconds to wait before timing an engine, because threads of the others spin for a while after a run.
@@ -154,7 +154,7 @@ def _compare_case(comparison: Comparison, workers: dict[str, Worker], feeds: Fee
         return
     for name in outputs:
         difference = worst(outputs[comparison.ours], outputs[name])
-        if difference > TOLERANCE:
+        if difference > models.MODELS[comparison.model].tolerance:
             comparison.disagreements[name] = difference
     agreeing = {name: worker for name, worker in workers.items() if name not in comparison.disagreements}
     comparison.times.update({name: [] for name in agreeing})
