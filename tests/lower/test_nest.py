@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from sardonyx.base.dtypes import boolean, f32, f64
-from sardonyx.base.symbolic import substitute
+from sardonyx.base.symbolic import round_up, substitute
 from sardonyx.codegen import features
 from sardonyx.codegen.loop_analysis import all_statements
 from sardonyx.expr import scalar
 from sardonyx.expr.index import at
 from sardonyx.expr.pieces import piecewise
 from sardonyx.expr.tensor import Read, Tensor, compute, reduction
-from sardonyx.loop.nodes import For, Index, Op, Tile
+from sardonyx.loop.nodes import Alloc, For, Index, Op, Tile
 from sardonyx.lower.schedule import Call
 from sardonyx.ops import linalg, norm, pointwise, pool, softmax
 from sardonyx.ops.conv import conv
@@ -341,3 +341,14 @@ def test_windows_over_many_channels(channels: int, taps: int, stride: int, l2: i
     program = compiled(depthwise, f"f32[n, 9, 10, {channels}]", weights, target=target, machine={"fma": target.fma, "l2": l2})
     for n in (0, 1, 3):
         program.check(reals(n, 9, 10, channels), tolerance=1e-5)
+
+
+@pytest.mark.parametrize("target", HARDWARE, ids=lambda t: t.name)
+def test_rows_of_scratch_are_whole_vectors(target: features.Target) -> None:
+    """So that each row begins where a vector may begin, and the last vector of a row may be stored whole."""
+    program = compiled(lambda x: softmax.softmax_over(x, [1]), "f32[n, 37]", target=target)
+    kernels = program.lowered.kernels.values()
+    sizes = [s.size for k in kernels for s in all_statements(k.body) if isinstance(s, Alloc) and isinstance(s.size, int)]
+    row = round_up(37, target.lanes(f32))
+    assert [size for size in sizes if size >= 37]
+    assert all(size % row == 0 for size in sizes if size >= 37)

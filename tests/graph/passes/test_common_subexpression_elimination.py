@@ -72,3 +72,15 @@ def test_a_body_reads_what_is_merged_outside() -> None:
 def test_dropouts_that_may_train_draw_each_for_themselves() -> None:
     text = "g (float[4] x, bool train) => (float[4] y) <float half = {0.5}> { a = Dropout(x, half, train) b = Dropout(x, half, train) y = Sub(a, b) }"
     assert operators(after(eliminate_common_subexpressions, text, {**X, "train": np.array(False)})) == ["Dropout", "Dropout", "Sub"]
+
+
+def test_an_output_that_the_first_node_leaves_out_is_named_as_the_second_one_names_it() -> None:
+    found = model(
+        "g (float[4] x) => (float[2] y, int64[2] z) <int64[1] k = {2}> { a, i = TopK(x, k) b, j = TopK(x, k) y = Neg(b) z = Neg(i) }"
+    )
+    first = found.graph.node(0)
+    first.outputs[0].name = ""
+    kept = first.outputs[1].name
+    assert eliminate_common_subexpressions(found)
+    assert operators(found) == ["TopK", "Neg", "Neg"]
+    assert [value.name for value in first.outputs] == ["b", kept]
