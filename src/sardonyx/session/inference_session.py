@@ -21,6 +21,7 @@ from sardonyx.session import session_cache
 from sardonyx.session.dimension_names import agree, shared_names
 from sardonyx.session.late import LateSubgraph
 from sardonyx.session.metadata import ModelMetadata, NodeArg, OrtEpAssignedSubgraph
+from sardonyx.session.optimizer_names import unknown
 from sardonyx.session.options import RunOptions, SessionOptions
 from sardonyx.session.profiling import monotonic_start, trace_path, write_at_the_end, write_trace
 from sardonyx.session.provider_arguments import Options, Providers, normalise
@@ -50,7 +51,7 @@ class InferenceSession:
     providers: names, or (name, options) pairs, in order of preference. CPUExecutionProvider is always available. Nodes that
     it can't run fall to ReferenceExecutionProvider, unless the config entry `session.disable_reference_fallback` is "1".
     provider_options: the options, if `providers` are names.
-    disabled_optimizers: names of graph passes to leave out.
+    disabled_optimizers: names of graph passes to leave out, see session.optimizer_names. An unknown name gives a UserWarning.
     read_config_from_model: 1 to use options that the model holds if `sess_options` is None; the default comes from the
     environment variable ORT_LOAD_CONFIG_FROM_MODEL.
 
@@ -76,6 +77,8 @@ class InferenceSession:
         self._source = path_or_bytes
         self._options = sess_options if sess_options is not None else default_options(path_or_bytes, read_config_from_model)
         self._disabled = frozenset(disabled_optimizers or ())
+        if problem := unknown(keys.compile_options(self._options, self._disabled).disabled):
+            warnings.warn(problem, stacklevel=2)
         self._trace = Trace() if self._options.enable_profiling else None
         self._trace_path = trace_path(self._options.profile_file_prefix) if self._trace is not None else ""
         self._trace_start = monotonic_start(self._trace) if self._trace is not None else 0
