@@ -231,3 +231,19 @@ def test_the_session_goes_on_as_others_do(product: Path) -> None:
     session.close()
     with pytest.raises(InvalidArgument, match="closed"):
         session.run(None, {"x": X})
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_file_is_mapped_or_read(remote: bool, product: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a network file system a mapped file might vanish while it is in use."""
+    monkeypatch.setattr(compiled_file, "is_remote", lambda device: remote)
+    files, real = [], compiled_file.mmap.mmap
+
+    def recorded(file: int, *arguments: Any, **options: Any) -> Any:
+        files.extend([] if file == -1 else [file])  # -1: memory without a file
+        return real(file, *arguments, **options)
+
+    monkeypatch.setattr(compiled_file.mmap, "mmap", recorded)
+    session = sx.InferenceSession(product, allowed())
+    assert (not files) == remote
+    np.testing.assert_array_equal(session.run(None, {"x": X})[0], sx.InferenceSession(model(PRODUCT)).run(None, {"x": X})[0])

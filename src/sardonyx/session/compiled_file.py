@@ -3,7 +3,7 @@
     header    identifier, version of the format, bytes of the next two parts, SHA-256 over them
     needs     JSON: this package's version, and what the code needs of the machine
     manifest  see session.manifest
-    block     the constants, each aligned to a cache line; the manifest holds their sizes and a checksum
+    block     the constants, each at a cache line; the manifest holds their sizes and a checksum
 
 A compiled file contains machine code, which runs with all rights of the process that opens it: it has to be trusted like a
 shared library. The checksums find damage, not malice. So a session opens one only if the config entry
@@ -16,13 +16,17 @@ import contextlib
 import hashlib
 import io
 import json
+import mmap
 import os
 import struct
 from collections.abc import Iterator
 from typing import IO
 
+import numpy as np
+
 import sardonyx
 from sardonyx.base.atomic_file import replacing
+from sardonyx.base.cache_line import LINE
 from sardonyx.base.context import Trace
 from sardonyx.base.errors import Fail, InvalidArgument, NoSuchFile
 from sardonyx.base.errors import NotImplemented as NotImplementedHere
@@ -33,6 +37,7 @@ from sardonyx.runtime import blocks
 from sardonyx.runtime.cores import available_cores
 from sardonyx.runtime.image import ImageError
 from sardonyx.runtime.memory import Bytes, allocate
+from sardonyx.runtime.mounts import is_remote
 from sardonyx.runtime.processor import Needs, unmet
 from sardonyx.runtime.records import fields, listed, text
 from sardonyx.runtime.safe_open import open_regular
@@ -64,6 +69,7 @@ def write(built: SessionParts, needs: Needs, path: str | os.PathLike[str]) -> No
         file.write(_HEADER.pack(COMPILED_IDENTIFIER, VERSION, len(wanted), len(told), digest))
         file.write(wanted)
         file.write(told)
+        file.write(bytes(-file.tell() % LINE))
         for part in blocks.padded(pieces):
             file.write(part)
 
@@ -139,21 +145,33 @@ def read(file: IO[bytes], size: int) -> tuple[bytes, Bytes]:
     _, version, wanted, told, digest = _HEADER.unpack(first)
     if version != VERSION:
         raise ValueError(f"its format has version {version}, not {VERSION}: compile the model again")
-    left = size - _HEADER.size - wanted - told
-    if left < 0:
+    start = _HEADER.size + wanted + told
+    if start > size:
         raise ValueError("it is incomplete")
-    head = file.read(wanted + told)
+    head = file.read(start - _HEADER.size)
     if hashlib.sha256(head).digest() != digest:
         raise ValueError("it is damaged")
     require_runnable(head[:wanted])
-    block = allocate(left)
+    file.seek(blocks.padded_size(start))
+    return head[wanted : wanted + told], block_of(file, max(0, size - blocks.padded_size(start)))
+
+
+def block_of(file: IO[bytes], size: int) -> Bytes:
+    """Return the rest of a file, `size` bytes that begin at a cache line.
+
+    A file on a local disk is mapped, as libraries are: processes share the memory, and nothing is read before it is needed.
+    """
+    start = file.tell()
+    if size and not isinstance(file, io.BytesIO) and not is_remote(os.fstat(file.fileno()).st_dev):
+        return np.frombuffer(mmap.mmap(file.fileno(), start + size, access=mmap.ACCESS_READ), np.uint8)[start:]
+    block = allocate(size)
     view, at = block.data, 0
-    while at < left:
+    while at < size:
         count: int = file.readinto(view[at:])  # type: ignore[attr-defined]
         if not count:
             raise ValueError("it is incomplete")
         at += count
-    return head[wanted:], block
+    return block
 
 
 def require_runnable(record: bytes) -> None:
