@@ -29,7 +29,7 @@ from mutants.runner import Bench, Result, copy
 ROOT = Path(__file__).parent.parent
 PATHS = "lower,codegen,graph"
 TESTS = tuple(
-    f"tests/{name}" for name in ("graph", "codegen", "lower", "providers", "ops", "session")
+    f"tests/{name}" for name in ("graph", "codegen", "lower", "providers", "ops", "runtime", "session")
 )  # that are asked what they run
 
 
