@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 
 from sardonyx.base.errors import Unsupported
-from sardonyx.codegen.features import AVX2, AVX512, NEON, SSE2, Target
+from sardonyx.codegen.features import AVX2, AVX512, NEON, SSE2, WASM, Target
 from sardonyx.runtime.processor import Needs, processor
 
 # LLVM's names of the features that it may use in code from arithmetic, loads and stores, and Linux's names of them.
@@ -41,8 +41,14 @@ X86_NAMES = {
 }
 _HASWELL = ("pni", "ssse3", "sse4_1", "sse4_2", "popcnt", "cx16", "avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "abm", "movbe")
 _SKYLAKE = (*_HASWELL, "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd")
-ROWS = {SSE2.cpu: (), AVX2.cpu: _HASWELL, AVX512.cpu: _SKYLAKE, NEON.cpu: ("asimd",)}
-"""The features of the processors that rows of the feature table name."""
+ROWS: dict[tuple[str, str], tuple[str, ...]] = {
+    (SSE2.architecture, SSE2.cpu): (),
+    (AVX2.architecture, AVX2.cpu): _HASWELL,
+    (AVX512.architecture, AVX512.cpu): _SKYLAKE,
+    (NEON.architecture, NEON.cpu): ("asimd",),
+    (WASM.architecture, WASM.cpu): (),
+}
+"""The features of the processors that rows of the feature table name, by architecture and processor."""
 
 
 SYSTEMS = {"x86_64": "Linux", "aarch64": "Linux", "wasm32": "WebAssembly"}
@@ -52,7 +58,7 @@ SYSTEMS = {"x86_64": "Linux", "aarch64": "Linux", "wasm32": "WebAssembly"}
 def needs_of(target: Target) -> Needs:
     """Return the needs of code that is compiled for the target. Raises Unsupported if the system doesn't tell the processor."""
     if target.name != "host":
-        return Needs(target.architecture, SYSTEMS[target.architecture], ROWS[target.cpu])
+        return Needs(target.architecture, SYSTEMS[target.architecture], ROWS[target.architecture, target.cpu])
     if target.architecture == "x86_64":
         there = (name[1:] for name in target.features.split(",") if name.startswith("+"))
         return Needs("x86_64", platform.system(), tuple(sorted(X86_NAMES[name] for name in there if name in X86_NAMES)))
