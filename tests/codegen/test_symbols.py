@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 
 import pytest
@@ -19,6 +18,7 @@ from sardonyx.lower.importer import import_graph
 from sardonyx.lower.lowered import lower
 from sardonyx.providers.assemble import assemble
 from sardonyx.providers.cpu import machine_for
+from sardonyx.runtime import elf
 from tests.session.models import model
 
 MODELS = {
@@ -43,27 +43,14 @@ MODELS = {
         }>
     }""",
 }
-WASM_MAGIC, ELF_MAGIC = b"\0asm", b"\x7fELF"
+WASM_MAGIC = b"\0asm"
 
 
 def undefined(data: bytes) -> set[str]:
     """The names of the functions and data that an object refers to without defining them."""
     if data.startswith(WASM_MAGIC):
         return set(wasm_imports(data))
-    assert data.startswith(ELF_MAGIC)
-    assert data[4] == 2, "not of 64 bits"
-    (sections,) = struct.unpack_from("<Q", data, 40)
-    size, count = struct.unpack_from("<HH", data, 58)
-    found = [struct.unpack_from("<IIQQQQIIQQ", data, sections + size * k) for k in range(count)]
-    names = set()
-    for _, kind, _, _, at, length, link, *_ in found:
-        if kind == 2:  # the table of symbols
-            text = found[link][4]
-            for entry in range(at + 24, at + length, 24):  # the first one is empty
-                name, _, _, section = struct.unpack_from("<IBBH", data, entry)
-                if section == 0:
-                    names.add(data[text + name : data.index(b"\0", text + name)].decode())
-    return names
+    return {symbol.name for symbol in elf.parse(data).symbols if symbol.section == elf.UNDEFINED and symbol.name}
 
 
 def wasm_imports(data: bytes) -> Iterator[str]:

@@ -4,8 +4,8 @@
     with seconds(n):     inside, `check()` raises OverBudget once this thread has used more than n seconds
     with values(n):      inside, `spend()` raises Unsupported after n values
 
-Long loops call `check` or `spend` in each iteration; inner functions, whose calls take microseconds, call `work`. Time is the thread's own processor time, so a busy machine does not
-shorten it.
+Long loops call `check` or `spend` in each iteration; inner functions, whose calls take microseconds, call `work`. Time is the
+thread's own processor time, so a busy machine does not shorten it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ VALUE_SECONDS = 0.05
 """Further seconds for each output of a node: many times what is needed."""
 NODE_VALUES = 20_000
 """Tensor expressions that one node may become."""
+UNITS_PER_CHECK = 4096
+"""Units of work between two looks at the clock: some milliseconds."""
 
 
 class OverBudget(Fail):
@@ -60,8 +62,6 @@ def cancelled_by(word: Sequence[int]) -> Iterator[None]:
         _word.reset(token)
 
 
-UNITS_PER_CHECK = 4096
-"""Units of work between two looks at the clock: some milliseconds."""
 _units_left = UNITS_PER_CHECK
 
 

@@ -63,11 +63,9 @@ def features() -> frozenset[str] | None:
 
 
 def _features_in(cpuinfo: str) -> frozenset[str] | None:
-    for line in cpuinfo.splitlines():
-        name, _, listed = line.partition(":")
-        if name.strip() in _FEATURES:
-            return frozenset(listed.split())
-    return None
+    found = _fields_of_first(cpuinfo)
+    listed = next((found[name] for name in _FEATURES if name in found), None)
+    return None if listed is None else frozenset(listed.split())
 
 
 def _identify(modalias: str, cpuinfo: str) -> str | None:
@@ -77,10 +75,14 @@ def _identify(modalias: str, cpuinfo: str) -> str | None:
 
 def _first_of(cpuinfo: str) -> str:
     """Return the constant fields of the first processor in /proc/cpuinfo; empty if its features are missing."""
-    first = cpuinfo.partition("\n\n")[0]
-    pairs = [[word.strip() for word in line.split(":", 1)] for line in first.splitlines() if ":" in line]
-    kept = {key: value for key, value in pairs if key in _LASTING}
+    kept = {key: value for key, value in _fields_of_first(cpuinfo).items() if key in _LASTING}
     return repr(sorted(kept.items())) if any(kept.get(name) for name in _FEATURES) else ""
+
+
+def _fields_of_first(cpuinfo: str) -> dict[str, str]:
+    """Return the fields of the first processor in /proc/cpuinfo by their names."""
+    lines = [line.partition(":") for line in cpuinfo.partition("\n\n")[0].splitlines() if ":" in line]
+    return {name.strip(): content.strip() for name, _, content in lines}
 
 
 def _read(path: str) -> str:
