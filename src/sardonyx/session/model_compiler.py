@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import tempfile
@@ -90,9 +91,8 @@ class ModelCompiler:
         from sardonyx.codegen.features import select
         from sardonyx.codegen.needs import needs_of
 
-        session = InferenceSession(self._source, self._options)
-        write(session._built, needs_of(select(entry(self._options, TARGET) or None)), path)
-        session.close()
+        with contextlib.closing(InferenceSession(self._source, self._options)) as session:
+            write(session._built, needs_of(select(entry(self._options, TARGET) or None)), path)
 
     def compile_to_bytes(self) -> bytes:
         """Return the bytes of the optimised model. Raises as `compile_to_file` does."""

@@ -6,6 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
+from sardonyx.base.atomic_file import replacing
 from sardonyx.graph.load import LoadOptions, load
 from sardonyx.graph.ort_writer import write_ort
 from sardonyx.graph.verify import knows_nothing
@@ -37,7 +38,8 @@ def convert_onnx_models_to_ort(
             problem = error
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
+        with replacing(target) as file:
+            file.write(data)
         made.append(target)
     if not made and problem is not None:
         raise problem
